@@ -1,0 +1,1 @@
+//! The commands, a file each; what a person reads is made here.

@@ -1,0 +1,1 @@
+//! TOML as written, turned into validated types; errors carry spans.

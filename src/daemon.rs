@@ -1,0 +1,1 @@
+//! The loop: hints, timers, signals, systemd.

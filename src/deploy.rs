@@ -1,0 +1,1 @@
+//! One deployment: install, reload, verify, and where Postgres refuses, roll back.

@@ -1,0 +1,1 @@
+//! One Postgres: its postmaster, its files, reload, probe.

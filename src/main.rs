@@ -1,0 +1,3 @@
+//! The `pgcertd` binary: arguments in, exit status out.
+
+fn main() {}

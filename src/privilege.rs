@@ -1,0 +1,1 @@
+//! The three kinds of thread and their rights.

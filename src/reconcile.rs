@@ -1,0 +1,1 @@
+//! Desired against actual: what to do.

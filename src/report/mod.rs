@@ -1,0 +1,1 @@
+//! Journal, status: one event type, several ways out.
