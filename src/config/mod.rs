@@ -1,1 +1,217 @@
-//! TOML as written, turned into validated types; errors carry spans.
+//! The configuration: TOML as written, turned into values that are right.
+//!
+//! [`Config::load`] reads the file and the fragments in `conf.d` beside it, in name order. What it returns
+//! has been checked as far as it can be without touching an instance; what it refuses comes back as a
+//! [`ConfigError`] that shows file, line, column, the offending text and what was expected.
+//!
+//! Nothing here opens a certificate, a key or a data directory, or asks whether they exist: that is what
+//! `check` is for. The file system is consulted in one case alone, where two paths may be one (see `paths`).
+//!
+//! Stages: `document` (text and TOML) → `written` (the keys as they stand there) → `validate` and `values` (one
+//! value at a time) → `conflicts` (what only shows when all instances are known).
+
+mod address;
+mod conflicts;
+mod document;
+mod duration;
+mod error;
+mod paths;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod values;
+mod written;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+
+pub use address::{Address, AddressError};
+pub use error::ConfigError;
+
+/// The file that is read where `--config` names no other.
+pub const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
+
+/// Where [`Config::state_directory`] is by default.
+pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/pgcertd";
+
+/// Where [`Config::runtime_directory`] is by default.
+pub const DEFAULT_RUNTIME_DIRECTORY: &str = "/run/pgcertd";
+
+/// The directory of which certbot makes a subdirectory for each lineage, watched by default.
+pub const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
+
+/// The whole configuration.
+///
+/// All paths in it are absolute, without `.` and `..`. A relative path was resolved against the directory of
+/// the file that it was written in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that this was loaded from, made absolute.
+    pub file: PathBuf,
+    /// What is watched, and how often it is looked at.
+    pub watch: Watch,
+    /// The instances, in the order in which they are written: the file's first, then each fragment's. May be
+    /// empty, as in a package that was just installed.
+    pub instances: Vec<Instance>,
+    /// The directory that holds a subdirectory of state for each instance. Default: `/var/lib/pgcertd`.
+    pub state_directory: PathBuf,
+    /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
+    pub runtime_directory: PathBuf,
+}
+
+/// The `[watch]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The directories of which each subdirectory is a lineage. Default: `/etc/letsencrypt/live` alone. May be
+    /// empty where every instance names its lineage by an absolute path.
+    pub directories: Vec<PathBuf>,
+    /// The quiet time that ends a burst of changes. Default: 200 ms. May be zero.
+    pub debounce: Duration,
+    /// How long the files of a lineage may stay unmatched before that is a problem. Default: 10 minutes.
+    pub settle_timeout: Duration,
+    /// The time between two full comparisons where nothing happened. Default: 10 minutes.
+    pub resync: Duration,
+    /// The time between two looks at the lineages where the file system gives no events. Default: none, no such
+    /// looks are taken.
+    pub poll: Option<Duration>,
+}
+
+/// One Postgres server: an `[[instance]]` table, completed from `[defaults]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The name in logs, metrics, commands and paths. It consists of letters, digits, `.`, `_` and `-`, starts
+    /// with none of `.` and `-`, and is unique.
+    pub name: String,
+    /// What kind of server this is. Default: [`Kind::Postgres`].
+    pub kind: Kind,
+    /// Where its certificate comes from.
+    pub lineage: Lineage,
+    /// The data directory of the server, in which `postmaster.pid` lies while it runs. Unique among instances.
+    pub data_directory: PathBuf,
+    /// The file that `ssl_cert_file` names. Default: `server.pem` in [`Config::state_of`] the instance.
+    pub cert_file: PathBuf,
+    /// The file that `ssl_key_file` names. Default: [`Instance::cert_file`], one file for both.
+    pub key_file: PathBuf,
+    /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
+    pub server_names: Vec<ServerName<'static>>,
+    /// What may be done to the instance. Default: [`Mode::Manage`].
+    pub mode: Mode,
+    /// How the instance is told of new files. Default: [`Reload::Signal`].
+    pub reload: Reload,
+    /// The owner of installed files. Default: none, the owner of the data directory.
+    pub owner: Option<Account>,
+    /// The group of installed files. Default: none, the group of the data directory.
+    pub group: Option<Account>,
+    /// Where to see what the instance serves. Default: none, what `postmaster.pid` says.
+    pub address: Option<Address>,
+    /// What counts as proof. Default: [`Verify::Handshake`].
+    pub verify: Verify,
+    /// How long the proof may take. Default: 10 seconds.
+    pub verify_timeout: Duration,
+    /// How long a new bundle is held before it is deployed. Default: zero, it is not held.
+    pub delay: Duration,
+    /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
+    /// Kubernetes use are tried.
+    pub files: Option<Files>,
+}
+
+/// Where a lineage may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    /// The lineage as it was written: the name of a subdirectory, or an absolute path.
+    pub name: String,
+    /// The directories in which it may be: each watched directory joined with the name, in their order, or the
+    /// one absolute directory. Never empty.
+    pub candidates: Vec<PathBuf>,
+}
+
+/// What kind of server an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// PostgreSQL, written `"postgres"`.
+    Postgres,
+}
+
+/// What may be done to an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Install, reload and verify, written `"manage"`.
+    Manage,
+    /// Others place the files; check, reload and verify, written `"reload"`.
+    Reload,
+    /// Compare and report, and touch nothing, written `"observe"`.
+    Observe,
+}
+
+/// How an instance is told of new files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// SIGHUP to the postmaster, written `"signal"`.
+    Signal,
+    /// `pg_ctl reload`, written `"pg_ctl"`.
+    PgCtl,
+    /// A command, written `"command"`, with the program and its arguments in `reload_command`. Never empty.
+    Command(Vec<String>),
+}
+
+/// A user or a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// By name, written as a string.
+    Name(String),
+    /// By number, written as an integer. Never `u32::MAX`, which means "leave as it is" to chown(2).
+    Id(u32),
+}
+
+/// What counts as proof that an instance serves a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// A TLS handshake shows it, written `"handshake"`.
+    Handshake,
+    /// Nothing is looked at, written `"none"`: for servers without TCP.
+    None,
+}
+
+/// The files of a lineage that have names of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The file with the leaf and its intermediates, relative to the lineage and inside it.
+    pub chain: String,
+    /// The file with the private key, relative to the lineage and inside it.
+    pub key: String,
+}
+
+impl Config {
+    /// Loads the file and the fragments `conf.d/*.toml` beside it.
+    ///
+    /// A missing `conf.d` is fine, and what is hidden or does not end in `.toml` in it is ignored.
+    ///
+    /// # Errors
+    /// The first thing found to be wrong, with the place where it is written. Values are checked one by one before
+    /// they are compared with each other.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        validate::load(file)
+    }
+
+    /// The instance of that name, if there is one.
+    #[must_use]
+    pub fn instance(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.name == name)
+    }
+
+    /// The directory that holds what is remembered of an instance: `state_directory/NAME`.
+    #[must_use]
+    pub fn state_of(&self, instance: &Instance) -> PathBuf {
+        self.state_directory.join(&instance.name)
+    }
+}
+
+impl Instance {
+    /// Whether one file holds both chain and key, and is thus replaced by one rename.
+    #[must_use]
+    pub fn single_file(&self) -> bool {
+        self.cert_file == self.key_file
+    }
+}

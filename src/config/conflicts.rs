@@ -1,0 +1,217 @@
+//! What only shows when all instances are known: two of them in each other's way, or a file that pgcertd must
+//! not write.
+//!
+//! What is written counts alone, so that most of this concerns instances with mode "manage": the others may
+//! well serve a file out of the lineage itself.
+
+use std::path::{Path, PathBuf};
+
+use super::document::At;
+use super::error::ConfigError;
+use super::paths::Twin;
+use super::validate::Checked;
+use super::{Instance, Mode};
+
+/// Debian's self-signed pair for every service of a host, from the package ssl-cert.
+const SHARED: [&str; 2] = [
+    "/etc/ssl/certs/ssl-cert-snakeoil.pem",
+    "/etc/ssl/private/ssl-cert-snakeoil.key",
+];
+
+/// What pgcertd itself keeps beside the default target.
+const KEPT: [&str; 2] = ["previous.pem", "held.json"];
+
+/// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
+struct Target<'a> {
+    key: &'static str,
+    path: &'a Path,
+    twin: Twin,
+    at: &'a At<'a, String>,
+    written: bool,
+}
+
+/// The first conflict, if there is one.
+pub(super) fn refuse(
+    checked: &[Checked<'_>],
+    watched: &[PathBuf],
+    state_directory: &Path,
+) -> Result<(), ConfigError> {
+    one_name_each(checked)?;
+    one_data_directory_each(checked)?;
+    let sources = sources(checked, watched);
+    let state_directory = Twin::directory(state_directory);
+    for one in checked {
+        let targets = targets(one);
+        one_path_for_one_file(&targets)?;
+        for target in targets {
+            not_kept(&target, &state_directory)?;
+            if one.instance.mode == Mode::Manage {
+                not_shared(&target)?;
+                outside_sources(&target, &sources)?;
+            }
+        }
+    }
+    one_writer_each(checked)
+}
+
+fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+    for (first, second) in pairs(checked) {
+        if first.instance.name == second.instance.name {
+            let message = format!("another instance has this name, {}", first.name.place());
+            let note = "expected a name of its own for each instance";
+            return Err(second.name.refuse(&message, note));
+        }
+    }
+    Ok(())
+}
+
+fn one_data_directory_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+    let twins: Vec<_> = checked
+        .iter()
+        .map(|one| (Twin::directory(&one.instance.data_directory), one))
+        .collect();
+    for ((twin, first), (other, second)) in pairs(&twins) {
+        if twin.same(other) {
+            let message = format!(
+                "the instance {} has this data directory, {}",
+                first.instance.name,
+                first.data_directory.place()
+            );
+            let note = "expected a data directory of its own for each instance";
+            return Err(second.data_directory.refuse(&message, note));
+        }
+    }
+    Ok(())
+}
+
+/// One file by two paths would be written as two, and the key would take the place of the chain.
+fn one_path_for_one_file(targets: &[Target<'_>]) -> Result<(), ConfigError> {
+    match targets {
+        [cert_file, key_file] if cert_file.twin.same(&key_file.twin) => {
+            let message = format!(
+                "`key_file` is the same file as `cert_file`, {}, by another path",
+                cert_file.path.display()
+            );
+            let note = "expected one path in both for one file, or two files";
+            Err(key_file.at.refuse(&message, note))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The previous bundle and the operator's hold are written beside the default target.
+fn not_kept(target: &Target<'_>, state_directory: &Twin) -> Result<(), ConfigError> {
+    let name = target.path.file_name().unwrap_or_default();
+    if KEPT.iter().any(|kept| name == *kept) && target.twin.inside(state_directory) {
+        let message = format!(
+            "`{}` is {}, where pgcertd keeps something else",
+            target.key,
+            target.path.display()
+        );
+        let note = "expected another file, such as server.pem beside it, the default of cert_file";
+        return Err(target.at.refuse(&message, note));
+    }
+    Ok(())
+}
+
+fn not_shared(target: &Target<'_>) -> Result<(), ConfigError> {
+    if SHARED
+        .iter()
+        .any(|shared| target.twin.same(&Twin::target(Path::new(shared))))
+    {
+        let message = format!(
+            "{} is shared by the services of this host",
+            target.path.display()
+        );
+        let note = "expected a file of the instance's own, and ssl_cert_file and ssl_key_file in \
+                    postgresql.conf that name it";
+        return Err(target.at.refuse(&message, note));
+    }
+    Ok(())
+}
+
+/// What an installed file may not lie in: words for it, and its path.
+fn sources(checked: &[Checked<'_>], watched: &[PathBuf]) -> Vec<(String, Twin)> {
+    let words = |what: &str, path: &Path| format!("{what} {}", path.display());
+    let watched = watched
+        .iter()
+        .map(|path| (words("the watched directory", path), Twin::directory(path)));
+    let lineages = checked
+        .iter()
+        .flat_map(|one| &one.instance.lineage.candidates)
+        .map(|path| (words("the lineage", path), Twin::directory(path)));
+    watched.chain(lineages).collect()
+}
+
+fn outside_sources(target: &Target<'_>, sources: &[(String, Twin)]) -> Result<(), ConfigError> {
+    let Some((words, _)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "`{}` is {}, inside {words}",
+        target.key,
+        target.path.display()
+    );
+    let note = "expected a file outside of what certificates come from; with mode = \"reload\" or \
+                \"observe\" pgcertd does not write it";
+    Err(target.at.refuse(&message, note))
+}
+
+/// Two that write one file would undo each other's deployments for ever.
+fn one_writer_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+    let writers: Vec<_> = checked
+        .iter()
+        .filter(|one| one.instance.mode == Mode::Manage)
+        .map(|one| (&one.instance, targets(one)))
+        .collect();
+    for ((first, mine), (second, theirs)) in pairs(&writers) {
+        for (one, other) in mine
+            .iter()
+            .flat_map(|one| theirs.iter().map(move |other| (one, other)))
+        {
+            if one.twin.same(&other.twin) {
+                return Err(overlap([first, second], one, other));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn overlap(instances: [&Instance; 2], one: &Target<'_>, other: &Target<'_>) -> ConfigError {
+    // The later value is at fault, unless it is a default that the earlier one reached into.
+    let at = if other.written || !one.written {
+        other.at
+    } else {
+        one.at
+    };
+    let [first, second] = instances.map(|instance| &instance.name);
+    let path = other.path.display();
+    let message = format!("the instances {first} and {second} both write {path}");
+    let note = "expected files of its own for each instance that pgcertd writes, since each would undo the \
+                other's; with mode = \"reload\" or \"observe\" it does not write";
+    at.refuse(&message, note)
+}
+
+/// The one or two files of an instance.
+fn targets<'a>(one: &'a Checked<'a>) -> Vec<Target<'a>> {
+    let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| Target {
+        key,
+        path,
+        twin: Twin::target(path),
+        at: at.unwrap_or(&one.name),
+        written: at.is_some(),
+    };
+    let cert_file = target("cert_file", &one.instance.cert_file, one.cert_file.as_ref());
+    if one.instance.single_file() {
+        return vec![cert_file];
+    }
+    let key_file = target("key_file", &one.instance.key_file, one.key_file.as_ref());
+    vec![cert_file, key_file]
+}
+
+/// Every two elements, the earlier one first.
+fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
+    all.iter()
+        .enumerate()
+        .flat_map(move |(index, second)| all[..index].iter().map(move |first| (first, second)))
+}

@@ -1,0 +1,209 @@
+//! One file of the configuration: its text, and values that know where in it they stand.
+//!
+//! What serde and the TOML parser say is put here into the words of the configuration: keys, tables and arrays.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use super::error::{ConfigError, line_column};
+use super::paths;
+
+/// More than any configuration holds, in bytes; what is larger is not one.
+const LARGEST: u64 = 4 << 20;
+
+/// How much of a value a message quotes, in characters.
+const LONGEST_QUOTE: usize = 60;
+
+/// A file that was read.
+pub(super) struct Document {
+    file: PathBuf,
+    directory: PathBuf,
+    text: String,
+}
+
+/// A value, and where it was written.
+pub(super) struct At<'a, T> {
+    pub(super) value: &'a T,
+    span: Range<usize>,
+    document: &'a Document,
+}
+
+impl Document {
+    /// Reads a file; pipes will do, so that `--config /dev/stdin` works.
+    /// `missing` is what to do where there is no such file.
+    pub(super) fn read(file: &Path, missing: &str) -> Result<Self, ConfigError> {
+        let mut bytes = Vec::new();
+        File::open(file)
+            .and_then(|opened| opened.take(LARGEST + 1).read_to_end(&mut bytes))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    ConfigError::of_file(file, "there is no such file", missing)
+                }
+                _ => unreadable(file, &error),
+            })?;
+        if bytes.len() as u64 > LARGEST {
+            let message = format!("larger than {} MiB", LARGEST >> 20);
+            return Err(ConfigError::of_file(
+                file,
+                &message,
+                "expected a configuration, in TOML",
+            ));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| not_text(file, &error))?;
+        let absolute = absolute(file)?;
+        let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self {
+            file: file.to_owned(),
+            directory,
+            text,
+        })
+    }
+
+    /// The TOML of the file in a shape.
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        toml::from_str(&self.text).map_err(|error| {
+            let (message, note) = in_our_words(error.message());
+            self.refuse(error.span().unwrap_or(0..0), &message, &note)
+        })
+    }
+
+    /// The absolute form of a path in this file.
+    pub(super) fn resolve(&self, written: &str) -> PathBuf {
+        paths::normal(&self.directory.join(written))
+    }
+
+    /// An error at a span of this file.
+    pub(super) fn refuse(&self, span: Range<usize>, message: &str, note: &str) -> ConfigError {
+        ConfigError::at(&self.file, &self.text, span, message, note)
+    }
+}
+
+impl<'a, T> At<'a, T> {
+    pub(super) fn new(document: &'a Document, written: &'a Spanned<T>) -> Self {
+        Self {
+            value: written.get_ref(),
+            span: written.span(),
+            document,
+        }
+    }
+
+    /// An error that points at the value.
+    pub(super) fn refuse(&self, message: &str, note: &str) -> ConfigError {
+        self.document.refuse(self.span.clone(), message, note)
+    }
+
+    /// An error that quotes the value as it was written, says what is wrong with it, and points at it.
+    pub(super) fn refuse_value(&self, says: &str, note: &str) -> ConfigError {
+        let span = self.span.clone();
+        let written = self.document.text.get(span).unwrap_or_default();
+        let mut quoted: String = written.chars().take(LONGEST_QUOTE).collect();
+        if quoted.len() < written.len() {
+            quoted.push('…');
+        }
+        self.refuse(&format!("{quoted} {says}"), note)
+    }
+
+    /// A part of the value, written in the same file.
+    pub(super) fn part<V>(&self, written: &'a Spanned<V>) -> At<'a, V> {
+        At::new(self.document, written)
+    }
+
+    /// `FILE:LINE`, for an error at another value that mentions this one.
+    pub(super) fn place(&self) -> String {
+        let (line, _) = line_column(&self.document.text, self.span.start);
+        format!("{}:{line}", self.document.file.display())
+    }
+}
+
+impl At<'_, String> {
+    /// The value as a path: not empty, without the byte that ends a path for the kernel, made absolute.
+    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
+        if self.value.is_empty() || self.value.contains('\0') {
+            return Err(self.refuse_value("is not a path", "expected a path"));
+        }
+        Ok(self.document.resolve(self.value))
+    }
+}
+
+/// A path made absolute and normal.
+pub(super) fn absolute(file: &Path) -> Result<PathBuf, ConfigError> {
+    let absolute = std::path::absolute(file).map_err(|error| unreadable(file, &error))?;
+    Ok(paths::normal(&absolute))
+}
+
+/// The error of a file or directory that the system did not give.
+pub(super) fn unreadable(file: &Path, error: &io::Error) -> ConfigError {
+    let note = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the user that runs pgcertd must be able to read it: mend its mode, or name another file with --config"
+        }
+        _ => "expected a readable file; --config names another",
+    };
+    ConfigError::of_file(file, &format!("cannot be read: {error}"), note)
+}
+
+fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
+    // Up to the first bad byte, the lossy text has the same bytes as the file.
+    let start = error.utf8_error().valid_up_to();
+    let text = String::from_utf8_lossy(error.as_bytes());
+    ConfigError::at(
+        file,
+        &text,
+        start..start + 1,
+        "this is not UTF-8 text",
+        "expected UTF-8, as in every TOML file",
+    )
+}
+
+/// What serde or the TOML parser says, as message and note.
+fn in_our_words(said: &str) -> (String, String) {
+    let (problem, expected) = match said.rsplit_once(", expected ") {
+        Some((problem, expected)) => (problem, Some(expected)),
+        None => (said, None),
+    };
+    let message = if let Some(key) = problem.strip_prefix("unknown field ") {
+        let note = format!("expected {}", keys(expected.unwrap_or_default()));
+        return (format!("unknown key {key}"), note);
+    } else if let Some(key) = problem.strip_prefix("missing field ") {
+        return (
+            format!("missing key {key}"),
+            format!("expected {key} here as well"),
+        );
+    } else if let Some(found) = problem.strip_prefix("invalid type: ") {
+        format!("wrong type: {}", toml_type(found))
+    } else {
+        problem.to_owned()
+    };
+    let note = match (expected, problem) {
+        (Some("a sequence"), _) => "expected an array, in [ ]".to_owned(),
+        (Some(expected), _) => format!("expected {expected}"),
+        (None, "duplicate key") => "expected every key and table once".to_owned(),
+        (None, _) => "expected TOML, see https://toml.io".to_owned(),
+    };
+    (message, note)
+}
+
+fn toml_type(found: &str) -> &str {
+    match found {
+        "map" => "a table",
+        "sequence" => "an array",
+        other => other,
+    }
+}
+
+/// serde's list of keys, "`a`", "`a` or `b`" or "one of `a`, `b`, `c`", without the quotes.
+fn keys(expected: &str) -> String {
+    let list = expected.strip_prefix("one of ").unwrap_or(expected);
+    let list = list.replace("` or `", "`, `").replace('`', "");
+    match list.as_str() {
+        // The only shape with this key alone is that of a fragment.
+        "instance" => "[[instance]] alone: fragments only add instances".to_owned(),
+        one if !one.contains(',') => one.to_owned(),
+        many => format!("one of: {many}"),
+    }
+}

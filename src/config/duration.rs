@@ -1,0 +1,38 @@
+//! Durations as people write them: `"200ms"`, `"10m"`, `"1h 30m"`, `"2d"`.
+//!
+//! A day has 24 hours and a week seven days; months and years, which have no fixed length, are refused.
+
+use std::time::Duration;
+
+use jiff::{Span, SpanRelativeTo};
+use thiserror::Error;
+
+/// What a duration is to a person.
+pub(super) const EXPECTED: &str = "a duration with a unit, such as \"10s\"";
+
+/// Why a text is no duration, to be said after the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum DurationError {
+    /// It has no unit, an unknown one, or one without a fixed length.
+    #[error("is not a duration")]
+    Malformed,
+    /// It lies in the past.
+    #[error("is negative")]
+    Negative,
+}
+
+/// The duration that a text means.
+pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+    // "1:30:00" is a duration to jiff, but one whose units must be guessed.
+    if text.contains(':') {
+        return Err(DurationError::Malformed);
+    }
+    let span: Span = text.parse().map_err(|_| DurationError::Malformed)?;
+    if span.is_negative() {
+        return Err(DurationError::Negative);
+    }
+    span.to_duration(SpanRelativeTo::days_are_24_hours())
+        .ok()
+        .and_then(|signed| Duration::try_from(signed).ok())
+        .ok_or(DurationError::Malformed)
+}

@@ -1,0 +1,98 @@
+//! What the configuration takes, what it refuses, and how it says so.
+
+mod accepted;
+mod conflicts;
+mod model;
+mod read;
+mod refused;
+mod written;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::{Config, ConfigError, Instance};
+
+/// The three keys that an instance needs, under a name.
+fn instance(name: &str) -> String {
+    format!(
+        "[[instance]]\nname = \"{name}\"\nlineage = \"a.example\"\ndata_directory = \"/pg/{name}\"\n"
+    )
+}
+
+/// A directory with a configuration in it.
+struct Written {
+    directory: TempDir,
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "a test without its directory cannot go on"
+)]
+impl Written {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let written = Self {
+            directory: TempDir::new().expect("a directory"),
+        };
+        fs::write(written.file(), text).expect("a file");
+        written
+    }
+
+    fn fragment(self, name: &str, text: &str) -> Self {
+        let directory = self.path("conf.d");
+        fs::create_dir_all(&directory).expect("a directory");
+        fs::write(directory.join(name), text).expect("a file");
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.path("pgcertd.toml")
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.file())
+    }
+
+    #[track_caller]
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[track_caller]
+    fn error(&self) -> ConfigError {
+        self.load().expect_err("an error")
+    }
+
+    /// Asserts the whole of what is drawn; `FILE` stands for the file, `CONF.D/` for its fragments' directory
+    /// and `DIR` for the directory.
+    #[track_caller]
+    fn says(&self, drawn: &str) {
+        let directory = self.directory.path().display().to_string();
+        let said = self
+            .error()
+            .to_string()
+            .replace(&self.file().display().to_string(), "FILE")
+            .replace(&format!("{directory}/conf.d/"), "CONF.D/")
+            .replace(&directory, "DIR");
+        assert_eq!(said.trim(), drawn.trim(), "\n{said}\n");
+    }
+}
+
+fn load(text: &str) -> Config {
+    Written::new(text).config()
+}
+
+fn only(text: &str) -> Instance {
+    let mut config = load(text);
+    assert_eq!(config.instances.len(), 1);
+    config.instances.remove(0)
+}
+
+fn path(text: &str) -> PathBuf {
+    Path::new(text).to_owned()
+}

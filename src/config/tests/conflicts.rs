@@ -1,0 +1,282 @@
+//! What the configuration refuses of instances that are in each other's way, or in another's.
+
+use super::Written;
+use super::refused::{refused, refused_of_instance};
+
+#[test]
+fn two_instances_do_not_share_a_name() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/b"
+"#,
+        r#"
+FILE:6:8: another instance has this name, FILE:2
+ |
+6| name = "a"
+ |        ^^^
+ = expected a name of its own for each instance"#,
+    );
+}
+
+#[test]
+fn two_instances_do_not_share_a_data_directory() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+[[instance]]
+name = "b"
+lineage = "x"
+data_directory = "/pg/./x/../a"
+"#,
+        r#"
+FILE:8:18: the instance a has this data directory, FILE:4
+ |
+8| data_directory = "/pg/./x/../a"
+ |                  ^^^^^^^^^^^^^^
+ = expected a data directory of its own for each instance"#,
+    );
+}
+
+#[test]
+fn two_instances_do_not_write_one_file() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+cert_file = "/t/s.pem"
+[[instance]]
+name = "b"
+lineage = "x"
+data_directory = "/pg/b"
+cert_file = "/t/c.pem"
+key_file = "/t/s.pem"
+"#,
+        r#"
+FILE:11:12: the instances a and b both write /t/s.pem
+  |
+11| key_file = "/t/s.pem"
+  |            ^^^^^^^^^^
+  = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+    );
+}
+
+#[test]
+fn a_default_target_is_not_written_by_another_instance() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+cert_file = "/var/lib/pgcertd/b/server.pem"
+[[instance]]
+name = "b"
+lineage = "x"
+data_directory = "/pg/b"
+"#,
+        r#"
+FILE:5:13: the instances a and b both write /var/lib/pgcertd/b/server.pem
+ |
+5| cert_file = "/var/lib/pgcertd/b/server.pem"
+ |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+    );
+}
+
+#[test]
+fn a_target_in_the_defaults_serves_one_instance_alone() {
+    refused(
+        r#"[defaults]
+cert_file = "/t/s.pem"
+[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+[[instance]]
+name = "b"
+lineage = "x"
+data_directory = "/pg/b"
+"#,
+        r#"
+FILE:2:13: the instances a and b both write /t/s.pem
+ |
+2| cert_file = "/t/s.pem"
+ |             ^^^^^^^^^^
+ = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+    );
+}
+
+#[test]
+fn a_target_inside_a_watched_directory_is_refused() {
+    refused_of_instance(
+        r#"cert_file = "/etc/letsencrypt/live/a.pem""#,
+        r#"
+FILE:5:13: `cert_file` is /etc/letsencrypt/live/a.pem, inside the watched directory /etc/letsencrypt/live
+ |
+5| cert_file = "/etc/letsencrypt/live/a.pem"
+ |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+    );
+}
+
+#[test]
+fn a_default_target_inside_a_watched_directory_is_refused() {
+    refused(
+        r#"[watch]
+directories = ["/var/lib/pgcertd"]
+[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+"#,
+        r#"
+FILE:4:8: `cert_file` is /var/lib/pgcertd/a/server.pem, inside the watched directory /var/lib/pgcertd
+ |
+4| name = "a"
+ |        ^^^
+ = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+    );
+}
+
+#[test]
+fn a_target_inside_a_lineage_is_refused() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "/srv/x"
+data_directory = "/pg/a"
+cert_file = "/t/s.pem"
+key_file = "/srv/x/k.pem"
+"#,
+        r#"
+FILE:6:12: `key_file` is /srv/x/k.pem, inside the lineage /srv/x
+ |
+6| key_file = "/srv/x/k.pem"
+ |            ^^^^^^^^^^^^^^
+ = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+    );
+}
+
+#[test]
+fn debians_shared_certificate_is_not_written() {
+    refused_of_instance(
+        r#"cert_file = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
+key_file = "/t/k""#,
+        r#"
+FILE:5:13: /etc/ssl/certs/ssl-cert-snakeoil.pem is shared by the services of this host
+ |
+5| cert_file = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
+ |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected a file of the instance's own, and ssl_cert_file and ssl_key_file in postgresql.conf that name it"#,
+    );
+}
+
+#[test]
+fn debians_shared_key_is_not_written() {
+    refused_of_instance(
+        r#"cert_file = "/t/c"
+key_file = "/etc/ssl/private/ssl-cert-snakeoil.key""#,
+        r#"
+FILE:6:12: /etc/ssl/private/ssl-cert-snakeoil.key is shared by the services of this host
+ |
+6| key_file = "/etc/ssl/private/ssl-cert-snakeoil.key"
+ |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected a file of the instance's own, and ssl_cert_file and ssl_key_file in postgresql.conf that name it"#,
+    );
+}
+
+#[test]
+fn the_previous_bundle_is_no_target() {
+    refused_of_instance(
+        r#"cert_file = "/var/lib/pgcertd/a/previous.pem""#,
+        r#"
+FILE:5:13: `cert_file` is /var/lib/pgcertd/a/previous.pem, where pgcertd keeps something else
+ |
+5| cert_file = "/var/lib/pgcertd/a/previous.pem"
+ |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected another file, such as server.pem beside it, the default of cert_file"#,
+    );
+}
+
+#[test]
+fn the_hold_is_no_target() {
+    refused_of_instance(
+        r#"key_file = "/var/lib/pgcertd/a/held.json""#,
+        r#"
+FILE:5:12: `key_file` is /var/lib/pgcertd/a/held.json, where pgcertd keeps something else
+ |
+5| key_file = "/var/lib/pgcertd/a/held.json"
+ |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected another file, such as server.pem beside it, the default of cert_file"#,
+    );
+}
+
+#[test]
+fn a_fragment_only_adds_instances() {
+    let fragment = r#"[watch]
+poll = "1m"
+"#;
+    Written::new(r#""#).fragment("a.toml", fragment).says(
+        r#"
+CONF.D/a.toml:1:2: unknown key `watch`
+ |
+1| [watch]
+ |  ^^^^^
+ = expected [[instance]] alone: fragments only add instances"#,
+    );
+}
+
+#[test]
+fn a_conflict_across_files_names_both() {
+    let fragment = r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+"#;
+    Written::new(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+"#,
+    )
+    .fragment("a.toml", fragment)
+    .says(
+        r#"
+CONF.D/a.toml:2:8: another instance has this name, FILE:2
+ |
+2| name = "a"
+ |        ^^^
+ = expected a name of its own for each instance"#,
+    );
+}
+
+#[test]
+fn a_fragment_does_not_write_the_file_of_another_instance() {
+    let fragment = r#"[[instance]]
+name = "b"
+lineage = "x"
+data_directory = "/pg/b"
+mode = "manage"
+cert_file = "/t/s"
+"#;
+    Written::new(r#"[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+cert_file = "/t/s"
+"#).fragment("a.toml", fragment).says(r#"
+CONF.D/a.toml:6:13: the instances a and b both write /t/s
+ |
+6| cert_file = "/t/s"
+ |             ^^^^^^
+ = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#);
+}

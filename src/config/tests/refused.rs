@@ -1,0 +1,449 @@
+//! What the configuration refuses of one value, and all that a person then reads.
+
+use super::Written;
+
+/// The start of an instance that takes any further key, on line 5.
+const A: &str = "\
+[[instance]]
+name = \"a\"
+lineage = \"x\"
+data_directory = \"/pg/a\"
+";
+
+#[track_caller]
+pub(super) fn refused(text: &str, drawn: &str) {
+    Written::new(text).says(drawn);
+}
+
+/// An instance, and what further it says.
+#[track_caller]
+pub(super) fn refused_of_instance(keys: &str, drawn: &str) {
+    refused(&format!("{A}{keys}"), drawn);
+}
+
+#[test]
+fn a_duration_without_a_unit_is_shown_one() {
+    refused(
+        r#"[watch]
+debounce = "10"
+"#,
+        r#"
+FILE:2:12: "10" is not a duration
+ |
+2| debounce = "10"
+ |            ^^^^
+ = expected a duration with a unit, such as "10s""#,
+    );
+}
+
+#[test]
+fn a_number_is_no_duration() {
+    refused(
+        r#"[watch]
+resync = 10
+"#,
+        r#"
+FILE:2:10: wrong type: integer `10`
+ |
+2| resync = 10
+ |          ^^
+ = expected a duration with a unit, such as "10s""#,
+    );
+}
+
+#[test]
+fn a_negative_duration_is_refused() {
+    refused_of_instance(
+        r#"delay = "-1s""#,
+        r#"
+FILE:5:9: "-1s" is negative
+ |
+5| delay = "-1s"
+ |         ^^^^^
+ = expected a duration with a unit, such as "10s""#,
+    );
+}
+
+#[test]
+fn resync_may_not_be_zero() {
+    refused(
+        r#"[watch]
+resync = "0s"
+"#,
+        r#"
+FILE:2:10: "0s" is not longer than zero
+ |
+2| resync = "0s"
+ |          ^^^^
+ = expected a duration with a unit, such as "10s", longer than zero"#,
+    );
+}
+
+#[test]
+fn verify_timeout_in_the_defaults_may_not_be_zero_either() {
+    refused(
+        r#"[defaults]
+verify_timeout = "0m"
+"#,
+        r#"
+FILE:2:18: "0m" is not longer than zero
+ |
+2| verify_timeout = "0m"
+ |                  ^^^^
+ = expected a duration with a unit, such as "10s", longer than zero"#,
+    );
+}
+
+#[test]
+fn a_name_has_no_default() {
+    refused(
+        r#"[defaults]
+name = "a"
+"#,
+        r#"
+FILE:2:8: `name` cannot have a default
+ |
+2| name = "a"
+ |        ^^^
+ = expected any key of an instance but name, lineage and data_directory, which each [[instance]] has of its own"#,
+    );
+}
+
+#[test]
+fn a_data_directory_has_no_default() {
+    refused(
+        r#"[defaults]
+mode = "reload"
+data_directory = "/pg"
+"#,
+        r#"
+FILE:3:18: `data_directory` cannot have a default
+ |
+3| data_directory = "/pg"
+ |                  ^^^^^
+ = expected any key of an instance but name, lineage and data_directory, which each [[instance]] has of its own"#,
+    );
+}
+
+#[test]
+fn an_instance_needs_a_name() {
+    refused(
+        r#"
+[[instance]]
+lineage = "x"
+"#,
+        r#"
+FILE:2:1: an instance without `name`
+ |
+2| [[instance]]
+ | ^^^^^^^^^^^^
+ = expected name = "16-main", or another name of your choice"#,
+    );
+}
+
+#[test]
+fn an_instance_needs_a_lineage() {
+    refused(
+        r#"[[instance]]
+name = "a"
+"#,
+        r#"
+FILE:1:1: an instance without `lineage`
+ |
+1| [[instance]]
+ | ^^^^^^^^^^^^
+ = expected lineage = "postgres.example.com", a subdirectory of a watched directory, or an absolute path"#,
+    );
+}
+
+#[test]
+fn an_instance_needs_a_data_directory() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+"#,
+        r#"
+FILE:1:1: an instance without `data_directory`
+ |
+1| [[instance]]
+ | ^^^^^^^^^^^^
+ = expected data_directory = "/var/lib/postgresql/16/main", or what SHOW data_directory gives in psql"#,
+    );
+}
+
+#[test]
+fn a_name_with_a_slash_is_refused() {
+    refused(
+        r#"[[instance]]
+name = "a/b"
+"#,
+        r#"
+FILE:2:8: "a/b" cannot be the name of an instance
+ |
+2| name = "a/b"
+ |        ^^^^^
+ = expected letters, digits, `.`, `_` and `-`, with neither `.` nor `-` at the start"#,
+    );
+}
+
+#[test]
+fn a_lineage_that_is_a_relative_path_is_refused() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "live/x"
+data_directory = "/pg/a"
+"#,
+        r#"
+FILE:3:11: "live/x" is neither the name of a lineage nor an absolute path
+ |
+3| lineage = "live/x"
+ |           ^^^^^^^^
+ = expected the name of a subdirectory of a watched directory, or an absolute path"#,
+    );
+}
+
+#[test]
+fn a_bare_lineage_needs_a_watched_directory() {
+    refused(
+        r#"[watch]
+directories = []
+[[instance]]
+name = "a"
+lineage = "x"
+data_directory = "/pg/a"
+"#,
+        r#"
+FILE:5:11: "x" names a subdirectory of a watched directory, and none is watched
+ |
+5| lineage = "x"
+ |           ^^^
+ = expected an absolute path here, or a directory in `directories` of [watch]"#,
+    );
+}
+
+#[test]
+fn an_unknown_mode_names_the_known_ones() {
+    refused_of_instance(
+        r#"mode = "mange""#,
+        r#"
+FILE:5:8: unknown value "mange"
+ |
+5| mode = "mange"
+ |        ^^^^^^^
+ = expected one of: manage, reload, observe"#,
+    );
+}
+
+#[test]
+fn an_unknown_mode_in_the_defaults_is_refused_without_any_instance() {
+    refused(
+        r#"[defaults]
+mode = "mange"
+"#,
+        r#"
+FILE:2:8: unknown value "mange"
+ |
+2| mode = "mange"
+ |        ^^^^^^^
+ = expected one of: manage, reload, observe"#,
+    );
+}
+
+#[test]
+fn pgbouncer_is_a_kind_of_a_later_version() {
+    refused_of_instance(
+        r#"kind = "pgbouncer""#,
+        r#"
+FILE:5:8: this version does not know the kind "pgbouncer"
+ |
+5| kind = "pgbouncer"
+ |        ^^^^^^^^^^^
+ = expected "postgres", the only kind so far"#,
+    );
+}
+
+#[test]
+fn an_unknown_kind_is_refused() {
+    refused_of_instance(
+        r#"kind = "mysql""#,
+        r#"
+FILE:5:8: unknown value "mysql"
+ |
+5| kind = "mysql"
+ |        ^^^^^^^
+ = expected one of: postgres"#,
+    );
+}
+
+#[test]
+fn reload_by_command_needs_the_command() {
+    refused_of_instance(
+        r#"reload = "command""#,
+        r#"
+FILE:5:10: reload = "command" without `reload_command`
+ |
+5| reload = "command"
+ |          ^^^^^^^^^
+ = expected reload_command = ["program", "argument"]"#,
+    );
+}
+
+#[test]
+fn reload_by_an_empty_command_is_refused() {
+    refused_of_instance(
+        r#"reload = "command"
+reload_command = []"#,
+        r#"
+FILE:6:18: [] is not a command
+ |
+6| reload_command = []
+ |                  ^^
+ = expected reload_command = ["program", "argument"]"#,
+    );
+}
+
+#[test]
+fn a_command_that_is_not_used_is_refused() {
+    refused_of_instance(
+        r#"reload_command = ["x"]"#,
+        r#"
+FILE:5:18: `reload_command` is not used
+ |
+5| reload_command = ["x"]
+ |                  ^^^^^
+ = expected reload = "command" with it"#,
+    );
+}
+
+#[test]
+fn a_wildcard_is_no_server_name() {
+    refused_of_instance(
+        r#"server_names = ["a.example", "*.example"]"#,
+        r#"
+FILE:5:30: "*.example" is a wildcard, and clients verify hosts, not wildcards
+ |
+5| server_names = ["a.example", "*.example"]
+ |                              ^^^^^^^^^^^
+ = expected the host names that clients connect to, such as "db.example.com""#,
+    );
+}
+
+#[test]
+fn a_server_name_is_a_host_name() {
+    refused_of_instance(
+        r#"server_names = ["a example"]"#,
+        r#"
+FILE:5:17: "a example" is not a host name
+ |
+5| server_names = ["a example"]
+ |                 ^^^^^^^^^^^
+ = expected the host names that clients connect to, such as "db.example.com""#,
+    );
+}
+
+#[test]
+fn an_owner_is_a_name_or_a_number() {
+    refused_of_instance(
+        r#"owner = true"#,
+        r#"
+FILE:5:9: wrong type: boolean `true`
+ |
+5| owner = true
+ |         ^^^^
+ = expected a name in quotes or a number"#,
+    );
+}
+
+#[test]
+fn the_number_that_means_nobody_is_no_owner() {
+    refused_of_instance(
+        r#"owner = 4294967295"#,
+        r#"
+FILE:5:9: 4294967295 is not the number of a user or group
+ |
+5| owner = 4294967295
+ |         ^^^^^^^^^^
+ = expected a name such as "postgres", or a number from 0 to 4294967294"#,
+    );
+}
+
+#[test]
+fn a_socket_is_no_address() {
+    refused_of_instance(
+        r#"address = "/run/postgresql""#,
+        r#"
+FILE:5:11: "/run/postgresql" is not an address: it is a path, and PostgreSQL speaks no TLS over Unix sockets
+ |
+5| address = "/run/postgresql"
+ |           ^^^^^^^^^^^^^^^^^
+ = expected HOST or HOST:PORT, such as "127.0.0.1:5432" or "[::1]:5432""#,
+    );
+}
+
+#[test]
+fn a_port_is_a_number() {
+    refused_of_instance(
+        r#"address = "h:x""#,
+        r#"
+FILE:5:11: "h:x" is not an address: the port is not a number from 1 to 65535
+ |
+5| address = "h:x"
+ |           ^^^^^
+ = expected HOST or HOST:PORT, such as "127.0.0.1:5432" or "[::1]:5432""#,
+    );
+}
+
+#[test]
+fn files_stay_inside_the_lineage() {
+    refused_of_instance(
+        r#"files = { chain = "c", key = "../k" }"#,
+        r#"
+FILE:5:30: "../k" is not a file inside the lineage
+ |
+5| files = { chain = "c", key = "../k" }
+ |                              ^^^^^^
+ = expected a file name, or a path relative to the lineage without `..`"#,
+    );
+}
+
+#[test]
+fn absolute_files_are_refused() {
+    refused_of_instance(
+        r#"files = { chain = "/c", key = "k" }"#,
+        r#"
+FILE:5:19: "/c" is not a file inside the lineage
+ |
+5| files = { chain = "/c", key = "k" }
+ |                   ^^^^
+ = expected a file name, or a path relative to the lineage without `..`"#,
+    );
+}
+
+#[test]
+fn a_target_is_no_directory() {
+    refused_of_instance(
+        r#"cert_file = "/tls/""#,
+        r#"
+FILE:5:13: "/tls/" names a directory
+ |
+5| cert_file = "/tls/"
+ |             ^^^^^^^
+ = expected the path of a file"#,
+    );
+}
+
+#[test]
+fn an_empty_path_is_refused() {
+    refused(
+        r#"state_directory = ""
+"#,
+        r#"
+FILE:1:19: "" is not a path
+ |
+1| state_directory = ""
+ |                   ^^
+ = expected a path"#,
+    );
+}

@@ -1,0 +1,404 @@
+//! From keys as written to values that are right, one value at a time.
+//!
+//! An instance's own keys go before those of `[defaults]`, each as a whole. A value keeps the place where it was
+//! written until `conflicts` has compared the instances, so that every refusal can point at it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::conflicts;
+use super::document::{At, Document, absolute, unreadable};
+use super::error::ConfigError;
+use super::values::{
+    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, files, kind,
+    positive, server_names, target, usable,
+};
+use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
+use super::{
+    Config, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_WATCHED, Instance, Kind,
+    Lineage, Mode, Reload, Verify, Watch,
+};
+
+/// What to do where the file does not exist.
+const MISSING: &str =
+    "copy the model config/pgcertd.toml there, or name another file with --config";
+
+/// What to do where a fragment that the directory lists does not exist.
+const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere can be removed";
+
+/// An instance, and where the values stand that can conflict with another's.
+pub(super) struct Checked<'a> {
+    pub(super) instance: Instance,
+    pub(super) name: At<'a, String>,
+    pub(super) data_directory: At<'a, String>,
+    pub(super) cert_file: Option<At<'a, String>>,
+    pub(super) key_file: Option<At<'a, String>>,
+}
+
+/// See [`Config::load`].
+pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
+    let document = Document::read(file, MISSING)?;
+    let root: Root = document.parse()?;
+    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    for file in fragment_files(file)? {
+        let fragment = Document::read(&file, MISSING_FRAGMENT)?;
+        let written = fragment.parse()?;
+        fragments.push((fragment, written));
+    }
+
+    let watch = watch(&document, root.watch.as_ref().map(|table| &table.0))?;
+    let state_directory = directory(
+        &document,
+        &root.state_directory,
+        Path::new(DEFAULT_STATE_DIRECTORY),
+    )?;
+    let runtime_directory = directory(
+        &document,
+        &root.runtime_directory,
+        Path::new(DEFAULT_RUNTIME_DIRECTORY),
+    )?;
+    let none = Keys::default();
+    let shared = Layer {
+        keys: root.defaults.as_ref().map_or(&none, |table| &table.0),
+        document: &document,
+    };
+    check_defaults(shared)?;
+
+    let world = World {
+        watched: &watch.directories,
+        state_directory: &state_directory,
+        shared,
+    };
+    let mut checked = world.instances(&document, &root.instance)?;
+    for (document, fragment) in &fragments {
+        checked.extend(world.instances(document, &fragment.instance)?);
+    }
+    conflicts::refuse(&checked, &watch.directories, &state_directory)?;
+    Ok(Config {
+        file: absolute(file)?,
+        instances: checked.into_iter().map(|one| one.instance).collect(),
+        watch,
+        state_directory,
+        runtime_directory,
+    })
+}
+
+/// The files in `conf.d` beside the file, in name order.
+fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let directory = file.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let refused = |error: io::Error| unreadable(&directory, &error);
+    let entries = match fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(refused)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(refused)?.path();
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.ends_with(b".toml") && !name.starts_with(b".") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch, ConfigError> {
+    let none = written::Watch::default();
+    let written = written.unwrap_or(&none);
+    let time = |key, default| match at(document, key) {
+        Some(value) => positive(&value),
+        None => Ok(default),
+    };
+    let mut directories = Vec::new();
+    match &written.directories {
+        None => directories.push(PathBuf::from(DEFAULT_WATCHED)),
+        Some(list) => {
+            for directory in list {
+                let directory = At::new(document, directory).path()?;
+                if !directories.contains(&directory) {
+                    directories.push(directory);
+                }
+            }
+        }
+    }
+    Ok(Watch {
+        directories,
+        debounce: match at(document, &written.debounce) {
+            Some(value) => any_duration(&value)?,
+            None => Duration::from_millis(200),
+        },
+        settle_timeout: time(&written.settle_timeout, Duration::from_secs(600))?,
+        resync: time(&written.resync, Duration::from_secs(600))?,
+        poll: at(document, &written.poll)
+            .map(|value| positive(&value))
+            .transpose()?,
+    })
+}
+
+fn directory(
+    document: &Document,
+    key: &Key<String>,
+    default: &Path,
+) -> Result<PathBuf, ConfigError> {
+    at(document, key).map_or(Ok(default.to_owned()), |value| value.path())
+}
+
+fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
+    key.as_ref().map(|written| At::new(document, written))
+}
+
+/// The keys of one table, and the file it stands in.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    keys: &'a Keys,
+    document: &'a Document,
+}
+
+/// The keys of an instance above those of the defaults.
+#[derive(Clone, Copy)]
+struct Layers<'a> {
+    own: Layer<'a>,
+    shared: Option<Layer<'a>>,
+}
+
+/// What every instance is checked against.
+struct World<'a> {
+    watched: &'a [PathBuf],
+    state_directory: &'a Path,
+    shared: Layer<'a>,
+}
+
+impl<'a> Layer<'a> {
+    fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
+        at(self.document, key(self.keys))
+    }
+}
+
+impl<'a> Layers<'a> {
+    fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
+        self.own
+            .find(key)
+            .or_else(|| self.shared.and_then(|shared| shared.find(key)))
+    }
+
+    /// The value of a key through a check, or its default where it is not written.
+    fn read<T, V>(
+        self,
+        key: fn(&Keys) -> &Key<T>,
+        default: V,
+        check: impl Fn(&At<'_, T>) -> Result<V, ConfigError>,
+    ) -> Result<V, ConfigError> {
+        self.find(key).map_or(Ok(default), |value| check(&value))
+    }
+}
+
+impl<'a> World<'a> {
+    fn instances(
+        &self,
+        document: &'a Document,
+        written: &'a Instances,
+    ) -> Result<Vec<Checked<'a>>, ConfigError> {
+        written
+            .0
+            .iter()
+            .map(|table| self.instance(document, table))
+            .collect()
+    }
+
+    fn instance(
+        &self,
+        document: &'a Document,
+        table: &'a Spanned<Table<Keys>>,
+    ) -> Result<Checked<'a>, ConfigError> {
+        let own = Layer {
+            keys: &table.get_ref().0,
+            document,
+        };
+        let missing = |key: &str, example: &str| {
+            let message = format!("an instance without `{key}`");
+            document.refuse(
+                table.span(),
+                &message,
+                &format!("expected {key} = {example}"),
+            )
+        };
+        let name = own
+            .find(|keys| &keys.name)
+            .ok_or_else(|| missing("name", "\"16-main\", or another name of your choice"))?;
+        check_name(&name)?;
+        let lineage = own.find(|keys| &keys.lineage).ok_or_else(|| {
+            missing(
+                "lineage",
+                "\"postgres.example.com\", a subdirectory of a watched directory, or an absolute path",
+            )
+        })?;
+        let data_directory = own.find(|keys| &keys.data_directory).ok_or_else(|| {
+            missing(
+                "data_directory",
+                "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
+            )
+        })?;
+        let layers = Layers {
+            own,
+            shared: Some(self.shared),
+        };
+        let files = TargetFiles::read(layers)?;
+        let default = self.state_directory.join(name.value).join("server.pem");
+        let cert_file = files.cert.unwrap_or(default);
+        let instance = Instance {
+            name: name.value.clone(),
+            lineage: self.lineage(&lineage)?,
+            data_directory: data_directory.path()?,
+            key_file: files.key.unwrap_or_else(|| cert_file.clone()),
+            cert_file,
+            ..settings(layers)?
+        };
+        Ok(Checked {
+            instance,
+            name,
+            data_directory,
+            cert_file: layers.find(|keys| &keys.cert_file),
+            key_file: layers.find(|keys| &keys.key_file),
+        })
+    }
+
+    fn lineage(&self, written: &At<'_, String>) -> Result<Lineage, ConfigError> {
+        let name = written.value;
+        let candidates = if name.starts_with('/') {
+            vec![written.path()?]
+        } else if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(written.refuse_value(
+                "is neither the name of a lineage nor an absolute path",
+                "expected the name of a subdirectory of a watched directory, or an absolute path",
+            ));
+        } else if self.watched.is_empty() {
+            return Err(written.refuse_value(
+                "names a subdirectory of a watched directory, and none is watched",
+                "expected an absolute path here, or a directory in `directories` of [watch]",
+            ));
+        } else {
+            self.watched.iter().map(|dir| dir.join(name)).collect()
+        };
+        Ok(Lineage {
+            name: name.clone(),
+            candidates,
+        })
+    }
+}
+
+/// The defaults hold what every instance may share, right even where no instance takes it.
+fn check_defaults(shared: Layer<'_>) -> Result<(), ConfigError> {
+    let own = [
+        ("name", shared.find(|keys| &keys.name)),
+        ("lineage", shared.find(|keys| &keys.lineage)),
+        ("data_directory", shared.find(|keys| &keys.data_directory)),
+    ];
+    for (key, value) in own {
+        if let Some(value) = value {
+            let message = format!("`{key}` cannot have a default");
+            return Err(value.refuse(
+                &message,
+                "expected any key of an instance but name, lineage and data_directory, which each \
+                 [[instance]] has of its own",
+            ));
+        }
+    }
+    let layers = Layers {
+        own: shared,
+        shared: None,
+    };
+    TargetFiles::read(layers)?;
+    settings(layers)?;
+    Ok(())
+}
+
+struct TargetFiles {
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TargetFiles {
+    fn read(layers: Layers<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            cert: layers.read(|keys| &keys.cert_file, None, |at| target(at).map(Some))?,
+            key: layers.read(|keys| &keys.key_file, None, |at| target(at).map(Some))?,
+        })
+    }
+}
+
+/// An instance that has everything but what is its own: name, lineage, data directory and files.
+fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
+    Ok(Instance {
+        name: String::new(),
+        lineage: Lineage {
+            name: String::new(),
+            candidates: Vec::new(),
+        },
+        data_directory: PathBuf::new(),
+        cert_file: PathBuf::new(),
+        key_file: PathBuf::new(),
+        kind: layers.read(|keys| &keys.kind, Kind::Postgres, kind)?,
+        server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
+        mode: layers.read(|keys| &keys.mode, Mode::Manage, |at| choice(at, MODES))?,
+        reload: reload(layers)?,
+        owner: layers.read(|keys| &keys.owner, None, account)?,
+        group: layers.read(|keys| &keys.group, None, account)?,
+        address: layers.read(|keys| &keys.address, None, address)?,
+        verify: layers.read(
+            |keys| &keys.verify,
+            Verify::Handshake,
+            |at| choice(at, VERIFIES),
+        )?,
+        verify_timeout: layers.read(
+            |keys| &keys.verify_timeout,
+            Duration::from_secs(10),
+            positive,
+        )?,
+        delay: layers.read(|keys| &keys.delay, Duration::ZERO, any_duration)?,
+        files: layers.read(|keys| &keys.files, None, files)?,
+    })
+}
+
+/// `reload` with its command. A `reload_command` that its own table's `reload` would leave unused is refused;
+/// one from the defaults may go unused in an instance that reloads otherwise.
+fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
+    let reload = layers.read(
+        |keys| &keys.reload,
+        Reload::Signal,
+        |at| choice(at, RELOADS),
+    )?;
+    let Reload::Command(_) = reload else {
+        return match layers.own.find(|keys| &keys.reload_command) {
+            Some(unused) => Err(unused.refuse(
+                "`reload_command` is not used",
+                "expected reload = \"command\" with it",
+            )),
+            None => Ok(reload),
+        };
+    };
+    let example = "expected reload_command = [\"program\", \"argument\"]";
+    match layers.find(|keys| &keys.reload_command) {
+        Some(command) if usable(command.value) => Ok(Reload::Command(
+            command
+                .value
+                .iter()
+                .map(|word| word.get_ref().clone())
+                .collect(),
+        )),
+        Some(command) => Err(command.refuse_value("is not a command", example)),
+        None => {
+            let message = "reload = \"command\" without `reload_command`";
+            let at = layers.find(|keys| &keys.reload);
+            // Without `reload` the way is "signal", and this is not reached.
+            Err(at.map_or_else(
+                || layers.own.document.refuse(0..0, message, example),
+                |at| at.refuse(message, example),
+            ))
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The check of each value, one function a key or kind of key.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use toml::Spanned;
+
+use super::document::At;
+use super::duration;
+use super::error::ConfigError;
+use super::written::{self, Table, Text};
+use super::{Account, Address, Files, Kind, Mode, Reload, Verify};
+
+pub(super) const MODES: &[(&str, Mode)] = &[
+    ("manage", Mode::Manage),
+    ("reload", Mode::Reload),
+    ("observe", Mode::Observe),
+];
+
+pub(super) const VERIFIES: &[(&str, Verify)] =
+    &[("handshake", Verify::Handshake), ("none", Verify::None)];
+
+pub(super) const RELOADS: &[(&str, Reload)] = &[
+    ("signal", Reload::Signal),
+    ("pg_ctl", Reload::PgCtl),
+    ("command", Reload::Command(Vec::new())),
+];
+
+pub(super) fn choice<T: Clone>(
+    written: &At<'_, String>,
+    choices: &[(&str, T)],
+) -> Result<T, ConfigError> {
+    let chosen = choices.iter().find(|(name, _)| name == written.value);
+    chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        written.refuse(
+            &format!("unknown value \"{}\"", written.value),
+            &format!("expected one of: {}", names.join(", ")),
+        )
+    })
+}
+
+pub(super) fn kind(written: &At<'_, String>) -> Result<Kind, ConfigError> {
+    match written.value.as_str() {
+        later @ ("pgbouncer" | "patroni") => Err(written.refuse(
+            &format!("this version does not know the kind \"{later}\""),
+            "expected \"postgres\", the only kind so far",
+        )),
+        _ => choice(written, &[("postgres", Kind::Postgres)]),
+    }
+}
+
+/// Whether the system can start this: a program that has a name, and no byte that ends a string for the kernel.
+pub(super) fn usable(command: &[Spanned<String>]) -> bool {
+    let named = command
+        .first()
+        .is_some_and(|program| !program.get_ref().is_empty());
+    named && command.iter().all(|word| !word.get_ref().contains('\0'))
+}
+
+pub(super) fn check_name(written: &At<'_, String>) -> Result<(), ConfigError> {
+    let name = written.value;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if !name.is_empty() && !name.starts_with(['-', '.']) && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(written.refuse_value(
+        "cannot be the name of an instance",
+        "expected letters, digits, `.`, `_` and `-`, with neither `.` nor `-` at the start",
+    ))
+}
+
+pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
+    let path = written.path()?;
+    let last = Path::new(written.value).components().next_back();
+    if written.value.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
+        return Err(written.refuse_value("names a directory", "expected the path of a file"));
+    }
+    Ok(path)
+}
+
+pub(super) fn server_names(
+    written: &At<'_, Vec<Spanned<String>>>,
+) -> Result<Vec<ServerName<'static>>, ConfigError> {
+    let example = "expected the host names that clients connect to, such as \"db.example.com\"";
+    let one = |name: &Spanned<String>| {
+        let name = written.part(name);
+        if name.value.starts_with("*.") {
+            let message = "is a wildcard, and clients verify hosts, not wildcards";
+            return Err(name.refuse_value(message, example));
+        }
+        ServerName::try_from(name.value.clone())
+            .map_err(|_| name.refuse_value("is not a host name", example))
+    };
+    written.value.iter().map(one).collect()
+}
+
+pub(super) fn account(written: &At<'_, written::Account>) -> Result<Option<Account>, ConfigError> {
+    let wrong = |message| {
+        let note = "expected a name such as \"postgres\", or a number from 0 to 4294967294";
+        Err(written.refuse_value(message, note))
+    };
+    match written.value {
+        written::Account::Id(id) => match u32::try_from(*id) {
+            Ok(id) if id != u32::MAX => Ok(Some(Account::Id(id))),
+            _ => wrong("is not the number of a user or group"),
+        },
+        written::Account::Name(name) => {
+            let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
+            if name.is_empty() || name.contains(odd) {
+                return wrong("is not the name of a user or group");
+            }
+            Ok(Some(Account::Name(name.clone())))
+        }
+    }
+}
+
+pub(super) fn address(written: &At<'_, String>) -> Result<Option<Address>, ConfigError> {
+    written.value.parse().map(Some).map_err(|error| {
+        written.refuse_value(
+            &format!("is not an address: {error}"),
+            "expected HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"",
+        )
+    })
+}
+
+pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Files>, ConfigError> {
+    let inside = |name: &Spanned<String>| {
+        let name = written.part(name);
+        let path = Path::new(name.value);
+        let plain = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let ended = name.value.is_empty() || name.value.ends_with('/');
+        if plain && !ended && !name.value.contains('\0') {
+            return Ok(name.value.clone());
+        }
+        Err(name.refuse_value(
+            "is not a file inside the lineage",
+            "expected a file name, or a path relative to the lineage without `..`",
+        ))
+    };
+    Ok(Some(Files {
+        chain: inside(&written.value.0.chain)?,
+        key: inside(&written.value.0.key)?,
+    }))
+}
+
+pub(super) fn any_duration(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
+    duration::parse(&written.value.0).map_err(|error| {
+        let note = format!("expected {}", duration::EXPECTED);
+        written.refuse_value(&error.to_string(), &note)
+    })
+}
+
+pub(super) fn positive(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
+    let duration = any_duration(written)?;
+    if duration.is_zero() {
+        let note = format!("expected {}, longer than zero", duration::EXPECTED);
+        return Err(written.refuse_value("is not longer than zero", &note));
+    }
+    Ok(duration)
+}
