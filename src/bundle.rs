@@ -1,1 +1,319 @@
-//! PEM and X.509: parse, check, compare. No file is opened here.
+//! PEM and X.509: parse, check, compare.
+//!
+//! A [`Bundle`] that exists is one that Postgres can load: its key fits its leaf, its chain is in
+//! order, each signature is good, and nothing in it is below what OpenSSL accepts at its default
+//! security level. Whether it should be installed now, on this instance, is for
+//! [`Bundle::check`] to say.
+//!
+//! No file is opened here; the bytes that come in are the bytes that were checked, and what goes
+//! out is encoded anew from them. No error and no `Debug` shows what a file holds.
+
+mod certificate;
+mod error;
+mod fingerprint;
+mod key;
+mod pem;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use jiff::Timestamp;
+use rustls::pki_types::ServerName;
+use zeroize::Zeroizing;
+
+pub use certificate::{Certificate, Expiry};
+pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use key::PrivateKey;
+
+use pem::Block;
+
+/// The largest number of certificates in a chain. OpenSSL's clients give up at 100, and no
+/// public chain has more than five.
+pub const MAX_CERTIFICATES: usize = 32;
+
+/// What a lineage holds at one moment: leaf, intermediates, private key.
+pub struct Bundle {
+    leaf: Certificate,
+    intermediates: Vec<Certificate>,
+    key: PrivateKey,
+}
+
+impl Bundle {
+    /// Makes a bundle of the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
+    /// then `chain.pem`), and the key file. A combined file is given as both.
+    ///
+    /// # Errors
+    /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
+    pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
+        let (certificates, mut keys) = read_chain(chain)?;
+        let key_blocks = pem::blocks(key, Part::Key)?;
+        let own_keys = key_blocks.into_iter().filter_map(|block| match block {
+            Block::Key(kind, der) => Some((Part::Key, kind, der)),
+            Block::Certificate(_) => None,
+        });
+        let before = keys.len();
+        keys.extend(own_keys);
+        if keys.len() == before {
+            return Err(BundleError::NoKey);
+        }
+        check_strength(&certificates)?;
+        let key = the_one_key(keys)?;
+        check_leaf(&certificates, &key)?;
+        check_links(&certificates)?;
+        let mut certificates = certificates.into_iter();
+        let leaf = certificates.next().ok_or(BundleError::NoCertificate {
+            part: Part::Certificate,
+        })?;
+        Ok(Self {
+            leaf,
+            intermediates: certificates.collect(),
+            key,
+        })
+    }
+
+    /// The server's own certificate.
+    pub fn leaf(&self) -> &Certificate {
+        &self.leaf
+    }
+
+    /// What follows the leaf, each the issuer of the one before.
+    pub fn intermediates(&self) -> &[Certificate] {
+        &self.intermediates
+    }
+
+    /// The leaf's fingerprint.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.leaf.fingerprint()
+    }
+
+    /// Whether leaf, intermediates and key are all the same, however the files were written.
+    /// A key in another encoding is another key.
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.leaf == other.leaf
+            && self.intermediates == other.intermediates
+            && self.key.same_content(&other.key)
+    }
+
+    /// Whether it may be installed at `now` where clients verify `server_names`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(
+        &self,
+        server_names: &[ServerName<'static>],
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if now > self.leaf.not_after() {
+            return Err(Refusal::Expired {
+                not_after: self.leaf.not_after(),
+            });
+        }
+        if now < self.leaf.not_before() {
+            return Err(Refusal::NotYetValid {
+                not_before: self.leaf.not_before(),
+            });
+        }
+        let mut missing = Vec::new();
+        for name in server_names {
+            if !self.leaf.covers(name)? {
+                missing.push(name.to_str().into_owned());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::NamesMissing {
+            missing,
+            present: self.leaf.names().to_vec(),
+        })
+    }
+
+    /// What is odd about it as the successor of `installed`.
+    pub fn warnings_against(&self, installed: &Self) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let names: Vec<String> = installed
+            .leaf
+            .names()
+            .iter()
+            .filter(|name| !self.still_names(name))
+            .cloned()
+            .collect();
+        if !names.is_empty() {
+            warnings.push(Warning::NamesLost { names });
+        }
+        let (new, old) = (self.leaf.not_before(), installed.leaf.not_before());
+        if new < old {
+            warnings.push(Warning::OlderThanInstalled { new, old });
+        }
+        warnings
+    }
+
+    /// Whether it has fewer intermediates than `installed` although the same CA issued both: a
+    /// sign of a chain file that is not completely written.
+    pub fn shorter_than(&self, installed: &Self) -> bool {
+        self.leaf.has_issuer_of(&installed.leaf)
+            && self.intermediates.len() < installed.intermediates.len()
+    }
+
+    /// Leaf and intermediates as canonical PEM.
+    pub fn chain_pem(&self) -> Vec<u8> {
+        std::mem::take(&mut *pem::encode(&self.chain_blocks()))
+    }
+
+    /// The private key as canonical PEM, labelled by its encoding.
+    pub fn key_pem(&self) -> Zeroizing<Vec<u8>> {
+        pem::encode(&[self.key_block()])
+    }
+
+    /// The chain, then the key: one file that serves as `ssl_cert_file` and `ssl_key_file`.
+    pub fn combined_pem(&self) -> Zeroizing<Vec<u8>> {
+        let mut blocks = self.chain_blocks();
+        blocks.push(self.key_block());
+        pem::encode(&blocks)
+    }
+
+    fn chain_blocks(&self) -> Vec<(&'static str, &[u8])> {
+        std::iter::once(&self.leaf)
+            .chain(&self.intermediates)
+            .map(|certificate| ("CERTIFICATE", certificate.der()))
+            .collect()
+    }
+
+    fn key_block(&self) -> (&'static str, &[u8]) {
+        (self.key.label(), self.key.der())
+    }
+
+    fn still_names(&self, name: &str) -> bool {
+        let listed = self
+            .leaf
+            .names()
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name));
+        listed
+            || ServerName::try_from(name).is_ok_and(|name| self.leaf.covers(&name).unwrap_or(false))
+    }
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("fingerprint", &self.fingerprint())
+            .field("intermediates", &self.intermediates.len())
+            .finish_non_exhaustive()
+    }
+}
+
+type FoundKey = (Part, key::KeyKind, Zeroizing<Vec<u8>>);
+
+/// The certificates of all chain files in order, and the private keys that lie among them.
+fn read_chain(chain: &[&[u8]]) -> Result<(Vec<Certificate>, Vec<FoundKey>), BundleError> {
+    let mut ders = Vec::new();
+    let mut keys = Vec::new();
+    for (index, text) in chain.iter().enumerate() {
+        let part = if index == 0 {
+            Part::Certificate
+        } else {
+            Part::Chain
+        };
+        let before = ders.len();
+        for block in pem::blocks(text, part)? {
+            match block {
+                Block::Certificate(der) => ders.push(der),
+                Block::Key(kind, der) => keys.push((part, kind, der)),
+            }
+        }
+        if ders.len() == before {
+            return Err(BundleError::NoCertificate { part });
+        }
+    }
+    if ders.is_empty() {
+        return Err(BundleError::NoCertificate {
+            part: Part::Certificate,
+        });
+    }
+    if ders.len() > MAX_CERTIFICATES {
+        return Err(BundleError::TooManyCertificates {
+            limit: MAX_CERTIFICATES,
+        });
+    }
+    let certificates = ders
+        .into_iter()
+        .enumerate()
+        .map(|(index, der)| {
+            Certificate::from_der(der).map_err(|_| BundleError::CertificateBroken {
+                position: index + 1,
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((certificates, keys))
+}
+
+/// What OpenSSL refuses to load whatever the key is.
+fn check_strength(certificates: &[Certificate]) -> Result<(), BundleError> {
+    if let Some(algorithm) = certificates
+        .first()
+        .and_then(|leaf| leaf.public_key().unsupported())
+    {
+        return Err(BundleError::UnsupportedLeaf {
+            algorithm: algorithm.to_owned(),
+        });
+    }
+    for (index, certificate) in certificates.iter().enumerate() {
+        let position = index + 1;
+        if let Some(bits) = certificate.public_key().weak_rsa() {
+            return Err(BundleError::WeakRsa { position, bits });
+        }
+        if let Some(digest) = certificate.weak_digest() {
+            return Err(BundleError::WeakSignature { position, digest });
+        }
+    }
+    Ok(())
+}
+
+/// The private key, which may be there several times, in several encodings: the last one counts,
+/// which is the key file's own.
+fn the_one_key(keys: Vec<FoundKey>) -> Result<PrivateKey, BundleError> {
+    let mut chosen: Option<PrivateKey> = None;
+    for (part, kind, der) in keys {
+        let key = PrivateKey::load(kind, der).ok_or(BundleError::UnusableKey { part })?;
+        if chosen.is_some_and(|other| other.public() != key.public()) {
+            return Err(BundleError::TwoKeys);
+        }
+        chosen = Some(key);
+    }
+    chosen.ok_or(BundleError::NoKey)
+}
+
+fn check_leaf(certificates: &[Certificate], key: &PrivateKey) -> Result<(), BundleError> {
+    let owner = certificates
+        .iter()
+        .position(|certificate| certificate.public_key() == key.public());
+    match owner {
+        Some(0) => Ok(()),
+        Some(index) => Err(BundleError::LeafNotFirst {
+            position: index + 1,
+        }),
+        None => Err(BundleError::KeyMismatch),
+    }
+}
+
+fn check_links(certificates: &[Certificate]) -> Result<(), BundleError> {
+    for (index, certificate) in certificates.iter().enumerate() {
+        let position = index + 1;
+        if certificates[..index].contains(certificate) {
+            return Err(BundleError::Duplicate { position });
+        }
+    }
+    for (index, pair) in certificates.windows(2).enumerate() {
+        pair[1]
+            .issued(&pair[0])
+            .map_err(|source| BundleError::NotLinked {
+                position: index + 1,
+                source,
+            })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! One X.509 certificate: what it says, whom it covers, how long it lasts.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::{CertificateDer, ServerName};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
+
+use super::error::{BundleError, LinkError, NamesError};
+use super::fingerprint::Fingerprint;
+use super::key::PublicKey;
+use super::signature;
+
+/// A certificate that was parsed once.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    fingerprint: Fingerprint,
+    subject: String,
+    issuer: String,
+    subject_der: Vec<u8>,
+    issuer_der: Vec<u8>,
+    serial: String,
+    names: Names,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    public_key: PublicKey,
+    weak_digest: Option<&'static str>,
+}
+
+/// Where a certificate's names stand, which decides how they are compared.
+#[derive(Clone, PartialEq, Eq)]
+enum Names {
+    /// DNS names and IP addresses of the subject alternative name.
+    Alternative(Vec<String>),
+    /// The subject's common name, where there are none of those.
+    Common(Vec<String>),
+}
+
+/// How near a certificate is to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Expiry {
+    /// Nothing to do.
+    Fine,
+    /// Less is left than a quarter of the lifetime or 21 days, whichever is shorter: clients
+    /// that renew at a third should have renewed by now.
+    Warning,
+    /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter.
+    Critical,
+    /// Nothing is left.
+    Expired,
+}
+
+impl Certificate {
+    /// Parses one certificate, and nothing after it.
+    ///
+    /// # Errors
+    /// [`BundleError::CertificateUnreadable`] for anything that is not one whole certificate.
+    pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, BundleError> {
+        let der = der.into();
+        let parsed = parse(&der)?;
+        let names = Names::of(&parsed)?;
+        let validity = parsed.validity();
+        Ok(Self {
+            fingerprint: Fingerprint::of(&der),
+            subject: printable(&parsed.subject().to_string()),
+            issuer: printable(&parsed.issuer().to_string()),
+            subject_der: parsed.subject().as_raw().to_vec(),
+            issuer_der: parsed.issuer().as_raw().to_vec(),
+            serial: serial(parsed.raw_serial()),
+            not_before: timestamp(&validity.not_before),
+            not_after: timestamp(&validity.not_after),
+            public_key: PublicKey::of(parsed.public_key()),
+            weak_digest: signature::weak_digest(&parsed.signature_algorithm),
+            names,
+            der,
+        })
+    }
+
+    /// The certificate's encoding.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of the encoding.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The subject's distinguished name as text; control characters are escaped.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The issuer's distinguished name as text; control characters are escaped.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The serial number: lower-case hexadecimal, whole bytes, no colons.
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// The DNS names and IP addresses it is for, in its order; the common name where it has none
+    /// of these.
+    pub fn names(&self) -> &[String] {
+        match &self.names {
+            Names::Alternative(names) | Names::Common(names) => names,
+        }
+    }
+
+    /// The first second in which it is valid. Years that a timestamp cannot hold are cut off.
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
+    }
+
+    /// The last second in which it is valid. "No end" (RFC 5280, 4.1.2.5: the year 9999) becomes
+    /// the last second that a timestamp holds.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Whether a client that verifies `server_name` accepts this certificate's names: by the
+    /// rules of RFC 9525 for subject alternative names, and by libpq's for a common name, which
+    /// counts only where there are none.
+    ///
+    /// # Errors
+    /// Where the verifier, which is stricter than Postgres, cannot read the certificate.
+    pub fn covers(&self, server_name: &ServerName<'_>) -> Result<bool, NamesError> {
+        match &self.names {
+            Names::Common(names) => Ok(names
+                .iter()
+                .any(|name| common_name_covers(name, server_name))),
+            Names::Alternative(_) => alternative_names_cover(&self.der, server_name),
+        }
+    }
+
+    /// Whether this certificate issued `child`: its subject is the child's issuer, byte for byte,
+    /// and its key verifies the child's signature. Dates and extensions are not looked at.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn issued(&self, child: &Certificate) -> Result<(), LinkError> {
+        let (Ok(issuer), Ok(child)) = (parse(&self.der), parse(&child.der)) else {
+            return Err(LinkError::BadSignature);
+        };
+        signature::check(&issuer, &child)
+    }
+
+    /// From the first valid second to the last; zero where the two are in the wrong order.
+    pub fn lifetime(&self) -> SignedDuration {
+        self.not_after
+            .duration_since(self.not_before)
+            .max(SignedDuration::ZERO)
+    }
+
+    /// How near to its end it is at `now`.
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        let remaining = self.not_after.duration_since(now);
+        let lifetime = self.lifetime();
+        let warning = (lifetime / 4).min(SignedDuration::from_hours(21 * 24));
+        let critical = (lifetime / 10).min(SignedDuration::from_hours(7 * 24));
+        if remaining.is_negative() {
+            Expiry::Expired
+        } else if remaining < critical {
+            Expiry::Critical
+        } else if remaining < warning {
+            Expiry::Warning
+        } else {
+            Expiry::Fine
+        }
+    }
+
+    /// Whether both name the same issuer, byte for byte.
+    pub(super) fn has_issuer_of(&self, other: &Self) -> bool {
+        self.issuer_der == other.issuer_der
+    }
+
+    pub(super) fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// The digest of its signature, if OpenSSL refuses that. It exempts what is self-issued,
+    /// whose signature proves nothing.
+    pub(super) fn weak_digest(&self) -> Option<&'static str> {
+        self.weak_digest
+            .filter(|_| self.subject_der != self.issuer_der)
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("fingerprint", &self.fingerprint)
+            .field("subject", &self.subject)
+            .field("issuer", &self.issuer)
+            .field("serial", &self.serial)
+            .field("names", &self.names())
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err(BundleError::CertificateUnreadable),
+    }
+}
+
+impl Names {
+    fn of(certificate: &X509Certificate<'_>) -> Result<Self, BundleError> {
+        let mut names = Vec::new();
+        for extension in certificate.extensions() {
+            if extension.oid != x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME {
+                continue;
+            }
+            let ParsedExtension::SubjectAlternativeName(alternative) = extension.parsed_extension()
+            else {
+                return Err(BundleError::CertificateUnreadable);
+            };
+            names.extend(alternative.general_names.iter().filter_map(name_text));
+        }
+        if names.is_empty() {
+            let common = certificate
+                .subject()
+                .iter_common_name()
+                .next()
+                .and_then(|attribute| attribute.as_str().ok())
+                .map(printable);
+            return Ok(Self::Common(common.into_iter().collect()));
+        }
+        Ok(Self::Alternative(names))
+    }
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(printable(name)),
+        GeneralName::IPAddress(bytes) => {
+            if let Ok(octets) = <[u8; 4]>::try_from(*bytes) {
+                Some(IpAddr::from(octets).to_string())
+            } else {
+                let octets = <[u8; 16]>::try_from(*bytes).ok()?;
+                Some(IpAddr::from(octets).to_string())
+            }
+        }
+        _ => None,
+    }
+}
+
+fn alternative_names_cover(der: &[u8], server_name: &ServerName<'_>) -> Result<bool, NamesError> {
+    let der = CertificateDer::from(der);
+    let outcome = webpki::EndEntityCert::try_from(&der)
+        .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name));
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(webpki::Error::CertNotValidForName(_)) => Ok(false),
+        Err(error) => Err(NamesError {
+            reason: format!("{error:?}"),
+        }),
+    }
+}
+
+/// libpq's rule for a common name: equal but for case, or a wildcard that is the whole first
+/// label and stands for exactly one (`wildcard_certificate_match` in fe-secure-common.c).
+fn common_name_covers(name: &str, server_name: &ServerName<'_>) -> bool {
+    let wanted = server_name.to_str();
+    if name.eq_ignore_ascii_case(&wanted) {
+        return true;
+    }
+    if !matches!(server_name, ServerName::DnsName(_)) {
+        return false;
+    }
+    match (name.strip_prefix("*."), wanted.split_once('.')) {
+        (Some(parent), Some((_, rest))) => parent.eq_ignore_ascii_case(rest),
+        _ => false,
+    }
+}
+
+/// Names come from whoever made the certificate, and go to terminals and logs.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|character| {
+            let escaped = character.is_control().then(|| character.escape_default());
+            let plain = (!character.is_control()).then_some(character);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
+fn serial(bytes: &[u8]) -> String {
+    let first = bytes.iter().position(|byte| *byte != 0);
+    match first {
+        Some(first) => bytes[first..]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        None => "00".to_owned(),
+    }
+}
+
+fn timestamp(time: &ASN1Time) -> Timestamp {
+    let seconds = time
+        .timestamp()
+        .clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,333 @@
+//! What can be wrong with a bundle, each in one sentence that quotes nothing of a file's content.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// Which of the files that make a bundle a fault was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The file that begins with the leaf: `fullchain.pem`, `cert.pem`, or a combined file.
+    Certificate,
+    /// A file that holds intermediates alone: `chain.pem`.
+    Chain,
+    /// The file that holds the private key.
+    Key,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate file",
+            Self::Chain => "chain file",
+            Self::Key => "key file",
+        })
+    }
+}
+
+/// What makes a file broken PEM. OpenSSL refuses a chain file for most of these, even where
+/// they come after a good leaf; the others are the marks of a file cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PemFault {
+    /// A `BEGIN` line without its `END` line.
+    Unterminated,
+    /// A `BEGIN` line that is cut off or malformed.
+    BadBegin,
+    /// An `END` line without its `BEGIN` line.
+    StrayEnd,
+    /// A block with an empty line, a header, or nothing in it.
+    BadBody,
+    /// A block whose content is not base64.
+    BadBase64,
+    /// A NUL byte, as a crash leaves in a file that was being written.
+    Nul,
+}
+
+impl fmt::Display for PemFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unterminated => "a block begins but does not end",
+            Self::BadBegin => "a BEGIN line is cut off or malformed",
+            Self::StrayEnd => "an END line has no BEGIN line",
+            Self::BadBody => "a block has an empty line, a header or no content",
+            Self::BadBase64 => "a block is not valid base64",
+            Self::Nul => "there is a NUL byte",
+        })
+    }
+}
+
+/// Why one certificate is not the issuer of another.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The child names another issuer.
+    #[error("it names another issuer")]
+    IssuerMismatch,
+    /// The signature was made by another key, or the certificate was altered.
+    #[error("its signature does not verify with that certificate's key")]
+    BadSignature,
+    /// The signature's algorithm, or the issuer's key, is none that can be checked.
+    #[error("its signature is of a kind that cannot be checked ({algorithm})")]
+    Unsupported {
+        /// The signature algorithm's object identifier.
+        algorithm: String,
+    },
+}
+
+/// Whether a fault may mend by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It may be half of a renewal: the files that are still to be written may complete it.
+    Incomplete,
+    /// It is complete, and can never be used: the certificate or its settings must change.
+    Unfit,
+}
+
+/// Why files are not a bundle. Positions in the chain count from 1, the leaf.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// The file has no content.
+    #[error("the {part} is empty")]
+    Empty {
+        /// The file.
+        part: Part,
+    },
+    /// The file has content, and no PEM block.
+    #[error("the {part} holds no PEM")]
+    NoPem {
+        /// The file.
+        part: Part,
+    },
+    /// The file is binary.
+    #[error("the {part} is not PEM, it looks like DER or PKCS#12: convert it to PEM")]
+    LooksLikeDer {
+        /// The file.
+        part: Part,
+    },
+    /// The file is cut off or damaged.
+    #[error("the {part} is damaged or not completely written: {fault}, at line {line}")]
+    BrokenPem {
+        /// The file.
+        part: Part,
+        /// What is wrong.
+        fault: PemFault,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A certificate in a form that only OpenSSL reads.
+    #[error("the {part} holds a TRUSTED or X509 CERTIFICATE block: convert it with openssl x509")]
+    UncommonCertificate {
+        /// The file.
+        part: Part,
+    },
+    /// The file has PEM blocks, none of them a certificate.
+    #[error("the {part} holds no certificate")]
+    NoCertificate {
+        /// The file.
+        part: Part,
+    },
+    /// The bytes are not a certificate.
+    #[error("it is not an X.509 certificate, or a damaged one")]
+    CertificateUnreadable,
+    /// A block of the chain is not a certificate inside.
+    #[error("certificate {position} of the chain is damaged")]
+    CertificateBroken {
+        /// Its place.
+        position: usize,
+    },
+    /// More certificates than any chain has.
+    #[error("the chain holds more than {limit} certificates")]
+    TooManyCertificates {
+        /// The largest number that is accepted.
+        limit: usize,
+    },
+    /// The key file has PEM blocks, none of them a private key.
+    #[error("the key file holds no private key")]
+    NoKey,
+    /// The private key needs a passphrase.
+    #[error("the private key in the {part} is encrypted: it must be stored without a passphrase")]
+    EncryptedKey {
+        /// The file.
+        part: Part,
+    },
+    /// A private key of a kind that is not supported, or with damaged content.
+    #[error(
+        "the private key in the {part} is damaged or not supported: it must be RSA of 2048 bits or more, \
+         ECDSA on P-256, P-384 or P-521, or Ed25519"
+    )]
+    UnusableKey {
+        /// The file.
+        part: Part,
+    },
+    /// Two private keys that are not the same.
+    #[error("the files hold two different private keys")]
+    TwoKeys,
+    /// The leaf's public key is of a kind that is not supported.
+    #[error(
+        "the leaf's key is not supported ({algorithm}): it must be RSA of 2048 bits or more, \
+         ECDSA on P-256, P-384 or P-521, or Ed25519"
+    )]
+    UnsupportedLeaf {
+        /// What it is.
+        algorithm: String,
+    },
+    /// An RSA key that OpenSSL refuses at its default security level (`ee key too small`,
+    /// `ca key too small`).
+    #[error(
+        "certificate {position} of the chain has an RSA key of {bits} bits: Postgres refuses fewer than 2048"
+    )]
+    WeakRsa {
+        /// Its place.
+        position: usize,
+        /// The modulus' length.
+        bits: usize,
+    },
+    /// A signature by SHA-1 or MD5 that OpenSSL 3 refuses (`ca md too weak`); what is
+    /// self-signed is exempt there and here.
+    #[error(
+        "certificate {position} of the chain is signed with {digest}: Postgres refuses that (ca md too weak)"
+    )]
+    WeakSignature {
+        /// Its place.
+        position: usize,
+        /// `SHA-1` or `MD5`.
+        digest: &'static str,
+    },
+    /// The key belongs to none of the certificates.
+    #[error("the private key does not belong to the leaf")]
+    KeyMismatch,
+    /// The key belongs to a certificate further down.
+    #[error(
+        "the chain is out of order: the private key belongs to certificate {position}, which must come first"
+    )]
+    LeafNotFirst {
+        /// The leaf's place.
+        position: usize,
+    },
+    /// The same certificate is there twice.
+    #[error("certificate {position} of the chain repeats an earlier one")]
+    Duplicate {
+        /// The second one's place.
+        position: usize,
+    },
+    /// A certificate is not issued by the one that follows it.
+    #[error("certificate {position} of the chain is not issued by the next: {source}")]
+    NotLinked {
+        /// The child's place.
+        position: usize,
+        /// In what it differs.
+        source: LinkError,
+    },
+}
+
+impl BundleError {
+    /// Whether the fault may be half of a renewal that mends by itself.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Empty { .. }
+            | Self::NoPem { .. }
+            | Self::BrokenPem { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateUnreadable
+            | Self::CertificateBroken { .. }
+            | Self::NoKey
+            | Self::TwoKeys
+            | Self::KeyMismatch
+            | Self::NotLinked {
+                source: LinkError::IssuerMismatch | LinkError::BadSignature,
+                ..
+            } => Class::Incomplete,
+            Self::LooksLikeDer { .. }
+            | Self::UncommonCertificate { .. }
+            | Self::TooManyCertificates { .. }
+            | Self::EncryptedKey { .. }
+            | Self::UnusableKey { .. }
+            | Self::UnsupportedLeaf { .. }
+            | Self::WeakRsa { .. }
+            | Self::WeakSignature { .. }
+            | Self::LeafNotFirst { .. }
+            | Self::Duplicate { .. }
+            | Self::NotLinked {
+                source: LinkError::Unsupported { .. },
+                ..
+            } => Class::Unfit,
+        }
+    }
+}
+
+/// Why the names of a certificate cannot be compared with a server name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate's names cannot be checked: {reason}")]
+pub struct NamesError {
+    /// The fault that the verifier found in the certificate.
+    pub reason: String,
+}
+
+/// Why a bundle that Postgres could load is not installed all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Its time is over.
+    #[error("the certificate expired at {not_after}")]
+    Expired {
+        /// The end of its validity.
+        not_after: Timestamp,
+    },
+    /// Its time has not come.
+    #[error("the certificate is not valid before {not_before}")]
+    NotYetValid {
+        /// The start of its validity.
+        not_before: Timestamp,
+    },
+    /// Clients that verify one of these names would refuse it.
+    #[error("the certificate does not cover {}, it names {}", missing.join(", "), listed(present))]
+    NamesMissing {
+        /// The instance's server names that are not covered.
+        missing: Vec<String>,
+        /// The names that the certificate has.
+        present: Vec<String>,
+    },
+    /// Whether its names cover the server names cannot be told.
+    #[error(transparent)]
+    NamesUnreadable(#[from] NamesError),
+}
+
+/// What is odd about a bundle against the one that is installed, and no reason to refuse it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Names that the installed certificate covers and this one does not.
+    NamesLost {
+        /// These.
+        names: Vec<String>,
+    },
+    /// The installed certificate is the newer one, as after a lineage was pointed back at an
+    /// earlier generation.
+    OlderThanInstalled {
+        /// Start of validity of this bundle's leaf.
+        new: Timestamp,
+        /// Start of validity of the installed leaf.
+        old: Timestamp,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NamesLost { names } => write!(
+                f,
+                "the certificate no longer covers {}, which the installed one does",
+                names.join(", ")
+            ),
+            Self::OlderThanInstalled { new, old } => write!(
+                f,
+                "the certificate is valid from {new} and thus older than the installed one, valid from {old}"
+            ),
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "nothing".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
