@@ -310,9 +310,9 @@ fn check_links(certificates: &[Certificate]) -> Result<(), BundleError> {
     for (index, pair) in certificates.windows(2).enumerate() {
         pair[1]
             .issued(&pair[0])
-            .map_err(|source| BundleError::NotLinked {
+            .map_err(|reason| BundleError::NotLinked {
                 position: index + 1,
-                source,
+                reason,
             })?;
     }
     Ok(())

@@ -210,12 +210,12 @@ pub enum BundleError {
         position: usize,
     },
     /// A certificate is not issued by the one that follows it.
-    #[error("certificate {position} of the chain is not issued by the next: {source}")]
+    #[error("certificate {position} of the chain is not issued by the next: {reason}")]
     NotLinked {
         /// The child's place.
         position: usize,
         /// In what it differs.
-        source: LinkError,
+        reason: LinkError,
     },
 }
 
@@ -233,7 +233,7 @@ impl BundleError {
             | Self::TwoKeys
             | Self::KeyMismatch
             | Self::NotLinked {
-                source: LinkError::IssuerMismatch | LinkError::BadSignature,
+                reason: LinkError::IssuerMismatch | LinkError::BadSignature,
                 ..
             } => Class::Incomplete,
             Self::LooksLikeDer { .. }
@@ -247,7 +247,7 @@ impl BundleError {
             | Self::LeafNotFirst { .. }
             | Self::Duplicate { .. }
             | Self::NotLinked {
-                source: LinkError::Unsupported { .. },
+                reason: LinkError::Unsupported { .. },
                 ..
             } => Class::Unfit,
         }

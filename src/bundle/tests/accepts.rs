@@ -1,0 +1,190 @@
+//! What Postgres can load is a bundle, however its files are cut and written.
+
+use super::*;
+
+#[test]
+fn a_full_chain_with_its_key_is_a_bundle() {
+    let (chain, key) = full_chain();
+    let bundle = parse(&chain, &key).unwrap();
+    assert_eq!(bundle.intermediates().len(), 2);
+    assert_eq!(bundle.leaf().names(), ["db.example.com"]);
+    assert_eq!(bundle.fingerprint(), bundle.leaf().fingerprint());
+}
+
+#[test]
+fn a_leaf_and_a_chain_file_are_the_same_bundle_as_the_full_chain() {
+    let root = Authority::root("Root");
+    let intermediate = root.intermediate("Intermediate");
+    let leaf = intermediate.leaf(&["db.example.com"]);
+    let rest = format!("{}{}", intermediate.pem, root.pem);
+    let cut = Bundle::parse(&[leaf.pem.as_bytes(), rest.as_bytes()], leaf.key.as_bytes()).unwrap();
+    let whole = parse(&format!("{}{rest}", leaf.pem), &leaf.key).unwrap();
+    assert!(cut.same_content(&whole));
+}
+
+#[test]
+fn a_combined_file_is_chain_and_key_at_once_in_either_order() {
+    let (chain, key) = full_chain();
+    for combined in [format!("{chain}{key}"), format!("{key}{chain}")] {
+        let bundle = parse(&combined, &combined).unwrap();
+        assert_eq!(bundle.intermediates().len(), 2);
+    }
+}
+
+#[test]
+fn certificates_in_the_key_file_are_left_out() {
+    let (chain, key) = full_chain();
+    let stranger = Authority::root("Stranger").pem;
+    let bundle = parse(&chain, &format!("{stranger}{key}")).unwrap();
+    assert_eq!(bundle.intermediates().len(), 2);
+}
+
+#[test]
+fn carriage_returns_are_line_ends_too() {
+    let (chain, key) = full_chain();
+    let dos = |text: &str| text.replace("\r\n", "\n").replace('\n', "\r\n");
+    let unix = |text: &str| text.replace("\r\n", "\n");
+    let one = parse(&dos(&chain), &dos(&key)).unwrap();
+    let other = parse(&unix(&chain), &unix(&key)).unwrap();
+    assert!(one.same_content(&other));
+}
+
+#[test]
+fn text_around_blocks_is_allowed() {
+    let (chain, key) = full_chain();
+    let explained = chain.replace(
+        "-----BEGIN CERTIFICATE-----",
+        "subject=CN: it's \u{e9}\n\n-- \n---------\n-----BEGIN CERTIFICATE-----",
+    ) + "\nthe end";
+    assert_eq!(
+        parse(&explained, &format!("Bag Attributes\n{key}"))
+            .unwrap()
+            .intermediates()
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn a_last_line_without_its_end_is_complete() {
+    let (chain, key) = full_chain();
+    assert!(parse(chain.trim_end(), key.trim_end()).is_ok());
+}
+
+#[test]
+fn a_self_signed_leaf_is_a_bundle() {
+    let issued = self_signed(&leaf_params(&["db.example.com"]));
+    assert!(bundle(&issued).intermediates().is_empty());
+}
+
+#[test]
+fn a_ca_certificate_may_serve_where_the_key_is_its_own() {
+    let mut params = leaf_params(&["db.example.com"]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    bundle(&self_signed(&params));
+}
+
+#[test]
+fn a_root_that_was_left_out_of_the_chain_is_not_missed() {
+    let root = Authority::root("Root");
+    let intermediate = root.intermediate("Intermediate");
+    let leaf = intermediate.leaf(&["db.example.com"]);
+    assert!(parse(&(leaf.pem.clone() + &intermediate.pem), &leaf.key).is_ok());
+    assert!(parse(&leaf.pem, &leaf.key).is_ok());
+}
+
+#[test]
+fn rsa_keys_are_taken_in_both_encodings() {
+    let chain = fixture!("rsa.chain.pem");
+    let pkcs8 = parse(chain, fixture!("rsa.pkcs8.key")).unwrap();
+    let pkcs1 = parse(chain, fixture!("rsa.pkcs1.key")).unwrap();
+    assert!(!pkcs8.same_content(&pkcs1));
+    assert!(
+        pkcs1
+            .key_pem()
+            .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    );
+}
+
+#[test]
+fn the_same_key_in_two_encodings_is_one_key() {
+    let both = format!("{}{}", fixture!("rsa.pkcs1.key"), fixture!("rsa.pkcs8.key"));
+    assert!(parse(fixture!("rsa.chain.pem"), &both).is_ok());
+}
+
+#[test]
+fn elliptic_curve_keys_are_taken_after_their_parameters_on_each_curve() {
+    for (chain, key) in [
+        (fixture!("p256.chain.pem"), fixture!("p256.sec1.key")),
+        (fixture!("p384.chain.pem"), fixture!("p384.sec1.key")),
+        (fixture!("p521.chain.pem"), fixture!("p521.sec1.key")),
+        (fixture!("p521-sha256.chain.pem"), fixture!("p521.sec1.key")),
+    ] {
+        assert!(key.contains("BEGIN EC PARAMETERS"));
+        let bundle = parse(chain, key).unwrap();
+        assert!(
+            bundle
+                .key_pem()
+                .starts_with(b"-----BEGIN EC PRIVATE KEY-----\n")
+        );
+    }
+}
+
+#[test]
+fn ed25519_keys_sign_and_serve() {
+    let key = || KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let (root_key, leaf_key) = (key(), key());
+    let root = authority_params("Root");
+    let root_pem = root.self_signed(&root_key).unwrap().pem();
+    let issuer = Issuer::new(root, root_key);
+    let leaf = leaf_params(&["db.example.com"])
+        .signed_by(&leaf_key, &issuer)
+        .unwrap();
+    assert!(parse(&(leaf.pem() + &root_pem), &leaf_key.serialize_pem()).is_ok());
+}
+
+#[test]
+fn rsa_pss_signatures_verify() {
+    assert!(parse(fixture!("pss.chain.pem"), fixture!("rsa.pkcs8.key")).is_ok());
+}
+
+#[test]
+fn an_x509_v1_leaf_is_matched_with_its_key() {
+    let bundle = parse(fixture!("v1.chain.pem"), fixture!("rsa.pkcs8.key")).unwrap();
+    assert_eq!(bundle.leaf().names(), ["v1.example.com"]);
+}
+
+#[test]
+fn a_self_signed_sha1_certificate_loads_as_in_openssl() {
+    assert!(parse(fixture!("sha1-self.chain.pem"), fixture!("rsa.pkcs8.key")).is_ok());
+}
+
+#[test]
+fn what_is_written_parses_to_the_same_bundle_and_is_canonical() {
+    let (chain, key) = full_chain();
+    for (chain, key) in [
+        (chain.as_str(), key.as_str()),
+        (fixture!("rsa.chain.pem"), fixture!("rsa.pkcs1.key")),
+        (fixture!("p521.chain.pem"), fixture!("p521.sec1.key")),
+    ] {
+        let bundle = parse(chain, key).unwrap();
+        let combined = bundle.combined_pem();
+        assert_eq!(
+            *combined,
+            [bundle.chain_pem().as_slice(), &bundle.key_pem()].concat()
+        );
+        let again = Bundle::parse(&[&combined], &combined).unwrap();
+        assert!(bundle.same_content(&again));
+        assert_eq!(*again.combined_pem(), *combined);
+        let text = std::str::from_utf8(&combined).unwrap();
+        assert!(text.ends_with("-----\n") && !text.contains('\r'));
+        assert!(text.lines().all(|line| line.len() <= 64));
+    }
+}
+
+#[test]
+fn written_keys_fill_their_buffer_so_that_none_was_moved() {
+    let bundle = parse(fixture!("rsa.chain.pem"), fixture!("rsa.pkcs8.key")).unwrap();
+    let combined = bundle.combined_pem();
+    assert_eq!(combined.len(), combined.capacity());
+}

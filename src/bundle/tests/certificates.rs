@@ -1,0 +1,179 @@
+//! What a certificate says of itself.
+
+use jiff::SignedDuration;
+
+use super::*;
+
+#[test]
+fn a_certificate_tells_its_names_dates_and_serial() {
+    let mut params = leaf_params(&[
+        "db.example.com",
+        "*.example.org",
+        "192.0.2.1",
+        "2001:db8::1",
+    ]);
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x0a, 0xbc]));
+    params.distinguished_name.push(DnType::CommonName, "unused");
+    let issued = Authority::root("Some CA").issue(params, &KeyPair::generate().unwrap());
+    let certificate = Certificate::from_der(issued.der.as_slice()).unwrap();
+    assert_eq!(
+        certificate.names(),
+        [
+            "db.example.com",
+            "*.example.org",
+            "192.0.2.1",
+            "2001:db8::1"
+        ]
+    );
+    assert_eq!(certificate.subject(), "CN=unused");
+    assert_eq!(certificate.issuer(), "CN=Some CA");
+    assert_eq!(certificate.serial(), "0abc");
+    assert_eq!(certificate.not_before(), at("2024-01-01T00:00:00Z"));
+    assert_eq!(certificate.not_after(), at("2024-04-01T00:00:00Z"));
+    assert_eq!(certificate.lifetime(), SignedDuration::from_hours(91 * 24));
+    assert_eq!(certificate.der(), issued.der);
+    assert_eq!(certificate.fingerprint(), Fingerprint::of(&issued.der));
+}
+
+#[test]
+fn a_serial_number_with_its_highest_bit_set_has_no_leading_zero_byte() {
+    let mut params = leaf_params(&["db.example.com"]);
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0xff, 0x01]));
+    let certificate = Certificate::from_der(self_signed(&params).der).unwrap();
+    assert_eq!(certificate.serial(), "ff01");
+}
+
+#[test]
+fn the_common_name_counts_only_where_there_is_no_alternative_name() {
+    let v1 = parse(fixture!("v1.chain.pem"), fixture!("rsa.pkcs8.key")).unwrap();
+    assert_eq!(v1.leaf().covers(&server("V1.example.com")), Ok(true));
+    assert_eq!(v1.leaf().covers(&server("other.example.com")), Ok(false));
+    assert_eq!(v1.leaf().covers(&server("192.0.2.1")), Ok(false));
+    let mut params = leaf_params(&["db.example.com"]);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "cn.example.com");
+    let leaf = Certificate::from_der(self_signed(&params).der).unwrap();
+    assert_eq!(leaf.covers(&server("cn.example.com")), Ok(false));
+}
+
+#[test]
+fn a_wildcard_common_name_stands_for_one_label() {
+    let mut params = leaf_params(&[]);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "*.example.com");
+    let leaf = Certificate::from_der(self_signed(&params).der).unwrap();
+    assert_eq!(leaf.names(), ["*.example.com"]);
+    assert_eq!(leaf.covers(&server("db.example.com")), Ok(true));
+    assert_eq!(leaf.covers(&server("a.db.example.com")), Ok(false));
+    assert_eq!(leaf.covers(&server("example.com")), Ok(false));
+}
+
+#[test]
+fn alternative_names_cover_as_rfc_9525_says() {
+    let issued = self_signed(&leaf_params(&[
+        "db.example.com",
+        "*.example.org",
+        "192.0.2.1",
+    ]));
+    let leaf = Certificate::from_der(issued.der).unwrap();
+    for (name, covered) in [
+        ("db.example.com", true),
+        ("DB.Example.com", true),
+        ("a.db.example.com", false),
+        ("db.example.org", true),
+        ("a.db.example.org", false),
+        ("example.org", false),
+        ("192.0.2.1", true),
+        ("192.0.2.2", false),
+    ] {
+        assert_eq!(leaf.covers(&server(name)), Ok(covered), "{name}");
+    }
+}
+
+#[test]
+fn names_that_the_verifier_cannot_read_give_a_sentence() {
+    let mut params = leaf_params(&["db.example.com"]);
+    let mut unknown = rcgen::CustomExtension::from_oid_content(&[1, 2, 3, 4], vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions.push(unknown);
+    let bundle = bundle(&self_signed(&params));
+    let refusal = bundle
+        .check(&[server("db.example.com")], at("2024-02-01T00:00:00Z"))
+        .unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "the certificate's names cannot be checked: UnsupportedCriticalExtension"
+    );
+}
+
+#[test]
+fn control_characters_in_names_are_escaped() {
+    let mut params = leaf_params(&[]);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "evil\u{1b}[2Jname");
+    let certificate = Certificate::from_der(self_signed(&params).der).unwrap();
+    assert_eq!(certificate.names(), ["evil\\u{1b}[2Jname"]);
+    assert!(!certificate.subject().contains('\u{1b}'));
+}
+
+#[test]
+fn the_year_9999_is_an_end_that_a_timestamp_cannot_hold() {
+    let mut params = leaf_params(&["db.example.com"]);
+    params.not_after = date_time_ymd(9999, 12, 31);
+    let certificate = Certificate::from_der(self_signed(&params).der).unwrap();
+    assert_eq!(certificate.not_after(), at("9999-12-30T22:00:00Z"));
+    assert_eq!(certificate.expiry(at("2024-02-01T00:00:00Z")), Expiry::Fine);
+}
+
+#[test]
+fn expiry_follows_the_lifetime_of_short_certificates_and_days_of_long_ones() {
+    // 91 days: a quarter is more than 21 days, a tenth more than 7.
+    let long = self_signed(&leaf_params(&["db.example.com"]));
+    let long = Certificate::from_der(long.der).unwrap();
+    // 6 days: a quarter is 36 hours, a tenth 14.4.
+    let mut params = leaf_params(&["db.example.com"]);
+    params.not_after = date_time_ymd(2024, 1, 7);
+    let short = Certificate::from_der(self_signed(&params).der).unwrap();
+    for (certificate, now, expiry) in [
+        (&long, "2023-01-01T00:00:00Z", Expiry::Fine),
+        (&long, "2024-03-11T00:00:00Z", Expiry::Fine),
+        (&long, "2024-03-11T00:00:01Z", Expiry::Warning),
+        (&long, "2024-03-25T00:00:00Z", Expiry::Warning),
+        (&long, "2024-03-25T00:00:01Z", Expiry::Critical),
+        (&long, "2024-04-01T00:00:00Z", Expiry::Critical),
+        (&long, "2024-04-01T00:00:01Z", Expiry::Expired),
+        (&short, "2024-01-05T12:00:00Z", Expiry::Fine),
+        (&short, "2024-01-05T12:00:01Z", Expiry::Warning),
+        (&short, "2024-01-06T09:36:01Z", Expiry::Critical),
+    ] {
+        assert_eq!(certificate.expiry(at(now)), expiry, "{now}");
+    }
+}
+
+#[test]
+fn a_fingerprint_is_the_sha256_of_the_der_in_lower_case_hex() {
+    let fingerprint = Fingerprint::of(b"abc");
+    let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(fingerprint.to_string(), text);
+    assert_eq!(fingerprint.short(), "ba7816");
+    assert_eq!(text.parse(), Ok(fingerprint));
+    assert_eq!(text.to_uppercase().parse(), Ok(fingerprint));
+    for wrong in ["", "ba7816", &text.replace('b', "g"), &"\u{e9}".repeat(32)] {
+        assert_eq!(wrong.parse::<Fingerprint>(), Err(FingerprintError));
+    }
+}
+
+#[test]
+fn a_fingerprint_is_a_string_in_json() {
+    let fingerprint = Fingerprint::of(b"abc");
+    let json = serde_json::to_string(&fingerprint).unwrap();
+    assert_eq!(json, format!("\"{fingerprint}\""));
+    assert_eq!(
+        serde_json::from_str::<Fingerprint>(&json).unwrap(),
+        fingerprint
+    );
+    assert!(serde_json::from_str::<Fingerprint>("\"ab\"").is_err());
+}

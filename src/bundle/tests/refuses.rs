@@ -1,0 +1,363 @@
+//! What Postgres cannot load, or may be half of a renewal, is not a bundle.
+
+use super::*;
+
+fn broken(error: BundleError) -> PemFault {
+    assert_eq!(error.class(), Class::Incomplete);
+    match error {
+        BundleError::BrokenPem { fault, .. } => fault,
+        other => panic!("expected broken PEM, not: {other}"),
+    }
+}
+
+#[test]
+fn an_empty_file_is_incomplete() {
+    let (chain, key) = full_chain();
+    for empty in ["", "\n", " \r\n\n"] {
+        let part = Part::Certificate;
+        assert_eq!(refused(empty, &key), BundleError::Empty { part });
+        let part = Part::Key;
+        assert_eq!(refused(&chain, empty), BundleError::Empty { part });
+    }
+    let no_chain = Bundle::parse(&[chain.as_bytes(), b""], key.as_bytes()).map(drop);
+    assert_eq!(no_chain, Err(BundleError::Empty { part: Part::Chain }));
+    assert_eq!(refused("", &key).class(), Class::Incomplete);
+}
+
+#[test]
+fn no_chain_file_at_all_is_no_bundle() {
+    let (_, key) = full_chain();
+    assert_eq!(
+        Bundle::parse(&[], key.as_bytes()).map(drop),
+        Err(BundleError::NoCertificate {
+            part: Part::Certificate
+        })
+    );
+}
+
+#[test]
+fn a_file_without_pem_is_incomplete() {
+    let (_, key) = full_chain();
+    let error = refused("hello\nworld\n", &key);
+    let part = Part::Certificate;
+    assert_eq!(error, BundleError::NoPem { part });
+    assert_eq!(error.class(), Class::Incomplete);
+}
+
+#[test]
+fn der_is_recognised() {
+    let (_, key) = full_chain();
+    let der = include_bytes!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/rsa.der"
+    ));
+    let error = Bundle::parse(&[der], key.as_bytes()).map(drop).unwrap_err();
+    let part = Part::Certificate;
+    assert_eq!(error, BundleError::LooksLikeDer { part });
+    assert!(error.to_string().contains("looks like DER"));
+    assert_eq!(error.class(), Class::Unfit);
+}
+
+#[test]
+fn a_block_without_its_end_is_broken_also_after_a_good_leaf() {
+    let (chain, key) = full_chain();
+    let cut = &chain[..chain.len() - 40];
+    assert_eq!(broken(refused(cut, &key)), PemFault::Unterminated);
+    let nested = chain
+        .replace("\r\n", "\n")
+        .replacen("-----END CERTIFICATE-----\n", "", 1);
+    assert_eq!(broken(refused(&nested, &key)), PemFault::Unterminated);
+    let cut_key = &key[..key.len() - 10];
+    assert_eq!(broken(refused(&chain, cut_key)), PemFault::Unterminated);
+}
+
+#[test]
+fn a_begin_line_that_is_cut_off_is_broken() {
+    let (chain, key) = full_chain();
+    for tail in [
+        "-",
+        "-----",
+        "-----BEGIN",
+        "-----BEGIN CERT",
+        "-----BEGIN CERTIFICATE----",
+    ] {
+        let torn = format!("{chain}{tail}");
+        assert_eq!(broken(refused(&torn, &key)), PemFault::BadBegin, "{tail}");
+    }
+}
+
+#[test]
+fn an_end_without_its_begin_is_broken_as_after_a_byte_order_mark() {
+    let (chain, key) = full_chain();
+    let marked = format!("\u{feff}{chain}");
+    assert_eq!(broken(refused(&marked, &key)), PemFault::StrayEnd);
+}
+
+#[test]
+fn garbage_in_a_block_after_a_good_leaf_is_broken_whatever_its_label() {
+    let (chain, key) = full_chain();
+    for (body, fault) in [
+        ("!!!!", PemFault::BadBase64),
+        ("AAAAA", PemFault::BadBase64),
+        ("AA==AAAA", PemFault::BadBase64),
+        ("A===", PemFault::BadBase64),
+        ("", PemFault::BadBody),
+        ("AAAA\n\nAAAA", PemFault::BadBody),
+        ("Comment: x\n\nAAAA", PemFault::BadBody),
+        ("AA\rAA", PemFault::BadBase64),
+    ] {
+        for label in ["CERTIFICATE", "WHATEVER"] {
+            let garbage =
+                format!("{chain}-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+            assert_eq!(broken(refused(&garbage, &key)), fault, "{label} {body:?}");
+        }
+    }
+}
+
+#[test]
+fn a_nul_byte_is_broken() {
+    let (chain, key) = full_chain();
+    let holed = chain.clone() + "\0\0\0\0";
+    assert_eq!(broken(refused(&holed, &key)), PemFault::Nul);
+}
+
+#[test]
+fn der_that_is_not_a_certificate_is_refused_after_a_good_leaf() {
+    let (chain, key) = full_chain();
+    let garbage = format!("{chain}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    assert_eq!(
+        refused(&garbage, &key),
+        BundleError::CertificateBroken { position: 4 }
+    );
+}
+
+#[test]
+fn bytes_after_a_certificate_in_its_block_are_refused() {
+    let issued = self_signed(&leaf_params(&["db.example.com"]));
+    let mut der = issued.der;
+    der.push(0);
+    assert_eq!(
+        Certificate::from_der(der).map(drop),
+        Err(BundleError::CertificateUnreadable)
+    );
+}
+
+#[test]
+fn a_key_alone_has_no_certificate_and_certificates_alone_have_no_key() {
+    let (chain, key) = full_chain();
+    let part = Part::Certificate;
+    assert_eq!(refused(&key, &key), BundleError::NoCertificate { part });
+    assert_eq!(refused(&chain, &chain), BundleError::NoKey);
+    let combined = format!("{chain}{key}");
+    assert_eq!(refused(&combined, &chain), BundleError::NoKey);
+}
+
+#[test]
+fn an_encrypted_key_is_unfit_in_both_encodings() {
+    let chain = fixture!("rsa.chain.pem");
+    for key in [
+        fixture!("rsa.encrypted-pkcs8.key"),
+        fixture!("rsa.encrypted-pkcs1.key"),
+    ] {
+        let error = refused(chain, key);
+        assert_eq!(error, BundleError::EncryptedKey { part: Part::Key });
+        assert_eq!(error.class(), Class::Unfit);
+    }
+}
+
+#[test]
+fn an_encrypted_key_that_is_cut_off_is_incomplete() {
+    let key = fixture!("rsa.encrypted-pkcs1.key");
+    let error = refused(fixture!("rsa.chain.pem"), &key[..key.len() / 2]);
+    assert_eq!(broken(error), PemFault::Unterminated);
+}
+
+#[test]
+fn rsa_below_2048_bits_is_unfit_in_leaf_and_issuer() {
+    let leaf = refused(fixture!("weak.chain.pem"), fixture!("weak.key"));
+    let (position, bits) = (1, 1024);
+    assert_eq!(leaf, BundleError::WeakRsa { position, bits });
+    assert_eq!(leaf.class(), Class::Unfit);
+    let issuer = refused(fixture!("weak-issuer.chain.pem"), fixture!("rsa.pkcs8.key"));
+    let position = 2;
+    assert_eq!(issuer, BundleError::WeakRsa { position, bits });
+}
+
+#[test]
+fn a_weak_key_beside_a_strong_leaf_cannot_be_used() {
+    let error = refused(fixture!("rsa.chain.pem"), fixture!("weak.key"));
+    assert_eq!(error, BundleError::UnusableKey { part: Part::Key });
+}
+
+#[test]
+fn sha1_and_md5_signatures_by_a_ca_are_unfit() {
+    for (chain, digest) in [
+        (fixture!("sha1.chain.pem"), "SHA-1"),
+        (fixture!("md5.chain.pem"), "MD5"),
+    ] {
+        let error = refused(chain, fixture!("rsa.pkcs8.key"));
+        let position = 1;
+        assert_eq!(error, BundleError::WeakSignature { position, digest });
+        assert_eq!(error.class(), Class::Unfit);
+    }
+}
+
+#[test]
+fn keys_of_other_kinds_are_unfit() {
+    for (chain, key) in [
+        (fixture!("ed448.chain.pem"), fixture!("ed448.key")),
+        (fixture!("rsa-pss.chain.pem"), fixture!("rsa-pss.key")),
+        (fixture!("p256k1.chain.pem"), fixture!("p256k1.sec1.key")),
+    ] {
+        let error = refused(chain, key);
+        assert!(
+            matches!(error, BundleError::UnsupportedLeaf { .. }),
+            "{error}"
+        );
+        assert_eq!(error.class(), Class::Unfit);
+        let error = refused(fixture!("rsa.chain.pem"), key);
+        assert_eq!(error, BundleError::UnusableKey { part: Part::Key });
+    }
+    let dsa = "-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n";
+    assert_eq!(
+        refused(fixture!("rsa.chain.pem"), dsa),
+        BundleError::UnusableKey { part: Part::Key }
+    );
+}
+
+#[test]
+fn signatures_that_cannot_be_checked_are_unfit() {
+    for chain in [
+        fixture!("ed448-issuer.chain.pem"),
+        fixture!("pss-long-salt.chain.pem"),
+    ] {
+        let error = refused(chain, fixture!("rsa.pkcs8.key"));
+        assert!(
+            matches!(
+                error,
+                BundleError::NotLinked {
+                    position: 1,
+                    reason: LinkError::Unsupported { .. }
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(error.class(), Class::Unfit);
+    }
+}
+
+#[test]
+fn a_trusted_certificate_block_is_unfit() {
+    let error = refused(fixture!("trusted.chain.pem"), fixture!("rsa.pkcs8.key"));
+    let part = Part::Certificate;
+    assert_eq!(error, BundleError::UncommonCertificate { part });
+    assert_eq!(error.class(), Class::Unfit);
+}
+
+#[test]
+fn a_key_of_another_leaf_is_incomplete() {
+    let (chain, _) = full_chain();
+    let (_, key) = full_chain();
+    let error = refused(&chain, &key);
+    assert_eq!(error, BundleError::KeyMismatch);
+    assert_eq!(error.class(), Class::Incomplete);
+}
+
+#[test]
+fn a_key_of_another_algorithm_is_incomplete() {
+    let (chain, _) = full_chain();
+    let error = refused(&chain, fixture!("rsa.pkcs8.key"));
+    assert_eq!(error, BundleError::KeyMismatch);
+}
+
+#[test]
+fn two_different_keys_are_refused_in_one_file_and_in_two() {
+    let (chain, key) = full_chain();
+    let (_, other) = full_chain();
+    assert_eq!(
+        refused(&chain, &format!("{key}{other}")),
+        BundleError::TwoKeys
+    );
+    assert_eq!(
+        refused(&format!("{chain}{other}"), &key),
+        BundleError::TwoKeys
+    );
+}
+
+#[test]
+fn a_leaf_that_is_not_first_is_unfit() {
+    let root = Authority::root("Root");
+    let leaf = root.leaf(&["db.example.com"]);
+    let error = refused(&(root.pem.clone() + &leaf.pem), &leaf.key);
+    assert_eq!(error, BundleError::LeafNotFirst { position: 2 });
+    assert_eq!(error.class(), Class::Unfit);
+}
+
+#[test]
+fn intermediates_out_of_order_are_not_linked() {
+    let root = Authority::root("Root");
+    let intermediate = root.intermediate("Intermediate");
+    let leaf = intermediate.leaf(&["db.example.com"]);
+    let error = refused(
+        &(leaf.pem.clone() + &root.pem + &intermediate.pem),
+        &leaf.key,
+    );
+    let (position, reason) = (1, LinkError::IssuerMismatch);
+    assert_eq!(error, BundleError::NotLinked { position, reason });
+    assert_eq!(error.class(), Class::Incomplete);
+}
+
+#[test]
+fn an_intermediate_of_the_same_name_with_another_key_is_not_linked() {
+    let leaf = Authority::root("Root").leaf(&["db.example.com"]);
+    let imposter = Authority::root("Root");
+    let error = refused(&(leaf.pem.clone() + &imposter.pem), &leaf.key);
+    let (position, reason) = (1, LinkError::BadSignature);
+    assert_eq!(error, BundleError::NotLinked { position, reason });
+    assert_eq!(error.class(), Class::Incomplete);
+}
+
+#[test]
+fn a_leaf_that_is_there_twice_is_unfit() {
+    let root = Authority::root("Root");
+    let leaf = root.leaf(&["db.example.com"]);
+    let chain = format!("{}{}", leaf.pem, root.pem);
+    let twice = Bundle::parse(
+        &[leaf.pem.as_bytes(), chain.as_bytes()],
+        leaf.key.as_bytes(),
+    );
+    let error = twice.map(drop).unwrap_err();
+    assert_eq!(error, BundleError::Duplicate { position: 2 });
+    assert_eq!(error.class(), Class::Unfit);
+}
+
+#[test]
+fn a_root_that_is_there_twice_is_refused() {
+    let root = Authority::root("Root");
+    let leaf = root.leaf(&["db.example.com"]);
+    let chain = format!("{}{}{}", leaf.pem, root.pem, root.pem);
+    assert_eq!(
+        refused(&chain, &leaf.key),
+        BundleError::Duplicate { position: 3 }
+    );
+}
+
+#[test]
+fn more_certificates_than_any_chain_has_are_refused() {
+    let (chain, key) = full_chain();
+    let error = refused(&chain.repeat(11), &key);
+    assert_eq!(error, BundleError::TooManyCertificates { limit: 32 });
+}
+
+#[test]
+fn no_error_shows_what_a_file_holds() {
+    let (chain, key) = full_chain();
+    let secret = key.lines().nth(2).unwrap();
+    let torn = key.replace("-----END", "----END");
+    for error in [refused(&chain, &torn), refused(&torn, &key)] {
+        assert!(!format!("{error} {error:?}").contains(&secret[..8]));
+    }
+    let shown = format!("{:?}", parse(&chain, &key).unwrap());
+    assert!(shown.contains("fingerprint") && shown.contains("intermediates: 2"));
+    assert!(!shown.contains(&secret[..8]) && !shown.to_lowercase().contains("key"));
+}
