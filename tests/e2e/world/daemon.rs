@@ -1,0 +1,327 @@
+//! The real `pgcertd`: the daemon and the commands.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{
+    SOON, World, command,
+    config::Config,
+    eventually,
+    process::{Done, Process, run},
+    tail,
+};
+
+/// How pgcertd is to be started: by whom, in which environment, under strace or not.
+#[derive(Clone)]
+#[must_use]
+pub struct Launch {
+    directory: PathBuf,
+    program: PathBuf,
+    prefix: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Launch {
+    /// As root, with an empty environment.
+    pub fn new(world: &World) -> Self {
+        Self {
+            directory: world.path().to_owned(),
+            program: PathBuf::from(env!("CARGO_BIN_EXE_pgcertd")),
+            prefix: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// As another user, with its groups and no capability.
+    pub fn by_user(self, user: &str) -> Self {
+        self.through(&[
+            "setpriv",
+            &format!("--reuid={user}"),
+            &format!("--regid={user}"),
+            "--init-groups",
+        ])
+    }
+
+    /// As the packaged unit does: the user postgres, and CAP_DAC_READ_SEARCH as its one capability.
+    pub fn like_the_unit(self) -> Self {
+        self.through(&[
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            "--bounding-set=-all,+dac_read_search",
+            "--inh-caps=-all,+dac_read_search",
+            "--ambient-caps=-all,+dac_read_search",
+            "--no-new-privs",
+        ])
+    }
+
+    /// Under strace with these arguments, its output in `strace.log` of the world. The number of
+    /// the process is pgcertd's all the same (`-D`).
+    pub fn strace(mut self, args: &[&str]) -> Self {
+        let log = self.directory.join("strace.log");
+        self.prefix
+            .extend(["strace", "-D", "-f", "-q", "-o"].map(str::to_owned));
+        self.prefix.push(log.to_str().unwrap().to_owned());
+        self.prefix.extend(args.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    /// With an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.env.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Another program in pgcertd's place, which every user must be able to reach.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
+    /// Through a program that executes what its arguments end with.
+    fn through(mut self, prefix: &[&str]) -> Self {
+        // Another user may be unable to reach `target`.
+        let copy = self.directory.join("bin/pgcertd");
+        if !copy.exists() {
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(&self.program, &copy).unwrap();
+        }
+        self.program = copy;
+        self.prefix.extend(prefix.iter().map(|&arg| arg.to_owned()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut started = match self.prefix.split_first() {
+            None => command(&self.program),
+            Some((first, rest)) => {
+                let mut started = command(first);
+                started.args(rest).arg(&self.program);
+                started
+            }
+        };
+        started.envs(self.env.iter().map(|(name, value)| (name, value)));
+        started
+    }
+
+    /// Starts `pgcertd run`.
+    pub fn daemon(&self, config: &Config) -> Daemon {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = self.directory.join(format!("pgcertd-{number}.log"));
+        let socket = self.directory.join(format!("notify-{number}"));
+        let notify = UnixDatagram::bind(&socket).unwrap();
+        notify.set_nonblocking(true).unwrap();
+        let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(&socket, everyone).unwrap();
+        let file = File::create(&log).unwrap();
+        let process = Process::spawn(
+            self.command()
+                .args(["run", "--config"])
+                .arg(config.path())
+                .env("NOTIFY_SOCKET", &socket)
+                .stdin(Stdio::null())
+                .stdout(file.try_clone().unwrap())
+                .stderr(file),
+        );
+        Daemon {
+            process,
+            log,
+            notify,
+            notified: Vec::new(),
+        }
+    }
+
+    /// Runs one command to its end, with `--config` added.
+    #[track_caller]
+    pub fn run(&self, config: &Config, args: &[&str]) -> Outcome {
+        let mut started = self.command();
+        started.args(args).arg("--config").arg(config.path());
+        Outcome(run(&mut started, SOON * 3))
+    }
+}
+
+/// How a command of pgcertd ended.
+#[derive(Debug)]
+pub struct Outcome(Done);
+
+impl Outcome {
+    /// The exit status; a signal's number negated.
+    pub fn code(&self) -> i32 {
+        self.0.code()
+    }
+
+    /// Standard output.
+    pub fn stdout(&self) -> &str {
+        &self.0.stdout
+    }
+
+    /// Standard error.
+    pub fn stderr(&self) -> &str {
+        &self.0.stderr
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        match serde_json::from_str(self.stdout()) {
+            Ok(value) => value,
+            Err(error) => panic!("not one JSON document: {error}: {self:?}"),
+        }
+    }
+
+    /// The object of one instance in the JSON document.
+    #[track_caller]
+    pub fn instance(&self, name: &str) -> Value {
+        let json = self.json();
+        let instances = json["instances"].as_array().cloned().unwrap_or_default();
+        match instances.into_iter().find(|it| it["name"] == name) {
+            Some(instance) => instance,
+            None => panic!("{name} is not in {json}"),
+        }
+    }
+}
+
+/// Runs one command as root: `pgcertd(&world, &config, &["sync", "--json"])`.
+#[track_caller]
+pub fn pgcertd(world: &World, config: &Config, args: &[&str]) -> Outcome {
+    Launch::new(world).run(config, args)
+}
+
+/// What `status --json` says, as root.
+#[track_caller]
+pub fn status(world: &World, config: &Config) -> Value {
+    pgcertd(world, config, &["status", "--json"]).json()
+}
+
+/// Waits until `status` shows the instance in this state; gives the instance's object.
+#[track_caller]
+pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &str) -> Value {
+    eventually(SOON, &format!("{instance} is {state}"), || {
+        let seen = pgcertd(world, config, &["status", "--json"]).instance(instance);
+        if seen["state"] == state {
+            Ok(seen)
+        } else {
+            Err(format!("{seen}"))
+        }
+    })
+}
+
+/// A running `pgcertd run`.
+pub struct Daemon {
+    process: Process,
+    log: PathBuf,
+    notify: UnixDatagram,
+    notified: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts it as root, and waits until it says that it is ready.
+    #[track_caller]
+    pub fn start(world: &World, config: &Config) -> Self {
+        let mut daemon = Launch::new(world).daemon(config);
+        daemon.ready();
+        daemon
+    }
+
+    /// The daemon's number.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits until it tells systemd `READY=1`.
+    #[track_caller]
+    pub fn ready(&mut self) {
+        eventually(SOON, "the daemon is ready", || {
+            if let Some(status) = self.process.ended() {
+                panic!("the daemon ended, {status}:\n{}", tail(&self.log()));
+            }
+            self.notified().iter().any(|line| line == "READY=1")
+        });
+    }
+
+    /// All that it has told systemd so far, a line each.
+    pub fn notified(&mut self) -> &[String] {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = self.notify.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            self.notified.extend(text.lines().map(str::to_owned));
+        }
+        &self.notified
+    }
+
+    /// All that it has written to standard output and standard error.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The file that [`Daemon::log`] reads.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// Waits for a log line that contains this text, and gives it.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        eventually(SOON, &format!("the log has {text:?}"), || {
+            self.log()
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned)
+        })
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// Sends it a signal; false when it has ended.
+    pub fn signal(&mut self, signal: Signal) -> bool {
+        self.process.signal(signal)
+    }
+
+    /// Sends SIGHUP: it reads its configuration again.
+    pub fn hangup(&mut self) {
+        assert!(self.signal(Signal::HUP), "the daemon has ended");
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended(SOON)
+    }
+
+    /// Waits for an end that something else has brought about.
+    #[track_caller]
+    pub fn ended(&mut self, deadline: Duration) -> ExitStatus {
+        match self.process.wait(deadline) {
+            Some(status) => status,
+            None => panic!("the daemon did not end:\n{}", tail(&self.log())),
+        }
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill9(mut self) {
+        self.process.kill();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- pgcertd's log\n{}", tail(&self.log()));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Faults of the host: a full disk, a file that cannot be changed, a stranger on a port.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use super::{
+    Owner, SOON, World, command, give,
+    process::{Process, run},
+};
+
+/// A small file system in memory, mounted on a directory until it is dropped.
+pub struct Tmpfs {
+    directory: PathBuf,
+}
+
+impl Tmpfs {
+    /// Mounts one of this size (`64k`) on the directory, which gets this owner, mode 0700.
+    #[track_caller]
+    pub fn mount(directory: &Path, size: &str, owner: Owner) -> Self {
+        let options = format!("size={size},mode=0700");
+        run(
+            command("mount")
+                .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+                .arg(directory),
+            SOON,
+        )
+        .result()
+        .unwrap();
+        give(directory, owner, 0o700);
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// Mounts it again, `ro` or `rw`.
+    #[track_caller]
+    pub fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        run(
+            command("mount").args(["-o", &option]).arg(&self.directory),
+            SOON,
+        )
+        .result()
+        .unwrap();
+    }
+
+    /// Fills what is left of it with one file, and gives that file's path.
+    pub fn fill(&self) -> PathBuf {
+        let file = self.directory.join("filler");
+        // Ends with ENOSPC, which is what is wanted.
+        let _ = std::fs::write(&file, vec![0; 64 << 20]);
+        file
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let unmounted = run(command("umount").arg("--lazy").arg(&self.directory), SOON).result();
+        if let Err(error) = unmounted {
+            eprintln!("{}: {error}", self.directory.display());
+        }
+    }
+}
+
+/// A file or directory with `chattr +i` until it is dropped.
+pub struct Immutable {
+    path: PathBuf,
+}
+
+impl Immutable {
+    /// Sets the flag; none, with the reason printed, where the file system has no such flag.
+    pub fn set(path: &Path) -> Option<Self> {
+        match run(command("chattr").arg("+i").arg(path), SOON).result() {
+            Ok(_) => Some(Self {
+                path: path.to_owned(),
+            }),
+            Err(error) => {
+                eprintln!("skipped: no immutable files here: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        if let Err(error) = run(command("chattr").arg("-i").arg(&self.path), SOON).result() {
+            eprintln!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+/// An OpenSSL that refuses RSA-2048, which pgcertd's own checks let pass.
+pub struct StrictOpenssl {
+    /// For the postmaster's `OPENSSL_CONF`.
+    pub conf: PathBuf,
+    /// For `ssl_dh_params_file`: PostgreSQL's own group is too small for such an OpenSSL.
+    pub dh_params: PathBuf,
+}
+
+impl StrictOpenssl {
+    /// Writes both files.
+    pub fn new(world: &World) -> Self {
+        let directory = world.directory("strict-openssl");
+        let strict = Self {
+            conf: directory.join("openssl.cnf"),
+            dh_params: directory.join("dh.pem"),
+        };
+        let conf = "openssl_conf = main\n[main]\nssl_conf = ssl\n[ssl]\n\
+                    system_default = all\n[all]\nCipherString = DEFAULT@SECLEVEL=3\n";
+        std::fs::write(&strict.conf, conf).unwrap();
+        let group = [
+            "genpkey",
+            "-genparam",
+            "-algorithm",
+            "DH",
+            "-pkeyopt",
+            "group:ffdhe3072",
+        ];
+        let params = run(command("openssl").args(group), SOON).result().unwrap();
+        std::fs::write(&strict.dh_params, params + "\n").unwrap();
+        strict
+    }
+}
+
+/// An unrelated process of this user that dies of any signal but lives an hour without one.
+pub fn bystander(owner: Owner) -> Process {
+    use std::os::unix::process::CommandExt;
+    Process::spawn(
+        command("sleep")
+            .arg("3600")
+            .uid(owner.uid)
+            .gid(owner.gid)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null()),
+    )
+}

@@ -1,0 +1,229 @@
+//! The world that a test builds: a directory, and in it clusters, authorities, lineages, daemons.
+//!
+//! Every builder takes back what it made when it is dropped, also while a test panics: processes
+//! are stopped through the handle that started them, files go with the world's directory. Declare
+//! the [`World`] first, so that it is dropped last.
+
+#![allow(
+    dead_code,
+    reason = "the builders are offered whole; a test module may come or go"
+)]
+
+pub mod acme;
+pub mod ca;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod daemon;
+pub mod faults;
+pub mod in_place;
+pub mod lineage;
+pub mod port;
+pub mod process;
+mod template;
+
+use std::{
+    fmt::Display,
+    fs,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use ca::Issued;
+use tempfile::TempDir;
+
+/// Long enough for anything that must happen, on a busy machine with two cores.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A directory under `/tmp` that every user may traverse, and the paths in it.
+pub struct World {
+    directory: TempDir,
+    postgres: Owner,
+}
+
+/// A user and a group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl World {
+    /// An empty world; none, with the reason printed, where the tests cannot run.
+    pub fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!(
+                "skipped: the end-to-end tests start servers as the user postgres: run them as root"
+            );
+            return None;
+        }
+        let user = nix::unistd::User::from_name("postgres")
+            .unwrap()
+            .expect("there is no user postgres: `make deps` installs PostgreSQL");
+        let directory = tempfile::Builder::new()
+            .prefix("pgcertd-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in("/tmp")
+            .unwrap();
+        Some(Self {
+            directory,
+            postgres: Owner {
+                uid: user.uid.as_raw(),
+                gid: user.gid.as_raw(),
+            },
+        })
+    }
+
+    /// The directory that everything of this world lies in.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The user that the clusters run as.
+    pub fn postgres(&self) -> Owner {
+        self.postgres
+    }
+
+    /// Makes a directory in the world, and those on the way, with mode 0755 and owned by root.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// Makes a directory in the world that the user postgres owns.
+    pub fn postgres_directory(&self, name: &str, mode: u32) -> PathBuf {
+        let path = self.directory(name);
+        give(&path, self.postgres, mode);
+        path
+    }
+
+    /// Where pgcertd installs for the instance of this name, as [`config::Config`] has it.
+    pub fn target(&self, instance: &str) -> PathBuf {
+        self.path().join("state").join(instance).join("server.pem")
+    }
+
+    /// Places chain and key in one file, as an earlier deployment would have left them.
+    pub fn place(&self, issued: &Issued, target: &Path) {
+        let parent = target.parent().unwrap();
+        if !parent.exists() {
+            fs::create_dir_all(parent).unwrap();
+            give(parent, self.postgres, 0o700);
+        }
+        fs::write(target, issued.combined_pem()).unwrap();
+        give(target, self.postgres, 0o600);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A server that was killed a moment ago may still write, so this can take a second try.
+        let path = self.directory.path().to_owned();
+        for _ in 0..50 {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                _ => return,
+            }
+        }
+        eprintln!("{} could not be removed", path.display());
+    }
+}
+
+/// Sets owner and mode.
+pub fn give(path: &Path, owner: Owner, mode: u32) {
+    chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A command with an environment of its own: no `PG*`, `SSL_*` or `NOTIFY_SOCKET` of the caller.
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("HOME", "/nonexistent")
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .current_dir("/");
+    command
+}
+
+/// What a condition may be: a `bool`, an `Option`, or a `Result` whose error is shown at the end.
+pub trait Condition {
+    /// What a fulfilled condition gives.
+    type Value;
+
+    /// The value, or what is missing.
+    fn fulfilled(self) -> Result<Self::Value, String>;
+}
+
+impl Condition for bool {
+    type Value = ();
+
+    fn fulfilled(self) -> Result<(), String> {
+        if self { Ok(()) } else { Err("not so".into()) }
+    }
+}
+
+impl<T> Condition for Option<T> {
+    type Value = T;
+
+    fn fulfilled(self) -> Result<T, String> {
+        self.ok_or_else(|| "nothing yet".into())
+    }
+}
+
+impl<T, E: Display> Condition for Result<T, E> {
+    type Value = T;
+
+    fn fulfilled(self) -> Result<T, String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+/// Asks until the condition holds; panics when it does not within `deadline`.
+#[track_caller]
+pub fn eventually<C: Condition>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> C,
+) -> C::Value {
+    let begun = Instant::now();
+    loop {
+        match condition().fulfilled() {
+            Ok(value) => return value,
+            Err(missing) if begun.elapsed() >= deadline => {
+                panic!("not within {deadline:?}: {what}: {missing}")
+            }
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Asks until `duration` has passed; panics as soon as the condition does not hold.
+#[track_caller]
+pub fn throughout<C: Condition>(duration: Duration, what: &str, mut condition: impl FnMut() -> C) {
+    let begun = Instant::now();
+    while begun.elapsed() < duration {
+        if let Err(missing) = condition().fulfilled() {
+            panic!("after {:?}, no longer: {what}: {missing}", begun.elapsed());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The last lines of a text, for a failure's message.
+pub fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
