@@ -1,1 +1,560 @@
 //! One deployment: install, reload, verify, and where Postgres refuses, roll back.
+//!
+//! A deployment is a value that passes through its states; each transition is a method of the
+//! state that it leaves:
+//!
+//! ```text
+//! Begun --staged--> Staged --installed--> Installed --reloaded--> Reloaded --verified--> Verdict
+//!                                                                             |
+//!                                        Refused --rolled_back--> RolledBack <+ (refused, proven)
+//! ```
+//!
+//! What ends it early leaves the files as they were, or says how they are.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use tokio::time::Instant;
+
+use crate::bundle::{Bundle, Certificate, Fingerprint};
+use crate::config::{self, Address, Mode, Reload, Verify};
+use crate::instance::files::{Found, Held, HeldBy, Keep, Staged as StagedFiles};
+use crate::instance::postmaster::Postmaster;
+use crate::instance::probe::Served;
+use crate::instance::reload::{ReloadError, reload};
+use crate::instance::settings::{TlsSettings, tls_settings};
+use crate::instance::{Instance, InstanceError, Server, Sight, same_file};
+
+/// How long the look before an install may take; it runs beside the writing of the new file.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// The least time between the signal and the second connection that shows the old leaf. A
+/// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
+/// would do; a second one, later, costs nothing when the answer is yes.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// The longest pause between two looks while a verdict is awaited.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How a deployment ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// New clients get the bundle. `verify = "none"` counts as well.
+    Deployed,
+    /// The files are right, and Postgres is down or does not use them: why, and what to set.
+    Installed(String),
+    /// The files are right, and what is served could not be seen: why.
+    Unverified(String),
+    /// Postgres would not load it; what was there before is back: why.
+    RolledBack(String),
+    /// A step failed: why, and what to do.
+    Failed(String),
+}
+
+/// What a deployment is to do.
+pub struct Order {
+    /// The bundle.
+    pub bundle: Arc<Bundle>,
+    /// Whether the files are written, or are right as they are.
+    pub write: bool,
+    /// The look that led to this order.
+    pub sight: Sight,
+    /// What was served, if that was looked at already.
+    pub served: Option<Served>,
+}
+
+/// What was, before anything was changed.
+struct Before {
+    sight: Sight,
+    served: Option<Served>,
+    installed: Option<Fingerprint>,
+}
+
+impl Before {
+    /// The leaf that a server which did not take the new one still shows.
+    fn leaf(&self) -> Option<Fingerprint> {
+        self.served
+            .as_ref()
+            .map(|s| s.leaf.fingerprint())
+            .or(self.installed)
+    }
+
+    /// Whether what was installed was seen served.
+    fn proven(&self) -> bool {
+        self.served
+            .as_ref()
+            .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+    }
+}
+
+/// What a deployment that is under way knows in each of its states.
+struct Deployment<'a, State> {
+    instance: &'a mut Instance,
+    bundle: Arc<Bundle>,
+    before: Before,
+    state: State,
+}
+
+/// Nothing is changed yet.
+struct Begun;
+/// The new files lie beside the targets.
+struct Staged(StagedFiles);
+/// The new files are in place.
+struct Installed;
+/// Postgres was asked to load them.
+struct Reloaded {
+    postmaster: Arc<Postmaster>,
+    at: Instant,
+}
+/// Postgres was proven not to take them.
+struct Refused {
+    postmaster: Arc<Postmaster>,
+    reason: String,
+}
+
+/// What the wire said.
+enum Verdict<'a> {
+    Served,
+    NotUsed(String),
+    Unverified(String),
+    Refused(Deployment<'a, Refused>),
+}
+
+/// Carries out `order` on `instance`; the caller holds the instance's lock.
+pub async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
+    match run(instance, order).await {
+        Ok(outcome) => outcome,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
+    let write = order.write;
+    let begun = Deployment::begin(instance, order);
+    let installed = if write {
+        begun.staged().await?.installed().await?
+    } else {
+        begun.unchanged()
+    };
+    let down = installed.before.sight.server.postmaster().is_none();
+    if down {
+        return Ok(Outcome::Installed(
+            "the server is not running; it will load the files when it starts".into(),
+        ));
+    }
+    match installed.reloaded().await?.verified().await {
+        Verdict::Served => Ok(Outcome::Deployed),
+        Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
+        Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
+        Verdict::Refused(refused) => refused.rolled_back().await,
+    }
+}
+
+impl<'a> Deployment<'a, Begun> {
+    fn begin(instance: &'a mut Instance, order: Order) -> Self {
+        let installed = order.sight.look.installed.bundle().map(|b| b.fingerprint());
+        Deployment {
+            instance,
+            bundle: order.bundle,
+            before: Before {
+                sight: order.sight,
+                served: order.served,
+                installed,
+            },
+            state: Begun,
+        }
+    }
+
+    /// Writes the new files beside the targets, while the server is asked what it serves.
+    async fn staged(mut self) -> Result<Deployment<'a, Staged>, String> {
+        let bundle = Arc::clone(&self.bundle);
+        let wanted =
+            self.instance.config.verify == Verify::Handshake && self.before.served.is_none();
+        let glance = self
+            .before
+            .sight
+            .server
+            .postmaster()
+            .filter(|_| wanted)
+            .and_then(|p| {
+                let addresses = self.instance.addresses(p).ok()?;
+                Some(self.instance.glance(addresses, GLANCE))
+            });
+        let stage = self
+            .instance
+            .on_files(move |targets| targets.stage(&bundle));
+        let (staged, served) = match glance {
+            Some(glance) => tokio::join!(stage, glance),
+            None => (stage.await, None),
+        };
+        let staged = staged.map_err(told)?;
+        self.before.served = self.before.served.or(served);
+        Ok(self.into_state(Staged(staged)))
+    }
+
+    /// The files are right as they are.
+    fn unchanged(self) -> Deployment<'a, Installed> {
+        self.into_state(Installed)
+    }
+}
+
+impl<'a> Deployment<'a, Staged> {
+    /// Puts the new files in place. What they replace is kept as the previous bundle if it was
+    /// proven served, and differs.
+    async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
+        let proven = self.before.proven();
+        let sight = self.before.sight.clone();
+        let bundle = Arc::clone(&self.bundle);
+        let Deployment {
+            instance,
+            bundle: new,
+            before,
+            state: Staged(staged),
+        } = self;
+        instance
+            .on_files(move |targets| {
+                let keep = match sight.look.installed.bundle() {
+                    Some(old) if proven && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    _ => Keep::No,
+                };
+                let committed = targets.commit(&staged, &keep);
+                if committed.is_err() {
+                    // The first error is the one to tell; leftovers are removed next time.
+                    let _second = targets.discard(&staged);
+                }
+                committed
+            })
+            .await
+            .map_err(told)?;
+        Ok(Deployment {
+            instance,
+            bundle: new,
+            before,
+            state: Installed,
+        })
+    }
+}
+
+impl<'a> Deployment<'a, Installed> {
+    /// Asks Postgres to load the files.
+    async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
+        let Server::Up(postmaster) = self.before.sight.server.clone() else {
+            return Err("the server is not running".into());
+        };
+        ask_reload(self.instance, &self.before.sight, &postmaster)
+            .await
+            .map_err(|e| e.to_string())?;
+        let at = Instant::now();
+        Ok(self.into_state(Reloaded { postmaster, at }))
+    }
+}
+
+/// What repeated looks at the wire came to.
+enum Seen {
+    /// The new leaf.
+    New,
+    /// The leaf of before, as often and as late as counts for proof.
+    Old,
+    /// TLS is off.
+    Off,
+    /// Another leaf, or none to be seen.
+    Unclear(String),
+}
+
+impl<'a> Deployment<'a, Reloaded> {
+    /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
+    async fn verified(self) -> Verdict<'a> {
+        if self.instance.config.verify == Verify::None {
+            return Verdict::Served;
+        }
+        let addresses = match self.instance.addresses(&self.state.postmaster) {
+            Ok(addresses) => addresses,
+            Err(why) => return Verdict::Unverified(why),
+        };
+        match self.watch(&addresses).await {
+            Seen::New => Verdict::Served,
+            Seen::Off => Verdict::NotUsed(
+                "ssl = off: set ssl = on in the server's configuration and reload it".into(),
+            ),
+            Seen::Unclear(why) => Verdict::Unverified(why),
+            Seen::Old => self.weighed().await,
+        }
+    }
+
+    async fn watch(&self, addresses: &[Address]) -> Seen {
+        let limit = self.instance.config.verify_timeout;
+        let deadline = self.state.at + limit;
+        let new = self.bundle.fingerprint();
+        let old = self.before.leaf().filter(|old| *old != new);
+        let immediate = self.instance.config.reload == Reload::Signal;
+        let mut shown_old = 0_u32;
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let patience = left.max(Duration::from_millis(1));
+            let unclear = match self.instance.served(addresses, patience).await {
+                Ok(served) if served.leaf.fingerprint() == new => return Seen::New,
+                Ok(served) if Some(served.leaf.fingerprint()) == old => {
+                    shown_old += 1;
+                    // A command may let the reload happen later (Patroni does at its next
+                    // loop): there, only the last look counts.
+                    if immediate && shown_old >= 2 && self.state.at.elapsed() >= SECOND_LOOK {
+                        return Seen::Old;
+                    }
+                    None
+                }
+                Ok(served) => Some(format!(
+                    "{} serves {}, which is neither the bundle nor what was served before; another server may answer there",
+                    served.address,
+                    served.leaf.fingerprint().short()
+                )),
+                Err(unseen) if unseen.is_tls_off() => return Seen::Off,
+                Err(unseen) => Some(unseen.to_string()),
+            };
+            if Instant::now() + pause >= deadline {
+                return match unclear {
+                    Some(why) => Seen::Unclear(why),
+                    None if shown_old >= 2 => Seen::Old,
+                    None => Seen::Unclear("the server was seen only once after the reload".into()),
+                };
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// The old leaf is still served: is that a refusal, or are other files in use?
+    async fn weighed(self) -> Verdict<'a> {
+        let asked = tls_settings(
+            &self.state.postmaster,
+            &self.instance.config.data_directory,
+            self.before.sight.targets.server,
+        )
+        .await;
+        match asked {
+            Ok(settings) => match not_used(&settings, &self.instance.config) {
+                Some(why) => Verdict::NotUsed(why),
+                None => self.refused(Some(&settings)),
+            },
+            // What was installed was served until now: these files are in use.
+            Err(_) if self.before.proven() => self.refused(None),
+            Err(why) => Verdict::Unverified(format!(
+                "the certificate of before is still served, and whether the server uses the files is not known: {why}"
+            )),
+        }
+    }
+
+    fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {
+        let mut reason = format!(
+            "Postgres did not load {}: after the reload, new connections still get {}",
+            self.bundle.fingerprint().short(),
+            self.before
+                .leaf()
+                .map_or_else(|| "none".into(), |l| l.short()),
+        );
+        let causes: Vec<String> = settings.map(fault_elsewhere).unwrap_or_default();
+        if causes.is_empty() {
+            reason.push_str("; the server's log says why");
+        }
+        for cause in causes {
+            reason.push_str("; ");
+            reason.push_str(&cause);
+        }
+        let postmaster = Arc::clone(&self.state.postmaster);
+        if self.instance.config.mode != Mode::Manage {
+            // The files are somebody else's: they stay.
+            return Verdict::Unverified(reason);
+        }
+        Verdict::Refused(self.into_state(Refused { postmaster, reason }))
+    }
+}
+
+impl Deployment<'_, Refused> {
+    /// Puts back what was there, remembers the refusal, and proves what is served.
+    async fn rolled_back(mut self) -> Result<Outcome, String> {
+        let mut told = self.state.reason.clone();
+        match self.restore().await {
+            Ok(restored) => told.push_str(&format!("; {restored}")),
+            Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
+        }
+        if let Err(e) = self.remember().await {
+            told.push_str(&format!("; the refusal could not be remembered: {e}"));
+        }
+        if let Some(doubt) = self.doubt_after_return().await {
+            told.push_str(&format!("; {doubt}"));
+        }
+        Ok(Outcome::RolledBack(told))
+    }
+
+    /// Puts back the files that are known to be good: those that were found, if they were
+    /// served; else the previous bundle, if that is served; else what was found, be it nothing.
+    async fn restore(&mut self) -> Result<&'static str, InstanceError> {
+        let look = Arc::clone(&self.before.sight.look);
+        let served = self.before.served.as_ref().map(|s| s.leaf.fingerprint());
+        let is_new = |bundle: &Bundle| bundle.same_content(&self.bundle);
+        let found_is_new = look.installed.bundle().is_some_and(|b| is_new(b));
+        let previous = look.previous.as_ref().filter(|p| !is_new(p));
+        let previous_is_served = previous.is_some_and(|p| Some(p.fingerprint()) == served);
+        let take_previous =
+            !self.before.proven() && previous_is_served || found_is_new && previous.is_some();
+        if take_previous {
+            self.instance
+                .on_files(move |targets| match &look.previous {
+                    Some(previous) => {
+                        let staged = targets.stage(previous)?;
+                        targets.commit(&staged, &Keep::No)
+                    }
+                    None => Ok(()),
+                })
+                .await?;
+            return Ok("the previous bundle is back");
+        }
+        if found_is_new {
+            return Ok("there is no earlier bundle to go back to, the files stay");
+        }
+        let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
+        self.instance
+            .on_files(move |targets| targets.put_back(&look.found))
+            .await?;
+        Ok(if nothing {
+            "there was no file before, and there is none now"
+        } else {
+            "the files of before are back"
+        })
+    }
+
+    async fn remember(&mut self) -> Result<(), InstanceError> {
+        let held = Held {
+            fingerprint: self.bundle.fingerprint(),
+            by: HeldBy::Postgres,
+            reason: self.state.reason.clone(),
+            since: Timestamp::now(),
+            postmaster_start: Some(self.state.postmaster.file.start_time),
+        };
+        self.instance.on_files(move |t| t.hold(&held)).await
+    }
+
+    /// Reloads the files of before; a sentence if they are not what is served then.
+    async fn doubt_after_return(&self) -> Option<String> {
+        if let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.postmaster).await
+        {
+            return Some(format!("the reload after that failed: {e}"));
+        }
+        let addresses = match self.instance.addresses(&self.state.postmaster) {
+            Ok(addresses) => addresses,
+            Err(why) => return Some(why),
+        };
+        let limit = self.instance.config.verify_timeout;
+        match self.instance.served(&addresses, limit).await {
+            Ok(served) if Some(served.leaf.fingerprint()) == self.before.leaf() => None,
+            Ok(served) => Some(format!(
+                "{} is served now",
+                served.leaf.fingerprint().short()
+            )),
+            Err(unseen) => Some(format!("what is served now is not known: {unseen}")),
+        }
+    }
+}
+
+impl<'a, State> Deployment<'a, State> {
+    fn into_state<Next>(self, state: Next) -> Deployment<'a, Next> {
+        Deployment {
+            instance: self.instance,
+            bundle: self.bundle,
+            before: self.before,
+            state,
+        }
+    }
+}
+
+async fn ask_reload(
+    instance: &Instance,
+    sight: &Sight,
+    postmaster: &Postmaster,
+) -> Result<(), ReloadError> {
+    let config = &instance.config;
+    reload(
+        &config.reload,
+        postmaster,
+        &config.name,
+        &config.data_directory,
+        sight.targets.server,
+    )
+    .await
+}
+
+/// Why the server of `settings` does not use the files of `instance`, and what to set; `None`
+/// if it does.
+#[must_use]
+pub fn not_used(settings: &TlsSettings, instance: &config::Instance) -> Option<String> {
+    if !settings.on {
+        return Some("ssl = off: set ssl = on in the server's configuration and reload it".into());
+    }
+    let wrong = |setting: &str, named: &Path, ours: &Path| {
+        (!same_file(named, ours)).then(|| {
+            format!(
+                "{setting} = {}, which pgcertd does not write: set ssl_cert_file = '{}' and ssl_key_file = '{}' and reload",
+                named.display(),
+                instance.cert_file.display(),
+                instance.key_file.display(),
+            )
+        })
+    };
+    wrong("ssl_cert_file", &settings.cert_file, &instance.cert_file)
+        .or_else(|| wrong("ssl_key_file", &settings.key_file, &instance.key_file))
+}
+
+/// Faults in the other files that a reload loads as one with the certificate.
+fn fault_elsewhere(settings: &TlsSettings) -> Vec<String> {
+    let named = [
+        (
+            "ssl_ca_file",
+            settings.ca_file.as_deref(),
+            SectionKind::Certificate,
+        ),
+        (
+            "ssl_crl_file",
+            settings.crl_file.as_deref(),
+            SectionKind::Crl,
+        ),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(setting, path, label)| {
+            let path = path?;
+            let fault = match std::fs::read(path) {
+                Err(e) => e.to_string(),
+                Ok(bytes) => pem_fault(&bytes, label)?,
+            };
+            Some(format!(
+                "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
+                path.display()
+            ))
+        })
+        .collect()
+}
+
+/// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
+fn pem_fault(bytes: &[u8], wanted: SectionKind) -> Option<String> {
+    let mut any = false;
+    for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
+        match block {
+            Err(_) => return Some("it holds a broken PEM block".into()),
+            Ok((kind, der)) if kind == wanted => {
+                if kind == SectionKind::Certificate && Certificate::from_der(der).is_err() {
+                    return Some("it holds a certificate that cannot be parsed".into());
+                }
+                any = true;
+            }
+            Ok(_) => {}
+        }
+    }
+    (!any).then(|| "it holds no PEM block of the kind that is wanted there".into())
+}
+
+fn told(error: InstanceError) -> String {
+    error.to_string()
+}

@@ -1,1 +1,344 @@
-//! The three kinds of thread and their rights.
+//! The kinds of thread and the rights of each.
+//!
+//! Linux gives credentials, capabilities and Landlock domains to threads. pgcertd uses that:
+//! the one thread that may read every file of the host (a [`Rights::Reader`], for lineages
+//! that only root can read) can write nothing and opens nothing outside its lineage; the
+//! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
+//! directories of its targets; the main thread, which looks at processes, signals and
+//! connects, has no effective capability.
+//!
+//! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
+//! to inodes: [`Worker::covers`] says when to start a new one.
+//!
+//! This module is not for deciding what to read or write; it runs what it is handed.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, make_bitflags, path_beneath_rules,
+};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// The newest Landlock interface that the rules are written for; older kernels enforce the
+/// part that they know.
+const LANDLOCK: ABI = ABI::V5;
+
+/// A user and a group, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ids {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Ids {
+    /// The user and group that this process runs as.
+    #[must_use]
+    pub fn own() -> Ids {
+        Ids {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }
+    }
+}
+
+/// Whether this process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// What a worker thread may do.
+#[derive(Debug, Clone)]
+pub enum Rights {
+    /// Reads files beneath `directories` with `CAP_DAC_READ_SEARCH` where the process has it,
+    /// and writes nothing.
+    Reader {
+        /// The directories in which a lineage's links and files lie.
+        directories: BTreeSet<PathBuf>,
+    },
+    /// Arms inotify watches with `CAP_DAC_READ_SEARCH` where the process has it; opens nothing.
+    Watcher,
+    /// Reads and writes with the rights of `owner` alone.
+    Writer {
+        /// Whose rights count, and who owns what is created.
+        owner: Ids,
+        /// Directories in which files are created, replaced and removed.
+        write: BTreeSet<PathBuf>,
+        /// Directories in which files are read.
+        read: BTreeSet<PathBuf>,
+    },
+}
+
+/// A thread could not be given its rights.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// The thread itself could not be started.
+    #[error("cannot start the thread {name}: {source}; see the limits on tasks and memory")]
+    Spawn {
+        /// The thread's name.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A capability could not be raised or dropped.
+    #[error(
+        "cannot set the capabilities of a thread: {0}; the unit must allow the system call capset"
+    )]
+    Capabilities(#[source] rustix::io::Errno),
+    /// The file-system identity could not be taken.
+    #[error("cannot act as user {uid}: {reason}; run pgcertd as root or as that user")]
+    Identity {
+        /// The user that was wanted.
+        uid: u32,
+        /// What is missing.
+        reason: String,
+    },
+    /// The Landlock rules were not accepted.
+    #[error(
+        "cannot restrict a thread with Landlock: {0}; the unit must allow the landlock_* system calls"
+    )]
+    Landlock(#[source] landlock::RulesetError),
+    /// The thread ended, by a panic, before it answered.
+    #[error("the thread {0} ended unexpectedly; this is a fault in pgcertd")]
+    Gone(String),
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that runs what it is handed, one job after the other, with rights of its own.
+///
+/// It ends when the last handle is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    name: String,
+    jobs: mpsc::Sender<Job>,
+    covered: BTreeSet<Covered>,
+}
+
+/// A directory as a Landlock rule saw it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Covered {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Covered {
+    fn now(path: &Path) -> Option<Covered> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Covered {
+            path: path.to_owned(),
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
+}
+
+impl Worker {
+    /// Starts a thread and gives it its rights; `find` runs in it first, before Landlock
+    /// closes, and says what they are (a lineage that only root can read can be resolved only
+    /// by the thread that may read it).
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the system refuses it its rights: nothing runs then.
+    pub async fn start(
+        name: impl Into<String>,
+        find: impl FnOnce() -> Rights + Send + 'static,
+    ) -> Result<Worker, PrivilegeError> {
+        let name = name.into();
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (ready, started) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new()
+            // The kernel shows 15 bytes of a thread's name.
+            .name(name.chars().take(15).collect())
+            .spawn(move || {
+                let limited = raise_read_search().and_then(|()| restrict(&find()));
+                let go = limited.is_ok();
+                if ready.send(limited).is_err() || !go {
+                    return;
+                }
+                for job in inbox {
+                    job();
+                }
+            })
+            .map_err(|source| PrivilegeError::Spawn {
+                name: name.clone(),
+                source,
+            })?;
+        let covered = started
+            .await
+            .map_err(|_| PrivilegeError::Gone(name.clone()))??;
+        Ok(Worker {
+            name,
+            jobs,
+            covered,
+        })
+    }
+
+    /// Whether each of `directories` that exists is the one that the rules were made for.
+    #[must_use]
+    pub fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
+        directories
+            .into_iter()
+            .filter_map(|path| Covered::now(path))
+            .all(|now| self.covered.contains(&now))
+    }
+
+    /// Runs `job` in the thread and returns what it returns.
+    ///
+    /// # Errors
+    /// [`PrivilegeError::Gone`] if the thread has ended.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, PrivilegeError> {
+        let gone = || PrivilegeError::Gone(self.name.clone());
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        self.jobs
+            .send(Box::new(move || {
+                // The caller may have stopped waiting; the job was done all the same.
+                drop(answer.send(job()));
+            }))
+            .map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())
+    }
+}
+
+/// Gives the calling thread its rights; the directories that the rules hold are returned.
+fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let write = make_bitflags!(AccessFs::{
+        ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile | Refer
+    });
+    match rights {
+        Rights::Reader { directories } => {
+            drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
+            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
+            landlock(&[(directories, read)])?;
+            Ok(covered)
+        }
+        Rights::Watcher => {
+            drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
+            landlock(&[])?;
+            Ok(BTreeSet::new())
+        }
+        Rights::Writer {
+            owner,
+            write: targets,
+            read: others,
+        } => {
+            act_as(*owner)?;
+            let covered = targets
+                .iter()
+                .chain(others)
+                .filter_map(|p| Covered::now(p))
+                .collect();
+            landlock(&[(targets, write), (others, read)])?;
+            Ok(covered)
+        }
+    }
+}
+
+/// Denies the calling thread every file access but these.
+fn landlock(rules: &[(&BTreeSet<PathBuf>, BitFlags<AccessFs>)]) -> Result<(), PrivilegeError> {
+    let restricted = (|| {
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(LANDLOCK))?
+            .create()?;
+        for (paths, access) in rules {
+            ruleset = ruleset.add_rules(path_beneath_rules(paths.iter(), *access))?;
+        }
+        ruleset.restrict_self()
+    })()
+    .map_err(PrivilegeError::Landlock)?;
+    if restricted.ruleset == RulesetStatus::NotEnforced {
+        // A kernel without Landlock: capabilities and ownership still hold. Said by `check`.
+        tracing::debug!("this kernel has no Landlock; threads are limited by ownership alone");
+    }
+    Ok(())
+}
+
+/// Whether this kernel enforces Landlock rules; restricts nothing.
+#[must_use]
+pub fn landlock_available() -> bool {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(ABI::V1))
+        .and_then(Ruleset::create)
+        .is_ok()
+}
+
+/// Leaves the calling thread CAP_DAC_READ_SEARCH alone in force, where the process may have
+/// it; what a later step needs stays permitted.
+fn raise_read_search() -> Result<(), PrivilegeError> {
+    let mut sets = rustix::thread::capabilities(None).map_err(PrivilegeError::Capabilities)?;
+    sets.effective = sets.permitted & CapabilitySet::DAC_READ_SEARCH;
+    if is_root() {
+        // SETUID and SETGID wait, permitted, for a writer to take the owner's identity.
+        sets.permitted &=
+            CapabilitySet::DAC_READ_SEARCH | CapabilitySet::SETUID | CapabilitySet::SETGID;
+        sets.effective = sets.permitted;
+    }
+    rustix::thread::set_capabilities(None, sets).map_err(PrivilegeError::Capabilities)
+}
+
+/// Gives the calling thread the file rights of `owner`, and no capability.
+fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
+    let denied = |reason: String| PrivilegeError::Identity {
+        uid: owner.uid,
+        reason,
+    };
+    if is_root() {
+        rustix::thread::set_thread_groups(&[rustix::fs::Gid::from_raw(owner.gid)])
+            .map_err(|e| denied(format!("setgroups: {e}")))?;
+        let gid = nix::unistd::Gid::from_raw(owner.gid);
+        let uid = nix::unistd::Uid::from_raw(owner.uid);
+        nix::unistd::setfsgid(gid);
+        nix::unistd::setfsuid(uid);
+        // setfsuid has no error of its own: a second call tells what is in force.
+        if nix::unistd::setfsgid(gid) != gid || nix::unistd::setfsuid(uid) != uid {
+            return Err(denied("the system kept the old file-system user".into()));
+        }
+    }
+    // Another user than the owner goes on with its own rights: what those do not allow, the
+    // file operation itself reports with its path.
+    drop_all_but(CapabilitySet::empty())
+}
+
+/// Leaves the calling thread at most `kept`, for good.
+fn drop_all_but(kept: CapabilitySet) -> Result<(), PrivilegeError> {
+    let now = rustix::thread::capabilities(None).map_err(PrivilegeError::Capabilities)?;
+    let kept = CapabilitySets {
+        effective: now.effective & kept,
+        permitted: now.permitted & kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, kept).map_err(PrivilegeError::Capabilities)
+}
+
+/// What the main thread does first: no child inherits a capability, none is in force outside
+/// the threads that need it, and no core dump or debugger of the same user sees memory.
+///
+/// # Errors
+/// The system refuses one of them; pgcertd must not go on then.
+pub fn enter_main() -> Result<(), PrivilegeError> {
+    let wrap = PrivilegeError::Capabilities;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(wrap)?;
+    rustix::thread::clear_ambient_capability_set().map_err(wrap)?;
+    if !is_root() {
+        let mut sets = rustix::thread::capabilities(None).map_err(wrap)?;
+        sets.effective = CapabilitySet::empty();
+        sets.inheritable = CapabilitySet::empty();
+        rustix::thread::set_capabilities(None, sets).map_err(wrap)?;
+    }
+    Ok(())
+}

@@ -1,1 +1,440 @@
-//! One Postgres: its postmaster, its files, reload, probe.
+//! One Postgres: its postmaster, its files, how it is reloaded and what it serves.
+//!
+//! [`Instance`] is the handle that the rest of the program uses. It owns the instance's writer
+//! thread, and hides which step runs where: files are touched on the writer thread with the
+//! owner's rights, processes and sockets are looked at from the main thread.
+//!
+//! Nothing here decides what should be; that is for `reconcile` and `deploy`.
+
+pub mod files;
+pub mod postmaster;
+pub mod probe;
+pub mod reload;
+pub mod settings;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::Flock;
+use rustix::fs::{Mode, OFlags};
+
+use crate::config::{self, Account, Address, Config};
+use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::postmaster::{Absence, Phase, Postmaster};
+use crate::instance::probe::{ProbeError, Prober, Served};
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
+
+/// How often a lock that another process holds is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// An instance cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum InstanceError {
+    /// The data directory cannot be looked at.
+    #[error("data_directory {}: {source}; mount it, or correct the path in the config", path.display())]
+    DataDirectory {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A user or group of the config does not exist.
+    #[error("{key} = \"{name}\": there is no such {kind} on this host")]
+    Account {
+        /// `owner` or `group`.
+        key: &'static str,
+        /// As configured.
+        name: String,
+        /// `user` or `group`.
+        kind: &'static str,
+    },
+    /// The state directory cannot be made.
+    #[error("{}: cannot make the directory: {source}; create it for the server's user, or set state_directory", path.display())]
+    State {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another pgcertd holds the lock.
+    #[error("another pgcertd has been at work on {} for more than {} s; wait for it, or look what keeps it", path.display(), waited.as_secs())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A thread could not get its rights.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+}
+
+impl InstanceError {
+    /// Whether the caller lacks a right, rather than something being wrong with the instance.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        match self {
+            InstanceError::DataDirectory { source, .. } | InstanceError::State { source, .. } => {
+                source.kind() == std::io::ErrorKind::PermissionDenied
+            }
+            InstanceError::Files(error) => error.is_denied(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether the server of an instance runs.
+#[derive(Debug, Clone)]
+pub enum Server {
+    /// It does not, or is about to stop; why it is thought so.
+    Down(Absence),
+    /// It runs, and its identity was proven.
+    Up(Arc<Postmaster>),
+}
+
+impl Server {
+    /// The postmaster, where there is one.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<&Postmaster> {
+        match self {
+            Server::Up(postmaster) => Some(postmaster),
+            Server::Down(_) => None,
+        }
+    }
+}
+
+/// What was seen of an instance on its host, the network aside.
+#[derive(Clone)]
+pub struct Sight {
+    /// Its files.
+    pub look: Arc<Look>,
+    /// Its server.
+    pub server: Server,
+    /// Where and whose its files are.
+    pub targets: Arc<Targets>,
+}
+
+/// Holds other pgcertd processes off an instance; released when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _held: Flock<std::fs::File>,
+}
+
+/// One instance of the config, and the thread that may write its files.
+#[derive(Debug)]
+pub struct Instance {
+    /// As configured.
+    pub config: config::Instance,
+    state: PathBuf,
+    prober: Prober,
+    writer: Option<(Arc<Targets>, Worker)>,
+}
+
+impl Instance {
+    /// Makes the handle; nothing is looked at yet.
+    #[must_use]
+    pub fn new(config: &Config, instance: &config::Instance, prober: Prober) -> Instance {
+        Instance {
+            config: instance.clone(),
+            state: config.state_of(instance),
+            prober,
+            writer: None,
+        }
+    }
+
+    /// Where the files are and whose, as things are now.
+    fn targets(&self) -> Result<Targets, InstanceError> {
+        let data = &self.config.data_directory;
+        let meta = std::fs::metadata(data).map_err(|source| InstanceError::DataDirectory {
+            path: data.clone(),
+            source,
+        })?;
+        let server = Ids {
+            uid: meta.uid(),
+            gid: meta.gid(),
+        };
+        Ok(Targets {
+            cert: self.config.cert_file.clone(),
+            key: self.config.key_file.clone(),
+            state: self.state.clone(),
+            data: data.clone(),
+            owner: Ids {
+                uid: user(self.config.owner.as_ref())?.unwrap_or(server.uid),
+                gid: group(self.config.group.as_ref())?.unwrap_or(server.gid),
+            },
+            server,
+        })
+    }
+
+    /// The writer thread, made anew where owner or directories are other ones than before.
+    async fn writer(&mut self) -> Result<(Arc<Targets>, &Worker), InstanceError> {
+        let targets = self.targets()?;
+        let read = [targets.data.clone()];
+        let current = self.writer.take().filter(|(old, worker)| {
+            **old == targets
+                && worker.covers(targets.directories().iter())
+                && worker.covers(read.iter())
+        });
+        let (targets, worker) = match current {
+            Some(current) => current,
+            None => {
+                let rights = Rights::Writer {
+                    owner: targets.owner,
+                    write: targets.directories(),
+                    read: read.into_iter().collect(),
+                };
+                let name = format!("w:{}", self.config.name);
+                (
+                    Arc::new(targets),
+                    Worker::start(name, move || rights).await?,
+                )
+            }
+        };
+        let (targets, worker) = self.writer.insert((targets, worker));
+        Ok((Arc::clone(targets), worker))
+    }
+
+    /// Runs a file operation on the writer thread.
+    ///
+    /// # Errors
+    /// What the operation says, or that the thread could not be had.
+    pub async fn on_files<R: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&Targets) -> Result<R, FilesError> + Send + 'static,
+    ) -> Result<R, InstanceError> {
+        let (targets, worker) = self.writer().await?;
+        Ok(worker.call(move || operation(&targets)).await??)
+    }
+
+    /// Makes the instance's state directory, where it is not there yet.
+    ///
+    /// # Errors
+    /// [`InstanceError::State`].
+    pub fn prepare(&self) -> Result<(), InstanceError> {
+        let targets = self.targets()?;
+        let wrap = |source| InstanceError::State {
+            path: self.state.clone(),
+            source,
+        };
+        if self.state.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = self.state.parent() {
+            std::fs::create_dir_all(parent).map_err(wrap)?;
+        }
+        match rustix::fs::mkdir(&self.state, Mode::from_raw_mode(0o750)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => return Ok(()),
+            Err(e) => return Err(wrap(e.into())),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::open(&self.state, flags, Mode::empty())
+            .and_then(|directory| {
+                let ids = Ids::own();
+                if (ids.uid, ids.gid) != (targets.owner.uid, targets.owner.gid) {
+                    rustix::fs::fchown(
+                        &directory,
+                        Some(rustix::fs::Uid::from_raw(targets.owner.uid)),
+                        Some(rustix::fs::Gid::from_raw(targets.owner.gid)),
+                    )?;
+                }
+                // The server's group may pass: a key that root owns is read through it.
+                rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
+            })
+            .map_err(|e| wrap(e.into()));
+        if made.is_err() {
+            // An empty directory of the wrong owner would hide the fault from the next run.
+            let _second = std::fs::remove_dir(&self.state);
+        }
+        made
+    }
+
+    /// Waits up to `patience` until no other pgcertd works on this instance.
+    ///
+    /// # Errors
+    /// [`InstanceError::Locked`], or the data directory cannot be opened.
+    pub async fn lock(&mut self, patience: Duration) -> Result<Lock, InstanceError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Some(held) = self.on_files(|targets| targets.try_lock()).await? {
+                return Ok(Lock { _held: held });
+            }
+            if began.elapsed() >= patience {
+                return Err(InstanceError::Locked {
+                    path: self.config.data_directory.clone(),
+                    waited: patience,
+                });
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+    }
+
+    /// Looks at the files and at the server's process.
+    ///
+    /// # Errors
+    /// They cannot be looked at at all.
+    pub async fn look(&mut self) -> Result<Sight, InstanceError> {
+        let look = Arc::new(self.on_files(|targets| targets.look()).await?);
+        let (targets, _) = self.writer().await?;
+        let server = match look.pid_file.clone() {
+            Err(absence) => Server::Down(absence),
+            Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
+            Ok(file) => match Postmaster::identify(file, &targets.data, targets.server.uid) {
+                Ok(postmaster) => Server::Up(Arc::new(postmaster)),
+                Err(absence) => Server::Down(absence),
+            },
+        };
+        Ok(Sight {
+            look,
+            server,
+            targets,
+        })
+    }
+
+    /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
+    ///
+    /// # Errors
+    /// The server listens on Unix sockets alone, or does not yet say where.
+    pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+        if let Some(address) = &self.config.address {
+            return Ok(vec![address.clone()]);
+        }
+        let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+        else {
+            return Err("the server is still starting and has not said where it listens".into());
+        };
+        let hosts: &[&str] = match listen {
+            "" => {
+                return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
+            }
+            "*" => &["127.0.0.1", "::1"],
+            "0.0.0.0" => &["127.0.0.1"],
+            "::" => &["::1"],
+            other => &[other],
+        };
+        Ok(hosts
+            .iter()
+            .map(|host| Address {
+                host: (*host).to_owned(),
+                port,
+            })
+            .collect())
+    }
+
+    /// Looks once at what the first reachable of `addresses` serves.
+    ///
+    /// # Errors
+    /// What the last address answered.
+    pub async fn served(&self, addresses: &[Address], limit: Duration) -> Result<Served, Unseen> {
+        first_served(&self.prober, addresses, limit).await
+    }
+
+    /// The same, as a value that does not borrow the instance.
+    pub fn glance(
+        &self,
+        addresses: Vec<Address>,
+        limit: Duration,
+    ) -> impl Future<Output = Option<Served>> + use<> {
+        let prober = self.prober.clone();
+        async move { first_served(&prober, &addresses, limit).await.ok() }
+    }
+}
+
+async fn first_served(
+    prober: &Prober,
+    addresses: &[Address],
+    limit: Duration,
+) -> Result<Served, Unseen> {
+    let mut last = Unseen::Nowhere("there is no address to look at".into());
+    for address in addresses {
+        match prober.look(address, limit).await {
+            Ok(served) => return Ok(served),
+            Err(error @ ProbeError::Connect { .. }) => last = Unseen::Probe(error),
+            Err(error) => return Err(Unseen::Probe(error)),
+        }
+    }
+    Err(last)
+}
+
+/// Why the served certificate is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum Unseen {
+    /// There is nowhere to look; a sentence with what to set.
+    #[error("{0}")]
+    Nowhere(String),
+    /// `verify = "none"`.
+    #[error("verify = \"none\": what is served is not looked at")]
+    NotWanted,
+    /// The server is down.
+    #[error("the server is not running")]
+    Down,
+    /// The look failed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+}
+
+impl Unseen {
+    /// Whether the server itself said that TLS is off.
+    #[must_use]
+    pub fn is_tls_off(&self) -> bool {
+        matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
+    }
+}
+
+fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {
+    match account {
+        None => Ok(None),
+        Some(Account::Id(id)) => Ok(Some(*id)),
+        Some(Account::Name(name)) => match nix::unistd::User::from_name(name) {
+            Ok(Some(user)) => Ok(Some(user.uid.as_raw())),
+            _ => Err(InstanceError::Account {
+                key: "owner",
+                name: name.clone(),
+                kind: "user",
+            }),
+        },
+    }
+}
+
+fn group(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {
+    match account {
+        None => Ok(None),
+        Some(Account::Id(id)) => Ok(Some(*id)),
+        Some(Account::Name(name)) => match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+            _ => Err(InstanceError::Account {
+                key: "group",
+                name: name.clone(),
+                kind: "group",
+            }),
+        },
+    }
+}
+
+/// Whether two paths lead to one file, now or, where it does not exist, by their directories.
+#[must_use]
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    if one == other {
+        return true;
+    }
+    let directory = |path: &Path| {
+        let parent = path.parent()?;
+        let meta = std::fs::metadata(parent).ok()?;
+        Some((meta.dev(), meta.ino(), path.file_name()?.to_owned()))
+    };
+    let file = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    match (directory(one), directory(other)) {
+        (Some(a), Some(b)) if a == b => true,
+        _ => matches!((file(one), file(other)), (Some(a), Some(b)) if a == b),
+    }
+}

@@ -1,0 +1,104 @@
+//! What an instance's state directory remembers: the bundle before, and what was refused.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{FilesError, Found, LARGEST, Place, Targets};
+use crate::bundle::{Bundle, Fingerprint};
+
+/// Who said no to a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// Postgres would not load it.
+    Postgres,
+    /// The operator rolled it back.
+    Operator,
+}
+
+/// `held.json`: a bundle that is not to be installed again as things are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The bundle's leaf.
+    pub fingerprint: Fingerprint,
+    /// Who refused it.
+    pub by: HeldBy,
+    /// One sentence.
+    pub reason: String,
+    /// When.
+    pub since: Timestamp,
+    /// Line 3 of the pid file of the postmaster that refused it; another one is asked again.
+    pub postmaster_start: Option<i64>,
+}
+
+impl Targets {
+    fn held_file(&self) -> PathBuf {
+        self.state.join("held.json")
+    }
+
+    /// `previous.pem`.
+    #[must_use]
+    pub fn previous_file(&self) -> PathBuf {
+        self.state.join("previous.pem")
+    }
+
+    /// Reads `held.json`; one that cannot be read counts as none, which costs one attempt.
+    pub(super) fn held(&self) -> Result<Option<Held>, FilesError> {
+        let path = self.held_file();
+        let place = match Place::open(&path) {
+            Ok(place) => place,
+            Err(FilesError {
+                source: Errno::NOENT,
+                ..
+            }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let Found::File { bytes, .. } = place.read(LARGEST)? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(held) => Ok(Some(held)),
+            Err(error) => {
+                tracing::warn!(
+                    "{}: not readable ({error}); taken as if nothing were held",
+                    path.display()
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Remembers that `held` was refused.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn hold(&self, held: &Held) -> Result<(), FilesError> {
+        let path = self.held_file();
+        let text = serde_json::to_vec_pretty(held)
+            .map_err(|_| FilesError::new(&path, "write it as JSON")(Errno::INVAL))?;
+        let place = Place::open(&path)?;
+        let staged = place.stage(&text, 0o600, self.owner)?;
+        place.replace_by(&staged)?;
+        place.sync_directory()
+    }
+
+    /// Forgets what was held.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn release(&self) -> Result<(), FilesError> {
+        Place::open(&self.held_file())?.remove()
+    }
+
+    /// Reads `previous.pem`; one that cannot be loaded is none.
+    pub(super) fn previous(&self) -> Option<Bundle> {
+        let place = Place::open(&self.previous_file()).ok()?;
+        match place.read(LARGEST) {
+            Ok(Found::File { bytes, .. }) => Bundle::parse(&[bytes.as_slice()], &bytes).ok(),
+            _ => None,
+        }
+    }
+}

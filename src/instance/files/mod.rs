@@ -1,0 +1,411 @@
+//! The files of one instance: what is installed, what was before, what is remembered.
+//!
+//! Everything here is blocking and runs on the instance's writer thread, with the owner's
+//! rights alone. A directory is opened once, and the last component is always reached through
+//! that descriptor without following a link: another user who may write there can make a
+//! step fail, and cannot lead it elsewhere.
+
+mod memory;
+mod write;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use crate::bundle::Bundle;
+use crate::instance::postmaster::{Absence, PidFile};
+use crate::privilege::Ids;
+
+pub use memory::{Held, HeldBy};
+pub use write::{Keep, Staged};
+
+/// The most that a certificate or key file may hold: 1 MiB.
+pub const LARGEST: u64 = 1 << 20;
+
+/// `postmaster.pid` has eight short lines.
+const LARGEST_PID_FILE: u64 = 64 << 10;
+
+/// Where one instance's files lie, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Targets {
+    /// What `ssl_cert_file` names.
+    pub cert: PathBuf,
+    /// What `ssl_key_file` names; the same path for one file that holds both.
+    pub key: PathBuf,
+    /// The instance's own state directory.
+    pub state: PathBuf,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Who owns what is installed.
+    pub owner: Ids,
+    /// The user that the server runs as.
+    pub server: Ids,
+}
+
+/// What is in the place of one target.
+#[derive(Clone)]
+pub enum Found {
+    /// Nothing.
+    Absent,
+    /// A symbolic link, which is never followed.
+    Link(PathBuf),
+    /// A regular file.
+    File {
+        /// Its bytes.
+        bytes: Zeroizing<Vec<u8>>,
+        /// Its owner and group.
+        ids: Ids,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Something else, which is not touched.
+    Odd(&'static str),
+}
+
+/// What is installed, as Postgres would find it.
+#[derive(Debug)]
+pub enum Installed {
+    /// No file.
+    Absent,
+    /// Files that Postgres could not load; why.
+    Unusable(String),
+    /// A pair that belongs together, in files that Postgres would accept.
+    Usable(Arc<Bundle>),
+}
+
+impl Installed {
+    /// The bundle, where there is one.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
+        match self {
+            Installed::Usable(bundle) => Some(bundle),
+            Installed::Absent | Installed::Unusable(_) => None,
+        }
+    }
+}
+
+/// One look at everything that lies on disk for an instance, the lineage aside.
+pub struct Look {
+    /// What Postgres would load.
+    pub installed: Installed,
+    /// The targets as they were found: one for a single file, else certificate and key.
+    pub found: Vec<Found>,
+    /// What the server says of itself.
+    pub pid_file: Result<PidFile, Absence>,
+    /// What was refused, by Postgres or by the operator.
+    pub held: Option<Held>,
+    /// The bundle that the last deployment replaced.
+    pub previous: Option<Arc<Bundle>>,
+}
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {action}: {source}{}", path.display(), remedy(*source, path))]
+pub struct FilesError {
+    path: PathBuf,
+    action: &'static str,
+    #[source]
+    source: Errno,
+}
+
+impl FilesError {
+    /// Whether the caller lacks a right.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.source, Errno::ACCESS | Errno::PERM)
+    }
+
+    fn new(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
+        move |source| FilesError {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+}
+
+/// What to do about an error, as the end of its sentence.
+fn remedy(error: Errno, path: &Path) -> String {
+    let directory = path.parent().unwrap_or(path).display();
+    match error {
+        Errno::NOENT | Errno::NOTDIR => {
+            format!("; create the directory {directory} for the server's user")
+        }
+        Errno::ACCESS => format!(
+            "; {directory} must be writable by the owner of the files (or run pgcertd as root, and allow the path in its unit)"
+        ),
+        Errno::PERM => format!(
+            "; the file or {directory} may be immutable (lsattr, chattr -i), or owned by another user"
+        ),
+        Errno::ROFS => format!(
+            "; {directory} is mounted read-only, or pgcertd's unit does not list it in ReadWritePaths"
+        ),
+        Errno::NOSPC => format!("; free some room on the file system of {directory}"),
+        Errno::DQUOT => format!("; the quota of the owner is used up in {directory}"),
+        Errno::LOOP => "; it is a symbolic link".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A directory that was opened, and a name in it.
+struct Place {
+    directory: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Place, FilesError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FilesError::new(path, "use a path without a file name")(
+                Errno::INVAL,
+            ));
+        };
+        let directory = rustix::fs::open(
+            parent,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(FilesError::new(path, "open its directory"))?;
+        Ok(Place {
+            directory,
+            name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The same directory, another name.
+    fn beside(&self, name: OsString) -> Result<Place, FilesError> {
+        let directory = self
+            .directory
+            .try_clone()
+            .map_err(|_| Errno::MFILE)
+            .map_err(FilesError::new(&self.path, "open its directory again"))?;
+        Ok(Place {
+            directory,
+            path: self.path.with_file_name(&name),
+            name,
+        })
+    }
+
+    /// What is there; a regular file is read through the descriptor that was checked.
+    fn read(&self, largest: u64) -> Result<Found, FilesError> {
+        let opened = rustix::fs::openat(
+            &self.directory,
+            &self.name,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let file = match opened {
+            Ok(file) => std::fs::File::from(file),
+            Err(Errno::NOENT) => return Ok(Found::Absent),
+            Err(Errno::LOOP) => {
+                let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())
+                    .map_err(FilesError::new(&self.path, "read the link"))?;
+                let target = std::ffi::OsStr::from_bytes(target.to_bytes());
+                return Ok(Found::Link(PathBuf::from(target)));
+            }
+            Err(Errno::NXIO) => return Ok(Found::Odd("a socket or a device")),
+            Err(e) => return Err(FilesError::new(&self.path, "open it")(e)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(FilesError::new(&self.path, "look at it"))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Ok(Found::Odd("a directory")),
+            FileType::Fifo => return Ok(Found::Odd("a FIFO")),
+            _ => return Ok(Found::Odd("not a regular file")),
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > largest {
+            return Ok(Found::Odd("larger than 1 MiB"));
+        }
+        // One allocation of the final size: a growing buffer would leave pieces of a key behind.
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(size).unwrap_or(0)]);
+        (&file)
+            .read_exact(&mut bytes)
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+            .map_err(FilesError::new(&self.path, "read it"))?;
+        Ok(Found::File {
+            bytes,
+            ids: Ids {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            },
+            mode: stat.st_mode & 0o7777,
+        })
+    }
+
+    fn remove(&self) -> Result<(), FilesError> {
+        match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(FilesError::new(&self.path, "remove it")(e)),
+        }
+    }
+
+    fn sync_directory(&self) -> Result<(), FilesError> {
+        rustix::fs::fsync(&self.directory)
+            .map_err(FilesError::new(&self.path, "make its directory durable"))
+    }
+}
+
+impl Targets {
+    /// Whether chain and key share one file.
+    #[must_use]
+    pub fn single_file(&self) -> bool {
+        self.cert == self.key
+    }
+
+    /// The directories that the writer must be able to write in.
+    #[must_use]
+    pub fn directories(&self) -> std::collections::BTreeSet<PathBuf> {
+        [self.cert.parent(), self.key.parent(), Some(&self.state)]
+            .into_iter()
+            .flatten()
+            .map(Path::to_owned)
+            .collect()
+    }
+
+    fn paths(&self) -> Vec<&Path> {
+        if self.single_file() {
+            vec![&self.cert]
+        } else {
+            vec![&self.cert, &self.key]
+        }
+    }
+
+    /// Looks at the targets, the pid file and what is remembered.
+    ///
+    /// # Errors
+    /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
+    /// in [`Look::installed`].
+    pub fn look(&self) -> Result<Look, FilesError> {
+        let mut found = Vec::new();
+        for path in self.paths() {
+            found.push(match Place::open(path) {
+                Ok(place) => place.read(LARGEST)?,
+                // No directory: nothing is installed. An install says what to do about it.
+                Err(FilesError {
+                    source: Errno::NOENT,
+                    ..
+                }) => Found::Absent,
+                Err(e) => return Err(e),
+            });
+        }
+        Ok(Look {
+            installed: self.judge(&found),
+            found,
+            pid_file: self.pid_file(),
+            held: self.held()?,
+            previous: self.previous().map(Arc::new),
+        })
+    }
+
+    /// Takes the lock that daemon and `sync` share, a `flock` on the data directory; `None` if
+    /// another holds it.
+    ///
+    /// # Errors
+    /// The data directory cannot be opened.
+    pub fn try_lock(&self) -> Result<Option<Flock<std::fs::File>>, FilesError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&self.data, flags, Mode::empty())
+            .map_err(FilesError::new(&self.data, "open the data directory"))?;
+        match Flock::lock(directory.into(), FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(held)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(FilesError::new(&self.data, "lock the data directory")(
+                Errno::from_raw_os_error(e as i32),
+            )),
+        }
+    }
+
+    /// Reads `postmaster.pid`.
+    fn pid_file(&self) -> Result<PidFile, Absence> {
+        let path = self.data.join("postmaster.pid");
+        let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
+        match read {
+            Ok(Found::Absent) => Err(Absence::NoPidFile),
+            Ok(Found::File { bytes, ids, .. }) if ids.uid == self.server.uid || ids.uid == 0 => {
+                PidFile::parse(&String::from_utf8_lossy(&bytes))
+            }
+            Ok(_) => Err(Absence::Garbage),
+            Err(e) => Err(Absence::Unreadable(e.to_string())),
+        }
+    }
+
+    /// Would Postgres load what was found? Its rules are those of
+    /// `check_ssl_key_file_permissions` and of OpenSSL's loader.
+    fn judge(&self, found: &[Found]) -> Installed {
+        if found.iter().all(|f| matches!(f, Found::Absent)) {
+            return Installed::Absent;
+        }
+        let mut contents = Vec::new();
+        for (file, path) in found.iter().zip(self.paths()) {
+            match file {
+                Found::File { bytes, .. } => contents.push(bytes),
+                Found::Absent => {
+                    return Installed::Unusable(format!("{} is missing", path.display()));
+                }
+                Found::Link(_) => {
+                    return Installed::Unusable(format!(
+                        "{} is a symbolic link, which pgcertd does not follow",
+                        path.display()
+                    ));
+                }
+                Found::Odd(what) => {
+                    return Installed::Unusable(format!("{} is {what}", path.display()));
+                }
+            }
+        }
+        let (Some(chain), Some(key)) = (contents.first(), contents.last()) else {
+            return Installed::Absent;
+        };
+        if let Some(Found::File { ids, mode, .. }) = found.last()
+            && let Err(reason) = self.key_rule(*ids, *mode)
+        {
+            return Installed::Unusable(format!("{} {reason}", self.key.display()));
+        }
+        match Bundle::parse(&[chain.as_slice()], key) {
+            Ok(bundle) => Installed::Usable(Arc::new(bundle)),
+            Err(e) => Installed::Unusable(format!("{}: {e}", self.cert.display())),
+        }
+    }
+
+    /// PostgreSQL's rule for a key file: its user's and private, or root's and at most 0640.
+    fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
+        let allowed = if ids.uid == self.server.uid {
+            0o700
+        } else if ids.uid == 0 {
+            0o740
+        } else {
+            return Err(format!(
+                "belongs to user {}, and Postgres accepts a key of its own user or of root alone",
+                ids.uid
+            ));
+        };
+        if mode & 0o777 & !allowed != 0 {
+            return Err(format!(
+                "has mode {:04o}, and Postgres accepts at most {:04o} there",
+                mode & 0o777,
+                allowed & 0o640
+            ));
+        }
+        Ok(())
+    }
+
+    /// The mode of a file that holds the key.
+    fn key_mode(&self) -> u32 {
+        if self.owner.uid == 0 && self.server.uid != 0 {
+            0o640
+        } else {
+            0o600
+        }
+    }
+}

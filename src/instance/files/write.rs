@@ -1,0 +1,218 @@
+//! Writing: beside the target first, then in its place by one rename.
+//!
+//! Owner and mode come before content, content is durable before the rename, and the rename
+//! is durable before anything relies on it. A reader of the target sees the old file or the
+//! new one, whole.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{FilesError, Found, Place, Targets};
+use crate::bundle::Bundle;
+use crate::privilege::Ids;
+
+/// New files that lie, complete and durable, beside their targets.
+pub struct Staged {
+    /// Each target with what will replace it, in the order of the renames.
+    files: Vec<(Place, Place)>,
+}
+
+/// What becomes of the files that an install replaces.
+pub enum Keep<'a> {
+    /// They were proven served: they become `previous.pem`.
+    AsPrevious(&'a Bundle),
+    /// They were not: `previous.pem` stays what it is.
+    No,
+}
+
+/// The name of what is being written beside `name`. It is always the same, so that whoever
+/// comes next finds what a crash left behind.
+fn staging_name(name: &OsString) -> OsString {
+    let mut staging = OsString::from(".");
+    staging.push(name);
+    staging.push(".pgcertd-new");
+    staging
+}
+
+impl Place {
+    /// Writes `bytes` durably beside this place. Nothing of a crashed run survives it.
+    pub(super) fn stage(&self, bytes: &[u8], mode: u32, owner: Ids) -> Result<Place, FilesError> {
+        let new = self.beside(staging_name(&self.name))?;
+        new.remove()?;
+        let fail = |action| FilesError::new(&self.path, action);
+        let file = rustix::fs::openat(
+            &new.directory,
+            &new.name,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o600),
+        )
+        .map_err(fail("create a file beside it"))?;
+        let written = (|| {
+            let stat = rustix::fs::fstat(&file).map_err(fail("look at the new file"))?;
+            if stat.st_uid != owner.uid || stat.st_gid != owner.gid {
+                rustix::fs::fchown(
+                    &file,
+                    Some(rustix::fs::Uid::from_raw(owner.uid)),
+                    Some(rustix::fs::Gid::from_raw(owner.gid)),
+                )
+                .map_err(fail("give the new file its owner and group"))?;
+            }
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+                .map_err(fail("give the new file its mode"))?;
+            let mut file = std::fs::File::from(file);
+            file.write_all(bytes)
+                .and_then(|()| file.sync_all())
+                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+                .map_err(fail("write the new file"))
+        })();
+        if let Err(error) = written {
+            // The first error is the one to tell; what stays behind is removed next time.
+            let _second = new.remove();
+            return Err(error);
+        }
+        Ok(new)
+    }
+
+    /// Puts `new` in this place. Without [`Place::sync_directory`] it is not durable yet.
+    pub(super) fn replace_by(&self, new: &Place) -> Result<(), FilesError> {
+        rustix::fs::renameat(&new.directory, &new.name, &self.directory, &self.name)
+            .map_err(FilesError::new(&self.path, "put the new file in its place"))
+    }
+}
+
+impl Targets {
+    /// Removes what a crashed run left beside the targets and in the state directory.
+    ///
+    /// # Errors
+    /// A leftover is there and cannot be removed.
+    pub fn clean(&self) -> Result<(), FilesError> {
+        let others = [self.previous_file(), self.state.join("held.json")];
+        for path in self
+            .paths()
+            .into_iter()
+            .chain(others.iter().map(|p| p.as_path()))
+        {
+            // Where there is no directory there is no leftover.
+            if let Ok(place) = Place::open(path) {
+                place.beside(staging_name(&place.name))?.remove()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `bundle` durably beside the targets; nothing that Postgres reads changes yet.
+    ///
+    /// # Errors
+    /// The directory is missing, not writable, full: the targets are untouched.
+    pub fn stage(&self, bundle: &Bundle) -> Result<Staged, FilesError> {
+        let cert = Place::open(&self.cert)?;
+        if self.single_file() {
+            let new = cert.stage(&bundle.combined_pem(), self.key_mode(), self.owner)?;
+            return Ok(Staged {
+                files: vec![(cert, new)],
+            });
+        }
+        let key = Place::open(&self.key)?;
+        let new_key = key.stage(&bundle.key_pem(), self.key_mode(), self.owner)?;
+        let new_cert = match cert.stage(&bundle.chain_pem(), 0o644, self.owner) {
+            Ok(staged) => staged,
+            Err(error) => {
+                let _second = new_key.remove();
+                return Err(error);
+            }
+        };
+        Ok(Staged {
+            files: vec![(key, new_key), (cert, new_cert)],
+        })
+    }
+
+    /// Puts staged files in the place of the targets, and makes that durable.
+    ///
+    /// # Errors
+    /// A rename was refused: with one file the target is untouched then; with two, the next
+    /// comparison mends a pair that does not fit.
+    pub fn commit(&self, staged: &Staged, keep: &Keep<'_>) -> Result<(), FilesError> {
+        if let Keep::AsPrevious(bundle) = keep {
+            self.keep_previous(bundle)?;
+        }
+        for (target, new) in &staged.files {
+            target.replace_by(new)?;
+        }
+        let two_directories = self.cert.parent() != self.key.parent();
+        for (target, _) in staged
+            .files
+            .iter()
+            .take(if two_directories { 2 } else { 1 })
+        {
+            target.sync_directory()?;
+        }
+        Ok(())
+    }
+
+    /// Takes staged files away again.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn discard(&self, staged: &Staged) -> Result<(), FilesError> {
+        staged.files.iter().try_for_each(|(_, new)| new.remove())
+    }
+
+    /// Makes what is installed the previous bundle.
+    fn keep_previous(&self, bundle: &Bundle) -> Result<(), FilesError> {
+        let previous = Place::open(&self.previous_file())?;
+        if self.single_file() && self.cert.parent() == Some(&self.state) {
+            // The file itself gets a second name: nothing is written, and the directory's one
+            // fsync after the install covers both renames, in their order.
+            let cert = Place::open(&self.cert)?;
+            let new = previous.beside(staging_name(&previous.name))?;
+            new.remove()?;
+            let linked = rustix::fs::linkat(
+                &cert.directory,
+                &cert.name,
+                &new.directory,
+                &new.name,
+                AtFlags::empty(),
+            );
+            if linked.is_ok() {
+                previous.replace_by(&new)?;
+                // Where both names were one file already, rename(2) leaves both.
+                return new.remove();
+            }
+        }
+        let staged = previous.stage(&bundle.combined_pem(), 0o600, self.owner)?;
+        previous.replace_by(&staged)?;
+        previous.sync_directory()
+    }
+
+    /// Puts back what [`Targets::look`] found: file, link or nothing.
+    ///
+    /// # Errors
+    /// A target cannot be written or removed.
+    pub fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
+        // The key first, as in an install.
+        for (file, path) in found.iter().zip(self.paths()).rev() {
+            let place = Place::open(path)?;
+            match file {
+                Found::Absent => place.remove()?,
+                Found::Link(target) => {
+                    let new = place.beside(staging_name(&place.name))?;
+                    new.remove()?;
+                    rustix::fs::symlinkat(target, &new.directory, &new.name)
+                        .map_err(FilesError::new(path, "make the link again"))?;
+                    place.replace_by(&new)?;
+                }
+                Found::File { bytes, ids, mode } => {
+                    let new = place.stage(bytes, *mode, *ids)?;
+                    place.replace_by(&new)?;
+                }
+                // An install does not get past these, so there is nothing to put back.
+                Found::Odd(_) => {}
+            }
+            place.sync_directory()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! The postmaster of a data directory: what its pid file says, and whether the process that
+//! it names is that postmaster.
+//!
+//! A number in a file proves nothing: `kill -9` leaves the file behind, the number is given
+//! to another process, and in a container it means another process on the host. So the
+//! process is held by a pidfd first, then its identity is proven, and only through that
+//! pidfd is it ever signalled.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use procfs::process::Process;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// `postmaster.pid`, as far as it was written when it was read.
+///
+/// The lines are those of PostgreSQL's `miscadmin.h` (`LOCK_FILE_LINE_*`); those from the
+/// fourth on are filled in while the server starts, in any order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PidFile {
+    /// Line 1, as the server's own pid namespace counts.
+    pub pid: u32,
+    /// Line 3, Unix seconds.
+    pub start_time: i64,
+    /// Line 4, once the server knows it.
+    pub port: Option<u16>,
+    /// Line 6: the first address it listens on; `Some("")` when there is none.
+    pub listen: Option<String>,
+    /// Line 8, once written.
+    pub phase: Option<Phase>,
+}
+
+/// How far a server has come, by line 8 of its pid file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Recovery or start-up is under way.
+    Starting,
+    /// Shut-down is under way.
+    Stopping,
+    /// It takes connections.
+    Ready,
+    /// A standby that takes no connections.
+    Standby,
+}
+
+/// Why a data directory has no postmaster that can be signalled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absence {
+    /// There is no `postmaster.pid`.
+    NoPidFile,
+    /// The file is empty or has too few lines: a server is about to start, or crashed then.
+    HalfWritten,
+    /// The file's first lines are not what PostgreSQL writes.
+    Garbage,
+    /// A negative number: a single-user session, which serves nobody.
+    SingleUser,
+    /// No process has the number: the server was killed and left the file behind.
+    Stale {
+        /// The number.
+        pid: u32,
+    },
+    /// A process has the number and is not this postmaster; it is left alone.
+    Foreign {
+        /// The number.
+        pid: u32,
+        /// Which piece of evidence is against it.
+        evidence: String,
+    },
+    /// The server is shutting down.
+    Stopping,
+    /// The file cannot be read.
+    Unreadable(String),
+}
+
+impl fmt::Display for Absence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Absence::NoPidFile => write!(f, "there is no postmaster.pid"),
+            Absence::HalfWritten => write!(f, "postmaster.pid is only half written"),
+            Absence::Garbage => write!(f, "postmaster.pid is not one that PostgreSQL wrote"),
+            Absence::SingleUser => write!(f, "a single-user session holds the data directory"),
+            Absence::Stale { pid } => {
+                write!(
+                    f,
+                    "postmaster.pid is left over: process {pid} no longer exists"
+                )
+            }
+            Absence::Foreign { pid, evidence } => write!(
+                f,
+                "postmaster.pid is left over: process {pid} is another one ({evidence}) and was not touched"
+            ),
+            Absence::Stopping => write!(f, "the server is shutting down"),
+            Absence::Unreadable(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+impl PidFile {
+    /// Reads the lines of a pid file.
+    ///
+    /// # Errors
+    /// [`Absence::HalfWritten`], [`Absence::Garbage`] or [`Absence::SingleUser`].
+    pub fn parse(text: &str) -> Result<PidFile, Absence> {
+        let lines: Vec<&str> = text.split('\n').map(str::trim_end).collect();
+        // Each line ends in a newline; what follows the last newline is still being written.
+        let whole = lines.len().saturating_sub(1);
+        if whole < 3 {
+            return Err(Absence::HalfWritten);
+        }
+        let pid: i64 = lines[0].trim().parse().map_err(|_| Absence::Garbage)?;
+        if pid < 0 {
+            return Err(Absence::SingleUser);
+        }
+        let pid = u32::try_from(pid)
+            .ok()
+            .filter(|p| *p > 0)
+            .ok_or(Absence::Garbage)?;
+        let line = |n: usize| (n <= whole).then(|| lines[n - 1].trim());
+        Ok(PidFile {
+            pid,
+            start_time: lines[2].trim().parse().map_err(|_| Absence::Garbage)?,
+            port: line(4).and_then(|l| l.parse().ok()).filter(|p| *p > 0),
+            listen: line(6).map(str::to_owned),
+            phase: line(8).and_then(|l| match l {
+                "starting" => Some(Phase::Starting),
+                "stopping" => Some(Phase::Stopping),
+                "ready" => Some(Phase::Ready),
+                "standby" => Some(Phase::Standby),
+                _ => None,
+            }),
+        })
+    }
+}
+
+/// A running postmaster whose identity was proven.
+#[derive(Debug)]
+pub struct Postmaster {
+    /// Its process number as this host counts.
+    pub pid: u32,
+    /// What its pid file says.
+    pub file: PidFile,
+    /// Its executable, where it may be looked at and is the one at that path here.
+    pub executable: Option<PathBuf>,
+    /// Its arguments, without its own name.
+    pub arguments: Vec<OsString>,
+    pidfd: OwnedFd,
+}
+
+impl Postmaster {
+    /// Proves that the process that `file` names is the postmaster of `data_directory`, owned
+    /// by the user `owner`.
+    ///
+    /// # Errors
+    /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence.
+    pub fn identify(
+        file: PidFile,
+        data_directory: &Path,
+        owner: u32,
+    ) -> Result<Postmaster, Absence> {
+        match Postmaster::prove(file.pid, &file, data_directory, owner) {
+            Ok(found) => Ok(found),
+            Err(absence) => {
+                // The number may be one of another pid namespace (a container's server).
+                namesakes(file.pid)
+                    .find_map(|pid| Postmaster::prove(pid, &file, data_directory, owner).ok())
+                    .ok_or(absence)
+            }
+        }
+    }
+
+    fn prove(
+        pid: u32,
+        file: &PidFile,
+        data_directory: &Path,
+        owner: u32,
+    ) -> Result<Postmaster, Absence> {
+        let stale = || Absence::Stale { pid: file.pid };
+        let foreign = |evidence: String| Absence::Foreign {
+            pid: file.pid,
+            evidence,
+        };
+        let number = i32::try_from(pid).map_err(|_| stale())?;
+        let handle = Pid::from_raw(number).ok_or_else(stale)?;
+        // First the handle, then the evidence: what is proven below is proven of this process,
+        // or, had it gone meanwhile, the signal through the handle reaches nobody.
+        let pidfd = rustix::process::pidfd_open(handle, PidfdFlags::empty()).map_err(|e| {
+            if e == rustix::io::Errno::SRCH {
+                stale()
+            } else {
+                foreign(format!("it cannot be held: {e}"))
+            }
+        })?;
+        let process = Process::new(number).map_err(|_| stale())?;
+        let status = process.status().map_err(|_| stale())?;
+        if status.euid != owner {
+            return Err(foreign(format!(
+                "its user is {}, the data directory's owner is {owner}",
+                status.euid
+            )));
+        }
+        if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
+            return Err(foreign("it does not handle SIGHUP".into()));
+        }
+        if let Some(inner) = status.nspid.as_ref().and_then(|all| all.last())
+            && u32::try_from(*inner).ok() != Some(file.pid)
+        {
+            return Err(foreign(format!(
+                "it is number {inner} in its own namespace"
+            )));
+        }
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let by_exe = evidence_of_executable(&proc).map_err(&foreign)?;
+        let by_cwd = evidence_of_directory(&proc, data_directory).map_err(&foreign)?;
+        if !(by_exe && by_cwd) {
+            evidence_of_start(&process, file.start_time).map_err(&foreign)?;
+        }
+        let arguments = std::fs::read(proc.join("cmdline")).unwrap_or_default();
+        Ok(Postmaster {
+            pid,
+            executable: executable(&proc),
+            arguments: arguments
+                .split(|b| *b == 0)
+                .skip(1)
+                .filter(|a| !a.is_empty())
+                .map(|a| OsString::from_vec(a.to_vec()))
+                .collect(),
+            file: file.clone(),
+            pidfd,
+        })
+    }
+
+    /// Asks the postmaster to load its configuration and its TLS files anew.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+    }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        let mut fds = [rustix::event::PollFd::new(
+            &self.pidfd,
+            rustix::event::PollFlags::IN,
+        )];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // A pidfd becomes readable when its process ends.
+        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(0))
+    }
+}
+
+/// Host numbers of the processes that have `inner` as their number in a namespace of their own.
+fn namesakes(inner: u32) -> impl Iterator<Item = u32> {
+    procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(move |process| {
+            let nspid = process.status().ok()?.nspid?;
+            let own = u32::try_from(*nspid.last()?).ok()?;
+            (nspid.len() > 1 && own == inner).then_some(u32::try_from(process.pid()).ok()?)
+        })
+}
+
+/// `Ok(false)` where it may not be looked at.
+fn evidence_of_executable(proc: &Path) -> Result<bool, String> {
+    match std::fs::read_link(proc.join("exe")) {
+        Ok(path) => {
+            let name = path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            // A package upgrade leaves the running one as "postgres (deleted)".
+            let name = name.trim_end_matches(" (deleted)");
+            if name == "postgres" || name == "postmaster" || name == "edb-postgres" {
+                Ok(true)
+            } else {
+                Err(format!("its executable is {}", path.display()))
+            }
+        }
+        Err(_) => Ok(false),
+    }
+}
+
+/// `Ok(false)` where it may not be looked at.
+fn evidence_of_directory(proc: &Path, data_directory: &Path) -> Result<bool, String> {
+    // A postmaster changes into its data directory and stays there; the file system's own
+    // numbers are compared, since the path differs in a container.
+    let Ok(cwd) = std::fs::metadata(proc.join("cwd")) else {
+        return Ok(false);
+    };
+    let data = std::fs::metadata(data_directory)
+        .map_err(|e| format!("{} cannot be looked at: {e}", data_directory.display()))?;
+    if (cwd.dev(), cwd.ino()) == (data.dev(), data.ino()) {
+        Ok(true)
+    } else {
+        Err("its working directory is another one".into())
+    }
+}
+
+/// The last resort where executable or directory may not be looked at: a clock step breaks it.
+fn evidence_of_start(process: &Process, start_time: i64) -> Result<(), String> {
+    /// PostgreSQL notes the time a moment after the process began; ticks are rounded.
+    const TOLERANCE: i64 = 3;
+    let ticks = process.stat().map(|stat| stat.starttime);
+    let booted = procfs::boot_time_secs();
+    let (Ok(ticks), Ok(booted)) = (ticks, booted) else {
+        return Err("its start time cannot be read".into());
+    };
+    let began = booted + ticks / procfs::ticks_per_second();
+    if i64::try_from(began).is_ok_and(|began| (began - start_time).abs() <= TOLERANCE) {
+        Ok(())
+    } else {
+        Err("it began at another time than postmaster.pid says, and its executable or directory may not be looked at".into())
+    }
+}
+
+/// The executable's path, if that path holds the very file that runs.
+fn executable(proc: &Path) -> Option<PathBuf> {
+    let path = std::fs::read_link(proc.join("exe")).ok()?;
+    let running = std::fs::metadata(proc.join("exe")).ok()?;
+    let here = std::fs::metadata(&path).ok()?;
+    ((running.dev(), running.ino()) == (here.dev(), here.ino())).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    const READY: &str = "4242\n/var/lib/postgresql/15/main\n1790000000\n5432\n/var/run/postgresql\n127.0.0.1\n  5432001         3\nready   \n";
+
+    #[test]
+    fn a_running_servers_file_is_read_whole() {
+        let file = PidFile::parse(READY).unwrap();
+        assert_eq!(file.pid, 4242);
+        assert_eq!(file.start_time, 1_790_000_000);
+        assert_eq!(file.port, Some(5432));
+        assert_eq!(file.listen.as_deref(), Some("127.0.0.1"));
+        assert_eq!(file.phase, Some(Phase::Ready));
+    }
+
+    #[test]
+    fn every_shorter_beginning_of_it_is_half_written_or_lacks_what_is_not_there_yet() {
+        for end in 0..READY.len() {
+            match PidFile::parse(&READY[..end]) {
+                Err(absence) => assert_eq!(absence, Absence::HalfWritten, "cut at {end}"),
+                Ok(file) => assert_eq!((file.pid, file.phase), (4242, None), "cut at {end}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_but_a_positive_one_is_a_process() {
+        let with = |pid: &str| PidFile::parse(&READY.replacen("4242", pid, 1));
+        assert_eq!(with("-4242"), Err(Absence::SingleUser));
+        assert_eq!(with("0"), Err(Absence::Garbage));
+        assert_eq!(with("99999999999"), Err(Absence::Garbage));
+        assert_eq!(with("x"), Err(Absence::Garbage));
+    }
+
+    #[test]
+    fn a_process_of_another_kind_is_foreign_whatever_the_file_says() {
+        let own = std::process::id();
+        let file = PidFile::parse(&READY.replacen("4242", &own.to_string(), 1)).unwrap();
+        let euid = rustix::process::geteuid().as_raw();
+        let found = Postmaster::identify(file, Path::new("/"), euid);
+        assert!(matches!(found, Err(Absence::Foreign { pid, .. }) if pid == own));
+    }
+
+    #[test]
+    fn a_number_that_no_process_has_is_stale() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let file = PidFile::parse(&READY.replacen("4242", &child.id().to_string(), 1)).unwrap();
+        let found = Postmaster::identify(file, Path::new("/"), 0);
+        assert_eq!(found.unwrap_err(), Absence::Stale { pid: child.id() });
+    }
+}

@@ -1,0 +1,325 @@
+//! Looks at the certificate that a Postgres server gives to a new client.
+//!
+//! A client asks for TLS with an SSLRequest (PostgreSQL's protocol, "SSL Session
+//! Encryption"), shakes hands and leaves, without a login. Any certificate is accepted here:
+//! the question is which one is served, and the answer is compared by fingerprint. The server
+//! proves in the handshake that it holds the key; that signature is verified.
+//!
+//! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
+//! end before it closes. No session is resumed, since a resumed one shows no certificate.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::bundle::Certificate;
+use crate::config::Address;
+
+/// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// How long the farewell of a probe may take; nothing waits for it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a server showed.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Where it was seen.
+    pub address: Address,
+    /// The leaf, by which the certificate is known.
+    pub leaf: Certificate,
+    /// What was sent after the leaf, in the order sent, as DER.
+    pub intermediates: Vec<Vec<u8>>,
+    /// Such as `TLSv1.3`.
+    pub protocol: String,
+    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: String,
+}
+
+/// Why the served certificate could not be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// No connection: nothing listens, or the way is barred.
+    #[error("{address} cannot be reached: {source}")]
+    Connect {
+        /// Where.
+        address: Address,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{address} did not answer within {} s while {stage}", limit.as_secs_f32())]
+    Silent {
+        /// Where.
+        address: Address,
+        /// What was waited for.
+        stage: &'static str,
+        /// How long.
+        limit: Duration,
+    },
+    /// The server answered `N`.
+    #[error("{address} is a PostgreSQL server without TLS (ssl = off)")]
+    TlsOff {
+        /// Where.
+        address: Address,
+    },
+    /// The server answered with an error of its own.
+    #[error("{address} refused the connection: {text}")]
+    Turned {
+        /// Where.
+        address: Address,
+        /// The server's words, cut to a line.
+        text: String,
+    },
+    /// The answer is none that PostgreSQL gives.
+    #[error("{address} is not a PostgreSQL server: it answered {answer} to a request for TLS")]
+    NotPostgres {
+        /// Where.
+        address: Address,
+        /// What came.
+        answer: String,
+    },
+    /// The TLS handshake failed.
+    #[error("the TLS handshake with {address} failed: {source}")]
+    Handshake {
+        /// Where.
+        address: Address,
+        /// What rustls said.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate that was shown cannot be parsed.
+    #[error("{address} serves a certificate that cannot be parsed: {reason}")]
+    Unparsable {
+        /// Where.
+        address: Address,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Opens probes; holds the TLS configuration that they share.
+#[derive(Clone)]
+pub struct Prober {
+    connector: TlsConnector,
+}
+
+impl fmt::Debug for Prober {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prober")
+    }
+}
+
+impl Prober {
+    /// Prepares the TLS side.
+    ///
+    /// # Errors
+    /// The TLS library refuses its own defaults: a fault in how pgcertd was built.
+    pub fn new() -> Result<Prober, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok(Prober {
+            connector: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// Connects to `address` once, and returns what it serves.
+    ///
+    /// # Errors
+    /// Each way in which a server can fail to show a certificate within `limit` has its own.
+    pub async fn look(&self, address: &Address, limit: Duration) -> Result<Served, ProbeError> {
+        let mut stage = "connecting";
+        let looked = tokio::time::timeout(limit, self.shake_hands(address, &mut stage)).await;
+        match looked {
+            Ok(Ok((served, stream))) => {
+                tokio::spawn(farewell(stream));
+                Ok(served)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ProbeError::Silent {
+                address: address.clone(),
+                stage,
+                limit,
+            }),
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        address: &Address,
+        stage: &mut &'static str,
+    ) -> Result<(Served, TlsStream<TcpStream>), ProbeError> {
+        let connect = |source| ProbeError::Connect {
+            address: address.clone(),
+            source,
+        };
+        let mut tcp = TcpStream::connect((address.host.as_str(), address.port))
+            .await
+            .map_err(connect)?;
+        // Nagle's algorithm against delayed acknowledgement would cost 40 ms.
+        tcp.set_nodelay(true).map_err(connect)?;
+        *stage = "waiting for its answer to a request for TLS";
+        tcp.write_all(&SSL_REQUEST).await.map_err(connect)?;
+        let mut answer = [0_u8; 1];
+        tcp.read_exact(&mut answer).await.map_err(connect)?;
+        match answer[0] {
+            b'S' => {}
+            b'N' => {
+                return Err(ProbeError::TlsOff {
+                    address: address.clone(),
+                });
+            }
+            b'E' => {
+                return Err(ProbeError::Turned {
+                    address: address.clone(),
+                    text: error_text(&mut tcp).await,
+                });
+            }
+            other => {
+                return Err(ProbeError::NotPostgres {
+                    address: address.clone(),
+                    answer: format!("byte {other:#04x}"),
+                });
+            }
+        }
+        *stage = "shaking hands";
+        let handshake = |source| ProbeError::Handshake {
+            address: address.clone(),
+            source,
+        };
+        let name = ServerName::try_from(address.host.clone())
+            .map_err(|e| handshake(io::Error::other(e)))?;
+        let stream = self.connector.connect(name, tcp).await.map_err(handshake)?;
+        Ok((served(address, &stream)?, stream))
+    }
+}
+
+fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, ProbeError> {
+    let unparsable = |reason: String| ProbeError::Unparsable {
+        address: address.clone(),
+        reason,
+    };
+    let (_, connection) = stream.get_ref();
+    let shown = connection.peer_certificates().unwrap_or_default();
+    let (leaf, rest) = shown
+        .split_first()
+        .ok_or_else(|| unparsable("it is empty".into()))?;
+    Ok(Served {
+        address: address.clone(),
+        leaf: Certificate::from_der(leaf.as_ref()).map_err(|e| unparsable(e.to_string()))?,
+        intermediates: rest.iter().map(|c| c.to_vec()).collect(),
+        protocol: connection
+            .protocol_version()
+            .and_then(|v| v.as_str())
+            .unwrap_or("unknown")
+            .replace('_', "."),
+        cipher: connection
+            .negotiated_cipher_suite()
+            .and_then(|s| s.suite().as_str())
+            .unwrap_or("unknown")
+            .to_owned(),
+    })
+}
+
+/// `close_notify`, then whatever the server still says, then the end.
+async fn farewell(mut stream: TlsStream<TcpStream>) {
+    let _late = tokio::time::timeout(FAREWELL, async {
+        if stream.shutdown().await.is_ok() {
+            let mut rest = [0_u8; 256];
+            while matches!(stream.read(&mut rest).await, Ok(n) if n > 0) {}
+        }
+    })
+    .await;
+}
+
+/// The text of an ErrorResponse as old servers send it here, cut short and without controls.
+async fn error_text(tcp: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let _ended = tcp.take(200).read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// Accepts any certificate, and demands that the server holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            leaf,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+        .or_else(|error| beyond_webpki(leaf, error))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            leaf,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+        .or_else(|error| beyond_webpki(leaf, error))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A leaf that webpki does not parse at all (X.509 version 1, which Postgres serves without a
+/// word) is shown unverified rather than not at all.
+fn beyond_webpki(
+    leaf: &CertificateDer<'_>,
+    error: rustls::Error,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    match webpki::EndEntityCert::try_from(leaf) {
+        Ok(_) => Err(error),
+        Err(_) => Ok(HandshakeSignatureValid::assertion()),
+    }
+}

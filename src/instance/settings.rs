@@ -1,0 +1,252 @@
+//! What an instance's configuration says of its TLS files, asked of Postgres itself.
+//!
+//! `postgres -C NAME`, with the postmaster's own executable and arguments, reads the
+//! configuration files as the next reload would, for a running server too and without a login
+//! (PostgreSQL's `PostgresMain`, option `-C`). It runs as the data directory's owner.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::process::Command;
+
+use crate::instance::postmaster::Postmaster;
+use crate::privilege::{self, Ids};
+
+/// How long one question may take; starting `postgres` reads its configuration and no data.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The settings that decide which certificate is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `ssl`.
+    pub on: bool,
+    /// `ssl_cert_file`, as an absolute path.
+    pub cert_file: PathBuf,
+    /// `ssl_key_file`, as an absolute path.
+    pub key_file: PathBuf,
+    /// `ssl_ca_file`, where set.
+    pub ca_file: Option<PathBuf>,
+    /// `ssl_crl_file`, where set.
+    pub crl_file: Option<PathBuf>,
+}
+
+/// The configuration could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The postmaster's executable may not be looked at, or is not at its path here.
+    #[error("the executable of postmaster {pid} cannot be run from here")]
+    NoExecutable {
+        /// The postmaster's number.
+        pid: u32,
+    },
+    /// `postgres -C` could not be started, or took too long.
+    #[error("{executable} -C {setting}: {reason}")]
+    Asking {
+        /// What was run.
+        executable: String,
+        /// What was asked.
+        setting: &'static str,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// A command that runs as `owner` where this process is root, with a bare environment.
+pub(super) fn command_as(program: impl AsRef<OsStr>, owner: Ids, directory: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("LC_ALL", "C")
+        .env("PGDATA", directory)
+        .stdin(std::process::Stdio::null())
+        .current_dir("/")
+        .kill_on_drop(true);
+    if privilege::is_root() {
+        // The standard library drops the supplementary groups as well.
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    command
+}
+
+/// Asks for the settings in `names` at once; an answer for each, in order.
+async fn ask<const N: usize>(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+    names: [&'static str; N],
+) -> Result<[String; N], SettingsError> {
+    let executable = postmaster
+        .executable
+        .as_deref()
+        .ok_or(SettingsError::NoExecutable {
+            pid: postmaster.pid,
+        })?;
+    let running: Vec<_> = names
+        .into_iter()
+        .map(|name| ask_one(postmaster, executable, data_directory, owner, name))
+        .collect();
+    let mut answers = std::array::from_fn(|_| String::new());
+    for (slot, asked) in answers.iter_mut().zip(running) {
+        *slot = asked.await?;
+    }
+    Ok(answers)
+}
+
+/// The child starts when this is called; the answer is awaited.
+fn ask_one(
+    postmaster: &Postmaster,
+    executable: &Path,
+    data_directory: &Path,
+    owner: Ids,
+    setting: &'static str,
+) -> impl Future<Output = Result<String, SettingsError>> {
+    let error = {
+        let executable = executable.display().to_string();
+        move |reason: String| SettingsError::Asking {
+            executable: executable.clone(),
+            setting,
+            reason,
+        }
+    };
+    let mut command = command_as(executable, owner, data_directory);
+    command
+        .arg("-C")
+        .arg(setting)
+        .args(&postmaster.arguments)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn();
+    async move {
+        let child = child.map_err(|e| error(e.to_string()))?;
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+            .await
+            .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
+            .map_err(|e| error(e.to_string()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let last = said.lines().last().unwrap_or("no reason was given");
+            return Err(error(format!("{}: {last}", output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned())
+    }
+}
+
+/// Asks a running postmaster's configuration for its TLS settings.
+///
+/// # Errors
+/// The executable cannot be run here, or refuses the configuration: with its words.
+pub async fn tls_settings(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+) -> Result<TlsSettings, SettingsError> {
+    let [ssl, cert, key, ca, crl] = ask(
+        postmaster,
+        data_directory,
+        owner,
+        [
+            "ssl",
+            "ssl_cert_file",
+            "ssl_key_file",
+            "ssl_ca_file",
+            "ssl_crl_file",
+        ],
+    )
+    .await?;
+    // Relative paths are relative to the data directory, where the postmaster stands.
+    let path = |text: &str| data_directory.join(text);
+    let optional = |text: &str| (!text.is_empty()).then(|| path(text));
+    Ok(TlsSettings {
+        on: ssl == "on",
+        cert_file: path(&cert),
+        key_file: path(&key),
+        ca_file: optional(&ca),
+        crl_file: optional(&crl),
+    })
+}
+
+/// Configuration files that changed after `loaded`: a reload applies what waits in them too.
+///
+/// # Errors
+/// The paths cannot be asked for.
+pub async fn changed_since(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+    loaded: SystemTime,
+) -> Result<Vec<PathBuf>, SettingsError> {
+    let files: [String; 3] = ask(
+        postmaster,
+        data_directory,
+        owner,
+        ["config_file", "hba_file", "ident_file"],
+    )
+    .await?;
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
+    waiting.extend(files.iter().map(|f| data_directory.join(f)));
+    while let Some(file) = waiting.pop() {
+        // The count bounds a chain of includes that leads back into itself through links.
+        if seen.len() < 256 && seen.insert(file.clone()) && file.extension().is_some() {
+            waiting.extend(included(&file));
+        }
+    }
+    Ok(seen
+        .into_iter()
+        .filter(|file| {
+            std::fs::metadata(file)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|modified| modified > loaded)
+        })
+        .collect())
+}
+
+/// The files that a configuration file includes, by `include`, `include_if_exists` and
+/// `include_dir` (PostgreSQL's `guc-file.l`). What cannot be read includes nothing.
+fn included(file: &Path) -> Vec<PathBuf> {
+    const LARGEST: u64 = 1 << 20;
+    let base = file.parent().unwrap_or(Path::new("/"));
+    let small = std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
+    let text = small
+        .then(|| std::fs::read_to_string(file).ok())
+        .flatten()
+        .unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let (word, rest) = line.split_once(|c: char| c.is_whitespace() || c == '=')?;
+            let name = rest
+                .trim_start_matches(|c: char| c.is_whitespace() || c == '=')
+                .split('#')
+                .next()?
+                .trim()
+                .trim_matches('\'');
+            match word.to_ascii_lowercase().as_str() {
+                "include" | "include_if_exists" => Some(vec![base.join(name)]),
+                "include_dir" => Some(configuration_files(&base.join(name))),
+                _ => None,
+            }
+        })
+        .flatten()
+        .collect()
+}
+
+fn configuration_files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name: OsString = entry.file_name();
+            let name = name.as_bytes();
+            name.ends_with(b".conf") && !name.starts_with(b".")
+        })
+        .map(|entry| entry.path())
+        .collect()
+}

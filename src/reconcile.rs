@@ -1,1 +1,0 @@
-//! Desired against actual: what to do.

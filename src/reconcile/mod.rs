@@ -1,0 +1,443 @@
+//! Desired against actual, for one instance: look, decide, do, look again.
+//!
+//! [`Keeper::reconcile`] is the one way to a deployment, for the daemon and for `sync` alike.
+//! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
+//! [`state`], another. It changes nothing without the instance's lock.
+
+pub mod plan;
+pub mod state;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::bundle::{Fingerprint, Warning};
+use crate::config::Verify;
+use crate::deploy::{self, Order, Outcome};
+use crate::instance::probe::Served;
+use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
+use plan::{Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, Source};
+use state::{Observation, State};
+
+/// How long `sync` and the daemon wait for each other.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a reconcile of one instance came out, as `sync` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing was to be done.
+    Unchanged,
+    /// New clients get the bundle.
+    Deployed,
+    /// The files are right, and Postgres is down or does not use them.
+    Installed,
+    /// The files are right, and serving could not be seen.
+    Unverified,
+    /// Without `--dry-run` something would be done.
+    WouldDeploy,
+    /// The lineage is not ready, or a delay runs.
+    Waiting,
+    /// The source was refused by pgcertd's checks, or is held.
+    Refused,
+    /// Postgres refused; the previous files are back.
+    RolledBack,
+    /// A step failed.
+    Failed,
+}
+
+/// What was done about one instance.
+pub struct Done {
+    /// In one word.
+    pub result: Verdict,
+    /// The leaf that it was about.
+    pub fingerprint: Option<Fingerprint>,
+    /// The leaf that was installed before.
+    pub old: Option<Fingerprint>,
+    /// Why it is not as it should be.
+    pub problem: Option<String>,
+    /// What is odd and no reason to stop.
+    pub warnings: Vec<String>,
+    /// Configuration files whose other edits the reload applied as well.
+    pub also_applied: Vec<std::path::PathBuf>,
+    /// From the decision to its proof.
+    pub took: Duration,
+    /// Whether a deployment was begun.
+    pub acted: bool,
+    /// The view after it.
+    pub seen: Observation,
+}
+
+/// Keeps one instance: its handle, and what this process remembers of it.
+#[derive(Debug)]
+pub struct Keeper {
+    /// The instance.
+    pub instance: Instance,
+    memory: Memory,
+    failure: Option<(Option<Fingerprint>, String)>,
+    loaded: Option<(i64, SystemTime)>,
+}
+
+/// What a bundle that goes in differs in from what it replaces.
+fn oddities(source: &Source, sight: &Sight) -> Vec<String> {
+    let (Some(new), Some(old)) = (source.bundle(), sight.look.installed.bundle()) else {
+        return Vec::new();
+    };
+    let mut told: Vec<String> = new
+        .warnings_against(old)
+        .iter()
+        .map(Warning::to_string)
+        .collect();
+    if new.shorter_than(old) {
+        told.push("its chain is shorter than the installed one of the same issuer".into());
+    }
+    told
+}
+
+impl Keeper {
+    /// Keeps `instance`.
+    #[must_use]
+    pub fn new(instance: Instance) -> Keeper {
+        Keeper {
+            instance,
+            memory: Memory::default(),
+            failure: None,
+            loaded: None,
+        }
+    }
+
+    /// Compares, does what is needed, and compares again.
+    pub async fn reconcile(&mut self, source: &Source, intent: Intent, settle: Duration) -> Done {
+        let began = Instant::now();
+        match self.attempt(source, intent, settle, began).await {
+            Ok(done) => done,
+            Err(error) => {
+                let problem = error.to_string();
+                self.failure = Some((source.bundle().map(|b| b.fingerprint()), problem.clone()));
+                let seen = self.observe(source, settle).await;
+                Done {
+                    result: Verdict::Failed,
+                    fingerprint: source.bundle().map(|b| b.fingerprint()),
+                    old: None,
+                    problem: Some(problem),
+                    warnings: Vec::new(),
+                    also_applied: Vec::new(),
+                    took: began.elapsed(),
+                    acted: false,
+                    seen,
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        source: &Source,
+        intent: Intent,
+        settle: Duration,
+        began: Instant,
+    ) -> Result<Done, InstanceError> {
+        let lock = if intent.dry_run {
+            None
+        } else {
+            self.instance.prepare()?;
+            let lock = self.instance.lock(LOCK_PATIENCE).await?;
+            self.instance.on_files(|targets| targets.clean()).await?;
+            Some(lock)
+        };
+        let sight = self.instance.look().await?;
+        let now = Timestamp::now();
+        let clock = Clock {
+            now,
+            settle_timeout: settle,
+        };
+        let readiness =
+            plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
+        if !intent.dry_run {
+            self.memory
+                .note(source.bundle().map(|b| &**b), &sight.look.installed, now);
+        }
+        // Where the files are about to change anyway, what is served is looked at meanwhile.
+        let same = match (source.bundle(), sight.look.installed.bundle()) {
+            (Some(new), Some(installed)) => installed.same_content(new),
+            _ => true,
+        };
+        let served = match same {
+            true => Some(self.served(&sight).await),
+            false => None,
+        };
+        let leaf = served.as_ref().map(|s| match s {
+            Ok(served) => Ok(served.leaf.fingerprint()),
+            Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
+            Err(_) => Err(NotSeen::Failed),
+        });
+        let plan = plan::plan(&Scene {
+            source,
+            readiness: &readiness,
+            sight: &sight,
+            served: leaf.as_ref(),
+            config: &self.instance.config,
+            memory: &self.memory,
+            intent,
+            now,
+        });
+        let done = match plan {
+            Plan::Deploy { bundle, .. } if intent.dry_run => {
+                let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+                let warnings = oddities(source, &sight);
+                let seen = self.observe(source, settle).await;
+                Done {
+                    result: Verdict::WouldDeploy,
+                    fingerprint: Some(bundle.fingerprint()),
+                    old,
+                    problem: None,
+                    warnings,
+                    also_applied: Vec::new(),
+                    took: began.elapsed(),
+                    acted: false,
+                    seen,
+                }
+            }
+            Plan::Deploy {
+                bundle,
+                write,
+                from_source,
+            } => {
+                let order = Order {
+                    bundle,
+                    write,
+                    sight,
+                    served: served.and_then(Result::ok),
+                };
+                self.deploy(order, source, from_source, settle, began).await
+            }
+            Plan::Nothing => {
+                let fingerprint = sight.look.installed.bundle().map(|b| b.fingerprint());
+                let seen = self.finish(source, readiness, sight, served).await;
+                self.unchanged(seen, fingerprint, began)
+            }
+        };
+        drop(lock);
+        Ok(done)
+    }
+
+    async fn deploy(
+        &mut self,
+        order: Order,
+        source: &Source,
+        from_source: bool,
+        settle: Duration,
+        began: Instant,
+    ) -> Done {
+        let sight = order.sight.clone();
+        let fingerprint = order.bundle.fingerprint();
+        let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+        let warnings = if from_source {
+            oddities(source, &sight)
+        } else {
+            Vec::new()
+        };
+        let loaded = self.last_load(&sight);
+        let outcome = deploy::deploy(&mut self.instance, order).await;
+        let took = began.elapsed();
+        let reloaded = !matches!(outcome, Outcome::Failed(_));
+        let mut also_applied = Vec::new();
+        if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
+            let start = postmaster.file.start_time;
+            self.memory.reloaded = Some((start, fingerprint));
+            self.loaded = Some((start, SystemTime::now()));
+            let data = &self.instance.config.data_directory;
+            also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
+                .await
+                .unwrap_or_default();
+        }
+        let (result, problem) = match outcome {
+            Outcome::Deployed => (Verdict::Deployed, None),
+            Outcome::Installed(why) => (Verdict::Installed, Some(why)),
+            Outcome::Unverified(why) => (Verdict::Unverified, Some(why)),
+            Outcome::RolledBack(why) => (Verdict::RolledBack, Some(why)),
+            Outcome::Failed(why) => (Verdict::Failed, Some(why)),
+        };
+        if matches!(
+            result,
+            Verdict::Deployed | Verdict::Unverified | Verdict::Installed
+        ) && from_source
+        {
+            self.memory.settled = Some(fingerprint);
+            if sight.look.held.is_some()
+                && let Err(e) = self.instance.on_files(|t| t.release()).await
+            {
+                tracing::warn!("{}: {e}", self.instance.config.name);
+            }
+        }
+        self.failure = problem
+            .clone()
+            .filter(|_| !matches!(result, Verdict::Installed))
+            .map(|why| (Some(fingerprint), why));
+        let seen = self.observe(source, settle).await;
+        Done {
+            result,
+            fingerprint: Some(fingerprint),
+            old,
+            problem,
+            warnings,
+            also_applied,
+            took,
+            acted: true,
+            seen,
+        }
+    }
+
+    fn unchanged(
+        &mut self,
+        seen: Observation,
+        installed: Option<Fingerprint>,
+        began: Instant,
+    ) -> Done {
+        let (state, problem) = seen.state(&self.instance.config);
+        let result = match state {
+            State::InSync | State::NotRunning => Verdict::Unchanged,
+            State::Waiting => Verdict::Waiting,
+            State::SourceInvalid | State::Held | State::Rejected => Verdict::Refused,
+            State::Unverified => Verdict::Unverified,
+            State::NotUsed => Verdict::Installed,
+            State::Unknown | State::Contended | State::OutOfDate | State::NotServed => {
+                Verdict::Failed
+            }
+        };
+        if state == State::InSync {
+            self.failure = None;
+        }
+        Done {
+            result,
+            fingerprint: seen.source.bundle().map(|b| b.fingerprint()).or(installed),
+            old: installed,
+            problem: problem.map(|p| p.sentence()),
+            warnings: Vec::new(),
+            also_applied: Vec::new(),
+            took: began.elapsed(),
+            acted: false,
+            seen,
+        }
+    }
+
+    /// When the server last loaded its configuration, as far as this process knows.
+    fn last_load(&self, sight: &Sight) -> SystemTime {
+        let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
+        match self.loaded {
+            Some((of, at)) if of == start => at,
+            _ => SystemTime::UNIX_EPOCH + Duration::from_secs(start.try_into().unwrap_or(0)),
+        }
+    }
+
+    /// Looks at everything, and changes nothing.
+    pub async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
+        let sight = match self.instance.look().await {
+            Ok(sight) => sight,
+            Err(error) => return self.blind(source, error),
+        };
+        let clock = Clock {
+            now: Timestamp::now(),
+            settle_timeout: settle,
+        };
+        let readiness =
+            plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
+        let served = self.served(&sight).await;
+        self.finish(source, readiness, sight, Some(served)).await
+    }
+
+    fn blind(&self, source: &Source, error: InstanceError) -> Observation {
+        let absent = crate::instance::files::Installed::Absent;
+        let clock = Clock {
+            now: Timestamp::now(),
+            settle_timeout: Duration::ZERO,
+        };
+        Observation {
+            source: source.clone(),
+            readiness: plan::readiness(source, &absent, &self.instance.config, &clock),
+            sight: Err(error),
+            served: Err(Unseen::Down),
+            settings: None,
+            contended: false,
+            failure: None,
+            at: clock.now,
+        }
+    }
+
+    async fn finish(
+        &mut self,
+        source: &Source,
+        readiness: Readiness,
+        sight: Sight,
+        served: Option<Result<Served, Unseen>>,
+    ) -> Observation {
+        let served = match served {
+            Some(served) => served,
+            None => self.served(&sight).await,
+        };
+        let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
+        let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
+        let wanted = self.instance.config.verify == Verify::Handshake;
+        let settings = match (&sight.server, amiss && wanted) {
+            (Server::Up(postmaster), true) => {
+                let data = &self.instance.config.data_directory;
+                Some(tls_settings(postmaster, data, sight.targets.server).await)
+            }
+            _ => None,
+        };
+        let about = source.bundle().map(|b| b.fingerprint());
+        Observation {
+            source: source.clone(),
+            readiness,
+            sight: Ok(sight),
+            served,
+            settings,
+            contended: self.memory.contended(),
+            failure: self
+                .failure
+                .as_ref()
+                .filter(|(of, _)| *of == about)
+                .map(|(_, why)| why.clone()),
+            at: Timestamp::now(),
+        }
+    }
+
+    async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {
+        if self.instance.config.verify == Verify::None {
+            return Err(Unseen::NotWanted);
+        }
+        let Server::Up(postmaster) = &sight.server else {
+            return Err(Unseen::Down);
+        };
+        let addresses = self
+            .instance
+            .addresses(postmaster)
+            .map_err(Unseen::Nowhere)?;
+        let limit = self.instance.config.verify_timeout;
+        self.instance.served(&addresses, limit).await
+    }
+}
+
+impl Done {
+    /// When this instance is to be looked at again without any event.
+    #[must_use]
+    pub fn again_at(&self) -> Option<Timestamp> {
+        match &self.seen.readiness {
+            Readiness::Later { at, .. } => Some(*at).filter(|at| *at < Timestamp::MAX),
+            Readiness::Refused { at, .. } => *at,
+            Readiness::Ready => {
+                let sight = self.seen.sight.as_ref().ok()?;
+                let held = sight.look.held.as_ref()?;
+                plan::held_until(held).filter(|at| *at > Timestamp::now())
+            }
+        }
+    }
+
+    /// The bundle that the lineage holds, for the report.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Arc<crate::bundle::Bundle>> {
+        self.seen.source.bundle()
+    }
+}

@@ -1,0 +1,411 @@
+//! Desired against actual: what to do. Pure functions over what was seen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
+use crate::config::{self, Mode};
+use crate::instance::files::{Held, HeldBy, Installed, Look};
+use crate::instance::{Server, Sight};
+
+/// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
+/// file may have been at fault, and nothing tells when that is mended.
+const REFUSAL_HOLDS: SignedDuration = SignedDuration::from_hours(24);
+
+/// How often within [`REWRITE_WINDOW`] something else may rewrite the installed files before
+/// they are left to it.
+const REWRITES: usize = 3;
+
+/// See [`REWRITES`].
+const REWRITE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a lineage holds, as its reading and settling came out.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A bundle that belongs together and has settled.
+    Ready {
+        /// The bundle.
+        bundle: Arc<Bundle>,
+        /// The newest change time of its files and links.
+        changed: Timestamp,
+    },
+    /// Its files do not fit yet.
+    Waiting {
+        /// What does not.
+        why: String,
+    },
+    /// It cannot be used.
+    Invalid {
+        /// Why, and what to do.
+        why: String,
+        /// Whether the caller lacks the right to look.
+        denied: bool,
+    },
+}
+
+impl Source {
+    /// The bundle, where there is one.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
+        match self {
+            Source::Ready { bundle, .. } => Some(bundle),
+            Source::Waiting { .. } | Source::Invalid { .. } => None,
+        }
+    }
+}
+
+/// Whether a lineage's bundle may go to one instance now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It may.
+    Ready,
+    /// It may at a later time, without any event.
+    Later {
+        /// When.
+        at: Timestamp,
+        /// Why not now.
+        why: String,
+    },
+    /// It may not as it is.
+    Refused {
+        /// Why, and what to do.
+        why: String,
+        /// When that can change without any event.
+        at: Option<Timestamp>,
+        /// Whether the caller lacks the right to look.
+        denied: bool,
+    },
+}
+
+/// The time, and the config's say on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    /// Now.
+    pub now: Timestamp,
+    /// How long files may stay unmatched.
+    pub settle_timeout: Duration,
+}
+
+impl Clock {
+    fn after(&self, start: Timestamp, wait: Duration) -> Timestamp {
+        // A change time in the future (a clock was set back) counts as now.
+        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+        start
+            .min(self.now)
+            .saturating_add(wait)
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Weighs what the lineage holds against the instance's rules and what is installed.
+#[must_use]
+pub fn readiness(
+    source: &Source,
+    installed: &Installed,
+    config: &config::Instance,
+    clock: &Clock,
+) -> Readiness {
+    let (bundle, changed) = match source {
+        Source::Ready { bundle, changed } => (bundle, *changed),
+        Source::Waiting { why } => {
+            return Readiness::Later {
+                at: Timestamp::MAX,
+                why: why.clone(),
+            };
+        }
+        Source::Invalid { why, denied } => {
+            return Readiness::Refused {
+                why: why.clone(),
+                at: None,
+                denied: *denied,
+            };
+        }
+    };
+    let installed = installed.bundle();
+    let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
+    if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
+        return match refusal {
+            Refusal::NotYetValid { not_before } if alive.is_some() => Readiness::Later {
+                at: not_before,
+                why: refusal.to_string(),
+            },
+            Refusal::NotYetValid { not_before } => Readiness::Refused {
+                why: refusal.to_string(),
+                at: Some(not_before),
+                denied: false,
+            },
+            _ => Readiness::Refused {
+                why: format!("{refusal}; renew the lineage, or correct the config"),
+                at: None,
+                denied: false,
+            },
+        };
+    }
+    let Some(installed) = installed else {
+        return Readiness::Ready;
+    };
+    if bundle.same_content(installed) {
+        return Readiness::Ready;
+    }
+    if bundle.shorter_than(installed) {
+        let at = clock.after(changed, clock.settle_timeout);
+        if at > clock.now {
+            return Readiness::Later {
+                at,
+                why: "its chain is shorter than the installed one of the same issuer; the file may be half written".into(),
+            };
+        }
+    }
+    let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical;
+    let at = clock.after(changed, config.delay);
+    if !config.delay.is_zero() && !critical && at > clock.now {
+        return Readiness::Later {
+            at,
+            why: "it is held back by the configured delay".into(),
+        };
+    }
+    Readiness::Ready
+}
+
+/// Whether `held` still speaks against its bundle.
+#[must_use]
+pub fn still_held(held: &Held, server: &Server, now: Timestamp) -> bool {
+    match held.by {
+        HeldBy::Operator => true,
+        HeldBy::Postgres => {
+            let another = server
+                .postmaster()
+                .is_some_and(|p| Some(p.file.start_time) != held.postmaster_start);
+            let old = now.duration_since(held.since) >= REFUSAL_HOLDS;
+            // While the server is down nobody could refuse it again before it is a disaster.
+            server.postmaster().is_none() || !(another || old)
+        }
+    }
+}
+
+/// When a refused bundle is tried again without any event.
+#[must_use]
+pub fn held_until(held: &Held) -> Option<Timestamp> {
+    match held.by {
+        HeldBy::Operator => None,
+        HeldBy::Postgres => held.since.checked_add(REFUSAL_HOLDS).ok(),
+    }
+}
+
+/// What a command or the daemon wants of a reconcile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Intent {
+    /// Install, reload and verify although nothing changed, and try what is held.
+    pub force: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Somebody stays and follows up (the daemon): while the server is down, a sound pair waits.
+    pub follow_up: bool,
+}
+
+/// What one process remembers of an instance; losing it costs one attempt.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The server (by its start time) that was last asked to load, and the leaf.
+    pub reloaded: Option<(i64, Fingerprint)>,
+    /// The leaf that this process last saw rightly installed.
+    pub settled: Option<Fingerprint>,
+    /// When something else was found to have rewritten the installed files.
+    pub rewrites: Vec<Timestamp>,
+}
+
+impl Memory {
+    /// Notes what is installed before anything is done; true if something else rewrote it.
+    pub fn note(&mut self, source: Option<&Bundle>, installed: &Installed, now: Timestamp) -> bool {
+        self.rewrites
+            .retain(|at| now.duration_since(*at) < REWRITE_WINDOW);
+        let Some(source) = source else { return false };
+        let same = installed.bundle().is_some_and(|i| i.same_content(source));
+        let rewritten = !same && self.settled == Some(source.fingerprint());
+        if same {
+            self.settled = Some(source.fingerprint());
+        } else if rewritten {
+            self.settled = None;
+            self.rewrites.push(now);
+        }
+        rewritten
+    }
+
+    /// Whether the installed files are left to whatever keeps rewriting them.
+    #[must_use]
+    pub fn contended(&self) -> bool {
+        self.rewrites.len() >= REWRITES
+    }
+}
+
+/// Why what is served is not known, as far as it matters for a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSeen {
+    /// It is not to be looked at.
+    NotWanted,
+    /// It could not be seen.
+    Failed,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Nothing: all is equal, or nothing may be done; the state says which.
+    Nothing,
+    /// Deploy this bundle.
+    Deploy {
+        /// The bundle.
+        bundle: Arc<Bundle>,
+        /// Whether the files are written, or are right as they are.
+        write: bool,
+        /// Whether it is the source's bundle, or the previous one in place of what cannot load.
+        from_source: bool,
+    },
+}
+
+/// Everything that [`plan`] weighs.
+pub struct Scene<'a> {
+    /// What may go in.
+    pub source: &'a Source,
+    /// Whether it may now.
+    pub readiness: &'a Readiness,
+    /// What is there.
+    pub sight: &'a Sight,
+    /// What is served, where it was looked at.
+    pub served: Option<&'a Result<Fingerprint, NotSeen>>,
+    /// The instance's rules.
+    pub config: &'a config::Instance,
+    /// What this process remembers.
+    pub memory: &'a Memory,
+    /// What is wanted.
+    pub intent: Intent,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Decides what to do for one instance.
+#[must_use]
+pub fn plan(scene: &Scene<'_>) -> Plan {
+    match scene.config.mode {
+        Mode::Observe => Plan::Nothing,
+        Mode::Reload => scene.reload_alone(),
+        Mode::Manage => scene.manage(),
+    }
+}
+
+impl Scene<'_> {
+    fn look(&self) -> &Look {
+        &self.sight.look
+    }
+
+    fn installed(&self) -> Option<&Arc<Bundle>> {
+        self.look().installed.bundle()
+    }
+
+    /// The source's bundle, if nothing speaks against it.
+    fn candidate(&self) -> Option<&Arc<Bundle>> {
+        let bundle = self.source.bundle()?;
+        if *self.readiness != Readiness::Ready {
+            return None;
+        }
+        (self.intent.force || !self.is_held(bundle.fingerprint())).then_some(bundle)
+    }
+
+    fn is_held(&self, fingerprint: Fingerprint) -> bool {
+        self.look().held.as_ref().is_some_and(|held| {
+            held.fingerprint == fingerprint && still_held(held, &self.sight.server, self.now)
+        })
+    }
+
+    /// Whether what is installed would keep the server from starting, or clients from trusting it.
+    fn broken(&self) -> bool {
+        self.installed()
+            .is_none_or(|i| i.leaf().expiry(self.now) == Expiry::Expired)
+    }
+
+    fn manage(&self) -> Plan {
+        if self.memory.contended() && !self.intent.force {
+            return Plan::Nothing;
+        }
+        match self.candidate() {
+            Some(bundle) => self.towards(bundle),
+            None => self.mend(),
+        }
+    }
+
+    fn towards(&self, bundle: &Arc<Bundle>) -> Plan {
+        let deploy = |write| Plan::Deploy {
+            bundle: Arc::clone(bundle),
+            write,
+            from_source: true,
+        };
+        let same = self.installed().is_some_and(|i| i.same_content(bundle));
+        let down = self.sight.server.postmaster().is_none();
+        if self.intent.force {
+            return deploy(true);
+        }
+        if !same {
+            let waits = down && self.intent.follow_up && !self.broken();
+            return if waits { Plan::Nothing } else { deploy(true) };
+        }
+        if !down && self.reload_is_due(bundle.fingerprint()) {
+            return deploy(false);
+        }
+        Plan::Nothing
+    }
+
+    /// The source has nothing to give: what cannot load is replaced by what could.
+    fn mend(&self) -> Plan {
+        let installed_is_held = self
+            .installed()
+            .is_some_and(|i| self.is_held(i.fingerprint()));
+        let unusable = matches!(self.look().installed, Installed::Unusable(_));
+        match &self.look().previous {
+            Some(previous)
+                if (unusable || installed_is_held)
+                    && !self.is_held(previous.fingerprint())
+                    && previous.leaf().expiry(self.now) != Expiry::Expired =>
+            {
+                Plan::Deploy {
+                    bundle: Arc::clone(previous),
+                    write: true,
+                    from_source: false,
+                }
+            }
+            _ => Plan::Nothing,
+        }
+    }
+
+    fn reload_alone(&self) -> Plan {
+        let Some(installed) = self.installed() else {
+            return Plan::Nothing;
+        };
+        let up = self.sight.server.postmaster().is_some();
+        if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
+            return Plan::Deploy {
+                bundle: Arc::clone(installed),
+                write: false,
+                from_source: true,
+            };
+        }
+        Plan::Nothing
+    }
+
+    /// Whether the server serves something else than what is installed, and was not yet asked
+    /// by this process to load it. Unseen counts once: a signal may have been lost.
+    fn reload_is_due(&self, installed: Fingerprint) -> bool {
+        let asked = self
+            .sight
+            .server
+            .postmaster()
+            .is_some_and(|p| self.memory.reloaded == Some((p.file.start_time, installed)));
+        match self.served {
+            Some(Ok(served)) => *served != installed && !asked,
+            Some(Err(NotSeen::NotWanted)) => false,
+            Some(Err(_)) => !asked,
+            None => false,
+        }
+    }
+}

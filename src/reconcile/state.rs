@@ -1,0 +1,305 @@
+//! What state an instance is in, and what is wrong with it: a pure function of what was seen.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Readiness, Source, still_held};
+use crate::bundle::{Expiry, Fingerprint};
+use crate::config::{self, Mode, Verify};
+use crate::deploy::not_used;
+use crate::instance::files::{HeldBy, Installed};
+use crate::instance::probe::Served;
+use crate::instance::settings::{SettingsError, TlsSettings};
+use crate::instance::{InstanceError, Server, Sight, Unseen};
+
+/// The state of an instance; the first that applies, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The caller lacks the right to look.
+    Unknown,
+    /// The source is unreadable, unfit or refused by our checks.
+    SourceInvalid,
+    /// The operator rolled back; waits for the lineage to change.
+    Held,
+    /// Postgres refused the source's bundle.
+    Rejected,
+    /// The source's files do not fit yet, or a delay runs.
+    Waiting,
+    /// Postgres is down, and what is installed can load.
+    NotRunning,
+    /// Something else keeps rewriting the installed files.
+    Contended,
+    /// What is installed is not what the source holds.
+    OutOfDate,
+    /// The server's configuration names other files, or TLS is off.
+    NotUsed,
+    /// What is installed is right, and another leaf is served.
+    NotServed,
+    /// What is installed is right, and serving cannot be looked at.
+    Unverified,
+    /// Source, installed and served are one.
+    InSync,
+}
+
+impl State {
+    /// Whether nothing needs a person.
+    #[must_use]
+    pub fn is_well(self) -> bool {
+        matches!(self, State::InSync | State::NotRunning | State::Waiting)
+    }
+
+    /// As in JSON and in `status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::SourceInvalid => "source_invalid",
+            State::Held => "held",
+            State::Rejected => "rejected",
+            State::Waiting => "waiting",
+            State::NotRunning => "not_running",
+            State::Contended => "contended",
+            State::OutOfDate => "out_of_date",
+            State::NotUsed => "not_used",
+            State::NotServed => "not_served",
+            State::Unverified => "unverified",
+            State::InSync => "in_sync",
+        }
+    }
+}
+
+/// What is wrong, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Why it is so.
+    pub why: String,
+    /// What to do about it.
+    pub mend: String,
+}
+
+impl Problem {
+    fn new(why: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem {
+            why: why.into(),
+            mend: mend.into(),
+        }
+    }
+
+    /// Both in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        if self.mend.is_empty() {
+            self.why.clone()
+        } else {
+            format!("{}; {}", self.why, self.mend)
+        }
+    }
+}
+
+/// Everything that was seen of one instance at one moment.
+pub struct Observation {
+    /// What the lineage holds.
+    pub source: Source,
+    /// Whether that may go in.
+    pub readiness: Readiness,
+    /// The files and the process.
+    pub sight: Result<Sight, InstanceError>,
+    /// What is served.
+    pub served: Result<Served, Unseen>,
+    /// What the server's configuration says, where something is amiss and it could be asked.
+    pub settings: Option<Result<TlsSettings, SettingsError>>,
+    /// Whether something else keeps rewriting the installed files.
+    pub contended: bool,
+    /// Why the last attempt did not succeed.
+    pub failure: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Observation {
+    fn installed_leaf(&self) -> Option<Fingerprint> {
+        let sight = self.sight.as_ref().ok()?;
+        Some(sight.look.installed.bundle()?.fingerprint())
+    }
+
+    /// Decides the state, and the problem where there is one.
+    #[must_use]
+    pub fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
+        self.of_source()
+            .or_else(|| self.of_memory())
+            .or_else(|| self.of_waiting())
+            .unwrap_or_else(|| match &self.sight {
+                Err(error) => self.of_blindness(error),
+                Ok(sight) => self.of_files(sight, config),
+            })
+    }
+
+    fn of_source(&self) -> Option<(State, Option<Problem>)> {
+        match &self.readiness {
+            Readiness::Refused {
+                why, denied: true, ..
+            } => Some((State::Unknown, Some(Problem::new(why, "")))),
+            Readiness::Refused { why, .. } => {
+                Some((State::SourceInvalid, Some(Problem::new(why, ""))))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_memory(&self) -> Option<(State, Option<Problem>)> {
+        let sight = self.sight.as_ref().ok()?;
+        let source = self.source.bundle()?.fingerprint();
+        let held = sight.look.held.as_ref()?;
+        if held.fingerprint != source {
+            return None;
+        }
+        match held.by {
+            HeldBy::Operator => Some((
+                State::Held,
+                Some(Problem::new(
+                    &held.reason,
+                    "it stays so until the lineage changes; `pgcertd sync --force` tries it before",
+                )),
+            )),
+            HeldBy::Postgres => {
+                // Refused and yet served: somebody made it work meanwhile.
+                let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
+                let moved_on = served == Some(source)
+                    || self.installed_leaf() == Some(source)
+                        && !still_held(held, &sight.server, self.at);
+                (!moved_on).then(|| {
+                    (
+                        State::Rejected,
+                        Some(Problem::new(
+                            &held.reason,
+                            "mend the cause and run `pgcertd sync --force`; it is tried again when the lineage changes, when Postgres has restarted, or a day later",
+                        )),
+                    )
+                })
+            }
+        }
+    }
+
+    fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
+        match &self.readiness {
+            Readiness::Later { why, .. } => Some((State::Waiting, Some(Problem::new(why, "")))),
+            _ => None,
+        }
+    }
+
+    fn of_blindness(&self, error: &InstanceError) -> (State, Option<Problem>) {
+        let state = if error.is_denied() {
+            State::Unknown
+        } else {
+            State::OutOfDate
+        };
+        (state, Some(Problem::new(error.to_string(), "")))
+    }
+
+    fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
+        let look = &sight.look;
+        let loads = look.installed.bundle();
+        if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
+            && bundle.leaf().expiry(self.at) != Expiry::Expired
+        {
+            return (State::NotRunning, None);
+        }
+        if self.contended {
+            return (
+                State::Contended,
+                Some(Problem::new(
+                    format!(
+                        "something else rewrote {} three times within an hour",
+                        config.cert_file.display()
+                    ),
+                    "find the hook or job that writes it and remove it, then run `pgcertd sync --force`",
+                )),
+            );
+        }
+        let same = match (self.source.bundle(), loads) {
+            (Some(source), Some(installed)) => installed.same_content(source),
+            _ => false,
+        };
+        if !same {
+            return (
+                State::OutOfDate,
+                Some(self.out_of_date(&look.installed, config)),
+            );
+        }
+        if let Server::Down(absence) = &sight.server {
+            return (
+                State::OutOfDate,
+                Some(Problem::new(absence.to_string(), "")),
+            );
+        }
+        self.of_serving(config)
+    }
+
+    fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
+        if let Some(failure) = &self.failure {
+            return Problem::new(failure, "");
+        }
+        let what = match installed {
+            Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
+            Installed::Unusable(why) => why.clone(),
+            Installed::Usable(_) => "what is installed is not what the lineage holds".to_owned(),
+        };
+        match config.mode {
+            Mode::Manage => Problem::new(
+                what,
+                format!(
+                    "run `pgcertd sync {}`, and see that the daemon runs",
+                    config.name
+                ),
+            ),
+            Mode::Reload | Mode::Observe => Problem::new(
+                what,
+                "pgcertd does not write these files in this mode: see that whoever does has done so",
+            ),
+        }
+    }
+
+    fn of_serving(&self, config: &config::Instance) -> (State, Option<Problem>) {
+        if config.verify == Verify::None {
+            return (State::InSync, None);
+        }
+        if let Some(Ok(settings)) = &self.settings
+            && let Some(why) = not_used(settings, config)
+        {
+            let (why, mend) = why.split_once(": ").unwrap_or((&why, ""));
+            return (State::NotUsed, Some(Problem::new(why, mend)));
+        }
+        match &self.served {
+            Ok(served) if Some(served.leaf.fingerprint()) == self.installed_leaf() => {
+                (State::InSync, None)
+            }
+            Ok(served) => (
+                State::NotServed,
+                Some(Problem::new(
+                    self.failure.clone().unwrap_or_else(|| {
+                        format!(
+                            "{} serves another certificate than is installed",
+                            served.address
+                        )
+                    }),
+                    format!("run `pgcertd sync --force {}`", config.name),
+                )),
+            ),
+            Err(unseen) if unseen.is_tls_off() => (
+                State::NotUsed,
+                Some(Problem::new(
+                    "ssl = off",
+                    "set ssl = on in the server's configuration and reload it",
+                )),
+            ),
+            Err(unseen) => (
+                State::Unverified,
+                Some(Problem::new(
+                    unseen.to_string(),
+                    "see that the server answers there, or set address",
+                )),
+            ),
+        }
+    }
+}
