@@ -16,17 +16,21 @@
 //! [`Settler::unknown`] for those that lead through a directory which was newly armed: what happened there before the
 //! watch raised no event.
 //!
-//! Nothing here knows PEM, instances or the configuration.
+//! * [`tracked`] drives the last two for one lineage, on a reader thread, and hands what was read to the bundle's checks.
+//!
+//! Nothing here knows instances or the configuration.
 
 #[cfg(test)]
 mod tests;
 
 pub mod lineage;
 pub mod settle;
+pub mod tracked;
 pub mod watch;
 
 pub use lineage::{
     Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
 };
 pub use settle::{Change, Fit, Settler, Verdict};
+pub use tracked::{Source, Tracked};
 pub use watch::{Hint, WatchError, Watched, Watcher};
