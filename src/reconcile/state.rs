@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Readiness, still_held};
 use crate::bundle::{Expiry, Fingerprint};
 use crate::config::{self, Mode, Verify};
-use crate::deploy::not_used;
 use crate::instance::files::{HeldBy, Installed};
 use crate::instance::postmaster::Phase;
 use crate::instance::probe::Served;
-use crate::instance::settings::{SettingsError, TlsSettings};
+use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
 use crate::source::Source;
 
@@ -271,9 +270,9 @@ impl Observation {
             return (State::InSync, None);
         }
         if let Some(Ok(settings)) = &self.settings
-            && let Some(why) = not_used(settings, config)
+            && let Some(NotUsed { why, mend }) =
+                settings.not_used(&config.cert_file, &config.key_file)
         {
-            let (why, mend) = why.split_once(": ").unwrap_or((&why, ""));
             return (State::NotUsed, Some(Problem::new(why, mend)));
         }
         match &self.served {
@@ -292,13 +291,10 @@ impl Observation {
                     format!("run `pgcertd sync --force {}`", config.name),
                 )),
             ),
-            Err(unseen) if unseen.is_tls_off() => (
-                State::NotUsed,
-                Some(Problem::new(
-                    "ssl = off",
-                    "set ssl = on in the server's configuration and reload it",
-                )),
-            ),
+            Err(unseen) if unseen.is_tls_off() => {
+                let NotUsed { why, mend } = NotUsed::tls_off();
+                (State::NotUsed, Some(Problem::new(why, mend)))
+            }
             // A server that starts says so before it listens; its pid file tells when it does.
             Err(_) if self.is_starting() => (State::NotRunning, None),
             Err(unseen) => (

@@ -15,11 +15,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging. `PGCERTD_LOG` takes a filter such as `debug`; the default is `info`.
 ///
-/// Called once, by the binary; a second call changes nothing.
-pub fn start() {
+/// Called once, by the binary; a second call changes nothing. Returns whether it is the journal.
+pub fn start() -> bool {
     let filter = EnvFilter::try_from_env("PGCERTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    let started = match journal() {
+    let journal = journal();
+    let to_journal = journal.is_some();
+    let started = match journal {
         Some(journal) => registry.with(journal).try_init(),
         None => registry
             .with(
@@ -31,6 +33,7 @@ pub fn start() {
     };
     // Only a second call fails, and the first one's choice stands.
     drop(started);
+    to_journal
 }
 
 /// The journal, if standard error is connected to it (systemd.exec(5), `JOURNAL_STREAM`).

@@ -123,6 +123,14 @@ impl StatusView {
         self.instances.iter().all(|i| i.state.is_well())
     }
 
+    /// Whether the daemon that wrote this view still runs, as far as its number tells.
+    #[must_use]
+    pub fn daemon_lives(&self) -> bool {
+        self.daemon
+            .as_ref()
+            .is_some_and(|d| Path::new("/proc").join(d.pid.to_string()).exists())
+    }
+
     /// Reads the daemon's last view; `None` where there is none.
     #[must_use]
     pub fn read(runtime_directory: &Path) -> Option<StatusView> {
@@ -147,6 +155,8 @@ impl StatusView {
             .create_new(true)
             .mode(0o644)
             .open(&new)?;
+        // Whatever the umask: it holds nothing secret, and every user may ask.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         serde_json::to_writer(&file, self)?;
         std::fs::rename(&new, runtime_directory.join(FILE))
     }

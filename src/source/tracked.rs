@@ -16,6 +16,9 @@ use super::{lineage, settle};
 use crate::bundle::{self, Bundle, BundleError};
 use crate::privilege::{PrivilegeError, Rights, Worker};
 
+/// How long a command waits for files that keep changing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a lineage holds, as its reading and settling came out.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -184,14 +187,19 @@ impl Tracked {
     /// # Errors
     /// The reader thread could not be had.
     pub async fn settled(&mut self) -> Result<Source, PrivilegeError> {
+        let began = Instant::now();
         loop {
             self.read().await?;
             if let Some(source) = &self.source {
                 return Ok(source.clone());
             }
-            if let Some(due) = self.due() {
-                tokio::time::sleep_until(due.into()).await;
+            if began.elapsed() > PATIENCE {
+                return Ok(Source::Waiting {
+                    why: format!("lineage {}: its files keep changing", self.spec.name),
+                });
             }
+            let pause = self.due().unwrap_or_else(Instant::now);
+            tokio::time::sleep_until(pause.into()).await;
         }
     }
 
@@ -279,6 +287,19 @@ fn judged(
             } else {
                 Source::Invalid { why, denied }
             })
+        }
+    }
+}
+
+impl From<&crate::config::Instance> for Spec {
+    fn from(instance: &crate::config::Instance) -> Spec {
+        Spec {
+            name: instance.lineage.name.clone(),
+            candidates: instance.lineage.candidates.clone(),
+            files: instance.files.as_ref().map(|files| super::FileNames {
+                chain: files.chain.clone(),
+                key: files.key.clone(),
+            }),
         }
     }
 }
