@@ -8,5 +8,6 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod deploy;
 mod harness;
 mod world;
