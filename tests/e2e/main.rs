@@ -8,6 +8,9 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod bad_source;
 mod deploy;
+mod formats;
 mod harness;
+mod stage;
 mod world;
