@@ -250,7 +250,7 @@ impl Generation {
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let latest_ready = tokio::time::sleep(READY_WITHIN);
         tokio::pin!(latest_ready);
-        let mut write_at: Option<Instant> = Some(Instant::now());
+        let mut write_at: Option<Instant> = None;
         loop {
             let write_due = async {
                 match write_at {
@@ -268,7 +268,7 @@ impl Generation {
                 }
                 Some(hint) = self.hints.recv() => self.hinted(hint),
                 Some(news) = self.news.recv() => {
-                    if self.told(news)? {
+                    if self.told(news)? && self.ready {
                         write_at.get_or_insert_with(|| Instant::now() + GATHER);
                     }
                 }
@@ -290,6 +290,7 @@ impl Generation {
 
     fn become_ready(&mut self) {
         self.ready = true;
+        self.write_status();
         self.said = self.status_line();
         self.systemd.ready(self.said.clone());
     }

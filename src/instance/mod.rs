@@ -274,29 +274,18 @@ impl Instance {
     /// # Errors
     /// The server listens on Unix sockets alone, or does not yet say where.
     pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-        if let Some(address) = &self.config.address {
-            return Ok(vec![address.clone()]);
+        match &self.config.address {
+            Some(address) => Ok(vec![address.clone()]),
+            None => listened(postmaster),
         }
-        let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
-        else {
-            return Err("the server is still starting and has not said where it listens".into());
-        };
-        let hosts: &[&str] = match listen {
-            "" => {
-                return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
-            }
-            "*" => &["127.0.0.1", "::1"],
-            "0.0.0.0" => &["127.0.0.1"],
-            "::" => &["::1"],
-            other => &[other],
-        };
-        Ok(hosts
-            .iter()
-            .map(|host| Address {
-                host: (*host).to_owned(),
-                port,
-            })
-            .collect())
+    }
+
+    /// Looks at the server where its own pid file says that it listens, whatever address is
+    /// configured; `None` where that is the same or nothing is to be seen.
+    pub async fn served_at_home(&self, postmaster: &Postmaster, limit: Duration) -> Option<Served> {
+        self.config.address.as_ref()?;
+        let addresses = listened(postmaster).ok()?;
+        self.served(&addresses, limit).await.ok()
     }
 
     /// Looks once at what the first reachable of `addresses` serves.
@@ -316,6 +305,30 @@ impl Instance {
         let prober = self.prober.clone();
         async move { first_served(&prober, &addresses, limit).await.ok() }
     }
+}
+
+/// Where a postmaster listens, by its pid file.
+fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+    let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+    else {
+        return Err("the server is still starting and has not said where it listens".into());
+    };
+    let hosts: &[&str] = match listen {
+        "" => {
+            return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
+        }
+        "*" => &["127.0.0.1", "::1"],
+        "0.0.0.0" => &["127.0.0.1"],
+        "::" => &["::1"],
+        other => &[other],
+    };
+    Ok(hosts
+        .iter()
+        .map(|host| Address {
+            host: (*host).to_owned(),
+            port,
+        })
+        .collect())
 }
 
 async fn first_served(

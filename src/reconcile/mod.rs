@@ -6,6 +6,8 @@
 
 pub mod plan;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod deploy;
+mod faults;
 mod formats;
 mod harness;
 mod stage;
