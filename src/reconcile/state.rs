@@ -218,7 +218,10 @@ impl Observation {
                         "something else rewrote {} three times within an hour",
                         config.cert_file.display()
                     ),
-                    "find the hook or job that writes it and remove it, then run `pgcertd sync --force`",
+                    format!(
+                        "find the hook or job that writes it and remove it, then run `pgcertd sync --force {}`",
+                        config.name
+                    ),
                 )),
             );
         }
