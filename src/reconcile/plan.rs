@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
@@ -111,24 +111,32 @@ pub fn readiness(
     if bundle.same_content(installed) {
         return Readiness::Ready;
     }
+    let later = |at: Timestamp, why: &str| Readiness::Later {
+        at,
+        why: format!("lineage {}: {why}", config.lineage.name),
+    };
     if bundle.shorter_than(installed) {
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
-            return Readiness::Later {
-                at,
-                why: "its chain is shorter than the installed one of the same issuer; the file may be half written".into(),
-            };
+            let why = format!(
+                "its chain is shorter than the installed one of the same issuer, the file may be half written; it is installed as it is at {}",
+                second(at)
+            );
+            return later(at, &why);
         }
     }
     let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical;
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
-        return Readiness::Later {
-            at,
-            why: "it is held back by the configured delay".into(),
-        };
+        let why = format!("held back by the configured delay until {}", second(at));
+        return later(at, &why);
     }
     Readiness::Ready
+}
+
+/// A time as a person reads it.
+fn second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 /// Whether `held` still speaks against its bundle.
