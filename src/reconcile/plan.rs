@@ -234,7 +234,8 @@ pub enum Plan {
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        /// Whether it is the source's bundle, or the previous one in place of what cannot load.
+        /// Whether it is the source's bundle; else it is the previous one in place of what cannot
+        /// load, or what others have placed.
         from_source: bool,
     },
 }
@@ -358,10 +359,11 @@ impl Scene<'_> {
         };
         let up = self.sight.server.postmaster().is_some();
         if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
+            let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
                 write: false,
-                from_source: true,
+                from_source: self.source.bundle().is_some_and(of_source),
             };
         }
         Plan::Nothing
