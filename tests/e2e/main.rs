@@ -13,5 +13,7 @@ mod deploy;
 mod faults;
 mod formats;
 mod harness;
+mod modes;
 mod stage;
+mod timing;
 mod world;
