@@ -9,6 +9,7 @@
 )]
 
 mod bad_source;
+mod denied;
 mod deploy;
 mod faults;
 mod formats;
