@@ -89,19 +89,20 @@ pub fn readiness(
     let installed = installed.bundle();
     let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
+        let why = format!(
+            "lineage {}: {refusal}; {}",
+            config.lineage.name,
+            refusal.remedy()
+        );
         return match refusal {
-            Refusal::NotYetValid { not_before } if alive.is_some() => Readiness::Later {
-                at: not_before,
-                why: refusal.to_string(),
-            },
+            Refusal::NotYetValid { not_before: at } if alive.is_some() => {
+                Readiness::Later { at, why }
+            }
             Refusal::NotYetValid { not_before } => Readiness::Refused {
-                why: refusal.to_string(),
+                why,
                 at: Some(not_before),
             },
-            _ => Readiness::Refused {
-                why: format!("{refusal}; renew the lineage, or correct the config"),
-                at: None,
-            },
+            _ => Readiness::Refused { why, at: None },
         };
     }
     let Some(installed) = installed else {
