@@ -8,6 +8,7 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod certbot;
 mod deploy;
 mod harness;
 mod world;
