@@ -9,6 +9,7 @@
 )]
 
 mod certbot;
+mod crashes;
 mod deploy;
 mod harness;
 mod world;
