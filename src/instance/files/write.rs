@@ -205,7 +205,16 @@ impl Targets {
                     place.replace_by(&new)?;
                 }
                 Found::File { bytes, ids, mode } => {
-                    let new = place.stage(bytes, *mode, *ids)?;
+                    let new = match place.stage(bytes, *mode, *ids) {
+                        // It was another user's, and only root gives files away. What counts is
+                        // that the server starts on it.
+                        Err(e) if e.is_denied() => {
+                            let public = path == self.cert && !self.single_file();
+                            let mode = if public { 0o644 } else { self.key_mode() };
+                            place.stage(bytes, mode, self.owner)?
+                        }
+                        staged => staged?,
+                    };
                     place.replace_by(&new)?;
                 }
                 // An install does not get past these, so there is nothing to put back.
