@@ -30,7 +30,7 @@ use crate::world::{
 const DOMAIN: &str = "pg.example.com";
 
 /// The calls that change a file, a directory or the server.
-const CHANGING: [&str; 10] = [
+const CHANGING: [&str; 11] = [
     "mkdir",
     "fchown",
     "fchmod",
@@ -40,6 +40,7 @@ const CHANGING: [&str; 10] = [
     "symlinkat",
     "renameat",
     "rename",
+    "renameat2",
     "pidfd_send_signal",
 ];
 
