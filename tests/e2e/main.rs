@@ -9,6 +9,8 @@
 )]
 
 mod bad_source;
+mod certbot;
+mod crashes;
 mod deploy;
 mod faults;
 mod formats;
