@@ -75,6 +75,10 @@ pub enum DaemonError {
 enum News {
     /// A lineage was read; where a change matters from now on.
     Read { lineage: usize, trail: Trail },
+    /// The watches are in place.
+    Armed(Result<watching::Armed, PrivilegeError>),
+    /// Postmasters that no instance covers.
+    Uncovered(Vec<PathBuf>),
     /// An instance was compared.
     Seen {
         instance: usize,
@@ -121,6 +125,8 @@ struct Generation {
     views: Vec<Option<InstanceView>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
+    tell: mpsc::UnboundedSender<News>,
+    uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
 }
@@ -129,8 +135,8 @@ impl Generation {
     async fn start(config: Config, since: Timestamp) -> Result<Generation, DaemonError> {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
-        let watching = Watching::start(hinted).await?;
         let (tell, news) = mpsc::unbounded_channel();
+        let watching = Watching::start(hinted, tell.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
@@ -194,6 +200,8 @@ impl Generation {
             nudges,
             stop,
             tasks,
+            tell,
+            uncovered: Vec::new(),
             since,
             ready: false,
         })
@@ -216,7 +224,8 @@ impl Generation {
             },
             file.display(),
         );
-        self.watch().await;
+        self.watch();
+        self.look_for_uncovered();
         let mut resync = interval(self.config.watch.resync);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
@@ -227,7 +236,7 @@ impl Generation {
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let latest_ready = tokio::time::sleep(READY_WITHIN);
         tokio::pin!(latest_ready);
-        let mut write_at: Option<Instant> = Some(Instant::now());
+        let mut write_at: Option<Instant> = None;
         loop {
             let write_due = async {
                 match write_at {
@@ -243,14 +252,17 @@ impl Generation {
                         return self.stop(Some(new)).await;
                     }
                 }
-                Some(hint) = self.hints.recv() => self.hinted(hint).await,
+                Some(hint) = self.hints.recv() => self.hinted(hint),
                 Some(news) = self.news.recv() => {
-                    if self.told(news).await {
+                    if self.told(news)? && self.ready {
                         write_at.get_or_insert_with(|| Instant::now() + GATHER);
                     }
                 }
                 Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
-                _ = resync.tick() => self.compare_all(),
+                _ = resync.tick() => {
+                    self.compare_all();
+                    self.look_for_uncovered();
+                }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
                 _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
                 () = &mut latest_ready, if !self.ready => self.become_ready(),
@@ -264,14 +276,15 @@ impl Generation {
 
     fn become_ready(&mut self) {
         self.ready = true;
+        self.write_status();
         notify(&[NotifyState::Ready, NotifyState::Status(&self.status_line())]);
     }
 
     /// Passes a hint on to whom it may concern.
-    async fn hinted(&mut self, hint: Hint) {
+    fn hinted(&mut self, hint: Hint) {
         match hint {
             Hint::Change { path, change } => {
-                for nudged in self.watching.concerned(&path, &self.config) {
+                for nudged in self.watching.concerned(&path) {
                     self.nudge(nudged.0, nudged.1);
                 }
                 // Each settler knows best which path matters to it; foreign ones do too.
@@ -296,7 +309,7 @@ impl Generation {
                         drop(lineage.send(ToLineage::Unknown));
                     }
                 }
-                self.watch().await;
+                self.watch();
             }
             Hint::Failed { error } => {
                 tracing::warn!("{error}; comparing everything");
@@ -306,12 +319,28 @@ impl Generation {
     }
 
     /// Takes in what a task saw; whether the view changed.
-    async fn told(&mut self, news: News) -> bool {
-        match news {
+    fn told(&mut self, news: News) -> Result<bool, DaemonError> {
+        Ok(match news {
             News::Read { lineage, trail } => {
                 self.trails[lineage] = trail;
-                self.watch().await;
+                self.watch();
                 false
+            }
+            News::Armed(armed) => {
+                self.armed(armed?);
+                false
+            }
+            News::Uncovered(directories) => {
+                for directory in &directories {
+                    if !self.uncovered.contains(directory) {
+                        tracing::warn!(
+                            "{}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it",
+                            directory.display()
+                        );
+                    }
+                }
+                self.uncovered = directories;
+                true
             }
             News::Seen { instance, view } => {
                 self.views[instance] = Some(*view);
@@ -320,20 +349,42 @@ impl Generation {
                 }
                 true
             }
-        }
+        })
     }
 
-    /// Watches what matters now, and has read again what was not watched before.
-    async fn watch(&mut self) {
-        let armed = self.watching.arm(&self.trails, &self.config).await;
+    /// Has watched what matters now.
+    fn watch(&mut self) {
+        self.watching.arm(&self.trails, &self.config.instances);
+    }
+
+    /// Has read again what was not watched before.
+    fn armed(&mut self, armed: watching::Armed) {
+        let (directories, instances, again) = self.watching.armed(armed);
         for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
-            if !trail.directories.is_disjoint(&armed) {
+            if !trail.directories.is_disjoint(&directories) {
                 drop(lineage.send(ToLineage::Unknown));
             }
         }
-        for index in self.watching.instances_in(&armed, &self.config) {
+        for index in instances {
             self.nudge(index, Nudge::Compare);
         }
+        if again {
+            self.watch();
+        }
+    }
+
+    /// Looks through `/proc` beside the loop: a busy host has many processes.
+    fn look_for_uncovered(&self) {
+        let covered: Vec<PathBuf> = self
+            .config
+            .instances
+            .iter()
+            .map(|i| i.data_directory.clone())
+            .collect();
+        let tell = self.tell.clone();
+        tokio::task::spawn_blocking(move || {
+            drop(tell.send(News::Uncovered(uncovered(&covered))));
+        });
     }
 
     fn nudge(&self, instance: usize, nudge: Nudge) {
@@ -384,7 +435,7 @@ impl Generation {
         let status = StatusView {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
-            uncovered: uncovered(self.data_directories()),
+            uncovered: self.uncovered.clone(),
             checked: Timestamp::now(),
             daemon: Some(DaemonView {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -400,10 +451,6 @@ impl Generation {
             );
         }
         notify(&[NotifyState::Status(&self.status_line())]);
-    }
-
-    fn data_directories(&self) -> impl Iterator<Item = &PathBuf> {
-        self.config.instances.iter().map(|i| &i.data_directory)
     }
 
     /// Lets every task finish the step in hand.

@@ -235,6 +235,8 @@ impl Tracked {
         let (spec, layout) = (self.spec.clone(), self.layout.clone());
         reader
             .call(move || {
+                #[cfg(feature = "failpoints")]
+                fail::fail_point!("read");
                 let mut reading = lineage::read(&spec, layout);
                 let parts = std::mem::replace(
                     &mut reading.parts,

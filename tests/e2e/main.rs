@@ -9,5 +9,6 @@
 )]
 
 mod deploy;
+mod faults;
 mod harness;
 mod world;

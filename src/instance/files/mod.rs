@@ -6,6 +6,8 @@
 //! step fail, and cannot lead it elsewhere.
 
 mod memory;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeSet;
