@@ -122,7 +122,8 @@ fn drawn(view: &StatusView, now: Timestamp) -> String {
             "{} belongs to a running PostgreSQL server that no instance covers.",
             directory.display()
         );
-        out.push_str(&format!("\n{} {line}\n", styled(ODD, "?")));
+        let line = paint::hanging(&line);
+        out.push_str(&format!("\n{} {line}", styled(ODD, "?")));
     }
     out
 }

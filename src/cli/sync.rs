@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Exit, Failure, print, print_json, prober, sources};
+use super::{Exit, Failure, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::Instance;
@@ -89,8 +89,7 @@ pub(super) async fn sync(
         for warning in &done.warnings {
             tracing::warn!("{}: {warning}", instance.name);
         }
-        text.push_str(&event.message());
-        text.push('\n');
+        text.push_str(&paint::hanging(&event.message()));
         rows.push(Row {
             name: instance.name.clone(),
             outcome: done.outcome,

@@ -296,8 +296,9 @@ impl Scene<'_> {
 
     /// Whether what is installed would keep the server from starting, or clients from trusting it.
     fn broken(&self) -> bool {
-        self.installed()
-            .is_none_or(|i| i.leaf().expiry(self.now) == Expiry::Expired)
+        self.installed().is_none_or(|i| {
+            i.leaf().expiry(self.now) == Expiry::Expired || self.is_held(i.fingerprint())
+        })
     }
 
     fn manage(&self) -> Plan {
@@ -321,9 +322,16 @@ impl Scene<'_> {
         if self.intent.force {
             return deploy(true);
         }
+        if !same && down && self.intent.follow_up {
+            // The server will start on what was proven. The source may still be refused, which
+            // nobody sees before it is up; then it is deployed like any other.
+            return match self.mend() {
+                Plan::Nothing if self.broken() => deploy(true),
+                proven_or_nothing => proven_or_nothing,
+            };
+        }
         if !same {
-            let waits = down && self.intent.follow_up && !self.broken();
-            return if waits { Plan::Nothing } else { deploy(true) };
+            return deploy(true);
         }
         if !down && self.reload_is_due(bundle.fingerprint()) {
             return deploy(false);
@@ -331,7 +339,7 @@ impl Scene<'_> {
         Plan::Nothing
     }
 
-    /// The source has nothing to give: what cannot load is replaced by what could.
+    /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
         let installed_is_held = self
             .installed()

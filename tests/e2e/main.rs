@@ -10,6 +10,8 @@
 
 mod bad_source;
 mod denied;
+mod certbot;
+mod crashes;
 mod deploy;
 mod faults;
 mod formats;
