@@ -139,7 +139,12 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     assert_eq!(seen["state"], "unknown", "{seen}");
     assert_says(
         seen["problem"].as_str().unwrap(),
-        &["no permission", "daemon"],
+        &[
+            "may not look",
+            "no permission",
+            "as root",
+            "start the daemon",
+        ],
         "nobody without a daemon",
     );
 

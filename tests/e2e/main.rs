@@ -9,9 +9,9 @@
 )]
 
 mod bad_source;
-mod denied;
 mod certbot;
 mod crashes;
+mod denied;
 mod deploy;
 mod faults;
 mod formats;
