@@ -1,5 +1,7 @@
 //! `demo/run.sh` shows what it should, and leaves nothing behind, be it ended early or not.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read},

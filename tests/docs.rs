@@ -1,5 +1,7 @@
 //! What the texts say of the tree is true: the tour in `src/lib.rs`, the table of incidents, the unit.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
