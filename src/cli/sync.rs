@@ -72,6 +72,7 @@ pub(super) async fn sync(
     while let Some(ended) = work.join_next().await {
         done.push(ended.map_err(|e| Failure::problem(&e))?);
     }
+    prober.farewells().await;
     done.sort_by_key(|(index, _)| *index);
     let mut rows = Vec::new();
     let mut text = String::new();

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 use crate::config::{self, Account, Address, Config};
-use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
@@ -208,7 +208,8 @@ impl Instance {
         Ok(worker.call(move || operation(&targets)).await??)
     }
 
-    /// Makes the instance's state directory, where it is not there yet.
+    /// Makes the instance's state directory, where it is not there yet. It gets its name when
+    /// owner and mode are right: one that a crash left to root would keep the owner out for good.
     ///
     /// # Errors
     /// [`InstanceError::State`].
@@ -406,44 +407,51 @@ fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, Instanc
     })
 }
 
-/// Makes the state directory with the rights of this process, and gives it to the owner of the
-/// files; whether it was not there before.
+/// Makes the state directory with the rights of this process, for the owner of the files;
+/// whether it was not there before.
 fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
     let state = &targets.state;
-    let wrap = |source| InstanceError::State {
-        path: state.clone(),
-        source,
-    };
     if state.is_dir() {
         return Ok(false);
     }
-    if let Some(parent) = state.parent() {
-        std::fs::create_dir_all(parent).map_err(wrap)?;
+    match make_directory(state, targets.owner) {
+        Err(source) if !state.is_dir() => Err(InstanceError::State {
+            path: state.clone(),
+            source,
+        }),
+        // It is made, or another pgcertd was as fast.
+        _ => Ok(true),
     }
-    match rustix::fs::mkdir(state, Mode::from_raw_mode(0o750)) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => return Ok(false),
-        Err(e) => return Err(wrap(e.into())),
+}
+
+/// Makes a directory for `owner`, and those above it where they are missing. It gets its name
+/// once owner and mode are right: one that a crash left to root would shut the owner out.
+fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    std::fs::create_dir_all(parent)?;
+    let new = parent.join(staging_name(name));
+    match std::fs::remove_dir(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        // What a crash has left may be another user's.
+        _ => {}
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let given = rustix::fs::open(state, flags, Mode::empty()).and_then(|directory| {
-        let ids = Ids::own();
-        if ids != targets.owner {
-            rustix::fs::fchown(
-                &directory,
-                Some(rustix::fs::Uid::from_raw(targets.owner.uid)),
-                Some(rustix::fs::Gid::from_raw(targets.owner.gid)),
-            )?;
-        }
-        // The server's group may pass: a key that root owns is read through it.
-        rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
-    });
-    if let Err(e) = given {
-        // An empty directory of the wrong owner would hide the fault from the next run.
-        let _second = std::fs::remove_dir(state);
-        return Err(wrap(e.into()));
+    rustix::fs::mkdir(&new, Mode::from_raw_mode(0o750))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&new, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    if Ids::own() != owner {
+        rustix::fs::fchown(
+            &directory,
+            Some(rustix::fs::Uid::from_raw(owner.uid)),
+            Some(rustix::fs::Gid::from_raw(owner.gid)),
+        )?;
     }
-    Ok(true)
+    // The server's group may pass: a key that root owns is read through it.
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))?;
+    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
+    let above = rustix::fs::open(parent, flags, Mode::empty())?;
+    Ok(rustix::fs::fsync(above)?)
 }
 
 fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {

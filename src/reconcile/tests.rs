@@ -377,6 +377,31 @@ fn a_torn_pair_whose_source_has_nothing_to_give_becomes_the_previous_bundle() {
 }
 
 #[test]
+fn a_server_that_is_down_starts_on_what_was_proven_rather_than_on_an_untried_source() {
+    let ca = Ca::new();
+    let (old, refused, new) = (ca.bundle(), ca.bundle(), ca.bundle());
+    let down = |installed| {
+        let mut moment = Moment::of(&old)
+            .with_source(ready(&new))
+            .with_installed(installed)
+            .down();
+        moment.previous = Some(Arc::clone(&old));
+        moment
+    };
+    let torn = || down(Installed::Unusable("torn".into()));
+    torn().plan().deploys(&old, true);
+    let mut sync = torn();
+    sync.intent.follow_up = false;
+    sync.plan().deploys(&new, true);
+
+    let left = || down(Installed::Usable(Arc::clone(&refused))).held(&refused, HeldBy::Postgres);
+    left().plan().deploys(&old, true);
+    let mut nothing_proven = left();
+    nothing_proven.previous = None;
+    nothing_proven.plan().deploys(&new, true);
+}
+
+#[test]
 fn a_chain_that_was_cut_waits_for_the_settle_timeout() {
     let ca = Ca::new();
     let (old, cut) = (ca.bundle(), ca.issue(BEGIN, END, false));

@@ -4,7 +4,7 @@
 //! is durable before anything relies on it. A reader of the target sees the old file or the
 //! new one, whole.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -30,7 +30,7 @@ pub enum Keep<'a> {
 
 /// The name of what is being written beside `name`. It is always the same, so that whoever
 /// comes next finds what a crash left behind.
-fn staging_name(name: &OsString) -> OsString {
+pub fn staging_name(name: &OsStr) -> OsString {
     let mut staging = OsString::from(".");
     staging.push(name);
     staging.push(".pgcertd-new");
