@@ -391,14 +391,16 @@ impl<'a> Deployment<'a, Reloaded> {
 }
 
 impl Deployment<'_, Refused> {
-    /// Puts back what was there, remembers the refusal, and proves what is served.
+    /// Remembers the refusal, puts back what was there, and proves what is served. In this
+    /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
     async fn rolled_back(mut self) -> Result<Outcome, String> {
         let mut told = self.state.reason.clone();
+        let remembered = self.remember().await;
         match self.restore().await {
             Ok(restored) => told.push_str(&format!("; {restored}")),
             Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
         }
-        if let Err(e) = self.remember().await {
+        if let Err(e) = remembered {
             told.push_str(&format!("; the refusal could not be remembered: {e}"));
         }
         if let Some(doubt) = self.doubt_after_return().await {
