@@ -34,6 +34,9 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// would do; a second one, later, costs nothing when the answer is yes.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
+/// The first pause between two looks while a verdict is awaited; each further one is longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
 /// The longest pause between two looks while a verdict is awaited.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -264,11 +267,11 @@ enum Seen {
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
-    async fn verified(self) -> Verdict<'a> {
+    async fn verified(mut self) -> Verdict<'a> {
         if self.instance.config.verify == Verify::None {
             return Verdict::Served;
         }
-        let addresses = match self.instance.addresses(&self.state.postmaster) {
+        let addresses = match self.addresses().await {
             Ok(addresses) => addresses,
             Err(why) => return Verdict::Unverified(why),
         };
@@ -280,6 +283,28 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
+    /// Where to look. A server that is starting is awaited until it says where it listens.
+    async fn addresses(&mut self) -> Result<Vec<Address>, String> {
+        let deadline = self.state.at + self.instance.config.verify_timeout;
+        loop {
+            let file = &self.state.postmaster.file;
+            let (start, said) = (file.start_time, file.listen.is_some());
+            let answer = self.instance.addresses(&self.state.postmaster);
+            if answer.is_ok() || said || Instant::now() + FIRST_PAUSE >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
+            let sight = self.instance.look().await.map_err(told)?;
+            match sight.server {
+                Server::Up(postmaster) if postmaster.file.start_time == start => {
+                    self.state.postmaster = postmaster;
+                }
+                // It ended, and the next comparison sees whatever comes after it.
+                _ => return answer,
+            }
+        }
+    }
+
     async fn watch(&self, addresses: &[Address]) -> Seen {
         let limit = self.instance.config.verify_timeout;
         let deadline = self.state.at + limit;
@@ -287,7 +312,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let old = self.before.leaf().filter(|old| *old != new);
         let immediate = self.instance.config.reload == Reload::Signal;
         let mut shown_old = 0_u32;
-        let mut pause = Duration::from_millis(10);
+        let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.max(Duration::from_millis(1));
