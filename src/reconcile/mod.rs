@@ -256,6 +256,7 @@ impl Keeper {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+        let wrote = order.write;
         let warnings = if from_source {
             oddities(source, &sight)
         } else {
@@ -275,6 +276,14 @@ impl Keeper {
                 .await
                 .unwrap_or_default();
         }
+        self.memory.replaced_unseen = match outcome {
+            Outcome::Unverified(_) if wrote => {
+                let previous = sight.look.previous.as_ref().map(|b| b.fingerprint());
+                old.or(previous).filter(|old| *old != fingerprint)
+            }
+            Outcome::Unverified(_) | Outcome::Failed(_) => self.memory.replaced_unseen,
+            _ => None,
+        };
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
