@@ -65,6 +65,8 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
+    /// The leaf that was last seen both installed and served, however long ago.
+    pub proven: Option<Fingerprint>,
 }
 
 /// What was, before anything was changed.
@@ -72,6 +74,7 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
+    proven_once: Option<Fingerprint>,
 }
 
 impl Before {
@@ -88,6 +91,12 @@ impl Before {
         self.served
             .as_ref()
             .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+    }
+
+    /// Whether what was installed is good to go back to. A server that does not answer just now
+    /// takes nothing from that.
+    fn worth_keeping(&self) -> bool {
+        self.proven() || self.installed.is_some() && self.proven_once == self.installed
     }
 }
 
@@ -164,6 +173,7 @@ impl<'a> Deployment<'a, Begun> {
                 sight: order.sight,
                 served: order.served,
                 installed,
+                proven_once: order.proven,
             },
             state: Begun,
         }
@@ -206,7 +216,7 @@ impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
-        let proven = self.before.proven();
+        let good = self.before.worth_keeping();
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -218,7 +228,7 @@ impl<'a> Deployment<'a, Staged> {
         instance
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
-                    Some(old) if proven && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    Some(old) if good && !old.same_content(&bundle) => Keep::AsPrevious(old),
                     _ => Keep::No,
                 };
                 let committed = targets.commit(&staged, &keep);

@@ -232,6 +232,7 @@ impl Keeper {
                     write,
                     sight,
                     served: served.and_then(Result::ok),
+                    proven: self.memory.proven,
                 };
                 self.deploy(order, source, from_source, settle, began).await
             }
@@ -413,7 +414,11 @@ impl Keeper {
             None => self.served(&sight).await,
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
+        let shown = served.as_ref().ok().map(|s| s.leaf.fingerprint());
+        let amiss = shown != installed;
+        if shown.is_some() && !amiss {
+            self.memory.proven = shown;
+        }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {
             (Server::Up(postmaster), true) => {

@@ -171,6 +171,8 @@ pub struct Intent {
 pub struct Memory {
     /// The server (by its start time) that was last asked to load, and the leaf.
     pub reloaded: Option<(i64, Fingerprint)>,
+    /// The leaf that was last seen both installed and served.
+    pub proven: Option<Fingerprint>,
     /// The leaf that an install replaced of which it could not be seen what came of it.
     pub replaced_unseen: Option<Fingerprint>,
     /// The leaf that this process last saw rightly installed.
