@@ -135,6 +135,7 @@ impl<'w> Stage<'w> {
         }
         let config = Config::new(world)
             .watch("debounce", "1ms")
+            .defaults("verify_timeout", "5s")
             .instance(instance)
             .write();
         let installed = pgcertd(world, &config, &["sync"]);
@@ -162,6 +163,19 @@ impl<'w> Stage<'w> {
         let next = self.ca.issue(&[DOMAIN]);
         self.lineage.renew(&next);
         next
+    }
+
+    /// How a bundle is issued that this Postgres, and nobody before it, refuses.
+    fn weak(&self) -> Options {
+        let weak = Options {
+            key: KeyType::Rsa2048,
+            ..Options::default()
+        };
+        let key = self.ca.issue_with(&[DOMAIN], &weak).key_pem;
+        Options {
+            reuse_key: Some(key),
+            ..weak
+        }
     }
 
     fn directories(&self) -> BTreeSet<&Path> {
@@ -420,14 +434,7 @@ fn an_install_of_two_files_is_killed_at_every_step() {
 fn roll_back_is_survived(files: Files) {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world, files);
-    let weak = Options {
-        key: KeyType::Rsa2048,
-        ..Options::default()
-    };
-    let weak = Options {
-        reuse_key: Some(stage.ca.issue_with(&[DOMAIN], &weak).key_pem),
-        ..weak
-    };
+    let weak = stage.weak();
     let mut in_window = 0;
     for call in calls(&DECISIVE) {
         for nth in 1.. {
@@ -530,4 +537,29 @@ fn a_first_install_is_killed_at_every_step() {
     }
     println!("killed {} times", stage.kills);
     assert!(stage.kills >= 8, "only {} kills", stage.kills);
+}
+
+#[test]
+fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world, Files::One);
+    let mut daemon = Launch::new(&world).daemon(&stage.config);
+    daemon.ready();
+    let bad = stage.ca.issue_with(&[DOMAIN], &stage.weak());
+    stage.cluster.freeze();
+    stage.lineage.renew(&bad);
+    daemon.wait_for_log("serving not verified");
+    assert_eq!(stage.left(), Left::of(&bad));
+
+    stage.cluster.thaw();
+    eventually_state(&world, &stage.config, "16-main", "rejected");
+    println!(
+        "{}\nbad {} now {}",
+        daemon.log(),
+        bad.fingerprint,
+        stage.now.fingerprint
+    );
+    assert_eq!(daemon.stop().code(), Some(0));
+    stage.is_rejected(&bad);
+    stage.cluster.restart().unwrap();
 }
