@@ -553,12 +553,6 @@ fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
 
     stage.cluster.thaw();
     eventually_state(&world, &stage.config, "16-main", "rejected");
-    println!(
-        "{}\nbad {} now {}",
-        daemon.log(),
-        bad.fingerprint,
-        stage.now.fingerprint
-    );
     assert_eq!(daemon.stop().code(), Some(0));
     stage.is_rejected(&bad);
     stage.cluster.restart().unwrap();

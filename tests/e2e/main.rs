@@ -12,4 +12,5 @@ mod certbot;
 mod crashes;
 mod deploy;
 mod harness;
+mod threads;
 mod world;
