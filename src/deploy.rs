@@ -34,6 +34,9 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// would do; a second one, later, costs nothing when the answer is yes.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
+/// The first pause between two looks while a verdict is awaited; each further one is longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
 /// The longest pause between two looks while a verdict is awaited.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,6 +65,8 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
+    /// The leaf that was last seen both installed and served, however long ago.
+    pub proven: Option<Fingerprint>,
 }
 
 /// What was, before anything was changed.
@@ -69,6 +74,7 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
+    proven_once: Option<Fingerprint>,
 }
 
 impl Before {
@@ -85,6 +91,12 @@ impl Before {
         self.served
             .as_ref()
             .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+    }
+
+    /// Whether what was installed is good to go back to. A server that does not answer just now
+    /// takes nothing from that.
+    fn worth_keeping(&self) -> bool {
+        self.proven() || self.installed.is_some() && self.proven_once == self.installed
     }
 }
 
@@ -161,6 +173,7 @@ impl<'a> Deployment<'a, Begun> {
                 sight: order.sight,
                 served: order.served,
                 installed,
+                proven_once: order.proven,
             },
             state: Begun,
         }
@@ -203,7 +216,7 @@ impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
-        let proven = self.before.proven();
+        let good = self.before.worth_keeping();
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -215,7 +228,7 @@ impl<'a> Deployment<'a, Staged> {
         instance
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
-                    Some(old) if proven && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    Some(old) if good && !old.same_content(&bundle) => Keep::AsPrevious(old),
                     _ => Keep::No,
                 };
                 let committed = targets.commit(&staged, &keep);
@@ -264,11 +277,11 @@ enum Seen {
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
-    async fn verified(self) -> Verdict<'a> {
+    async fn verified(mut self) -> Verdict<'a> {
         if self.instance.config.verify == Verify::None {
             return Verdict::Served;
         }
-        let addresses = match self.instance.addresses(&self.state.postmaster) {
+        let addresses = match self.addresses().await {
             Ok(addresses) => addresses,
             Err(why) => return Verdict::Unverified(why),
         };
@@ -280,6 +293,28 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
+    /// Where to look. A server that is starting is awaited until it says where it listens.
+    async fn addresses(&mut self) -> Result<Vec<Address>, String> {
+        let deadline = self.state.at + self.instance.config.verify_timeout;
+        loop {
+            let file = &self.state.postmaster.file;
+            let (start, said) = (file.start_time, file.listen.is_some());
+            let answer = self.instance.addresses(&self.state.postmaster);
+            if answer.is_ok() || said || Instant::now() + FIRST_PAUSE >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
+            let sight = self.instance.look().await.map_err(told)?;
+            match sight.server {
+                Server::Up(postmaster) if postmaster.file.start_time == start => {
+                    self.state.postmaster = postmaster;
+                }
+                // It ended, and the next comparison sees whatever comes after it.
+                _ => return answer,
+            }
+        }
+    }
+
     async fn watch(&self, addresses: &[Address]) -> Seen {
         let limit = self.instance.config.verify_timeout;
         let deadline = self.state.at + limit;
@@ -287,7 +322,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let old = self.before.leaf().filter(|old| *old != new);
         let immediate = self.instance.config.reload == Reload::Signal;
         let mut shown_old = 0_u32;
-        let mut pause = Duration::from_millis(10);
+        let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.max(Duration::from_millis(1));
@@ -391,14 +426,16 @@ impl<'a> Deployment<'a, Reloaded> {
 }
 
 impl Deployment<'_, Refused> {
-    /// Puts back what was there, remembers the refusal, and proves what is served.
+    /// Remembers the refusal, puts back what was there, and proves what is served. In this
+    /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
     async fn rolled_back(mut self) -> Result<Outcome, String> {
         let mut told = self.state.reason.clone();
+        let remembered = self.remember().await;
         match self.restore().await {
             Ok(restored) => told.push_str(&format!("; {restored}")),
             Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
         }
-        if let Err(e) = self.remember().await {
+        if let Err(e) = remembered {
             told.push_str(&format!("; the refusal could not be remembered: {e}"));
         }
         if let Some(doubt) = self.doubt_after_return().await {

@@ -28,7 +28,8 @@ pub struct PidFile {
     pub start_time: i64,
     /// Line 4, once the server knows it.
     pub port: Option<u16>,
-    /// Line 6: the first address it listens on; `Some("")` when there is none.
+    /// Line 6, once the server knows it: the first address it listens on; `Some("")` when there
+    /// is none.
     pub listen: Option<String>,
     /// Line 8, once written.
     pub phase: Option<Phase>,
@@ -120,11 +121,14 @@ impl PidFile {
             .filter(|p| *p > 0)
             .ok_or(Absence::Garbage)?;
         let line = |n: usize| (n <= whole).then(|| lines[n - 1].trim());
+        // Line 7 comes first and leaves line 6 empty. Only once line 8 is there does that mean
+        // that the server listens nowhere (`PostmasterMain`).
+        let listens = |address: &&str| !address.is_empty() || whole >= 8;
         Ok(PidFile {
             pid,
             start_time: lines[2].trim().parse().map_err(|_| Absence::Garbage)?,
             port: line(4).and_then(|l| l.parse().ok()).filter(|p| *p > 0),
-            listen: line(6).map(str::to_owned),
+            listen: line(6).filter(listens).map(str::to_owned),
             phase: line(8).and_then(|l| match l {
                 "starting" => Some(Phase::Starting),
                 "stopping" => Some(Phase::Stopping),
@@ -400,6 +404,17 @@ mod tests {
                 Ok(file) => assert_eq!((file.pid, file.phase), (4242, None), "cut at {end}"),
             }
         }
+    }
+
+    #[test]
+    fn a_starting_server_has_not_yet_said_that_it_listens_nowhere() {
+        let starting = "4242\n/data\n1790000000\n5432\n\n\n  5432001         3\n";
+        assert_eq!(PidFile::parse(starting).unwrap().listen, None);
+        let started = format!("{starting}ready   \n");
+        assert_eq!(
+            PidFile::parse(&started).unwrap().listen.as_deref(),
+            Some("")
+        );
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Keeper {
                     write,
                     sight,
                     served: served.and_then(Result::ok),
+                    proven: self.memory.proven,
                 };
                 self.deploy(order, source, from_source, settle, began).await
             }
@@ -257,6 +258,7 @@ impl Keeper {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+        let wrote = order.write;
         let warnings = if from_source {
             oddities(source, &sight)
         } else {
@@ -276,6 +278,14 @@ impl Keeper {
                 .await
                 .unwrap_or_default();
         }
+        self.memory.replaced_unseen = match outcome {
+            Outcome::Unverified(_) if wrote => {
+                let previous = sight.look.previous.as_ref().map(|b| b.fingerprint());
+                old.or(previous).filter(|old| *old != fingerprint)
+            }
+            Outcome::Unverified(_) | Outcome::Failed(_) => self.memory.replaced_unseen,
+            _ => None,
+        };
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
@@ -405,7 +415,11 @@ impl Keeper {
             None => self.served(&sight).await,
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
+        let shown = served.as_ref().ok().map(|s| s.leaf.fingerprint());
+        let amiss = shown != installed;
+        if shown.is_some() && !amiss {
+            self.memory.proven = shown;
+        }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {
             (Server::Up(postmaster), true) => {

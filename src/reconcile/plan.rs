@@ -180,6 +180,10 @@ pub struct Intent {
 pub struct Memory {
     /// The server (by its start time) that was last asked to load, and the leaf.
     pub reloaded: Option<(i64, Fingerprint)>,
+    /// The leaf that was last seen both installed and served.
+    pub proven: Option<Fingerprint>,
+    /// The leaf that an install replaced of which it could not be seen what came of it.
+    pub replaced_unseen: Option<Fingerprint>,
     /// The leaf that this process last saw rightly installed.
     pub settled: Option<Fingerprint>,
     /// When something else was found to have rewritten the installed files.
@@ -378,7 +382,9 @@ impl Scene<'_> {
     }
 
     /// Whether the server serves something else than what is installed, and was not yet asked
-    /// by this process to load it. Unseen counts once: a signal may have been lost.
+    /// by this process to load it. Unseen counts once: a signal may have been lost. Where it
+    /// was asked and could not be seen, and now shows what the install replaced, it is asked
+    /// again: that settles whether it refuses.
     fn reload_is_due(&self, installed: Fingerprint) -> bool {
         let asked = self
             .sight
@@ -386,7 +392,10 @@ impl Scene<'_> {
             .postmaster()
             .is_some_and(|p| self.memory.reloaded == Some((p.file.start_time, installed)));
         match self.served {
-            Some(Ok(served)) => *served != installed && !asked,
+            Some(Ok(served)) => {
+                let unsettled = self.memory.replaced_unseen == Some(*served);
+                *served != installed && (!asked || unsettled)
+            }
             Some(Err(NotSeen::NotWanted)) => false,
             Some(Err(_)) => !asked,
             None => false,

@@ -276,6 +276,22 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
 }
 
 #[test]
+fn a_server_that_comes_to_be_seen_with_what_an_install_replaced_is_asked_again() {
+    let ca = Ca::new();
+    let (bundle, replaced, third) = (ca.bundle(), ca.bundle(), ca.bundle());
+    let seen = |served: &Bundle| {
+        let mut moment = Moment::of(&bundle);
+        moment.served = Some(Ok(served.fingerprint()));
+        moment.memory.reloaded = Some((1, bundle.fingerprint()));
+        moment.memory.replaced_unseen = Some(replaced.fingerprint());
+        moment.plan()
+    };
+    seen(&replaced).deploys(&bundle, false);
+    seen(&third).is_nothing();
+    seen(&bundle).is_nothing();
+}
+
+#[test]
 fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
     let bundle = Ca::new().bundle();
     let mut unseen = Moment::of(&bundle);

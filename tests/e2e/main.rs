@@ -19,4 +19,5 @@ mod harness;
 mod modes;
 mod stage;
 mod timing;
+mod threads;
 mod world;
