@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-/// Several times `debounce`: long enough for a half file to be taken by a program that would.
+/// Long enough for a half file to be taken by a program that would: several times the usual
+/// `debounce`.
 const A_WHILE: Duration = Duration::from_millis(700);
 
 /// `files` of an instance.
@@ -44,11 +45,17 @@ fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
     let stage = Stage::new(&world);
     let files = InPlace::new(&world, "acme.sh");
     files.renew(&stage.first);
-    let (config, daemon) = start(&world, stage.instance(files.path()));
+    // Longer than any pause in the writes below.
+    let config = Config::new(&world)
+        .watch("debounce", "4s")
+        .instance(stage.instance(files.path()))
+        .write();
+    let daemon = Daemon::start(&world, &config);
+    eventually_both(&world, &config, "in_sync", "at first");
     let reader = Reader::of(&stage.target);
 
     let mut served = stage.first.clone();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let next = stage.ca.issue(&[HOST]);
         files.renew(&next);
         stage.eventually_serves(&next, "a renewal at full speed");
