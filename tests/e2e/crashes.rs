@@ -204,18 +204,23 @@ impl<'w> Stage<'w> {
         all.into_iter().collect()
     }
 
+    /// Runs `sync` under strace, which looks at what a deployment touches alone.
+    fn traced(&self, args: &[&str]) -> Outcome {
+        let paths = self.touched();
+        let mut args = args.to_vec();
+        for path in &paths {
+            args.extend(["-P", path]);
+        }
+        Launch::new(self.world)
+            .strace(&args)
+            .run(&self.config, &["sync", "--json"])
+    }
+
     /// Runs `sync` and has it killed on its way into the call; its outcome where it ended before.
     fn kill(&mut self, call: &str, nth: u32) -> Option<Outcome> {
         let inject = format!("inject={call}:signal=KILL:when={nth}");
         let trace = format!("trace={call}");
-        let paths = self.touched();
-        let mut args = vec!["-e", &*trace, "-e", &*inject];
-        for path in &paths {
-            args.extend(["-P", path]);
-        }
-        let outcome = Launch::new(self.world)
-            .strace(&args)
-            .run(&self.config, &["sync", "--json"]);
+        let outcome = self.traced(&["-e", &trace, "-e", &inject]);
         if outcome.code() != -9 {
             return Some(outcome);
         }
@@ -364,6 +369,62 @@ impl Drop for Snapshot {
             }
         }
     }
+}
+
+/// A kill takes nothing from what the kernel holds, a power failure does: so the order of the
+/// calls themselves is looked at.
+fn install_is_durable(files: Files) {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world, files);
+    let new = stage.renewed();
+    let calls = "trace=write,fsync,renameat,pidfd_send_signal";
+    let done = stage.traced(&["-y", "-e", calls]);
+    assert_eq!(done.code(), 0, "{done:?}");
+    stage.synced(&new);
+
+    let mut unsynced = BTreeSet::new();
+    let mut renamed = 0;
+    let trace = fs::read_to_string(world.path().join("strace.log")).unwrap();
+    for line in trace.lines() {
+        // `31995 renameat(14</state>, ".server.pem.pgcertd-new", 12</state>, "server.pem") = 0`
+        let (_, call) = line.split_once(' ').unwrap();
+        let (call, arguments) = call.trim().split_once('(').unwrap_or((call, ""));
+        let path = |rest: &str| {
+            let (_, rest) = rest.split_once('<').unwrap();
+            PathBuf::from(rest.split_once('>').unwrap().0)
+        };
+        match call {
+            "write" => {
+                unsynced.insert(path(arguments));
+            }
+            "fsync" => {
+                unsynced.remove(&path(arguments));
+            }
+            "renameat" => {
+                let words: Vec<&str> = arguments.split(", ").collect();
+                let from = path(words[0]).join(words[1].trim_matches('"'));
+                assert!(
+                    !unsynced.contains(&from),
+                    "{line}: not durable yet\n{trace}"
+                );
+                unsynced.insert(path(words[2]));
+                renamed += 1;
+            }
+            "pidfd_send_signal" => {
+                assert!(unsynced.is_empty(), "{unsynced:?} at the signal\n{trace}");
+                assert_eq!(renamed, if files == Files::One { 2 } else { 3 }, "{trace}");
+                return;
+            }
+            _ => {}
+        }
+    }
+    panic!("Postgres was not signalled:\n{trace}");
+}
+
+#[test]
+fn what_an_install_has_written_is_durable_before_postgres_is_told() {
+    install_is_durable(Files::One);
+    install_is_durable(Files::Two);
 }
 
 fn install_is_survived(files: Files) {
