@@ -89,6 +89,8 @@ impl Task {
     /// `None` once the daemon stops.
     async fn compare(&mut self, source: &Source) -> Option<Done> {
         let permit = Arc::clone(&self.at_once).acquire_owned().await.ok()?;
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("compare");
         let intent = Intent {
             follow_up: true,
             ..Intent::default()

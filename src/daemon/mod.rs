@@ -9,6 +9,7 @@
 
 mod instance;
 mod lineage;
+mod systemd;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ use crate::source::{Hint, Tracked, Trail};
 
 use instance::Nudge;
 use lineage::ToLineage;
+use systemd::Systemd;
 use watching::Watching;
 
 /// How many instances are worked on at once.
@@ -66,6 +67,9 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
+    Thread(#[source] std::io::Error),
     /// A task ended that never should.
     #[error("{0}; this is a fault in pgcertd")]
     Task(String),
@@ -104,8 +108,9 @@ pub async fn run(file: &Path) -> Result<(), DaemonError> {
         hangup: signal(SignalKind::hangup()).map_err(DaemonError::Signals)?,
     };
     let since = Timestamp::now();
+    let systemd = Systemd::start().map_err(DaemonError::Thread)?;
     loop {
-        let generation = Generation::start(config, since).await?;
+        let generation = Generation::start(config, since, systemd.clone()).await?;
         match generation.serve(file, &mut signals).await? {
             Some(new) => config = new,
             None => return Ok(()),
@@ -129,10 +134,18 @@ struct Generation {
     uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
+    prober: Prober,
+    systemd: Systemd,
+    /// What systemd was last told of how it is.
+    said: String,
 }
 
 impl Generation {
-    async fn start(config: Config, since: Timestamp) -> Result<Generation, DaemonError> {
+    async fn start(
+        config: Config,
+        since: Timestamp,
+        systemd: Systemd,
+    ) -> Result<Generation, DaemonError> {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
         let (tell, news) = mpsc::unbounded_channel();
@@ -204,6 +217,9 @@ impl Generation {
             uncovered: Vec::new(),
             since,
             ready: false,
+            prober,
+            systemd,
+            said: String::new(),
         })
     }
 
@@ -264,7 +280,7 @@ impl Generation {
                     self.look_for_uncovered();
                 }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
-                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+                _ = watchdog.tick() => self.systemd.alive(),
                 () = &mut latest_ready, if !self.ready => self.become_ready(),
                 () = write_due => {
                     write_at = None;
@@ -277,7 +293,8 @@ impl Generation {
     fn become_ready(&mut self) {
         self.ready = true;
         self.write_status();
-        notify(&[NotifyState::Ready, NotifyState::Status(&self.status_line())]);
+        self.said = self.status_line();
+        self.systemd.ready(self.said.clone());
     }
 
     /// Passes a hint on to whom it may concern.
@@ -431,7 +448,7 @@ impl Generation {
         line
     }
 
-    fn write_status(&self) {
+    fn write_status(&mut self) {
         let status = StatusView {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
@@ -450,17 +467,19 @@ impl Generation {
                 directory.display()
             );
         }
-        notify(&[NotifyState::Status(&self.status_line())]);
+        let line = self.status_line();
+        if line != self.said {
+            self.said.clone_from(&line);
+            self.systemd.status(line);
+        }
     }
 
     /// Lets every task finish the step in hand.
     async fn stop(mut self, new: Option<Config>) -> Result<Option<Config>, DaemonError> {
         if new.is_some() {
-            let mut states = vec![NotifyState::Reloading];
-            states.extend(NotifyState::monotonic_usec_now().ok());
-            notify(&states);
+            self.systemd.reloading();
         } else {
-            notify(&[NotifyState::Stopping]);
+            self.systemd.stopping();
         }
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + FAREWELL;
@@ -468,7 +487,10 @@ impl Generation {
             match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
                 Ok(Some(Ok(Ok(())))) => {}
                 Ok(Some(ended)) => return Err(unexpected(ended)),
-                Ok(None) => return Ok(new),
+                Ok(None) => {
+                    self.prober.farewells().await;
+                    return Ok(new);
+                }
                 Err(_) => {
                     tracing::warn!(
                         "{} tasks did not finish within {} s and are left; the next start compares anew",
@@ -507,10 +529,4 @@ fn reloaded_config(file: &Path) -> Option<Config> {
 /// Half of what systemd allows between two signs of life; without a watchdog, rarely.
 fn watchdog_pause() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd was not told: {error}");
-    }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use crate::bundle::{Fingerprint, Warning};
-use crate::config::Verify;
+use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
@@ -161,7 +161,8 @@ impl Keeper {
         began: Instant,
     ) -> Result<Done, InstanceError> {
         self.instance.refresh().await?;
-        let lock = if intent.dry_run {
+        let mode = self.instance.config.mode;
+        let lock = if intent.dry_run || mode == Mode::Observe {
             None
         } else {
             self.instance.prepare().await?;
@@ -177,18 +178,18 @@ impl Keeper {
         };
         let readiness =
             plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
-        if !intent.dry_run {
+        if !intent.dry_run && mode == Mode::Manage {
             self.memory
                 .note(source.bundle().map(|b| &**b), &sight.look.installed, now);
         }
         // Where the files are about to change anyway, what is served is looked at meanwhile.
-        let same = match (source.bundle(), sight.look.installed.bundle()) {
-            (Some(new), Some(installed)) => installed.same_content(new),
-            _ => true,
+        let about_to_change = match (source.bundle(), sight.look.installed.bundle()) {
+            (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
+            _ => false,
         };
-        let served = match same {
-            true => Some(self.served(&sight).await),
-            false => None,
+        let served = match about_to_change {
+            true => None,
+            false => Some(self.served(&sight).await),
         };
         let leaf = served.as_ref().map(|s| match s {
             Ok(served) => Ok(served.leaf.fingerprint()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
@@ -89,19 +89,20 @@ pub fn readiness(
     let installed = installed.bundle();
     let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
+        let why = format!(
+            "lineage {}: {refusal}; {}",
+            config.lineage.name,
+            refusal.remedy()
+        );
         return match refusal {
-            Refusal::NotYetValid { not_before } if alive.is_some() => Readiness::Later {
-                at: not_before,
-                why: refusal.to_string(),
-            },
+            Refusal::NotYetValid { not_before: at } if alive.is_some() => {
+                Readiness::Later { at, why }
+            }
             Refusal::NotYetValid { not_before } => Readiness::Refused {
-                why: refusal.to_string(),
+                why,
                 at: Some(not_before),
             },
-            _ => Readiness::Refused {
-                why: format!("{refusal}; renew the lineage, or correct the config"),
-                at: None,
-            },
+            _ => Readiness::Refused { why, at: None },
         };
     }
     let Some(installed) = installed else {
@@ -110,24 +111,32 @@ pub fn readiness(
     if bundle.same_content(installed) {
         return Readiness::Ready;
     }
+    let later = |at: Timestamp, why: &str| Readiness::Later {
+        at,
+        why: format!("lineage {}: {why}", config.lineage.name),
+    };
     if bundle.shorter_than(installed) {
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
-            return Readiness::Later {
-                at,
-                why: "its chain is shorter than the installed one of the same issuer; the file may be half written".into(),
-            };
+            let why = format!(
+                "its chain is shorter than the installed one of the same issuer, the file may be half written; it is installed as it is at {}",
+                second(at)
+            );
+            return later(at, &why);
         }
     }
     let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical;
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
-        return Readiness::Later {
-            at,
-            why: "it is held back by the configured delay".into(),
-        };
+        let why = format!("held back by the configured delay until {}", second(at));
+        return later(at, &why);
     }
     Readiness::Ready
+}
+
+/// A time as a person reads it.
+fn second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 /// Whether `held` still speaks against its bundle.
@@ -190,6 +199,10 @@ impl Memory {
         let same = installed.bundle().is_some_and(|i| i.same_content(source));
         let rewritten = !same && self.settled == Some(source.fingerprint());
         if same {
+            if self.contended() {
+                // pgcertd has left the files alone: somebody else has put them right.
+                self.rewrites.clear();
+            }
             self.settled = Some(source.fingerprint());
         } else if rewritten {
             self.settled = None;
@@ -225,7 +238,8 @@ pub enum Plan {
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        /// Whether it is the source's bundle, or the previous one in place of what cannot load.
+        /// Whether it is the source's bundle; else it is the previous one in place of what cannot
+        /// load, or what others have placed.
         from_source: bool,
     },
 }
@@ -357,10 +371,11 @@ impl Scene<'_> {
         };
         let up = self.sight.server.postmaster().is_some();
         if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
+            let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
                 write: false,
-                from_source: true,
+                from_source: self.source.bundle().is_some_and(of_source),
             };
         }
         Plan::Nothing

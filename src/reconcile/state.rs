@@ -218,7 +218,10 @@ impl Observation {
                         "something else rewrote {} three times within an hour",
                         config.cert_file.display()
                     ),
-                    "find the hook or job that writes it and remove it, then run `pgcertd sync --force`",
+                    format!(
+                        "find the hook or job that writes it and remove it, then run `pgcertd sync --force {}`",
+                        config.name
+                    ),
                 )),
             );
         }
@@ -248,7 +251,11 @@ impl Observation {
         let what = match installed {
             Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
             Installed::Unusable(why) => why.clone(),
-            Installed::Usable(_) => "what is installed is not what the lineage holds".to_owned(),
+            Installed::Usable(_) => format!(
+                "{} is not what the lineage {} holds",
+                config.cert_file.display(),
+                config.lineage.name
+            ),
         };
         match config.mode {
             Mode::Manage => Problem::new(
@@ -260,7 +267,7 @@ impl Observation {
             ),
             Mode::Reload | Mode::Observe => Problem::new(
                 what,
-                "pgcertd does not write these files in this mode: see that whoever does has done so",
+                "by the configured mode pgcertd does not write it: see why whoever does has not",
             ),
         }
     }
@@ -288,7 +295,14 @@ impl Observation {
                             served.address
                         )
                     }),
-                    format!("run `pgcertd sync --force {}`", config.name),
+                    match config.mode {
+                        Mode::Manage | Mode::Reload => {
+                            format!("run `pgcertd sync --force {}`", config.name)
+                        }
+                        Mode::Observe => {
+                            "reload the server, which pgcertd does not do in mode observe".into()
+                        }
+                    },
                 )),
             ),
             Err(unseen) if unseen.is_tls_off() => {

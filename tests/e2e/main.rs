@@ -8,9 +8,16 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod bad_source;
 mod certbot;
 mod crashes;
+mod denied;
 mod deploy;
+mod faults;
+mod formats;
 mod harness;
+mod modes;
+mod stage;
+mod timing;
 mod threads;
 mod world;

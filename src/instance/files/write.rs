@@ -135,6 +135,8 @@ impl Targets {
     /// A rename was refused: with one file the target is untouched then; with two, the next
     /// comparison mends a pair that does not fit.
     pub fn commit(&self, staged: &Staged, keep: &Keep<'_>) -> Result<(), FilesError> {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("commit");
         if let Keep::AsPrevious(bundle) = keep {
             self.keep_previous(bundle)?;
         }
