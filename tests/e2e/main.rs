@@ -9,5 +9,8 @@
 )]
 
 mod deploy;
+mod first_install;
 mod harness;
+mod refusals;
+mod stage;
 mod world;
