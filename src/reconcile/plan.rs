@@ -322,7 +322,7 @@ impl Scene<'_> {
         let installed_is_held = self
             .installed()
             .is_some_and(|i| self.is_held(i.fingerprint()));
-        let unusable = matches!(self.look().installed, Installed::Unusable(_));
+        let unusable = self.installed().is_none();
         match &self.look().previous {
             Some(previous)
                 if (unusable || installed_is_held)
