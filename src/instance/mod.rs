@@ -26,8 +26,8 @@ use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
 
-/// How often a lock that another process holds is tried again.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How often a lock that another process holds, or the file of a starting server, is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -272,7 +272,7 @@ impl Instance {
                     waited: patience,
                 });
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -298,6 +298,23 @@ impl Instance {
         })
     }
 
+    /// The same, but a server that is only just starting gets time to say where it listens.
+    /// Until then it may still be loading its TLS files, and no verdict on them could be had.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn look_once_told(&mut self) -> Result<Sight, InstanceError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let sight = self.look().await?;
+            let told = sight.server.postmaster().is_none_or(|p| p.file.is_whole());
+            if told || began.elapsed() >= self.config.verify_timeout {
+                return Ok(sight);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
@@ -306,7 +323,8 @@ impl Instance {
         if let Some(address) = &self.config.address {
             return Ok(vec![address.clone()]);
         }
-        let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+        let file = &postmaster.file;
+        let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
         else {
             return Err("the server is still starting and has not said where it listens".into());
         };

@@ -134,6 +134,14 @@ impl PidFile {
             }),
         })
     }
+
+    /// Whether the server has come so far that the lines on where it listens are its last word.
+    /// It loads its TLS files before that, and writes its phase after (`PostmasterMain`); an
+    /// empty sixth line may until then be one that is still to be filled.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.phase.is_some()
+    }
 }
 
 /// A running postmaster whose identity was proven.

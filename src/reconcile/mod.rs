@@ -166,7 +166,7 @@ impl Keeper {
             self.instance.on_files(|targets| targets.clean()).await?;
             Some(lock)
         };
-        let sight = self.instance.look().await?;
+        let sight = self.instance.look_once_told().await?;
         let now = Timestamp::now();
         let clock = Clock {
             now,
