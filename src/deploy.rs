@@ -24,7 +24,7 @@ use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::{NotUsed, TlsSettings, tls_settings};
-use crate::instance::{Instance, InstanceError, Server, Sight};
+use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -46,6 +46,8 @@ pub enum Outcome {
     Installed(String),
     /// The files are right, and what is served could not be seen: why.
     Unverified(String),
+    /// Postgres would not load it, and the files are somebody else's and stay: why.
+    NotTaken(String),
     /// Postgres would not load it; what was there before is back: why.
     RolledBack(String),
     /// A step failed: why, and what to do.
@@ -62,6 +64,8 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
+    /// The leaf that was last seen both installed and served.
+    pub proven: Option<Fingerprint>,
 }
 
 /// What was, before anything was changed.
@@ -69,6 +73,7 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
+    proven: Option<Fingerprint>,
 }
 
 impl Before {
@@ -85,6 +90,15 @@ impl Before {
         self.served
             .as_ref()
             .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+    }
+
+    /// Whether what was installed is worth keeping: it was seen served just now, or, where the
+    /// server hangs, the last time.
+    fn worth_keeping(&self) -> bool {
+        match self.served {
+            Some(_) => self.proven(),
+            None => self.proven.is_some() && self.proven == self.installed,
+        }
     }
 }
 
@@ -118,6 +132,7 @@ enum Verdict<'a> {
     Served,
     NotUsed(String),
     Unverified(String),
+    NotTaken(String),
     Refused(Box<Deployment<'a, Refused>>),
 }
 
@@ -147,6 +162,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
+        Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }
@@ -161,6 +177,7 @@ impl<'a> Deployment<'a, Begun> {
                 sight: order.sight,
                 served: order.served,
                 installed,
+                proven: order.proven,
             },
             state: Begun,
         }
@@ -203,7 +220,7 @@ impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
-        let proven = self.before.proven();
+        let worth_keeping = self.before.worth_keeping();
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -215,7 +232,9 @@ impl<'a> Deployment<'a, Staged> {
         instance
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
-                    Some(old) if proven && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    Some(old) if worth_keeping && !old.same_content(&bundle) => {
+                        Keep::AsPrevious(old)
+                    }
                     _ => Keep::No,
                 };
                 let committed = targets.commit(&staged, &keep);
@@ -293,22 +312,26 @@ impl<'a> Deployment<'a, Reloaded> {
             let patience = left.max(Duration::from_millis(1));
             let unclear = match self.instance.served(addresses, patience).await {
                 Ok(served) if served.leaf.fingerprint() == new => return Seen::New,
-                Ok(served) if Some(served.leaf.fingerprint()) == old => {
-                    shown_old += 1;
-                    // A command may let the reload happen later (Patroni does at its next
-                    // loop): there, only the last look counts.
-                    if immediate && shown_old >= 2 && self.state.at.elapsed() >= SECOND_LOOK {
-                        return Seen::Old;
+                Ok(served) => match self.shown_by_another(&served, patience).await {
+                    Some(another) => Some(another.sentence()),
+                    None if Some(served.leaf.fingerprint()) == old => {
+                        shown_old += 1;
+                        // A command may let the reload happen later (Patroni does at its next
+                        // loop): there, only the last look counts.
+                        let late = self.state.at.elapsed() >= SECOND_LOOK;
+                        if immediate && shown_old >= 2 && late {
+                            return Seen::Old;
+                        }
+                        None
                     }
-                    None
-                }
-                Ok(served) => Some(format!(
-                    "{} serves {}, which is neither the bundle nor what was served before; another server may answer there",
-                    served.address,
-                    served.leaf.fingerprint().short()
-                )),
+                    None => Some(format!(
+                        "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                        served.address,
+                        served.leaf.fingerprint().short()
+                    )),
+                },
                 Err(unseen) if unseen.is_tls_off() => return Seen::Off,
-                Err(unseen) => Some(unseen.to_string()),
+                Err(unseen) => Some(unseen.sentence()),
             };
             if Instant::now() + pause >= deadline {
                 return match unclear {
@@ -320,6 +343,11 @@ impl<'a> Deployment<'a, Reloaded> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
+        let postmaster = &self.state.postmaster;
+        self.instance.another(postmaster, served, limit).await
     }
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
@@ -356,7 +384,9 @@ impl<'a> Deployment<'a, Reloaded> {
             .map(TlsSettings::faults_elsewhere)
             .unwrap_or_default();
         if causes.is_empty() {
-            reason.push_str("; the server's log says why");
+            reason.push_str(
+                "; the server's log says why, just before \"SSL configuration was not reloaded\"",
+            );
         }
         for cause in causes {
             reason.push_str("; ");
@@ -365,7 +395,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let postmaster = Arc::clone(&self.state.postmaster);
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
-            return Verdict::Unverified(reason);
+            return Verdict::NotTaken(reason);
         }
         Verdict::Refused(Box::new(self.into_state(Refused { postmaster, reason })))
     }
@@ -453,7 +483,10 @@ impl Deployment<'_, Refused> {
                 "{} is served now",
                 served.leaf.fingerprint().short()
             )),
-            Err(unseen) => Some(format!("what is served now is not known: {unseen}")),
+            Err(unseen) => Some(format!(
+                "what is served now is not known: {}",
+                unseen.sentence()
+            )),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use nix::fcntl::Flock;
 use rustix::fs::{Mode, OFlags};
 
+use crate::bundle::Fingerprint;
 use crate::config::{self, Account, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
@@ -320,30 +321,32 @@ impl Instance {
     /// # Errors
     /// The server listens on Unix sockets alone, or does not yet say where.
     pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-        if let Some(address) = &self.config.address {
-            return Ok(vec![address.clone()]);
+        match &self.config.address {
+            Some(address) => Ok(vec![address.clone()]),
+            None => own_addresses(postmaster),
         }
-        let file = &postmaster.file;
-        let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
-        else {
-            return Err("the server is still starting and has not said where it listens".into());
-        };
-        let hosts: &[&str] = match listen {
-            "" => {
-                return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
-            }
-            "*" => &["127.0.0.1", "::1"],
-            "0.0.0.0" => &["127.0.0.1"],
-            "::" => &["::1"],
-            other => &[other],
-        };
-        Ok(hosts
-            .iter()
-            .map(|host| Address {
-                host: (*host).to_owned(),
-                port,
-            })
-            .collect())
+    }
+
+    /// Whether another server than `postmaster` showed `served`: where the config names an
+    /// address, `postmaster` itself is looked at where its pid file says, and shows another leaf.
+    pub async fn another(
+        &self,
+        postmaster: &Postmaster,
+        served: &Served,
+        limit: Duration,
+    ) -> Option<Unseen> {
+        self.config.address.as_ref()?;
+        let own = own_addresses(postmaster).ok()?;
+        if own.contains(&served.address) {
+            return None;
+        }
+        let own = self.served(&own, limit).await.ok()?;
+        (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
+            address: served.address.clone(),
+            leaf: served.leaf.fingerprint(),
+            own: own.address,
+            own_leaf: own.leaf.fingerprint(),
+        })
     }
 
     /// Looks once at what the first reachable of `addresses` serves.
@@ -363,6 +366,31 @@ impl Instance {
         let prober = self.prober.clone();
         async move { first_served(&prober, &addresses, limit).await.ok() }
     }
+}
+
+/// Where a server listens, by its pid file.
+fn own_addresses(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+    let file = &postmaster.file;
+    let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
+    else {
+        return Err("the server is still starting and has not said where it listens".into());
+    };
+    let hosts: &[&str] = match listen {
+        "" => {
+            return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
+        }
+        "*" => &["127.0.0.1", "::1"],
+        "0.0.0.0" => &["127.0.0.1"],
+        "::" => &["::1"],
+        other => &[other],
+    };
+    Ok(hosts
+        .iter()
+        .map(|host| Address {
+            host: (*host).to_owned(),
+            port,
+        })
+        .collect())
 }
 
 async fn first_served(
@@ -393,12 +421,62 @@ pub enum Unseen {
     /// The server is down.
     #[error("the server is not running")]
     Down,
+    /// The configured address leads to another server.
+    #[error(
+        "address = \"{address}\" leads to another server, which serves {}, while this one serves {} at {own}",
+        leaf.short(), own_leaf.short()
+    )]
+    Another {
+        /// As configured.
+        address: Address,
+        /// What is served there.
+        leaf: Fingerprint,
+        /// Where the instance's server listens.
+        own: Address,
+        /// What is served there.
+        own_leaf: Fingerprint,
+    },
     /// The look failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
 
 impl Unseen {
+    /// What to do about it; empty where the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
+            Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
+            Unseen::Probe(ProbeError::Connect { .. }) => {
+                "see that the server can be reached there, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::Silent { .. }) => {
+                "see whether the server hangs, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::NotPostgres { .. }) => {
+                "set address to where the server listens"
+            }
+            Unseen::Probe(ProbeError::TlsOff { .. }) => {
+                "set ssl = on in the server's configuration and reload it"
+            }
+            Unseen::Probe(
+                ProbeError::Turned { .. }
+                | ProbeError::Handshake { .. }
+                | ProbeError::Unparsable { .. },
+            ) => "the server's log says why",
+        }
+    }
+
+    /// What is so, and what to do about it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.mend() {
+            "" => self.to_string(),
+            mend => format!("{self}; {mend}"),
+        }
+    }
+
     /// Whether the server itself said that TLS is off.
     #[must_use]
     pub fn is_tls_off(&self) -> bool {

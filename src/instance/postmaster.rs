@@ -99,6 +99,23 @@ impl fmt::Display for Absence {
     }
 }
 
+impl Absence {
+    /// What to do about it; empty where nothing is, or the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
+            Absence::HalfWritten => {
+                "a server is about to start, or failed as it did: see the server's log"
+            }
+            Absence::SingleUser => "end it and start the server, which then gets its certificate",
+            Absence::Garbage | Absence::Stale { .. } | Absence::Foreign { .. } => {
+                "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
+            }
+        }
+    }
+}
+
 impl PidFile {
     /// Reads the lines of a pid file.
     ///

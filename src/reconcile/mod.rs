@@ -19,7 +19,7 @@ use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
 use crate::source::Source;
-use plan::{Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -229,6 +229,7 @@ impl Keeper {
                     write,
                     sight,
                     served: served.and_then(Result::ok),
+                    proven: self.memory.proven,
                 };
                 self.deploy(order, source, from_source, settle, began).await
             }
@@ -265,7 +266,11 @@ impl Keeper {
         let mut also_applied = Vec::new();
         if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
             let start = postmaster.file.start_time;
-            self.memory.reloaded = Some((start, fingerprint));
+            self.memory.asked = Some(Asked {
+                start_time: start,
+                leaf: fingerprint,
+                answered: !matches!(outcome, Outcome::Unverified(_)),
+            });
             self.loaded = Some((start, SystemTime::now()));
             let data = &self.instance.config.data_directory;
             also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
@@ -275,7 +280,9 @@ impl Keeper {
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
-            Outcome::Unverified(why) => (SyncOutcome::Unverified, Some(why)),
+            Outcome::Unverified(why) | Outcome::NotTaken(why) => {
+                (SyncOutcome::Unverified, Some(why))
+            }
             Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
             Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
         };
@@ -398,6 +405,9 @@ impl Keeper {
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
+        if !amiss && installed.is_some() {
+            self.memory.proven = installed;
+        }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {
             (Server::Up(postmaster), true) => {
@@ -435,7 +445,14 @@ impl Keeper {
             .addresses(postmaster)
             .map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
-        self.instance.served(&addresses, limit).await
+        let served = self.instance.served(&addresses, limit).await?;
+        let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
+        if Some(served.leaf.fingerprint()) != installed
+            && let Some(another) = self.instance.another(postmaster, &served, limit).await
+        {
+            return Err(another);
+        }
+        Ok(served)
     }
 }
 
