@@ -11,6 +11,9 @@
 mod deploy;
 mod first_install;
 mod harness;
+mod pid_files;
 mod refusals;
+mod servers;
 mod stage;
+mod unseen;
 mod world;
