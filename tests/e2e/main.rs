@@ -8,12 +8,16 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod configs;
 mod deploy;
+mod disks;
 mod first_install;
 mod harness;
 mod pid_files;
 mod refusals;
+mod reloads;
 mod servers;
 mod stage;
+mod targets;
 mod unseen;
 mod world;

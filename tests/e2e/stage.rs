@@ -132,6 +132,24 @@ impl<'w> Stage<'w> {
         seen
     }
 
+    /// Waits until `status` shows this state, and a problem with every one of the words; the
+    /// daemon's own view, which may know more, follows its log by a moment.
+    #[track_caller]
+    pub fn becomes_and_says(&self, state: &str, words: &[&str]) -> Value {
+        let seen = eventually(SOON, &format!("{state}, with {words:?}"), || {
+            let seen = pgcertd(self.world, &self.config, &["status", "--json"]).instance(NAME);
+            let told = seen["problem"].as_str().unwrap_or_default();
+            let all = seen["state"] == state && words.iter().all(|word| told.contains(word));
+            if all {
+                Ok(seen)
+            } else {
+                Err(format!("{seen}"))
+            }
+        });
+        println!("{state}: {}", seen["problem"]);
+        seen
+    }
+
     /// Waits until clients get this certificate.
     #[track_caller]
     pub fn serves(&self, issued: &Issued) {

@@ -35,8 +35,7 @@ fn renewed_unseen(stage: &mut Stage<'_>, daemon: &Daemon, told: &[&str]) -> Issu
         &second.fingerprint[..6]
     ));
     says(&line, told);
-    let seen = stage.becomes("unverified");
-    says(&problem(&seen), told);
+    let seen = stage.becomes_and_says("unverified", told);
     assert_eq!(seen["installed"]["fingerprint"], *second.fingerprint);
     assert!(!stage.kept("held.json").exists());
     let row = stage.synced(&[], "unverified", 1);
