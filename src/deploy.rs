@@ -345,6 +345,8 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
+    /// A configured address may lead to another host of the row, or to a proxy, that serves the
+    /// very leaf of before: then the server itself, seen where it listens, tells.
     async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
         let postmaster = &self.state.postmaster;
         self.instance.another(postmaster, served, limit).await

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, NAME, Stage, says},
+    standing::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         cluster::Cluster,
@@ -122,12 +122,12 @@ fn a_missing_configuration_is_named() {
         assert_eq!(ended.code(), 2, "{command}: {ended:?}");
         says(
             ended.stderr(),
-            &[config.path().to_str().unwrap(), "No such file", "--config"],
+            &[config.path().to_str().unwrap(), "no such file", "--config"],
         );
         println!("{}", ended.stderr());
     }
     let json = pgcertd(&world, &config, &["status", "--json"]).json();
-    says(json["error"].as_str().unwrap(), &["No such file"]);
+    says(json["error"].as_str().unwrap(), &["no such file"]);
 }
 
 #[test]

@@ -89,3 +89,27 @@ fn sync_does_once_what_the_daemon_does() {
     println!("{}", pgcertd(&world, &scene.config, &["check"]).stdout());
     assert_eq!(text.code(), 0);
 }
+
+#[test]
+fn another_server_of_the_row_at_the_configured_address_is_no_refusal() {
+    let Some(world) = World::new() else { return };
+    let mut scene = Scene::new(&world);
+    let neighbours = world.target("neighbour");
+    world.place(&scene.first, &neighbours);
+    let neighbour = Cluster::build(&world).name("neighbour").tls(&neighbours);
+    let neighbour = neighbour.start();
+    let address = format!("127.0.0.1:{}", neighbour.port());
+    let instance = Instance::of(&scene.cluster, "pg.example.com").set("address", address);
+    let config = Config::new(&world).instance(instance).write();
+    let second = scene.ca.issue(&["pg.example.com"]);
+    scene.lineage.renew(&second);
+
+    let done = pgcertd(&world, &config, &["sync", "--json"]);
+    assert_eq!(done.instance("16-main")["outcome"], "unverified");
+    let problem = done.instance("16-main")["problem"].to_string();
+    assert!(problem.contains("leads to another server"), "{problem}");
+    assert_eq!(scene.cluster.served(), second.fingerprint);
+    assert_eq!(neighbour.served(), scene.first.fingerprint);
+    scene.cluster.restart().unwrap();
+    assert_eq!(scene.cluster.served(), second.fingerprint);
+}

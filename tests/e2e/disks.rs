@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    stage::{NAME, Stage, leftovers, problem, says},
+    standing::{NAME, Stage, leftovers, problem, says},
     world::{
         World,
         ca::Issued,

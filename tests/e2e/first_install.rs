@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    stage::{HOST, NAME, Stage, problem, says, strict},
+    standing::{HOST, NAME, Stage, problem, says, strict},
     world::{
         World,
         ca::{Ca, Issued},

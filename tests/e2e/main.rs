@@ -8,16 +8,22 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod bad_source;
+mod certbot;
 mod configs;
+mod crashes;
 mod deploy;
 mod disks;
+mod faults;
 mod first_install;
+mod formats;
 mod harness;
 mod pid_files;
 mod refusals;
 mod reloads;
 mod servers;
 mod stage;
+mod standing;
 mod targets;
 mod unseen;
 mod world;

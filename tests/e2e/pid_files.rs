@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    stage::{HOST, NAME, Stage, problem, says},
+    standing::{HOST, NAME, Stage, problem, says},
     world::{
         Owner, World, ca::Ca, cluster::Cluster, daemon::Daemon, faults::bystander, give,
         process::Process,

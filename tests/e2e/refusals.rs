@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    stage::{Stage, mode, problem, says},
+    standing::{Stage, mode, problem, says},
     world::{SOON, World, daemon::Daemon, eventually, throughout},
 };
 

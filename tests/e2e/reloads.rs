@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    stage::{NAME, Stage, next_second, says},
+    standing::{NAME, Stage, next_second, says},
     world::{
         SOON, World,
         config::Instance,
@@ -122,7 +122,7 @@ fn a_command_that_is_not_there_is_named() {
     let second = stage.renew();
     let row = stage.synced(&[], "failed", 1);
     says(
-        &crate::stage::problem(&row),
+        &crate::standing::problem(&row),
         &[file.to_str().unwrap(), "No such file"],
     );
     // It is installed: a restart serves it, and so does a reload by hand.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    stage::{HOST, NAME, Stage, place, problem, says},
+    standing::{HOST, NAME, Stage, place, problem, says},
     world::{
         SOON, World,
         ca::{DAY, Options},

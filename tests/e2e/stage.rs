@@ -1,308 +1,200 @@
-//! What most tests begin and end with: an instance that is in sync, and a server that still
-//! starts on what was left to it.
+//! What the tests of sources share: a server, its authority, and the proof at the end.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
 };
 
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
 use serde_json::Value;
 
 use crate::world::{
     SOON, World,
-    ca::{Ca, Issued, KeyType, Options},
-    cluster::{Cluster, ClusterBuilder},
+    ca::{Ca, Issued},
+    cluster::Cluster,
     config::{Config, Instance},
-    daemon::{Daemon, Outcome, eventually_state, pgcertd},
+    daemon::{Daemon, eventually_state},
     eventually,
-    faults::StrictOpenssl,
-    lineage::Lineage,
 };
 
-/// The name that every leaf here is for.
-pub const HOST: &str = "pg.example.com";
-
-/// The one instance of most tests.
+/// The name of the one instance.
 pub const NAME: &str = "16-main";
 
-/// A cluster that serves `first` out of `cert` and `key`, whose lineage holds it too.
-pub struct Stage<'w> {
-    pub world: &'w World,
+/// The name that its clients verify.
+pub const HOST: &str = "pg.example.com";
+
+/// A cluster that serves `first`, which lies in its target.
+pub struct Stage {
     pub cluster: Cluster,
-    pub lineage: Lineage,
     pub ca: Ca,
     pub first: Issued,
-    pub config: Config,
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub target: PathBuf,
 }
 
-impl<'w> Stage<'w> {
-    /// One file, the default target.
-    pub fn new(world: &'w World) -> Self {
-        Self::with(world, |cluster| cluster, |instance| instance)
-    }
-
-    /// A server that refuses RSA-2048, which pgcertd lets pass.
-    pub fn strict(world: &'w World) -> Self {
-        Self::with(world, |cluster| strict(world, cluster), |instance| instance)
-    }
-
-    /// With other settings of the cluster and of the instance.
-    pub fn with(
-        world: &'w World,
-        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        let target = world.target(NAME);
-        Self::at(world, &target, &target, cluster, instance)
-    }
-
-    /// With the targets at these paths, whose directories are made for the user postgres.
-    pub fn at(
-        world: &'w World,
-        cert: &Path,
-        key: &Path,
-        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
+impl Stage {
+    pub fn new(world: &World) -> Stage {
         let ca = Ca::new(world, "Test Root");
         let first = ca.issue(&[HOST]);
-        let mut lineage = Lineage::new(world, HOST);
-        lineage.renew(&first);
-        place(world, &first, cert, key);
-        let cluster = cluster(Cluster::build(world).name(NAME).tls_files(cert, key)).start();
-        let mut entry = Instance::of(&cluster, HOST);
-        if cert != world.target(NAME) {
-            entry = entry.set("cert_file", cert.to_str().unwrap());
-        }
-        if key != cert {
-            entry = entry.set("key_file", key.to_str().unwrap());
-        }
-        let config = Config::new(world)
-            // Nothing here may wait for the timer, or be mended by it.
-            .watch("resync", "1h")
-            .instance(instance(entry))
-            .write();
-        Self {
-            world,
+        Stage::serving(world, ca, first)
+    }
+
+    /// With a certificate of the test's own choice.
+    pub fn serving(world: &World, ca: Ca, first: Issued) -> Stage {
+        let target = world.target(NAME);
+        world.place(&first, &target);
+        let cluster = Cluster::build(world).name(NAME).tls(&target).start();
+        Stage {
             cluster,
-            lineage,
             ca,
             first,
-            config,
-            cert: cert.to_owned(),
-            key: key.to_owned(),
+            target,
         }
     }
 
-    /// Starts the daemon, and waits until it has found all in order.
+    /// The instance, whose lineage is this name or absolute directory.
+    pub fn instance(&self, lineage: impl AsRef<Path>) -> Instance {
+        Instance::of(&self.cluster, lineage)
+    }
+
+    /// Waits until new clients get this certificate.
     #[track_caller]
-    pub fn daemon(&self) -> Daemon {
-        let daemon = Daemon::start(self.world, &self.config);
-        daemon.wait_for_log(": in_sync");
-        daemon
+    pub fn eventually_serves(&self, issued: &Issued, what: &str) {
+        eventually(SOON, what, || self.still(issued));
     }
 
-    /// A renewal that Postgres takes.
-    pub fn renew(&mut self) -> Issued {
-        let issued = self.ca.issue(&[HOST]);
-        self.lineage.renew(&issued);
-        issued
-    }
-
-    /// A renewal with an RSA key of 2048 bits.
-    pub fn renew_weak(&mut self) -> Issued {
-        let options = Options {
-            key: KeyType::Rsa2048,
-            ..Options::default()
-        };
-        let issued = self.ca.issue_with(&[HOST], &options);
-        self.lineage.renew(&issued);
-        issued
-    }
-
-    /// Waits until `status` shows this state; gives the instance's object.
-    #[track_caller]
-    pub fn becomes(&self, state: &str) -> Value {
-        let seen = eventually_state(self.world, &self.config, NAME, state);
-        println!("{state}: {}", seen["problem"]);
-        seen
-    }
-
-    /// Waits until `status` shows this state, and a problem with every one of the words; the
-    /// daemon's own view, which may know more, follows its log by a moment.
-    #[track_caller]
-    pub fn becomes_and_says(&self, state: &str, words: &[&str]) -> Value {
-        let seen = eventually(SOON, &format!("{state}, with {words:?}"), || {
-            let seen = pgcertd(self.world, &self.config, &["status", "--json"]).instance(NAME);
-            let told = seen["problem"].as_str().unwrap_or_default();
-            let all = seen["state"] == state && words.iter().all(|word| told.contains(word));
-            if all {
-                Ok(seen)
-            } else {
-                Err(format!("{seen}"))
-            }
-        });
-        println!("{state}: {}", seen["problem"]);
-        seen
-    }
-
-    /// Waits until clients get this certificate.
-    #[track_caller]
-    pub fn serves(&self, issued: &Issued) {
-        eventually(SOON, "the certificate is served", || {
-            self.cluster
-                .peer()
-                .map(|peer| peer.fingerprint == issued.fingerprint)
-                .unwrap_or(false)
-        });
-    }
-
-    /// Runs `sync --json` with these arguments.
-    #[track_caller]
-    pub fn sync(&self, arguments: &[&str]) -> Outcome {
-        let all: Vec<&str> = ["sync", "--json"]
-            .into_iter()
-            .chain(arguments.iter().copied())
-            .collect();
-        pgcertd(self.world, &self.config, &all)
-    }
-
-    /// Runs `sync`, which must come to this outcome and exit status; gives the instance's object.
-    #[track_caller]
-    pub fn synced(&self, arguments: &[&str], outcome: &str, code: i32) -> Value {
-        let done = self.sync(arguments);
-        let row = done.instance(NAME);
-        println!("sync {arguments:?}: {row}");
-        assert_eq!(row["outcome"], outcome, "{row}");
-        assert_eq!(done.code(), code, "{row}");
-        row
-    }
-
-    /// How often the postmaster was asked to reload so far.
-    pub fn reloads(&self) -> usize {
-        self.cluster.log().matches("received SIGHUP").count()
-    }
-
-    /// A file of the instance's state directory.
-    pub fn kept(&self, name: &str) -> PathBuf {
-        self.config.state_directory().join(NAME).join(name)
-    }
-
-    /// The certificate that `previous.pem` holds; the file must be private.
-    #[track_caller]
-    pub fn previous(&self) -> String {
-        let file = self.kept("previous.pem");
-        assert_eq!(mode(&file), 0o600);
-        fs::read_to_string(file).unwrap()
-    }
-
-    /// Starts Postgres anew, later by at least a second: it tells its start to the second.
-    #[track_caller]
-    pub fn restart_postgres(&mut self) {
-        if self.cluster.is_running() {
-            self.cluster.stop();
+    /// New clients still get this certificate, for [`throughout`](crate::world::throughout).
+    pub fn still(&self, issued: &Issued) -> Result<(), String> {
+        match self.cluster.peer()?.fingerprint {
+            served if served == issued.fingerprint => Ok(()),
+            other => Err(format!("{other} is served")),
         }
-        next_second();
-        self.cluster.start().unwrap();
     }
 
-    /// Stops the daemon, which must go in peace, and then as [`Stage::ends_serving`].
+    /// New clients get this certificate, and the file that Postgres would load holds it.
     #[track_caller]
-    pub fn ends(self, daemon: Daemon, expected: &Issued) {
+    pub fn keeps(&self, issued: &Issued, what: &str) {
+        assert_eq!(self.cluster.served(), issued.fingerprint, "{what}");
+        assert_eq!(leaf_of(&self.target), Ok(issued.leaf_pem.clone()), "{what}");
+    }
+
+    /// Ends the test: the daemon stops in time, and the server comes up again with this one.
+    #[track_caller]
+    pub fn ends_with(mut self, daemon: Daemon, issued: &Issued) {
         assert_eq!(daemon.stop().code(), Some(0));
-        self.ends_serving(expected);
-    }
-
-    /// Postgres starts on what was left, and serves this; nothing half-written was left.
-    #[track_caller]
-    pub fn ends_serving(mut self, expected: &Issued) {
+        let log = self.cluster.log();
+        for noise in ["could not accept SSL", "could not receive data"] {
+            assert!(!log.contains(noise), "{log}");
+        }
         self.cluster.restart().unwrap();
-        assert_eq!(self.cluster.served(), expected.fingerprint);
-        let homes = [
-            self.cert.parent().unwrap(),
-            self.key.parent().unwrap(),
-            &self.kept(""),
-        ]
-        .map(Path::to_owned);
-        for home in homes {
-            assert_eq!(leftovers(&home), Vec::<String>::new(), "{}", home.display());
+        self.keeps(issued, "after the restart");
+    }
+}
+
+/// The daemon's own view of the instance, from `status.json`.
+pub fn daemon_view(config: &Config) -> Result<Value, String> {
+    let file = config.runtime_directory().join("status.json");
+    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let view: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let instances = view["instances"].as_array().ok_or("no instances")?;
+    instances
+        .iter()
+        .find(|instance| instance["name"] == NAME)
+        .cloned()
+        .ok_or_else(|| format!("{NAME} is not in {view}"))
+}
+
+/// Waits until the daemon and a live `status` both say this state; gives the problem's sentence,
+/// which must be the same from both.
+#[track_caller]
+pub fn eventually_both(world: &World, config: &Config, state: &str, what: &str) -> String {
+    let of_daemon = eventually(SOON, &format!("{what}: the daemon says {state}"), || {
+        let view = daemon_view(config)?;
+        if view["state"] == state {
+            Ok(view)
+        } else {
+            Err(format!("{view}"))
         }
-    }
+    });
+    let live = eventually_state(world, config, NAME, state);
+    assert_eq!(live["problem"], of_daemon["problem"], "{what}");
+    live["problem"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Makes this cluster's OpenSSL refuse RSA-2048.
-pub fn strict<'w>(world: &World, cluster: ClusterBuilder<'w>) -> ClusterBuilder<'w> {
-    let strict = StrictOpenssl::new(world);
-    cluster
-        .with_env("OPENSSL_CONF", strict.conf.to_str().unwrap())
-        .setting("ssl_dh_params_file", strict.dh_params.to_str().unwrap())
-}
-
-/// Places a pair in one file or in two, as an earlier deployment would have left it.
-pub fn place(world: &World, issued: &Issued, cert: &Path, key: &Path) {
-    if cert == key {
-        world.place(issued, cert);
-        return;
-    }
-    for (file, content, mode) in [
-        (cert, issued.fullchain_pem(), 0o644),
-        (key, issued.key_pem.clone(), 0o600),
-    ] {
-        let parent = file.parent().unwrap();
-        if !parent.exists() {
-            fs::create_dir_all(parent).unwrap();
-            crate::world::give(parent, world.postgres(), 0o700);
-        }
-        fs::write(file, content).unwrap();
-        crate::world::give(file, world.postgres(), mode);
-    }
-}
-
-/// The permission bits of a file.
+/// The sentence has all of these.
 #[track_caller]
-pub fn mode(file: &Path) -> u32 {
-    fs::symlink_metadata(file).unwrap().permissions().mode() & 0o7777
-}
-
-/// What pgcertd wrote beside a target and left there.
-pub fn leftovers(directory: &Path) -> Vec<String> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.contains("pgcertd-new"))
-        .collect()
-}
-
-/// Waits until the clock shows another second.
-pub fn next_second() {
-    let second = || {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_secs()
-    };
-    let now = second();
-    eventually(SOON, "the next second begins", || second() > now);
-}
-
-/// The problem in a status or sync object, which must be there.
-#[track_caller]
-pub fn problem(seen: &Value) -> String {
-    match seen["problem"].as_str() {
-        Some(problem) => problem.to_owned(),
-        None => panic!("there is no problem in {seen}"),
-    }
-}
-
-/// Fails unless the text holds every one of the words.
-#[track_caller]
-pub fn says(text: &str, words: &[&str]) {
+pub fn assert_says(problem: &str, words: &[&str], what: &str) {
     for word in words {
-        assert!(text.contains(word), "{word:?} is not in {text:?}");
+        assert!(
+            problem.contains(word),
+            "{what}: {word:?} is not in {problem:?}"
+        );
     }
+}
+
+/// The first certificate in a file, as the authority wrote it.
+pub fn leaf_of(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let end = "-----END CERTIFICATE-----\n";
+    let length = text.find(end).ok_or("no certificate")? + end.len();
+    // The authority ends its lines as RFC 7468 allows, and pgcertd as it recommends.
+    Ok(text[..length].to_owned())
+}
+
+/// Reads a file in a loop, and notes when it is not a chain with its key.
+pub struct Reader {
+    stop: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Reader {
+    pub fn of(file: &Path) -> Reader {
+        let stop = Arc::new(AtomicBool::new(false));
+        let reads = Arc::new(AtomicU64::new(0));
+        let (file, stopped, counted) = (file.to_owned(), Arc::clone(&stop), Arc::clone(&reads));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                whole(&file)?;
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        eventually(SOON, "the reader has begun", || {
+            reads.load(Ordering::Relaxed) > 0 || thread.is_finished()
+        });
+        Reader {
+            stop,
+            reads,
+            thread,
+        }
+    }
+
+    /// Every reading was whole.
+    #[track_caller]
+    pub fn saw_only_whole_files(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert_eq!(self.thread.join().unwrap(), Ok(()));
+        assert!(self.reads.load(Ordering::Relaxed) > 1);
+    }
+}
+
+/// Whether the file holds a chain and the leaf's private key, as a TLS library judges it.
+fn whole(file: &Path) -> Result<(), String> {
+    let text = fs::read(file).map_err(|error| error.to_string())?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{error:?}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| format!("{error:?}"))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(drop)
+        .map_err(|error| error.to_string())
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    stage::{HOST, NAME, Stage, mode, place},
-    world::{Owner, World, daemon::Launch},
+    standing::{HOST, NAME, Stage, mode, place},
+    world::{Owner, World, daemon::Launch, give},
 };
 
 /// Checks owner and mode.
@@ -65,7 +65,7 @@ fn refused_two_files_go_back_both() {
         &world,
         &cert,
         &key,
-        |cluster| crate::stage::strict(&world, cluster),
+        |cluster| crate::standing::strict(&world, cluster),
         |instance| instance,
     );
     let daemon = stage.daemon();
@@ -91,15 +91,17 @@ fn a_key_that_root_owns_is_readable_by_the_servers_group() {
         |cluster| cluster,
         |instance| instance.set("owner", "root").set("group", "postgres"),
     );
+    let owner = Owner {
+        uid: 0,
+        gid: world.postgres().gid,
+    };
+    // As pgcertd makes it for such an owner.
+    give(stage.cert.parent().unwrap(), owner, 0o750);
     let daemon = stage.daemon();
     for _ in 0..2 {
         let next = stage.renew();
         stage.serves(&next);
         daemon.wait_for_log(&format!("{} deployed", &next.fingerprint[..6]));
-        let owner = Owner {
-            uid: 0,
-            gid: world.postgres().gid,
-        };
         is(&stage.cert, owner, 0o640);
         // Nobody but pgcertd needs this one.
         assert_eq!(mode(&stage.kept("previous.pem")), 0o600);

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener};
 
 use crate::{
-    stage::{HOST, NAME, Stage, problem, says, strict},
+    standing::{HOST, NAME, Stage, problem, says, strict},
     world::{
         SOON, World,
         ca::{Ca, Issued},
