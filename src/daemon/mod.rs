@@ -134,6 +134,7 @@ struct Generation {
     uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
+    prober: Prober,
     systemd: Systemd,
     /// What systemd was last told of how it is.
     said: String,
@@ -216,6 +217,7 @@ impl Generation {
             uncovered: Vec::new(),
             since,
             ready: false,
+            prober,
             systemd,
             said: String::new(),
         })
@@ -485,7 +487,10 @@ impl Generation {
             match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
                 Ok(Some(Ok(Ok(())))) => {}
                 Ok(Some(ended)) => return Err(unexpected(ended)),
-                Ok(None) => return Ok(new),
+                Ok(None) => {
+                    self.prober.farewells().await;
+                    return Ok(new);
+                }
                 Err(_) => {
                     tracing::warn!(
                         "{} tasks did not finish within {} s and are left; the next start compares anew",

@@ -20,14 +20,15 @@ use std::time::Duration;
 use nix::fcntl::Flock;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
+use crate::bundle::Fingerprint;
 use crate::config::{self, Account, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
 
-/// How often a lock that another process holds is tried again.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// How often a lock that another process holds, or the file of a starting server, is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +240,7 @@ impl Instance {
                     waited: patience,
                 });
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -270,6 +271,23 @@ impl Instance {
         })
     }
 
+    /// The same, but a server that is only just starting gets time to say where it listens.
+    /// Until then it may still be loading its TLS files, and no verdict on them could be had.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn look_once_told(&mut self) -> Result<Sight, InstanceError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let sight = self.look().await?;
+            let told = sight.server.postmaster().is_none_or(|p| p.file.is_whole());
+            if told || began.elapsed() >= self.config.verify_timeout {
+                return Ok(sight);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
@@ -281,12 +299,26 @@ impl Instance {
         }
     }
 
-    /// Looks at the server where its own pid file says that it listens, whatever address is
-    /// configured; `None` where that is the same or nothing is to be seen.
-    pub async fn served_at_home(&self, postmaster: &Postmaster, limit: Duration) -> Option<Served> {
+    /// Whether another server than `postmaster` showed `served`: where the config names an
+    /// address, `postmaster` itself is looked at where its pid file says, and shows another leaf.
+    pub async fn another(
+        &self,
+        postmaster: &Postmaster,
+        served: &Served,
+        limit: Duration,
+    ) -> Option<Unseen> {
         self.config.address.as_ref()?;
-        let addresses = listened(postmaster).ok()?;
-        self.served(&addresses, limit).await.ok()
+        let own = listened(postmaster).ok()?;
+        if own.contains(&served.address) {
+            return None;
+        }
+        let own = self.served(&own, limit).await.ok()?;
+        (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
+            address: served.address.clone(),
+            leaf: served.leaf.fingerprint(),
+            own: own.address,
+            own_leaf: own.leaf.fingerprint(),
+        })
     }
 
     /// Looks once at what the first reachable of `addresses` serves.
@@ -310,7 +342,8 @@ impl Instance {
 
 /// Where a postmaster listens, by its pid file.
 fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-    let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+    let file = &postmaster.file;
+    let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {
         return Err("the server is still starting and has not said where it listens".into());
     };
@@ -360,12 +393,62 @@ pub enum Unseen {
     /// The server is down.
     #[error("the server is not running")]
     Down,
+    /// The configured address leads to another server.
+    #[error(
+        "address = \"{address}\" leads to another server, which serves {}, while this one serves {} at {own}",
+        leaf.short(), own_leaf.short()
+    )]
+    Another {
+        /// As configured.
+        address: Address,
+        /// What is served there.
+        leaf: Fingerprint,
+        /// Where the instance's server listens.
+        own: Address,
+        /// What is served there.
+        own_leaf: Fingerprint,
+    },
     /// The look failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
 
 impl Unseen {
+    /// What to do about it; empty where the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
+            Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
+            Unseen::Probe(ProbeError::Connect { .. }) => {
+                "see that the server can be reached there, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::Silent { .. }) => {
+                "see whether the server hangs, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::NotPostgres { .. }) => {
+                "set address to where the server listens"
+            }
+            Unseen::Probe(ProbeError::TlsOff { .. }) => {
+                "set ssl = on in the server's configuration and reload it"
+            }
+            Unseen::Probe(
+                ProbeError::Turned { .. }
+                | ProbeError::Handshake { .. }
+                | ProbeError::Unparsable { .. },
+            ) => "the server's log says why",
+        }
+    }
+
+    /// What is so, and what to do about it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.mend() {
+            "" => self.to_string(),
+            mend => format!("{self}; {mend}"),
+        }
+    }
+
     /// Whether the server itself said that TLS is off.
     #[must_use]
     pub fn is_tls_off(&self) -> bool {

@@ -135,6 +135,7 @@ impl<'w> Stage<'w> {
         }
         let config = Config::new(world)
             .watch("debounce", "1ms")
+            .defaults("verify_timeout", "5s")
             .instance(instance)
             .write();
         let installed = pgcertd(world, &config, &["sync"]);
@@ -164,6 +165,19 @@ impl<'w> Stage<'w> {
         next
     }
 
+    /// How a bundle is issued that this Postgres, and nobody before it, refuses.
+    fn weak(&self) -> Options {
+        let weak = Options {
+            key: KeyType::Rsa2048,
+            ..Options::default()
+        };
+        let key = self.ca.issue_with(&[DOMAIN], &weak).key_pem;
+        Options {
+            reuse_key: Some(key),
+            ..weak
+        }
+    }
+
     fn directories(&self) -> BTreeSet<&Path> {
         [self.cert.parent(), self.key.parent(), Some(&*self.state)]
             .into_iter()
@@ -190,18 +204,23 @@ impl<'w> Stage<'w> {
         all.into_iter().collect()
     }
 
+    /// Runs `sync` under strace, which looks at what a deployment touches alone.
+    fn traced(&self, args: &[&str]) -> Outcome {
+        let paths = self.touched();
+        let mut args = args.to_vec();
+        for path in &paths {
+            args.extend(["-P", path]);
+        }
+        Launch::new(self.world)
+            .strace(&args)
+            .run(&self.config, &["sync", "--json"])
+    }
+
     /// Runs `sync` and has it killed on its way into the call; its outcome where it ended before.
     fn kill(&mut self, call: &str, nth: u32) -> Option<Outcome> {
         let inject = format!("inject={call}:signal=KILL:when={nth}");
         let trace = format!("trace={call}");
-        let paths = self.touched();
-        let mut args = vec!["-e", &*trace, "-e", &*inject];
-        for path in &paths {
-            args.extend(["-P", path]);
-        }
-        let outcome = Launch::new(self.world)
-            .strace(&args)
-            .run(&self.config, &["sync", "--json"]);
+        let outcome = self.traced(&["-e", &trace, "-e", &inject]);
         if outcome.code() != -9 {
             return Some(outcome);
         }
@@ -272,9 +291,14 @@ impl<'w> Stage<'w> {
     fn is_rejected(&self, bad: &Issued) {
         assert_eq!(self.cluster.served(), self.now.fingerprint);
         assert_eq!(self.left(), Left::of(&self.now));
-        let held = fs::read_to_string(self.state.join("held.json")).unwrap();
+        let held = self.held();
         assert!(held.contains(&bad.fingerprint), "{held}");
         assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
+    }
+
+    /// What is remembered as refused, as text.
+    fn held(&self) -> String {
+        fs::read_to_string(self.state.join("held.json")).unwrap_or_default()
     }
 
     /// Starts Postgres, which was stopped, on what is there.
@@ -347,6 +371,62 @@ impl Drop for Snapshot {
     }
 }
 
+/// A kill takes nothing from what the kernel holds, a power failure does: so the order of the
+/// calls themselves is looked at.
+fn install_is_durable(files: Files) {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world, files);
+    let new = stage.renewed();
+    let calls = "trace=write,fsync,renameat,pidfd_send_signal";
+    let done = stage.traced(&["-y", "-e", calls]);
+    assert_eq!(done.code(), 0, "{done:?}");
+    stage.synced(&new);
+
+    let mut unsynced = BTreeSet::new();
+    let mut renamed = 0;
+    let trace = fs::read_to_string(world.path().join("strace.log")).unwrap();
+    for line in trace.lines() {
+        // `31995 renameat(14</state>, ".server.pem.pgcertd-new", 12</state>, "server.pem") = 0`
+        let (_, call) = line.split_once(' ').unwrap();
+        let (call, arguments) = call.trim().split_once('(').unwrap_or((call, ""));
+        let path = |rest: &str| {
+            let (_, rest) = rest.split_once('<').unwrap();
+            PathBuf::from(rest.split_once('>').unwrap().0)
+        };
+        match call {
+            "write" => {
+                unsynced.insert(path(arguments));
+            }
+            "fsync" => {
+                unsynced.remove(&path(arguments));
+            }
+            "renameat" => {
+                let words: Vec<&str> = arguments.split(", ").collect();
+                let from = path(words[0]).join(words[1].trim_matches('"'));
+                assert!(
+                    !unsynced.contains(&from),
+                    "{line}: not durable yet\n{trace}"
+                );
+                unsynced.insert(path(words[2]));
+                renamed += 1;
+            }
+            "pidfd_send_signal" => {
+                assert!(unsynced.is_empty(), "{unsynced:?} at the signal\n{trace}");
+                assert_eq!(renamed, if files == Files::One { 2 } else { 3 }, "{trace}");
+                return;
+            }
+            _ => {}
+        }
+    }
+    panic!("Postgres was not signalled:\n{trace}");
+}
+
+#[test]
+fn what_an_install_has_written_is_durable_before_postgres_is_told() {
+    install_is_durable(Files::One);
+    install_is_durable(Files::Two);
+}
+
 fn install_is_survived(files: Files) {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world, files);
@@ -408,20 +488,14 @@ fn an_install_of_two_files_is_killed_at_every_step() {
 }
 
 /// One window no order of steps can close: between the install of a bundle that only Postgres
-/// itself finds unfit and its roll-back, a kill leaves that bundle in place. Postgres runs on
-/// with the old one then, and pgcertd, started again, rolls back; but a Postgres that was
-/// restarted before that would not start. So there Postgres is restarted afterwards.
+/// itself finds unfit and the moment when its refusal is remembered, a kill leaves that bundle in
+/// place and nobody knows. Postgres runs on with the old one then, and pgcertd, started again,
+/// rolls back; but a Postgres that was restarted before that would not start. So there Postgres
+/// is restarted afterwards.
 fn roll_back_is_survived(files: Files) {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world, files);
-    let weak = Options {
-        key: KeyType::Rsa2048,
-        ..Options::default()
-    };
-    let weak = Options {
-        reuse_key: Some(stage.ca.issue_with(&[DOMAIN], &weak).key_pem),
-        ..weak
-    };
+    let weak = stage.weak();
     let mut in_window = 0;
     for call in calls(&DECISIVE) {
         for nth in 1.. {
@@ -439,18 +513,19 @@ fn roll_back_is_survived(files: Files) {
                 break;
             }
             let left = stage.left();
+            let known = stage.held().contains(&bad.fingerprint);
             let snapshot = stage.snapshot();
 
             // Postgres runs on, and pgcertd comes again.
             stage.rejected(&bad);
 
             // Or Postgres has gone down as well.
-            if left == Left::of(&bad) {
+            if left == Left::of(&bad) && !known {
                 in_window += 1;
                 stage.cluster.stop();
                 stage.starts(&point);
                 stage.rejected(&bad);
-            } else if left == Left::Mixed && files == Files::Two {
+            } else if left == Left::of(&bad) || left == Left::Mixed && files == Files::Two {
                 snapshot.put_back();
                 stage.cluster.stop();
                 stage.mended_by_daemon(|stage| {
@@ -523,4 +598,23 @@ fn a_first_install_is_killed_at_every_step() {
     }
     println!("killed {} times", stage.kills);
     assert!(stage.kills >= 8, "only {} kills", stage.kills);
+}
+
+#[test]
+fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world, Files::One);
+    let mut daemon = Launch::new(&world).daemon(&stage.config);
+    daemon.ready();
+    let bad = stage.ca.issue_with(&[DOMAIN], &stage.weak());
+    stage.cluster.freeze();
+    stage.lineage.renew(&bad);
+    daemon.wait_for_log("serving not verified");
+    assert_eq!(stage.left(), Left::of(&bad));
+
+    stage.cluster.thaw();
+    eventually_state(&world, &stage.config, "16-main", "rejected");
+    assert_eq!(daemon.stop().code(), Some(0));
+    stage.is_rejected(&bad);
+    stage.cluster.restart().unwrap();
 }

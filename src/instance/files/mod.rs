@@ -250,8 +250,16 @@ impl Place {
     fn remove(&self) -> Result<(), FilesError> {
         match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A read-only file system says so before it looks whether there is anything.
+            Err(Errno::ROFS) if self.is_absent() => Ok(()),
             Err(e) => Err(FilesError::new(&self.path, "remove it")(e)),
         }
+    }
+
+    fn is_absent(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        matches!(stat, Err(Errno::NOENT))
     }
 
     fn sync_directory(&self) -> Result<(), FilesError> {
