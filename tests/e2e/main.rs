@@ -30,4 +30,8 @@ mod targets;
 mod threads;
 mod timing;
 mod unseen;
+mod quiet;
+mod stage;
+mod threads;
+mod timing;
 mod world;
