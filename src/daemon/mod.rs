@@ -520,7 +520,10 @@ fn reloaded_config(file: &Path) -> Option<Config> {
             Some(config)
         }
         Err(error) => {
-            tracing::error!("the new config is not taken, the old one stays in force:\n{error}");
+            tracing::error!(
+                "the new config is not taken, the old one stays in force: {}",
+                error.one_line()
+            );
             None
         }
     }

@@ -11,21 +11,24 @@ pub mod postmaster;
 pub mod probe;
 pub mod reload;
 pub mod settings;
+mod unseen;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::Flock;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
-use crate::bundle::Fingerprint;
 use crate::config::{self, Account, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
+
+pub use unseen::Unseen;
 
 /// How often a lock that another process holds, or the file of a starting server, is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -136,6 +139,8 @@ pub struct Instance {
     state: PathBuf,
     prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
+    /// Reads in the data directory, where the files belong to another user than the server.
+    lodger: Option<Worker>,
 }
 
 impl Instance {
@@ -147,6 +152,7 @@ impl Instance {
             state: config.state_of(instance),
             prober,
             writer: None,
+            lodger: None,
         }
     }
 
@@ -171,6 +177,7 @@ impl Instance {
         self.writer = Some(match current {
             Some(current) => current,
             None => {
+                self.lodger = self.lodger(&targets).await?;
                 let rights = Rights::Writer {
                     owner: targets.owner,
                     write: targets.directories(),
@@ -184,6 +191,21 @@ impl Instance {
             }
         });
         Ok(())
+    }
+
+    /// The thread that reads in the data directory, where the writer may not: none but the
+    /// server's user may enter it.
+    async fn lodger(&self, targets: &Targets) -> Result<Option<Worker>, PrivilegeError> {
+        if targets.owner.uid == targets.server.uid {
+            return Ok(None);
+        }
+        let rights = Rights::Writer {
+            owner: targets.server,
+            write: BTreeSet::new(),
+            read: [targets.data.clone()].into_iter().collect(),
+        };
+        let name = format!("d:{}", self.config.name);
+        Worker::start(name, move || rights).await.map(Some)
     }
 
     /// The writer thread; what [`Instance::refresh`] found is not looked up again.
@@ -209,6 +231,18 @@ impl Instance {
         Ok(worker.call(move || operation(&targets)).await??)
     }
 
+    /// Runs an operation in the data directory, with the rights of the server's user.
+    async fn on_data<R: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&Targets) -> Result<R, FilesError> + Send + 'static,
+    ) -> Result<R, InstanceError> {
+        let (targets, _) = self.writer().await?;
+        match &self.lodger {
+            Some(lodger) => Ok(lodger.call(move || operation(&targets)).await??),
+            None => self.on_files(operation).await,
+        }
+    }
+
     /// Makes the instance's state directory, where it is not there yet. It gets its name when
     /// owner and mode are right: one that a crash left to root would keep the owner out for good.
     ///
@@ -231,7 +265,7 @@ impl Instance {
     pub async fn lock(&mut self, patience: Duration) -> Result<Lock, InstanceError> {
         let began = tokio::time::Instant::now();
         loop {
-            if let Some(held) = self.on_files(|targets| targets.try_lock()).await? {
+            if let Some(held) = self.on_data(|targets| targets.try_lock()).await? {
                 return Ok(Lock { _held: held });
             }
             if began.elapsed() >= patience {
@@ -249,7 +283,9 @@ impl Instance {
     /// # Errors
     /// They cannot be looked at at all.
     pub async fn look(&mut self) -> Result<Sight, InstanceError> {
-        let look = Arc::new(self.on_files(|targets| targets.look()).await?);
+        let mut look = self.on_files(|targets| targets.look()).await?;
+        look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
+        let look = Arc::new(look);
         let (targets, _) = self.writer().await?;
         let server = match look.pid_file.clone() {
             Err(absence) => Server::Down(absence),
@@ -321,6 +357,21 @@ impl Instance {
         })
     }
 
+    /// When the server that began in the Unix second `start_time` had read its configuration.
+    /// It writes `postmaster.opts` at once after that; the second alone would make edits of the
+    /// moment before look newer.
+    #[must_use]
+    pub fn started(&self, start_time: i64) -> SystemTime {
+        const AT_MOST_LATER: Duration = Duration::from_secs(5);
+        let second = SystemTime::UNIX_EPOCH
+            + Duration::from_secs(u64::try_from(start_time).unwrap_or_default());
+        std::fs::metadata(self.config.data_directory.join("postmaster.opts"))
+            .and_then(|meta| meta.modified())
+            .ok()
+            .filter(|written| (second..second + AT_MOST_LATER).contains(written))
+            .unwrap_or(second)
+    }
+
     /// Looks once at what the first reachable of `addresses` serves.
     ///
     /// # Errors
@@ -379,81 +430,6 @@ async fn first_served(
         }
     }
     Err(last)
-}
-
-/// Why the served certificate is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum Unseen {
-    /// There is nowhere to look; a sentence with what to set.
-    #[error("{0}")]
-    Nowhere(String),
-    /// `verify = "none"`.
-    #[error("verify = \"none\": what is served is not looked at")]
-    NotWanted,
-    /// The server is down.
-    #[error("the server is not running")]
-    Down,
-    /// The configured address leads to another server.
-    #[error(
-        "address = \"{address}\" leads to another server, which serves {}, while this one serves {} at {own}",
-        leaf.short(), own_leaf.short()
-    )]
-    Another {
-        /// As configured.
-        address: Address,
-        /// What is served there.
-        leaf: Fingerprint,
-        /// Where the instance's server listens.
-        own: Address,
-        /// What is served there.
-        own_leaf: Fingerprint,
-    },
-    /// The look failed.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-}
-
-impl Unseen {
-    /// What to do about it; empty where the sentence says it.
-    #[must_use]
-    pub fn mend(&self) -> &'static str {
-        match self {
-            Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
-            Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
-            Unseen::Probe(ProbeError::Connect { .. }) => {
-                "see that the server can be reached there, or set address to where it listens"
-            }
-            Unseen::Probe(ProbeError::Silent { .. }) => {
-                "see whether the server hangs, or set address to where it listens"
-            }
-            Unseen::Probe(ProbeError::NotPostgres { .. }) => {
-                "set address to where the server listens"
-            }
-            Unseen::Probe(ProbeError::TlsOff { .. }) => {
-                "set ssl = on in the server's configuration and reload it"
-            }
-            Unseen::Probe(
-                ProbeError::Turned { .. }
-                | ProbeError::Handshake { .. }
-                | ProbeError::Unparsable { .. },
-            ) => "the server's log says why",
-        }
-    }
-
-    /// What is so, and what to do about it.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        match self.mend() {
-            "" => self.to_string(),
-            mend => format!("{self}; {mend}"),
-        }
-    }
-
-    /// Whether the server itself said that TLS is off.
-    #[must_use]
-    pub fn is_tls_off(&self) -> bool {
-        matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
-    }
 }
 
 /// Runs what may wait for a file system or `/proc` with the main thread's rights, and not on

@@ -358,7 +358,7 @@ impl Keeper {
         let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
         match self.loaded {
             Some((of, at)) if of == start => at,
-            _ => SystemTime::UNIX_EPOCH + Duration::from_secs(start.try_into().unwrap_or(0)),
+            _ => self.instance.started(start),
         }
     }
 

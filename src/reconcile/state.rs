@@ -205,6 +205,9 @@ impl Observation {
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
+        if let Server::Down(Absence::Unreadable(why)) = &sight.server {
+            return (State::Unverified, Some(Problem::new(why, "")));
+        }
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired
         {

@@ -24,15 +24,17 @@ fn with_line(stage: &Stage<'_>, section: &str, line: &str) -> String {
 
 /// Every command, and the daemon, refuse this configuration, and show where and why.
 #[track_caller]
-fn refused(stage: &Stage<'_>, text: &str, offending: &str, told: &[&str]) {
+fn refused(stage: &Stage<'_>, (section, line): (&str, &str), offending: &str, told: &[&str]) {
+    let text = with_line(stage, section, line);
+    refused_text(stage, &text, line, offending, told);
+}
+
+#[track_caller]
+fn refused_text(stage: &Stage<'_>, text: &str, line: &str, offending: &str, told: &[&str]) {
     stage.config.replace(text);
     let file = stage.config.path().to_str().unwrap();
-    let (row, line) = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| line.contains(offending))
-        .last()
-        .unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let row = lines.iter().rposition(|other| *other == line).unwrap();
     let place = format!("{file}:{}:{}", row + 1, line.find(offending).unwrap() + 1);
     for command in ["run", "sync", "status", "check"] {
         let ended = pgcertd(stage.world, &stage.config, &[command]);
@@ -61,53 +63,52 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
     let Some(world) = World::new() else { return };
     let stage = Stage::new(&world);
     let good = stage.config.text();
-    let line = |section: &str, line: &str| with_line(&stage, section, line);
     refused(
         &stage,
-        &line("[watch]", "debouce = \"200ms\""),
+        ("[watch]", "debouce = \"200ms\""),
         "debouce",
         &["unknown key", "debounce"],
     );
     refused(
         &stage,
-        &line("[watch]", "poll = 60"),
+        ("[watch]", "poll = 60"),
         "60",
-        &["duration", "1m"],
+        &["duration", "unit"],
     );
+    refused(&stage, ("[watch]", "poll = \"60\""), "\"60\"", &["unit"]);
     refused(
         &stage,
-        &line("[watch]", "poll = \"60\""),
-        "\"60\"",
-        &["unit"],
-    );
-    refused(
-        &stage,
-        &line("[[instance]]", "server_names = \"pg.example.com\""),
+        ("[[instance]]", "server_names = \"pg.example.com\""),
         "\"pg.example.com\"",
         &["array"],
     );
     refused(
         &stage,
-        &line("[[instance]]", "mode = \"managed\""),
+        ("[[instance]]", "mode = \"managed\""),
         "\"managed\"",
         &["manage", "reload", "observe"],
     );
     refused(
         &stage,
-        &line("[[instance]]", "address = \"127.0.0.1\""),
-        "\"127.0.0.1\"",
+        ("[[instance]]", "address = \"127.0.0.1:postgres\""),
+        "\"127.0.0.1:postgres\"",
         &["port"],
     );
     let twice = format!(
         "{good}\n[[instance]]\nname = \"{NAME}\"\nlineage = \"{HOST}\"\ndata_directory = \"/nonexistent\"\n"
     );
-    refused(
+    refused_text(
         &stage,
         &twice,
+        &format!("name = \"{NAME}\""),
         &format!("\"{NAME}\""),
         &["another instance"],
     );
-    refused(&stage, &format!("{good}\n[[instance]\n"), "", &[]);
+    stage.config.replace(&format!("{good}\n[[instance]\n"));
+    let torn = pgcertd(&world, &stage.config, &["check"]);
+    assert_eq!(torn.code(), 2);
+    let place = format!("pgcertd.toml:{}:", good.lines().count() + 2);
+    says(torn.stderr(), &[&place, "[[instance]"]);
     let first = stage.first.clone();
     stage.config.replace(&good);
     stage.ends_serving(&first);

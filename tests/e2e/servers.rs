@@ -85,7 +85,7 @@ fn while_postgres_is_down_a_sound_pair_waits_for_its_start() {
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.stop();
-    daemon.wait_for_log(": not_running");
+    stage.becomes("not_running");
     let second = stage.renew();
     throughout(Duration::from_secs(1), "the sound pair stays", || {
         fs::read_to_string(&stage.cert).unwrap() == stage.first.combined_pem()
@@ -174,7 +174,7 @@ fn a_target_that_breaks_while_postgres_is_down_is_mended_at_once() {
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.stop();
-    daemon.wait_for_log(": not_running");
+    stage.becomes("not_running");
     let first = stage.first.clone();
     for _ in 0..2 {
         overwrite(&stage.cert, &first.leaf_pem);

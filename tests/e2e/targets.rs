@@ -97,6 +97,7 @@ fn a_key_that_root_owns_is_readable_by_the_servers_group() {
     };
     // As pgcertd makes it for such an owner.
     give(stage.cert.parent().unwrap(), owner, 0o750);
+    give(&stage.cert, owner, 0o640);
     let daemon = stage.daemon();
     for _ in 0..2 {
         let next = stage.renew();
