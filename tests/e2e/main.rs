@@ -18,6 +18,6 @@ mod formats;
 mod harness;
 mod modes;
 mod stage;
-mod timing;
 mod threads;
+mod timing;
 mod world;
