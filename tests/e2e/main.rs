@@ -34,4 +34,6 @@ mod quiet;
 mod stage;
 mod threads;
 mod timing;
+mod threads;
+mod timing;
 mod world;
