@@ -26,7 +26,7 @@ use crate::config::{self, Account, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
-use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 
 pub use unseen::Unseen;
 
@@ -470,14 +470,24 @@ fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, Instanc
 /// whether it was not there before.
 fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
     let state = &targets.state;
-    if state.is_dir() {
-        return Ok(false);
+    let wrap = |source| InstanceError::State {
+        path: state.clone(),
+        source,
+    };
+    if let Ok(meta) = std::fs::symlink_metadata(state) {
+        // A unit that went from another user to root had its state directory given to root,
+        // where systemd gives it away with all that is in it (systemd.exec(5)).
+        if is_root() && meta.is_dir() && meta.uid() == 0 && targets.owner.uid != 0 {
+            return give_directory(state, targets.owner)
+                .map(|()| true)
+                .map_err(|e| wrap(e.into()));
+        }
+        if state.is_dir() {
+            return Ok(false);
+        }
     }
     match make_directory(state, targets.owner) {
-        Err(source) if !state.is_dir() => Err(InstanceError::State {
-            path: state.clone(),
-            source,
-        }),
+        Err(source) if !state.is_dir() => Err(wrap(source)),
         // It is made, or another pgcertd was as fast.
         _ => Ok(true),
     }
@@ -497,8 +507,16 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
         _ => {}
     }
     rustix::fs::mkdir(&new, Mode::from_raw_mode(0o750))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(&new, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    give_directory(&new, owner)?;
+    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
+    let above = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fsync(above)?)
+}
+
+/// Gives a directory, which is no link, to `owner`.
+fn give_directory(path: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
     if Ids::own() != owner {
         rustix::fs::fchown(
             &directory,
@@ -507,10 +525,7 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
         )?;
     }
     // The server's group may pass: a key that root owns is read through it.
-    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))?;
-    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
-    let above = rustix::fs::open(parent, flags, Mode::empty())?;
-    Ok(rustix::fs::fsync(above)?)
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
 }
 
 fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {

@@ -206,6 +206,15 @@ impl Keeper {
             intent,
             now,
         });
+        let plan = match plan {
+            Plan::Deploy { write: false, .. }
+                if !intent.force && self.uses_other_files(&sight).await =>
+            {
+                // A reload would load nothing of ours.
+                Plan::Nothing
+            }
+            plan => plan,
+        };
         let done = match plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = sight.look.installed.bundle().map(|b| b.fingerprint());
@@ -439,6 +448,16 @@ impl Keeper {
                 .map(|(_, why)| why.clone()),
             at: Timestamp::now(),
         }
+    }
+
+    /// Whether the server's configuration is known to name other files, or no TLS.
+    async fn uses_other_files(&self, sight: &Sight) -> bool {
+        let Server::Up(postmaster) = &sight.server else {
+            return false;
+        };
+        let config = &self.instance.config;
+        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
+        settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
     }
 
     async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {
