@@ -24,7 +24,7 @@ use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::{NotUsed, TlsSettings, tls_settings};
-use crate::instance::{Instance, InstanceError, Server, Sight};
+use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -49,6 +49,8 @@ pub enum Outcome {
     Installed(String),
     /// The files are right, and what is served could not be seen: why.
     Unverified(String),
+    /// Postgres would not load it, and the files are somebody else's and stay: why.
+    NotTaken(String),
     /// Postgres would not load it; what was there before is back: why.
     RolledBack(String),
     /// A step failed: why, and what to do.
@@ -65,7 +67,7 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
-    /// The leaf that was last seen both installed and served, however long ago.
+    /// The leaf that was last seen both installed and served.
     pub proven: Option<Fingerprint>,
 }
 
@@ -74,7 +76,7 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
-    proven_once: Option<Fingerprint>,
+    proven: Option<Fingerprint>,
 }
 
 impl Before {
@@ -93,10 +95,13 @@ impl Before {
             .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
     }
 
-    /// Whether what was installed is good to go back to. A server that does not answer just now
-    /// takes nothing from that.
+    /// Whether what was installed is worth keeping: it was seen served just now, or, where the
+    /// server hangs, the last time.
     fn worth_keeping(&self) -> bool {
-        self.proven() || self.installed.is_some() && self.proven_once == self.installed
+        match self.served {
+            Some(_) => self.proven(),
+            None => self.proven.is_some() && self.proven == self.installed,
+        }
     }
 }
 
@@ -130,6 +135,7 @@ enum Verdict<'a> {
     Served,
     NotUsed(String),
     Unverified(String),
+    NotTaken(String),
     Refused(Box<Deployment<'a, Refused>>),
 }
 
@@ -159,6 +165,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
+        Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }
@@ -173,7 +180,7 @@ impl<'a> Deployment<'a, Begun> {
                 sight: order.sight,
                 served: order.served,
                 installed,
-                proven_once: order.proven,
+                proven: order.proven,
             },
             state: Begun,
         }
@@ -216,7 +223,7 @@ impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
-        let good = self.before.worth_keeping();
+        let worth_keeping = self.before.worth_keeping();
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -228,7 +235,9 @@ impl<'a> Deployment<'a, Staged> {
         instance
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
-                    Some(old) if good && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    Some(old) if worth_keeping && !old.same_content(&bundle) => {
+                        Keep::AsPrevious(old)
+                    }
                     _ => Keep::No,
                 };
                 let committed = targets.commit(&staged, &keep);
@@ -277,11 +286,11 @@ enum Seen {
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
-    async fn verified(mut self) -> Verdict<'a> {
+    async fn verified(self) -> Verdict<'a> {
         if self.instance.config.verify == Verify::None {
             return Verdict::Served;
         }
-        let addresses = match self.addresses().await {
+        let addresses = match self.instance.addresses(&self.state.postmaster) {
             Ok(addresses) => addresses,
             Err(why) => return Verdict::Unverified(why),
         };
@@ -290,28 +299,6 @@ impl<'a> Deployment<'a, Reloaded> {
             Seen::Off => Verdict::NotUsed(NotUsed::tls_off().to_string()),
             Seen::Unclear(why) => Verdict::Unverified(why),
             Seen::Old => self.weighed().await,
-        }
-    }
-
-    /// Where to look. A server that is starting is awaited until it says where it listens.
-    async fn addresses(&mut self) -> Result<Vec<Address>, String> {
-        let deadline = self.state.at + self.instance.config.verify_timeout;
-        loop {
-            let file = &self.state.postmaster.file;
-            let (start, said) = (file.start_time, file.listen.is_some());
-            let answer = self.instance.addresses(&self.state.postmaster);
-            if answer.is_ok() || said || Instant::now() + FIRST_PAUSE >= deadline {
-                return answer;
-            }
-            tokio::time::sleep(FIRST_PAUSE).await;
-            let sight = self.instance.look().await.map_err(told)?;
-            match sight.server {
-                Server::Up(postmaster) if postmaster.file.start_time == start => {
-                    self.state.postmaster = postmaster;
-                }
-                // It ended, and the next comparison sees whatever comes after it.
-                _ => return answer,
-            }
         }
     }
 
@@ -328,22 +315,26 @@ impl<'a> Deployment<'a, Reloaded> {
             let patience = left.max(Duration::from_millis(1));
             let unclear = match self.instance.served(addresses, patience).await {
                 Ok(served) if served.leaf.fingerprint() == new => return Seen::New,
-                Ok(served) if Some(served.leaf.fingerprint()) == old => {
-                    shown_old += 1;
-                    // A command may let the reload happen later (Patroni does at its next
-                    // loop): there, only the last look counts.
-                    if immediate && shown_old >= 2 && self.state.at.elapsed() >= SECOND_LOOK {
-                        return Seen::Old;
+                Ok(served) => match self.shown_by_another(&served, patience).await {
+                    Some(another) => Some(another.sentence()),
+                    None if Some(served.leaf.fingerprint()) == old => {
+                        shown_old += 1;
+                        // A command may let the reload happen later (Patroni does at its next
+                        // loop): there, only the last look counts.
+                        let late = self.state.at.elapsed() >= SECOND_LOOK;
+                        if immediate && shown_old >= 2 && late {
+                            return Seen::Old;
+                        }
+                        None
                     }
-                    None
-                }
-                Ok(served) => Some(format!(
-                    "{} serves {}, which is neither the bundle nor what was served before; another server may answer there",
-                    served.address,
-                    served.leaf.fingerprint().short()
-                )),
+                    None => Some(format!(
+                        "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                        served.address,
+                        served.leaf.fingerprint().short()
+                    )),
+                },
                 Err(unseen) if unseen.is_tls_off() => return Seen::Off,
-                Err(unseen) => Some(unseen.to_string()),
+                Err(unseen) => Some(unseen.sentence()),
             };
             if Instant::now() + pause >= deadline {
                 return match unclear {
@@ -355,6 +346,13 @@ impl<'a> Deployment<'a, Reloaded> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// A configured address may lead to another host of the row, or to a proxy, that serves the
+    /// very leaf of before: then the server itself, seen where it listens, tells.
+    async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
+        let postmaster = &self.state.postmaster;
+        self.instance.another(postmaster, served, limit).await
     }
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
@@ -369,10 +367,7 @@ impl<'a> Deployment<'a, Reloaded> {
         match asked {
             Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None => match self.served_elsewhere().await {
-                    Some(why) => Verdict::Unverified(why),
-                    None => self.refused(Some(&settings)),
-                },
+                None => self.refused(Some(&settings)),
             },
             // What was installed was served until now: these files are in use.
             Err(_) if self.before.proven() => self.refused(None),
@@ -380,22 +375,6 @@ impl<'a> Deployment<'a, Reloaded> {
                 "the certificate of before is still served, and whether the server uses the files is not known: {why}"
             )),
         }
-    }
-
-    /// A configured address may lead to another host of the row, or to a proxy, that serves the
-    /// very leaf of before: then the server itself, seen where it listens, tells.
-    async fn served_elsewhere(&self) -> Option<String> {
-        let limit = self.instance.config.verify_timeout;
-        let home = self
-            .instance
-            .served_at_home(&self.state.postmaster, limit)
-            .await?;
-        (home.leaf.fingerprint() == self.bundle.fingerprint()).then(|| {
-            format!(
-                "the server itself serves it at {}, and the configured address another certificate; correct address",
-                home.address
-            )
-        })
     }
 
     fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {
@@ -410,7 +389,9 @@ impl<'a> Deployment<'a, Reloaded> {
             .map(TlsSettings::faults_elsewhere)
             .unwrap_or_default();
         if causes.is_empty() {
-            reason.push_str("; the server's log says why");
+            reason.push_str(
+                "; the server's log says why, just before \"SSL configuration was not reloaded\"",
+            );
         }
         for cause in causes {
             reason.push_str("; ");
@@ -419,7 +400,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let postmaster = Arc::clone(&self.state.postmaster);
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
-            return Verdict::Unverified(reason);
+            return Verdict::NotTaken(reason);
         }
         Verdict::Refused(Box::new(self.into_state(Refused { postmaster, reason })))
     }
@@ -509,7 +490,10 @@ impl Deployment<'_, Refused> {
                 "{} is served now",
                 served.leaf.fingerprint().short()
             )),
-            Err(unseen) => Some(format!("what is served now is not known: {unseen}")),
+            Err(unseen) => Some(format!(
+                "what is served now is not known: {}",
+                unseen.sentence()
+            )),
         }
     }
 }

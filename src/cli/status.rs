@@ -303,6 +303,9 @@ fn headline(instance: &InstanceView) -> String {
             format!("{now_served}; its lineage holds {}.", short(source))
         }
         Some(_) => format!("{now_served}, as its lineage does."),
+        None if instance.state == State::Unknown => {
+            format!("{now_served}; its lineage may not be looked at by this user.")
+        }
         None => format!("{now_served}; its lineage holds nothing usable."),
     }
 }

@@ -100,6 +100,23 @@ impl fmt::Display for Absence {
     }
 }
 
+impl Absence {
+    /// What to do about it; empty where nothing is, or the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
+            Absence::HalfWritten => {
+                "a server is about to start, or failed as it did: see the server's log"
+            }
+            Absence::SingleUser => "end it and start the server, which then gets its certificate",
+            Absence::Garbage | Absence::Stale { .. } | Absence::Foreign { .. } => {
+                "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
+            }
+        }
+    }
+}
+
 impl PidFile {
     /// Reads the lines of a pid file.
     ///
@@ -137,6 +154,14 @@ impl PidFile {
                 _ => None,
             }),
         })
+    }
+
+    /// Whether the server has come so far that the lines on where it listens are its last word.
+    /// It loads its TLS files before that, and writes its phase after (`PostmasterMain`); an
+    /// empty sixth line may until then be one that is still to be filled.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.phase.is_some()
     }
 }
 

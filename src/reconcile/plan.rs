@@ -175,15 +175,24 @@ pub struct Intent {
     pub follow_up: bool,
 }
 
+/// A server was asked to load a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The server, by its start time.
+    pub start_time: i64,
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// Whether it was seen what came of it.
+    pub answered: bool,
+}
+
 /// What one process remembers of an instance; losing it costs one attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// The server (by its start time) that was last asked to load, and the leaf.
-    pub reloaded: Option<(i64, Fingerprint)>,
+    /// What the server was last asked to load.
+    pub asked: Option<Asked>,
     /// The leaf that was last seen both installed and served.
     pub proven: Option<Fingerprint>,
-    /// The leaf that an install replaced of which it could not be seen what came of it.
-    pub replaced_unseen: Option<Fingerprint>,
     /// The leaf that this process last saw rightly installed.
     pub settled: Option<Fingerprint>,
     /// When something else was found to have rewritten the installed files.
@@ -348,7 +357,7 @@ impl Scene<'_> {
         let installed_is_held = self
             .installed()
             .is_some_and(|i| self.is_held(i.fingerprint()));
-        let unusable = matches!(self.look().installed, Installed::Unusable(_));
+        let unusable = self.installed().is_none();
         match &self.look().previous {
             Some(previous)
                 if (unusable || installed_is_held)
@@ -381,23 +390,20 @@ impl Scene<'_> {
         Plan::Nothing
     }
 
-    /// Whether the server serves something else than what is installed, and was not yet asked
-    /// by this process to load it. Unseen counts once: a signal may have been lost. Where it
-    /// was asked and could not be seen, and now shows what the install replaced, it is asked
-    /// again: that settles whether it refuses.
+    /// Whether the server serves something else than what is installed, and this process has
+    /// not yet seen its answer to a request to load it: a server that hung then may have refused
+    /// it since, which only another request proves. Unseen, it is asked once: a signal may have
+    /// been lost.
     fn reload_is_due(&self, installed: Fingerprint) -> bool {
+        let start = self.sight.server.postmaster().map(|p| p.file.start_time);
         let asked = self
-            .sight
-            .server
-            .postmaster()
-            .is_some_and(|p| self.memory.reloaded == Some((p.file.start_time, installed)));
+            .memory
+            .asked
+            .filter(|asked| Some(asked.start_time) == start && asked.leaf == installed);
         match self.served {
-            Some(Ok(served)) => {
-                let unsettled = self.memory.replaced_unseen == Some(*served);
-                *served != installed && (!asked || unsettled)
-            }
+            Some(Ok(served)) => *served != installed && asked.is_none_or(|asked| !asked.answered),
             Some(Err(NotSeen::NotWanted)) => false,
-            Some(Err(_)) => !asked,
+            Some(Err(_)) => asked.is_none(),
             None => false,
         }
     }

@@ -7,7 +7,7 @@ use super::plan::{Readiness, still_held};
 use crate::bundle::{Expiry, Fingerprint};
 use crate::config::{self, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
-use crate::instance::postmaster::Phase;
+use crate::instance::postmaster::{Absence, Phase};
 use crate::instance::probe::Served;
 use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
@@ -205,10 +205,13 @@ impl Observation {
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
+        if let Server::Down(Absence::Unreadable(why)) = &sight.server {
+            return (State::Unverified, Some(Problem::new(why, "")));
+        }
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired
         {
-            return (State::NotRunning, None);
+            return (State::NotRunning, self.of_absence());
         }
         if self.contended {
             return (
@@ -242,6 +245,14 @@ impl Observation {
             );
         }
         self.of_serving(config)
+    }
+
+    /// Why the server is thought to be down, unless it was simply shut down.
+    fn of_absence(&self) -> Option<Problem> {
+        match &self.sight.as_ref().ok()?.server {
+            Server::Up(_) | Server::Down(Absence::NoPidFile | Absence::Stopping) => None,
+            Server::Down(absence) => Some(Problem::new(absence.to_string(), absence.mend())),
+        }
     }
 
     fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
@@ -313,10 +324,7 @@ impl Observation {
             Err(_) if self.is_starting() => (State::NotRunning, None),
             Err(unseen) => (
                 State::Unverified,
-                Some(Problem::new(
-                    unseen.to_string(),
-                    "see that the server answers there, or set address",
-                )),
+                Some(Problem::new(unseen.to_string(), unseen.mend())),
             ),
         }
     }
