@@ -184,7 +184,7 @@ fn what_else_waits_in_the_configuration_is_named() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let also = "the reload also applied what had changed in";
+    let also = "the reload also applied";
 
     // Nothing was edited since the start.
     let second = stage.renew();
