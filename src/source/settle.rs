@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | a link was made, something was moved there, a name was deleted | at once: such a step replaces a whole file |
 //! | a file was written in place | when it was closed, and `debounce` passed in quiet |
-//! | it was never closed (the event was lost, the memory is mapped) | when for `debounce` neither event nor stamp changed |
+//! | it was made and not closed (a hard link, a writer that has not begun) | when for `debounce` neither event nor stamp changed |
+//! | it was written and not closed | when for `settle_timeout` neither event nor stamp changed |
 //! | nobody knows: start, overflow, new watch, poll | when every ctime is older than `debounce`, or has not moved that long |
 //!
 //! A file that is known to be open for writing holds back whatever else happened. Files that are written before the
@@ -115,7 +116,9 @@ enum State {
     Created,
     /// A whole file, link or directory took its place, or nothing did.
     Replaced,
-    /// Open for writing, as far as is known.
+    /// Made in this place as a file, which was not closed since: open for writing, or a hard link.
+    Made,
+    /// Written in place and not closed since.
     Open,
     /// Written in place and closed: while the lineage led to it, or before.
     Closed { in_trail: bool },
@@ -168,7 +171,7 @@ impl Settler {
             Change::Replaced if renamed_open => State::Open,
             Change::Replaced => State::Replaced,
             Change::Removed => {
-                self.open_file_removed = before == Some(State::Open);
+                self.open_file_removed = matches!(before, Some(State::Open | State::Made));
                 State::Replaced
             }
             Change::Written => State::Open,
@@ -198,6 +201,12 @@ impl Settler {
     pub fn unknown(&mut self, at: Instant) {
         self.history_lost = true;
         self.read_at = Some(at);
+        // The CLOSE of what was open may be among what is not known.
+        for touch in self.touches.values_mut() {
+            if touch.state == State::Open {
+                touch.state = State::Made;
+            }
+        }
     }
 
     /// When to read the lineage next; nothing while only an event can change anything. May have passed.
@@ -224,8 +233,7 @@ impl Settler {
         self.history_lost = false;
         self.read_at = None;
         self.touches.retain(|path, touch| {
-            touch.state == State::Open
-                || (!self.trail.contains(path) && touch.matters(at, self.debounce))
+            touch.is_open() || (!self.trail.contains(path) && touch.matters(at, self.debounce))
         });
         match fits {
             Fit::Fits => Verdict::Taken,
@@ -258,7 +266,7 @@ impl Settler {
             {
                 touch.state = match stamp.kind {
                     StampKind::Link => State::Replaced,
-                    StampKind::File => State::Open,
+                    StampKind::File => State::Made,
                 };
             }
         }
@@ -286,7 +294,8 @@ impl Settler {
         let written = touches().filter_map(|touch| {
             let quiet = touch.latest.at + self.debounce;
             match touch.state {
-                State::Open => Some(quiet.max(unchanged)),
+                State::Made => Some(quiet.max(unchanged)),
+                State::Open => Some(touch.latest.at.max(since) + self.settle_timeout),
                 // What was written before a link led to it was whole when the link was made.
                 State::Closed { in_trail } if in_trail || Some(touch.latest.order) > replaced => {
                     Some(quiet)
@@ -374,6 +383,10 @@ impl Settler {
 impl Touch {
     /// Whether it may matter once the lineage leads there.
     fn matters(&self, at: Instant, debounce: Duration) -> bool {
-        self.state == State::Open || self.latest.at + debounce > at
+        self.is_open() || self.latest.at + debounce > at
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Made)
     }
 }
