@@ -109,35 +109,51 @@ impl From<ConfigError> for Failure {
 
 /// Runs the command that `arguments`, the program's name first, ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no errors; their text belongs to standard output.
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Well
-            };
-            let printed = error.print();
-            return if printed.is_ok() { exit } else { Exit::Problem };
-        }
+        Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
     };
     let json = arguments.json;
     match carry_out(arguments) {
         Ok(exit) => exit,
         Err(failure) => {
             if json {
-                let error = ErrorDocument {
-                    version: VERSION,
-                    error: &failure.one_line,
-                };
-                // Where standard output is closed, the exit status still tells.
-                drop(print_json(&error));
+                tell_error(&failure.one_line);
             }
             eprintln!("pgcertd: {}", failure.message);
             failure.exit
         }
     }
+}
+
+/// Shows help, the version, or what was wrong with the arguments.
+fn misunderstood(error: &clap::Error, json: bool) -> Exit {
+    // Help and version are no errors; their text belongs to standard output.
+    let exit = if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Well
+    };
+    if json && exit == Exit::Usage {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        tell_error(first.trim_start_matches("error: "));
+    }
+    match error.print() {
+        Ok(()) => exit,
+        Err(_) => Exit::Problem,
+    }
+}
+
+/// The error of a command that came to no result, as a document.
+fn tell_error(error: &str) {
+    let document = ErrorDocument {
+        version: VERSION,
+        error,
+    };
+    // Where standard output is closed, the exit status still tells.
+    drop(print_json(&document));
 }
 
 #[derive(Serialize)]

@@ -284,7 +284,9 @@ impl Instance {
     /// They cannot be looked at at all.
     pub async fn look(&mut self) -> Result<Sight, InstanceError> {
         let mut look = self.on_files(|targets| targets.look()).await?;
-        look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
+        if self.lodger.is_some() {
+            look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
+        }
         let look = Arc::new(look);
         let (targets, _) = self.writer().await?;
         let server = match look.pid_file.clone() {

@@ -45,13 +45,7 @@ fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
     let stage = Stage::new(&world);
     let files = InPlace::new(&world, "acme.sh");
     files.renew(&stage.first);
-    // Longer than any pause in the writes below.
-    let config = Config::new(&world)
-        .watch("debounce", "4s")
-        .instance(stage.instance(files.path()))
-        .write();
-    let daemon = Daemon::start(&world, &config);
-    eventually_both(&world, &config, "in_sync", "at first");
+    let (config, daemon) = start(&world, stage.instance(files.path()));
     let reader = Reader::of(&stage.target);
 
     let mut served = stage.first.clone();
