@@ -11,22 +11,20 @@
 //!
 //! What ends it early leaves the files as they were, or says how they are.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::time::Instant;
 
-use crate::bundle::{Bundle, Certificate, Fingerprint};
-use crate::config::{self, Address, Mode, Reload, Verify};
+use crate::bundle::{Bundle, Fingerprint};
+use crate::config::{Address, Mode, Reload, Verify};
 use crate::instance::files::{Found, Held, HeldBy, Keep, Staged as StagedFiles};
 use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
 use crate::instance::reload::{ReloadError, reload};
-use crate::instance::settings::{TlsSettings, tls_settings};
-use crate::instance::{Instance, InstanceError, Server, Sight, same_file};
+use crate::instance::settings::{NotUsed, TlsSettings, tls_settings};
+use crate::instance::{Instance, InstanceError, Server, Sight};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -120,7 +118,7 @@ enum Verdict<'a> {
     Served,
     NotUsed(String),
     Unverified(String),
-    Refused(Deployment<'a, Refused>),
+    Refused(Box<Deployment<'a, Refused>>),
 }
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
@@ -276,9 +274,7 @@ impl<'a> Deployment<'a, Reloaded> {
         };
         match self.watch(&addresses).await {
             Seen::New => Verdict::Served,
-            Seen::Off => Verdict::NotUsed(
-                "ssl = off: set ssl = on in the server's configuration and reload it".into(),
-            ),
+            Seen::Off => Verdict::NotUsed(NotUsed::tls_off().to_string()),
             Seen::Unclear(why) => Verdict::Unverified(why),
             Seen::Old => self.weighed().await,
         }
@@ -328,15 +324,16 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
     async fn weighed(self) -> Verdict<'a> {
+        let config = &self.instance.config;
         let asked = tls_settings(
             &self.state.postmaster,
-            &self.instance.config.data_directory,
+            &config.data_directory,
             self.before.sight.targets.server,
         )
         .await;
         match asked {
-            Ok(settings) => match not_used(&settings, &self.instance.config) {
-                Some(why) => Verdict::NotUsed(why),
+            Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
+                Some(why) => Verdict::NotUsed(why.to_string()),
                 None => self.refused(Some(&settings)),
             },
             // What was installed was served until now: these files are in use.
@@ -355,7 +352,9 @@ impl<'a> Deployment<'a, Reloaded> {
                 .leaf()
                 .map_or_else(|| "none".into(), |l| l.short()),
         );
-        let causes: Vec<String> = settings.map(fault_elsewhere).unwrap_or_default();
+        let causes: Vec<String> = settings
+            .map(TlsSettings::faults_elsewhere)
+            .unwrap_or_default();
         if causes.is_empty() {
             reason.push_str("; the server's log says why");
         }
@@ -368,7 +367,7 @@ impl<'a> Deployment<'a, Reloaded> {
             // The files are somebody else's: they stay.
             return Verdict::Unverified(reason);
         }
-        Verdict::Refused(self.into_state(Refused { postmaster, reason }))
+        Verdict::Refused(Box::new(self.into_state(Refused { postmaster, reason })))
     }
 }
 
@@ -484,75 +483,6 @@ async fn ask_reload(
         sight.targets.server,
     )
     .await
-}
-
-/// Why the server of `settings` does not use the files of `instance`, and what to set; `None`
-/// if it does.
-#[must_use]
-pub fn not_used(settings: &TlsSettings, instance: &config::Instance) -> Option<String> {
-    if !settings.on {
-        return Some("ssl = off: set ssl = on in the server's configuration and reload it".into());
-    }
-    let wrong = |setting: &str, named: &Path, ours: &Path| {
-        (!same_file(named, ours)).then(|| {
-            format!(
-                "{setting} = {}, which pgcertd does not write: set ssl_cert_file = '{}' and ssl_key_file = '{}' and reload",
-                named.display(),
-                instance.cert_file.display(),
-                instance.key_file.display(),
-            )
-        })
-    };
-    wrong("ssl_cert_file", &settings.cert_file, &instance.cert_file)
-        .or_else(|| wrong("ssl_key_file", &settings.key_file, &instance.key_file))
-}
-
-/// Faults in the other files that a reload loads as one with the certificate.
-fn fault_elsewhere(settings: &TlsSettings) -> Vec<String> {
-    let named = [
-        (
-            "ssl_ca_file",
-            settings.ca_file.as_deref(),
-            SectionKind::Certificate,
-        ),
-        (
-            "ssl_crl_file",
-            settings.crl_file.as_deref(),
-            SectionKind::Crl,
-        ),
-    ];
-    named
-        .into_iter()
-        .filter_map(|(setting, path, label)| {
-            let path = path?;
-            let fault = match std::fs::read(path) {
-                Err(e) => e.to_string(),
-                Ok(bytes) => pem_fault(&bytes, label)?,
-            };
-            Some(format!(
-                "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
-                path.display()
-            ))
-        })
-        .collect()
-}
-
-/// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
-fn pem_fault(bytes: &[u8], wanted: SectionKind) -> Option<String> {
-    let mut any = false;
-    for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-        match block {
-            Err(_) => return Some("it holds a broken PEM block".into()),
-            Ok((kind, der)) if kind == wanted => {
-                if kind == SectionKind::Certificate && Certificate::from_der(der).is_err() {
-                    return Some("it holds a certificate that cannot be parsed".into());
-                }
-                any = true;
-            }
-            Ok(_) => {}
-        }
-    }
-    (!any).then(|| "it holds no PEM block of the kind that is wanted there".into())
 }
 
 fn told(error: InstanceError) -> String {

@@ -1,3 +1,7 @@
 //! The `pgcertd` binary: arguments in, exit status out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgcertd::cli::main(std::env::args_os()).into()
+}

@@ -55,6 +55,27 @@ pub enum Expiry {
     Expired,
 }
 
+impl Expiry {
+    /// How near to its end a validity is at `now`.
+    pub fn of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Self {
+        let remaining = not_after.duration_since(now);
+        let lifetime = not_after
+            .duration_since(not_before)
+            .max(SignedDuration::ZERO);
+        let warning = (lifetime / 4).min(SignedDuration::from_hours(21 * 24));
+        let critical = (lifetime / 10).min(SignedDuration::from_hours(7 * 24));
+        if remaining.is_negative() {
+            Self::Expired
+        } else if remaining < critical {
+            Self::Critical
+        } else if remaining < warning {
+            Self::Warning
+        } else {
+            Self::Fine
+        }
+    }
+}
+
 impl Certificate {
     /// Parses one certificate, and nothing after it.
     ///
@@ -161,19 +182,7 @@ impl Certificate {
 
     /// How near to its end it is at `now`.
     pub fn expiry(&self, now: Timestamp) -> Expiry {
-        let remaining = self.not_after.duration_since(now);
-        let lifetime = self.lifetime();
-        let warning = (lifetime / 4).min(SignedDuration::from_hours(21 * 24));
-        let critical = (lifetime / 10).min(SignedDuration::from_hours(7 * 24));
-        if remaining.is_negative() {
-            Expiry::Expired
-        } else if remaining < critical {
-            Expiry::Critical
-        } else if remaining < warning {
-            Expiry::Warning
-        } else {
-            Expiry::Fine
-        }
+        Expiry::of(self.not_before, self.not_after, now)
     }
 
     /// Whether both name the same issuer, byte for byte.

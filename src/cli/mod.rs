@@ -1,1 +1,191 @@
 //! The commands, a file each; what a person reads is made here.
+//!
+//! Results go to standard output, as text or, with `--json`, as one document; log lines and
+//! errors go to standard error. Nothing here ends the process: the exit status is returned.
+
+mod check;
+mod paint;
+mod probe;
+mod run;
+mod sources;
+mod status;
+mod sync;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{self, Config, ConfigError};
+use crate::instance::probe::Prober;
+use crate::privilege;
+use crate::report::view::VERSION;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All as it should be.
+    Well,
+    /// Something is not.
+    Problem,
+    /// Wrong usage or config.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Well => 0,
+            Exit::Problem => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+/// Keeps PostgreSQL serving the newest TLS certificate, and proves it on the wire.
+#[derive(Debug, Parser)]
+#[command(name = "pgcertd", version, max_term_width = 80)]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+    config: PathBuf,
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: watch, install, reload, verify, until SIGTERM.
+    Run,
+    /// Reconcile once, for deploy hooks and cron.
+    Sync(sync::Arguments),
+    /// Show source, installed and served of every instance, live.
+    Status,
+    /// Check the config and everything a deployment needs, changing nothing.
+    Check,
+    /// Show the certificate that a PostgreSQL server serves.
+    Probe(probe::Arguments),
+}
+
+/// A command could not be carried out.
+struct Failure {
+    message: String,
+    exit: Exit,
+}
+
+impl Failure {
+    fn problem(error: &dyn std::fmt::Display) -> Failure {
+        Failure {
+            message: error.to_string(),
+            exit: Exit::Problem,
+        }
+    }
+
+    fn usage(error: &dyn std::fmt::Display) -> Failure {
+        Failure {
+            message: error.to_string(),
+            exit: Exit::Usage,
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::usage(&error)
+    }
+}
+
+/// Runs the command that `arguments`, the program's name first, ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; their text belongs to standard output.
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Well
+            };
+            let printed = error.print();
+            return if printed.is_ok() { exit } else { Exit::Problem };
+        }
+    };
+    let json = arguments.json;
+    match carry_out(arguments) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if json {
+                let error = ErrorDocument {
+                    version: VERSION,
+                    error: &failure.message,
+                };
+                // Where standard output is closed, the exit status still tells.
+                drop(print_json(&error));
+            }
+            eprintln!("pgcertd: {}", failure.message);
+            failure.exit
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    version: u32,
+    error: &'a str,
+}
+
+fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
+    privilege::enter_main().map_err(|e| Failure::problem(&e))?;
+    let journal = crate::report::log::start();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::problem(&format!("cannot start the runtime: {e}")))?;
+    let Arguments {
+        config,
+        json,
+        command,
+    } = arguments;
+    let exit = runtime.block_on(async {
+        match command {
+            Command::Run => run::run(&config).await,
+            Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
+            Command::Status => status::status(&load(&config)?, json).await,
+            Command::Check => check::check(&load(&config)?, json).await,
+            Command::Probe(wanted) => probe::probe(&wanted, json).await,
+        }
+    });
+    // A file system that does not answer may hold a thread for ever: it is not waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+fn load(file: &std::path::Path) -> Result<Config, Failure> {
+    Ok(Config::load(file)?)
+}
+
+fn prober() -> Result<Prober, Failure> {
+    Prober::new().map_err(|e| Failure::problem(&e))
+}
+
+/// Writes one document and a newline.
+fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(document).map_err(|e| Failure::problem(&e))?;
+    print(&format!("{text}\n"))
+}
+
+/// Writes to standard output; styles go where a terminal is, and never with `NO_COLOR`.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads may stop early (`pgcertd status | head`).
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| Failure::problem(&format!("cannot write the result: {e}"))),
+    }
+}

@@ -270,6 +270,37 @@ fn namesakes(inner: u32) -> impl Iterator<Item = u32> {
         })
 }
 
+/// The data directories of postmasters on this host that are not among `covered`, as far as
+/// they may be looked at.
+#[must_use]
+pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
+    let identity = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    let known: Vec<_> = covered.into_iter().filter_map(|d| identity(d)).collect();
+    let is_postgres = |pid: i32| {
+        evidence_of_executable(&PathBuf::from(format!("/proc/{pid}"))).is_ok_and(|is| is)
+    };
+    let mut found: Vec<PathBuf> = procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|process| {
+            let cwd = PathBuf::from(format!("/proc/{}/cwd", process.pid()));
+            // A postmaster is a postgres whose parent is none, in a data directory.
+            let leads = is_postgres(process.pid())
+                && process.stat().is_ok_and(|stat| !is_postgres(stat.ppid))
+                && cwd.join("PG_VERSION").exists();
+            let unknown = leads && !known.contains(&identity(&cwd)?);
+            unknown.then(|| std::fs::read_link(&cwd).ok()).flatten()
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// `Ok(false)` where it may not be looked at.
 fn evidence_of_executable(proc: &Path) -> Result<bool, String> {
     match std::fs::read_link(proc.join("exe")) {

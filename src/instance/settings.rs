@@ -6,13 +6,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
+use crate::bundle::Certificate;
 use crate::instance::postmaster::Postmaster;
+use crate::instance::same_file;
 use crate::privilege::{self, Ids};
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -31,6 +35,106 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
     /// `ssl_crl_file`, where set.
     pub crl_file: Option<PathBuf>,
+}
+
+/// Why a server does not use an instance's files, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotUsed {
+    /// What is so.
+    pub why: String,
+    /// What to set.
+    pub mend: String,
+}
+
+impl NotUsed {
+    /// `ssl = off`.
+    #[must_use]
+    pub fn tls_off() -> NotUsed {
+        NotUsed {
+            why: "ssl = off".into(),
+            mend: "set ssl = on in the server's configuration and reload it".into(),
+        }
+    }
+}
+
+impl fmt::Display for NotUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.mend)
+    }
+}
+
+impl TlsSettings {
+    /// Why the server does not use `cert_file` and `key_file`; `None` if it does.
+    #[must_use]
+    pub fn not_used(&self, cert_file: &Path, key_file: &Path) -> Option<NotUsed> {
+        if !self.on {
+            return Some(NotUsed::tls_off());
+        }
+        let (setting, named) = if !same_file(&self.cert_file, cert_file) {
+            ("ssl_cert_file", &self.cert_file)
+        } else if !same_file(&self.key_file, key_file) {
+            ("ssl_key_file", &self.key_file)
+        } else {
+            return None;
+        };
+        let (cert, key) = (cert_file.display(), key_file.display());
+        Some(NotUsed {
+            why: format!(
+                "{setting} = {}, which pgcertd does not write",
+                named.display()
+            ),
+            mend: if cert_file == key_file {
+                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
+            } else {
+                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
+            },
+        })
+    }
+
+    /// Faults in the other files that a reload loads as one with the certificate.
+    #[must_use]
+    pub fn faults_elsewhere(&self) -> Vec<String> {
+        let named = [
+            (
+                "ssl_ca_file",
+                self.ca_file.as_deref(),
+                SectionKind::Certificate,
+            ),
+            ("ssl_crl_file", self.crl_file.as_deref(), SectionKind::Crl),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(setting, path, kind)| {
+                let path = path?;
+                let fault = match std::fs::read(path) {
+                    Err(e) => e.to_string(),
+                    Ok(bytes) => pem_fault(&bytes, kind)?,
+                };
+                Some(format!(
+                    "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
+                    path.display()
+                ))
+            })
+            .collect()
+    }
+}
+
+/// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
+fn pem_fault(bytes: &[u8], wanted: SectionKind) -> Option<String> {
+    let mut any = false;
+    for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
+        match block {
+            Err(_) => return Some("it holds a broken PEM block".into()),
+            Ok((kind, der)) if kind == wanted => {
+                if kind == SectionKind::Certificate && Certificate::from_der(der).is_err() {
+                    return Some("it holds a certificate that cannot be parsed".into());
+                }
+                any = true;
+            }
+            Ok(_) => {}
+        }
+    }
+    (!any).then(|| "it holds no PEM block of the kind that is wanted there".into())
 }
 
 /// The configuration could not be asked.

@@ -18,7 +18,8 @@ use crate::deploy::{self, Order, Outcome};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
-use plan::{Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, Source};
+use crate::source::Source;
+use plan::{Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -27,7 +28,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 /// How a reconcile of one instance came out, as `sync` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum SyncOutcome {
     /// Nothing was to be done.
     Unchanged,
     /// New clients get the bundle.
@@ -48,10 +49,28 @@ pub enum Verdict {
     Failed,
 }
 
+impl SyncOutcome {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SyncOutcome::Unchanged => "unchanged",
+            SyncOutcome::Deployed => "deployed",
+            SyncOutcome::Installed => "installed",
+            SyncOutcome::Unverified => "unverified",
+            SyncOutcome::WouldDeploy => "would_deploy",
+            SyncOutcome::Waiting => "waiting",
+            SyncOutcome::Refused => "refused",
+            SyncOutcome::RolledBack => "rolled_back",
+            SyncOutcome::Failed => "failed",
+        }
+    }
+}
+
 /// What was done about one instance.
 pub struct Done {
     /// In one word.
-    pub result: Verdict,
+    pub outcome: SyncOutcome,
     /// The leaf that it was about.
     pub fingerprint: Option<Fingerprint>,
     /// The leaf that was installed before.
@@ -118,7 +137,7 @@ impl Keeper {
                 self.failure = Some((source.bundle().map(|b| b.fingerprint()), problem.clone()));
                 let seen = self.observe(source, settle).await;
                 Done {
-                    result: Verdict::Failed,
+                    outcome: SyncOutcome::Failed,
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
                     old: None,
                     problem: Some(problem),
@@ -189,7 +208,7 @@ impl Keeper {
                 let warnings = oddities(source, &sight);
                 let seen = self.observe(source, settle).await;
                 Done {
-                    result: Verdict::WouldDeploy,
+                    outcome: SyncOutcome::WouldDeploy,
                     fingerprint: Some(bundle.fingerprint()),
                     old,
                     problem: None,
@@ -253,16 +272,16 @@ impl Keeper {
                 .await
                 .unwrap_or_default();
         }
-        let (result, problem) = match outcome {
-            Outcome::Deployed => (Verdict::Deployed, None),
-            Outcome::Installed(why) => (Verdict::Installed, Some(why)),
-            Outcome::Unverified(why) => (Verdict::Unverified, Some(why)),
-            Outcome::RolledBack(why) => (Verdict::RolledBack, Some(why)),
-            Outcome::Failed(why) => (Verdict::Failed, Some(why)),
+        let (outcome, problem) = match outcome {
+            Outcome::Deployed => (SyncOutcome::Deployed, None),
+            Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
+            Outcome::Unverified(why) => (SyncOutcome::Unverified, Some(why)),
+            Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
+            Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
         };
         if matches!(
-            result,
-            Verdict::Deployed | Verdict::Unverified | Verdict::Installed
+            outcome,
+            SyncOutcome::Deployed | SyncOutcome::Unverified | SyncOutcome::Installed
         ) && from_source
         {
             self.memory.settled = Some(fingerprint);
@@ -274,11 +293,11 @@ impl Keeper {
         }
         self.failure = problem
             .clone()
-            .filter(|_| !matches!(result, Verdict::Installed))
+            .filter(|_| !matches!(outcome, SyncOutcome::Installed))
             .map(|why| (Some(fingerprint), why));
         let seen = self.observe(source, settle).await;
         Done {
-            result,
+            outcome,
             fingerprint: Some(fingerprint),
             old,
             problem,
@@ -297,21 +316,21 @@ impl Keeper {
         began: Instant,
     ) -> Done {
         let (state, problem) = seen.state(&self.instance.config);
-        let result = match state {
-            State::InSync | State::NotRunning => Verdict::Unchanged,
-            State::Waiting => Verdict::Waiting,
-            State::SourceInvalid | State::Held | State::Rejected => Verdict::Refused,
-            State::Unverified => Verdict::Unverified,
-            State::NotUsed => Verdict::Installed,
+        let outcome = match state {
+            State::InSync | State::NotRunning => SyncOutcome::Unchanged,
+            State::Waiting => SyncOutcome::Waiting,
+            State::SourceInvalid | State::Held | State::Rejected => SyncOutcome::Refused,
+            State::Unverified => SyncOutcome::Unverified,
+            State::NotUsed => SyncOutcome::Installed,
             State::Unknown | State::Contended | State::OutOfDate | State::NotServed => {
-                Verdict::Failed
+                SyncOutcome::Failed
             }
         };
         if state == State::InSync {
             self.failure = None;
         }
         Done {
-            result,
+            outcome,
             fingerprint: seen.source.bundle().map(|b| b.fingerprint()).or(installed),
             old: installed,
             problem: problem.map(|p| p.sentence()),

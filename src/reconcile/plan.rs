@@ -9,6 +9,7 @@ use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
 use crate::instance::{Server, Sight};
+use crate::source::Source;
 
 /// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
 /// file may have been at fault, and nothing tells when that is mended.
@@ -20,41 +21,6 @@ const REWRITES: usize = 3;
 
 /// See [`REWRITES`].
 const REWRITE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
-
-/// What a lineage holds, as its reading and settling came out.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// A bundle that belongs together and has settled.
-    Ready {
-        /// The bundle.
-        bundle: Arc<Bundle>,
-        /// The newest change time of its files and links.
-        changed: Timestamp,
-    },
-    /// Its files do not fit yet.
-    Waiting {
-        /// What does not.
-        why: String,
-    },
-    /// It cannot be used.
-    Invalid {
-        /// Why, and what to do.
-        why: String,
-        /// Whether the caller lacks the right to look.
-        denied: bool,
-    },
-}
-
-impl Source {
-    /// The bundle, where there is one.
-    #[must_use]
-    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
-        match self {
-            Source::Ready { bundle, .. } => Some(bundle),
-            Source::Waiting { .. } | Source::Invalid { .. } => None,
-        }
-    }
-}
 
 /// Whether a lineage's bundle may go to one instance now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +40,6 @@ pub enum Readiness {
         why: String,
         /// When that can change without any event.
         at: Option<Timestamp>,
-        /// Whether the caller lacks the right to look.
-        denied: bool,
     },
 }
 
@@ -115,11 +79,10 @@ pub fn readiness(
                 why: why.clone(),
             };
         }
-        Source::Invalid { why, denied } => {
+        Source::Invalid { why, .. } => {
             return Readiness::Refused {
                 why: why.clone(),
                 at: None,
-                denied: *denied,
             };
         }
     };
@@ -134,12 +97,10 @@ pub fn readiness(
             Refusal::NotYetValid { not_before } => Readiness::Refused {
                 why: refusal.to_string(),
                 at: Some(not_before),
-                denied: false,
             },
             _ => Readiness::Refused {
                 why: format!("{refusal}; renew the lineage, or correct the config"),
                 at: None,
-                denied: false,
             },
         };
     }

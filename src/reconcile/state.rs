@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Readiness, Source, still_held};
+use super::plan::{Readiness, still_held};
 use crate::bundle::{Expiry, Fingerprint};
 use crate::config::{self, Mode, Verify};
-use crate::deploy::not_used;
 use crate::instance::files::{HeldBy, Installed};
+use crate::instance::postmaster::Phase;
 use crate::instance::probe::Served;
-use crate::instance::settings::{SettingsError, TlsSettings};
+use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
+use crate::source::Source;
 
 /// The state of an instance; the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -123,6 +124,13 @@ impl Observation {
         Some(sight.look.installed.bundle()?.fingerprint())
     }
 
+    /// Whether the caller lacks the right to look at something.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.source, Source::Invalid { denied: true, .. })
+            || self.sight.as_ref().is_err_and(InstanceError::is_denied)
+    }
+
     /// Decides the state, and the problem where there is one.
     #[must_use]
     pub fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
@@ -130,16 +138,22 @@ impl Observation {
             .or_else(|| self.of_memory())
             .or_else(|| self.of_waiting())
             .unwrap_or_else(|| match &self.sight {
-                Err(error) => self.of_blindness(error),
+                Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
                 Ok(sight) => self.of_files(sight, config),
             })
     }
 
+    fn is_starting(&self) -> bool {
+        self.sight.as_ref().is_ok_and(|sight| {
+            sight
+                .server
+                .postmaster()
+                .is_some_and(|p| matches!(p.file.phase, None | Some(Phase::Starting)))
+        })
+    }
+
     fn of_source(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Refused {
-                why, denied: true, ..
-            } => Some((State::Unknown, Some(Problem::new(why, "")))),
             Readiness::Refused { why, .. } => {
                 Some((State::SourceInvalid, Some(Problem::new(why, ""))))
             }
@@ -186,15 +200,6 @@ impl Observation {
             Readiness::Later { why, .. } => Some((State::Waiting, Some(Problem::new(why, "")))),
             _ => None,
         }
-    }
-
-    fn of_blindness(&self, error: &InstanceError) -> (State, Option<Problem>) {
-        let state = if error.is_denied() {
-            State::Unknown
-        } else {
-            State::OutOfDate
-        };
-        (state, Some(Problem::new(error.to_string(), "")))
     }
 
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
@@ -265,9 +270,9 @@ impl Observation {
             return (State::InSync, None);
         }
         if let Some(Ok(settings)) = &self.settings
-            && let Some(why) = not_used(settings, config)
+            && let Some(NotUsed { why, mend }) =
+                settings.not_used(&config.cert_file, &config.key_file)
         {
-            let (why, mend) = why.split_once(": ").unwrap_or((&why, ""));
             return (State::NotUsed, Some(Problem::new(why, mend)));
         }
         match &self.served {
@@ -286,13 +291,12 @@ impl Observation {
                     format!("run `pgcertd sync --force {}`", config.name),
                 )),
             ),
-            Err(unseen) if unseen.is_tls_off() => (
-                State::NotUsed,
-                Some(Problem::new(
-                    "ssl = off",
-                    "set ssl = on in the server's configuration and reload it",
-                )),
-            ),
+            Err(unseen) if unseen.is_tls_off() => {
+                let NotUsed { why, mend } = NotUsed::tls_off();
+                (State::NotUsed, Some(Problem::new(why, mend)))
+            }
+            // A server that starts says so before it listens; its pid file tells when it does.
+            Err(_) if self.is_starting() => (State::NotRunning, None),
             Err(unseen) => (
                 State::Unverified,
                 Some(Problem::new(

@@ -1,1 +1,36 @@
 //! Where bundles come from: the files of a lineage, what to watch, when a burst has settled.
+//!
+//! ```text
+//! Watcher - Hint -> Settler - due -> lineage::read - Reading -> Settler - Verdict -> the bundle's checks
+//!    ^                                                  |
+//!    +----------------- Trail.directories --------------+
+//! ```
+//!
+//! * [`watch`] arms inotify on directories and turns what it says into [`Hint`]s. A hint may be lost, doubled or late.
+//! * [`settle`] decides when a lineage is read, and whether what was read is a finished renewal. It does no I/O and has no clock.
+//! * [`lineage`] reads the files of one lineage once, and tells by which links and directories they were found.
+//!
+//! The one who drives these does, for each lineage: on a hint, [`Settler::event`] (or [`Settler::unknown`] for
+//! [`Hint::Rescan`] and [`Hint::Disarmed`]); when [`Settler::due`] has come, notes both clocks, calls [`lineage::read`],
+//! hands the reading to [`Settler::read`], **then** [`Watcher::watch`] with the trails of all lineages, and calls
+//! [`Settler::unknown`] for those that lead through a directory which was newly armed: what happened there before the
+//! watch raised no event.
+//!
+//! * [`tracked`] drives the last two for one lineage, on a reader thread, and hands what was read to the bundle's checks.
+//!
+//! Nothing here knows instances or the configuration.
+
+#[cfg(test)]
+mod tests;
+
+pub mod lineage;
+pub mod settle;
+pub mod tracked;
+pub mod watch;
+
+pub use lineage::{
+    Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
+};
+pub use settle::{Change, Fit, Settler, Verdict};
+pub use tracked::{Source, Tracked};
+pub use watch::{Hint, WatchError, Watched, Watcher};

@@ -8,6 +8,7 @@
 mod memory;
 mod write;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -265,7 +266,7 @@ impl Targets {
 
     /// The directories that the writer must be able to write in.
     #[must_use]
-    pub fn directories(&self) -> std::collections::BTreeSet<PathBuf> {
+    pub fn directories(&self) -> BTreeSet<PathBuf> {
         [self.cert.parent(), self.key.parent(), Some(&self.state)]
             .into_iter()
             .flatten()
@@ -306,6 +307,24 @@ impl Targets {
             held: self.held()?,
             previous: self.previous().map(Arc::new),
         })
+    }
+
+    /// Which of `directories` the owner may not write in, and why; nothing is written.
+    #[must_use]
+    pub fn unwritable(&self, directories: &BTreeSet<PathBuf>) -> Vec<(PathBuf, String)> {
+        directories
+            .iter()
+            .filter_map(|directory| {
+                // EACCESS: by the rights of this thread, not by the user who started it.
+                let access = rustix::fs::accessat(
+                    rustix::fs::CWD,
+                    directory,
+                    Access::WRITE_OK | Access::EXEC_OK,
+                    AtFlags::EACCESS,
+                );
+                Some((directory.clone(), access.err()?.to_string()))
+            })
+            .collect()
     }
 
     /// Takes the lock that daemon and `sync` share, a `flock` on the data directory; `None` if

@@ -1,0 +1,18 @@
+//! `pgcertd run`: the daemon.
+
+use std::path::Path;
+
+use super::{Exit, Failure};
+use crate::daemon::{self, DaemonError};
+
+pub(super) async fn run(config: &Path) -> Result<Exit, Failure> {
+    std::panic::set_hook(Box::new(|panic| {
+        // The process ends right after this: a half-alive daemon would be silent.
+        tracing::error!("a fault in pgcertd, which ends now: {panic}");
+    }));
+    match daemon::run(config).await {
+        Ok(()) => Ok(Exit::Well),
+        Err(DaemonError::Config(error)) => Err(error.into()),
+        Err(error) => Err(Failure::problem(&error)),
+    }
+}

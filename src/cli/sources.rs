@@ -1,0 +1,29 @@
+//! Reads the lineages that a command needs, each once, all at the same time.
+
+use std::collections::HashMap;
+
+use tokio::task::JoinSet;
+
+use super::Failure;
+use crate::config::{Config, Instance};
+use crate::source::{Source, Spec, Tracked};
+
+/// What the lineage of each of `instances` holds, by the instance's name.
+pub(super) async fn read(
+    config: &Config,
+    instances: &[&Instance],
+) -> Result<HashMap<String, Source>, Failure> {
+    let mut reading = JoinSet::new();
+    for instance in instances {
+        let name = instance.name.clone();
+        let watch = &config.watch;
+        let mut tracked = Tracked::new(Spec::from(*instance), watch.debounce, watch.settle_timeout);
+        reading.spawn(async move { (name, tracked.settled().await) });
+    }
+    let mut sources = HashMap::new();
+    while let Some(read) = reading.join_next().await {
+        let (name, source) = read.map_err(|e| Failure::problem(&e))?;
+        sources.insert(name, source.map_err(|e| Failure::problem(&e))?);
+    }
+    Ok(sources)
+}

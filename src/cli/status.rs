@@ -1,0 +1,275 @@
+//! `pgcertd status`: source, installed and served of every instance, live.
+//!
+//! Where the caller may not look, the daemon's last view is shown, with its age.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::JoinSet;
+
+use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
+use super::{Exit, Failure, print, print_json, prober, sources};
+use crate::bundle::Expiry;
+use crate::config::Config;
+use crate::instance::Instance;
+use crate::instance::postmaster::uncovered;
+use crate::reconcile::Keeper;
+use crate::reconcile::state::State;
+use crate::report::day;
+use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
+use crate::source::Source;
+
+/// The daemon's view is too old to stand for what is, after so many `resync` periods.
+const STALE_AFTER: u32 = 3;
+
+pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure> {
+    let now = Timestamp::now();
+    let daemon = StatusView::read(&config.runtime_directory).filter(StatusView::daemon_lives);
+    let view = look(config, daemon.as_ref(), now).await?;
+    if json {
+        print_json(&view)?;
+    } else {
+        print(&drawn(&view, now))?;
+    }
+    Ok(if view.is_well() {
+        Exit::Well
+    } else {
+        Exit::Problem
+    })
+}
+
+async fn look(
+    config: &Config,
+    daemon: Option<&StatusView>,
+    now: Timestamp,
+) -> Result<StatusView, Failure> {
+    let all: Vec<_> = config.instances.iter().collect();
+    let mut sources = sources::read(config, &all).await?;
+    let prober = prober()?;
+    let mut looking = JoinSet::new();
+    for (index, instance) in config.instances.iter().enumerate() {
+        let source = sources.remove(&instance.name).unwrap_or(Source::Invalid {
+            why: "the lineage was not read".into(),
+            denied: false,
+        });
+        let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
+        let settle = config.watch.settle_timeout;
+        looking.spawn(async move {
+            let seen = keeper.observe(&source, settle).await;
+            let view = InstanceView::of(&keeper.instance.config, &seen);
+            (index, view, seen.is_denied())
+        });
+    }
+    let fresh = i64::from(STALE_AFTER)
+        .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
+        .map_or(SignedDuration::MAX, SignedDuration::from_secs);
+    let daemon = daemon.filter(|view| now.duration_since(view.checked) <= fresh);
+    let mut views = Vec::new();
+    let mut borrowed = false;
+    while let Some(seen) = looking.join_next().await {
+        let (index, mut view, denied) = seen.map_err(|e| Failure::problem(&e))?;
+        let told = daemon.and_then(|d| d.instances.iter().find(|i| i.name == view.name));
+        match told {
+            Some(told) if denied => {
+                borrowed = true;
+                view = told.clone();
+            }
+            None if denied => {
+                view.state = State::Unknown;
+                let why = view.problem.take().unwrap_or_default();
+                view.problem = Some(format!(
+                    "{why}; or ask the daemon, which is not running here"
+                ));
+            }
+            // The daemon knows why its attempt failed, and what it has seen rewritten.
+            Some(told) if told.source == view.source && told.state == view.state => {
+                view.problem.clone_from(&told.problem);
+                view.details.clone_from(&told.details);
+            }
+            Some(told) if told.state == State::Contended && view.state == State::OutOfDate => {
+                view = told.clone();
+            }
+            _ => {}
+        }
+        views.push((index, view));
+    }
+    views.sort_by_key(|(index, _)| *index);
+    let checked = match daemon {
+        Some(daemon) if borrowed => daemon.checked,
+        _ => now,
+    };
+    Ok(StatusView {
+        version: VERSION,
+        instances: views.into_iter().map(|(_, view)| view).collect(),
+        uncovered: uncovered(config.instances.iter().map(|i| &i.data_directory)),
+        checked,
+        daemon: daemon.and_then(|d| d.daemon.clone()),
+    })
+}
+
+/// The whole picture.
+fn drawn(view: &StatusView, now: Timestamp) -> String {
+    let mut out = header(view, now);
+    out.push_str(&table(view, now));
+    for instance in view.instances.iter().filter(|i| i.problem.is_some()) {
+        out.push('\n');
+        out.push_str(&explained(instance));
+    }
+    if view.instances.is_empty() {
+        out.push_str("  no instance is configured; see the model config\n");
+    }
+    for directory in &view.uncovered {
+        let line = format!(
+            "{} belongs to a running PostgreSQL server that no instance covers.",
+            directory.display()
+        );
+        out.push_str(&format!("\n{} {line}\n", styled(ODD, "?")));
+    }
+    out
+}
+
+fn header(view: &StatusView, now: Timestamp) -> String {
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let daemon = match &view.daemon {
+        Some(daemon) => format!("daemon up {}", span(now.duration_since(daemon.since))),
+        None => "daemon not running".to_owned(),
+    };
+    let problems = view.instances.iter().filter(|i| !i.state.is_well()).count();
+    let (style, problems) = match problems {
+        0 => (GOOD, "all well".to_owned()),
+        1 => (BAD, "1 problem".to_owned()),
+        n => (BAD, format!("{n} problems")),
+    };
+    let age = now.duration_since(view.checked);
+    let checked = if age.as_secs() < 1 {
+        "checked now".to_owned()
+    } else {
+        format!("checked {} ago", span(age))
+    };
+    let left = format!("{host}  pgcertd {}  {daemon}  ", env!("CARGO_PKG_VERSION"));
+    let used = left.chars().count() + problems.chars().count() + checked.chars().count();
+    let gap = " ".repeat(WIDTH.saturating_sub(used).max(2));
+    format!(
+        "{left}{}{gap}{}\n",
+        styled(style, &problems),
+        styled(FAINT, &checked)
+    )
+}
+
+fn table(view: &StatusView, now: Timestamp) -> String {
+    let widest = |title: &str, texts: &mut dyn Iterator<Item = usize>| {
+        texts.max().unwrap_or(0).max(title.len())
+    };
+    let all = &view.instances;
+    let name = widest("INSTANCE", &mut all.iter().map(|i| i.name.len()));
+    let state = widest("STATE", &mut all.iter().map(|i| i.state.as_str().len()));
+    let mut out = format!(
+        "  {:<name$}  {:<state$}  {:<16}  {:<7}  LINEAGE\n",
+        "INSTANCE", "STATE", "LEFT", "SERVED"
+    );
+    for instance in all {
+        let shown = instance.served.as_ref().or(instance.installed.as_ref());
+        let (style, mark) = if instance.state.is_well() {
+            (GOOD, " ")
+        } else {
+            (BAD, "!")
+        };
+        let served = instance
+            .served
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |c| format!("{}…", c.fingerprint.short()));
+        out.push_str(&format!(
+            "{} {:<name$}  {}  {}  {served:<7}  {}\n",
+            styled(style, mark),
+            instance.name,
+            styled(style, &format!("{:<state$}", instance.state.as_str())),
+            left(shown, now),
+            instance.lineage,
+        ));
+    }
+    out
+}
+
+/// Days and bar, 16 columns.
+fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
+    let Some(shown) = shown else {
+        return format!("{:<16}", "-");
+    };
+    let style = match Expiry::of(shown.not_before, shown.not_after, now) {
+        Expiry::Fine => GOOD,
+        Expiry::Warning => ODD,
+        Expiry::Critical | Expiry::Expired => BAD,
+    };
+    let remaining = shown.not_after.duration_since(now);
+    let text = if remaining.is_negative() {
+        "gone".to_owned()
+    } else {
+        span(remaining)
+    };
+    let bar = paint::bar(shown.not_before, shown.not_after, now);
+    format!("{text:>5} {}", styled(style, &bar))
+}
+
+/// What is wrong with one instance, and what mends it.
+fn explained(instance: &InstanceView) -> String {
+    let mark = if instance.state.is_well() {
+        styled(FAINT, "-")
+    } else {
+        styled(BAD, "!")
+    };
+    let mut out = String::new();
+    for (number, line) in paint::wrapped(&headline(instance), WIDTH - 2)
+        .iter()
+        .enumerate()
+    {
+        let mark = if number == 0 { mark.as_str() } else { " " };
+        out.push_str(&format!("{mark} {line}\n"));
+    }
+    match &instance.details {
+        Some(details) => {
+            out.push_str(&labelled("why", &details.why));
+            if !details.mend.is_empty() {
+                out.push_str(&labelled("mend", &details.mend));
+            }
+        }
+        None => out.push_str(&labelled(
+            "why",
+            instance.problem.as_deref().unwrap_or_default(),
+        )),
+    }
+    out
+}
+
+fn headline(instance: &InstanceView) -> String {
+    let InstanceView {
+        name,
+        source,
+        installed,
+        served,
+        ..
+    } = instance;
+    let short = |c: &CertificateView| format!("{}…", c.fingerprint.short());
+    let now_served = match (served, installed) {
+        (Some(served), _) => {
+            format!(
+                "{name} serves {} until {}",
+                short(served),
+                day(served.not_after)
+            )
+        }
+        (None, Some(installed)) => format!(
+            "{name} has {} installed, until {}",
+            short(installed),
+            day(installed.not_after)
+        ),
+        (None, None) => format!("{name} has no certificate installed that could be seen"),
+    };
+    match source {
+        Some(source) if served.as_ref().or(installed.as_ref()) != Some(source) => {
+            format!("{now_served}; its lineage holds {}.", short(source))
+        }
+        Some(_) => format!("{now_served}, as its lineage does."),
+        None => format!("{now_served}; its lineage holds nothing usable."),
+    }
+}

@@ -1,1 +1,0 @@
-//! The loop: hints, timers, signals, systemd.

@@ -1,0 +1,178 @@
+//! The task of one instance: keeps it equal to what its lineage holds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::News;
+use crate::privilege::PrivilegeError;
+use crate::reconcile::plan::Intent;
+use crate::reconcile::state::State;
+use crate::reconcile::{Done, Keeper, SyncOutcome};
+use crate::report::Event;
+use crate::report::view::InstanceView;
+use crate::source::Source;
+
+/// The first pause after an attempt that did not succeed; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a lineage may take to be read for the first time before that is a problem.
+const FIRST_READING: Duration = Duration::from_secs(10);
+
+/// A reason to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nudge {
+    /// The server may have started or stopped, or it is time.
+    Compare,
+    /// Something wrote to an installed file, and may still be writing.
+    Touched,
+}
+
+/// See the module.
+pub(super) struct Task {
+    pub index: usize,
+    pub keeper: Keeper,
+    pub source: watch::Receiver<Option<Source>>,
+    pub nudged: mpsc::UnboundedReceiver<Nudge>,
+    pub news: mpsc::UnboundedSender<News>,
+    pub stopped: watch::Receiver<bool>,
+    pub at_once: Arc<Semaphore>,
+    pub settle: Duration,
+    pub debounce: Duration,
+    pub longest_pause: Duration,
+}
+
+/// What was last said of an instance.
+#[derive(Default)]
+struct Told {
+    state: Option<State>,
+    problem: Option<String>,
+}
+
+impl Task {
+    /// Runs until it is stopped.
+    pub async fn run(mut self) -> Result<(), PrivilegeError> {
+        let mut told = Told::default();
+        let mut pause = FIRST_PAUSE;
+        let mut next = Some(Instant::now() + FIRST_READING);
+        let began = Instant::now();
+        loop {
+            let source = self.source.borrow_and_update().clone();
+            let source = source.or_else(|| {
+                (began.elapsed() >= FIRST_READING).then(|| Source::Invalid {
+                    why: "the lineage has not been read since pgcertd started; is its file system answering?".into(),
+                    denied: false,
+                })
+            });
+            if let Some(source) = source {
+                let done = self.compare(&source).await;
+                let Some(done) = done else { return Ok(()) };
+                self.say(&done, &mut told);
+                let unfinished =
+                    matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
+                pause = if unfinished {
+                    (pause * 2).min(self.longest_pause)
+                } else {
+                    FIRST_PAUSE
+                };
+                next = earliest(unfinished.then(|| Instant::now() + pause), done.again_at());
+            }
+            if self.wait(next).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// `None` once the daemon stops.
+    async fn compare(&mut self, source: &Source) -> Option<Done> {
+        let permit = Arc::clone(&self.at_once).acquire_owned().await.ok()?;
+        let intent = Intent {
+            follow_up: true,
+            ..Intent::default()
+        };
+        let done = self.keeper.reconcile(source, intent, self.settle).await;
+        drop(permit);
+        Some(done)
+    }
+
+    /// Waits for a reason to compare; true once the daemon stops.
+    async fn wait(&mut self, next: Option<Instant>) -> bool {
+        let wake = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.stopped.changed() => return true,
+            changed = self.source.changed() => return changed.is_err(),
+            nudge = self.nudged.recv() => match nudge {
+                None => return true,
+                Some(Nudge::Compare) => {}
+                Some(Nudge::Touched) => tokio::time::sleep(self.debounce).await,
+            },
+            () = wake => {}
+        }
+        // Whatever else was hinted at meanwhile is seen by the same comparison.
+        while self.nudged.try_recv().is_ok() {}
+        *self.stopped.borrow()
+    }
+
+    fn say(&self, done: &Done, told: &mut Told) {
+        let config = &self.keeper.instance.config;
+        let view = InstanceView::of(config, &done.seen);
+        for warning in &done.warnings {
+            tracing::warn!(pgcertd_instance = config.name, "{}: {warning}", config.name);
+        }
+        let event = Event::of(&config.name, &config.lineage.name, done);
+        let new = told.state != Some(view.state) || told.problem != view.problem;
+        if done.acted {
+            event.emit();
+        } else if new {
+            say_state(&view, told.state);
+        }
+        told.state = Some(view.state);
+        told.problem.clone_from(&view.problem);
+        let seen = News::Seen {
+            instance: self.index,
+            view: Box::new(view),
+        };
+        drop(self.news.send(seen));
+    }
+}
+
+/// One line for a state that was not there before.
+fn say_state(view: &InstanceView, before: Option<State>) {
+    let state = view.state.as_str();
+    let problem = view.problem.as_deref().unwrap_or_default();
+    let colon = if problem.is_empty() { "" } else { ": " };
+    let name = &view.name;
+    if !view.state.is_well() {
+        tracing::warn!(
+            pgcertd_instance = name,
+            pgcertd_state = state,
+            "{name}: {state}{colon}{problem}"
+        );
+    } else if before.is_none_or(|b| b != view.state) {
+        tracing::info!(
+            pgcertd_instance = name,
+            pgcertd_state = state,
+            "{name}: {state}{colon}{problem}"
+        );
+    }
+}
+
+fn earliest(one: Option<Instant>, wall: Option<Timestamp>) -> Option<Instant> {
+    let other = wall.map(|at| {
+        let left = at.duration_since(Timestamp::now());
+        // The resync compares again in any case, should the clock be set meanwhile.
+        Instant::now() + Duration::try_from(left).unwrap_or_default()
+    });
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,0 +1,108 @@
+//! The task of one lineage: reads it when it is due, and publishes what it holds.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+
+use super::News;
+use crate::privilege::PrivilegeError;
+use crate::source::{Change, Source, Tracked};
+
+/// What the loop tells a lineage.
+#[derive(Debug)]
+pub(super) enum ToLineage {
+    /// Something happened to a path, be it one of the lineage's or not.
+    Event {
+        path: PathBuf,
+        change: Change,
+        at: Instant,
+    },
+    /// Something may have happened unseen.
+    Unknown,
+}
+
+type Inbox = (
+    mpsc::UnboundedSender<ToLineage>,
+    mpsc::UnboundedReceiver<ToLineage>,
+);
+type Sources = (
+    watch::Sender<Option<Source>>,
+    watch::Receiver<Option<Source>>,
+);
+
+/// See the module.
+pub(super) struct Task {
+    pub index: usize,
+    pub tracked: Tracked,
+    pub inbox: mpsc::UnboundedReceiver<ToLineage>,
+    pub publish: watch::Sender<Option<Source>>,
+    pub news: mpsc::UnboundedSender<News>,
+    pub stopped: watch::Receiver<bool>,
+}
+
+impl Task {
+    /// The ways in and out of a task.
+    pub fn channels() -> (Inbox, Sources) {
+        (mpsc::unbounded_channel(), watch::channel(None))
+    }
+
+    /// Runs until it is stopped.
+    pub async fn run(mut self) -> Result<(), PrivilegeError> {
+        loop {
+            // All that is known is taken in before a reading is decided.
+            while let Ok(message) = self.inbox.try_recv() {
+                self.hear(message);
+            }
+            match self.tracked.due() {
+                Some(due) if due <= Instant::now() => self.read().await?,
+                due => {
+                    let wake = async {
+                        match due {
+                            Some(due) => tokio::time::sleep_until(due.into()).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        _ = self.stopped.changed() => return Ok(()),
+                        message = self.inbox.recv() => match message {
+                            Some(message) => self.hear(message),
+                            None => return Ok(()),
+                        },
+                        () = wake => {}
+                    }
+                }
+            }
+            if *self.stopped.borrow() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn hear(&mut self, message: ToLineage) {
+        match message {
+            ToLineage::Event { path, change, at } => self.tracked.event(&path, change, at),
+            ToLineage::Unknown => self.tracked.unknown(),
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), PrivilegeError> {
+        self.tracked.read().await?;
+        self.publish.send_if_modified(|published| {
+            let Some(new) = self.tracked.source() else {
+                return false;
+            };
+            let same = published.as_ref().is_some_and(|old| old.same(new));
+            if !same {
+                *published = Some(new.clone());
+            }
+            !same
+        });
+        let read = News::Read {
+            lineage: self.index,
+            trail: self.tracked.trail().clone(),
+        };
+        drop(self.news.send(read));
+        Ok(())
+    }
+}

@@ -1,0 +1,469 @@
+//! The loop: hints, timers, signals, systemd.
+//!
+//! A task for each lineage follows it and publishes what it holds; a task for each instance
+//! keeps it equal to that. The loop here carries hints to them, collects what they saw, and
+//! answers signals. Nothing in it waits for a file, a process or a socket, so that one that
+//! hangs delays no other.
+//!
+//! A new config starts new tasks with new threads; the process stays.
+
+mod instance;
+mod lineage;
+mod watching;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::{Config, ConfigError};
+use crate::instance::Instance;
+use crate::instance::postmaster::uncovered;
+use crate::instance::probe::Prober;
+use crate::privilege::PrivilegeError;
+use crate::reconcile::Keeper;
+use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
+use crate::source::{Hint, Tracked, Trail};
+
+use instance::Nudge;
+use lineage::ToLineage;
+use watching::Watching;
+
+/// How many instances are worked on at once.
+const AT_ONCE: usize = 32;
+
+/// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
+const FAREWELL: Duration = Duration::from_secs(40);
+
+/// Start-up counts as done after this, whatever has not answered yet.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// The pause that gathers several instances' news into one writing of `status.json`.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Why the daemon ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A thread could not be given its rights.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// inotify is not to be had.
+    #[error(transparent)]
+    Watch(#[from] crate::source::WatchError),
+    /// The TLS library refused its own defaults.
+    #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
+    Tls(#[from] rustls::Error),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// A task ended that never should.
+    #[error("{0}; this is a fault in pgcertd")]
+    Task(String),
+}
+
+/// What tasks tell the loop.
+enum News {
+    /// A lineage was read; where a change matters from now on.
+    Read { lineage: usize, trail: Trail },
+    /// An instance was compared.
+    Seen {
+        instance: usize,
+        view: Box<InstanceView>,
+    },
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start, or a part of it ended unexpectedly.
+pub async fn run(file: &Path) -> Result<(), DaemonError> {
+    let mut config = Config::load(file)?;
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate()).map_err(DaemonError::Signals)?,
+        interrupt: signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?,
+        hangup: signal(SignalKind::hangup()).map_err(DaemonError::Signals)?,
+    };
+    let since = Timestamp::now();
+    loop {
+        let generation = Generation::start(config, since).await?;
+        match generation.serve(file, &mut signals).await? {
+            Some(new) => config = new,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Everything that one config brought to life.
+struct Generation {
+    config: Config,
+    watching: Watching,
+    hints: mpsc::UnboundedReceiver<Hint>,
+    news: mpsc::UnboundedReceiver<News>,
+    lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
+    nudges: Vec<mpsc::UnboundedSender<Nudge>>,
+    trails: Vec<Trail>,
+    views: Vec<Option<InstanceView>>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<Result<(), PrivilegeError>>,
+    since: Timestamp,
+    ready: bool,
+}
+
+impl Generation {
+    async fn start(config: Config, since: Timestamp) -> Result<Generation, DaemonError> {
+        let prober = Prober::new()?;
+        let (hinted, hints) = mpsc::unbounded_channel();
+        let watching = Watching::start(hinted).await?;
+        let (tell, news) = mpsc::unbounded_channel();
+        let (stop, stopped) = watch::channel(false);
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        let mut lineages = Vec::new();
+        let mut nudges = Vec::new();
+        let mut published = BTreeMap::new();
+        for instance in &config.instances {
+            let spec = crate::source::Spec::from(instance);
+            // Instances that share a lineage share its task.
+            let key = (
+                spec.candidates.clone(),
+                instance.files.clone().map(|f| (f.chain, f.key)),
+            );
+            let source = published
+                .entry(key)
+                .or_insert_with(|| {
+                    let (inbox, sources) = lineage::Task::channels();
+                    let task = lineage::Task {
+                        index: lineages.len(),
+                        tracked: Tracked::new(
+                            spec,
+                            config.watch.debounce,
+                            config.watch.settle_timeout,
+                        ),
+                        inbox: inbox.1,
+                        publish: sources.0,
+                        news: tell.clone(),
+                        stopped: stopped.clone(),
+                    };
+                    lineages.push(inbox.0);
+                    tasks.spawn(task.run());
+                    sources.1
+                })
+                .clone();
+            let (nudge, nudged) = mpsc::unbounded_channel();
+            nudges.push(nudge);
+            tasks.spawn(
+                instance::Task {
+                    index: nudges.len() - 1,
+                    keeper: Keeper::new(Instance::new(&config, instance, prober.clone())),
+                    source,
+                    nudged,
+                    news: tell.clone(),
+                    stopped: stopped.clone(),
+                    at_once: Arc::clone(&at_once),
+                    settle: config.watch.settle_timeout,
+                    debounce: config.watch.debounce,
+                    longest_pause: config.watch.resync,
+                }
+                .run(),
+            );
+        }
+        Ok(Generation {
+            trails: vec![Trail::default(); lineages.len()],
+            views: vec![None; nudges.len()],
+            config,
+            watching,
+            hints,
+            news,
+            lineages,
+            nudges,
+            stop,
+            tasks,
+            since,
+            ready: false,
+        })
+    }
+
+    /// Serves until a signal; a new config where that is the reason.
+    async fn serve(
+        mut self,
+        file: &Path,
+        signals: &mut Signals,
+    ) -> Result<Option<Config>, DaemonError> {
+        tracing::info!(
+            "pgcertd {} keeps {} instance{} of {}",
+            env!("CARGO_PKG_VERSION"),
+            self.config.instances.len(),
+            if self.config.instances.len() == 1 {
+                ""
+            } else {
+                "s"
+            },
+            file.display(),
+        );
+        self.watch().await;
+        let mut resync = interval(self.config.watch.resync);
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        resync.reset();
+        let mut poll = interval(self.config.watch.poll.unwrap_or(self.config.watch.resync));
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        poll.reset();
+        let mut watchdog = interval(watchdog_pause());
+        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let latest_ready = tokio::time::sleep(READY_WITHIN);
+        tokio::pin!(latest_ready);
+        let mut write_at: Option<Instant> = Some(Instant::now());
+        loop {
+            let write_due = async {
+                match write_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = signals.terminate.recv() => return self.stop(None).await,
+                _ = signals.interrupt.recv() => return self.stop(None).await,
+                _ = signals.hangup.recv() => {
+                    if let Some(new) = reloaded_config(file) {
+                        return self.stop(Some(new)).await;
+                    }
+                }
+                Some(hint) = self.hints.recv() => self.hinted(hint).await,
+                Some(news) = self.news.recv() => {
+                    if self.told(news).await {
+                        write_at.get_or_insert_with(|| Instant::now() + GATHER);
+                    }
+                }
+                Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
+                _ = resync.tick() => self.compare_all(),
+                _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+                () = &mut latest_ready, if !self.ready => self.become_ready(),
+                () = write_due => {
+                    write_at = None;
+                    self.write_status();
+                }
+            }
+        }
+    }
+
+    fn become_ready(&mut self) {
+        self.ready = true;
+        notify(&[NotifyState::Ready, NotifyState::Status(&self.status_line())]);
+    }
+
+    /// Passes a hint on to whom it may concern.
+    async fn hinted(&mut self, hint: Hint) {
+        match hint {
+            Hint::Change { path, change } => {
+                for nudged in self.watching.concerned(&path, &self.config) {
+                    self.nudge(nudged.0, nudged.1);
+                }
+                // Each settler knows best which path matters to it; foreign ones do too.
+                for lineage in &self.lineages {
+                    let event = ToLineage::Event {
+                        path: path.clone(),
+                        change,
+                        at: Instant::now(),
+                    };
+                    drop(lineage.send(event));
+                }
+            }
+            Hint::Rescan => {
+                tracing::warn!(
+                    "the kernel's queue of file events overflowed; comparing everything"
+                );
+                self.compare_all();
+            }
+            Hint::Disarmed { directory } => {
+                for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
+                    if trail.directories.contains(&directory) {
+                        drop(lineage.send(ToLineage::Unknown));
+                    }
+                }
+                self.watch().await;
+            }
+            Hint::Failed { error } => {
+                tracing::warn!("{error}; comparing everything");
+                self.compare_all();
+            }
+        }
+    }
+
+    /// Takes in what a task saw; whether the view changed.
+    async fn told(&mut self, news: News) -> bool {
+        match news {
+            News::Read { lineage, trail } => {
+                self.trails[lineage] = trail;
+                self.watch().await;
+                false
+            }
+            News::Seen { instance, view } => {
+                self.views[instance] = Some(*view);
+                if !self.ready && self.views.iter().all(Option::is_some) {
+                    self.become_ready();
+                }
+                true
+            }
+        }
+    }
+
+    /// Watches what matters now, and has read again what was not watched before.
+    async fn watch(&mut self) {
+        let armed = self.watching.arm(&self.trails, &self.config).await;
+        for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
+            if !trail.directories.is_disjoint(&armed) {
+                drop(lineage.send(ToLineage::Unknown));
+            }
+        }
+        for index in self.watching.instances_in(&armed, &self.config) {
+            self.nudge(index, Nudge::Compare);
+        }
+    }
+
+    fn nudge(&self, instance: usize, nudge: Nudge) {
+        if let Some(to) = self.nudges.get(instance) {
+            // A task that has ended is noticed by the loop.
+            let _ended = to.send(nudge);
+        }
+    }
+
+    fn compare_lineages(&self) {
+        for lineage in &self.lineages {
+            drop(lineage.send(ToLineage::Unknown));
+        }
+    }
+
+    fn compare_all(&self) {
+        self.compare_lineages();
+        for index in 0..self.nudges.len() {
+            self.nudge(index, Nudge::Compare);
+        }
+    }
+
+    fn status_line(&self) -> String {
+        let seen: Vec<&InstanceView> = self.views.iter().flatten().collect();
+        let well = seen.iter().filter(|v| v.state.is_well()).count();
+        let next = seen
+            .iter()
+            .filter_map(|v| Some((v.served.as_ref().or(v.installed.as_ref())?.not_after, v)))
+            .min_by_key(|(end, _)| *end);
+        let mut line = if well == seen.len() {
+            format!("{well} of {} instances well", self.views.len())
+        } else {
+            let troubled: Vec<String> = seen
+                .iter()
+                .filter(|v| !v.state.is_well())
+                .map(|v| format!("{} {}", v.name, v.state.as_str()))
+                .collect();
+            troubled.join(", ")
+        };
+        if let Some((end, view)) = next {
+            let days = end.duration_since(Timestamp::now()).as_hours() / 24;
+            line.push_str(&format!("; next expiry in {days} days ({})", view.lineage));
+        }
+        line
+    }
+
+    fn write_status(&self) {
+        let status = StatusView {
+            version: VERSION,
+            instances: self.views.iter().flatten().cloned().collect(),
+            uncovered: uncovered(self.data_directories()),
+            checked: Timestamp::now(),
+            daemon: Some(DaemonView {
+                version: env!("CARGO_PKG_VERSION").into(),
+                pid: std::process::id(),
+                since: self.since,
+            }),
+        };
+        let directory = &self.config.runtime_directory;
+        if let Err(error) = status.write(directory) {
+            tracing::warn!(
+                "{}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory",
+                directory.display()
+            );
+        }
+        notify(&[NotifyState::Status(&self.status_line())]);
+    }
+
+    fn data_directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.config.instances.iter().map(|i| &i.data_directory)
+    }
+
+    /// Lets every task finish the step in hand.
+    async fn stop(mut self, new: Option<Config>) -> Result<Option<Config>, DaemonError> {
+        if new.is_some() {
+            let mut states = vec![NotifyState::Reloading];
+            states.extend(NotifyState::monotonic_usec_now().ok());
+            notify(&states);
+        } else {
+            notify(&[NotifyState::Stopping]);
+        }
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + FAREWELL;
+        loop {
+            match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
+                Ok(Some(Ok(Ok(())))) => {}
+                Ok(Some(ended)) => return Err(unexpected(ended)),
+                Ok(None) => return Ok(new),
+                Err(_) => {
+                    tracing::warn!(
+                        "{} tasks did not finish within {} s and are left; the next start compares anew",
+                        self.tasks.len(),
+                        FAREWELL.as_secs()
+                    );
+                    return Ok(new);
+                }
+            }
+        }
+    }
+}
+
+fn unexpected(ended: Result<Result<(), PrivilegeError>, tokio::task::JoinError>) -> DaemonError {
+    match ended {
+        Ok(Ok(())) => DaemonError::Task("a task ended by itself".into()),
+        Ok(Err(error)) => DaemonError::Privilege(error),
+        Err(error) => DaemonError::Task(error.to_string()),
+    }
+}
+
+/// The new config after SIGHUP, or nothing where it is wrong: then the old one stays.
+fn reloaded_config(file: &Path) -> Option<Config> {
+    match Config::load(file) {
+        Ok(config) => {
+            tracing::info!("{}: read again", file.display());
+            Some(config)
+        }
+        Err(error) => {
+            tracing::error!("the new config is not taken, the old one stays in force:\n{error}");
+            None
+        }
+    }
+}
+
+/// Half of what systemd allows between two signs of life; without a watchdog, rarely.
+fn watchdog_pause() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}

@@ -1,0 +1,163 @@
+//! What is shown of the instances: by `status`, in `status.json`, in JSON. No keys.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{Certificate, Fingerprint};
+use crate::config;
+use crate::reconcile::state::{Observation, Problem, State};
+
+/// The version of the JSON documents.
+pub const VERSION: u32 = 1;
+
+/// The daemon's last view, in the runtime directory.
+pub const FILE: &str = "status.json";
+
+/// A certificate, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// SHA-256 of the DER.
+    pub fingerprint: Fingerprint,
+    /// Start of its validity.
+    pub not_before: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
+    /// The names that it holds for.
+    pub names: Vec<String>,
+    /// Who signed it.
+    pub issuer: String,
+    /// Lower-case hex.
+    pub serial: String,
+}
+
+impl From<&Certificate> for CertificateView {
+    fn from(leaf: &Certificate) -> Self {
+        CertificateView {
+            fingerprint: leaf.fingerprint(),
+            not_before: leaf.not_before(),
+            not_after: leaf.not_after(),
+            names: leaf.names().to_vec(),
+            issuer: leaf.issuer().to_owned(),
+            serial: leaf.serial().to_owned(),
+        }
+    }
+}
+
+/// One instance, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// Its lineage's name.
+    pub lineage: String,
+    /// Its state.
+    pub state: State,
+    /// One sentence: what, and the remedy.
+    pub problem: Option<String>,
+    /// The same in two parts, as a person reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Problem>,
+    /// What the lineage holds.
+    pub source: Option<CertificateView>,
+    /// What Postgres would load.
+    pub installed: Option<CertificateView>,
+    /// What new clients get.
+    pub served: Option<CertificateView>,
+}
+
+impl InstanceView {
+    /// Shows what was seen.
+    #[must_use]
+    pub fn of(config: &config::Instance, seen: &Observation) -> InstanceView {
+        let (state, problem) = seen.state(config);
+        let installed = seen
+            .sight
+            .as_ref()
+            .ok()
+            .and_then(|sight| sight.look.installed.bundle());
+        InstanceView {
+            name: config.name.clone(),
+            lineage: config.lineage.name.clone(),
+            state,
+            problem: problem.as_ref().map(Problem::sentence),
+            details: problem,
+            source: seen.source.bundle().map(|b| b.leaf().into()),
+            installed: installed.map(|b| b.leaf().into()),
+            served: seen.served.as_ref().ok().map(|s| (&s.leaf).into()),
+        }
+    }
+}
+
+/// What the daemon says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonView {
+    /// Its version.
+    pub version: String,
+    /// Its process number.
+    pub pid: u32,
+    /// When it started.
+    pub since: Timestamp,
+}
+
+/// All instances at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The instances, in the config's order.
+    pub instances: Vec<InstanceView>,
+    /// Data directories of postmasters on this host that no instance covers.
+    pub uncovered: Vec<PathBuf>,
+    /// When it was seen.
+    pub checked: Timestamp,
+    /// The daemon, where one runs.
+    pub daemon: Option<DaemonView>,
+}
+
+impl StatusView {
+    /// Whether all is well.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.instances.iter().all(|i| i.state.is_well())
+    }
+
+    /// Whether the daemon that wrote this view still runs, as far as its number tells.
+    #[must_use]
+    pub fn daemon_lives(&self) -> bool {
+        self.daemon
+            .as_ref()
+            .is_some_and(|d| Path::new("/proc").join(d.pid.to_string()).exists())
+    }
+
+    /// Reads the daemon's last view; `None` where there is none.
+    #[must_use]
+    pub fn read(runtime_directory: &Path) -> Option<StatusView> {
+        let bytes = std::fs::read(runtime_directory.join(FILE)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Puts this view where every user may read it.
+    ///
+    /// # Errors
+    /// The runtime directory cannot be written.
+    pub fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        std::fs::create_dir_all(runtime_directory)?;
+        let new = runtime_directory.join(".status.json.new");
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&new)?;
+        // Whatever the umask: it holds nothing secret, and every user may ask.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        serde_json::to_writer(&file, self)?;
+        std::fs::rename(&new, runtime_directory.join(FILE))
+    }
+}

@@ -1,0 +1,529 @@
+//! Reads the files of one lineage, once.
+//!
+//! The bytes that [`read`] hands out are those that are checked and those that are installed: nothing is opened a second
+//! time. A reading says as well by which links it came to them ([`Trail`]), what they looked like before and after
+//! ([`Stamp`], [`Reading::stable`]), and when they last changed, so that [`Settler`](super::Settler) can judge whether a
+//! renewal is finished. Whether the content is any good is for others to say.
+//!
+//! Everything here blocks, and belongs on the thread that has the right to read private keys.
+
+mod resolve;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use resolve::{End, Walk, timestamp};
+
+/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
+pub const MAX_SIZE: u64 = 1_048_576;
+
+/// Which lineage to read, and where it may lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The lineage's name, for messages.
+    pub name: String,
+    /// Absolute directories where it may be; the first that exists is the lineage's. One that cannot be looked at ends
+    /// the search: whether a later one counts could not be told.
+    pub candidates: Vec<PathBuf>,
+    /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
+    pub files: Option<FileNames>,
+}
+
+/// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileNames {
+    /// The leaf and its intermediates.
+    pub chain: String,
+    /// The private key.
+    pub key: String,
+}
+
+/// Which files of a lineage hold the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layout {
+    /// As [`Spec::files`] names them.
+    Named {
+        /// The leaf and its intermediates.
+        chain: String,
+        /// The private key.
+        key: String,
+    },
+    /// `fullchain.pem` and `privkey.pem`: certbot, dehydrated.
+    Certbot,
+    /// `tls.crt` and `tls.key`: a Kubernetes secret, cert-manager.
+    Kubernetes,
+    /// `cert.pem`, `chain.pem` and `privkey.pem`.
+    Split,
+}
+
+impl Layout {
+    const USUAL: [Self; 3] = [Self::Certbot, Self::Kubernetes, Self::Split];
+
+    /// The files that make up the chain, leaf first.
+    pub fn chain(&self) -> Vec<&str> {
+        match self {
+            Self::Named { chain, .. } => vec![chain],
+            Self::Certbot => vec!["fullchain.pem"],
+            Self::Kubernetes => vec!["tls.crt"],
+            Self::Split => vec!["cert.pem", "chain.pem"],
+        }
+    }
+
+    /// The file that holds the private key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Named { key, .. } => key,
+            Self::Certbot | Self::Split => "privkey.pem",
+            Self::Kubernetes => "tls.key",
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.chain().into_iter().chain([self.key()])
+    }
+
+    /// The names that no other usual layout has: `privkey.pem` tells nothing.
+    fn characteristic(&self) -> Vec<&str> {
+        match self {
+            Self::Kubernetes => self.names().collect(),
+            _ => self.chain(),
+        }
+    }
+}
+
+/// What one look at a lineage found.
+#[derive(Debug)]
+pub struct Reading {
+    /// The lineage's directory, without links; nothing if none of the candidates is one.
+    pub directory: Option<PathBuf>,
+    /// Which files were looked for. Hand it to the next [`read`] once the lineage was complete.
+    pub layout: Option<Layout>,
+    /// What the links and files looked like after the read, in the order of their paths.
+    pub stamps: Vec<Stamp>,
+    /// The stamps were the same before and after, and of the very files that were read.
+    pub stable: bool,
+    /// The newest ctime of the files and links, of a directory that lacks one of them, and of the directory in which the
+    /// lineage's own should be.
+    pub newest_change: Option<Timestamp>,
+    /// Where a change would matter.
+    pub trail: Trail,
+    /// The bytes, or why there are none.
+    pub parts: Result<Parts, ReadError>,
+}
+
+/// The bytes of a lineage's files, zeroed when dropped. Its `Debug` shows sizes alone.
+pub struct Parts {
+    /// The chain's files, in the order of [`Layout::chain`].
+    pub chain: Vec<Zeroizing<Vec<u8>>>,
+    /// The private key's file.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chain: Vec<usize> = self.chain.iter().map(|part| part.len()).collect();
+        formatter
+            .debug_struct("Parts")
+            .field("chain", &chain)
+            .field("key", &self.key.len())
+            .finish()
+    }
+}
+
+/// What tells one state of a file or link from another, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its directory without links, and its name.
+    pub path: PathBuf,
+    /// The file system's device number.
+    pub device: u64,
+    /// The inode's number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's
+    /// tick is coarse, so two writes within some 10 ms may bear the same.
+    pub ctime: (i64, i64),
+    /// A link, or the file at the end.
+    pub kind: StampKind,
+}
+
+/// What a [`Stamp`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StampKind {
+    /// A symbolic link.
+    Link,
+    /// A regular file.
+    File,
+}
+
+impl Stamp {
+    fn of(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
+        Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+            kind,
+        }
+    }
+
+    /// The ctime; nothing if it lies outside the calendar.
+    pub fn changed(&self) -> Option<Timestamp> {
+        timestamp(self.ctime.0, self.ctime.1)
+    }
+}
+
+/// By which names a lineage's files were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail {
+    /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory
+    /// without links, and its name. An event on any other path cannot change what is read.
+    pub paths: BTreeSet<PathBuf>,
+    /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
+    /// existing ancestor), the lineage's own and its parent: what to watch.
+    pub directories: BTreeSet<PathBuf>,
+}
+
+/// Why a lineage's files could not be read. None quotes a file's content.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// None of the directories exists.
+    #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`", list(.candidates))]
+    DirectoryMissing {
+        /// Where it was looked for.
+        candidates: Vec<PathBuf>,
+    },
+    /// A file, or what a link points to, does not exist.
+    #[error("{} does not exist; if no renewal is under way, issue the certificate again, or name the lineage's files with `files`", .path.display())]
+    Missing {
+        /// The name that is missing: at the end of a dangling link, what it points to.
+        path: PathBuf,
+    },
+    /// Something that is not read, because it might block or have no end.
+    #[error("{} is a {kind}, not a regular file; put the certificate's file in its place, or name another with `files`", .path.display())]
+    NotRegular {
+        /// Where it lies, without links.
+        path: PathBuf,
+        /// What it is.
+        kind: NotRegular,
+    },
+    /// More than [`MAX_SIZE`] bytes.
+    #[error("{} has {size} bytes, no certificate or key has more than {MAX_SIZE}; name the right file with `files`", .path.display())]
+    TooLarge {
+        /// Where it lies, without links.
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// More than 40 links on the way.
+    #[error("{} leads through more than 40 symbolic links; one of them points back to itself: mend it", .path.display())]
+    LinkLoop {
+        /// The path that was followed.
+        path: PathBuf,
+    },
+    /// No right to look at it.
+    #[error(
+        "no permission to read {}; run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, \
+         or let a group or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)", .path.display()
+    )]
+    Denied {
+        /// What was refused: a file, or a name in a directory that cannot be searched.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else the kernel says.
+    #[error("cannot read {}; mend the file system or the path", .path.display())]
+    Io {
+        /// What was looked at.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What stands where a regular file is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRegular {
+    /// A directory.
+    Directory,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character or block device.
+    Device,
+}
+
+impl fmt::Display for NotRegular {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Directory => "directory",
+            Self::Fifo => "FIFO",
+            Self::Socket => "socket",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// What a [`ReadError`] means for the lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// May be half a renewal: something is not there, yet.
+    Incomplete,
+    /// What is there cannot be used.
+    Unfit,
+}
+
+impl ReadError {
+    /// Whether it may be half a renewal.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Missing { .. } => Class::Incomplete,
+            _ => Class::Unfit,
+        }
+    }
+
+    fn of(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path },
+            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
+            _ if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                Self::LinkLoop { path }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// Reads the lineage's files, each once.
+///
+/// Where [`Spec::files`] names none, the first complete one of the usual layouts is taken, in the order of [`Layout`];
+/// where none is complete, the first of which anything exists. `settled` is the layout of an earlier, complete reading:
+/// it stays as long as any of its files exists, so that certbot's moment without `fullchain.pem` does not make
+/// `cert.pem` the source.
+///
+/// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
+pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
+    let mut before = Walk::default();
+    let directory = match find(spec, &mut before) {
+        Ok(directory) => directory,
+        Err(error) => {
+            return Reading {
+                parts: Err(error),
+                ..Reading::from(before)
+            };
+        }
+    };
+    let layout = choose(spec, settled, &directory);
+    let read = follow(&layout, &directory, &mut before)
+        .and_then(|ends| open_all(&layout, &directory, &ends));
+
+    let mut after = Walk::default();
+    let stayed = find(spec, &mut after).is_ok_and(|found| found == directory);
+    // What the second look finds wrong shows in its stamps.
+    let _ = follow(&layout, &directory, &mut after);
+    after.trail.paths.insert(directory.clone());
+    after.trail.directories.extend(
+        [&*directory]
+            .into_iter()
+            .chain(directory.parent())
+            .map(Path::to_owned),
+    );
+    let (parts, undisturbed) = match read {
+        Ok((parts, undisturbed)) => (Ok(parts), undisturbed),
+        Err(error) => (Err(error), true),
+    };
+    if spec.files.is_none() && matches!(parts, Err(ReadError::Missing { .. })) {
+        Layout::USUAL
+            .iter()
+            .flat_map(Layout::names)
+            .for_each(|name| after.awaited(&directory, name));
+    }
+    let stable = stayed && undisturbed && before.stamps == after.stamps;
+    Reading {
+        directory: Some(directory),
+        layout: Some(layout),
+        stable,
+        parts,
+        ..Reading::from(after)
+    }
+}
+
+impl From<Walk> for Reading {
+    /// A reading that has no bytes yet.
+    fn from(walk: Walk) -> Self {
+        let newest = walk.stamps.values().filter_map(Stamp::changed).max();
+        Self {
+            directory: None,
+            layout: None,
+            stable: true,
+            newest_change: newest.max(walk.absence),
+            stamps: walk.stamps.into_values().collect(),
+            trail: walk.trail,
+            parts: Err(ReadError::DirectoryMissing {
+                candidates: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// The first candidate that is a directory, without links.
+fn find(spec: &Spec, walk: &mut Walk) -> Result<PathBuf, ReadError> {
+    for candidate in &spec.candidates {
+        match walk.follow(candidate) {
+            Ok(End::Directory(directory)) => {
+                walk.absence = None; // That an earlier candidate is missing is as it should be.
+                return Ok(directory);
+            }
+            Ok(End::File(_) | End::Special(..)) | Err(ReadError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ReadError::DirectoryMissing {
+        candidates: spec.candidates.clone(),
+    })
+}
+
+fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
+    if let Some(FileNames { chain, key }) = spec.files.clone() {
+        return Layout::Named { chain, key };
+    }
+    // A dangling link exists: certbot's is named before its file may be gone.
+    let exists = |name: &str| fs::symlink_metadata(directory.join(name)).is_ok();
+    let settled = settled.filter(|layout| Layout::USUAL.contains(layout));
+    if let Some(layout) = &settled
+        && layout.names().any(exists)
+    {
+        return layout.clone();
+    }
+    let complete = Layout::USUAL
+        .into_iter()
+        .find(|layout| layout.names().all(exists));
+    let begun = || {
+        Layout::USUAL
+            .into_iter()
+            .find(|layout| layout.characteristic().into_iter().any(exists))
+    };
+    complete
+        .or(settled)
+        .or_else(begun)
+        .unwrap_or(Layout::Certbot)
+}
+
+/// Where the layout's files are, in the order of its names.
+fn follow(layout: &Layout, directory: &Path, walk: &mut Walk) -> Result<Vec<Stamp>, ReadError> {
+    // All are followed before the first error is told, so that the trail has every name.
+    let ends: Vec<_> = layout
+        .names()
+        .map(|name| walk.follow(&directory.join(name)))
+        .collect();
+    ends.into_iter()
+        .map(|end| match end? {
+            End::File(stamp) => Ok(stamp),
+            End::Directory(path) => Err(ReadError::NotRegular {
+                path,
+                kind: NotRegular::Directory,
+            }),
+            End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
+        })
+        .collect()
+}
+
+/// Reads what `follow` found, and says whether it stayed as it was meanwhile.
+fn open_all(layout: &Layout, directory: &Path, ends: &[Stamp]) -> Result<(Parts, bool), ReadError> {
+    let mut undisturbed = true;
+    let mut contents = Vec::new();
+    let names: Vec<&str> = layout.names().collect();
+    let one_file = layout.chain() == [layout.key()];
+    let wanted = if one_file { 1 } else { names.len() };
+    for (name, stamp) in names.iter().zip(ends).take(wanted) {
+        let (content, same) = open(&directory.join(name), stamp)?;
+        undisturbed &= same;
+        contents.push(content);
+    }
+    let key = if one_file {
+        contents.first().cloned()
+    } else {
+        contents.pop()
+    };
+    let parts = Parts {
+        chain: contents,
+        key: key.unwrap_or_default(),
+    };
+    Ok((parts, undisturbed))
+}
+
+/// Reads one file, and says whether it is the one that `stamp` is of, before and after.
+fn open(path: &Path, stamp: &Stamp) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
+    let failed = |source| ReadError::of(path, source);
+    // O_NONBLOCK: what became a FIFO since it was looked at must not hold the thread.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let descriptor =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let mut file = File::from(descriptor);
+    let metadata = file.metadata().map_err(failed)?;
+    if let Some(kind) = NotRegular::of(&metadata) {
+        return Err(ReadError::NotRegular {
+            path: stamp.path.clone(),
+            kind,
+        });
+    }
+    if metadata.size() > MAX_SIZE {
+        return Err(ReadError::TooLarge {
+            path: stamp.path.clone(),
+            size: metadata.size(),
+        });
+    }
+    let first = Stamp::of(&stamp.path, &metadata, StampKind::File);
+    let content = content(&mut file, metadata.size()).map_err(failed)?;
+    let last = Stamp::of(
+        &stamp.path,
+        &file.metadata().map_err(failed)?,
+        StampKind::File,
+    );
+    let same = first == *stamp && last == *stamp && content.len() as u64 == stamp.size;
+    Ok((content, same))
+}
+
+/// At most one byte more than `size`, which tells a file that grows, in a buffer that is never moved: a private key that
+/// is left behind by a reallocation is left for good.
+fn content(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let room = usize::try_from(size.min(MAX_SIZE)).map_err(io::Error::other)? + 1;
+    let mut buffer = Zeroizing::new(vec![0; room]);
+    let mut filled = 0;
+    while filled < room {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
+}

@@ -1,0 +1,305 @@
+//! One lineage followed over time: when it is read, by whom, and what it holds.
+//!
+//! The reading happens on a thread of the lineage's own, under Landlock rules for the
+//! directories in which its files lie. When its links lead elsewhere, a new thread with new
+//! rules takes over.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Change, Fit, Layout, ReadError, Reading, Settler, Spec, StampKind, Trail, Verdict};
+use super::{lineage, settle};
+use crate::bundle::{self, Bundle, BundleError};
+use crate::privilege::{PrivilegeError, Rights, Worker};
+
+/// How long a command waits for files that keep changing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a lineage holds, as its reading and settling came out.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A bundle that belongs together and has settled.
+    Ready {
+        /// The bundle.
+        bundle: Arc<Bundle>,
+        /// The newest change time of its files and links.
+        changed: Timestamp,
+    },
+    /// Its files do not fit yet.
+    Waiting {
+        /// What does not.
+        why: String,
+    },
+    /// It cannot be used.
+    Invalid {
+        /// Why, and what to do.
+        why: String,
+        /// Whether the caller lacks the right to look.
+        denied: bool,
+    },
+}
+
+impl Source {
+    /// The bundle, where there is one.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
+        match self {
+            Source::Ready { bundle, .. } => Some(bundle),
+            Source::Waiting { .. } | Source::Invalid { .. } => None,
+        }
+    }
+
+    /// Whether both say the same.
+    #[must_use]
+    pub fn same(&self, other: &Source) -> bool {
+        match (self, other) {
+            (
+                Source::Ready { bundle, changed },
+                Source::Ready {
+                    bundle: other,
+                    changed: then,
+                },
+            ) => changed == then && bundle.same_content(other),
+            (Source::Waiting { why }, Source::Waiting { why: other }) => why == other,
+            (
+                Source::Invalid { why, denied },
+                Source::Invalid {
+                    why: other,
+                    denied: then,
+                },
+            ) => why == other && denied == then,
+            _ => false,
+        }
+    }
+}
+
+/// Why a reading holds no bundle.
+enum Fault {
+    Read(ReadError),
+    Bundle(BundleError),
+}
+
+impl Fault {
+    /// Whether a later event may mend it by itself.
+    fn may_pass(&self) -> bool {
+        match self {
+            Fault::Read(error) => error.class() == super::Class::Incomplete,
+            Fault::Bundle(error) => error.class() == bundle::Class::Incomplete,
+        }
+    }
+
+    fn fit(&self) -> Fit {
+        if self.may_pass() {
+            Fit::Incomplete
+        } else {
+            Fit::Unfit
+        }
+    }
+}
+
+/// A reading, and what its bytes came to.
+struct Parsed {
+    reading: Reading,
+    bundle: Result<Arc<Bundle>, Fault>,
+}
+
+/// A lineage that is followed.
+#[derive(Debug)]
+pub struct Tracked {
+    spec: Spec,
+    layout: Option<Layout>,
+    reader: Option<Worker>,
+    settler: Settler,
+    source: Option<Source>,
+    trail: Trail,
+}
+
+impl Tracked {
+    /// Begins without any history: the first reading counts by its change times alone.
+    #[must_use]
+    pub fn new(spec: Spec, debounce: Duration, settle_timeout: Duration) -> Tracked {
+        let mut settler = Settler::new(debounce, settle_timeout);
+        settler.unknown(Instant::now());
+        Tracked {
+            spec,
+            layout: None,
+            reader: None,
+            settler,
+            source: None,
+            trail: Trail::default(),
+        }
+    }
+
+    /// What the lineage holds, once that is known.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// Where a change matters, as of the last reading.
+    #[must_use]
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Something happened to a path.
+    pub fn event(&mut self, path: &Path, change: Change, at: Instant) {
+        self.settler.event(path, change, at);
+    }
+
+    /// Something may have happened unseen.
+    pub fn unknown(&mut self) {
+        self.settler.unknown(Instant::now());
+    }
+
+    /// When to read next; `None` is: when an event comes.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.settler.due()
+    }
+
+    /// Reads the lineage, and decides whether the reading counts.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub async fn read(&mut self) -> Result<(), PrivilegeError> {
+        let (at, wall) = (Instant::now(), Timestamp::now());
+        let Parsed { reading, bundle } = self.parsed().await?;
+        let fit = bundle.as_ref().map_or_else(Fault::fit, |_| Fit::Fits);
+        let verdict = self.settler.read(&reading, fit, at, wall);
+        if bundle.is_ok() && verdict == Verdict::Taken {
+            self.layout.clone_from(&reading.layout);
+        }
+        self.trail = reading.trail;
+        let changed = reading.newest_change.unwrap_or(wall);
+        if let Some(source) = judged(bundle, verdict, changed, &self.spec) {
+            self.source = Some(source);
+        }
+        Ok(())
+    }
+
+    /// Reads until the reading counts, for a command that runs once.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub async fn settled(&mut self) -> Result<Source, PrivilegeError> {
+        let began = Instant::now();
+        loop {
+            self.read().await?;
+            if let Some(source) = &self.source {
+                return Ok(source.clone());
+            }
+            if began.elapsed() > PATIENCE {
+                return Ok(Source::Waiting {
+                    why: format!("lineage {}: its files keep changing", self.spec.name),
+                });
+            }
+            let pause = self.due().unwrap_or_else(Instant::now);
+            tokio::time::sleep_until(pause.into()).await;
+        }
+    }
+
+    async fn parsed(&mut self) -> Result<Parsed, PrivilegeError> {
+        let parsed = match self.reader.take() {
+            Some(reader) => {
+                let parsed = self.read_on(&reader).await?;
+                let denied = matches!(parsed.bundle, Err(Fault::Read(ReadError::Denied { .. })));
+                if !denied && reader.covers(&homes(&parsed.reading)) {
+                    self.reader = Some(reader);
+                    return Ok(parsed);
+                }
+                None
+            }
+            None => None,
+        };
+        if let Some(parsed) = parsed {
+            return Ok(parsed);
+        }
+        // The links lead elsewhere than the thread may look, or there is no thread yet.
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let name = format!("r:{}", self.spec.name);
+        let reader = Worker::start(name, move || Rights::Reader {
+            directories: homes(&lineage::read(&spec, layout)),
+        })
+        .await?;
+        let parsed = self.read_on(&reader).await?;
+        self.reader = Some(reader);
+        Ok(parsed)
+    }
+
+    async fn read_on(&self, reader: &Worker) -> Result<Parsed, PrivilegeError> {
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        reader
+            .call(move || {
+                let mut reading = lineage::read(&spec, layout);
+                let parts = std::mem::replace(
+                    &mut reading.parts,
+                    Err(ReadError::DirectoryMissing {
+                        candidates: Vec::new(),
+                    }),
+                );
+                let bundle = parts.map_err(Fault::Read).and_then(|parts| {
+                    let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
+                    Bundle::parse(&chain, &parts.key)
+                        .map(Arc::new)
+                        .map_err(Fault::Bundle)
+                });
+                Parsed { reading, bundle }
+            })
+            .await
+    }
+}
+
+/// The directories in which a lineage's files themselves lie: all that must be opened.
+fn homes(reading: &Reading) -> BTreeSet<PathBuf> {
+    reading
+        .stamps
+        .iter()
+        .filter(|stamp| stamp.kind == StampKind::File)
+        .filter_map(|stamp| stamp.path.parent())
+        .map(Path::to_owned)
+        .collect()
+}
+
+/// What a verdict makes of a reading; `None` keeps what was known.
+fn judged(
+    bundle: Result<Arc<Bundle>, Fault>,
+    verdict: settle::Verdict,
+    changed: Timestamp,
+    spec: &Spec,
+) -> Option<Source> {
+    match (bundle, verdict) {
+        (_, Verdict::NotYet { .. }) => None,
+        (Ok(bundle), _) => Some(Source::Ready { bundle, changed }),
+        (Err(fault), verdict) => {
+            let denied = matches!(fault, Fault::Read(ReadError::Denied { .. }));
+            let waits = fault.may_pass() && matches!(verdict, Verdict::Waiting { .. });
+            let why = match fault {
+                Fault::Read(error) => error.to_string(),
+                Fault::Bundle(error) => format!("lineage {}: {error}", spec.name),
+            };
+            Some(if waits {
+                Source::Waiting { why }
+            } else {
+                Source::Invalid { why, denied }
+            })
+        }
+    }
+}
+
+impl From<&crate::config::Instance> for Spec {
+    fn from(instance: &crate::config::Instance) -> Spec {
+        Spec {
+            name: instance.lineage.name.clone(),
+            candidates: instance.lineage.candidates.clone(),
+            files: instance.files.as_ref().map(|files| super::FileNames {
+                chain: files.chain.clone(),
+                key: files.key.clone(),
+            }),
+        }
+    }
+}
