@@ -204,6 +204,8 @@ impl Contender {
         match &mut self.bringer {
             Bringer::Pgcertd(daemon) => {
                 ensure!(daemon.is_running(), "pgcertd has ended");
+                // Reads what it has told, as systemd does.
+                daemon.notified();
             }
             Bringer::LeastProgram { process, lines } => done(process, lines)?,
             Bringer::DeployHook { .. } => {}
