@@ -12,14 +12,14 @@ deps: ## What the tests, the demo and the bench need, by apt, where it is missin
 	tests/install-deps
 
 test: deps ## All tests and a short bench; the end-to-end ones start servers and need root
-	$(CARGO) test --locked
-	$(CARGO) test --locked --bench renewal -- --rounds 2
+	$(CARGO) test --locked --features failpoints
+	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
 
 fmt: ## Formats the code
 	$(CARGO) fmt
 
 lint: ## Clippy on everything, warnings are errors
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 
 demo: deps build ## A renewal from end to end, on a throw-away cluster
 	demo/run.sh

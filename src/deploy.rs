@@ -334,7 +334,10 @@ impl<'a> Deployment<'a, Reloaded> {
         match asked {
             Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None => self.refused(Some(&settings)),
+                None => match self.served_elsewhere().await {
+                    Some(why) => Verdict::Unverified(why),
+                    None => self.refused(Some(&settings)),
+                },
             },
             // What was installed was served until now: these files are in use.
             Err(_) if self.before.proven() => self.refused(None),
@@ -342,6 +345,22 @@ impl<'a> Deployment<'a, Reloaded> {
                 "the certificate of before is still served, and whether the server uses the files is not known: {why}"
             )),
         }
+    }
+
+    /// A configured address may lead to another host of the row, or to a proxy, that serves the
+    /// very leaf of before: then the server itself, seen where it listens, tells.
+    async fn served_elsewhere(&self) -> Option<String> {
+        let limit = self.instance.config.verify_timeout;
+        let home = self
+            .instance
+            .served_at_home(&self.state.postmaster, limit)
+            .await?;
+        (home.leaf.fingerprint() == self.bundle.fingerprint()).then(|| {
+            format!(
+                "the server itself serves it at {}, and the configured address another certificate; correct address",
+                home.address
+            )
+        })
     }
 
     fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {

@@ -216,7 +216,7 @@ impl Worker {
 fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{
-        ReadFile | ReadDir | WriteFile | Truncate | MakeReg | RemoveFile | Refer
+        ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeSym | RemoveFile | Refer
     });
     match rights {
         Rights::Reader { directories } => {

@@ -254,6 +254,38 @@ impl BundleError {
     }
 }
 
+impl BundleError {
+    /// What to do about it once nothing is being written any more.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Empty { .. }
+            | Self::NoPem { .. }
+            | Self::BrokenPem { .. }
+            | Self::NoCertificate { .. }
+            | Self::CertificateUnreadable
+            | Self::CertificateBroken { .. }
+            | Self::NoKey => "put the whole file there, or renew the certificate again",
+            Self::LooksLikeDer { .. } | Self::UncommonCertificate { .. } => {
+                "or name the right file with `files`"
+            }
+            Self::KeyMismatch | Self::TwoKeys => {
+                "put there the key and the chain of one renewal, or renew the certificate again"
+            }
+            Self::LeafNotFirst { .. } | Self::Duplicate { .. } | Self::NotLinked { .. } => {
+                "the file must hold the leaf, then its issuer, then that one's, and nothing else"
+            }
+            Self::EncryptedKey { .. } => "decrypt it, or renew with a new key",
+            Self::TooManyCertificates { .. } => "keep the leaf and its intermediates alone",
+            Self::UnusableKey { .. }
+            | Self::UnsupportedLeaf { .. }
+            | Self::WeakRsa { .. }
+            | Self::WeakSignature { .. } => {
+                "renew with another type of key, or from another CA, and see the ACME client's settings"
+            }
+        }
+    }
+}
+
 /// Why the names of a certificate cannot be compared with a server name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate's names cannot be checked: {reason}")]
@@ -288,6 +320,21 @@ pub enum Refusal {
     /// Whether its names cover the server names cannot be told.
     #[error(transparent)]
     NamesUnreadable(#[from] NamesError),
+}
+
+impl Refusal {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Expired { .. } => "renew it, and see why the ACME client did not",
+            Self::NotYetValid { .. } => {
+                "it is installed then; see whether this host's clock is right"
+            }
+            Self::NamesMissing { .. } | Self::NamesUnreadable(_) => {
+                "issue the certificate for these names, or correct server_names"
+            }
+        }
+    }
 }
 
 /// What is odd about a bundle against the one that is installed, and no reason to refuse it.

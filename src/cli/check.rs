@@ -104,6 +104,7 @@ pub(super) async fn check(config: &Config, json: bool) -> Result<Exit, Failure> 
             findings,
         });
     }
+    prober.farewells().await;
     let document = Document {
         version: VERSION,
         host: of_host(config),

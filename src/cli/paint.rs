@@ -71,6 +71,11 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// `text` with its further lines a little to the right of its first.
+pub(super) fn hanging(text: &str) -> String {
+    wrapped(text, WIDTH - 2).join("\n  ") + "\n"
+}
+
 /// `label  text`, with the text's further lines below its first; a label has up to four letters.
 pub(super) fn labelled(label: &str, text: &str) -> String {
     let indent = 8;

@@ -52,6 +52,7 @@ pub(super) async fn probe(wanted: &Arguments, json: bool) -> Result<Exit, Failur
         .look(&wanted.address, PATIENCE)
         .await
         .map_err(|e| Failure::problem(&e))?;
+    prober.farewells().await;
     let roots = roots(wanted)?;
     let problem = refusal(&served, &wanted.address, roots).err();
     let document = Document {

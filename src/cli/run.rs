@@ -6,6 +6,8 @@ use super::{Exit, Failure};
 use crate::daemon::{self, DaemonError};
 
 pub(super) async fn run(config: &Path) -> Result<Exit, Failure> {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
     std::panic::set_hook(Box::new(|panic| {
         // The process ends right after this: a half-alive daemon would be silent.
         tracing::error!("a fault in pgcertd, which ends now: {panic}");

@@ -91,6 +91,7 @@ async fn look(
         }
         views.push((index, view));
     }
+    prober.farewells().await;
     views.sort_by_key(|(index, _)| *index);
     let checked = match daemon {
         Some(daemon) if borrowed => daemon.checked,
@@ -121,7 +122,8 @@ fn drawn(view: &StatusView, now: Timestamp) -> String {
             "{} belongs to a running PostgreSQL server that no instance covers.",
             directory.display()
         );
-        out.push_str(&format!("\n{} {line}\n", styled(ODD, "?")));
+        let line = paint::hanging(&line);
+        out.push_str(&format!("\n{} {line}", styled(ODD, "?")));
     }
     out
 }

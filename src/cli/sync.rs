@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Exit, Failure, print, print_json, prober, sources};
+use super::{Exit, Failure, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::Instance;
@@ -72,6 +72,7 @@ pub(super) async fn sync(
     while let Some(ended) = work.join_next().await {
         done.push(ended.map_err(|e| Failure::problem(&e))?);
     }
+    prober.farewells().await;
     done.sort_by_key(|(index, _)| *index);
     let mut rows = Vec::new();
     let mut text = String::new();
@@ -88,8 +89,7 @@ pub(super) async fn sync(
         for warning in &done.warnings {
             tracing::warn!("{}: {warning}", instance.name);
         }
-        text.push_str(&event.message());
-        text.push('\n');
+        text.push_str(&paint::hanging(&event.message()));
         rows.push(Row {
             name: instance.name.clone(),
             outcome: done.outcome,

@@ -77,7 +77,8 @@ impl Task {
                 } else {
                     FIRST_PAUSE
                 };
-                next = earliest(unfinished.then(|| Instant::now() + pause), done.again_at());
+                let retry = unfinished.then(|| Instant::now() + pause);
+                next = earliest(retry, done.again_at().map(instant));
             }
             if self.wait(next).await {
                 return Ok(());
@@ -88,6 +89,8 @@ impl Task {
     /// `None` once the daemon stops.
     async fn compare(&mut self, source: &Source) -> Option<Done> {
         let permit = Arc::clone(&self.at_once).acquire_owned().await.ok()?;
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("compare");
         let intent = Intent {
             follow_up: true,
             ..Intent::default()
@@ -98,23 +101,28 @@ impl Task {
     }
 
     /// Waits for a reason to compare; true once the daemon stops.
-    async fn wait(&mut self, next: Option<Instant>) -> bool {
-        let wake = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
+    async fn wait(&mut self, mut next: Option<Instant>) -> bool {
+        loop {
+            let wake = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = self.stopped.changed() => return true,
+                changed = self.source.changed() => return changed.is_err(),
+                nudge = self.nudged.recv() => match nudge {
+                    None => return true,
+                    Some(Nudge::Compare) => break,
+                    // Whoever writes there may not be done; a renewal does not wait for that.
+                    Some(Nudge::Touched) => {
+                        next = earliest(next, Some(Instant::now() + self.debounce));
+                    }
+                },
+                () = wake => break,
             }
-        };
-        tokio::select! {
-            biased;
-            _ = self.stopped.changed() => return true,
-            changed = self.source.changed() => return changed.is_err(),
-            nudge = self.nudged.recv() => match nudge {
-                None => return true,
-                Some(Nudge::Compare) => {}
-                Some(Nudge::Touched) => tokio::time::sleep(self.debounce).await,
-            },
-            () = wake => {}
         }
         // Whatever else was hinted at meanwhile is seen by the same comparison.
         while self.nudged.try_recv().is_ok() {}
@@ -165,14 +173,16 @@ fn say_state(view: &InstanceView, before: Option<State>) {
     }
 }
 
-fn earliest(one: Option<Instant>, wall: Option<Timestamp>) -> Option<Instant> {
-    let other = wall.map(|at| {
-        let left = at.duration_since(Timestamp::now());
-        // The resync compares again in any case, should the clock be set meanwhile.
-        Instant::now() + Duration::try_from(left).unwrap_or_default()
-    });
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),
     }
+}
+
+/// A moment of the wall clock as one of this process. The resync compares again in any case,
+/// should the clock be set meanwhile.
+fn instant(wall: Timestamp) -> Instant {
+    let left = wall.duration_since(Timestamp::now());
+    Instant::now() + Duration::try_from(left).unwrap_or_default()
 }

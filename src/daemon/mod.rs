@@ -9,6 +9,7 @@
 
 mod instance;
 mod lineage;
+mod systemd;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ use crate::source::{Hint, Tracked, Trail};
 
 use instance::Nudge;
 use lineage::ToLineage;
+use systemd::Systemd;
 use watching::Watching;
 
 /// How many instances are worked on at once.
@@ -66,6 +67,9 @@ pub enum DaemonError {
     /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
+    Thread(#[source] std::io::Error),
     /// A task ended that never should.
     #[error("{0}; this is a fault in pgcertd")]
     Task(String),
@@ -75,6 +79,10 @@ pub enum DaemonError {
 enum News {
     /// A lineage was read; where a change matters from now on.
     Read { lineage: usize, trail: Trail },
+    /// The watches are in place.
+    Armed(Result<watching::Armed, PrivilegeError>),
+    /// Postmasters that no instance covers.
+    Uncovered(Vec<PathBuf>),
     /// An instance was compared.
     Seen {
         instance: usize,
@@ -100,8 +108,9 @@ pub async fn run(file: &Path) -> Result<(), DaemonError> {
         hangup: signal(SignalKind::hangup()).map_err(DaemonError::Signals)?,
     };
     let since = Timestamp::now();
+    let systemd = Systemd::start().map_err(DaemonError::Thread)?;
     loop {
-        let generation = Generation::start(config, since).await?;
+        let generation = Generation::start(config, since, systemd.clone()).await?;
         match generation.serve(file, &mut signals).await? {
             Some(new) => config = new,
             None => return Ok(()),
@@ -121,16 +130,25 @@ struct Generation {
     views: Vec<Option<InstanceView>>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
+    tell: mpsc::UnboundedSender<News>,
+    uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
+    systemd: Systemd,
+    /// What systemd was last told of how it is.
+    said: String,
 }
 
 impl Generation {
-    async fn start(config: Config, since: Timestamp) -> Result<Generation, DaemonError> {
+    async fn start(
+        config: Config,
+        since: Timestamp,
+        systemd: Systemd,
+    ) -> Result<Generation, DaemonError> {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
-        let watching = Watching::start(hinted).await?;
         let (tell, news) = mpsc::unbounded_channel();
+        let watching = Watching::start(hinted, tell.clone()).await?;
         let (stop, stopped) = watch::channel(false);
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let mut tasks = JoinSet::new();
@@ -194,8 +212,12 @@ impl Generation {
             nudges,
             stop,
             tasks,
+            tell,
+            uncovered: Vec::new(),
             since,
             ready: false,
+            systemd,
+            said: String::new(),
         })
     }
 
@@ -216,7 +238,8 @@ impl Generation {
             },
             file.display(),
         );
-        self.watch().await;
+        self.watch();
+        self.look_for_uncovered();
         let mut resync = interval(self.config.watch.resync);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
@@ -227,7 +250,7 @@ impl Generation {
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let latest_ready = tokio::time::sleep(READY_WITHIN);
         tokio::pin!(latest_ready);
-        let mut write_at: Option<Instant> = Some(Instant::now());
+        let mut write_at: Option<Instant> = None;
         loop {
             let write_due = async {
                 match write_at {
@@ -243,16 +266,19 @@ impl Generation {
                         return self.stop(Some(new)).await;
                     }
                 }
-                Some(hint) = self.hints.recv() => self.hinted(hint).await,
+                Some(hint) = self.hints.recv() => self.hinted(hint),
                 Some(news) = self.news.recv() => {
-                    if self.told(news).await {
+                    if self.told(news)? && self.ready {
                         write_at.get_or_insert_with(|| Instant::now() + GATHER);
                     }
                 }
                 Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
-                _ = resync.tick() => self.compare_all(),
+                _ = resync.tick() => {
+                    self.compare_all();
+                    self.look_for_uncovered();
+                }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
-                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+                _ = watchdog.tick() => self.systemd.alive(),
                 () = &mut latest_ready, if !self.ready => self.become_ready(),
                 () = write_due => {
                     write_at = None;
@@ -264,14 +290,16 @@ impl Generation {
 
     fn become_ready(&mut self) {
         self.ready = true;
-        notify(&[NotifyState::Ready, NotifyState::Status(&self.status_line())]);
+        self.write_status();
+        self.said = self.status_line();
+        self.systemd.ready(self.said.clone());
     }
 
     /// Passes a hint on to whom it may concern.
-    async fn hinted(&mut self, hint: Hint) {
+    fn hinted(&mut self, hint: Hint) {
         match hint {
             Hint::Change { path, change } => {
-                for nudged in self.watching.concerned(&path, &self.config) {
+                for nudged in self.watching.concerned(&path) {
                     self.nudge(nudged.0, nudged.1);
                 }
                 // Each settler knows best which path matters to it; foreign ones do too.
@@ -296,7 +324,7 @@ impl Generation {
                         drop(lineage.send(ToLineage::Unknown));
                     }
                 }
-                self.watch().await;
+                self.watch();
             }
             Hint::Failed { error } => {
                 tracing::warn!("{error}; comparing everything");
@@ -306,12 +334,28 @@ impl Generation {
     }
 
     /// Takes in what a task saw; whether the view changed.
-    async fn told(&mut self, news: News) -> bool {
-        match news {
+    fn told(&mut self, news: News) -> Result<bool, DaemonError> {
+        Ok(match news {
             News::Read { lineage, trail } => {
                 self.trails[lineage] = trail;
-                self.watch().await;
+                self.watch();
                 false
+            }
+            News::Armed(armed) => {
+                self.armed(armed?);
+                false
+            }
+            News::Uncovered(directories) => {
+                for directory in &directories {
+                    if !self.uncovered.contains(directory) {
+                        tracing::warn!(
+                            "{}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it",
+                            directory.display()
+                        );
+                    }
+                }
+                self.uncovered = directories;
+                true
             }
             News::Seen { instance, view } => {
                 self.views[instance] = Some(*view);
@@ -320,20 +364,42 @@ impl Generation {
                 }
                 true
             }
-        }
+        })
     }
 
-    /// Watches what matters now, and has read again what was not watched before.
-    async fn watch(&mut self) {
-        let armed = self.watching.arm(&self.trails, &self.config).await;
+    /// Has watched what matters now.
+    fn watch(&mut self) {
+        self.watching.arm(&self.trails, &self.config.instances);
+    }
+
+    /// Has read again what was not watched before.
+    fn armed(&mut self, armed: watching::Armed) {
+        let (directories, instances, again) = self.watching.armed(armed);
         for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
-            if !trail.directories.is_disjoint(&armed) {
+            if !trail.directories.is_disjoint(&directories) {
                 drop(lineage.send(ToLineage::Unknown));
             }
         }
-        for index in self.watching.instances_in(&armed, &self.config) {
+        for index in instances {
             self.nudge(index, Nudge::Compare);
         }
+        if again {
+            self.watch();
+        }
+    }
+
+    /// Looks through `/proc` beside the loop: a busy host has many processes.
+    fn look_for_uncovered(&self) {
+        let covered: Vec<PathBuf> = self
+            .config
+            .instances
+            .iter()
+            .map(|i| i.data_directory.clone())
+            .collect();
+        let tell = self.tell.clone();
+        tokio::task::spawn_blocking(move || {
+            drop(tell.send(News::Uncovered(uncovered(&covered))));
+        });
     }
 
     fn nudge(&self, instance: usize, nudge: Nudge) {
@@ -380,11 +446,11 @@ impl Generation {
         line
     }
 
-    fn write_status(&self) {
+    fn write_status(&mut self) {
         let status = StatusView {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
-            uncovered: uncovered(self.data_directories()),
+            uncovered: self.uncovered.clone(),
             checked: Timestamp::now(),
             daemon: Some(DaemonView {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -399,21 +465,19 @@ impl Generation {
                 directory.display()
             );
         }
-        notify(&[NotifyState::Status(&self.status_line())]);
-    }
-
-    fn data_directories(&self) -> impl Iterator<Item = &PathBuf> {
-        self.config.instances.iter().map(|i| &i.data_directory)
+        let line = self.status_line();
+        if line != self.said {
+            self.said.clone_from(&line);
+            self.systemd.status(line);
+        }
     }
 
     /// Lets every task finish the step in hand.
     async fn stop(mut self, new: Option<Config>) -> Result<Option<Config>, DaemonError> {
         if new.is_some() {
-            let mut states = vec![NotifyState::Reloading];
-            states.extend(NotifyState::monotonic_usec_now().ok());
-            notify(&states);
+            self.systemd.reloading();
         } else {
-            notify(&[NotifyState::Stopping]);
+            self.systemd.stopping();
         }
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + FAREWELL;
@@ -460,10 +524,4 @@ fn reloaded_config(file: &Path) -> Option<Config> {
 /// Half of what systemd allows between two signs of life; without a watchdog, rarely.
 fn watchdog_pause() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd was not told: {error}");
-    }
 }

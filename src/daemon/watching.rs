@@ -1,4 +1,7 @@
 //! Which directories are watched, and whom an event in them concerns.
+//!
+//! Everything that touches a file system happens on the watcher's own thread, which may look
+//! into every directory and open nothing; the loop is told when it is done.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,22 +9,47 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::DaemonError;
 use super::instance::Nudge;
-use crate::config::{Config, Instance};
+use super::{DaemonError, News};
+use crate::config::Instance;
 use crate::privilege::{Rights, Worker};
-use crate::source::{Hint, Trail, WatchError, Watcher};
+use crate::source::{Hint, Trail, WatchError, Watched, Watcher};
 
-/// The watcher, on a thread of its own that may look into every directory and open nothing.
+/// The watcher and what it watches for.
 pub(super) struct Watching {
-    worker: Worker,
+    worker: Arc<Worker>,
     watcher: Arc<Mutex<Watcher>>,
+    news: mpsc::UnboundedSender<News>,
+    /// Where each instance's files really lie, as of the last arming.
+    places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
     failing: BTreeSet<String>,
+    /// Whether an arming is under way, and whether another is wanted after it.
+    under_way: bool,
+    again: bool,
+}
+
+/// The paths that events on an instance's files bear.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    pid_file: Option<PathBuf>,
+    data_directory: Option<PathBuf>,
+    targets: [Option<PathBuf>; 2],
+    /// What is watched for them; for what does not exist yet, the nearest directory above.
+    directories: BTreeSet<PathBuf>,
+}
+
+/// What an arming came to.
+pub(super) struct Armed {
+    watched: Watched,
+    places: Vec<Places>,
 }
 
 impl Watching {
-    pub async fn start(hints: mpsc::UnboundedSender<Hint>) -> Result<Watching, DaemonError> {
+    pub async fn start(
+        hints: mpsc::UnboundedSender<Hint>,
+        news: mpsc::UnboundedSender<News>,
+    ) -> Result<Watching, DaemonError> {
         let worker = Worker::start("watcher", || Rights::Watcher).await?;
         let watcher = worker
             .call(move || {
@@ -30,36 +58,54 @@ impl Watching {
             })
             .await??;
         Ok(Watching {
-            worker,
+            worker: Arc::new(worker),
             watcher: Arc::new(Mutex::new(watcher)),
+            news,
+            places: Vec::new(),
             failing: BTreeSet::new(),
+            under_way: false,
+            again: false,
         })
     }
 
-    /// Watches what the trails and the instances need; what is newly watched is returned.
-    pub async fn arm(&mut self, trails: &[Trail], config: &Config) -> BTreeSet<PathBuf> {
-        let mut wanted: BTreeSet<PathBuf> = trails
+    /// Has watched what the trails and the instances need; [`News::Armed`] follows.
+    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance]) {
+        if self.under_way {
+            self.again = true;
+            return;
+        }
+        self.under_way = true;
+        let trails: BTreeSet<PathBuf> = trails
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        wanted.extend(config.instances.iter().flat_map(directories));
+        let instances = instances.to_vec();
         let watcher = Arc::clone(&self.watcher);
-        let armed = self
-            .worker
-            .call(move || {
-                watcher
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .watch(&wanted)
-            })
-            .await;
-        let watched = match armed {
-            Ok(watched) => watched,
-            Err(error) => {
-                tracing::error!("{error}");
-                return BTreeSet::new();
-            }
-        };
+        let worker = Arc::clone(&self.worker);
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            let armed = worker
+                .call(move || {
+                    let places: Vec<Places> = instances.iter().map(Places::of).collect();
+                    let mut wanted = trails;
+                    wanted.extend(places.iter().flat_map(|p| p.directories.iter().cloned()));
+                    let watched = watcher
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .watch(&wanted);
+                    Armed { watched, places }
+                })
+                .await;
+            drop(news.send(News::Armed(armed)));
+        });
+    }
+
+    /// Takes in what an arming came to: the newly watched directories, the instances in them,
+    /// and whether to arm again, since more was wanted meanwhile.
+    pub fn armed(&mut self, armed: Armed) -> (BTreeSet<PathBuf>, Vec<usize>, bool) {
+        self.under_way = false;
+        let Armed { watched, places } = armed;
+        self.places = places;
         let failing: BTreeSet<String> = watched
             .errors
             .iter()
@@ -71,50 +117,60 @@ impl Watching {
             tracing::warn!("{error}; the comparison at every resync still finds what changes");
         }
         self.failing = failing;
-        watched.armed
+        let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
+        let instances = self.places.iter().enumerate();
+        let instances = instances.filter(|(_, p)| inside(p)).map(|(n, _)| n);
+        (
+            watched.armed.clone(),
+            instances.collect(),
+            std::mem::take(&mut self.again),
+        )
     }
 
     /// The instances whose server or files an event on `path` is about.
-    pub fn concerned(&self, path: &Path, config: &Config) -> Vec<(usize, Nudge)> {
-        let mut all = Vec::new();
-        for (index, instance) in config.instances.iter().enumerate() {
-            let is = |file: &Path| canonical(file).as_deref() == Some(path);
-            if is(&instance.data_directory.join("postmaster.pid"))
-                || canonical_directory(&instance.data_directory).as_deref() == Some(path)
-            {
-                all.push((index, Nudge::Compare));
-            } else if is(&instance.cert_file) || is(&instance.key_file) {
-                all.push((index, Nudge::Touched));
-            }
-        }
-        all
-    }
-
-    /// The instances that lie in newly watched directories.
-    pub fn instances_in(&self, armed: &BTreeSet<PathBuf>, config: &Config) -> Vec<usize> {
-        if armed.is_empty() {
-            return Vec::new();
-        }
-        let inside = |instance: &Instance| directories(instance).iter().any(|d| armed.contains(d));
-        let all = config.instances.iter().enumerate();
-        all.filter(|(_, i)| inside(i)).map(|(n, _)| n).collect()
+    pub fn concerned(&self, path: &Path) -> Vec<(usize, Nudge)> {
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(index, places)| {
+                let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
+                if is(&places.pid_file) || is(&places.data_directory) {
+                    Some((index, Nudge::Compare))
+                } else {
+                    places
+                        .targets
+                        .iter()
+                        .any(is)
+                        .then_some((index, Nudge::Touched))
+                }
+            })
+            .collect()
     }
 }
 
-/// The directories of an instance's pid file and targets, or, for one that does not exist yet,
-/// the nearest one above it.
-fn directories(instance: &Instance) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let wanted = [
-        Some(instance.data_directory.as_path()),
-        instance.data_directory.parent(),
-        instance.cert_file.parent(),
-        instance.key_file.parent(),
-    ];
-    for directory in wanted.into_iter().flatten() {
-        all.extend(directory.ancestors().find_map(canonical_directory));
+impl Places {
+    fn of(instance: &Instance) -> Places {
+        let pid_file = instance.data_directory.join("postmaster.pid");
+        let directories = [
+            Some(instance.data_directory.as_path()),
+            instance.data_directory.parent(),
+            instance.cert_file.parent(),
+            instance.key_file.parent(),
+        ];
+        Places {
+            pid_file: canonical(&pid_file),
+            data_directory: canonical(&instance.data_directory),
+            targets: [
+                canonical(&instance.cert_file),
+                canonical(&instance.key_file),
+            ],
+            directories: directories
+                .into_iter()
+                .flatten()
+                .filter_map(|d| d.ancestors().find_map(canonical_directory))
+                .collect(),
+        }
     }
-    all
 }
 
 fn canonical_directory(path: &Path) -> Option<PathBuf> {

@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 use crate::config::{self, Account, Address, Config};
-use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
@@ -149,46 +149,31 @@ impl Instance {
         }
     }
 
-    /// Where the files are and whose, as things are now.
-    fn targets(&self) -> Result<Targets, InstanceError> {
-        let data = &self.config.data_directory;
-        let meta = std::fs::metadata(data).map_err(|source| InstanceError::DataDirectory {
-            path: data.clone(),
-            source,
-        })?;
-        let server = Ids {
-            uid: meta.uid(),
-            gid: meta.gid(),
-        };
-        Ok(Targets {
-            cert: self.config.cert_file.clone(),
-            key: self.config.key_file.clone(),
-            state: self.state.clone(),
-            data: data.clone(),
-            owner: Ids {
-                uid: user(self.config.owner.as_ref())?.unwrap_or(server.uid),
-                gid: group(self.config.group.as_ref())?.unwrap_or(server.gid),
-            },
-            server,
+    /// Takes in where the files are and whose, as things are now, and makes the writer thread
+    /// anew where owner or directories are other ones than before.
+    ///
+    /// # Errors
+    /// The data directory, an account or the thread is not to be had.
+    pub async fn refresh(&mut self) -> Result<(), InstanceError> {
+        let (config, state) = (self.config.clone(), self.state.clone());
+        let writer = self.writer.take();
+        let (targets, current) = apart(move || {
+            let targets = targets(&config, state)?;
+            let current = writer.filter(|(old, worker)| {
+                **old == targets
+                    && worker.covers(&targets.directories())
+                    && worker.covers([&targets.data])
+            });
+            Ok::<_, InstanceError>((targets, current))
         })
-    }
-
-    /// The writer thread, made anew where owner or directories are other ones than before.
-    async fn writer(&mut self) -> Result<(Arc<Targets>, &Worker), InstanceError> {
-        let targets = self.targets()?;
-        let read = [targets.data.clone()];
-        let current = self.writer.take().filter(|(old, worker)| {
-            **old == targets
-                && worker.covers(targets.directories().iter())
-                && worker.covers(read.iter())
-        });
-        let (targets, worker) = match current {
+        .await??;
+        self.writer = Some(match current {
             Some(current) => current,
             None => {
                 let rights = Rights::Writer {
                     owner: targets.owner,
                     write: targets.directories(),
-                    read: read.into_iter().collect(),
+                    read: [targets.data.clone()].into_iter().collect(),
                 };
                 let name = format!("w:{}", self.config.name);
                 (
@@ -196,9 +181,19 @@ impl Instance {
                     Worker::start(name, move || rights).await?,
                 )
             }
-        };
-        let (targets, worker) = self.writer.insert((targets, worker));
-        Ok((Arc::clone(targets), worker))
+        });
+        Ok(())
+    }
+
+    /// The writer thread; what [`Instance::refresh`] found is not looked up again.
+    async fn writer(&mut self) -> Result<(Arc<Targets>, &Worker), InstanceError> {
+        if self.writer.is_none() {
+            self.refresh().await?;
+        }
+        match &self.writer {
+            Some((targets, worker)) => Ok((Arc::clone(targets), worker)),
+            None => Err(PrivilegeError::Gone(self.config.name.clone()).into()),
+        }
     }
 
     /// Runs a file operation on the writer thread.
@@ -213,47 +208,19 @@ impl Instance {
         Ok(worker.call(move || operation(&targets)).await??)
     }
 
-    /// Makes the instance's state directory, where it is not there yet.
+    /// Makes the instance's state directory, where it is not there yet. It gets its name when
+    /// owner and mode are right: one that a crash left to root would keep the owner out for good.
     ///
     /// # Errors
     /// [`InstanceError::State`].
-    pub fn prepare(&self) -> Result<(), InstanceError> {
-        let targets = self.targets()?;
-        let wrap = |source| InstanceError::State {
-            path: self.state.clone(),
-            source,
-        };
-        if self.state.is_dir() {
-            return Ok(());
+    pub async fn prepare(&mut self) -> Result<(), InstanceError> {
+        let (targets, _) = self.writer().await?;
+        let made = apart(move || make_state_directory(&targets)).await??;
+        if made {
+            // The writer's rules were made without it.
+            self.refresh().await?;
         }
-        if let Some(parent) = self.state.parent() {
-            std::fs::create_dir_all(parent).map_err(wrap)?;
-        }
-        match rustix::fs::mkdir(&self.state, Mode::from_raw_mode(0o750)) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::EXIST) => return Ok(()),
-            Err(e) => return Err(wrap(e.into())),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::open(&self.state, flags, Mode::empty())
-            .and_then(|directory| {
-                let ids = Ids::own();
-                if (ids.uid, ids.gid) != (targets.owner.uid, targets.owner.gid) {
-                    rustix::fs::fchown(
-                        &directory,
-                        Some(rustix::fs::Uid::from_raw(targets.owner.uid)),
-                        Some(rustix::fs::Gid::from_raw(targets.owner.gid)),
-                    )?;
-                }
-                // The server's group may pass: a key that root owns is read through it.
-                rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
-            })
-            .map_err(|e| wrap(e.into()));
-        if made.is_err() {
-            // An empty directory of the wrong owner would hide the fault from the next run.
-            let _second = std::fs::remove_dir(&self.state);
-        }
-        made
+        Ok(())
     }
 
     /// Waits up to `patience` until no other pgcertd works on this instance.
@@ -286,10 +253,15 @@ impl Instance {
         let server = match look.pid_file.clone() {
             Err(absence) => Server::Down(absence),
             Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
-            Ok(file) => match Postmaster::identify(file, &targets.data, targets.server.uid) {
-                Ok(postmaster) => Server::Up(Arc::new(postmaster)),
-                Err(absence) => Server::Down(absence),
-            },
+            Ok(file) => {
+                let targets = Arc::clone(&targets);
+                let identified =
+                    apart(move || Postmaster::identify(file, &targets.data, targets.server.uid));
+                match identified.await? {
+                    Ok(postmaster) => Server::Up(Arc::new(postmaster)),
+                    Err(absence) => Server::Down(absence),
+                }
+            }
         };
         Ok(Sight {
             look,
@@ -303,29 +275,18 @@ impl Instance {
     /// # Errors
     /// The server listens on Unix sockets alone, or does not yet say where.
     pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-        if let Some(address) = &self.config.address {
-            return Ok(vec![address.clone()]);
+        match &self.config.address {
+            Some(address) => Ok(vec![address.clone()]),
+            None => listened(postmaster),
         }
-        let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
-        else {
-            return Err("the server is still starting and has not said where it listens".into());
-        };
-        let hosts: &[&str] = match listen {
-            "" => {
-                return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
-            }
-            "*" => &["127.0.0.1", "::1"],
-            "0.0.0.0" => &["127.0.0.1"],
-            "::" => &["::1"],
-            other => &[other],
-        };
-        Ok(hosts
-            .iter()
-            .map(|host| Address {
-                host: (*host).to_owned(),
-                port,
-            })
-            .collect())
+    }
+
+    /// Looks at the server where its own pid file says that it listens, whatever address is
+    /// configured; `None` where that is the same or nothing is to be seen.
+    pub async fn served_at_home(&self, postmaster: &Postmaster, limit: Duration) -> Option<Served> {
+        self.config.address.as_ref()?;
+        let addresses = listened(postmaster).ok()?;
+        self.served(&addresses, limit).await.ok()
     }
 
     /// Looks once at what the first reachable of `addresses` serves.
@@ -345,6 +306,30 @@ impl Instance {
         let prober = self.prober.clone();
         async move { first_served(&prober, &addresses, limit).await.ok() }
     }
+}
+
+/// Where a postmaster listens, by its pid file.
+fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+    let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+    else {
+        return Err("the server is still starting and has not said where it listens".into());
+    };
+    let hosts: &[&str] = match listen {
+        "" => {
+            return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
+        }
+        "*" => &["127.0.0.1", "::1"],
+        "0.0.0.0" => &["127.0.0.1"],
+        "::" => &["::1"],
+        other => &[other],
+    };
+    Ok(hosts
+        .iter()
+        .map(|host| Address {
+            host: (*host).to_owned(),
+            port,
+        })
+        .collect())
 }
 
 async fn first_served(
@@ -386,6 +371,87 @@ impl Unseen {
     pub fn is_tls_off(&self) -> bool {
         matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
     }
+}
+
+/// Runs what may wait for a file system or `/proc` with the main thread's rights, and not on
+/// the main thread: one data directory that does not answer must not stop the rest.
+async fn apart<R: Send + 'static>(
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|e| PrivilegeError::Gone(e.to_string()))
+}
+
+/// Where an instance's files are and whose, as things are now.
+fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
+    let data = &config.data_directory;
+    let meta = std::fs::metadata(data).map_err(|source| InstanceError::DataDirectory {
+        path: data.clone(),
+        source,
+    })?;
+    let server = Ids {
+        uid: meta.uid(),
+        gid: meta.gid(),
+    };
+    Ok(Targets {
+        cert: config.cert_file.clone(),
+        key: config.key_file.clone(),
+        state,
+        data: data.clone(),
+        owner: Ids {
+            uid: user(config.owner.as_ref())?.unwrap_or(server.uid),
+            gid: group(config.group.as_ref())?.unwrap_or(server.gid),
+        },
+        server,
+    })
+}
+
+/// Makes the state directory with the rights of this process, for the owner of the files;
+/// whether it was not there before.
+fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
+    let state = &targets.state;
+    if state.is_dir() {
+        return Ok(false);
+    }
+    match make_directory(state, targets.owner) {
+        Err(source) if !state.is_dir() => Err(InstanceError::State {
+            path: state.clone(),
+            source,
+        }),
+        // It is made, or another pgcertd was as fast.
+        _ => Ok(true),
+    }
+}
+
+/// Makes a directory for `owner`, and those above it where they are missing. It gets its name
+/// once owner and mode are right: one that a crash left to root would shut the owner out.
+fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    std::fs::create_dir_all(parent)?;
+    let new = parent.join(staging_name(name));
+    match std::fs::remove_dir(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        // What a crash has left may be another user's.
+        _ => {}
+    }
+    rustix::fs::mkdir(&new, Mode::from_raw_mode(0o750))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&new, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    if Ids::own() != owner {
+        rustix::fs::fchown(
+            &directory,
+            Some(rustix::fs::Uid::from_raw(owner.uid)),
+            Some(rustix::fs::Gid::from_raw(owner.gid)),
+        )?;
+    }
+    // The server's group may pass: a key that root owns is read through it.
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))?;
+    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
+    let above = rustix::fs::open(parent, flags, Mode::empty())?;
+    Ok(rustix::fs::fsync(above)?)
 }
 
 fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {

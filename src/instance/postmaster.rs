@@ -233,6 +233,19 @@ impl Postmaster {
         })
     }
 
+    /// A value for tests of what is decided about postmasters.
+    #[cfg(test)]
+    pub(crate) fn of_this_process(file: PidFile) -> Postmaster {
+        let own = rustix::process::getpid();
+        Postmaster {
+            pid: std::process::id(),
+            file,
+            executable: None,
+            arguments: Vec::new(),
+            pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).expect("it runs"),
+        }
+    }
+
     /// Asks the postmaster to load its configuration and its TLS files anew.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::Resumption;
@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -29,7 +30,7 @@ use crate::config::Address;
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// How long the farewell of a probe may take; nothing waits for it.
+/// How long the farewell of a probe may take; only a process that exits waits for it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a server showed.
@@ -114,6 +115,8 @@ pub enum ProbeError {
 #[derive(Clone)]
 pub struct Prober {
     connector: TlsConnector,
+    /// The ends of connections, which nobody who wants to know what is served waits for.
+    farewells: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl fmt::Debug for Prober {
@@ -137,7 +140,21 @@ impl Prober {
         config.resumption = Resumption::disabled();
         Ok(Prober {
             connector: TlsConnector::from(Arc::new(config)),
+            farewells: Arc::default(),
         })
+    }
+
+    /// Waits until every connection has come to its end. A process that exits before leaves
+    /// resets behind, of which the server's log speaks.
+    pub async fn farewells(&self) {
+        let mut ending = std::mem::take(&mut *self.ending());
+        while ending.join_next().await.is_some() {}
+    }
+
+    fn ending(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to `address` once, and returns what it serves.
@@ -149,7 +166,9 @@ impl Prober {
         let looked = tokio::time::timeout(limit, self.shake_hands(address, &mut stage)).await;
         match looked {
             Ok(Ok((served, stream))) => {
-                tokio::spawn(farewell(stream));
+                let mut ending = self.ending();
+                while ending.try_join_next().is_some() {}
+                ending.spawn(farewell(stream));
                 Ok(served)
             }
             Ok(Err(error)) => Err(error),

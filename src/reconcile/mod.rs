@@ -6,6 +6,8 @@
 
 pub mod plan;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -158,10 +160,11 @@ impl Keeper {
         settle: Duration,
         began: Instant,
     ) -> Result<Done, InstanceError> {
+        self.instance.refresh().await?;
         let lock = if intent.dry_run {
             None
         } else {
-            self.instance.prepare()?;
+            self.instance.prepare().await?;
             let lock = self.instance.lock(LOCK_PATIENCE).await?;
             self.instance.on_files(|targets| targets.clean()).await?;
             Some(lock)
@@ -353,7 +356,11 @@ impl Keeper {
 
     /// Looks at everything, and changes nothing.
     pub async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
-        let sight = match self.instance.look().await {
+        let looked = match self.instance.refresh().await {
+            Ok(()) => self.instance.look().await,
+            Err(error) => Err(error),
+        };
+        let sight = match looked {
             Ok(sight) => sight,
             Err(error) => return self.blind(source, error),
         };

@@ -89,19 +89,20 @@ pub fn readiness(
     let installed = installed.bundle();
     let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
+        let why = format!(
+            "lineage {}: {refusal}; {}",
+            config.lineage.name,
+            refusal.remedy()
+        );
         return match refusal {
-            Refusal::NotYetValid { not_before } if alive.is_some() => Readiness::Later {
-                at: not_before,
-                why: refusal.to_string(),
-            },
+            Refusal::NotYetValid { not_before: at } if alive.is_some() => {
+                Readiness::Later { at, why }
+            }
             Refusal::NotYetValid { not_before } => Readiness::Refused {
-                why: refusal.to_string(),
+                why,
                 at: Some(not_before),
             },
-            _ => Readiness::Refused {
-                why: format!("{refusal}; renew the lineage, or correct the config"),
-                at: None,
-            },
+            _ => Readiness::Refused { why, at: None },
         };
     }
     let Some(installed) = installed else {
@@ -282,8 +283,9 @@ impl Scene<'_> {
 
     /// Whether what is installed would keep the server from starting, or clients from trusting it.
     fn broken(&self) -> bool {
-        self.installed()
-            .is_none_or(|i| i.leaf().expiry(self.now) == Expiry::Expired)
+        self.installed().is_none_or(|i| {
+            i.leaf().expiry(self.now) == Expiry::Expired || self.is_held(i.fingerprint())
+        })
     }
 
     fn manage(&self) -> Plan {
@@ -307,9 +309,16 @@ impl Scene<'_> {
         if self.intent.force {
             return deploy(true);
         }
+        if !same && down && self.intent.follow_up {
+            // The server will start on what was proven. The source may still be refused, which
+            // nobody sees before it is up; then it is deployed like any other.
+            return match self.mend() {
+                Plan::Nothing if self.broken() => deploy(true),
+                proven_or_nothing => proven_or_nothing,
+            };
+        }
         if !same {
-            let waits = down && self.intent.follow_up && !self.broken();
-            return if waits { Plan::Nothing } else { deploy(true) };
+            return deploy(true);
         }
         if !down && self.reload_is_due(bundle.fingerprint()) {
             return deploy(false);
@@ -317,7 +326,7 @@ impl Scene<'_> {
         Plan::Nothing
     }
 
-    /// The source has nothing to give: what cannot load is replaced by what could.
+    /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
         let installed_is_held = self
             .installed()

@@ -316,8 +316,8 @@ impl ReadError {
 ///
 /// Where [`Spec::files`] names none, the first complete one of the usual layouts is taken, in the order of [`Layout`];
 /// where none is complete, the first of which anything exists. `settled` is the layout of an earlier, complete reading:
-/// it stays as long as any of its files exists, so that certbot's moment without `fullchain.pem` does not make
-/// `cert.pem` the source.
+/// as long as any of its files exists it gives way to none that comes later in the order, so that certbot's moment
+/// without `fullchain.pem` does not make `cert.pem` the source.
 ///
 /// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
 pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
@@ -405,23 +405,29 @@ fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
     if let Some(FileNames { chain, key }) = spec.files.clone() {
         return Layout::Named { chain, key };
     }
-    // A dangling link exists: certbot's is named before its file may be gone.
-    let exists = |name: &str| fs::symlink_metadata(directory.join(name)).is_ok();
+    // A dangling link exists: certbot's is named before its file may be gone. Each name is looked
+    // at once, so that one which comes meanwhile does not count for one layout and not for another.
+    let existing: BTreeSet<&str> = Layout::USUAL
+        .iter()
+        .flat_map(Layout::names)
+        .filter(|name| fs::symlink_metadata(directory.join(name)).is_ok())
+        .collect();
+    let exists = |name: &str| existing.contains(name);
     let settled = settled.filter(|layout| Layout::USUAL.contains(layout));
-    if let Some(layout) = &settled
-        && layout.names().any(exists)
-    {
-        return layout.clone();
-    }
+    let of_settled = settled.clone().filter(|layout| layout.names().any(exists));
     let complete = Layout::USUAL
-        .into_iter()
-        .find(|layout| layout.names().all(exists));
+        .iter()
+        // One that comes before the settled one is what any other process would read.
+        .take_while(|layout| of_settled.as_ref() != Some(layout))
+        .find(|layout| layout.names().all(exists))
+        .cloned();
     let begun = || {
         Layout::USUAL
             .into_iter()
             .find(|layout| layout.characteristic().into_iter().any(exists))
     };
     complete
+        .or(of_settled)
         .or(settled)
         .or_else(begun)
         .unwrap_or(Layout::Certbot)

@@ -174,11 +174,10 @@ impl Tracked {
         if bundle.is_ok() && verdict == Verdict::Taken {
             self.layout.clone_from(&reading.layout);
         }
-        self.trail = reading.trail;
-        let changed = reading.newest_change.unwrap_or(wall);
-        if let Some(source) = judged(bundle, verdict, changed, &self.spec) {
+        if let Some(source) = judged(bundle, verdict, &reading, wall) {
             self.source = Some(source);
         }
+        self.trail = reading.trail;
         Ok(())
     }
 
@@ -235,6 +234,8 @@ impl Tracked {
         let (spec, layout) = (self.spec.clone(), self.layout.clone());
         reader
             .call(move || {
+                #[cfg(feature = "failpoints")]
+                fail::fail_point!("read");
                 let mut reading = lineage::read(&spec, layout);
                 let parts = std::mem::replace(
                     &mut reading.parts,
@@ -269,18 +270,29 @@ fn homes(reading: &Reading) -> BTreeSet<PathBuf> {
 fn judged(
     bundle: Result<Arc<Bundle>, Fault>,
     verdict: settle::Verdict,
-    changed: Timestamp,
-    spec: &Spec,
+    reading: &Reading,
+    wall: Timestamp,
 ) -> Option<Source> {
     match (bundle, verdict) {
         (_, Verdict::NotYet { .. }) => None,
-        (Ok(bundle), _) => Some(Source::Ready { bundle, changed }),
+        (Ok(bundle), _) => Some(Source::Ready {
+            bundle,
+            changed: reading.newest_change.unwrap_or(wall),
+        }),
         (Err(fault), verdict) => {
             let denied = matches!(fault, Fault::Read(ReadError::Denied { .. }));
             let waits = fault.may_pass() && matches!(verdict, Verdict::Waiting { .. });
             let why = match fault {
                 Fault::Read(error) => error.to_string(),
-                Fault::Bundle(error) => format!("lineage {}: {error}", spec.name),
+                Fault::Bundle(error) if waits => {
+                    format!(
+                        "{}: {error}; awaiting the rest of the renewal",
+                        place(reading)
+                    )
+                }
+                Fault::Bundle(error) => {
+                    format!("{}: {error}; {}", place(reading), error.remedy())
+                }
             };
             Some(if waits {
                 Source::Waiting { why }
@@ -289,6 +301,18 @@ fn judged(
             })
         }
     }
+}
+
+/// Where the files of a reading lie, for a sentence about them.
+fn place(reading: &Reading) -> String {
+    let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
+    let mut names: Vec<&str> = reading.layout.as_ref().map_or_else(Vec::new, |layout| {
+        let mut names = layout.chain();
+        names.push(layout.key());
+        names
+    });
+    names.dedup();
+    format!("{} ({})", directory.display(), names.join(", "))
 }
 
 impl From<&crate::config::Instance> for Spec {

@@ -8,5 +8,12 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod bad_source;
+mod certbot;
+mod crashes;
+mod deploy;
+mod faults;
+mod formats;
 mod harness;
+mod stage;
 mod world;

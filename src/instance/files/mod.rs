@@ -6,6 +6,8 @@
 //! step fail, and cannot lead it elsewhere.
 
 mod memory;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeSet;
@@ -26,6 +28,7 @@ use crate::instance::postmaster::{Absence, PidFile};
 use crate::privilege::Ids;
 
 pub use memory::{Held, HeldBy};
+pub(super) use write::staging_name;
 pub use write::{Keep, Staged};
 
 /// The most that a certificate or key file may hold: 1 MiB.

@@ -4,7 +4,7 @@
 //! is durable before anything relies on it. A reader of the target sees the old file or the
 //! new one, whole.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -30,7 +30,7 @@ pub enum Keep<'a> {
 
 /// The name of what is being written beside `name`. It is always the same, so that whoever
 /// comes next finds what a crash left behind.
-fn staging_name(name: &OsString) -> OsString {
+pub fn staging_name(name: &OsStr) -> OsString {
     let mut staging = OsString::from(".");
     staging.push(name);
     staging.push(".pgcertd-new");
@@ -135,6 +135,8 @@ impl Targets {
     /// A rename was refused: with one file the target is untouched then; with two, the next
     /// comparison mends a pair that does not fit.
     pub fn commit(&self, staged: &Staged, keep: &Keep<'_>) -> Result<(), FilesError> {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("commit");
         if let Keep::AsPrevious(bundle) = keep {
             self.keep_previous(bundle)?;
         }
@@ -205,7 +207,16 @@ impl Targets {
                     place.replace_by(&new)?;
                 }
                 Found::File { bytes, ids, mode } => {
-                    let new = place.stage(bytes, *mode, *ids)?;
+                    let new = match place.stage(bytes, *mode, *ids) {
+                        // It was another user's, and only root gives files away. What counts is
+                        // that the server starts on it.
+                        Err(e) if e.is_denied() => {
+                            let public = path == self.cert && !self.single_file();
+                            let mode = if public { 0o644 } else { self.key_mode() };
+                            place.stage(bytes, mode, self.owner)?
+                        }
+                        staged => staged?,
+                    };
                     place.replace_by(&new)?;
                 }
                 // An install does not get past these, so there is nothing to put back.

@@ -170,6 +170,20 @@ fn a_settled_layout_of_which_nothing_is_left_gives_way() {
 }
 
 #[test]
+fn a_settled_layout_gives_way_to_a_complete_one_that_others_would_take() {
+    let world = World::new();
+    for name in ["cert.pem", "chain.pem", "privkey.pem"] {
+        world.file(&format!("a/{name}"), "text");
+    }
+    let settled = world.read("a").layout;
+    assert_eq!(settled, Some(Layout::Split));
+    world.file("a/fullchain.pem", "text");
+    let reading = read(&world.spec(&["a"]), settled);
+    assert_eq!(reading.layout, Some(Layout::Certbot));
+    assert_eq!(reading.layout, world.read("a").layout);
+}
+
+#[test]
 fn a_kubernetes_secret_is_followed_through_its_data_link() {
     let world = World::new();
     world.file("a/..1/tls.crt", "chain");

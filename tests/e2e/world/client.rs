@@ -263,6 +263,11 @@ impl Load {
         }
     }
 
+    /// Whether it is still under way.
+    pub fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
     /// Waits for its end; gives the number of transactions, or its report when any was lost.
     pub fn finish(mut self) -> Result<u64, String> {
         let ended = self

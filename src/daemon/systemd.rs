@@ -1,0 +1,71 @@
+//! What systemd is told, from a thread of its own: a socket that nobody empties holds up who
+//! writes to it (sd_notify(3)), and the loop waits for nothing.
+
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use sd_notify::NotifyState;
+
+/// How many messages wait while systemd does not listen; more are dropped.
+const WAITING: usize = 32;
+
+struct Message {
+    states: Vec<NotifyState<'static>>,
+    status: Option<String>,
+}
+
+/// Tells systemd; without one, nobody.
+#[derive(Clone)]
+pub(super) struct Systemd {
+    messages: SyncSender<Message>,
+}
+
+impl Systemd {
+    /// Starts the thread.
+    pub fn start() -> std::io::Result<Systemd> {
+        let (messages, inbox) = sync_channel::<Message>(WAITING);
+        std::thread::Builder::new()
+            .name("systemd".into())
+            .spawn(move || {
+                for Message { mut states, status } in inbox {
+                    states.extend(status.as_deref().map(NotifyState::Status));
+                    if let Err(error) = sd_notify::notify(&states) {
+                        tracing::debug!("systemd was not told: {error}");
+                    }
+                }
+            })?;
+        Ok(Systemd { messages })
+    }
+
+    /// It is up, and this is how it is.
+    pub fn ready(&self, status: String) {
+        self.tell(vec![NotifyState::Ready], Some(status));
+    }
+
+    /// How it is.
+    pub fn status(&self, status: String) {
+        self.tell(Vec::new(), Some(status));
+    }
+
+    /// It is alive.
+    pub fn alive(&self) {
+        self.tell(vec![NotifyState::Watchdog], None);
+    }
+
+    /// It takes in a new config; ready follows.
+    pub fn reloading(&self) {
+        let mut states = vec![NotifyState::Reloading];
+        states.extend(NotifyState::monotonic_usec_now().ok());
+        self.tell(states, None);
+    }
+
+    /// It is about to end.
+    pub fn stopping(&self) {
+        self.tell(vec![NotifyState::Stopping], None);
+    }
+
+    fn tell(&self, states: Vec<NotifyState<'static>>, status: Option<String>) {
+        if self.messages.try_send(Message { states, status }).is_err() {
+            tracing::debug!("systemd does not listen, and was not told");
+        }
+    }
+}

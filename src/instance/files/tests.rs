@@ -1,0 +1,249 @@
+//! Installs, roll-backs and what is left of a crash, on a real file system.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its world cannot be built"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::*;
+
+/// Targets in a directory of their own, owned by who runs the test.
+struct Place {
+    directory: tempfile::TempDir,
+    targets: Targets,
+}
+
+impl Place {
+    fn with(cert: &str, key: &str) -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let own = Ids::own();
+        let targets = Targets {
+            cert: at(cert),
+            key: at(key),
+            state: directory.path().to_owned(),
+            data: directory.path().to_owned(),
+            owner: own,
+            server: own,
+        };
+        Place { directory, targets }
+    }
+
+    fn single() -> Place {
+        Place::with("server.pem", "server.pem")
+    }
+
+    fn install(&self, bundle: &Bundle, keep: &Keep<'_>) {
+        let staged = self.targets.stage(bundle).unwrap();
+        self.targets.commit(&staged, keep).unwrap();
+    }
+
+    fn look(&self) -> Look {
+        self.targets.look().unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn bundle(name: &str) -> Bundle {
+    let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let key = made.signing_key.serialize_pem();
+    Bundle::parse(&[made.cert.pem().as_bytes()], key.as_bytes()).unwrap()
+}
+
+fn mode(path: &PathBuf) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+#[test]
+fn an_install_puts_a_new_private_file_in_the_place_of_the_old() {
+    let place = Place::single();
+    let (old, new) = (bundle("old"), bundle("new"));
+    place.install(&old, &Keep::No);
+    let before = fs::metadata(&place.targets.cert).unwrap().ino();
+    place.install(&new, &Keep::No);
+    assert_ne!(fs::metadata(&place.targets.cert).unwrap().ino(), before);
+    assert_eq!(mode(&place.targets.cert), 0o600);
+    let look = place.look();
+    assert!(look.installed.bundle().unwrap().same_content(&new));
+    assert!(look.previous.is_none());
+    assert_eq!(place.names(), ["server.pem"]);
+}
+
+#[test]
+fn two_files_have_a_private_key_and_a_public_chain() {
+    let place = Place::with("cert.pem", "key.pem");
+    let new = bundle("new");
+    place.install(&new, &Keep::No);
+    assert_eq!(mode(&place.targets.cert), 0o644);
+    assert_eq!(mode(&place.targets.key), 0o600);
+    let chain = fs::read_to_string(&place.targets.cert).unwrap();
+    assert!(!chain.contains("PRIVATE KEY"));
+    assert!(place.look().installed.bundle().unwrap().same_content(&new));
+}
+
+#[test]
+fn what_was_proven_served_becomes_the_previous_bundle_also_a_second_time() {
+    for place in [Place::single(), Place::with("cert.pem", "key.pem")] {
+        let (first, second, third) = (bundle("1"), bundle("2"), bundle("3"));
+        place.install(&first, &Keep::No);
+        place.install(&second, &Keep::AsPrevious(&first));
+        assert!(place.look().previous.unwrap().same_content(&first));
+        place.install(&third, &Keep::AsPrevious(&second));
+        assert!(place.look().previous.unwrap().same_content(&second));
+        assert_eq!(mode(&place.targets.previous_file()), 0o600);
+        assert!(place.names().iter().all(|n| !n.starts_with('.')));
+    }
+}
+
+#[test]
+fn a_crash_between_keeping_and_replacing_leaves_nothing_that_the_next_run_stumbles_over() {
+    let place = Place::single();
+    let (old, new) = (bundle("old"), bundle("new"));
+    place.install(&old, &Keep::No);
+    // Previous and target are one file, as after a crash between the two renames.
+    fs::hard_link(&place.targets.cert, place.targets.previous_file()).unwrap();
+    place.install(&new, &Keep::AsPrevious(&old));
+    assert!(place.look().previous.unwrap().same_content(&old));
+    assert_eq!(place.names(), ["previous.pem", "server.pem"]);
+}
+
+#[test]
+fn leftovers_of_a_crash_are_removed() {
+    let place = Place::single();
+    for name in [".server.pem", ".previous.pem", ".held.json"] {
+        fs::write(
+            place.directory.path().join(format!("{name}.pgcertd-new")),
+            "x",
+        )
+        .unwrap();
+    }
+    place.targets.clean().unwrap();
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_target_is_replaced_and_its_end_is_left_alone() {
+    let place = Place::single();
+    let elsewhere = place.directory.path().join("elsewhere.pem");
+    fs::write(&elsewhere, "theirs").unwrap();
+    symlink(&elsewhere, &place.targets.cert).unwrap();
+    let look = place.look();
+    assert!(matches!(look.installed, Installed::Unusable(_)));
+    place.install(&bundle("new"), &Keep::No);
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
+    assert!(place.look().installed.bundle().is_some());
+    place.targets.put_back(&look.found).unwrap();
+    assert_eq!(fs::read_link(&place.targets.cert).unwrap(), elsewhere);
+}
+
+#[test]
+fn what_was_found_is_put_back_as_it_was() {
+    let place = Place::single();
+    let nothing = place.look();
+    place.install(&bundle("new"), &Keep::No);
+    place.targets.put_back(&nothing.found).unwrap();
+    assert!(place.names().is_empty());
+
+    fs::write(&place.targets.cert, "by hand").unwrap();
+    fs::set_permissions(&place.targets.cert, fs::Permissions::from_mode(0o640)).unwrap();
+    let by_hand = place.look();
+    place.install(&bundle("new"), &Keep::No);
+    place.targets.put_back(&by_hand.found).unwrap();
+    assert_eq!(fs::read_to_string(&place.targets.cert).unwrap(), "by hand");
+    assert_eq!(mode(&place.targets.cert), 0o640);
+}
+
+#[test]
+fn a_key_that_others_may_read_would_not_load() {
+    let place = Place::single();
+    place.install(&bundle("new"), &Keep::No);
+    fs::set_permissions(&place.targets.cert, fs::Permissions::from_mode(0o644)).unwrap();
+    let Installed::Unusable(why) = place.look().installed else {
+        panic!("it would not load");
+    };
+    assert!(why.contains("has mode 0644"), "{why}");
+}
+
+#[test]
+fn no_odd_file_is_read_or_replaced() {
+    let place = Place::single();
+    fs::create_dir(&place.targets.cert).unwrap();
+    assert!(matches!(place.look().found[0], Found::Odd("a directory")));
+    let staged = place.targets.stage(&bundle("new")).unwrap();
+    assert!(place.targets.commit(&staged, &Keep::No).is_err());
+    place.targets.discard(&staged).unwrap();
+    assert_eq!(place.names(), ["server.pem"]);
+
+    let place = Place::single();
+    let path = &place.targets.cert;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        FileType::Fifo,
+        Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    assert!(matches!(place.look().found[0], Found::Odd("a FIFO")));
+
+    let place = Place::single();
+    let file = fs::File::create(&place.targets.cert).unwrap();
+    file.set_len(LARGEST + 1).unwrap();
+    assert!(matches!(place.look().found[0], Found::Odd(_)));
+}
+
+#[test]
+fn a_missing_directory_is_an_error_that_says_what_to_create() {
+    let mut place = Place::single();
+    place.targets.cert = place.directory.path().join("absent/server.pem");
+    place.targets.key.clone_from(&place.targets.cert);
+    assert!(matches!(place.look().installed, Installed::Absent));
+    let error = place
+        .targets
+        .stage(&bundle("new"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("create the directory"), "{error}");
+}
+
+#[test]
+fn what_is_held_is_remembered_until_it_is_released() {
+    let place = Place::single();
+    let held = Held {
+        fingerprint: bundle("bad").fingerprint(),
+        by: HeldBy::Postgres,
+        reason: "refused".into(),
+        since: Timestamp::now(),
+        postmaster_start: Some(7),
+    };
+    place.targets.hold(&held).unwrap();
+    assert_eq!(place.look().held, Some(held));
+    place.targets.release().unwrap();
+    assert_eq!(place.look().held, None);
+    fs::write(place.directory.path().join("held.json"), "{").unwrap();
+    assert_eq!(place.look().held, None);
+}
+
+#[test]
+fn one_process_at_a_time_holds_the_lock() {
+    let place = Place::single();
+    let held = place.targets.try_lock().unwrap();
+    assert!(held.is_some());
+    assert!(place.targets.try_lock().unwrap().is_none());
+    drop(held);
+    assert!(place.targets.try_lock().unwrap().is_some());
+}

@@ -1,0 +1,530 @@
+//! What is decided, for each way in which source, installed and served can differ.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its world cannot be built"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use super::plan::{
+    Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
+};
+use super::state::{Observation, State};
+use crate::bundle::{Bundle, Fingerprint};
+use crate::config::{self, Config};
+use crate::instance::files::{Held, HeldBy, Installed, Look, Targets};
+use crate::instance::postmaster::{Absence, PidFile, Postmaster};
+use crate::instance::{Server, Sight, Unseen};
+use crate::privilege::Ids;
+use crate::source::Source;
+
+const BEGIN: &str = "2026-01-01T00:00:00Z";
+const END: &str = "2026-04-01T00:00:00Z";
+const NOW: &str = "2026-02-01T00:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A CA that also issues chains that were cut short.
+struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Ca {
+    fn new() -> Ca {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Ca {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn issue(&self, begin: &str, end: &str, whole: bool) -> Arc<Bundle> {
+        let day = |text: &str| {
+            let date = at(text).to_zoned(jiff::tz::TimeZone::UTC).date();
+            let (month, day) = (date.month().unsigned_abs(), date.day().unsigned_abs());
+            rcgen::date_time_ymd(date.year().into(), month, day)
+        };
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["pg.example.com".to_owned()]).unwrap();
+        params.not_before = day(begin);
+        params.not_after = day(end);
+        let mut chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        if whole {
+            chain.push_str(&self.pem);
+        }
+        let key = key.serialize_pem();
+        Arc::new(Bundle::parse(&[chain.as_bytes()], key.as_bytes()).unwrap())
+    }
+
+    fn bundle(&self) -> Arc<Bundle> {
+        self.issue(BEGIN, END, true)
+    }
+}
+
+fn instance(keys: &str) -> config::Instance {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pgcertd.toml");
+    let text = format!(
+        "[[instance]]\nname = \"16-main\"\nlineage = \"pg.example.com\"\ndata_directory = \"/data\"\n{keys}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    Config::load(&file).unwrap().instances.remove(0)
+}
+
+fn ready(bundle: &Arc<Bundle>) -> Source {
+    Source::Ready {
+        bundle: Arc::clone(bundle),
+        changed: at(NOW),
+    }
+}
+
+/// One moment of one instance; each test changes what it is about.
+struct Moment {
+    config: config::Instance,
+    source: Source,
+    installed: Installed,
+    previous: Option<Arc<Bundle>>,
+    held: Option<Held>,
+    up_since: Option<i64>,
+    served: Option<Result<Fingerprint, NotSeen>>,
+    memory: Memory,
+    intent: Intent,
+    now: Timestamp,
+}
+
+impl Moment {
+    /// All in sync, seen by the daemon.
+    fn of(bundle: &Arc<Bundle>) -> Moment {
+        Moment {
+            config: instance(""),
+            source: ready(bundle),
+            installed: Installed::Usable(Arc::clone(bundle)),
+            previous: None,
+            held: None,
+            up_since: Some(1),
+            served: Some(Ok(bundle.fingerprint())),
+            memory: Memory::default(),
+            intent: Intent {
+                follow_up: true,
+                ..Intent::default()
+            },
+            now: at(NOW),
+        }
+    }
+
+    fn with_source(mut self, source: Source) -> Moment {
+        self.source = source;
+        self
+    }
+
+    fn with_installed(mut self, installed: Installed) -> Moment {
+        self.installed = installed;
+        self
+    }
+
+    fn down(mut self) -> Moment {
+        self.up_since = None;
+        self.served = Some(Err(NotSeen::Failed));
+        self
+    }
+
+    fn held(mut self, bundle: &Bundle, by: HeldBy) -> Moment {
+        self.held = Some(held(bundle, by));
+        self
+    }
+
+    fn sight(&mut self) -> Sight {
+        let server = match self.up_since {
+            None => Server::Down(Absence::NoPidFile),
+            Some(start) => Server::Up(Arc::new(Postmaster::stand_in(start))),
+        };
+        let ids = Ids { uid: 1, gid: 1 };
+        Sight {
+            look: Arc::new(Look {
+                installed: std::mem::replace(&mut self.installed, Installed::Absent),
+                found: Vec::new(),
+                pid_file: Err(Absence::NoPidFile),
+                held: self.held.clone(),
+                previous: self.previous.clone(),
+            }),
+            server,
+            targets: Arc::new(Targets {
+                cert: self.config.cert_file.clone(),
+                key: self.config.key_file.clone(),
+                state: "/state".into(),
+                data: "/data".into(),
+                owner: ids,
+                server: ids,
+            }),
+        }
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            now: self.now,
+            settle_timeout: Duration::from_secs(600),
+        }
+    }
+
+    fn plan(mut self) -> Done {
+        let readiness = readiness(&self.source, &self.installed, &self.config, &self.clock());
+        let sight = self.sight();
+        Done(plan(&Scene {
+            source: &self.source,
+            readiness: &readiness,
+            sight: &sight,
+            served: self.served.as_ref(),
+            config: &self.config,
+            memory: &self.memory,
+            intent: self.intent,
+            now: self.now,
+        }))
+    }
+
+    fn state(mut self) -> State {
+        let readiness = readiness(&self.source, &self.installed, &self.config, &self.clock());
+        let sight = self.sight();
+        let (state, _) = Observation {
+            source: self.source.clone(),
+            readiness,
+            sight: Ok(sight),
+            served: Err(Unseen::Down),
+            settings: None,
+            contended: self.memory.contended(),
+            failure: None,
+            at: self.now,
+        }
+        .state(&self.config);
+        state
+    }
+}
+
+fn held(bundle: &Bundle, by: HeldBy) -> Held {
+    Held {
+        fingerprint: bundle.fingerprint(),
+        by,
+        reason: "refused".into(),
+        since: at(NOW),
+        postmaster_start: Some(1),
+    }
+}
+
+/// A plan, to be compared.
+struct Done(Plan);
+
+impl Done {
+    #[track_caller]
+    fn is_nothing(&self) {
+        assert!(matches!(self.0, Plan::Nothing), "{:?}", self.0);
+    }
+
+    #[track_caller]
+    fn deploys(&self, wanted: &Bundle, wanted_write: bool) {
+        match &self.0 {
+            Plan::Deploy { bundle, write, .. } => {
+                assert_eq!(bundle.fingerprint(), wanted.fingerprint());
+                assert_eq!(*write, wanted_write);
+            }
+            Plan::Nothing => panic!("nothing is planned"),
+        }
+    }
+}
+
+#[test]
+fn what_is_equal_everywhere_is_left_alone() {
+    let bundle = Ca::new().bundle();
+    Moment::of(&bundle).plan().is_nothing();
+}
+
+#[test]
+fn a_new_bundle_is_installed_and_a_forced_one_again() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let renewed = Moment::of(&old).with_source(ready(&new));
+    renewed.plan().deploys(&new, true);
+    let mut forced = Moment::of(&old);
+    forced.intent.force = true;
+    forced.plan().deploys(&old, true);
+}
+
+#[test]
+fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
+    let ca = Ca::new();
+    let (bundle, other) = (ca.bundle(), ca.bundle());
+    let stale = |asked: Option<i64>| {
+        let mut moment = Moment::of(&bundle);
+        moment.served = Some(Ok(other.fingerprint()));
+        moment.memory.reloaded = asked.map(|start| (start, bundle.fingerprint()));
+        moment.plan()
+    };
+    stale(None).deploys(&bundle, false);
+    stale(Some(1)).is_nothing();
+    stale(Some(2)).deploys(&bundle, false);
+}
+
+#[test]
+fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
+    let bundle = Ca::new().bundle();
+    let mut unseen = Moment::of(&bundle);
+    unseen.served = Some(Err(NotSeen::Failed));
+    unseen.plan().deploys(&bundle, false);
+    let mut unwanted = Moment::of(&bundle);
+    unwanted.served = Some(Err(NotSeen::NotWanted));
+    unwanted.plan().is_nothing();
+}
+
+#[test]
+fn while_the_server_is_down_the_daemon_replaces_only_what_cannot_load_or_has_expired() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let expired = ca.issue("2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", true);
+    let down = |installed| {
+        Moment::of(&old)
+            .with_source(ready(&new))
+            .with_installed(installed)
+            .down()
+    };
+    down(Installed::Usable(Arc::clone(&old)))
+        .plan()
+        .is_nothing();
+    down(Installed::Usable(expired)).plan().deploys(&new, true);
+    down(Installed::Absent).plan().deploys(&new, true);
+    down(Installed::Unusable("torn".into()))
+        .plan()
+        .deploys(&new, true);
+    // Nobody follows up on `sync`.
+    let mut sync = down(Installed::Usable(old.clone()));
+    sync.intent.follow_up = false;
+    sync.plan().deploys(&new, true);
+}
+
+#[test]
+fn a_refused_bundle_waits_for_another_postmaster_or_a_day_or_a_person() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let refused = || {
+        Moment::of(&old)
+            .with_source(ready(&new))
+            .held(&new, HeldBy::Postgres)
+    };
+    refused().plan().is_nothing();
+    assert_eq!(refused().state(), State::Rejected);
+    refused().down().plan().is_nothing();
+    let mut down_sync = refused().down();
+    down_sync.intent.follow_up = false;
+    down_sync.plan().is_nothing();
+    let mut restarted = refused();
+    restarted.up_since = Some(2);
+    restarted.plan().deploys(&new, true);
+    let mut next_day = refused();
+    next_day.now = at(NOW) + SignedDuration::from_hours(24);
+    next_day.plan().deploys(&new, true);
+    let mut forced = refused();
+    forced.intent.force = true;
+    forced.plan().deploys(&new, true);
+    let third = ca.bundle();
+    let renewed = refused().with_source(ready(&third));
+    renewed.plan().deploys(&third, true);
+}
+
+#[test]
+fn what_the_operator_held_waits_for_the_lineage_whatever_restarts() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let mut moment = Moment::of(&old)
+        .with_source(ready(&new))
+        .held(&new, HeldBy::Operator);
+    moment.up_since = Some(2);
+    moment.now = at(NOW) + SignedDuration::from_hours(48);
+    moment.plan().is_nothing();
+}
+
+#[test]
+fn a_refused_bundle_that_a_crash_left_installed_is_taken_back_even_while_the_server_is_down() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    for up in [Some(1), None] {
+        let mut moment = Moment::of(&new).held(&new, HeldBy::Postgres);
+        moment.previous = Some(Arc::clone(&old));
+        moment.up_since = up;
+        moment.plan().deploys(&old, true);
+    }
+}
+
+#[test]
+fn a_torn_pair_whose_source_has_nothing_to_give_becomes_the_previous_bundle() {
+    let ca = Ca::new();
+    let old = ca.bundle();
+    let mut moment = Moment::of(&old)
+        .with_source(Source::Waiting { why: "half".into() })
+        .with_installed(Installed::Unusable("torn".into()))
+        .down();
+    moment.previous = Some(Arc::clone(&old));
+    moment.plan().deploys(&old, true);
+}
+
+#[test]
+fn a_server_that_is_down_starts_on_what_was_proven_rather_than_on_an_untried_source() {
+    let ca = Ca::new();
+    let (old, refused, new) = (ca.bundle(), ca.bundle(), ca.bundle());
+    let down = |installed| {
+        let mut moment = Moment::of(&old)
+            .with_source(ready(&new))
+            .with_installed(installed)
+            .down();
+        moment.previous = Some(Arc::clone(&old));
+        moment
+    };
+    let torn = || down(Installed::Unusable("torn".into()));
+    torn().plan().deploys(&old, true);
+    let mut sync = torn();
+    sync.intent.follow_up = false;
+    sync.plan().deploys(&new, true);
+
+    let left = || down(Installed::Usable(Arc::clone(&refused))).held(&refused, HeldBy::Postgres);
+    left().plan().deploys(&old, true);
+    let mut nothing_proven = left();
+    nothing_proven.previous = None;
+    nothing_proven.plan().deploys(&new, true);
+}
+
+#[test]
+fn a_chain_that_was_cut_waits_for_the_settle_timeout() {
+    let ca = Ca::new();
+    let (old, cut) = (ca.bundle(), ca.issue(BEGIN, END, false));
+    let waiting = Moment::of(&old).with_source(ready(&cut));
+    waiting.plan().is_nothing();
+    let mut later = Moment::of(&old).with_source(ready(&cut));
+    later.now = at(NOW) + SignedDuration::from_secs(600);
+    later.plan().deploys(&cut, true);
+}
+
+#[test]
+fn a_delay_holds_a_bundle_unless_the_installed_one_is_near_its_end() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.issue(BEGIN, "2026-06-01T00:00:00Z", true));
+    let delayed = |now: &str| {
+        let mut moment = Moment::of(&old).with_source(Source::Ready {
+            bundle: Arc::clone(&new),
+            changed: at(now),
+        });
+        moment.config = instance("delay = \"1h\"");
+        moment.now = at(now);
+        moment
+    };
+    delayed(NOW).plan().is_nothing();
+    assert_eq!(delayed(NOW).state(), State::Waiting);
+    delayed("2026-03-30T00:00:00Z").plan().deploys(&new, true);
+}
+
+#[test]
+fn a_bundle_of_tomorrow_waits_and_one_of_yesterday_is_refused() {
+    let ca = Ca::new();
+    let old = ca.bundle();
+    let ready_for = |bundle: &Arc<Bundle>, installed: &Installed| {
+        let clock = Clock {
+            now: at(NOW),
+            settle_timeout: Duration::from_secs(600),
+        };
+        readiness(&ready(bundle), installed, &instance(""), &clock)
+    };
+    let tomorrow = ca.issue("2026-02-02T00:00:00Z", END, true);
+    let installed = Installed::Usable(Arc::clone(&old));
+    let waits = ready_for(&tomorrow, &installed);
+    assert!(
+        matches!(waits, Readiness::Later { at: time, .. } if time == at("2026-02-02T00:00:00Z"))
+    );
+    let nothing_else = ready_for(&tomorrow, &Installed::Absent);
+    assert!(matches!(
+        nothing_else,
+        Readiness::Refused { at: Some(_), .. }
+    ));
+    let yesterday = ca.issue("2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", true);
+    let over = ready_for(&yesterday, &installed);
+    assert!(matches!(over, Readiness::Refused { at: None, .. }));
+}
+
+#[test]
+fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_force() {
+    let ca = Ca::new();
+    let (ours, theirs) = (ca.bundle(), ca.bundle());
+    let mut memory = Memory::default();
+    let mut now = at(NOW);
+    for _ in 0..3 {
+        assert!(!memory.note(Some(&ours), &Installed::Usable(ours.clone()), now));
+        now += SignedDuration::from_mins(10);
+        assert!(memory.note(Some(&ours), &Installed::Usable(theirs.clone()), now));
+    }
+    assert!(memory.contended());
+    let fought_over = |force| {
+        let mut moment = Moment::of(&theirs).with_source(ready(&ours));
+        moment.memory = memory.clone();
+        moment.intent.force = force;
+        moment
+    };
+    fought_over(false).plan().is_nothing();
+    assert_eq!(fought_over(false).state(), State::Contended);
+    fought_over(true).plan().deploys(&ours, true);
+    // An hour later it is tried again.
+    memory.note(
+        Some(&ours),
+        &Installed::Usable(theirs),
+        now + SignedDuration::from_hours(1),
+    );
+    assert!(!memory.contended());
+}
+
+#[test]
+fn a_renewal_is_no_foreign_rewrite() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let mut memory = Memory::default();
+    memory.note(Some(&old), &Installed::Usable(old.clone()), at(NOW));
+    assert!(!memory.note(Some(&new), &Installed::Usable(old), at(NOW)));
+}
+
+#[test]
+fn in_mode_observe_nothing_is_done_and_in_mode_reload_nothing_is_written() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let mut observed = Moment::of(&old).with_source(ready(&new));
+    observed.config = instance("mode = \"observe\"");
+    observed.plan().is_nothing();
+    let mut placed = Moment::of(&new);
+    placed.config = instance("mode = \"reload\"");
+    placed.served = Some(Ok(old.fingerprint()));
+    placed.plan().deploys(&new, false);
+    let mut absent = Moment::of(&new).with_installed(Installed::Absent);
+    absent.config = instance("mode = \"reload\"");
+    absent.plan().is_nothing();
+}
+
+#[test]
+fn a_refusal_counts_while_the_server_is_down_however_old() {
+    let bundle = Ca::new().bundle();
+    let held = held(&bundle, HeldBy::Postgres);
+    let down = Server::Down(Absence::NoPidFile);
+    assert!(still_held(&held, &down, at(END)));
+}
+
+impl Postmaster {
+    /// Stands in for a postmaster, which a decision looks at only for its start time: it is
+    /// this test's own process.
+    fn stand_in(start_time: i64) -> Postmaster {
+        let file = format!("{}\n/data\n{start_time}\n", std::process::id());
+        Postmaster::of_this_process(PidFile::parse(&file).unwrap())
+    }
+}

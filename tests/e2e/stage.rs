@@ -1,0 +1,200 @@
+//! What the tests of sources share: a server, its authority, and the proof at the end.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use serde_json::Value;
+
+use crate::world::{
+    SOON, World,
+    ca::{Ca, Issued},
+    cluster::Cluster,
+    config::{Config, Instance},
+    daemon::{Daemon, eventually_state},
+    eventually,
+};
+
+/// The name of the one instance.
+pub const NAME: &str = "16-main";
+
+/// The name that its clients verify.
+pub const HOST: &str = "pg.example.com";
+
+/// A cluster that serves `first`, which lies in its target.
+pub struct Stage {
+    pub cluster: Cluster,
+    pub ca: Ca,
+    pub first: Issued,
+    pub target: PathBuf,
+}
+
+impl Stage {
+    pub fn new(world: &World) -> Stage {
+        let ca = Ca::new(world, "Test Root");
+        let first = ca.issue(&[HOST]);
+        Stage::serving(world, ca, first)
+    }
+
+    /// With a certificate of the test's own choice.
+    pub fn serving(world: &World, ca: Ca, first: Issued) -> Stage {
+        let target = world.target(NAME);
+        world.place(&first, &target);
+        let cluster = Cluster::build(world).name(NAME).tls(&target).start();
+        Stage {
+            cluster,
+            ca,
+            first,
+            target,
+        }
+    }
+
+    /// The instance, whose lineage is this name or absolute directory.
+    pub fn instance(&self, lineage: impl AsRef<Path>) -> Instance {
+        Instance::of(&self.cluster, lineage)
+    }
+
+    /// Waits until new clients get this certificate.
+    #[track_caller]
+    pub fn eventually_serves(&self, issued: &Issued, what: &str) {
+        eventually(SOON, what, || self.still(issued));
+    }
+
+    /// New clients still get this certificate, for [`throughout`](crate::world::throughout).
+    pub fn still(&self, issued: &Issued) -> Result<(), String> {
+        match self.cluster.peer()?.fingerprint {
+            served if served == issued.fingerprint => Ok(()),
+            other => Err(format!("{other} is served")),
+        }
+    }
+
+    /// New clients get this certificate, and the file that Postgres would load holds it.
+    #[track_caller]
+    pub fn keeps(&self, issued: &Issued, what: &str) {
+        assert_eq!(self.cluster.served(), issued.fingerprint, "{what}");
+        assert_eq!(leaf_of(&self.target), Ok(issued.leaf_pem.clone()), "{what}");
+    }
+
+    /// Ends the test: the daemon stops in time, and the server comes up again with this one.
+    #[track_caller]
+    pub fn ends_with(mut self, daemon: Daemon, issued: &Issued) {
+        assert_eq!(daemon.stop().code(), Some(0));
+        let log = self.cluster.log();
+        for noise in ["could not accept SSL", "could not receive data"] {
+            assert!(!log.contains(noise), "{log}");
+        }
+        self.cluster.restart().unwrap();
+        self.keeps(issued, "after the restart");
+    }
+}
+
+/// The daemon's own view of the instance, from `status.json`.
+pub fn daemon_view(config: &Config) -> Result<Value, String> {
+    let file = config.runtime_directory().join("status.json");
+    let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let view: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let instances = view["instances"].as_array().ok_or("no instances")?;
+    instances
+        .iter()
+        .find(|instance| instance["name"] == NAME)
+        .cloned()
+        .ok_or_else(|| format!("{NAME} is not in {view}"))
+}
+
+/// Waits until the daemon and a live `status` both say this state; gives the problem's sentence,
+/// which must be the same from both.
+#[track_caller]
+pub fn eventually_both(world: &World, config: &Config, state: &str, what: &str) -> String {
+    let of_daemon = eventually(SOON, &format!("{what}: the daemon says {state}"), || {
+        let view = daemon_view(config)?;
+        if view["state"] == state {
+            Ok(view)
+        } else {
+            Err(format!("{view}"))
+        }
+    });
+    let live = eventually_state(world, config, NAME, state);
+    assert_eq!(live["problem"], of_daemon["problem"], "{what}");
+    live["problem"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The sentence has all of these.
+#[track_caller]
+pub fn assert_says(problem: &str, words: &[&str], what: &str) {
+    for word in words {
+        assert!(
+            problem.contains(word),
+            "{what}: {word:?} is not in {problem:?}"
+        );
+    }
+}
+
+/// The first certificate in a file, as the authority wrote it.
+pub fn leaf_of(file: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let end = "-----END CERTIFICATE-----\n";
+    let length = text.find(end).ok_or("no certificate")? + end.len();
+    // The authority ends its lines as RFC 7468 allows, and pgcertd as it recommends.
+    Ok(text[..length].to_owned())
+}
+
+/// Reads a file in a loop, and notes when it is not a chain with its key.
+pub struct Reader {
+    stop: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Reader {
+    pub fn of(file: &Path) -> Reader {
+        let stop = Arc::new(AtomicBool::new(false));
+        let reads = Arc::new(AtomicU64::new(0));
+        let (file, stopped, counted) = (file.to_owned(), Arc::clone(&stop), Arc::clone(&reads));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                whole(&file)?;
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        eventually(SOON, "the reader has begun", || {
+            reads.load(Ordering::Relaxed) > 0 || thread.is_finished()
+        });
+        Reader {
+            stop,
+            reads,
+            thread,
+        }
+    }
+
+    /// Every reading was whole.
+    #[track_caller]
+    pub fn saw_only_whole_files(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        assert_eq!(self.thread.join().unwrap(), Ok(()));
+        assert!(self.reads.load(Ordering::Relaxed) > 1);
+    }
+}
+
+/// Whether the file holds a chain and the leaf's private key, as a TLS library judges it.
+fn whole(file: &Path) -> Result<(), String> {
+    let text = fs::read(file).map_err(|error| error.to_string())?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{error:?}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| format!("{error:?}"))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
