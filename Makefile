@@ -2,8 +2,12 @@
 
 CARGO ?= cargo
 ROUNDS ?= 50
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+BINARY ?= target/release/pgcertd
 
-.PHONY: build deps test fmt lint demo bench clean
+.PHONY: build deps test fmt lint demo bench install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -26,6 +30,23 @@ demo: deps build ## A renewal from end to end, on a throw-away cluster
 
 bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
+
+install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/bin/pgcertd|$(PREFIX)/bin/pgcertd|' systemd/pgcertd.service \
+		>$(DESTDIR)$(UNITDIR)/pgcertd.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/pgcertd.service
+	install -D -m 0644 systemd/postgresql-after-pgcertd.conf \
+		$(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
+	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
+	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
+		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
+
+uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
+	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
+	rm -f $(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
+	-rmdir $(DESTDIR)$(UNITDIR)/postgresql@.service.d
 
 clean:
 	$(CARGO) clean

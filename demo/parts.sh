@@ -283,7 +283,7 @@ shown() { # STATUS ARGUMENT...
     local expected=$1 status=0 seen
     shift
     typed "pgcertd $*"
-    # Other servers of this host that no instance covers are said at the end, and left out here.
+    # At the end it names other servers of this host, which no instance covers: left out here.
     seen=$(CLICOLOR_FORCE=${bold:+1} pgcertd "$@" | sed -E '/^(\x1b[^m]*m)?\?/,$d') || status=$?
     printf '%s\n' "$seen"
     [[ $status -eq $expected ]] || fail "pgcertd $* ended with status $status, not $expected"
@@ -326,7 +326,8 @@ daemon_says() { # TEXT
     within 10 "the daemon says: $1" has_said "$1"
     lines=$(new_lines)
     told=$((told + $(wc -l <<<"$lines")))
-    sed "s|$world/||g" <<<"$lines" | fold -s -w 66 | sed 's/^/   pgcertd: /; s/ *$//'
+    # Other servers of this host, which no instance covers, are not its matter.
+    sed "s|$world/||g; /no instance covers it/d" <<<"$lines" | fold -s -w 66 | sed 's/^/   pgcertd: /; s/ *$//'
 }
 
 has_said() {

@@ -24,7 +24,7 @@ use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::{NotUsed, TlsSettings, tls_settings};
-use crate::instance::{Instance, InstanceError, Server, Sight};
+use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -33,6 +33,9 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
 /// would do; a second one, later, costs nothing when the answer is yes.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// The first pause between two looks while a verdict is awaited; each further one is longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The longest pause between two looks while a verdict is awaited.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -46,6 +49,8 @@ pub enum Outcome {
     Installed(String),
     /// The files are right, and what is served could not be seen: why.
     Unverified(String),
+    /// Postgres would not load it, and the files are somebody else's and stay: why.
+    NotTaken(String),
     /// Postgres would not load it; what was there before is back: why.
     RolledBack(String),
     /// A step failed: why, and what to do.
@@ -62,6 +67,8 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
+    /// The leaf that was last seen both installed and served.
+    pub proven: Option<Fingerprint>,
 }
 
 /// What was, before anything was changed.
@@ -69,6 +76,7 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
+    proven: Option<Fingerprint>,
 }
 
 impl Before {
@@ -85,6 +93,15 @@ impl Before {
         self.served
             .as_ref()
             .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+    }
+
+    /// Whether what was installed is worth keeping: it was seen served just now, or, where the
+    /// server hangs, the last time.
+    fn worth_keeping(&self) -> bool {
+        match self.served {
+            Some(_) => self.proven(),
+            None => self.proven.is_some() && self.proven == self.installed,
+        }
     }
 }
 
@@ -118,6 +135,7 @@ enum Verdict<'a> {
     Served,
     NotUsed(String),
     Unverified(String),
+    NotTaken(String),
     Refused(Box<Deployment<'a, Refused>>),
 }
 
@@ -147,6 +165,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
+        Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }
@@ -161,6 +180,7 @@ impl<'a> Deployment<'a, Begun> {
                 sight: order.sight,
                 served: order.served,
                 installed,
+                proven: order.proven,
             },
             state: Begun,
         }
@@ -203,7 +223,7 @@ impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
-        let proven = self.before.proven();
+        let worth_keeping = self.before.worth_keeping();
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -215,7 +235,9 @@ impl<'a> Deployment<'a, Staged> {
         instance
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
-                    Some(old) if proven && !old.same_content(&bundle) => Keep::AsPrevious(old),
+                    Some(old) if worth_keeping && !old.same_content(&bundle) => {
+                        Keep::AsPrevious(old)
+                    }
                     _ => Keep::No,
                 };
                 let committed = targets.commit(&staged, &keep);
@@ -287,28 +309,32 @@ impl<'a> Deployment<'a, Reloaded> {
         let old = self.before.leaf().filter(|old| *old != new);
         let immediate = self.instance.config.reload == Reload::Signal;
         let mut shown_old = 0_u32;
-        let mut pause = Duration::from_millis(10);
+        let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.max(Duration::from_millis(1));
             let unclear = match self.instance.served(addresses, patience).await {
                 Ok(served) if served.leaf.fingerprint() == new => return Seen::New,
-                Ok(served) if Some(served.leaf.fingerprint()) == old => {
-                    shown_old += 1;
-                    // A command may let the reload happen later (Patroni does at its next
-                    // loop): there, only the last look counts.
-                    if immediate && shown_old >= 2 && self.state.at.elapsed() >= SECOND_LOOK {
-                        return Seen::Old;
+                Ok(served) => match self.shown_by_another(&served, patience).await {
+                    Some(another) => Some(another.sentence()),
+                    None if Some(served.leaf.fingerprint()) == old => {
+                        shown_old += 1;
+                        // A command may let the reload happen later (Patroni does at its next
+                        // loop): there, only the last look counts.
+                        let late = self.state.at.elapsed() >= SECOND_LOOK;
+                        if immediate && shown_old >= 2 && late {
+                            return Seen::Old;
+                        }
+                        None
                     }
-                    None
-                }
-                Ok(served) => Some(format!(
-                    "{} serves {}, which is neither the bundle nor what was served before; another server may answer there",
-                    served.address,
-                    served.leaf.fingerprint().short()
-                )),
+                    None => Some(format!(
+                        "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                        served.address,
+                        served.leaf.fingerprint().short()
+                    )),
+                },
                 Err(unseen) if unseen.is_tls_off() => return Seen::Off,
-                Err(unseen) => Some(unseen.to_string()),
+                Err(unseen) => Some(unseen.sentence()),
             };
             if Instant::now() + pause >= deadline {
                 return match unclear {
@@ -320,6 +346,13 @@ impl<'a> Deployment<'a, Reloaded> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// A configured address may lead to another host of the row, or to a proxy, that serves the
+    /// very leaf of before: then the server itself, seen where it listens, tells.
+    async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
+        let postmaster = &self.state.postmaster;
+        self.instance.another(postmaster, served, limit).await
     }
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
@@ -334,10 +367,7 @@ impl<'a> Deployment<'a, Reloaded> {
         match asked {
             Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None => match self.served_elsewhere().await {
-                    Some(why) => Verdict::Unverified(why),
-                    None => self.refused(Some(&settings)),
-                },
+                None => self.refused(Some(&settings)),
             },
             // What was installed was served until now: these files are in use.
             Err(_) if self.before.proven() => self.refused(None),
@@ -345,22 +375,6 @@ impl<'a> Deployment<'a, Reloaded> {
                 "the certificate of before is still served, and whether the server uses the files is not known: {why}"
             )),
         }
-    }
-
-    /// A configured address may lead to another host of the row, or to a proxy, that serves the
-    /// very leaf of before: then the server itself, seen where it listens, tells.
-    async fn served_elsewhere(&self) -> Option<String> {
-        let limit = self.instance.config.verify_timeout;
-        let home = self
-            .instance
-            .served_at_home(&self.state.postmaster, limit)
-            .await?;
-        (home.leaf.fingerprint() == self.bundle.fingerprint()).then(|| {
-            format!(
-                "the server itself serves it at {}, and the configured address another certificate; correct address",
-                home.address
-            )
-        })
     }
 
     fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {
@@ -375,7 +389,9 @@ impl<'a> Deployment<'a, Reloaded> {
             .map(TlsSettings::faults_elsewhere)
             .unwrap_or_default();
         if causes.is_empty() {
-            reason.push_str("; the server's log says why");
+            reason.push_str(
+                "; the server's log says why, just before \"SSL configuration was not reloaded\"",
+            );
         }
         for cause in causes {
             reason.push_str("; ");
@@ -384,21 +400,23 @@ impl<'a> Deployment<'a, Reloaded> {
         let postmaster = Arc::clone(&self.state.postmaster);
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
-            return Verdict::Unverified(reason);
+            return Verdict::NotTaken(reason);
         }
         Verdict::Refused(Box::new(self.into_state(Refused { postmaster, reason })))
     }
 }
 
 impl Deployment<'_, Refused> {
-    /// Puts back what was there, remembers the refusal, and proves what is served.
+    /// Remembers the refusal, puts back what was there, and proves what is served. In this
+    /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
     async fn rolled_back(mut self) -> Result<Outcome, String> {
         let mut told = self.state.reason.clone();
+        let remembered = self.remember().await;
         match self.restore().await {
             Ok(restored) => told.push_str(&format!("; {restored}")),
             Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
         }
-        if let Err(e) = self.remember().await {
+        if let Err(e) = remembered {
             told.push_str(&format!("; the refusal could not be remembered: {e}"));
         }
         if let Some(doubt) = self.doubt_after_return().await {
@@ -472,7 +490,10 @@ impl Deployment<'_, Refused> {
                 "{} is served now",
                 served.leaf.fingerprint().short()
             )),
-            Err(unseen) => Some(format!("what is served now is not known: {unseen}")),
+            Err(unseen) => Some(format!(
+                "what is served now is not known: {}",
+                unseen.sentence()
+            )),
         }
     }
 }

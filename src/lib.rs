@@ -1,10 +1,48 @@
 //! pgcertd keeps PostgreSQL serving the newest TLS certificate.
 //!
+//! It watches the directories in which ACME clients leave certificates. When one is renewed, it
+//! puts it into the files of each PostgreSQL server that uses it, has the server load them
+//! without a restart, and proves over the wire that new clients get it. What Postgres refuses is
+//! taken back.
+//!
+//! # A tour of the code
+//!
 //! Data goes one way:
 //!
 //! ```text
 //! directories - watch - settle - lineage - bundle - reconcile - deploy ( install, reload, verify ) - report
 //! ```
+//!
+//! Whatever happens, a file event, a timer, a server that starts or a person's `sync`, is no
+//! more than a reason to compare three things: what the lineage holds, what is installed, what is
+//! served. What is done follows from that comparison alone, so that an event that is lost costs
+//! time and nothing else.
+//!
+//! Read it in the order in which a renewal passes through it:
+//!
+//! | step | in | what happens |
+//! | --- | --- | --- |
+//! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
+//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns |
+//! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
+//! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
+//! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
+//! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
+//! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
+//! | bundle | `bundle.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load |
+//! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen |
+//! | deploy | `deploy.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
+//! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
+//! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
+//! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
+//! | report | `report/mod.rs`, `report/log.rs`, `report/view.rs` | one line for each deployment to the journal, one view for `status` |
+//!
+//! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
+//! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
+//! the files, inside their directories; the main thread looks at processes, signals and connects.
+//!
+//! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
+//! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
 
 pub mod bundle;
 pub mod cli;

@@ -75,28 +75,35 @@ enum Command {
 /// A command could not be carried out.
 struct Failure {
     message: String,
+    /// The same on one line, for JSON.
+    one_line: String,
     exit: Exit,
 }
 
 impl Failure {
     fn problem(error: &dyn std::fmt::Display) -> Failure {
-        Failure {
-            message: error.to_string(),
-            exit: Exit::Problem,
-        }
+        Failure::new(error, Exit::Problem)
     }
 
     fn usage(error: &dyn std::fmt::Display) -> Failure {
+        Failure::new(error, Exit::Usage)
+    }
+
+    fn new(error: &dyn std::fmt::Display, exit: Exit) -> Failure {
         Failure {
             message: error.to_string(),
-            exit: Exit::Usage,
+            one_line: error.to_string(),
+            exit,
         }
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        Failure::usage(&error)
+        Failure {
+            one_line: error.one_line(),
+            ..Failure::usage(&error)
+        }
     }
 }
 
@@ -122,7 +129,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             if json {
                 let error = ErrorDocument {
                     version: VERSION,
-                    error: &failure.message,
+                    error: &failure.one_line,
                 };
                 // Where standard output is closed, the exit status still tells.
                 drop(print_json(&error));

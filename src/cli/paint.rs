@@ -20,13 +20,14 @@ pub(super) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A span of time in its largest unit: `12 d`, `3 h`, `14 s`.
+/// A span of time in its largest unit, in at most five characters: `9 y`, `12 d`, `3 h`, `14 s`.
 pub(super) fn span(span: SignedDuration) -> String {
     let seconds = span.as_secs().abs();
     let (count, unit) = match seconds {
+        86_400_000.. => (seconds / 31_556_952, "y"),
         172_800.. => (seconds / 86_400, "d"),
         7_200.. => (seconds / 3_600, "h"),
-        120.. => (seconds / 60, "min"),
+        120.. => (seconds / 60, "m"),
         _ => (seconds, "s"),
     };
     let sign = if span.is_negative() && count > 0 {
@@ -105,10 +106,12 @@ mod tests {
     #[test]
     fn spans_are_told_in_their_largest_unit() {
         assert_eq!(span(SignedDuration::from_secs(14)), "14 s");
-        assert_eq!(span(SignedDuration::from_mins(119)), "119 min");
+        assert_eq!(span(SignedDuration::from_mins(119)), "119 m");
         assert_eq!(span(SignedDuration::from_hours(47)), "47 h");
         assert_eq!(span(SignedDuration::from_hours(24 * 61 + 5)), "61 d");
         assert_eq!(span(SignedDuration::from_hours(-50)), "-2 d");
+        assert_eq!(span(SignedDuration::from_hours(24 * 999)), "999 d");
+        assert_eq!(span(SignedDuration::from_hours(24 * 3649)), "9 y");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::reconcile::Keeper;
-use crate::reconcile::state::State;
+use crate::reconcile::state::{Problem, State};
 use crate::report::day;
 use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
 use crate::source::Source;
@@ -61,34 +61,22 @@ async fn look(
     let fresh = i64::from(STALE_AFTER)
         .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
         .map_or(SignedDuration::MAX, SignedDuration::from_secs);
+    let lives = daemon.is_some();
     let daemon = daemon.filter(|view| now.duration_since(view.checked) <= fresh);
     let mut views = Vec::new();
     let mut borrowed = false;
     while let Some(seen) = looking.join_next().await {
-        let (index, mut view, denied) = seen.map_err(|e| Failure::problem(&e))?;
-        let told = daemon.and_then(|d| d.instances.iter().find(|i| i.name == view.name));
-        match told {
+        let (index, own, denied) = seen.map_err(|e| Failure::problem(&e))?;
+        let told = daemon.and_then(|d| d.instances.iter().find(|i| i.name == own.name));
+        let view = match told {
             Some(told) if denied => {
                 borrowed = true;
-                view = told.clone();
+                told.clone()
             }
-            None if denied => {
-                view.state = State::Unknown;
-                let why = view.problem.take().unwrap_or_default();
-                view.problem = Some(format!(
-                    "{why}; or ask the daemon, which is not running here"
-                ));
-            }
-            // The daemon knows why its attempt failed, and what it has seen rewritten.
-            Some(told) if told.source == view.source && told.state == view.state => {
-                view.problem.clone_from(&told.problem);
-                view.details.clone_from(&told.details);
-            }
-            Some(told) if told.state == State::Contended && view.state == State::OutOfDate => {
-                view = told.clone();
-            }
-            _ => {}
-        }
+            None if denied => unknown(own, lives),
+            Some(told) => completed(own, told),
+            None => own,
+        };
         views.push((index, view));
     }
     prober.farewells().await;
@@ -104,6 +92,46 @@ async fn look(
         checked,
         daemon: daemon.and_then(|d| d.daemon.clone()),
     })
+}
+
+/// The view of one who may not look, and whom no daemon tells.
+fn unknown(mut own: InstanceView, daemon_lives: bool) -> InstanceView {
+    let why = own.problem.take().unwrap_or_default();
+    // The remedy in it is the daemon's.
+    let why = why.split("; ").next().unwrap_or_default();
+    let mend = if daemon_lives {
+        "ask as root; the daemon's view is too old, see in its log what holds it up"
+    } else {
+        "ask as root, or start the daemon, whose view every user is shown"
+    };
+    let problem = Problem {
+        why: format!("this user may not look: {why}"),
+        mend: mend.into(),
+    };
+    own.state = State::Unknown;
+    own.problem = Some(problem.sentence());
+    own.details = Some(problem);
+    own
+}
+
+/// An own view with what only the daemon can know: why its attempt failed, what it has seen
+/// rewritten, and that the caller may read what it may not.
+fn completed(mut own: InstanceView, told: &InstanceView) -> InstanceView {
+    let blind = told.state == State::SourceInvalid && told.source.is_none();
+    if told.source == own.source && told.state == own.state {
+        own.problem.clone_from(&told.problem);
+        own.details.clone_from(&told.details);
+    } else if told.state == State::Contended && own.state == State::OutOfDate {
+        return told.clone();
+    } else if blind && own.source.is_some() {
+        let told = told.problem.as_deref().unwrap_or_default();
+        own.state = State::SourceInvalid;
+        own.problem = Some(format!(
+            "the daemon cannot use the lineage, although this user can: {told}"
+        ));
+        own.details = None;
+    }
+    own
 }
 
 /// The whole picture.
@@ -252,6 +280,9 @@ fn headline(instance: &InstanceView) -> String {
         ..
     } = instance;
     let short = |c: &CertificateView| format!("{}…", c.fingerprint.short());
+    if instance.state == State::Unknown {
+        return format!("{name} is not known.");
+    }
     let now_served = match (served, installed) {
         (Some(served), _) => {
             format!(
@@ -272,6 +303,9 @@ fn headline(instance: &InstanceView) -> String {
             format!("{now_served}; its lineage holds {}.", short(source))
         }
         Some(_) => format!("{now_served}, as its lineage does."),
+        None if instance.state == State::Unknown => {
+            format!("{now_served}; its lineage may not be looked at by this user.")
+        }
         None => format!("{now_served}; its lineage holds nothing usable."),
     }
 }

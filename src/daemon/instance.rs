@@ -72,12 +72,12 @@ impl Task {
                 self.say(&done, &mut told);
                 let unfinished =
                     matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
+                let retry = unfinished.then(|| Instant::now() + pause);
                 pause = if unfinished {
                     (pause * 2).min(self.longest_pause)
                 } else {
                     FIRST_PAUSE
                 };
-                let retry = unfinished.then(|| Instant::now() + pause);
                 next = earliest(retry, done.again_at().map(instant));
             }
             if self.wait(next).await {

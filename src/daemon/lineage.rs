@@ -1,13 +1,17 @@
 //! The task of one lineage: reads it when it is due, and publishes what it holds.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use super::News;
 use crate::privilege::PrivilegeError;
 use crate::source::{Change, Source, Tracked};
+
+/// How long files may stay unmatched before anyone is told. certbot's renewal passes through
+/// such moments, and whoever worked on one of them would be late for its end.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What the loop tells a lineage.
 #[derive(Debug)]
@@ -31,6 +35,17 @@ type Sources = (
     watch::Receiver<Option<Source>>,
 );
 
+/// Whether the files fit, and who knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unmatched {
+    /// They fit, or are past waiting for.
+    No,
+    /// They do not since then, which may pass.
+    Since(Instant),
+    /// They do not, and the instances were told.
+    Told,
+}
+
 /// See the module.
 pub(super) struct Task {
     pub index: usize,
@@ -39,6 +54,7 @@ pub(super) struct Task {
     pub publish: watch::Sender<Option<Source>>,
     pub news: mpsc::UnboundedSender<News>,
     pub stopped: watch::Receiver<bool>,
+    pub unmatched: Unmatched,
 }
 
 impl Task {
@@ -57,9 +73,13 @@ impl Task {
             match self.tracked.due() {
                 Some(due) if due <= Instant::now() => self.read().await?,
                 due => {
+                    let tell = match self.unmatched {
+                        Unmatched::Since(since) => Some(since + MOMENT),
+                        Unmatched::No | Unmatched::Told => None,
+                    };
                     let wake = async {
-                        match due {
-                            Some(due) => tokio::time::sleep_until(due.into()).await,
+                        match due.into_iter().chain(tell).min() {
+                            Some(at) => tokio::time::sleep_until(at.into()).await,
                             None => std::future::pending().await,
                         }
                     };
@@ -69,7 +89,7 @@ impl Task {
                             Some(message) => self.hear(message),
                             None => return Ok(()),
                         },
-                        () = wake => {}
+                        () = wake => self.publish(),
                     }
                 }
             }
@@ -88,21 +108,37 @@ impl Task {
 
     async fn read(&mut self) -> Result<(), PrivilegeError> {
         self.tracked.read().await?;
-        self.publish.send_if_modified(|published| {
-            let Some(new) = self.tracked.source() else {
-                return false;
-            };
-            let same = published.as_ref().is_some_and(|old| old.same(new));
-            if !same {
-                *published = Some(new.clone());
-            }
-            !same
-        });
+        self.publish();
         let read = News::Read {
             lineage: self.index,
             trail: self.tracked.trail().clone(),
         };
         drop(self.news.send(read));
         Ok(())
+    }
+
+    /// Tells the instances what the lineage holds, if that is new and no passing moment.
+    fn publish(&mut self) {
+        let Some(new) = self.tracked.source() else {
+            return;
+        };
+        self.unmatched = match (new, self.unmatched) {
+            (Source::Waiting { .. }, Unmatched::No) => Unmatched::Since(Instant::now()),
+            (Source::Waiting { .. }, Unmatched::Since(since)) if since.elapsed() >= MOMENT => {
+                Unmatched::Told
+            }
+            (Source::Waiting { .. }, before) => before,
+            _ => Unmatched::No,
+        };
+        if matches!(self.unmatched, Unmatched::Since(_)) {
+            return;
+        }
+        self.publish.send_if_modified(|published| {
+            let same = published.as_ref().is_some_and(|old| old.same(new));
+            if !same {
+                *published = Some(new.clone());
+            }
+            !same
+        });
     }
 }

@@ -134,6 +134,7 @@ struct Generation {
     uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
+    prober: Prober,
     systemd: Systemd,
     /// What systemd was last told of how it is.
     said: String,
@@ -177,6 +178,7 @@ impl Generation {
                         publish: sources.0,
                         news: tell.clone(),
                         stopped: stopped.clone(),
+                        unmatched: lineage::Unmatched::No,
                     };
                     lineages.push(inbox.0);
                     tasks.spawn(task.run());
@@ -216,6 +218,7 @@ impl Generation {
             uncovered: Vec::new(),
             since,
             ready: false,
+            prober,
             systemd,
             said: String::new(),
         })
@@ -427,7 +430,7 @@ impl Generation {
         let well = seen.iter().filter(|v| v.state.is_well()).count();
         let next = seen
             .iter()
-            .filter_map(|v| Some((v.served.as_ref().or(v.installed.as_ref())?.not_after, v)))
+            .filter_map(|v| Some((v.installed.as_ref().or(v.source.as_ref())?.not_after, v)))
             .min_by_key(|(end, _)| *end);
         let mut line = if well == seen.len() {
             format!("{well} of {} instances well", self.views.len())
@@ -485,7 +488,10 @@ impl Generation {
             match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
                 Ok(Some(Ok(Ok(())))) => {}
                 Ok(Some(ended)) => return Err(unexpected(ended)),
-                Ok(None) => return Ok(new),
+                Ok(None) => {
+                    self.prober.farewells().await;
+                    return Ok(new);
+                }
                 Err(_) => {
                     tracing::warn!(
                         "{} tasks did not finish within {} s and are left; the next start compares anew",
@@ -515,7 +521,10 @@ fn reloaded_config(file: &Path) -> Option<Config> {
             Some(config)
         }
         Err(error) => {
-            tracing::error!("the new config is not taken, the old one stays in force:\n{error}");
+            tracing::error!(
+                "the new config is not taken, the old one stays in force: {}",
+                error.one_line()
+            );
             None
         }
     }

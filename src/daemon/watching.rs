@@ -114,7 +114,9 @@ impl Watching {
             .map(ToString::to_string)
             .collect();
         for error in failing.difference(&self.failing) {
-            tracing::warn!("{error}; the comparison at every resync still finds what changes");
+            tracing::warn!(
+                "{error}; until then changes there are found at every `poll` and `resync` alone"
+            );
         }
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);

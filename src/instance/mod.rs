@@ -11,11 +11,13 @@ pub mod postmaster;
 pub mod probe;
 pub mod reload;
 pub mod settings;
+mod unseen;
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::Flock;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
@@ -24,10 +26,12 @@ use crate::config::{self, Account, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets, staging_name};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
-use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 
-/// How often a lock that another process holds is tried again.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
+pub use unseen::Unseen;
+
+/// How often a lock that another process holds, or the file of a starting server, is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +139,8 @@ pub struct Instance {
     state: PathBuf,
     prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
+    /// Reads in the data directory, where the files belong to another user than the server.
+    lodger: Option<Worker>,
 }
 
 impl Instance {
@@ -146,6 +152,7 @@ impl Instance {
             state: config.state_of(instance),
             prober,
             writer: None,
+            lodger: None,
         }
     }
 
@@ -170,6 +177,7 @@ impl Instance {
         self.writer = Some(match current {
             Some(current) => current,
             None => {
+                self.lodger = self.lodger(&targets).await?;
                 let rights = Rights::Writer {
                     owner: targets.owner,
                     write: targets.directories(),
@@ -183,6 +191,21 @@ impl Instance {
             }
         });
         Ok(())
+    }
+
+    /// The thread that reads in the data directory, where the writer may not: none but the
+    /// server's user may enter it.
+    async fn lodger(&self, targets: &Targets) -> Result<Option<Worker>, PrivilegeError> {
+        if targets.owner.uid == targets.server.uid {
+            return Ok(None);
+        }
+        let rights = Rights::Writer {
+            owner: targets.server,
+            write: BTreeSet::new(),
+            read: [targets.data.clone()].into_iter().collect(),
+        };
+        let name = format!("d:{}", self.config.name);
+        Worker::start(name, move || rights).await.map(Some)
     }
 
     /// The writer thread; what [`Instance::refresh`] found is not looked up again.
@@ -208,6 +231,18 @@ impl Instance {
         Ok(worker.call(move || operation(&targets)).await??)
     }
 
+    /// Runs an operation in the data directory, with the rights of the server's user.
+    async fn on_data<R: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&Targets) -> Result<R, FilesError> + Send + 'static,
+    ) -> Result<R, InstanceError> {
+        let (targets, _) = self.writer().await?;
+        match &self.lodger {
+            Some(lodger) => Ok(lodger.call(move || operation(&targets)).await??),
+            None => self.on_files(operation).await,
+        }
+    }
+
     /// Makes the instance's state directory, where it is not there yet. It gets its name when
     /// owner and mode are right: one that a crash left to root would keep the owner out for good.
     ///
@@ -230,7 +265,7 @@ impl Instance {
     pub async fn lock(&mut self, patience: Duration) -> Result<Lock, InstanceError> {
         let began = tokio::time::Instant::now();
         loop {
-            if let Some(held) = self.on_files(|targets| targets.try_lock()).await? {
+            if let Some(held) = self.on_data(|targets| targets.try_lock()).await? {
                 return Ok(Lock { _held: held });
             }
             if began.elapsed() >= patience {
@@ -239,7 +274,7 @@ impl Instance {
                     waited: patience,
                 });
             }
-            tokio::time::sleep(LOCK_PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -248,7 +283,9 @@ impl Instance {
     /// # Errors
     /// They cannot be looked at at all.
     pub async fn look(&mut self) -> Result<Sight, InstanceError> {
-        let look = Arc::new(self.on_files(|targets| targets.look()).await?);
+        let mut look = self.on_files(|targets| targets.look()).await?;
+        look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
+        let look = Arc::new(look);
         let (targets, _) = self.writer().await?;
         let server = match look.pid_file.clone() {
             Err(absence) => Server::Down(absence),
@@ -270,6 +307,23 @@ impl Instance {
         })
     }
 
+    /// The same, but a server that is only just starting gets time to say where it listens.
+    /// Until then it may still be loading its TLS files, and no verdict on them could be had.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub async fn look_once_told(&mut self) -> Result<Sight, InstanceError> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let sight = self.look().await?;
+            let told = sight.server.postmaster().is_none_or(|p| p.file.is_whole());
+            if told || began.elapsed() >= self.config.verify_timeout {
+                return Ok(sight);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
@@ -281,12 +335,41 @@ impl Instance {
         }
     }
 
-    /// Looks at the server where its own pid file says that it listens, whatever address is
-    /// configured; `None` where that is the same or nothing is to be seen.
-    pub async fn served_at_home(&self, postmaster: &Postmaster, limit: Duration) -> Option<Served> {
+    /// Whether another server than `postmaster` showed `served`: where the config names an
+    /// address, `postmaster` itself is looked at where its pid file says, and shows another leaf.
+    pub async fn another(
+        &self,
+        postmaster: &Postmaster,
+        served: &Served,
+        limit: Duration,
+    ) -> Option<Unseen> {
         self.config.address.as_ref()?;
-        let addresses = listened(postmaster).ok()?;
-        self.served(&addresses, limit).await.ok()
+        let own = listened(postmaster).ok()?;
+        if own.contains(&served.address) {
+            return None;
+        }
+        let own = self.served(&own, limit).await.ok()?;
+        (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
+            address: served.address.clone(),
+            leaf: served.leaf.fingerprint(),
+            own: own.address,
+            own_leaf: own.leaf.fingerprint(),
+        })
+    }
+
+    /// When the server that began in the Unix second `start_time` had read its configuration.
+    /// It writes `postmaster.opts` at once after that; the second alone would make edits of the
+    /// moment before look newer.
+    #[must_use]
+    pub fn started(&self, start_time: i64) -> SystemTime {
+        const AT_MOST_LATER: Duration = Duration::from_secs(5);
+        let second = SystemTime::UNIX_EPOCH
+            + Duration::from_secs(u64::try_from(start_time).unwrap_or_default());
+        std::fs::metadata(self.config.data_directory.join("postmaster.opts"))
+            .and_then(|meta| meta.modified())
+            .ok()
+            .filter(|written| (second..second + AT_MOST_LATER).contains(written))
+            .unwrap_or(second)
     }
 
     /// Looks once at what the first reachable of `addresses` serves.
@@ -310,7 +393,8 @@ impl Instance {
 
 /// Where a postmaster listens, by its pid file.
 fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-    let (Some(port), Some(listen)) = (postmaster.file.port, postmaster.file.listen.as_deref())
+    let file = &postmaster.file;
+    let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {
         return Err("the server is still starting and has not said where it listens".into());
     };
@@ -346,31 +430,6 @@ async fn first_served(
         }
     }
     Err(last)
-}
-
-/// Why the served certificate is not known.
-#[derive(Debug, thiserror::Error)]
-pub enum Unseen {
-    /// There is nowhere to look; a sentence with what to set.
-    #[error("{0}")]
-    Nowhere(String),
-    /// `verify = "none"`.
-    #[error("verify = \"none\": what is served is not looked at")]
-    NotWanted,
-    /// The server is down.
-    #[error("the server is not running")]
-    Down,
-    /// The look failed.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-}
-
-impl Unseen {
-    /// Whether the server itself said that TLS is off.
-    #[must_use]
-    pub fn is_tls_off(&self) -> bool {
-        matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
-    }
 }
 
 /// Runs what may wait for a file system or `/proc` with the main thread's rights, and not on
@@ -411,14 +470,24 @@ fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, Instanc
 /// whether it was not there before.
 fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
     let state = &targets.state;
-    if state.is_dir() {
-        return Ok(false);
+    let wrap = |source| InstanceError::State {
+        path: state.clone(),
+        source,
+    };
+    if let Ok(meta) = std::fs::symlink_metadata(state) {
+        // A unit that went from another user to root had its state directory given to root,
+        // where systemd gives it away with all that is in it (systemd.exec(5)).
+        if is_root() && meta.is_dir() && meta.uid() == 0 && targets.owner.uid != 0 {
+            return give_directory(state, targets.owner)
+                .map(|()| true)
+                .map_err(|e| wrap(e.into()));
+        }
+        if state.is_dir() {
+            return Ok(false);
+        }
     }
     match make_directory(state, targets.owner) {
-        Err(source) if !state.is_dir() => Err(InstanceError::State {
-            path: state.clone(),
-            source,
-        }),
+        Err(source) if !state.is_dir() => Err(wrap(source)),
         // It is made, or another pgcertd was as fast.
         _ => Ok(true),
     }
@@ -438,8 +507,16 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
         _ => {}
     }
     rustix::fs::mkdir(&new, Mode::from_raw_mode(0o750))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(&new, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    give_directory(&new, owner)?;
+    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
+    let above = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fsync(above)?)
+}
+
+/// Gives a directory, which is no link, to `owner`.
+fn give_directory(path: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
     if Ids::own() != owner {
         rustix::fs::fchown(
             &directory,
@@ -448,10 +525,7 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
         )?;
     }
     // The server's group may pass: a key that root owns is read through it.
-    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))?;
-    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
-    let above = rustix::fs::open(parent, flags, Mode::empty())?;
-    Ok(rustix::fs::fsync(above)?)
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
 }
 
 fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {

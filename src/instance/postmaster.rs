@@ -28,7 +28,8 @@ pub struct PidFile {
     pub start_time: i64,
     /// Line 4, once the server knows it.
     pub port: Option<u16>,
-    /// Line 6: the first address it listens on; `Some("")` when there is none.
+    /// Line 6, once the server knows it: the first address it listens on; `Some("")` when there
+    /// is none.
     pub listen: Option<String>,
     /// Line 8, once written.
     pub phase: Option<Phase>,
@@ -99,6 +100,23 @@ impl fmt::Display for Absence {
     }
 }
 
+impl Absence {
+    /// What to do about it; empty where nothing is, or the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
+            Absence::HalfWritten => {
+                "a server is about to start, or failed as it did: see the server's log"
+            }
+            Absence::SingleUser => "end it and start the server, which then gets its certificate",
+            Absence::Garbage | Absence::Stale { .. } | Absence::Foreign { .. } => {
+                "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
+            }
+        }
+    }
+}
+
 impl PidFile {
     /// Reads the lines of a pid file.
     ///
@@ -120,11 +138,14 @@ impl PidFile {
             .filter(|p| *p > 0)
             .ok_or(Absence::Garbage)?;
         let line = |n: usize| (n <= whole).then(|| lines[n - 1].trim());
+        // Line 7 comes first and leaves line 6 empty. Only once line 8 is there does that mean
+        // that the server listens nowhere (`PostmasterMain`).
+        let listens = |address: &&str| !address.is_empty() || whole >= 8;
         Ok(PidFile {
             pid,
             start_time: lines[2].trim().parse().map_err(|_| Absence::Garbage)?,
             port: line(4).and_then(|l| l.parse().ok()).filter(|p| *p > 0),
-            listen: line(6).map(str::to_owned),
+            listen: line(6).filter(listens).map(str::to_owned),
             phase: line(8).and_then(|l| match l {
                 "starting" => Some(Phase::Starting),
                 "stopping" => Some(Phase::Stopping),
@@ -133,6 +154,14 @@ impl PidFile {
                 _ => None,
             }),
         })
+    }
+
+    /// Whether the server has come so far that the lines on where it listens are its last word.
+    /// It loads its TLS files before that, and writes its phase after (`PostmasterMain`); an
+    /// empty sixth line may until then be one that is still to be filled.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.phase.is_some()
     }
 }
 
@@ -400,6 +429,17 @@ mod tests {
                 Ok(file) => assert_eq!((file.pid, file.phase), (4242, None), "cut at {end}"),
             }
         }
+    }
+
+    #[test]
+    fn a_starting_server_has_not_yet_said_that_it_listens_nowhere() {
+        let starting = "4242\n/data\n1790000000\n5432\n\n\n  5432001         3\n";
+        assert_eq!(PidFile::parse(starting).unwrap().listen, None);
+        let started = format!("{starting}ready   \n");
+        assert_eq!(
+            PidFile::parse(&started).unwrap().listen.as_deref(),
+            Some("")
+        );
     }
 
     #[test]

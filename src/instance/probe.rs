@@ -61,7 +61,7 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// No answer in time.
-    #[error("{address} did not answer within {} s while {stage}", limit.as_secs_f32())]
+    #[error("{address} did not answer within {:.1} s while {stage}", limit.as_secs_f32())]
     Silent {
         /// Where.
         address: Address,

@@ -15,13 +15,13 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use crate::bundle::{Fingerprint, Warning};
-use crate::config::Verify;
+use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
 use crate::source::Source;
-use plan::{Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -161,7 +161,8 @@ impl Keeper {
         began: Instant,
     ) -> Result<Done, InstanceError> {
         self.instance.refresh().await?;
-        let lock = if intent.dry_run {
+        let mode = self.instance.config.mode;
+        let lock = if intent.dry_run || mode == Mode::Observe {
             None
         } else {
             self.instance.prepare().await?;
@@ -169,7 +170,7 @@ impl Keeper {
             self.instance.on_files(|targets| targets.clean()).await?;
             Some(lock)
         };
-        let sight = self.instance.look().await?;
+        let sight = self.instance.look_once_told().await?;
         let now = Timestamp::now();
         let clock = Clock {
             now,
@@ -177,18 +178,18 @@ impl Keeper {
         };
         let readiness =
             plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
-        if !intent.dry_run {
+        if !intent.dry_run && mode == Mode::Manage {
             self.memory
                 .note(source.bundle().map(|b| &**b), &sight.look.installed, now);
         }
         // Where the files are about to change anyway, what is served is looked at meanwhile.
-        let same = match (source.bundle(), sight.look.installed.bundle()) {
-            (Some(new), Some(installed)) => installed.same_content(new),
-            _ => true,
+        let about_to_change = match (source.bundle(), sight.look.installed.bundle()) {
+            (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
+            _ => false,
         };
-        let served = match same {
-            true => Some(self.served(&sight).await),
-            false => None,
+        let served = match about_to_change {
+            true => None,
+            false => Some(self.served(&sight).await),
         };
         let leaf = served.as_ref().map(|s| match s {
             Ok(served) => Ok(served.leaf.fingerprint()),
@@ -205,6 +206,15 @@ impl Keeper {
             intent,
             now,
         });
+        let plan = match plan {
+            Plan::Deploy { write: false, .. }
+                if !intent.force && self.uses_other_files(&sight).await =>
+            {
+                // A reload would load nothing of ours.
+                Plan::Nothing
+            }
+            plan => plan,
+        };
         let done = match plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = sight.look.installed.bundle().map(|b| b.fingerprint());
@@ -232,6 +242,7 @@ impl Keeper {
                     write,
                     sight,
                     served: served.and_then(Result::ok),
+                    proven: self.memory.proven,
                 };
                 self.deploy(order, source, from_source, settle, began).await
             }
@@ -268,7 +279,11 @@ impl Keeper {
         let mut also_applied = Vec::new();
         if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
             let start = postmaster.file.start_time;
-            self.memory.reloaded = Some((start, fingerprint));
+            self.memory.asked = Some(Asked {
+                start_time: start,
+                leaf: fingerprint,
+                answered: !matches!(outcome, Outcome::Unverified(_)),
+            });
             self.loaded = Some((start, SystemTime::now()));
             let data = &self.instance.config.data_directory;
             also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
@@ -278,7 +293,9 @@ impl Keeper {
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
-            Outcome::Unverified(why) => (SyncOutcome::Unverified, Some(why)),
+            Outcome::Unverified(why) | Outcome::NotTaken(why) => {
+                (SyncOutcome::Unverified, Some(why))
+            }
             Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
             Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
         };
@@ -350,7 +367,7 @@ impl Keeper {
         let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
         match self.loaded {
             Some((of, at)) if of == start => at,
-            _ => SystemTime::UNIX_EPOCH + Duration::from_secs(start.try_into().unwrap_or(0)),
+            _ => self.instance.started(start),
         }
     }
 
@@ -405,6 +422,9 @@ impl Keeper {
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
+        if !amiss && installed.is_some() {
+            self.memory.proven = installed;
+        }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {
             (Server::Up(postmaster), true) => {
@@ -430,6 +450,16 @@ impl Keeper {
         }
     }
 
+    /// Whether the server's configuration is known to name other files, or no TLS.
+    async fn uses_other_files(&self, sight: &Sight) -> bool {
+        let Server::Up(postmaster) = &sight.server else {
+            return false;
+        };
+        let config = &self.instance.config;
+        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
+        settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
+    }
+
     async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
@@ -442,7 +472,14 @@ impl Keeper {
             .addresses(postmaster)
             .map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
-        self.instance.served(&addresses, limit).await
+        let served = self.instance.served(&addresses, limit).await?;
+        let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
+        if Some(served.leaf.fingerprint()) != installed
+            && let Some(another) = self.instance.another(postmaster, &served, limit).await
+        {
+            return Err(another);
+        }
+        Ok(served)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
@@ -111,24 +111,32 @@ pub fn readiness(
     if bundle.same_content(installed) {
         return Readiness::Ready;
     }
+    let later = |at: Timestamp, why: &str| Readiness::Later {
+        at,
+        why: format!("lineage {}: {why}", config.lineage.name),
+    };
     if bundle.shorter_than(installed) {
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
-            return Readiness::Later {
-                at,
-                why: "its chain is shorter than the installed one of the same issuer; the file may be half written".into(),
-            };
+            let why = format!(
+                "its chain is shorter than the installed one of the same issuer, the file may be half written; it is installed as it is at {}",
+                second(at)
+            );
+            return later(at, &why);
         }
     }
     let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical;
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
-        return Readiness::Later {
-            at,
-            why: "it is held back by the configured delay".into(),
-        };
+        let why = format!("held back by the configured delay until {}", second(at));
+        return later(at, &why);
     }
     Readiness::Ready
+}
+
+/// A time as a person reads it.
+fn second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
 }
 
 /// Whether `held` still speaks against its bundle.
@@ -167,11 +175,24 @@ pub struct Intent {
     pub follow_up: bool,
 }
 
+/// A server was asked to load a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// The server, by its start time.
+    pub start_time: i64,
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// Whether it was seen what came of it.
+    pub answered: bool,
+}
+
 /// What one process remembers of an instance; losing it costs one attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// The server (by its start time) that was last asked to load, and the leaf.
-    pub reloaded: Option<(i64, Fingerprint)>,
+    /// What the server was last asked to load.
+    pub asked: Option<Asked>,
+    /// The leaf that was last seen both installed and served.
+    pub proven: Option<Fingerprint>,
     /// The leaf that this process last saw rightly installed.
     pub settled: Option<Fingerprint>,
     /// When something else was found to have rewritten the installed files.
@@ -187,6 +208,10 @@ impl Memory {
         let same = installed.bundle().is_some_and(|i| i.same_content(source));
         let rewritten = !same && self.settled == Some(source.fingerprint());
         if same {
+            if self.contended() {
+                // pgcertd has left the files alone: somebody else has put them right.
+                self.rewrites.clear();
+            }
             self.settled = Some(source.fingerprint());
         } else if rewritten {
             self.settled = None;
@@ -222,7 +247,8 @@ pub enum Plan {
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        /// Whether it is the source's bundle, or the previous one in place of what cannot load.
+        /// Whether it is the source's bundle; else it is the previous one in place of what cannot
+        /// load, or what others have placed.
         from_source: bool,
     },
 }
@@ -331,7 +357,7 @@ impl Scene<'_> {
         let installed_is_held = self
             .installed()
             .is_some_and(|i| self.is_held(i.fingerprint()));
-        let unusable = matches!(self.look().installed, Installed::Unusable(_));
+        let unusable = self.installed().is_none();
         match &self.look().previous {
             Some(previous)
                 if (unusable || installed_is_held)
@@ -354,27 +380,30 @@ impl Scene<'_> {
         };
         let up = self.sight.server.postmaster().is_some();
         if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
+            let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
                 write: false,
-                from_source: true,
+                from_source: self.source.bundle().is_some_and(of_source),
             };
         }
         Plan::Nothing
     }
 
-    /// Whether the server serves something else than what is installed, and was not yet asked
-    /// by this process to load it. Unseen counts once: a signal may have been lost.
+    /// Whether the server serves something else than what is installed, and this process has
+    /// not yet seen its answer to a request to load it: a server that hung then may have refused
+    /// it since, which only another request proves. Unseen, it is asked once: a signal may have
+    /// been lost.
     fn reload_is_due(&self, installed: Fingerprint) -> bool {
+        let start = self.sight.server.postmaster().map(|p| p.file.start_time);
         let asked = self
-            .sight
-            .server
-            .postmaster()
-            .is_some_and(|p| self.memory.reloaded == Some((p.file.start_time, installed)));
+            .memory
+            .asked
+            .filter(|asked| Some(asked.start_time) == start && asked.leaf == installed);
         match self.served {
-            Some(Ok(served)) => *served != installed && !asked,
+            Some(Ok(served)) => *served != installed && asked.is_none_or(|asked| !asked.answered),
             Some(Err(NotSeen::NotWanted)) => false,
-            Some(Err(_)) => !asked,
+            Some(Err(_)) => asked.is_none(),
             None => false,
         }
     }

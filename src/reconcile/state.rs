@@ -7,7 +7,7 @@ use super::plan::{Readiness, still_held};
 use crate::bundle::{Expiry, Fingerprint};
 use crate::config::{self, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
-use crate::instance::postmaster::Phase;
+use crate::instance::postmaster::{Absence, Phase};
 use crate::instance::probe::Served;
 use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
@@ -205,10 +205,13 @@ impl Observation {
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
+        if let Server::Down(Absence::Unreadable(why)) = &sight.server {
+            return (State::Unverified, Some(Problem::new(why, "")));
+        }
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired
         {
-            return (State::NotRunning, None);
+            return (State::NotRunning, self.of_absence());
         }
         if self.contended {
             return (
@@ -218,7 +221,10 @@ impl Observation {
                         "something else rewrote {} three times within an hour",
                         config.cert_file.display()
                     ),
-                    "find the hook or job that writes it and remove it, then run `pgcertd sync --force`",
+                    format!(
+                        "find the hook or job that writes it and remove it, then run `pgcertd sync --force {}`",
+                        config.name
+                    ),
                 )),
             );
         }
@@ -241,6 +247,14 @@ impl Observation {
         self.of_serving(config)
     }
 
+    /// Why the server is thought to be down, unless it was simply shut down.
+    fn of_absence(&self) -> Option<Problem> {
+        match &self.sight.as_ref().ok()?.server {
+            Server::Up(_) | Server::Down(Absence::NoPidFile | Absence::Stopping) => None,
+            Server::Down(absence) => Some(Problem::new(absence.to_string(), absence.mend())),
+        }
+    }
+
     fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
         if let Some(failure) = &self.failure {
             return Problem::new(failure, "");
@@ -248,7 +262,11 @@ impl Observation {
         let what = match installed {
             Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
             Installed::Unusable(why) => why.clone(),
-            Installed::Usable(_) => "what is installed is not what the lineage holds".to_owned(),
+            Installed::Usable(_) => format!(
+                "{} is not what the lineage {} holds",
+                config.cert_file.display(),
+                config.lineage.name
+            ),
         };
         match config.mode {
             Mode::Manage => Problem::new(
@@ -260,7 +278,7 @@ impl Observation {
             ),
             Mode::Reload | Mode::Observe => Problem::new(
                 what,
-                "pgcertd does not write these files in this mode: see that whoever does has done so",
+                "by the configured mode pgcertd does not write it: see why whoever does has not",
             ),
         }
     }
@@ -288,7 +306,14 @@ impl Observation {
                             served.address
                         )
                     }),
-                    format!("run `pgcertd sync --force {}`", config.name),
+                    match config.mode {
+                        Mode::Manage | Mode::Reload => {
+                            format!("run `pgcertd sync --force {}`", config.name)
+                        }
+                        Mode::Observe => {
+                            "reload the server, which pgcertd does not do in mode observe".into()
+                        }
+                    },
                 )),
             ),
             Err(unseen) if unseen.is_tls_off() => {
@@ -299,10 +324,7 @@ impl Observation {
             Err(_) if self.is_starting() => (State::NotRunning, None),
             Err(unseen) => (
                 State::Unverified,
-                Some(Problem::new(
-                    unseen.to_string(),
-                    "see that the server answers there, or set address",
-                )),
+                Some(Problem::new(unseen.to_string(), unseen.mend())),
             ),
         }
     }

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::plan::{
-    Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
+    Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, Fingerprint};
@@ -267,7 +267,7 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     let stale = |asked: Option<i64>| {
         let mut moment = Moment::of(&bundle);
         moment.served = Some(Ok(other.fingerprint()));
-        moment.memory.reloaded = asked.map(|start| (start, bundle.fingerprint()));
+        moment.memory.asked = asked.map(|start| asked_to_load(&bundle, start, true));
         moment.plan()
     };
     stale(None).deploys(&bundle, false);
@@ -275,15 +275,51 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     stale(Some(2)).deploys(&bundle, false);
 }
 
+fn asked_to_load(bundle: &Bundle, start_time: i64, answered: bool) -> Asked {
+    Asked {
+        start_time,
+        leaf: bundle.fingerprint(),
+        answered,
+    }
+}
+
 #[test]
 fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
     let bundle = Ca::new().bundle();
-    let mut unseen = Moment::of(&bundle);
-    unseen.served = Some(Err(NotSeen::Failed));
-    unseen.plan().deploys(&bundle, false);
+    let unseen = || {
+        let mut unseen = Moment::of(&bundle);
+        unseen.served = Some(Err(NotSeen::Failed));
+        unseen
+    };
+    unseen().plan().deploys(&bundle, false);
+    let mut asked = unseen();
+    asked.memory.asked = Some(asked_to_load(&bundle, 1, false));
+    asked.plan().is_nothing();
     let mut unwanted = Moment::of(&bundle);
     unwanted.served = Some(Err(NotSeen::NotWanted));
     unwanted.plan().is_nothing();
+}
+
+#[test]
+fn a_server_that_hung_when_it_was_asked_is_asked_again_where_it_shows_another_leaf() {
+    let ca = Ca::new();
+    let (bundle, other) = (ca.bundle(), ca.bundle());
+    let mut awake = Moment::of(&bundle);
+    awake.memory.asked = Some(asked_to_load(&bundle, 1, false));
+    awake.served = Some(Ok(other.fingerprint()));
+    awake.plan().deploys(&bundle, false);
+}
+
+#[test]
+fn a_target_that_is_missing_while_its_bundle_is_held_becomes_the_previous_one() {
+    let ca = Ca::new();
+    let (old, refused) = (ca.bundle(), ca.bundle());
+    let mut missing = Moment::of(&old)
+        .with_source(ready(&refused))
+        .with_installed(Installed::Absent)
+        .held(&refused, HeldBy::Postgres);
+    missing.previous = Some(Arc::clone(&old));
+    missing.plan().deploys(&old, true);
 }
 
 #[test]

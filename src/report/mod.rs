@@ -95,7 +95,7 @@ impl<'a> Event<'a> {
             [] => Ok(()),
             files => write!(
                 line,
-                "; the reload also applied what had changed in {}",
+                "; the reload also applied whatever had changed since the last one in {}",
                 files
                     .iter()
                     .map(|f| f.display().to_string())

@@ -63,7 +63,7 @@ pub enum WatchError {
     /// ENOSPC: the user's watches are used up.
     #[error(
         "cannot watch {}: this user's inotify watches are used up; raise the limit with `sysctl fs.inotify.max_user_watches=524288`, \
-         for good in /etc/sysctl.d; until then `poll` and `resync` look there", .directory.display()
+         for good in /etc/sysctl.d", .directory.display()
     )]
     WatchesUsedUp {
         /// The directory that is not watched.
@@ -88,7 +88,7 @@ pub enum WatchError {
     /// No right to read the directory, which inotify asks for.
     #[error(
         "no permission to watch {}; run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, \
-         or let a group or an ACL read the directory; until then `poll` and `resync` look there", .directory.display()
+         or let a group or an ACL read the directory", .directory.display()
     )]
     Denied {
         /// The directory that is not watched.
@@ -104,7 +104,7 @@ pub enum WatchError {
         directory: PathBuf,
     },
     /// Anything else.
-    #[error("inotify failed{}; until it is mended `poll` and `resync` look for changes", at(.directory.as_deref()))]
+    #[error("inotify failed{}", at(.directory.as_deref()))]
     Failed {
         /// The directory that is not watched, if it is about one.
         directory: Option<PathBuf>,

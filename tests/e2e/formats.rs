@@ -12,7 +12,7 @@ use crate::{
     stage::{HOST, Reader, Stage, eventually_both},
     world::{
         World,
-        ca::Issued,
+        ca::{Issued, Options},
         config::{Config, Instance},
         daemon::Daemon,
         in_place::InPlace,
@@ -56,8 +56,12 @@ fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
     }
 
     // The same with a pause in the middle of each file. `fullchain.pem` is torn after its leaf,
-    // where it looks whole.
-    let slow = stage.ca.issue(&[HOST]);
+    // where it looks whole; from another issuer, so that its length tells nothing.
+    let options = Options {
+        intermediates: 2,
+        ..Options::default()
+    };
+    let slow = stage.ca.issue_with(&[HOST], &options);
     files.put("cert.pem", slow.leaf_pem.as_bytes());
     files.put("chain.pem", slow.chain_pem().as_bytes());
     let mut key = files.truncate("privkey.pem");
@@ -77,7 +81,7 @@ fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
     chain.write_all(slow.chain_pem().as_bytes()).unwrap();
     drop(chain);
     stage.eventually_serves(&slow, "all is written");
-    assert_eq!(stage.cluster.peer().unwrap().certificates, 2);
+    assert_eq!(stage.cluster.peer().unwrap().certificates, 3);
 
     reader.saw_only_whole_files();
     eventually_both(&world, &config, "in_sync", "at the end");

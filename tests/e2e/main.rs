@@ -10,10 +10,25 @@
 
 mod bad_source;
 mod certbot;
+mod configs;
 mod crashes;
+mod denied;
 mod deploy;
+mod disks;
 mod faults;
+mod first_install;
 mod formats;
 mod harness;
+mod modes;
+mod pid_files;
+mod quiet;
+mod refusals;
+mod reloads;
+mod servers;
 mod stage;
+mod standing;
+mod targets;
+mod threads;
+mod timing;
+mod unseen;
 mod world;

@@ -90,10 +90,6 @@ impl Stage {
     #[track_caller]
     pub fn ends_with(mut self, daemon: Daemon, issued: &Issued) {
         assert_eq!(daemon.stop().code(), Some(0));
-        let log = self.cluster.log();
-        for noise in ["could not accept SSL", "could not receive data"] {
-            assert!(!log.contains(noise), "{log}");
-        }
         self.cluster.restart().unwrap();
         self.keeps(issued, "after the restart");
     }

@@ -144,7 +144,7 @@ fn remedy(error: Errno, path: &Path) -> String {
             format!("; create the directory {directory} for the server's user")
         }
         Errno::ACCESS => format!(
-            "; {directory} must be writable by the owner of the files (or run pgcertd as root, and allow the path in its unit)"
+            "; {directory} must be writable, and what lies in it readable, for the owner of the files: chown it, or set owner in pgcertd's config"
         ),
         Errno::PERM => format!(
             "; the file or {directory} may be immutable (lsattr, chattr -i), or owned by another user"
@@ -250,8 +250,23 @@ impl Place {
     fn remove(&self) -> Result<(), FilesError> {
         match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A read-only file system says so before it looks whether there is anything.
+            Err(Errno::ROFS) if self.is_absent() => Ok(()),
             Err(e) => Err(FilesError::new(&self.path, "remove it")(e)),
         }
+    }
+
+    /// The permission bits of what is there, of a link its own.
+    fn mode(&self) -> Option<u32> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        Some(stat.ok()?.st_mode & 0o7777)
+    }
+
+    fn is_absent(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        matches!(stat, Err(Errno::NOENT))
     }
 
     fn sync_directory(&self) -> Result<(), FilesError> {
@@ -349,7 +364,7 @@ impl Targets {
     }
 
     /// Reads `postmaster.pid`.
-    fn pid_file(&self) -> Result<PidFile, Absence> {
+    pub(super) fn pid_file(&self) -> Result<PidFile, Absence> {
         let path = self.data.join("postmaster.pid");
         let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
         match read {

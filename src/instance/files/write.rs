@@ -165,10 +165,12 @@ impl Targets {
     /// Makes what is installed the previous bundle.
     fn keep_previous(&self, bundle: &Bundle) -> Result<(), FilesError> {
         let previous = Place::open(&self.previous_file())?;
-        if self.single_file() && self.cert.parent() == Some(&self.state) {
+        let cert = Place::open(&self.cert)?;
+        let beside = self.single_file() && self.cert.parent() == Some(&self.state);
+        if beside && cert.mode() == Some(0o600) {
             // The file itself gets a second name: nothing is written, and the directory's one
-            // fsync after the install covers both renames, in their order.
-            let cert = Place::open(&self.cert)?;
+            // fsync after the install covers both renames, in their order. One that the
+            // server's group may read is copied, since nobody else needs the old key.
             let new = previous.beside(staging_name(&previous.name))?;
             new.remove()?;
             let linked = rustix::fs::linkat(

@@ -43,10 +43,11 @@ impl Launch {
 
     /// As another user, with its groups and no capability.
     pub fn by_user(self, user: &str) -> Self {
+        let user = nix::unistd::User::from_name(user).unwrap().unwrap();
         self.through(&[
             "setpriv",
-            &format!("--reuid={user}"),
-            &format!("--regid={user}"),
+            &format!("--reuid={}", user.uid),
+            &format!("--regid={}", user.gid),
             "--init-groups",
         ])
     }

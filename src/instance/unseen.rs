@@ -1,0 +1,80 @@
+//! Why the served certificate is not known, and what to do about it.
+
+use crate::bundle::Fingerprint;
+use crate::config::Address;
+use crate::instance::probe::ProbeError;
+
+/// Why the served certificate is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum Unseen {
+    /// There is nowhere to look; a sentence with what to set.
+    #[error("{0}")]
+    Nowhere(String),
+    /// `verify = "none"`.
+    #[error("verify = \"none\": what is served is not looked at")]
+    NotWanted,
+    /// The server is down.
+    #[error("the server is not running")]
+    Down,
+    /// The configured address leads to another server.
+    #[error(
+        "address = \"{address}\" leads to another server, which serves {}, while this one serves {} at {own}",
+        leaf.short(), own_leaf.short()
+    )]
+    Another {
+        /// As configured.
+        address: Address,
+        /// What is served there.
+        leaf: Fingerprint,
+        /// Where the instance's server listens.
+        own: Address,
+        /// What is served there.
+        own_leaf: Fingerprint,
+    },
+    /// The look failed.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+}
+
+impl Unseen {
+    /// What to do about it; empty where the sentence says it.
+    #[must_use]
+    pub fn mend(&self) -> &'static str {
+        match self {
+            Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
+            Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
+            Unseen::Probe(ProbeError::Connect { .. }) => {
+                "see that the server can be reached there, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::Silent { .. }) => {
+                "see whether the server hangs, or set address to where it listens"
+            }
+            Unseen::Probe(ProbeError::NotPostgres { .. }) => {
+                "set address to where the server listens"
+            }
+            Unseen::Probe(ProbeError::TlsOff { .. }) => {
+                "set ssl = on in the server's configuration and reload it"
+            }
+            Unseen::Probe(
+                ProbeError::Turned { .. }
+                | ProbeError::Handshake { .. }
+                | ProbeError::Unparsable { .. },
+            ) => "the server's log says why",
+        }
+    }
+
+    /// What is so, and what to do about it.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.mend() {
+            "" => self.to_string(),
+            mend => format!("{self}; {mend}"),
+        }
+    }
+
+    /// Whether the server itself said that TLS is off.
+    #[must_use]
+    pub fn is_tls_off(&self) -> bool {
+        matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
+    }
+}

@@ -1,0 +1,152 @@
+//! What the texts say of the tree is true: the tour in `src/lib.rs`, the table of incidents, the unit.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(file: impl AsRef<Path>) -> String {
+    let file = root().join(file);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The crate's documentation.
+fn tour() -> String {
+    let lib = text("src/lib.rs");
+    let lines = lib.lines().filter_map(|line| line.strip_prefix("//!"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The Rust files of a module, or all below a directory.
+fn files_of(place: &str) -> Vec<PathBuf> {
+    let place = root().join(place);
+    let mut found = Vec::from_iter(Some(place.with_extension("rs")).filter(|it| it.is_file()));
+    let mut open = Vec::from_iter(Some(place).filter(|it| it.is_dir()));
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+#[test]
+fn the_tour_names_files_that_exist() {
+    let tour = tour();
+    let named: Vec<_> = quoted(&tour)
+        .into_iter()
+        .filter(|it| it.ends_with(".rs"))
+        .collect();
+    assert!(named.len() > 20, "the tour names no more than {named:?}");
+    for file in named {
+        assert!(root().join("src").join(file).is_file(), "src/{file}");
+    }
+}
+
+#[test]
+fn the_tour_leaves_no_module_out() {
+    let tour = tour();
+    let named = quoted(&tour);
+    let lib = text("src/lib.rs");
+    let modules: Vec<_> = lib
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "))
+        .map(|line| line.trim_end_matches(';'))
+        .collect();
+    assert!(modules.len() > 5, "{modules:?}");
+    for module in modules {
+        let (file, inside) = (format!("{module}.rs"), format!("{module}/"));
+        assert!(
+            named
+                .iter()
+                .any(|it| *it == file || it.starts_with(&inside)),
+            "the tour does not come to {module}"
+        );
+    }
+}
+
+#[test]
+fn no_module_uses_what_the_tour_says_it_does_not_know() {
+    for (place, strangers) in [
+        ("src/bundle", ["tokio::", "notify::", "nix::"].as_slice()),
+        ("src/config", &["tokio::", "notify::", "nix::"]),
+        ("src/source", &["crate::instance"]),
+        ("src/instance", &["crate::source"]),
+        ("src/deploy", &["notify::", "crate::cli", "super::cli"]),
+    ] {
+        for file in files_of(place) {
+            // `std::os::unix::` is not `nix::`.
+            let text = text(&file).replace("unix::", "");
+            for stranger in strangers {
+                let file = file.display();
+                assert!(!text.contains(stranger), "{file} has {stranger}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_incidents_name_tests_that_exist() {
+    let incidents = text("docs/incidents.md");
+    let tests: String = ["src", "tests"]
+        .into_iter()
+        .flat_map(files_of)
+        .map(text)
+        .collect();
+    let named: Vec<_> = quoted(&incidents)
+        .into_iter()
+        .filter(|it| it.matches('_').count() > 2 && !it.contains(['/', ' ', '.']))
+        .collect();
+    assert!(named.len() > 10, "{named:?}");
+    for test in named {
+        assert!(
+            tests.contains(&format!("fn {test}()")),
+            "no test is named {test}"
+        );
+    }
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("pgcertd.service");
+    // systemd looks for the program that the unit starts.
+    let program = env!("CARGO_BIN_EXE_pgcertd");
+    let here = text("systemd/pgcertd.service").replace("/usr/bin/pgcertd", program);
+    assert!(here.contains(program));
+    fs::write(&unit, here).unwrap();
+    let analyze = |arguments: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(arguments).arg(&unit).output()
+    };
+    let Ok(verified) = analyze(&["verify", "--man=no", "--recursive-errors=no"]) else {
+        eprintln!("skipped: systemd-analyze is not here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(
+        verified.status.success() && said.trim().is_empty(),
+        "{said}"
+    );
+    let secured = analyze(&["security", "--offline=yes", "--threshold=16", "--no-pager"]).unwrap();
+    let said = String::from_utf8_lossy(&secured.stdout);
+    assert!(secured.status.success(), "exposure above 1.6:\n{said}");
+}

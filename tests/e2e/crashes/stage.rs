@@ -1,0 +1,328 @@
+//! The world of a kill: a cluster, a lineage, and what lies in the directories that are written.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use pgcertd::bundle::Bundle;
+
+use crate::world::{
+    SOON, World,
+    ca::{Ca, Issued, KeyType, Options},
+    cluster::Cluster,
+    command,
+    config::{Config, Instance, path},
+    daemon::{Launch, Outcome, pgcertd},
+    faults::StrictOpenssl,
+    lineage::Lineage,
+    process::run,
+};
+
+/// The name that its clients verify.
+pub const DOMAIN: &str = "pg.example.com";
+
+/// Whether chain and key share a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    One,
+    Two,
+}
+
+/// What lies in the place of the targets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// No file, or not all.
+    Missing,
+    /// Two files that do not belong together.
+    Mixed,
+    /// A bundle, by its leaf.
+    Whole(String),
+}
+
+impl Left {
+    pub fn of(issued: &Issued) -> Self {
+        Left::Whole(issued.fingerprint.clone())
+    }
+}
+
+/// A cluster that serves `now`, which a deployment of pgcertd has brought.
+pub struct Stage<'w> {
+    pub world: &'w World,
+    pub cluster: Cluster,
+    pub lineage: Lineage,
+    pub ca: Ca,
+    pub config: Config,
+    cert: PathBuf,
+    key: PathBuf,
+    pub state: PathBuf,
+    pub now: Issued,
+    pub kills: u32,
+}
+
+impl<'w> Stage<'w> {
+    pub fn new(world: &'w World, files: Files) -> Self {
+        let ca = Ca::new(world, "Test Root");
+        let first = ca.issue(&[DOMAIN]);
+        let mut lineage = Lineage::new(world, DOMAIN);
+        lineage.renew(&first);
+        let (cert, key) = match files {
+            Files::One => (world.target("16-main"), world.target("16-main")),
+            Files::Two => {
+                let private = world.postgres_directory("private", 0o700);
+                let public = world.postgres_directory("public", 0o755);
+                (public.join("server.crt"), private.join("server.key"))
+            }
+        };
+        let strict = StrictOpenssl::new(world);
+        let mut cluster = Cluster::build(world)
+            .tls_files(&cert, &key)
+            .setting("ssl_dh_params_file", strict.dh_params.to_str().unwrap())
+            .with_env("OPENSSL_CONF", strict.conf.to_str().unwrap())
+            .create();
+        // The files of a lineage are young here, and nothing else writes them.
+        let mut instance = Instance::of(&cluster, DOMAIN);
+        if files == Files::Two {
+            instance = instance
+                .set("cert_file", path(&cert))
+                .set("key_file", path(&key));
+        }
+        let config = Config::new(world)
+            .watch("debounce", "1ms")
+            .defaults("verify_timeout", "5s")
+            .instance(instance)
+            .write();
+        let installed = pgcertd(world, &config, &["sync"]);
+        assert_eq!(installed.code(), 0, "{installed:?}");
+        cluster.start().unwrap();
+        let mut stage = Self {
+            world,
+            cluster,
+            lineage,
+            ca,
+            config,
+            cert,
+            key,
+            state: world.path().join("state/16-main"),
+            now: first,
+            kills: 0,
+        };
+        // From here on there is a previous bundle.
+        let second = stage.renewed();
+        stage.synced(&second);
+        stage
+    }
+
+    pub fn renewed(&mut self) -> Issued {
+        let next = self.ca.issue(&[DOMAIN]);
+        self.lineage.renew(&next);
+        next
+    }
+
+    /// How a bundle is issued that this Postgres, and nobody before it, refuses.
+    pub fn weak(&self) -> Options {
+        let weak = Options {
+            key: KeyType::Rsa2048,
+            ..Options::default()
+        };
+        let key = self.ca.issue_with(&[DOMAIN], &weak).key_pem;
+        Options {
+            reuse_key: Some(key),
+            ..weak
+        }
+    }
+
+    pub fn directories(&self) -> BTreeSet<&Path> {
+        [self.cert.parent(), self.key.parent(), Some(&*self.state)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Every path that a deployment touches, and the handle by which Postgres is signalled.
+    pub fn touched(&self) -> Vec<String> {
+        let names = [
+            self.cert.clone(),
+            self.key.clone(),
+            self.state.join("previous.pem"),
+            self.state.join("held.json"),
+            self.state.clone(),
+        ];
+        let mut all = BTreeSet::from(["anon_inode:[pidfd]".to_owned()]);
+        all.extend(self.directories().iter().map(|d| d.display().to_string()));
+        for file in names {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let staging = file.with_file_name(format!(".{name}.pgcertd-new"));
+            all.extend([file, staging].map(|p| p.display().to_string()));
+        }
+        all.into_iter().collect()
+    }
+
+    /// Runs `sync` under strace, which looks at what a deployment touches alone.
+    pub fn traced(&self, args: &[&str]) -> Outcome {
+        let paths = self.touched();
+        let mut args = args.to_vec();
+        for path in &paths {
+            args.extend(["-P", path]);
+        }
+        Launch::new(self.world)
+            .strace(&args)
+            .run(&self.config, &["sync", "--json"])
+    }
+
+    /// Runs `sync` and has it killed on its way into the call; its outcome where it ended before.
+    pub fn kill(&mut self, call: &str, nth: u32) -> Option<Outcome> {
+        let inject = format!("inject={call}:signal=KILL:when={nth}");
+        let trace = format!("trace={call}");
+        let outcome = self.traced(&["-e", &trace, "-e", &inject]);
+        if outcome.code() != -9 {
+            return Some(outcome);
+        }
+        self.kills += 1;
+        None
+    }
+
+    pub fn left(&self) -> Left {
+        let (Ok(cert), Ok(key)) = (fs::read(&self.cert), fs::read(&self.key)) else {
+            return Left::Missing;
+        };
+        match Bundle::parse(&[cert.as_slice()], &key) {
+            Ok(bundle) => Left::Whole(bundle.fingerprint().to_string()),
+            Err(_) => Left::Mixed,
+        }
+    }
+
+    /// Panics where a file shows a private key to others than its owner.
+    pub fn no_key_is_shown(&self, point: &str) {
+        for directory in self.directories() {
+            for entry in fs::read_dir(directory).into_iter().flatten() {
+                let entry = entry.unwrap();
+                let meta = entry.metadata().unwrap();
+                let holds_key = meta.is_file()
+                    && String::from_utf8_lossy(&fs::read(entry.path()).unwrap())
+                        .contains("PRIVATE KEY");
+                assert!(
+                    !holds_key || meta.mode() & 0o077 == 0,
+                    "{point}: {} has mode {:o}",
+                    entry.path().display(),
+                    meta.mode()
+                );
+            }
+        }
+    }
+
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let mut directories = self.directories();
+        directories.insert(self.state.parent().unwrap());
+        directories
+            .into_iter()
+            .flat_map(|directory| fs::read_dir(directory).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_str().unwrap().contains("pgcertd-new"))
+            .collect()
+    }
+
+    /// Runs `sync`, after which clients get `next`.
+    #[track_caller]
+    pub fn synced(&mut self, next: &Issued) {
+        let done = pgcertd(self.world, &self.config, &["sync", "--json"]);
+        assert_eq!(done.code(), 0, "{done:?}");
+        assert_eq!(self.cluster.served(), next.fingerprint);
+        assert_eq!(self.left(), Left::of(next));
+        assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
+        self.now = next.clone();
+    }
+
+    /// Runs `sync`, after which `bad` is rejected and clients get what they got before.
+    #[track_caller]
+    pub fn rejected(&self, bad: &Issued) {
+        let done = pgcertd(self.world, &self.config, &["sync", "--json"]);
+        assert_eq!(done.code(), 1, "{done:?}");
+        self.is_rejected(bad);
+    }
+
+    #[track_caller]
+    pub fn is_rejected(&self, bad: &Issued) {
+        assert_eq!(self.cluster.served(), self.now.fingerprint);
+        assert_eq!(self.left(), Left::of(&self.now));
+        let held = self.held();
+        assert!(held.contains(&bad.fingerprint), "{held}");
+        assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
+    }
+
+    /// What is remembered as refused, as text.
+    pub fn held(&self) -> String {
+        fs::read_to_string(self.state.join("held.json")).unwrap_or_default()
+    }
+
+    /// Starts Postgres, which was stopped, on what is there.
+    #[track_caller]
+    pub fn starts(&mut self, point: &str) {
+        if let Err(log) = self.cluster.start() {
+            panic!(
+                "{point}: Postgres does not start on {:?}:\n{log}",
+                self.left()
+            );
+        }
+    }
+
+    /// Starts the daemon while Postgres is down, until it is ready, as the unit's order has it.
+    pub fn mended_by_daemon<R>(&mut self, then: impl FnOnce(&mut Self) -> R) -> R {
+        let mut daemon = Launch::new(self.world).like_the_unit().daemon(&self.config);
+        daemon.ready();
+        let result = then(self);
+        assert_eq!(daemon.stop().code(), Some(0));
+        result
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let snapshot = Snapshot {
+            copies: self
+                .directories()
+                .into_iter()
+                .enumerate()
+                .map(|(number, directory)| {
+                    let copy = self.world.path().join(format!("snapshot-{number}"));
+                    (directory.to_owned(), copy)
+                })
+                .collect(),
+        };
+        for (directory, copy) in &snapshot.copies {
+            // Hard links between the files stay such.
+            run(command("cp").arg("-aT").arg(directory).arg(copy), SOON)
+                .result()
+                .unwrap();
+        }
+        snapshot
+    }
+}
+
+/// The directories as a kill has left them.
+pub struct Snapshot {
+    copies: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Snapshot {
+    pub fn put_back(&self) {
+        for (directory, copy) in &self.copies {
+            for entry in fs::read_dir(directory).unwrap() {
+                fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+            run(command("cp").arg("-aT").arg(copy).arg(directory), SOON)
+                .result()
+                .unwrap();
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        for (_, copy) in &self.copies {
+            if let Err(error) = fs::remove_dir_all(copy) {
+                eprintln!("{}: {error}", copy.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Postgres refuses what passed our checks: the good certificate goes back, and stays.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    standing::{Stage, mode, problem, says},
+    world::{SOON, World, daemon::Daemon, eventually, throughout},
+};
+
+const ROLLED_BACK: &str = "refused by Postgres and rolled back";
+
+/// How often a daemon has rolled back so far.
+fn roll_backs(daemon: &Daemon) -> usize {
+    daemon.log().matches(ROLLED_BACK).count()
+}
+
+fn held(stage: &Stage<'_>) -> Value {
+    serde_json::from_slice(&fs::read(stage.kept("held.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::strict(&world);
+    let daemon = stage.daemon();
+    let mut session = stage.cluster.session();
+    let weak = stage.renew_weak();
+    let line = daemon.wait_for_log(ROLLED_BACK);
+    says(&line, &["16-main", &weak.fingerprint[..6], "log"]);
+    let seen = stage.becomes("rejected");
+    says(&problem(&seen), &["sync --force", "log"]);
+    assert_eq!(seen["served"]["fingerprint"], *stage.first.fingerprint);
+    assert_eq!(seen["installed"]["fingerprint"], *stage.first.fingerprint);
+    assert_eq!(stage.cluster.served(), stage.first.fingerprint);
+    assert_eq!(stage.previous(), stage.first.combined_pem());
+    assert_eq!(session.lives(), Ok(()));
+
+    // Another pgcertd leaves it alone: one reload to try, one to go back, and no more.
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(stage.reloads(), 2);
+    let daemon = Daemon::start(&world, &stage.config);
+    daemon.wait_for_log(": rejected");
+    stage.synced(&[], "refused", 1);
+    assert_eq!(stage.reloads(), 2);
+
+    // Another postmaster is asked once.
+    stage.restart_postgres();
+    daemon.wait_for_log(ROLLED_BACK);
+    assert_eq!(stage.cluster.served(), stage.first.fingerprint);
+    stage.becomes("rejected");
+    throughout(Duration::from_millis(500), "it was tried once", || {
+        roll_backs(&daemon) == 1
+    });
+
+    // Whoever insists is obeyed, and Postgres refuses again.
+    let row = stage.synced(&["--force"], "rolled_back", 1);
+    says(&problem(&row), &["the files of before are back"]);
+    assert_eq!(stage.cluster.served(), stage.first.fingerprint);
+
+    let good = stage.renew();
+    stage.serves(&good);
+    stage.becomes("in_sync");
+    eventually(SOON, "the rejection is forgotten", || {
+        !stage.kept("held.json").exists()
+    });
+    stage.ends(daemon, &good);
+}
+
+#[test]
+fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::strict(&world);
+    let daemon = stage.daemon();
+    let weak = stage.renew_weak();
+    daemon.wait_for_log(ROLLED_BACK);
+    assert_eq!(daemon.stop().code(), Some(0));
+    stage.cluster.stop();
+
+    let row = stage.synced(&[], "refused", 1);
+    assert_eq!(row["fingerprint"], *weak.fingerprint);
+    let daemon = Daemon::start(&world, &stage.config);
+    daemon.wait_for_log(": rejected");
+    let installed = fs::read_to_string(&stage.cert).unwrap();
+    assert_eq!(installed, stage.first.combined_pem());
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+#[test]
+fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::strict(&world);
+    let daemon = stage.daemon();
+    stage.renew_weak();
+    daemon.wait_for_log(ROLLED_BACK);
+    stage.cluster.stop();
+    fs::remove_file(&stage.cert).unwrap();
+    let restored = || fs::read_to_string(&stage.cert).ok() == Some(stage.first.combined_pem());
+    eventually(SOON, "the previous bundle is back", restored);
+    fs::write(&stage.cert, "no certificate\n").unwrap();
+    eventually(SOON, "the previous bundle is back again", restored);
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+/// A CA file that is good at first, for `ssl_ca_file`.
+fn ca_file(world: &World) -> PathBuf {
+    world.path().join("clients-ca.pem")
+}
+
+fn with_ca_file(world: &World) -> Stage<'_> {
+    let file = ca_file(world);
+    let ca = crate::world::ca::Ca::new(world, "Clients");
+    fs::write(&file, ca.root_pem()).unwrap();
+    Stage::with(
+        world,
+        |cluster| cluster.setting("ssl_ca_file", file.to_str().unwrap()),
+        |instance| instance,
+    )
+}
+
+#[test]
+fn a_broken_ca_file_is_named_and_the_restart_after_its_mending_deploys() {
+    let Some(world) = World::new() else { return };
+    let mut stage = with_ca_file(&world);
+    let good = fs::read_to_string(ca_file(&world)).unwrap();
+    let daemon = stage.daemon();
+    fs::write(ca_file(&world), "not a certificate\n").unwrap();
+    let second = stage.renew();
+    let seen = stage.becomes("rejected");
+    let told = problem(&seen);
+    says(
+        &told,
+        &["ssl_ca_file", ca_file(&world).to_str().unwrap(), "mend"],
+    );
+    assert_eq!(stage.cluster.served(), stage.first.fingerprint);
+
+    fs::write(ca_file(&world), good).unwrap();
+    stage.restart_postgres();
+    stage.serves(&second);
+    stage.becomes("in_sync");
+    stage.ends(daemon, &second);
+}
+
+#[test]
+fn after_a_ca_file_was_mended_sync_with_force_deploys() {
+    let Some(world) = World::new() else { return };
+    let mut stage = with_ca_file(&world);
+    let good = fs::read_to_string(ca_file(&world)).unwrap();
+    fs::remove_file(ca_file(&world)).unwrap();
+    let second = stage.renew();
+    let row = stage.synced(&[], "rolled_back", 1);
+    says(&problem(&row), &["ssl_ca_file", "No such file"]);
+    stage.synced(&[], "refused", 1);
+
+    fs::write(ca_file(&world), good).unwrap();
+    stage.synced(&["--force"], "deployed", 0);
+    stage.becomes("in_sync");
+    stage.ends_serving(&second);
+}
+
+#[test]
+fn a_day_after_a_refusal_it_is_tried_again() {
+    let Some(world) = World::new() else { return };
+    let mut stage = with_ca_file(&world);
+    let good = fs::read_to_string(ca_file(&world)).unwrap();
+    fs::write(ca_file(&world), "").unwrap();
+    let second = stage.renew();
+    stage.synced(&[], "rolled_back", 1);
+    fs::write(ca_file(&world), good).unwrap();
+    let before = stage.reloads();
+
+    let mut memory = held(&stage);
+    memory["since"] = ago(23 * 60 + 58).into();
+    fs::write(stage.kept("held.json"), memory.to_string()).unwrap();
+    stage.synced(&[], "refused", 1);
+    assert_eq!(stage.reloads(), before);
+
+    // Not a day ago yet: the daemon has to wake by itself.
+    memory["since"] = ago_in_seconds(24 * 60 * 60 - 3).into();
+    fs::write(stage.kept("held.json"), memory.to_string()).unwrap();
+    let daemon = Daemon::start(&world, &stage.config);
+    stage.serves(&second);
+    stage.becomes("in_sync");
+    stage.ends(daemon, &second);
+}
+
+fn ago(minutes: i64) -> String {
+    ago_in_seconds(minutes * 60)
+}
+
+fn ago_in_seconds(seconds: i64) -> String {
+    let then = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+    then.to_string()
+}
+
+#[test]
+fn the_previous_bundle_is_the_one_that_was_served_whatever_fails_after_it() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::strict(&world);
+    let daemon = stage.daemon();
+    let second = stage.renew();
+    stage.serves(&second);
+    daemon.wait_for_log("deployed and served");
+    assert_eq!(stage.previous(), stage.first.combined_pem());
+    for failures in 1..=2 {
+        stage.renew_weak();
+        eventually(SOON, "it is rolled back", || {
+            roll_backs(&daemon) == failures
+        });
+        assert_eq!(stage.previous(), second.combined_pem());
+        assert_eq!(mode(&stage.cert), 0o600);
+    }
+    stage.becomes("rejected");
+    stage.ends(daemon, &second);
+}
