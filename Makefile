@@ -1,6 +1,7 @@
 # make test works from a fresh clone on Debian 12 with Rust and apt; everything else is installed.
 
 CARGO ?= cargo
+ROUNDS ?= 50
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -14,8 +15,9 @@ build: ## The release binary: target/release/pgcertd
 deps: ## What the tests, the demo and the bench need, by apt, where it is missing
 	tests/install-deps
 
-test: deps ## All tests; the end-to-end ones start servers and need root
+test: deps ## All tests and a short bench; the end-to-end ones start servers and need root
 	$(CARGO) test --locked --features failpoints
+	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
 
 fmt: ## Formats the code
 	$(CARGO) fmt
@@ -26,8 +28,8 @@ lint: ## Clippy on everything, warnings are errors
 demo: deps build ## A renewal from end to end, on a throw-away cluster
 	demo/run.sh
 
-bench: deps ## From a renewal to the first connection that sees it
-	$(CARGO) bench --locked --bench renewal
+bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
+	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
 
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd

@@ -56,6 +56,11 @@ pub struct Owner {
 impl World {
     /// An empty world; none, with the reason printed, where the tests cannot run.
     pub fn new() -> Option<Self> {
+        Self::new_in(Path::new("/tmp"))
+    }
+
+    /// As [`World::new`], in another directory than `/tmp`.
+    pub fn new_in(parent: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!(
                 "skipped: the end-to-end tests start servers as the user postgres: run them as root"
@@ -68,7 +73,7 @@ impl World {
         let directory = tempfile::Builder::new()
             .prefix("pgcertd-")
             .permissions(fs::Permissions::from_mode(0o755))
-            .tempdir_in("/tmp")
+            .tempdir_in(parent)
             .unwrap();
         Some(Self {
             directory,
