@@ -67,8 +67,17 @@ pub struct Order {
     pub sight: Sight,
     /// What was served, if that was looked at already.
     pub served: Option<Served>,
-    /// The leaf that was last seen both installed and served.
-    pub proven: Option<Fingerprint>,
+    /// What was last seen both installed and served.
+    pub proven: Option<Proven>,
+}
+
+/// A leaf that was seen both installed and served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proven {
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// The server that showed it, by the start time in its pid file.
+    pub start_time: i64,
 }
 
 /// What was, before anything was changed.
@@ -76,23 +85,35 @@ struct Before {
     sight: Sight,
     served: Option<Served>,
     installed: Option<Fingerprint>,
-    proven: Option<Fingerprint>,
+    proven: Option<Proven>,
 }
 
 impl Before {
     /// The leaf that a server which did not take the new one still shows.
     fn leaf(&self) -> Option<Fingerprint> {
-        self.served
-            .as_ref()
-            .map(|s| s.leaf.fingerprint())
-            .or(self.installed)
+        self.served_leaf().or(self.installed)
+    }
+
+    /// What was served: as seen just now, or as this same server showed it when what is
+    /// installed was proven.
+    fn served_leaf(&self) -> Option<Fingerprint> {
+        match &self.served {
+            Some(served) => Some(served.leaf.fingerprint()),
+            None => self.installed.filter(|_| self.proven_by_this_server()),
+        }
+    }
+
+    fn proven_by_this_server(&self) -> bool {
+        let server = self.sight.server.postmaster();
+        self.proven.is_some_and(|proven| {
+            Some(proven.leaf) == self.installed
+                && server.is_some_and(|p| p.file.start_time == proven.start_time)
+        })
     }
 
     /// Whether what was installed was seen served.
     fn proven(&self) -> bool {
-        self.served
-            .as_ref()
-            .is_some_and(|s| Some(s.leaf.fingerprint()) == self.installed)
+        self.installed.is_some() && self.served_leaf() == self.installed
     }
 
     /// Whether what was installed is worth keeping: it was seen served just now, or, where the
@@ -100,7 +121,7 @@ impl Before {
     fn worth_keeping(&self) -> bool {
         match self.served {
             Some(_) => self.proven(),
-            None => self.proven.is_some() && self.proven == self.installed,
+            None => self.proven.is_some_and(|p| Some(p.leaf) == self.installed),
         }
     }
 }
@@ -186,11 +207,12 @@ impl<'a> Deployment<'a, Begun> {
         }
     }
 
-    /// Writes the new files beside the targets, while the server is asked what it serves.
+    /// Writes the new files beside the targets. Where it is not known what the server serves, it
+    /// is asked meanwhile.
     async fn staged(mut self) -> Result<Deployment<'a, Staged>, String> {
         let bundle = Arc::clone(&self.bundle);
         let wanted =
-            self.instance.config.verify == Verify::Handshake && self.before.served.is_none();
+            self.instance.config.verify == Verify::Handshake && self.before.served_leaf().is_none();
         let glance = self
             .before
             .sight
@@ -280,6 +302,8 @@ enum Seen {
     Old,
     /// TLS is off.
     Off,
+    /// A third leaf, as steadily.
+    Third(String),
     /// Another leaf, or none to be seen.
     Unclear(String),
 }
@@ -298,6 +322,7 @@ impl<'a> Deployment<'a, Reloaded> {
             Seen::New => Verdict::Served,
             Seen::Off => Verdict::NotUsed(NotUsed::tls_off().to_string()),
             Seen::Unclear(why) => Verdict::Unverified(why),
+            Seen::Third(why) => self.explained(why).await,
             Seen::Old => self.weighed().await,
         }
     }
@@ -309,6 +334,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let old = self.before.leaf().filter(|old| *old != new);
         let immediate = self.instance.config.reload == Reload::Signal;
         let mut shown_old = 0_u32;
+        let mut shown_third = 0_u32;
         let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -327,11 +353,19 @@ impl<'a> Deployment<'a, Reloaded> {
                         }
                         None
                     }
-                    None => Some(format!(
-                        "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
-                        served.address,
-                        served.leaf.fingerprint().short()
-                    )),
+                    None => {
+                        let why = format!(
+                            "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                            served.address,
+                            served.leaf.fingerprint().short()
+                        );
+                        shown_third += 1;
+                        let late = self.state.at.elapsed() >= SECOND_LOOK;
+                        if immediate && shown_third >= 2 && late {
+                            return Seen::Third(why);
+                        }
+                        Some(why)
+                    }
                 },
                 Err(unseen) if unseen.is_tls_off() => return Seen::Off,
                 Err(unseen) => Some(unseen.sentence()),
@@ -353,6 +387,17 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
         let postmaster = &self.state.postmaster;
         self.instance.another(postmaster, served, limit).await
+    }
+
+    /// A third leaf is served: does the configuration say why?
+    async fn explained(self, why: String) -> Verdict<'a> {
+        let config = &self.instance.config;
+        let owner = self.before.sight.targets.server;
+        let asked = tls_settings(&self.state.postmaster, &config.data_directory, owner).await;
+        match asked.map(|s| s.not_used(&config.cert_file, &config.key_file)) {
+            Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
+            _ => Verdict::Unverified(why),
+        }
     }
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
@@ -429,7 +474,7 @@ impl Deployment<'_, Refused> {
     /// served; else the previous bundle, if that is served; else what was found, be it nothing.
     async fn restore(&mut self) -> Result<&'static str, InstanceError> {
         let look = Arc::clone(&self.before.sight.look);
-        let served = self.before.served.as_ref().map(|s| s.leaf.fingerprint());
+        let served = self.before.served_leaf();
         let is_new = |bundle: &Bundle| bundle.same_content(&self.bundle);
         let found_is_new = look.installed.bundle().is_some_and(|b| is_new(b));
         let previous = look.previous.as_ref().filter(|p| !is_new(p));

@@ -46,7 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(40);
 /// Start-up counts as done after this, whatever has not answered yet.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// The pause that gathers several instances' news into one writing of `status.json`.
+/// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
+/// of what is to be watched into one arming.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// Why the daemon ended other than by a signal.
@@ -131,6 +132,7 @@ struct Generation {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
     tell: mpsc::UnboundedSender<News>,
+    watch_at: Option<Instant>,
     uncovered: Vec<PathBuf>,
     since: Timestamp,
     ready: bool,
@@ -215,6 +217,7 @@ impl Generation {
             stop,
             tasks,
             tell,
+            watch_at: None,
             uncovered: Vec::new(),
             since,
             ready: false,
@@ -261,6 +264,12 @@ impl Generation {
                     None => std::future::pending().await,
                 }
             };
+            let watch_due = async {
+                match self.watch_at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = signals.terminate.recv() => return self.stop(None).await,
                 _ = signals.interrupt.recv() => return self.stop(None).await,
@@ -277,12 +286,15 @@ impl Generation {
                 }
                 Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
                 _ = resync.tick() => {
+                    // What was mounted over or renamed from above raised no event.
+                    self.watch();
                     self.compare_all();
                     self.look_for_uncovered();
                 }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
                 _ = watchdog.tick() => self.systemd.alive(),
                 () = &mut latest_ready, if !self.ready => self.become_ready(),
+                () = watch_due => self.watch(),
                 () = write_due => {
                     write_at = None;
                     self.write_status();
@@ -340,8 +352,10 @@ impl Generation {
     fn told(&mut self, news: News) -> Result<bool, DaemonError> {
         Ok(match news {
             News::Read { lineage, trail } => {
-                self.trails[lineage] = trail;
-                self.watch();
+                if self.trails[lineage] != trail {
+                    self.trails[lineage] = trail;
+                    self.watch_soon();
+                }
                 false
             }
             News::Armed(armed) => {
@@ -370,8 +384,15 @@ impl Generation {
         })
     }
 
+    /// Has watched what matters once the burst is over that changed it: a renewal's own work
+    /// comes first, and it moves links within directories that are watched already.
+    fn watch_soon(&mut self) {
+        self.watch_at.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
     /// Has watched what matters now.
     fn watch(&mut self) {
+        self.watch_at = None;
         self.watching.arm(&self.trails, &self.config.instances);
     }
 

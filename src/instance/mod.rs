@@ -125,6 +125,15 @@ pub struct Sight {
     pub targets: Arc<Targets>,
 }
 
+/// What an instance is visited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To look; nothing is made.
+    Look,
+    /// To change something where that is needed: the state directory is made.
+    Work,
+}
+
 /// Holds other pgcertd processes off an instance; released when dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -161,11 +170,15 @@ impl Instance {
     ///
     /// # Errors
     /// The data directory, an account or the thread is not to be had.
-    pub async fn refresh(&mut self) -> Result<(), InstanceError> {
+    pub async fn refresh(&mut self, purpose: Purpose) -> Result<(), InstanceError> {
         let (config, state) = (self.config.clone(), self.state.clone());
         let writer = self.writer.take();
         let (targets, current) = apart(move || {
             let targets = targets(&config, state)?;
+            if purpose == Purpose::Work {
+                // Before the writer's rules are made, which cover only what is there.
+                make_state_directory(&targets)?;
+            }
             let current = writer.filter(|(old, worker)| {
                 **old == targets
                     && worker.covers(&targets.directories())
@@ -211,7 +224,7 @@ impl Instance {
     /// The writer thread; what [`Instance::refresh`] found is not looked up again.
     async fn writer(&mut self) -> Result<(Arc<Targets>, &Worker), InstanceError> {
         if self.writer.is_none() {
-            self.refresh().await?;
+            self.refresh(Purpose::Look).await?;
         }
         match &self.writer {
             Some((targets, worker)) => Ok((Arc::clone(targets), worker)),
@@ -243,30 +256,19 @@ impl Instance {
         }
     }
 
-    /// Makes the instance's state directory, where it is not there yet. It gets its name when
-    /// owner and mode are right: one that a crash left to root would keep the owner out for good.
+    /// Waits up to `patience` until no other pgcertd works on this instance, removes what a
+    /// crashed one left, and looks.
     ///
-    /// # Errors
-    /// [`InstanceError::State`].
-    pub async fn prepare(&mut self) -> Result<(), InstanceError> {
-        let (targets, _) = self.writer().await?;
-        let made = apart(move || make_state_directory(&targets)).await??;
-        if made {
-            // The writer's rules were made without it.
-            self.refresh().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits up to `patience` until no other pgcertd works on this instance.
+    /// A server that is only just starting gets time to say where it listens: until then it may
+    /// still be loading its TLS files, and no verdict on them could be had.
     ///
     /// # Errors
     /// [`InstanceError::Locked`], or the data directory cannot be opened.
-    pub async fn lock(&mut self, patience: Duration) -> Result<Lock, InstanceError> {
+    pub async fn enter(&mut self, patience: Duration) -> Result<(Lock, Sight), InstanceError> {
         let began = tokio::time::Instant::now();
-        loop {
-            if let Some(held) = self.on_data(|targets| targets.try_lock()).await? {
-                return Ok(Lock { _held: held });
+        let (held, look) = loop {
+            if let Some(entered) = self.try_enter().await? {
+                break entered;
             }
             if began.elapsed() >= patience {
                 return Err(InstanceError::Locked {
@@ -275,6 +277,41 @@ impl Instance {
                 });
             }
             tokio::time::sleep(PAUSE).await;
+        };
+        let mut sight = self.with_server(look).await?;
+        let began = tokio::time::Instant::now();
+        while sight
+            .server
+            .postmaster()
+            .is_some_and(|p| !p.file.is_whole())
+            && began.elapsed() < self.config.verify_timeout
+        {
+            tokio::time::sleep(PAUSE).await;
+            sight = self.look().await?;
+        }
+        Ok((Lock { _held: held }, sight))
+    }
+
+    /// One visit to the writer thread where that suffices; nothing if another holds the lock.
+    async fn try_enter(&mut self) -> Result<Option<(Flock<std::fs::File>, Look)>, InstanceError> {
+        let tidied = |targets: &Targets| {
+            targets.clean()?;
+            targets.look()
+        };
+        if self.lodger.is_none() {
+            return self
+                .on_files(move |targets| match targets.try_lock()? {
+                    Some(held) => Ok(Some((held, tidied(targets)?))),
+                    None => Ok(None),
+                })
+                .await;
+        }
+        match self.on_data(|targets| targets.try_lock()).await? {
+            Some(held) => {
+                let look = self.on_files(tidied).await?;
+                Ok(Some((held, look)))
+            }
+            None => Ok(None),
         }
     }
 
@@ -283,7 +320,11 @@ impl Instance {
     /// # Errors
     /// They cannot be looked at at all.
     pub async fn look(&mut self) -> Result<Sight, InstanceError> {
-        let mut look = self.on_files(|targets| targets.look()).await?;
+        let look = self.on_files(|targets| targets.look()).await?;
+        self.with_server(look).await
+    }
+
+    async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
         if self.lodger.is_some() {
             look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
         }
@@ -307,23 +348,6 @@ impl Instance {
             server,
             targets,
         })
-    }
-
-    /// The same, but a server that is only just starting gets time to say where it listens.
-    /// Until then it may still be loading its TLS files, and no verdict on them could be had.
-    ///
-    /// # Errors
-    /// As [`Instance::look`].
-    pub async fn look_once_told(&mut self) -> Result<Sight, InstanceError> {
-        let began = tokio::time::Instant::now();
-        loop {
-            let sight = self.look().await?;
-            let told = sight.server.postmaster().is_none_or(|p| p.file.is_whole());
-            if told || began.elapsed() >= self.config.verify_timeout {
-                return Ok(sight);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
     }
 
     /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 
 use crate::bundle::{Fingerprint, Warning};
 use crate::config::{Mode, Verify};
-use crate::deploy::{self, Order, Outcome};
+use crate::deploy::{self, Order, Outcome, Proven};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
-use crate::instance::{Instance, InstanceError, Server, Sight, Unseen};
+use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 use state::{Observation, State};
@@ -160,17 +160,15 @@ impl Keeper {
         settle: Duration,
         began: Instant,
     ) -> Result<Done, InstanceError> {
-        self.instance.refresh().await?;
         let mode = self.instance.config.mode;
-        let lock = if intent.dry_run || mode == Mode::Observe {
-            None
+        let (lock, sight) = if intent.dry_run || mode == Mode::Observe {
+            self.instance.refresh(Purpose::Look).await?;
+            (None, self.instance.look().await?)
         } else {
-            self.instance.prepare().await?;
-            let lock = self.instance.lock(LOCK_PATIENCE).await?;
-            self.instance.on_files(|targets| targets.clean()).await?;
-            Some(lock)
+            self.instance.refresh(Purpose::Work).await?;
+            let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+            (Some(lock), sight)
         };
-        let sight = self.instance.look_once_told().await?;
         let now = Timestamp::now();
         let clock = Clock {
             now,
@@ -373,7 +371,7 @@ impl Keeper {
 
     /// Looks at everything, and changes nothing.
     pub async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
-        let looked = match self.instance.refresh().await {
+        let looked = match self.instance.refresh(Purpose::Look).await {
             Ok(()) => self.instance.look().await,
             Err(error) => Err(error),
         };
@@ -422,8 +420,12 @@ impl Keeper {
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
-        if !amiss && installed.is_some() {
-            self.memory.proven = installed;
+        if let (Some(leaf), false, Some(postmaster)) = (installed, amiss, sight.server.postmaster())
+        {
+            self.memory.proven = Some(Proven {
+                leaf,
+                start_time: postmaster.file.start_time,
+            });
         }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {

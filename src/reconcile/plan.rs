@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
+use crate::deploy::Proven;
 use crate::instance::files::{Held, HeldBy, Installed, Look};
 use crate::instance::{Server, Sight};
 use crate::source::Source;
@@ -191,8 +192,8 @@ pub struct Asked {
 pub struct Memory {
     /// What the server was last asked to load.
     pub asked: Option<Asked>,
-    /// The leaf that was last seen both installed and served.
-    pub proven: Option<Fingerprint>,
+    /// What was last seen both installed and served.
+    pub proven: Option<Proven>,
     /// The leaf that this process last saw rightly installed.
     pub settled: Option<Fingerprint>,
     /// When something else was found to have rewritten the installed files.
