@@ -363,6 +363,26 @@ impl Drop for Cluster {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        self.remove_shared_memory();
+    }
+}
+
+impl Cluster {
+    /// A postmaster that was killed leaves its System V segment (line 7 of the pid file: key and
+    /// number), which the next start in the data directory would remove. There is no next one.
+    fn remove_shared_memory(&self) {
+        let pid_file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
+        let number = pid_file
+            .lines()
+            .nth(6)
+            .and_then(|line| line.split_whitespace().nth(1));
+        if let Some(number) = number {
+            // It may be gone already.
+            let _gone = std::process::Command::new("ipcrm")
+                .args(["-m", number])
+                .stderr(std::process::Stdio::null())
+                .status();
+        }
     }
 }
 

@@ -1,0 +1,127 @@
+//! Where an instance's files are and whose, and the state directory that is made for them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+
+use super::InstanceError;
+use super::files::{Targets, staging_name};
+use crate::config::{self, Account};
+use crate::privilege::{Ids, is_root};
+
+/// Where an instance's files are and whose, as things are now.
+pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
+    let data = &config.data_directory;
+    let meta = std::fs::metadata(data).map_err(|source| InstanceError::DataDirectory {
+        path: data.clone(),
+        source,
+    })?;
+    let server = Ids {
+        uid: meta.uid(),
+        gid: meta.gid(),
+    };
+    Ok(Targets {
+        cert: config.cert_file.clone(),
+        key: config.key_file.clone(),
+        state,
+        data: data.clone(),
+        owner: Ids {
+            uid: user(config.owner.as_ref())?.unwrap_or(server.uid),
+            gid: group(config.group.as_ref())?.unwrap_or(server.gid),
+        },
+        server,
+    })
+}
+
+/// Makes the state directory with the rights of this process, for the owner of the files;
+/// whether it was not there before.
+pub(super) fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
+    let state = &targets.state;
+    let wrap = |source| InstanceError::State {
+        path: state.clone(),
+        source,
+    };
+    if let Ok(meta) = std::fs::symlink_metadata(state) {
+        // A unit that went from another user to root had its state directory given to root,
+        // where systemd gives it away with all that is in it (systemd.exec(5)).
+        if is_root() && meta.is_dir() && meta.uid() == 0 && targets.owner.uid != 0 {
+            return give_directory(state, targets.owner)
+                .map(|()| true)
+                .map_err(|e| wrap(e.into()));
+        }
+        if state.is_dir() {
+            return Ok(false);
+        }
+    }
+    match make_directory(state, targets.owner) {
+        Err(source) if !state.is_dir() => Err(wrap(source)),
+        // It is made, or another pgcertd was as fast.
+        _ => Ok(true),
+    }
+}
+
+/// Makes a directory for `owner`, and those above it where they are missing. It gets its name
+/// once owner and mode are right: one that a crash left to root would shut the owner out.
+fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    };
+    std::fs::create_dir_all(parent)?;
+    let new = parent.join(staging_name(name));
+    match std::fs::remove_dir(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        // What a crash has left may be another user's.
+        _ => {}
+    }
+    rustix::fs::mkdir(&new, Mode::from_raw_mode(0o750))?;
+    give_directory(&new, owner)?;
+    rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
+    let above = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::fs::fsync(above)?)
+}
+
+/// Gives a directory, which is no link, to `owner`.
+fn give_directory(path: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    if Ids::own() != owner {
+        rustix::fs::fchown(
+            &directory,
+            Some(rustix::fs::Uid::from_raw(owner.uid)),
+            Some(rustix::fs::Gid::from_raw(owner.gid)),
+        )?;
+    }
+    // The server's group may pass: a key that root owns is read through it.
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o750))
+}
+
+fn user(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {
+    match account {
+        None => Ok(None),
+        Some(Account::Id(id)) => Ok(Some(*id)),
+        Some(Account::Name(name)) => match nix::unistd::User::from_name(name) {
+            Ok(Some(user)) => Ok(Some(user.uid.as_raw())),
+            _ => Err(InstanceError::Account {
+                key: "owner",
+                name: name.clone(),
+                kind: "user",
+            }),
+        },
+    }
+}
+
+fn group(account: Option<&Account>) -> Result<Option<u32>, InstanceError> {
+    match account {
+        None => Ok(None),
+        Some(Account::Id(id)) => Ok(Some(*id)),
+        Some(Account::Name(name)) => match nix::unistd::Group::from_name(name) {
+            Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+            _ => Err(InstanceError::Account {
+                key: "group",
+                name: name.clone(),
+                kind: "group",
+            }),
+        },
+    }
+}
