@@ -7,7 +7,6 @@
 pub mod log;
 pub mod view;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,36 +73,30 @@ impl<'a> Event<'a> {
             SyncOutcome::Unchanged => "unchanged",
         };
         let mut line = format!("{}: {} ", self.instance, self.lineage);
-        let told = match self.new {
-            Some(new) => write!(line, "{} {verb}", new.short()),
-            None => write!(line, "{verb}"),
-        };
-        let told = told.and_then(|()| match self.old {
-            Some(old) if Some(old) != self.new => write!(line, " (before: {})", old.short()),
-            _ => Ok(()),
-        });
-        let told = told.and_then(|()| match self.not_after {
-            Some(end) => write!(line, ", expires {}", day(end)),
-            None => Ok(()),
-        });
-        let told = told.and_then(|()| write!(line, ", {:.1} ms", self.took.as_secs_f64() * 1000.0));
-        let told = told.and_then(|()| match self.problem {
-            Some(problem) => write!(line, ": {problem}"),
-            None => Ok(()),
-        });
-        let told = told.and_then(|()| match self.also_applied {
-            [] => Ok(()),
-            files => write!(
-                line,
-                "; the reload also applied whatever had changed since the last one in {}",
-                files
-                    .iter()
-                    .map(|f| f.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
-        });
-        debug_assert!(told.is_ok(), "writing to a String does not fail");
+        if let Some(new) = self.new {
+            line.push_str(&new.short());
+            line.push(' ');
+        }
+        line.push_str(verb);
+        if let Some(old) = self.old.filter(|old| Some(*old) != self.new) {
+            line.push_str(&format!(" (before: {})", old.short()));
+        }
+        if let Some(end) = self.not_after {
+            line.push_str(&format!(", expires {}", day(end)));
+        }
+        line.push_str(&format!(", {:.1} ms", self.took.as_secs_f64() * 1000.0));
+        if let Some(problem) = self.problem {
+            line.push_str(&format!(": {problem}"));
+        }
+        if !self.also_applied.is_empty() {
+            let files: Vec<String> = self
+                .also_applied
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            line.push_str("; the reload also applied whatever had changed since the last one in ");
+            line.push_str(&files.join(", "));
+        }
         line
     }
 

@@ -20,6 +20,7 @@ mod first_install;
 mod formats;
 mod harness;
 mod modes;
+mod namespaces;
 mod pid_files;
 mod quiet;
 mod refusals;
