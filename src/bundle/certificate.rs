@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, ServerName};
+use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
@@ -218,9 +219,38 @@ impl fmt::Debug for Certificate {
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
     match X509Certificate::from_der(der) {
-        Ok(([], certificate)) => Ok(certificate),
+        Ok(([], certificate)) if is_strict_outside(der, &certificate) => Ok(certificate),
         _ => Err(BundleError::CertificateUnreadable),
     }
+}
+
+/// Whether what the signature does not cover is as it must be: a SEQUENCE of the signed part, the
+/// algorithm that the signed part names too, byte for byte (RFC 5280, 4.1.1.2), and a BIT STRING of
+/// whole bytes. The parser takes other tags there, and OpenSSL does not.
+fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
+    const SEQUENCE: u8 = 0x30;
+    const BIT_STRING: u8 = 0x03;
+    let signed: &[u8] = certificate.tbs_certificate.as_ref();
+    let header = match der.get(1) {
+        // The long form of a length says in how many bytes it follows (X.690, 8.1.3.5).
+        Some(first) if first & 0x80 != 0 => 2 + usize::from(first & 0x7f),
+        _ => 2,
+    };
+    let Some(beside) = der.get(header + signed.len()..) else {
+        return false;
+    };
+    let Ok((signature, _)) = Any::from_der(beside) else {
+        return false;
+    };
+    let algorithm = &beside[..beside.len() - signature.len()];
+    let Ok((_, bits)) = Any::from_der(signature) else {
+        return false;
+    };
+    der.first() == Some(&SEQUENCE)
+        && signature.first() == Some(&BIT_STRING)
+        && bits.data.first() == Some(&0)
+        && !algorithm.is_empty()
+        && signed.windows(algorithm.len()).any(|w| w == algorithm)
 }
 
 impl Names {

@@ -40,6 +40,31 @@ fn every_truncation_of_a_combined_file_is_refused_or_a_prefix() {
     }
 }
 
+/// What the signature does not cover: nobody else would notice.
+#[test]
+fn damage_outside_the_signed_part_is_refused() {
+    let (chain, key) = &*WORLD;
+    let der = parse(chain, key).unwrap().leaf().der().to_vec();
+    let algorithm = [0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+    let beside = der
+        .windows(algorithm.len())
+        .rposition(|w| w == algorithm)
+        .unwrap();
+    let places = [
+        (0, 0x10),
+        (beside, 0x10),
+        (beside + 2, 0x00),
+        (beside + 11, 0x03),
+        (beside + 12, 0x43),
+        (beside + 14, 0x01),
+    ];
+    for (place, byte) in places {
+        let mut damaged = der.clone();
+        damaged[place] = byte;
+        assert!(Certificate::from_der(damaged).is_err(), "{place}: {byte}");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
