@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
@@ -106,7 +108,7 @@ impl TlsSettings {
             .into_iter()
             .filter_map(|(setting, path, kind)| {
                 let path = path?;
-                let fault = match std::fs::read(path) {
+                let fault = match read_bounded(path) {
                     Err(e) => e.to_string(),
                     Ok(bytes) => pem_fault(&bytes, kind)?,
                 };
@@ -117,6 +119,23 @@ impl TlsSettings {
             })
             .collect()
     }
+}
+
+/// Reads a file that somebody else names: whatever it is, this neither waits for it nor takes
+/// more than a large bundle of roots needs.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 16 << 20;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > LARGEST {
+        return Err(io::Error::other(
+            "it is not a regular file of a sensible size",
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
@@ -353,4 +372,29 @@ fn configuration_files(directory: &Path) -> Vec<PathBuf> {
         })
         .map(|entry| entry.path())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    #[test]
+    fn a_fifo_or_an_endless_file_that_a_setting_names_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("ca.pem");
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let settings = TlsSettings {
+            on: true,
+            cert_file: "/c".into(),
+            key_file: "/k".into(),
+            ca_file: Some(fifo),
+            crl_file: Some("/dev/zero".into()),
+        };
+        let faults = settings.faults_elsewhere();
+        assert!(faults[0].starts_with("ssl_ca_file = "), "{faults:?}");
+        assert!(faults[1].starts_with("ssl_crl_file = "), "{faults:?}");
+    }
 }

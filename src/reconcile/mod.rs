@@ -19,7 +19,7 @@ use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
-use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen};
+use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 use state::{Observation, State};
@@ -91,6 +91,15 @@ pub struct Done {
     pub seen: Observation,
 }
 
+/// What was seen of an instance, and what follows from it.
+struct Visit {
+    readiness: Readiness,
+    sight: Sight,
+    /// Nothing where it was not looked at.
+    served: Option<Result<Served, Unseen>>,
+    plan: Plan,
+}
+
 /// Keeps one instance: its handle, and what this process remembers of it.
 #[derive(Debug)]
 pub struct Keeper {
@@ -160,28 +169,89 @@ impl Keeper {
         settle: Duration,
         began: Instant,
     ) -> Result<Done, InstanceError> {
-        let mode = self.instance.config.mode;
-        let (lock, sight) = if intent.dry_run || mode == Mode::Observe {
-            self.instance.refresh(Purpose::Look).await?;
-            (None, self.instance.look().await?)
-        } else {
-            self.instance.refresh(Purpose::Work).await?;
-            let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
-            (Some(lock), sight)
+        let (lock, sight) = self.enter(intent).await?;
+        let visit = self.weighed(source, sight, intent, settle).await;
+        let done = match visit.plan {
+            Plan::Deploy { bundle, .. } if intent.dry_run => {
+                let old = visit.sight.look.installed.bundle();
+                let (old, warnings) =
+                    (old.map(|b| b.fingerprint()), oddities(source, &visit.sight));
+                Done {
+                    outcome: SyncOutcome::WouldDeploy,
+                    fingerprint: Some(bundle.fingerprint()),
+                    old,
+                    problem: None,
+                    warnings,
+                    also_applied: Vec::new(),
+                    took: began.elapsed(),
+                    acted: false,
+                    seen: self.observe(source, settle).await,
+                }
+            }
+            Plan::Deploy {
+                bundle,
+                write,
+                from_source,
+            } => {
+                let order = Order {
+                    bundle,
+                    write,
+                    sight: visit.sight,
+                    served: visit.served.and_then(Result::ok),
+                    proven: self.memory.proven,
+                };
+                self.deploy(order, source, from_source, settle, began).await
+            }
+            Plan::Nothing => {
+                let installed = visit.sight.look.installed.bundle();
+                let fingerprint = installed.map(|b| b.fingerprint());
+                let Visit {
+                    readiness,
+                    sight,
+                    served,
+                    ..
+                } = visit;
+                let seen = self.finish(source, readiness, sight, served).await;
+                self.unchanged(seen, fingerprint, began)
+            }
         };
+        drop(lock);
+        Ok(done)
+    }
+
+    /// Looks at the instance, with its lock where something may be changed.
+    async fn enter(&mut self, intent: Intent) -> Result<(Option<Lock>, Sight), InstanceError> {
+        if intent.dry_run || self.instance.config.mode == Mode::Observe {
+            self.instance.refresh(Purpose::Look).await?;
+            return Ok((None, self.instance.look().await?));
+        }
+        self.instance.refresh(Purpose::Work).await?;
+        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+        Ok((Some(lock), sight))
+    }
+
+    /// Decides what is to be done about what was seen.
+    async fn weighed(
+        &mut self,
+        source: &Source,
+        sight: Sight,
+        intent: Intent,
+        settle: Duration,
+    ) -> Visit {
+        let mode = self.instance.config.mode;
         let now = Timestamp::now();
         let clock = Clock {
             now,
             settle_timeout: settle,
         };
-        let readiness =
-            plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
+        let installed = &sight.look.installed;
+        let readiness = plan::readiness(source, installed, &self.instance.config, &clock);
         if !intent.dry_run && mode == Mode::Manage {
             self.memory
-                .note(source.bundle().map(|b| &**b), &sight.look.installed, now);
+                .note(source.bundle().map(|b| &**b), installed, now);
         }
         // Where the files are about to change anyway, what is served is looked at meanwhile.
-        let about_to_change = match (source.bundle(), sight.look.installed.bundle()) {
+        let about_to_change = match (source.bundle(), installed.bundle()) {
             (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
             _ => false,
         };
@@ -194,7 +264,7 @@ impl Keeper {
             Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
             Err(_) => Err(NotSeen::Failed),
         });
-        let plan = plan::plan(&Scene {
+        let mut plan = plan::plan(&Scene {
             source,
             readiness: &readiness,
             sight: &sight,
@@ -204,54 +274,17 @@ impl Keeper {
             intent,
             now,
         });
-        let plan = match plan {
-            Plan::Deploy { write: false, .. }
-                if !intent.force && self.uses_other_files(&sight).await =>
-            {
-                // A reload would load nothing of ours.
-                Plan::Nothing
-            }
-            plan => plan,
-        };
-        let done = match plan {
-            Plan::Deploy { bundle, .. } if intent.dry_run => {
-                let old = sight.look.installed.bundle().map(|b| b.fingerprint());
-                let warnings = oddities(source, &sight);
-                let seen = self.observe(source, settle).await;
-                Done {
-                    outcome: SyncOutcome::WouldDeploy,
-                    fingerprint: Some(bundle.fingerprint()),
-                    old,
-                    problem: None,
-                    warnings,
-                    also_applied: Vec::new(),
-                    took: began.elapsed(),
-                    acted: false,
-                    seen,
-                }
-            }
-            Plan::Deploy {
-                bundle,
-                write,
-                from_source,
-            } => {
-                let order = Order {
-                    bundle,
-                    write,
-                    sight,
-                    served: served.and_then(Result::ok),
-                    proven: self.memory.proven,
-                };
-                self.deploy(order, source, from_source, settle, began).await
-            }
-            Plan::Nothing => {
-                let fingerprint = sight.look.installed.bundle().map(|b| b.fingerprint());
-                let seen = self.finish(source, readiness, sight, served).await;
-                self.unchanged(seen, fingerprint, began)
-            }
-        };
-        drop(lock);
-        Ok(done)
+        let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
+        if only_reload && self.uses_other_files(&sight).await {
+            // A reload would load nothing of ours.
+            plan = Plan::Nothing;
+        }
+        Visit {
+            readiness,
+            sight,
+            served,
+            plan,
+        }
     }
 
     async fn deploy(
