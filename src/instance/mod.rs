@@ -451,7 +451,9 @@ async fn first_served(
     for address in addresses {
         match prober.look(address, limit).await {
             Ok(served) => return Ok(served),
-            Err(error @ ProbeError::Connect { .. }) => last = Unseen::Probe(error),
+            Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
+                last = Unseen::Probe(error);
+            }
             Err(error) => return Err(Unseen::Probe(error)),
         }
     }

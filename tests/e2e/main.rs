@@ -22,6 +22,7 @@ mod harness;
 mod modes;
 mod namespaces;
 mod pid_files;
+mod probes;
 mod quiet;
 mod refusals;
 mod reloads;

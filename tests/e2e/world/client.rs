@@ -14,8 +14,8 @@ use super::{
     ca::describe,
     cluster::Cluster,
     command,
+    postgres::Programs,
     process::{Process, run, run_reading},
-    template,
 };
 
 /// The leaf that a server showed, and how many certificates came with it.
@@ -137,7 +137,7 @@ impl Cluster {
 }
 
 fn psql() -> Command {
-    let mut psql = command(format!("{}/psql", template::BINARIES));
+    let mut psql = command(Programs::debian().path("psql"));
     psql.args(["-X", "-w", "-v", "ON_ERROR_STOP=1"]);
     psql
 }
@@ -239,7 +239,7 @@ impl Load {
         let report = directory.join("pgbench.log");
         let file = File::create(&report).unwrap();
         let process = Process::spawn(
-            command(format!("{}/pgbench", template::BINARIES))
+            command(Programs::debian().path("pgbench"))
                 .args(["--no-vacuum", "--max-tries=1"])
                 .args([
                     "--client",

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod in_place;
 pub mod lineage;
 pub mod port;
+pub mod postgres;
 pub mod process;
 mod template;
 
