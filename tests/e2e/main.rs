@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod clients;
 mod configs;
 mod crashes;
 mod denied;

@@ -16,6 +16,7 @@ use crate::world::{
     command,
     port::Port,
     process::{Done, run},
+    resolving,
 };
 
 const HOST: &str = "pg.example.com";
@@ -149,23 +150,11 @@ fn the_document_has_all_that_is_shown() {
     }
 }
 
-/// Runs probe where the name has these addresses, as `/etc/hosts` says in a mount namespace.
+/// Runs probe where the name has these addresses.
 fn probe_resolving(world: &World, addresses: &[&str], args: &[&str]) -> Done {
-    let hosts = world.path().join("hosts");
-    let lines: Vec<_> = addresses
-        .iter()
-        .map(|it| format!("{it} {HOST}\n"))
-        .collect();
-    fs::write(&hosts, lines.concat()).unwrap();
-    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
-    run(
-        command("unshare")
-            .args(["--mount", "sh", "-c", script, "sh"])
-            .arg(hosts)
-            .args([env!("CARGO_BIN_EXE_pgcertd"), "probe"])
-            .args(args),
-        SOON,
-    )
+    let hosts: Vec<_> = addresses.iter().map(|it| (*it, HOST)).collect();
+    let mut probe = resolving(world, &hosts, env!("CARGO_BIN_EXE_pgcertd"));
+    run(probe.arg("probe").args(args), SOON)
 }
 
 #[test]

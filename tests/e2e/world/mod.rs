@@ -164,6 +164,32 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// A command of [`command`]'s kind that runs where `/etc/hosts` names these addresses and no more,
+/// for programs that take no address beside a name.
+pub fn resolving(
+    world: &World,
+    hosts: &[(&str, &str)],
+    program: impl AsRef<std::ffi::OsStr>,
+) -> Command {
+    let lines: Vec<_> = hosts
+        .iter()
+        .map(|(address, name)| format!("{address} {name}\n"))
+        .collect();
+    let mut file = tempfile::Builder::new()
+        .prefix("hosts-")
+        .tempfile_in(world.path())
+        .unwrap();
+    std::io::Write::write_all(&mut file, lines.concat().as_bytes()).unwrap();
+    let (_, hosts) = file.keep().unwrap();
+    let mut command = command("unshare");
+    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(hosts)
+        .arg(program);
+    command
+}
+
 /// What a condition may be: a `bool`, an `Option`, or a `Result` whose error is shown at the end.
 pub trait Condition {
     /// What a fulfilled condition gives.
