@@ -8,8 +8,6 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINARY ?= target/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
-# Where zsh looks: Debian's package takes vendor-completions.
-ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 DOCDIR ?= $(PREFIX)/share/doc/pgcertd
 # The version of a package where it is not the crate's: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
@@ -41,6 +39,7 @@ bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 mak
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
+	gzip -9nc CHANGELOG.md >target/changelog.gz
 	$(CARGO) deb --no-build --no-strip $(if $(DEB_VERSION),--deb-version $(DEB_VERSION))
 
 lint-deb: deb deps ## What Debian's lintian finds amiss in the package; warnings are errors
@@ -63,8 +62,9 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
+	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
-	install -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(DOCDIR)/examples
+	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
@@ -77,7 +77,7 @@ uninstall: ## Removes what `make install` placed, but the config; what it wrote 
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
 	done
 	rm -f $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
-	rm -rf $(DESTDIR)$(DOCDIR)
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/pgcertd
 
 clean:
 	$(CARGO) clean

@@ -14,6 +14,7 @@ mod configs;
 mod crashes;
 mod denied;
 mod deploy;
+mod deploy_hook;
 mod disks;
 mod faults;
 mod first_install;
