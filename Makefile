@@ -12,8 +12,11 @@ DOCDIR ?= $(PREFIX)/share/doc/pgcertd
 # The version of a package where it is not the crate's: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
 RPM_VERSION ?=
+# Builds the rpm's program for an older C library than this host's, with zig as the C compiler: make rpm GLIBC=2.28
+GLIBC ?=
+GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test fmt lint demo bench deb rpm lint-deb install uninstall clean
+.PHONY: build deps test fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -45,10 +48,17 @@ deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARC
 lint-deb: deb deps ## What Debian's lintian finds amiss in the package; warnings are errors
 	lintian --fail-on error,warning --allow-root target/debian/pgcertd_*.deb
 
-rpm: build ## A package for Fedora, RHEL and the like: target/generate-rpm/pgcertd-VERSION-1.ARCH.rpm
+zigbuild:
+	test -x target/zig/bin/cargo-zigbuild || \
+		{ python3 -m venv target/zig && target/zig/bin/pip install --quiet cargo-zigbuild; }
+	PATH="$(CURDIR)/target/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
+
+rpm: $(if $(GLIBC),zigbuild,build) ## A package for Fedora, RHEL and the like: target/generate-rpm/pgcertd-VERSION-1.ARCH.rpm
 	cargo generate-rpm --version >/dev/null 2>&1 || \
 		$(CARGO) install cargo-generate-rpm --locked --version '^0.21'
-	$(CARGO) generate-rpm $(if $(RPM_VERSION),-s 'version = "$(RPM_VERSION)"')
+	mkdir -p target/generate-rpm
+	$(CARGO) generate-rpm --output target/generate-rpm/ $(if $(GLIBC),--target $(GNU)) \
+		$(if $(RPM_VERSION),-s 'version = "$(RPM_VERSION)"')
 
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd

@@ -22,6 +22,7 @@ mod formats;
 mod harness;
 mod modes;
 mod namespaces;
+mod packaged;
 mod pid_files;
 mod quiet;
 mod refusals;
