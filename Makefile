@@ -6,8 +6,13 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINARY ?= target/release/pgcertd
+# The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
+ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 
-.PHONY: build deps test fmt lint demo bench install uninstall clean
+# The version of the package where it is not the crate's, for a rebuild or a test: make deb DEB_VERSION=0.1.1
+DEB_VERSION ?=
+
+.PHONY: deb build deps test fmt lint demo bench install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -31,22 +36,29 @@ demo: deps build ## A renewal from end to end, on a throw-away cluster
 bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
 
+deb: build ## A package for Debian and Ubuntu: target/debian/pgcertd_VERSION_ARCH.deb
+	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
+	$(CARGO) deb --no-build --no-strip $(if $(DEB_VERSION),--deb-version $(DEB_VERSION))
+
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/bin/pgcertd|$(PREFIX)/bin/pgcertd|' systemd/pgcertd.service \
 		>$(DESTDIR)$(UNITDIR)/pgcertd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/pgcertd.service
-	install -D -m 0644 systemd/postgresql-after-pgcertd.conf \
-		$(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
+	for unit in $(ORDERED); do \
+		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
+	done
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
 		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
 	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
-	rm -f $(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
-	-rmdir $(DESTDIR)$(UNITDIR)/postgresql@.service.d
+	for unit in $(ORDERED); do \
+		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
+		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
+	done
 
 clean:
 	$(CARGO) clean

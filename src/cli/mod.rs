@@ -68,7 +68,7 @@ enum Command {
     /// Show source, installed and served of every instance, live.
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
-    Check,
+    Check(check::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
 }
@@ -136,7 +136,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Status | Command::Check | Command::Probe(_) => None,
+        Command::Status | Command::Check(_) | Command::Probe(_) => None,
     };
     match carry_out(arguments) {
         Ok(exit) => exit,
@@ -202,7 +202,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Run => run::run(&config).await,
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Status => status::status(&load(&config)?, json).await,
-            Command::Check => check::check(&load(&config)?, json).await,
+            Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
         }
     });

@@ -198,6 +198,9 @@ kinds! {
     NotForgotten "not_forgotten" "f809785296a2480faaf5b178627d3247" Warning State &[Instance, Lineage, Problem], &[];
     "A bundle was deployed, and the earlier refusal in `held.json` cannot be removed."
 
+    FilesUnseen "files_unseen" "c1ed42f26b4b42b094660063d077eddf" Warning State &[Instance, Lineage, Problem, Remedy], &[];
+    "At its start, the daemon did not get to see an instance's files in time, and began without it."
+
     Started "started" "304dc696fe874e17ba1c65af2e257b0b" Info Daemon &[File], &[];
     "The daemon has read its config and begins."
 

@@ -9,11 +9,12 @@
 //!   `systemd/pgcertd.catalog` explain.
 //! * [`told`] decides what is new about an instance; [`deployment`] words what was done to it.
 //! * [`notices`] are what the daemon says of itself and of the host.
-//! * [`log`] is where events go.
+//! * [`headline`] is the line for systemd's status; [`log`] is where events go.
 
 pub mod deployment;
 pub mod event;
 pub mod field;
+pub mod headline;
 pub mod kind;
 pub mod log;
 pub mod notices;

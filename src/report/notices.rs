@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::event::Event;
 use super::field::Field;
 use super::kind::Kind;
+use crate::config;
 
 fn instances(count: usize) -> String {
     match count {
@@ -27,6 +28,19 @@ pub fn started(count: usize, file: &Path) {
     )
     .with(Field::File, file.display())
     .emit();
+}
+
+/// An instance whose files were not looked at within `seconds` of the start.
+pub fn files_unseen(instance: &config::Instance, seconds: u64) {
+    let name = &instance.name;
+    let problem = format!("its files were not looked at within {seconds} s; started without it");
+    let remedy = "see that the file systems of its lineage and its data directory answer";
+    Event::new(Kind::FilesUnseen, format!("{name}: {problem}, {remedy}"))
+        .with(Field::Instance, name)
+        .with(Field::Lineage, &instance.lineage.name)
+        .with(Field::Problem, problem)
+        .with(Field::Remedy, remedy)
+        .emit();
 }
 
 /// A changed config is in force.
