@@ -5,6 +5,7 @@ ROUNDS ?= 50
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 BINARY ?= target/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
@@ -49,12 +50,13 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	for unit in $(ORDERED); do \
 		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 	done
+	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
 		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
