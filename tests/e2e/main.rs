@@ -19,6 +19,7 @@ mod faults;
 mod first_install;
 mod formats;
 mod harness;
+mod journal;
 mod modes;
 mod namespaces;
 mod pid_files;
