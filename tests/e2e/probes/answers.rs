@@ -401,3 +401,33 @@ fn direct_tls_is_for_17_and_later() {
         );
     }
 }
+
+#[test]
+fn without_a_file_the_systems_roots_are_trusted() {
+    let Some(world) = World::new() else { return };
+    let ca = Ca::new(&world, "Test Root");
+    let mut desk = Desk::new(&world);
+    desk.serve(&ca.issue(&[HOST]).combined_pem());
+    let address = format!("{HOST}:{}", desk.cluster.port());
+    let probe_with = |roots: &Path| {
+        let mut probe = command(env!("CARGO_BIN_EXE_pgcertd"));
+        probe
+            .args(["probe", &address, "--hostaddr", "127.0.0.1"])
+            .env("SSL_CERT_FILE", roots)
+            .env("SSL_CERT_DIR", "/nonexistent");
+        run(&mut probe, SOON)
+    };
+    let accepted = probe_with(ca.root());
+    assert_eq!(accepted.code(), 0, "{accepted:?}");
+    says(
+        &accepted.stdout,
+        &["sslrootcert=system\"", "before PostgreSQL 16"],
+    );
+    let rootless = probe_with(Path::new("/nonexistent"));
+    println!("{}", rootless.stdout);
+    assert_eq!(rootless.code(), 1, "{rootless:?}");
+    says(
+        &rootless.stdout,
+        &["no root certificate was found", "ca-certificates"],
+    );
+}
