@@ -37,6 +37,9 @@
 //! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/mod.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | one line for each deployment to the journal, one view for `status`, one line for systemd |
 //!
+//! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
+//! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
+//!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
@@ -52,6 +55,8 @@ pub mod deploy;
 pub mod instance;
 pub mod privilege;
 pub mod reconcile;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod source;
 

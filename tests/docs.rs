@@ -150,3 +150,54 @@ fn systemd_takes_the_unit() {
     let said = String::from_utf8_lossy(&secured.stdout);
     assert!(secured.status.success(), "exposure above 1.6:\n{said}");
 }
+
+#[test]
+fn what_is_installed_is_all_taken_away_but_the_config() {
+    let directory = tempfile::tempdir().unwrap();
+    let make = |target: &str| {
+        let done = Command::new("make")
+            .args([target, "PREFIX=/usr", "BINARY=/bin/true"])
+            .arg(format!("DESTDIR={}", directory.path().display()))
+            .current_dir(root())
+            .output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let there = || {
+        let mut find = Command::new("find");
+        let found = find.args([".", "-type", "f"]).current_dir(&directory);
+        let found = found.output().unwrap();
+        let found = String::from_utf8(found.stdout).unwrap();
+        found.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    make("install");
+    let installed = there();
+    for file in [
+        "./usr/share/man/man8/pgcertd.8",
+        "./usr/share/man/man8/pgcertd-sync.8",
+        "./usr/share/man/man5/pgcertd.toml.5",
+        "./usr/share/pgcertd/pgcertd.schema.json",
+        "./usr/share/bash-completion/completions/pgcertd",
+        "./usr/share/zsh/site-functions/_pgcertd",
+        "./usr/share/fish/vendor_completions.d/pgcertd.fish",
+    ] {
+        assert!(
+            installed.iter().any(|it| it == file),
+            "{file}: {installed:#?}"
+        );
+    }
+    // The schema that the installed model names is there.
+    let model = directory.path().join("etc/pgcertd/pgcertd.toml");
+    let model = fs::read_to_string(model).unwrap();
+    let first = model.lines().next().unwrap_or_default();
+    let schema = first.strip_prefix("#:schema file://").unwrap();
+    assert!(
+        directory
+            .path()
+            .join(schema.trim_start_matches('/'))
+            .is_file(),
+        "{schema}"
+    );
+    make("uninstall");
+    assert_eq!(there(), ["./etc/pgcertd/pgcertd.toml"]);
+}

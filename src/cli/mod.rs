@@ -5,7 +5,7 @@
 
 mod check;
 pub(crate) mod manual;
-mod paint;
+pub(crate) mod paint;
 mod probe;
 mod run;
 mod sources;
