@@ -160,7 +160,7 @@ fn value(holds: &Holds) -> Value {
         }),
         Holds::Account => json!({
             "anyOf": [
-                text(r"^[^\s:/]+$"),
+                text("^[^ :/]+$"),
                 { "type": "integer", "minimum": 0, "maximum": u32::MAX - 1 },
             ],
         }),

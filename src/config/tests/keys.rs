@@ -1,5 +1,7 @@
 //! The description of the keys is true of what is read.
 
+use proptest::prelude::*;
+
 use super::{Written, instance, load};
 use crate::config::Config;
 use crate::config::keys::{Holds, Key, OWN, Unless, of_an_instance, of_the_file, of_watch};
@@ -161,5 +163,31 @@ fn what_is_expected_is_what_an_error_says() {
             _ => told.trim_end_matches(", longer than zero"),
         };
         assert_eq!(note, format!("expected {told}"), "{}", key.name);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// `load` holds the schema against each.
+    #[test]
+    fn what_is_taken_the_schema_takes_as_well(
+        delay in "([0-9]{1,2}([.][0-9])? ?(w|d|h|m|s|ms|us|ns|weeks|days?|hrs|min|secs|millis)(,? )?){1,3}",
+        address in "[a-z0-9._:-]{1,12}(:[0-9]{1,5})?|\\[[0-9a-f:.]{2,9}\\](:[0-9]{1,6})?|[0-9a-f:.]{2,12}",
+        host in "[a-zA-Z0-9._:*-]{1,12}",
+        file in "[a-z./]{1,8}",
+    ) {
+        let values = [
+            ("delay", format!("\"{delay}\"")),
+            ("verify_timeout", format!("\"{delay}\"")),
+            ("address", format!("\"{address}\"")),
+            ("server_names", format!("[\"{host}\"]")),
+            ("lineage", format!("\"{file}\"")),
+            ("cert_file", format!("\"{file}\"")),
+            ("files", format!("{{ chain = \"{file}\", key = \"k\" }}")),
+        ];
+        for (key, value) in values {
+            let _ = Written::new(of_a(key, &value)).load().map_err(|error| error.to_string());
+        }
     }
 }
