@@ -7,10 +7,12 @@ mod check;
 pub(crate) mod manual;
 pub(crate) mod paint;
 mod probe;
+mod removal;
 mod run;
 mod sources;
 mod status;
 mod sync;
+mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
+use crate::report::{Kind, log, notices};
 use manual::{Chapter, Manual};
 
 /// The manual of pgcertd itself.
@@ -59,7 +62,8 @@ pub(crate) const MANUAL: Manual = Manual {
     ],
 };
 
-/// The manuals of the commands, in their order. A new command needs a line here and one in [`Command`].
+/// The manuals of the commands, in their order. A new command needs a line here and one in
+/// [`Command`]; those that `--help` does not list have none.
 pub(crate) const MANUALS: &[Manual] = &[
     run::MANUAL,
     sync::MANUAL,
@@ -163,6 +167,9 @@ enum Command {
     Check(check::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell what servers are left with when the package is removed; for its scripts.
+    #[command(hide = true)]
+    Removal(removal::Arguments),
 }
 
 /// A command could not be carried out.
@@ -171,6 +178,8 @@ struct Failure {
     /// The same on one line, for JSON.
     one_line: String,
     exit: Exit,
+    /// Whether the config is at fault.
+    of_config: bool,
 }
 
 impl Failure {
@@ -187,6 +196,19 @@ impl Failure {
             message: error.to_string(),
             one_line: error.to_string(),
             exit,
+            of_config: false,
+        }
+    }
+
+    /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
+    /// of event that a command which works there ends with.
+    fn tell(&self, unattended: Option<Kind>, config: &std::path::Path) {
+        match unattended.filter(|_| log::start()) {
+            None => eprintln!("pgcertd: {}", self.message),
+            Some(_) if self.of_config => {
+                notices::ended(Kind::ConfigInvalid, config, &self.one_line);
+            }
+            Some(kind) => notices::ended(kind, config, &self.one_line),
         }
     }
 }
@@ -195,6 +217,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
         Failure {
             one_line: error.one_line(),
+            of_config: true,
             ..Failure::usage(&error)
         }
     }
@@ -208,13 +231,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
     };
     let json = arguments.json;
+    let config = arguments.config.clone();
+    let unattended = match &arguments.command {
+        Command::Run => Some(Kind::DaemonFailed),
+        Command::Sync(_) => Some(Kind::SyncFailed),
+        Command::Status | Command::Check(_) | Command::Probe(_) | Command::Removal(_) => None,
+    };
     match carry_out(arguments) {
         Ok(exit) => exit,
         Err(failure) => {
             if json {
                 tell_error(&failure.one_line);
             }
-            eprintln!("pgcertd: {}", failure.message);
+            failure.tell(unattended, &config);
             failure.exit
         }
     }
@@ -257,7 +286,7 @@ struct ErrorDocument<'a> {
 
 fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     privilege::enter_main().map_err(|e| Failure::problem(&e))?;
-    let journal = crate::report::log::start();
+    let journal = log::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -274,6 +303,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });
     // A file system that does not answer may hold a thread for ever: it is not waited for.

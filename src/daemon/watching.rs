@@ -3,7 +3,7 @@
 //! Everything that touches a file system happens on the watcher's own thread, which may look
 //! into every directory and open nothing; the loop is told when it is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use super::instance::Nudge;
 use super::{DaemonError, News};
 use crate::config::Instance;
 use crate::privilege::{Rights, Worker};
+use crate::report::notices;
 use crate::source::{Hint, Trail, WatchError, Watched, Watcher};
 
 /// The watcher and what it watches for.
@@ -23,7 +24,7 @@ pub(super) struct Watching {
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
-    failing: BTreeSet<String>,
+    failing: BTreeMap<Option<PathBuf>, String>,
     /// Whether an arming is under way, and whether another is wanted after it.
     under_way: bool,
     again: bool,
@@ -62,7 +63,7 @@ impl Watching {
             watcher: Arc::new(Mutex::new(watcher)),
             news,
             places: Vec::new(),
-            failing: BTreeSet::new(),
+            failing: BTreeMap::new(),
             under_way: false,
             again: false,
         })
@@ -106,17 +107,22 @@ impl Watching {
         self.under_way = false;
         let Armed { watched, places } = armed;
         self.places = places;
-        let failing: BTreeSet<String> = watched
+        let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
             // One that vanished meanwhile is awaited at its parent after the next reading.
             .filter(|error| !matches!(error, WatchError::Gone { .. }))
-            .map(ToString::to_string)
+            .map(|error| (error.directory().map(Path::to_owned), error.to_string()))
             .collect();
-        for error in failing.difference(&self.failing) {
-            tracing::warn!(
-                "{error}; until then changes there are found at every `poll` and `resync` alone"
-            );
+        for (directory, error) in &failing {
+            if self.failing.get(directory) != Some(error) {
+                notices::not_watched(directory.as_deref(), error);
+            }
+        }
+        for directory in self.failing.keys() {
+            if !failing.contains_key(directory) {
+                notices::watched_again(directory.as_deref());
+            }
         }
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);

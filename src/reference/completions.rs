@@ -99,7 +99,14 @@ fn made(name: &str, content: String) -> Made {
 
 fn scripted(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "pgcertd", &mut script);
+    // clap's scripts offer what its help hides.
+    let full = command();
+    let shown = full.get_subcommands().filter(|it| !it.is_hide_set());
+    let mut shown = clap::Command::new("pgcertd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(full.get_arguments().cloned())
+        .subcommands(shown.cloned());
+    clap_complete::generate(shell, &mut shown, "pgcertd", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 

@@ -1,0 +1,14 @@
+//! The tests in a whole Debian 12: systemd as process 1, journald, PostgreSQL under its own unit.
+//!
+//! Each test boots a machine of its own, as the user of a fresh server would find it, and does in it
+//! what that user does. `machine` holds the machine; every other module is tests.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its world has failed, and a panic says where"
+)]
+
+mod harness;
+mod machine;
+#[path = "../e2e/world/mod.rs"]
+mod world;
