@@ -6,6 +6,8 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINARY ?= target/release/pgcertd
+# The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
+ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 
 # The version of the package where it is not the crate's, for a rebuild or a test: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
@@ -44,16 +46,19 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	sed 's|/usr/bin/pgcertd|$(PREFIX)/bin/pgcertd|' systemd/pgcertd.service \
 		>$(DESTDIR)$(UNITDIR)/pgcertd.service
 	chmod 0644 $(DESTDIR)$(UNITDIR)/pgcertd.service
-	install -D -m 0644 systemd/after-pgcertd.conf \
-		$(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
+	for unit in $(ORDERED); do \
+		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
+	done
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
 		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
 	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
-	rm -f $(DESTDIR)$(UNITDIR)/postgresql@.service.d/pgcertd.conf
-	-rmdir $(DESTDIR)$(UNITDIR)/postgresql@.service.d
+	for unit in $(ORDERED); do \
+		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
+		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
+	done
 
 clean:
 	$(CARGO) clean

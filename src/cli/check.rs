@@ -20,6 +20,14 @@ use crate::report::day;
 use crate::report::view::VERSION;
 use crate::source::Source;
 
+/// What is to be checked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Check the config alone, as a reload of the service does first; look at no lineage and no server.
+    #[arg(long)]
+    config_only: bool,
+}
+
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,7 +86,35 @@ struct Document {
     instances: Vec<Section>,
 }
 
-pub(super) async fn check(config: &Config, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn check(
+    config: &Config,
+    wanted: &Arguments,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let document = match wanted.config_only {
+        true => Document {
+            version: VERSION,
+            host: Vec::new(),
+            instances: Vec::new(),
+        },
+        false => examined(config).await?,
+    };
+    if json {
+        print_json(&document)?;
+    } else {
+        print(&drawn(config, &document))?;
+    }
+    let well = document
+        .instances
+        .iter()
+        .flat_map(|section| &section.findings)
+        .chain(&document.host)
+        .all(|finding| finding.weight != Weight::Problem);
+    Ok(if well { Exit::Well } else { Exit::Problem })
+}
+
+/// Looks at this host and at every instance.
+async fn examined(config: &Config) -> Result<Document, Failure> {
     let all: Vec<_> = config.instances.iter().collect();
     let mut sources = sources::read(config, &all).await?;
     let prober = prober()?;
@@ -105,23 +141,11 @@ pub(super) async fn check(config: &Config, json: bool) -> Result<Exit, Failure> 
         });
     }
     prober.farewells().await;
-    let document = Document {
+    Ok(Document {
         version: VERSION,
         host: of_host(config),
         instances,
-    };
-    let well = document
-        .instances
-        .iter()
-        .flat_map(|section| &section.findings)
-        .chain(&document.host)
-        .all(|finding| finding.weight != Weight::Problem);
-    if json {
-        print_json(&document)?;
-    } else {
-        print(&drawn(config, &document))?;
-    }
-    Ok(if well { Exit::Well } else { Exit::Problem })
+    })
 }
 
 fn of_host(config: &Config) -> Vec<Finding> {
@@ -299,7 +323,9 @@ fn drawn(config: &Config, document: &Document) -> String {
             }
         }
     };
-    section("this host", &document.host);
+    if !document.host.is_empty() {
+        section("this host", &document.host);
+    }
     for instance in &document.instances {
         section(&instance.name, &instance.findings);
     }

@@ -67,7 +67,7 @@ enum Command {
     /// Show source, installed and served of every instance, live.
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
-    Check,
+    Check(check::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
 }
@@ -179,7 +179,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Run => run::run(&config).await,
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Status => status::status(&load(&config)?, json).await,
-            Command::Check => check::check(&load(&config)?, json).await,
+            Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
         }
     });

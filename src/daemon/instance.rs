@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::News;
+use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
 use crate::reconcile::state::State;
@@ -95,7 +96,20 @@ impl Task {
             follow_up: true,
             ..Intent::default()
         };
-        let done = self.keeper.reconcile(source, intent, self.settle).await;
+        let filed = News::Filed {
+            instance: self.index,
+        };
+        let looked = |sight: &Sight| {
+            // A server that runs is not waiting for its files: what is amiss is mended, and what
+            // it serves is looked at, after the start.
+            if matches!(sight.server, Server::Up(_)) {
+                drop(self.news.send(filed));
+            }
+        };
+        let done = self
+            .keeper
+            .reconcile_telling(source, intent, self.settle, looked)
+            .await;
         drop(permit);
         Some(done)
     }

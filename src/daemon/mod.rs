@@ -12,7 +12,7 @@ mod lineage;
 mod systemd;
 mod watching;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +29,7 @@ use crate::instance::postmaster::uncovered;
 use crate::instance::probe::Prober;
 use crate::privilege::PrivilegeError;
 use crate::reconcile::Keeper;
+use crate::report::headline::headline;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
 use crate::source::{Hint, Tracked, Trail};
 
@@ -43,7 +44,8 @@ const AT_ONCE: usize = 32;
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
 const FAREWELL: Duration = Duration::from_secs(40);
 
-/// Start-up counts as done after this, whatever has not answered yet.
+/// Start-up counts as done after this, whatever file system has not answered yet: Postgres is
+/// ordered after it, and must not wait for it.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
@@ -84,6 +86,8 @@ enum News {
     Armed(Result<watching::Armed, PrivilegeError>),
     /// Postmasters that no instance covers.
     Uncovered(Vec<PathBuf>),
+    /// An instance's files were looked at, and mended where a stopped server could not load them.
+    Filed { instance: usize },
     /// An instance was compared.
     Seen {
         instance: usize,
@@ -129,6 +133,8 @@ struct Generation {
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
     views: Vec<Option<InstanceView>>,
+    /// Whose files were not looked at yet.
+    unfiled: BTreeSet<usize>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
     tell: mpsc::UnboundedSender<News>,
@@ -208,6 +214,7 @@ impl Generation {
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
             views: vec![None; nudges.len()],
+            unfiled: (0..nudges.len()).collect(),
             config,
             watching,
             hints,
@@ -257,6 +264,9 @@ impl Generation {
         let latest_ready = tokio::time::sleep(READY_WITHIN);
         tokio::pin!(latest_ready);
         let mut write_at: Option<Instant> = None;
+        if self.unfiled.is_empty() {
+            self.become_ready();
+        }
         loop {
             let write_due = async {
                 match write_at {
@@ -293,7 +303,10 @@ impl Generation {
                 }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
                 _ = watchdog.tick() => self.systemd.alive(),
-                () = &mut latest_ready, if !self.ready => self.become_ready(),
+                () = &mut latest_ready, if !self.ready => {
+                    self.tell_unfiled();
+                    self.become_ready();
+                }
                 () = watch_due => self.watch(),
                 () = write_due => {
                     write_at = None;
@@ -303,11 +316,34 @@ impl Generation {
         }
     }
 
+    /// Says that it is ready once the files are: what serves is looked at after that.
     fn become_ready(&mut self) {
         self.ready = true;
         self.write_status();
-        self.said = self.status_line();
+        self.said = self.headline();
         self.systemd.ready(self.said.clone());
+    }
+
+    /// Says whose files did not answer in time.
+    fn tell_unfiled(&self) {
+        for name in self
+            .unfiled
+            .iter()
+            .map(|at| &self.config.instances[*at].name)
+        {
+            tracing::warn!(
+                pgcertd_instance = name,
+                "{name}: its files were not looked at within {} s; started without it, see that the file systems of its lineage and its data directory answer",
+                READY_WITHIN.as_secs()
+            );
+        }
+    }
+
+    fn filed(&mut self, instance: usize) {
+        self.unfiled.remove(&instance);
+        if !self.ready && self.unfiled.is_empty() {
+            self.become_ready();
+        }
     }
 
     /// Passes a hint on to whom it may concern.
@@ -374,11 +410,13 @@ impl Generation {
                 self.uncovered = directories;
                 true
             }
+            News::Filed { instance } => {
+                self.filed(instance);
+                false
+            }
             News::Seen { instance, view } => {
                 self.views[instance] = Some(*view);
-                if !self.ready && self.views.iter().all(Option::is_some) {
-                    self.become_ready();
-                }
+                self.filed(instance);
                 true
             }
         })
@@ -446,28 +484,8 @@ impl Generation {
         }
     }
 
-    fn status_line(&self) -> String {
-        let seen: Vec<&InstanceView> = self.views.iter().flatten().collect();
-        let well = seen.iter().filter(|v| v.state.is_well()).count();
-        let next = seen
-            .iter()
-            .filter_map(|v| Some((v.installed.as_ref().or(v.source.as_ref())?.not_after, v)))
-            .min_by_key(|(end, _)| *end);
-        let mut line = if well == seen.len() {
-            format!("{well} of {} instances well", self.views.len())
-        } else {
-            let troubled: Vec<String> = seen
-                .iter()
-                .filter(|v| !v.state.is_well())
-                .map(|v| format!("{} {}", v.name, v.state.as_str()))
-                .collect();
-            troubled.join(", ")
-        };
-        if let Some((end, view)) = next {
-            let days = end.duration_since(Timestamp::now()).as_hours() / 24;
-            line.push_str(&format!("; next expiry in {days} days ({})", view.lineage));
-        }
-        line
+    fn headline(&self) -> String {
+        headline(&self.views, self.uncovered.len(), Timestamp::now())
     }
 
     fn write_status(&mut self) {
@@ -489,7 +507,7 @@ impl Generation {
                 directory.display()
             );
         }
-        let line = self.status_line();
+        let line = self.headline();
         if line != self.said {
             self.said.clone_from(&line);
             self.systemd.status(line);
@@ -504,16 +522,21 @@ impl Generation {
             self.systemd.stopping();
         }
         self.stop.send_replace(true);
-        let deadline = tokio::time::Instant::now() + FAREWELL;
+        let deadline = tokio::time::sleep(FAREWELL);
+        tokio::pin!(deadline);
+        let mut watchdog = interval(watchdog_pause());
         loop {
-            match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
-                Ok(Some(Ok(Ok(())))) => {}
-                Ok(Some(ended)) => return Err(unexpected(ended)),
-                Ok(None) => {
-                    self.prober.farewells().await;
-                    return Ok(new);
-                }
-                Err(_) => {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    Some(Ok(Ok(()))) => {}
+                    Some(ended) => return Err(unexpected(ended)),
+                    None => {
+                        self.prober.farewells().await;
+                        return Ok(new);
+                    }
+                },
+                _ = watchdog.tick() => self.systemd.alive(),
+                () = &mut deadline => {
                     tracing::warn!(
                         "{} tasks did not finish within {} s and are left; the next start compares anew",
                         self.tasks.len(),

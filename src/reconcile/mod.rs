@@ -140,8 +140,21 @@ impl Keeper {
 
     /// Compares, does what is needed, and compares again.
     pub async fn reconcile(&mut self, source: &Source, intent: Intent, settle: Duration) -> Done {
+        let quiet = |_: &Sight| {};
+        self.reconcile_telling(source, intent, settle, quiet).await
+    }
+
+    /// The same; tells `looked` what files and process look like, before anything is done about
+    /// it or a server is connected to.
+    pub async fn reconcile_telling(
+        &mut self,
+        source: &Source,
+        intent: Intent,
+        settle: Duration,
+        looked: impl FnOnce(&Sight),
+    ) -> Done {
         let began = Instant::now();
-        match self.attempt(source, intent, settle, began).await {
+        match self.attempt(source, intent, settle, began, looked).await {
             Ok(done) => done,
             Err(error) => {
                 let problem = error.to_string();
@@ -168,8 +181,10 @@ impl Keeper {
         intent: Intent,
         settle: Duration,
         began: Instant,
+        looked: impl FnOnce(&Sight),
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
+        looked(&sight);
         let visit = self.weighed(source, sight, intent, settle).await;
         let done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {

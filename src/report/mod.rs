@@ -4,6 +4,7 @@
 //! under systemd, and as a plain line to standard error otherwise. [`view`] turns what was
 //! seen of an instance into what is shown of it; nothing in it is secret.
 
+pub mod headline;
 pub mod log;
 pub mod view;
 

@@ -132,6 +132,29 @@ fn a_missing_configuration_is_named() {
 }
 
 #[test]
+fn the_config_alone_can_be_checked() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let only = ["check", "--config-only"];
+    // Neither a server nor a lineage has to be well for the service to be reloaded.
+    stage.cluster.stop();
+    stage.lineage.delete();
+    assert_eq!(pgcertd(&world, &stage.config, &["check"]).code(), 1);
+    let right = pgcertd(&world, &stage.config, &only);
+    assert_eq!(right.code(), 0);
+    let file = stage.config.path().display().to_string();
+    assert_eq!(right.stdout(), format!("{file} is right\n"));
+    let json = pgcertd(&world, &stage.config, &[&only[..], &["--json"]].concat());
+    assert_eq!(json.json()["version"], 1);
+
+    let text = with_line(&stage, "[watch]", "debounce = \"soon\"");
+    fs::write(stage.config.path(), text).unwrap();
+    let wrong = pgcertd(&world, &stage.config, &only);
+    assert_eq!(wrong.code(), 2);
+    says(wrong.stderr(), &["debounce", "soon", &file]);
+}
+
+#[test]
 fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
     let Some(world) = World::new() else { return };
     let stage = Stage::new(&world);

@@ -28,6 +28,7 @@ mod reloads;
 mod servers;
 mod stage;
 mod standing;
+mod starting;
 mod targets;
 mod threads;
 mod timing;

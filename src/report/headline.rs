@@ -1,0 +1,183 @@
+//! The one line that `systemctl status` shows.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::view::InstanceView;
+use crate::reconcile::state::State;
+
+/// How many instances are named one by one.
+const NAMED: usize = 3;
+
+/// How it stands, for a person: `3 instances in sync; next expiry in 58 days
+/// (postgres.example.com)`.
+///
+/// `views` has a place for each instance, empty until it was looked at; `uncovered` counts
+/// the servers of this host that no instance covers.
+#[must_use]
+pub fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Timestamp) -> String {
+    if views.is_empty() {
+        return "no instance is configured".into();
+    }
+    let seen: Vec<&InstanceView> = views.iter().flatten().collect();
+    let mut parts = Vec::new();
+    let unwell: Vec<&InstanceView> = of(&seen, |state| !state.is_well());
+    parts.extend(unwell.iter().take(NAMED).map(|it| {
+        let state = in_words(it.state);
+        format!("{} {state}", it.name)
+    }));
+    if unwell.len() > NAMED {
+        parts.push(format!("{} more not well", unwell.len() - NAMED));
+    }
+    let in_sync = of(&seen, |state| state == State::InSync).len();
+    if in_sync > 0 {
+        parts.push(format!("{} in sync", instances(in_sync)));
+    }
+    for state in [State::Waiting, State::NotRunning] {
+        let such = of(&seen, |it| it == state).len();
+        if such > 0 {
+            parts.push(format!("{} {}", instances(such), in_words(state)));
+        }
+    }
+    let unseen = views.len() - seen.len();
+    if unseen > 0 {
+        parts.push(format!("{} not looked at yet", instances(unseen)));
+    }
+    let mut line = parts.join(", ");
+    if uncovered > 0 {
+        let servers = if uncovered == 1 { "server" } else { "servers" };
+        line.push_str(&format!("; {uncovered} {servers} without an instance"));
+    }
+    if let Some((end, lineage)) = next_expiry(&seen) {
+        line.push_str(&format!("; {} ({lineage})", until(end, now)));
+    }
+    line
+}
+
+fn of<'a>(seen: &[&'a InstanceView], wanted: impl Fn(State) -> bool) -> Vec<&'a InstanceView> {
+    let wanted = seen.iter().filter(|it| wanted(it.state));
+    wanted.copied().collect()
+}
+
+fn instances(count: usize) -> String {
+    match count {
+        1 => "1 instance".into(),
+        _ => format!("{count} instances"),
+    }
+}
+
+fn in_words(state: State) -> String {
+    state.as_str().replace('_', " ")
+}
+
+/// What ends first of what clients get, or would get.
+fn next_expiry<'a>(seen: &[&'a InstanceView]) -> Option<(Timestamp, &'a str)> {
+    let ends = seen.iter().filter_map(|it| {
+        let shown = it.served.as_ref().or(it.installed.as_ref());
+        let end = shown.or(it.source.as_ref())?.not_after;
+        Some((end, it.lineage.as_str()))
+    });
+    ends.min()
+}
+
+fn until(end: Timestamp, now: Timestamp) -> String {
+    let left = end.duration_since(now);
+    let long = span(left.abs());
+    if left.is_negative() {
+        format!("expired {long} ago")
+    } else {
+        format!("next expiry in {long}")
+    }
+}
+
+/// Whole days, or hours where it is less than two days.
+fn span(length: SignedDuration) -> String {
+    let hours = length.as_hours();
+    let (count, unit) = match hours {
+        0..48 => (hours, "hour"),
+        _ => (hours / 24, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::view::CertificateView;
+
+    fn now() -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().expect("a time")
+    }
+
+    fn hours(count: i64) -> SignedDuration {
+        SignedDuration::from_hours(count)
+    }
+
+    fn view(name: &str, state: State, left: SignedDuration) -> Option<InstanceView> {
+        let certificate = CertificateView {
+            fingerprint: crate::bundle::Fingerprint::of(b"a leaf"),
+            not_before: now(),
+            not_after: now() + left,
+            names: Vec::new(),
+            issuer: String::new(),
+            serial: String::new(),
+        };
+        Some(InstanceView {
+            name: name.into(),
+            lineage: format!("{name}.example.com"),
+            state,
+            problem: None,
+            details: None,
+            source: None,
+            installed: None,
+            served: Some(certificate),
+        })
+    }
+
+    fn said(views: &[Option<InstanceView>], uncovered: usize) -> String {
+        headline(views, uncovered, now())
+    }
+
+    #[test]
+    fn instances_in_sync_are_counted_and_the_next_expiry_is_named() {
+        let views = [
+            view("a", State::InSync, hours(24 * 80)),
+            view("b", State::InSync, hours(24 * 58 + 3)),
+            view("c", State::InSync, hours(24 * 60)),
+        ];
+        let all = "3 instances in sync; next expiry in 58 days (b.example.com)";
+        assert_eq!(said(&views, 0), all);
+        let one = "1 instance in sync; next expiry in 80 days (a.example.com)";
+        assert_eq!(said(&views[..1], 0), one);
+    }
+
+    #[test]
+    fn what_is_not_well_comes_first_by_name() {
+        let views = [
+            view("a", State::InSync, hours(24 * 80)),
+            view("b", State::NotUsed, hours(30)),
+            view("c", State::NotRunning, hours(24 * 60)),
+            None,
+        ];
+        assert_eq!(
+            said(&views, 1),
+            "b not used, 1 instance in sync, 1 instance not running, 1 instance not looked at yet; \
+             1 server without an instance; next expiry in 30 hours (b.example.com)"
+        );
+    }
+
+    #[test]
+    fn many_that_are_not_well_are_counted() {
+        let views = ["a", "b", "c", "d", "e"].map(|it| view(it, State::Rejected, hours(-49)));
+        assert_eq!(
+            said(&views, 0),
+            "a rejected, b rejected, c rejected, 2 more not well; expired 2 days ago (a.example.com)"
+        );
+    }
+
+    #[test]
+    fn without_an_instance_it_says_so() {
+        assert_eq!(said(&[], 0), "no instance is configured");
+        assert_eq!(said(&[None], 0), "1 instance not looked at yet");
+    }
+}

@@ -1,0 +1,57 @@
+//! When the daemon says that it is ready: Postgres is ordered after that at boot.
+
+use crate::{
+    standing::{NAME, Stage, says},
+    world::{
+        SOON, World,
+        daemon::{Daemon, Launch},
+        eventually,
+    },
+};
+
+/// What it says where it did not wait any longer.
+const GIVEN_UP: &str = "were not looked at within";
+
+#[test]
+fn ready_waits_for_no_server_to_answer() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    stage.cluster.freeze();
+    let mut daemon = Daemon::start(&world, &stage.config);
+    // It came by itself and not because time was up; the server has yet to answer.
+    let log = daemon.log();
+    assert!(!log.contains(GIVEN_UP), "{log}");
+    let line = "STATUS=1 instance not looked at yet";
+    assert!(daemon.notified().iter().any(|it| it == line));
+    stage.cluster.thaw();
+    stage.becomes("in_sync");
+    says_soon(&mut daemon, "STATUS=1 instance in sync; next expiry in ");
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    stage.cluster.stop();
+    // The fail point stands in for a network file system that has lost its server.
+    let launch = Launch::new(&world).env("FAILPOINTS", "read=sleep(5000)");
+    let mut daemon = launch.daemon(&stage.config);
+    daemon.ready();
+    let given_up = daemon.wait_for_log(GIVEN_UP);
+    says(&given_up, &[NAME, "file systems", "answer"]);
+    // Once it answers, all is as if it had done so at once.
+    stage.cluster.start().unwrap();
+    stage.becomes("in_sync");
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+#[track_caller]
+fn says_soon(daemon: &mut Daemon, start: &str) {
+    eventually(SOON, start, || {
+        daemon.notified().iter().any(|it| it.starts_with(start))
+    });
+}
