@@ -8,7 +8,12 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod acme;
 mod harness;
+mod journey;
+mod lineage;
 mod machine;
+mod package;
+mod postgres;
 #[path = "../e2e/world/mod.rs"]
 mod world;
