@@ -5,19 +5,12 @@
 //!
 //! A file system that does not answer is not waited for: its paths count as they are written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
-use std::time::{Duration, Instant};
 
-/// How long all paths together are waited for.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-/// How many paths are followed at once; as many may hang without keeping the others waiting.
-const AT_ONCE: usize = 16;
+use crate::patience::Questions;
 
 /// An absolute path without `.`, `..` and doubled slashes, by its text alone.
 pub(super) fn normal(path: &Path) -> PathBuf {
@@ -46,7 +39,8 @@ impl Real {
         let parents = files.into_iter().map(normal);
         let parents = parents.filter_map(|file| file.parent().map(Path::to_owned));
         let directories = directories.into_iter().map(Path::to_owned);
-        Self(followed(directories.chain(parents).collect(), real))
+        let paths = directories.chain(parents);
+        Self(Questions::default().ask(paths, |path: &PathBuf| real(path)))
     }
 
     /// A directory, which is opened through links.
@@ -70,42 +64,6 @@ impl Real {
     fn place(&self, path: &Path) -> PathBuf {
         self.0.get(path).cloned().unwrap_or_else(|| normal(path))
     }
-}
-
-/// What `follow` says of each path, without those on which it has not come back in time.
-fn followed(paths: BTreeSet<PathBuf>, follow: fn(&Path) -> PathBuf) -> BTreeMap<PathBuf, PathBuf> {
-    let (tell, told) = mpsc::channel();
-    let wanted = paths.len();
-    let queue = Arc::new(Mutex::new(paths));
-    for _ in 0..wanted.min(AT_ONCE) {
-        let (queue, tell) = (Arc::clone(&queue), tell.clone());
-        let next = move || {
-            queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_first()
-        };
-        let worker = thread::Builder::new().name("paths".into()).spawn(move || {
-            while let Some(path) = next() {
-                let place = follow(&path);
-                // Nobody waits any longer.
-                if tell.send((path, place)).is_err() {
-                    return;
-                }
-            }
-        });
-        // Without a thread its paths count as they are written.
-        drop(worker);
-    }
-    let until = Instant::now() + PATIENCE;
-    let mut places = BTreeMap::new();
-    while places.len() < wanted {
-        match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok((path, place)) => places.insert(path, place),
-            Err(_) => break,
-        };
-    }
-    places
 }
 
 /// A path in both its forms.
@@ -141,28 +99,5 @@ fn real(path: &Path) -> PathBuf {
         };
         rest.push(name);
         seen.pop();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_that_hangs_keeps_no_other_waiting() {
-        let paths = ["/hangs", "/answers", "/later"].map(PathBuf::from);
-        let began = Instant::now();
-        let places = followed(paths.into(), |path| {
-            if path == Path::new("/hangs") {
-                thread::park();
-            }
-            Path::new("/real").join(path.file_name().unwrap_or_default())
-        });
-        let seen: Vec<_> = places
-            .values()
-            .map(|place| place.display().to_string())
-            .collect();
-        assert_eq!(seen, ["/real/answers", "/real/later"]);
-        assert!(began.elapsed() >= PATIENCE, "it was waited for");
     }
 }

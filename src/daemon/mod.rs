@@ -140,6 +140,8 @@ struct Generation {
     tell: mpsc::UnboundedSender<News>,
     watch_at: Option<Instant>,
     uncovered: Vec<PathBuf>,
+    /// Whether a look for them is under way; a data directory that does not answer holds it up.
+    looking: bool,
     since: Timestamp,
     ready: bool,
     prober: Prober,
@@ -226,6 +228,7 @@ impl Generation {
             tell,
             watch_at: None,
             uncovered: Vec::new(),
+            looking: false,
             since,
             ready: false,
             prober,
@@ -408,6 +411,7 @@ impl Generation {
                     }
                 }
                 self.uncovered = directories;
+                self.looking = false;
                 true
             }
             News::Filed { instance } => {
@@ -425,7 +429,12 @@ impl Generation {
     /// Has watched what matters once the burst is over that changed it: a renewal's own work
     /// comes first, and it moves links within directories that are watched already.
     fn watch_soon(&mut self) {
-        self.watch_at.get_or_insert_with(|| Instant::now() + GATHER);
+        self.watch_within(GATHER);
+    }
+
+    fn watch_within(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.watch_at = Some(self.watch_at.map_or(at, |due| due.min(at)));
     }
 
     /// Has watched what matters now.
@@ -445,13 +454,16 @@ impl Generation {
         for index in instances {
             self.nudge(index, Nudge::Compare);
         }
-        if again {
-            self.watch();
+        if let Some(pause) = again {
+            self.watch_within(pause);
         }
     }
 
     /// Looks through `/proc` beside the loop: a busy host has many processes.
-    fn look_for_uncovered(&self) {
+    fn look_for_uncovered(&mut self) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
         let covered: Vec<PathBuf> = self
             .config
             .instances
