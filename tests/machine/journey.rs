@@ -2,13 +2,12 @@
 
 use crate::{
     acme::{DOMAIN, ROOT},
-    lineage::Reports,
     machine::{Machine, message},
-    postgres::MAIN,
+    postgres::{CONFIG, MAIN},
+    server::Server,
     world::{SOON, eventually},
 };
 
-const CONFIG: &str = "/etc/pgcertd/pgcertd.toml";
 const TARGET: &str = "/var/lib/pgcertd/15-main/server.pem";
 
 #[test]
@@ -136,8 +135,8 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
 }
 
 /// The path lies outside what the threads could reach before, in a directory of root's alone.
-fn a_reload_takes_in_a_server_whose_lineage_lies_elsewhere(machine: &Machine) -> Reports {
-    let mut reports = Reports::new(machine);
+fn a_reload_takes_in_a_server_whose_lineage_lies_elsewhere(machine: &Machine) -> Server {
+    let mut reports = Server::reports(machine);
     let daemon = machine.number("pgcertd", "MainPID");
     machine.append(CONFIG, &reports.instance());
     machine.ok(["systemctl", "reload", "pgcertd"]);
@@ -154,7 +153,7 @@ fn a_reload_takes_in_a_server_whose_lineage_lies_elsewhere(machine: &Machine) ->
     reports
 }
 
-fn a_wrong_config_is_refused_and_the_old_one_stays_in_force(machine: &Machine, reports: &Reports) {
+fn a_wrong_config_is_refused_and_the_old_one_stays_in_force(machine: &Machine, reports: &Server) {
     let right = machine.read(CONFIG);
     machine.append(CONFIG, "lineagee = \"a slip\"\n");
     let end = machine.journal_end();

@@ -9,11 +9,12 @@
 )]
 
 mod acme;
+mod boots;
 mod harness;
 mod journey;
-mod lineage;
 mod machine;
 mod package;
 mod postgres;
+mod server;
 #[path = "../e2e/world/mod.rs"]
 mod world;

@@ -1,5 +1,7 @@
 //! What clients see of the machine's servers, and what its administrator sets.
 
+use serde_json::Value;
+
 use crate::{
     machine::Machine,
     world::{SOON, ca::describe, eventually},
@@ -7,6 +9,9 @@ use crate::{
 
 /// Debian's first cluster.
 pub const MAIN: &str = "postgresql@15-main.service";
+
+/// The config.
+pub const CONFIG: &str = "/etc/pgcertd/pgcertd.toml";
 
 /// A password, since a client on TCP needs one on Debian.
 const PASSWORD: &str = "for-tests-alone";
@@ -87,6 +92,25 @@ impl Machine {
             } else {
                 Err(shown.stdout + &shown.stderr)
             }
+        });
+    }
+
+    /// The state of an instance as the daemon saw it last; `null` where it has not looked yet.
+    pub fn state(&self, instance: &str) -> String {
+        let view = self.run(["cat", "/run/pgcertd/status.json"]).stdout;
+        let view: Value = serde_json::from_str(&view).unwrap_or_default();
+        let instances = view["instances"].as_array().cloned().unwrap_or_default();
+        let seen = instances.iter().find(|it| it["name"] == instance);
+        let state = seen.and_then(|it| it["state"].as_str());
+        state.unwrap_or("null").to_owned()
+    }
+
+    /// Waits until the daemon sees this state.
+    #[track_caller]
+    pub fn wait_state(&self, instance: &str, state: &str) {
+        eventually(SOON, &format!("{instance} is {state}"), || {
+            let seen = self.state(instance);
+            if seen == state { Ok(()) } else { Err(seen) }
         });
     }
 

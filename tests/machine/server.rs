@@ -1,82 +1,117 @@
-//! A second server, whose lineage is a directory of root's outside `/etc/letsencrypt`.
+//! A server with a lineage of its own outside `/etc/letsencrypt`, in a directory of root's alone.
 
 use crate::{
     machine::Machine,
     world::{
-        World,
+        SOON, World,
         ca::{Ca, Issued},
+        eventually,
     },
 };
 
-const DIRECTORY: &str = "/srv/acme/reports.example.com";
-const NAME: &str = "reports.example.com";
-const PORT: u16 = 5433;
+/// The files that a server's configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Chain and key in the file that is the default.
+    OneFile,
+    /// Chain and key each in its own.
+    TwoFiles,
+}
 
-/// The server `15-reports`, its authority and its lineage.
-pub struct Reports {
+/// A cluster, its authority, its lineage.
+pub struct Server {
     _world: World,
+    cluster: &'static str,
+    port: u16,
+    layout: Layout,
     ca: Ca,
     issued: Issued,
 }
 
-impl Reports {
-    /// Makes the cluster, which does not run yet, and the lineage's first files.
+impl Server {
+    /// Debian's first cluster, which runs; it does not use the files yet.
     #[track_caller]
-    pub fn new(machine: &Machine) -> Self {
+    pub fn main(machine: &Machine, layout: Layout) -> Self {
+        Self::of("main", 5432, machine, layout)
+    }
+
+    /// A further cluster, which does not run yet.
+    #[track_caller]
+    pub fn reports(machine: &Machine) -> Self {
+        machine.ok(["pg_createcluster", "--port", "5433", "15", "reports"]);
+        Self::of("reports", 5433, machine, Layout::OneFile)
+    }
+
+    #[track_caller]
+    fn of(cluster: &'static str, port: u16, machine: &Machine, layout: Layout) -> Self {
         let world = World::new().expect("a machine runs, so that this is root");
-        let ca = Ca::new(&world, "Reports");
-        machine.sh(&format!(
-            "pg_createcluster --port {PORT} 15 reports >/dev/null
-            install -d -m 0700 /srv/acme {DIRECTORY}"
-        ));
-        let issued = ca.issue(&[NAME]);
-        let mut reports = Self {
+        let ca = Ca::new(&world, cluster);
+        let issued = ca.issue(&[&domain(cluster)]);
+        let server = Self {
             _world: world,
+            cluster,
+            port,
+            layout,
             ca,
             issued,
         };
-        reports.renew(machine);
-        let target = reports.target();
+        machine.ok([
+            "install",
+            "-d",
+            "-m",
+            "0700",
+            "/srv/acme",
+            &server.lineage(),
+        ]);
+        server.place(machine);
+        let (chain, key) = server.targets();
         machine.configure(
-            "reports",
-            &format!("ssl = on\nssl_cert_file = '{target}'\nssl_key_file = '{target}'\n"),
+            cluster,
+            &format!("ssl = on\nssl_cert_file = '{chain}'\nssl_key_file = '{key}'\n"),
         );
-        reports
+        server
     }
 
     /// Its table in the config.
     pub fn instance(&self) -> String {
-        format!(
-            r#"
-[[instance]]
-name = "15-reports"
-lineage = "{DIRECTORY}"
-data_directory = "/var/lib/postgresql/15/reports"
+        let (cluster, lineage) = (self.cluster, self.lineage());
+        let mut table = format!(
+            r#"[[instance]]
+name = "15-{cluster}"
+lineage = "{lineage}"
+data_directory = "/var/lib/postgresql/15/{cluster}"
 "#
-        )
+        );
+        if self.layout == Layout::TwoFiles {
+            let (chain, key) = self.targets();
+            table += &format!("cert_file = \"{chain}\"\nkey_file = \"{key}\"\n");
+        }
+        table
     }
 
-    /// Starts the server once its file is there.
+    /// Starts the server with its new configuration, once its files are there.
     #[track_caller]
     pub fn start(&self, machine: &Machine) {
-        let target = self.target();
-        crate::world::eventually(crate::world::SOON, "its certificate is installed", || {
-            machine.exists(target)
-        });
-        machine.ok(["systemctl", "start", "postgresql@15-reports.service"]);
+        let (chain, _) = self.targets();
+        let what = format!("{chain} is installed");
+        eventually(SOON, &what, || machine.exists(&chain));
+        machine.ok(["systemctl", "restart", &self.unit()]);
     }
 
-    /// Places a new certificate as the ACME client of this lineage does; gives its fingerprint.
+    /// Places a new certificate as an ACME client without links does; gives its fingerprint.
     #[track_caller]
     pub fn renew(&mut self, machine: &Machine) -> String {
-        self.issued = self.ca.issue(&[NAME]);
-        machine.write(&format!("{DIRECTORY}/privkey.pem"), &self.issued.key_pem);
-        machine.ok(["chmod", "600", &format!("{DIRECTORY}/privkey.pem")]);
-        machine.write(
-            &format!("{DIRECTORY}/fullchain.pem"),
-            self.issued.fullchain_pem(),
-        );
+        self.issued = self.ca.issue(&[&domain(self.cluster)]);
+        self.place(machine);
         self.issued.fingerprint.clone()
+    }
+
+    fn place(&self, machine: &Machine) {
+        let (key, chain) = ("privkey.pem", "fullchain.pem");
+        let lineage = self.lineage();
+        machine.write(&format!("{lineage}/{key}"), &self.issued.key_pem);
+        machine.ok(["chmod", "600", &format!("{lineage}/{key}")]);
+        machine.write(&format!("{lineage}/{chain}"), self.issued.fullchain_pem());
     }
 
     /// The fingerprint of the newest leaf.
@@ -84,12 +119,41 @@ data_directory = "/var/lib/postgresql/15/reports"
         &self.issued.fingerprint
     }
 
-    /// Where the server listens.
-    pub fn port(&self) -> u16 {
-        PORT
+    /// What the lineage holds.
+    pub fn issued(&self) -> &Issued {
+        &self.issued
     }
 
-    fn target(&self) -> &'static str {
-        "/var/lib/pgcertd/15-reports/server.pem"
+    /// Where the server listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
+
+    /// Its unit.
+    pub fn unit(&self) -> String {
+        format!("postgresql@15-{}.service", self.cluster)
+    }
+
+    /// The files for chain and for key.
+    pub fn targets(&self) -> (String, String) {
+        let directory = format!("/var/lib/pgcertd/15-{}", self.cluster);
+        match self.layout {
+            Layout::OneFile => {
+                let file = format!("{directory}/server.pem");
+                (file.clone(), file)
+            }
+            Layout::TwoFiles => (
+                format!("{directory}/server.crt"),
+                format!("{directory}/server.key"),
+            ),
+        }
+    }
+
+    fn lineage(&self) -> String {
+        format!("/srv/acme/{}", domain(self.cluster))
+    }
+}
+
+fn domain(cluster: &str) -> String {
+    format!("{cluster}.example.com")
 }
