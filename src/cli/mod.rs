@@ -6,10 +6,12 @@
 mod check;
 mod paint;
 mod probe;
+mod removal;
 mod run;
 mod sources;
 mod status;
 mod sync;
+mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -70,6 +72,9 @@ enum Command {
     Check(check::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell what servers are left with when the package is removed; for its scripts.
+    #[command(hide = true)]
+    Removal(removal::Arguments),
 }
 
 /// A command could not be carried out.
@@ -181,6 +186,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });
     // A file system that does not answer may hold a thread for ever: it is not waited for.
