@@ -43,19 +43,6 @@ ExecStart=/usr/local/sbin/hung-mount /srv/hung
 WantedBy=multi-user.target
 ";
 
-/// A machine with the package, whose one server serves what its lineage holds.
-fn at_work(layout: Layout) -> Option<(Machine, Server)> {
-    let machine = Machine::boot()?;
-    machine.install_deb();
-    let server = Server::main(&machine, layout);
-    machine.append(CONFIG, &server.instance());
-    machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
-    server.start(&machine);
-    machine.wait_served(server.port(), server.leaf());
-    machine.wait_well();
-    Some((machine, server))
-}
-
 /// pgcertd was ready before systemd began to start the server.
 #[track_caller]
 fn assert_ready_before(machine: &Machine, server: &Server) {
@@ -75,7 +62,7 @@ fn start_up(machine: &Machine) -> u64 {
 
 #[test]
 fn a_reboot_comes_back_in_sync_and_mends_what_was_torn() {
-    let Some((mut machine, mut server)) = at_work(Layout::TwoFiles) else {
+    let Some((mut machine, mut server)) = Server::at_work(Layout::TwoFiles) else {
         return;
     };
     machine.reboot();
@@ -100,7 +87,7 @@ fn a_reboot_comes_back_in_sync_and_mends_what_was_torn() {
 
 #[test]
 fn what_is_slow_or_dead_delays_neither_the_start_nor_the_boot() {
-    let Some((mut machine, mut main)) = at_work(Layout::OneFile) else {
+    let Some((mut machine, mut main)) = Server::at_work(Layout::OneFile) else {
         return;
     };
     let frozen = Server::reports(&machine);

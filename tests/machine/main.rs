@@ -14,6 +14,7 @@ mod harness;
 mod journey;
 mod machine;
 mod package;
+mod package_life;
 mod postgres;
 mod server;
 #[path = "../e2e/world/mod.rs"]

@@ -2,6 +2,7 @@
 
 use crate::{
     machine::Machine,
+    postgres::CONFIG,
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -40,6 +41,20 @@ impl Server {
     pub fn reports(machine: &Machine) -> Self {
         machine.ok(["pg_createcluster", "--port", "5433", "15", "reports"]);
         Self::of("reports", 5433, machine, Layout::OneFile)
+    }
+
+    /// A machine with the package, whose one server serves what its lineage holds.
+    #[track_caller]
+    pub fn at_work(layout: Layout) -> Option<(Machine, Self)> {
+        let machine = Machine::boot()?;
+        machine.install_deb();
+        let server = Self::main(&machine, layout);
+        machine.append(CONFIG, &server.instance());
+        machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
+        server.start(&machine);
+        machine.wait_served(server.port(), server.leaf());
+        machine.wait_well();
+        Some((machine, server))
     }
 
     #[track_caller]
