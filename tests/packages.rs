@@ -192,6 +192,17 @@ fn systemd_takes_each_example_of_a_drop_in() {
     }
 }
 
+#[test]
+fn the_text_shows_each_example_of_a_drop_in_as_it_is() {
+    let text = fs::read_to_string(root().join("packaging/README.md")).unwrap();
+    for example in fs::read_dir(root().join("systemd/examples")).unwrap() {
+        let example = fs::read_to_string(example.unwrap().path()).unwrap();
+        let (_, section) = example.split_once("[Service]\n").unwrap();
+        let shown = format!("```ini\n[Service]\n{section}```\n");
+        assert!(text.contains(&shown), "packaging/README.md lacks:\n{shown}");
+    }
+}
+
 /// A host as `postrm purge` sees it: `/etc`, `/run` and `/var/lib` are directories of this one.
 struct Host(TempDir);
 
