@@ -5,6 +5,7 @@ ROUNDS ?= 50
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 BINARY ?= target/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
@@ -75,13 +76,14 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
+	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
 		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \

@@ -3,6 +3,7 @@ if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
 fi
 if [ "$1" -eq 0 ]; then
+    journalctl --update-catalog || :
     # The directories that no other package has.
     for unit in postgresql@ postgresql- patroni patroni@ pgbouncer; do
         rmdir /usr/lib/systemd/system/$unit.service.d 2>/dev/null || :

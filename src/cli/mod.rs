@@ -24,6 +24,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
+use crate::report::{Kind, log, notices};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,8 @@ struct Failure {
     /// The same on one line, for JSON.
     one_line: String,
     exit: Exit,
+    /// Whether the config is at fault.
+    of_config: bool,
 }
 
 impl Failure {
@@ -99,6 +102,19 @@ impl Failure {
             message: error.to_string(),
             one_line: error.to_string(),
             exit,
+            of_config: false,
+        }
+    }
+
+    /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
+    /// of event that a command which works there ends with.
+    fn tell(&self, unattended: Option<Kind>, config: &std::path::Path) {
+        match unattended.filter(|_| log::start()) {
+            None => eprintln!("pgcertd: {}", self.message),
+            Some(_) if self.of_config => {
+                notices::ended(Kind::ConfigInvalid, config, &self.one_line);
+            }
+            Some(kind) => notices::ended(kind, config, &self.one_line),
         }
     }
 }
@@ -107,6 +123,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
         Failure {
             one_line: error.one_line(),
+            of_config: true,
             ..Failure::usage(&error)
         }
     }
@@ -120,13 +137,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
     };
     let json = arguments.json;
+    let config = arguments.config.clone();
+    let unattended = match &arguments.command {
+        Command::Run => Some(Kind::DaemonFailed),
+        Command::Sync(_) => Some(Kind::SyncFailed),
+        Command::Status | Command::Check(_) | Command::Probe(_) | Command::Removal(_) => None,
+    };
     match carry_out(arguments) {
         Ok(exit) => exit,
         Err(failure) => {
             if json {
                 tell_error(&failure.one_line);
             }
-            eprintln!("pgcertd: {}", failure.message);
+            failure.tell(unattended, &config);
             failure.exit
         }
     }
@@ -169,7 +192,7 @@ struct ErrorDocument<'a> {
 
 fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     privilege::enter_main().map_err(|e| Failure::problem(&e))?;
-    let journal = crate::report::log::start();
+    let journal = log::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

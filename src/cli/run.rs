@@ -10,7 +10,7 @@ pub(super) async fn run(config: &Path) -> Result<Exit, Failure> {
     let _points = fail::FailScenario::setup();
     std::panic::set_hook(Box::new(|panic| {
         // The process ends right after this: a half-alive daemon would be silent.
-        tracing::error!("a fault in pgcertd, which ends now: {panic}");
+        crate::report::notices::fault(panic);
     }));
     match daemon::run(config).await {
         Ok(()) => Ok(Exit::Well),

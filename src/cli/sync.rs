@@ -1,6 +1,7 @@
 //! `pgcertd sync`: reconcile once.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
@@ -12,8 +13,8 @@ use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
-use crate::report::Event;
-use crate::report::view::VERSION;
+use crate::report::view::{InstanceView, VERSION};
+use crate::report::{Deployment, Kind, Told, log};
 use crate::source::Source;
 
 #[derive(Debug, Args)]
@@ -87,15 +88,16 @@ pub(super) async fn sync(
         let instance = chosen[*index];
         let (state, _) = done.seen.state(instance);
         well &= state.is_well() && done.outcome != SyncOutcome::Failed;
-        let event = Event::of(&instance.name, &instance.lineage.name, done);
-        // Under systemd or with --json the journal keeps the line that a person would read.
-        if done.acted && (json || journal) {
-            event.emit();
+        let view = InstanceView::of(instance, &done.seen);
+        for event in Told::default().of(instance, done, &view, Instant::now()) {
+            // The journal keeps all, and --json leaves what was done to standard error; else
+            // the text below has everything but the remarks.
+            let wanted = !wanted.dry_run && (journal || json && done.acted);
+            if wanted || is_remark(event.kind()) {
+                event.emit();
+            }
         }
-        for warning in &done.warnings {
-            tracing::warn!("{}: {warning}", instance.name);
-        }
-        text.push_str(&paint::hanging(&event.message()));
+        text.push_str(&paint::hanging(&Deployment::of(instance, done).message()));
         rows.push(Row {
             name: instance.name.clone(),
             outcome: done.outcome,
@@ -109,10 +111,17 @@ pub(super) async fn sync(
             version: VERSION,
             instances: rows,
         })?;
-    } else {
+    } else if wanted.dry_run || !(journal && log::is_journal(&std::io::stdout())) {
         print(&text)?;
     }
     Ok(if well { Exit::Well } else { Exit::Problem })
+}
+
+fn is_remark(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Odd | Kind::MemoryUnreadable | Kind::NotForgotten
+    )
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {

@@ -4,7 +4,7 @@
 //! into every directory and open nothing; the loop is told when it is done. A directory that does
 //! not answer is not watched, and keeps no other from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::{DaemonError, News};
 use crate::config::Instance;
 use crate::patience::Questions;
 use crate::privilege::{Rights, Worker};
+use crate::report::notices;
 use crate::source::{Hint, Trail, WatchError, Watched, Watcher};
 
 /// How long what does not answer is left alone before it is tried again.
@@ -29,7 +30,7 @@ pub(super) struct Watching {
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
-    failing: BTreeSet<String>,
+    failing: BTreeMap<Option<PathBuf>, String>,
     /// Whether an arming is under way, and whether another is wanted after it.
     under_way: bool,
     again: bool,
@@ -83,7 +84,7 @@ impl Watching {
             }),
             news,
             places: Vec::new(),
-            failing: BTreeSet::new(),
+            failing: BTreeMap::new(),
             under_way: false,
             again: false,
         })
@@ -120,17 +121,22 @@ impl Watching {
             silence,
         } = armed;
         self.places = places;
-        let failing: BTreeSet<String> = watched
+        let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
             // One that vanished meanwhile is awaited at its parent after the next reading.
             .filter(|error| !matches!(error, WatchError::Gone { .. }))
-            .map(ToString::to_string)
+            .map(|error| (error.directory().map(Path::to_owned), error.to_string()))
             .collect();
-        for error in failing.difference(&self.failing) {
-            tracing::warn!(
-                "{error}; until then changes there are found at every `poll` and `resync` alone"
-            );
+        for (directory, error) in &failing {
+            if self.failing.get(directory) != Some(error) {
+                notices::not_watched(directory.as_deref(), error);
+            }
+        }
+        for directory in self.failing.keys() {
+            if !failing.contains_key(directory) {
+                notices::watched_again(directory.as_deref());
+            }
         }
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);

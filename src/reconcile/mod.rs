@@ -5,6 +5,7 @@
 //! [`state`], another. It changes nothing without the instance's lock.
 
 pub mod plan;
+mod remark;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::bundle::{Fingerprint, Warning};
+use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven};
 use crate::instance::probe::Served;
@@ -22,6 +23,8 @@ use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+pub use remark::Remark;
+use remark::oddities;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -79,8 +82,10 @@ pub struct Done {
     pub old: Option<Fingerprint>,
     /// Why it is not as it should be.
     pub problem: Option<String>,
+    /// When the leaf that it was about expires.
+    pub not_after: Option<Timestamp>,
     /// What is odd and no reason to stop.
-    pub warnings: Vec<String>,
+    pub remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
     pub also_applied: Vec<std::path::PathBuf>,
     /// From the decision to its proof.
@@ -108,22 +113,6 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
-}
-
-/// What a bundle that goes in differs in from what it replaces.
-fn oddities(source: &Source, sight: &Sight) -> Vec<String> {
-    let (Some(new), Some(old)) = (source.bundle(), sight.look.installed.bundle()) else {
-        return Vec::new();
-    };
-    let mut told: Vec<String> = new
-        .warnings_against(old)
-        .iter()
-        .map(Warning::to_string)
-        .collect();
-    if new.shorter_than(old) {
-        told.push("its chain is shorter than the installed one of the same issuer".into());
-    }
-    told
 }
 
 impl Keeper {
@@ -154,7 +143,7 @@ impl Keeper {
         looked: impl FnOnce(&Sight),
     ) -> Done {
         let began = Instant::now();
-        match self.attempt(source, intent, settle, began, looked).await {
+        let mut done = match self.attempt(source, intent, settle, began, looked).await {
             Ok(done) => done,
             Err(error) => {
                 let problem = error.to_string();
@@ -164,15 +153,20 @@ impl Keeper {
                     outcome: SyncOutcome::Failed,
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
                     old: None,
+                    not_after: source.bundle().map(|b| b.leaf().not_after()),
                     problem: Some(problem),
-                    warnings: Vec::new(),
+                    remarks: Vec::new(),
                     also_applied: Vec::new(),
                     took: began.elapsed(),
                     acted: false,
                     seen,
                 }
             }
-        }
+        };
+        let look = done.seen.sight.as_ref().map(|sight| &sight.look);
+        let fault = look.ok().and_then(|look| look.memory_fault.clone());
+        done.remarks.extend(fault.map(Remark::MemoryUnreadable));
+        done
     }
 
     async fn attempt(
@@ -189,14 +183,13 @@ impl Keeper {
         let done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
-                let (old, warnings) =
-                    (old.map(|b| b.fingerprint()), oddities(source, &visit.sight));
                 Done {
                     outcome: SyncOutcome::WouldDeploy,
                     fingerprint: Some(bundle.fingerprint()),
-                    old,
+                    old: old.map(|b| b.fingerprint()),
+                    not_after: Some(bundle.leaf().not_after()),
                     problem: None,
-                    warnings,
+                    remarks: oddities(source, &visit.sight),
                     also_applied: Vec::new(),
                     took: began.elapsed(),
                     acted: false,
@@ -219,7 +212,7 @@ impl Keeper {
             }
             Plan::Nothing => {
                 let installed = visit.sight.look.installed.bundle();
-                let fingerprint = installed.map(|b| b.fingerprint());
+                let installed = installed.map(Arc::clone);
                 let Visit {
                     readiness,
                     sight,
@@ -227,7 +220,7 @@ impl Keeper {
                     ..
                 } = visit;
                 let seen = self.finish(source, readiness, sight, served).await;
-                self.unchanged(seen, fingerprint, began)
+                self.unchanged(seen, installed, began)
             }
         };
         drop(lock);
@@ -312,8 +305,9 @@ impl Keeper {
     ) -> Done {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
+        let not_after = order.bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let warnings = if from_source {
+        let mut remarks = if from_source {
             oddities(source, &sight)
         } else {
             Vec::new()
@@ -354,7 +348,7 @@ impl Keeper {
             if sight.look.held.is_some()
                 && let Err(e) = self.instance.on_files(|t| t.release()).await
             {
-                tracing::warn!("{}: {e}", self.instance.config.name);
+                remarks.push(Remark::NotForgotten(e.to_string()));
             }
         }
         self.failure = problem
@@ -366,8 +360,9 @@ impl Keeper {
             outcome,
             fingerprint: Some(fingerprint),
             old,
+            not_after: Some(not_after),
             problem,
-            warnings,
+            remarks,
             also_applied,
             took,
             acted: true,
@@ -378,7 +373,7 @@ impl Keeper {
     fn unchanged(
         &mut self,
         seen: Observation,
-        installed: Option<Fingerprint>,
+        installed: Option<Arc<Bundle>>,
         began: Instant,
     ) -> Done {
         let (state, problem) = seen.state(&self.instance.config);
@@ -395,12 +390,14 @@ impl Keeper {
         if state == State::InSync {
             self.failure = None;
         }
+        let about = seen.source.bundle().or(installed.as_ref());
         Done {
             outcome,
-            fingerprint: seen.source.bundle().map(|b| b.fingerprint()).or(installed),
-            old: installed,
+            fingerprint: about.map(|b| b.fingerprint()),
+            old: installed.as_ref().map(|b| b.fingerprint()),
+            not_after: about.map(|b| b.leaf().not_after()),
             problem: problem.map(|p| p.sentence()),
-            warnings: Vec::new(),
+            remarks: Vec::new(),
             also_applied: Vec::new(),
             took: began.elapsed(),
             acted: false,
@@ -546,11 +543,5 @@ impl Done {
                 plan::held_until(held).filter(|at| *at > Timestamp::now())
             }
         }
-    }
-
-    /// The bundle that the lineage holds, for the report.
-    #[must_use]
-    pub fn bundle(&self) -> Option<&Arc<crate::bundle::Bundle>> {
-        self.seen.source.bundle()
     }
 }

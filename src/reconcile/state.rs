@@ -143,6 +143,49 @@ impl Observation {
             })
     }
 
+    /// Why the running server, which uses the installed files, could not start with them again;
+    /// nothing where it could, or where that is not known.
+    #[must_use]
+    pub fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
+        let sight = self.sight.as_ref().ok()?;
+        let settings = self.settings.as_ref()?.as_ref().ok()?;
+        let (cert, key) = (&config.cert_file, &config.key_file);
+        if sight.server.postmaster().is_none() || settings.not_used(cert, key).is_some() {
+            return None;
+        }
+        let why = match &sight.look.installed {
+            Installed::Absent => format!("{} does not exist", cert.display()),
+            Installed::Unusable(why) => why.clone(),
+            Installed::Usable(bundle) => {
+                let held = sight.look.held.as_ref()?;
+                let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
+                let leaf = bundle.fingerprint();
+                let refused = held.fingerprint == leaf
+                    && held.by == HeldBy::Postgres
+                    && still_held(held, &sight.server, self.at);
+                if !refused || served == Some(leaf) {
+                    return None;
+                }
+                format!(
+                    "{} holds {}, which it refused",
+                    cert.display(),
+                    leaf.short()
+                )
+            }
+        };
+        Some(Problem::new(
+            why,
+            format!(
+                "do not restart it before {} holds a pair that fits",
+                if cert == key {
+                    cert.display().to_string()
+                } else {
+                    format!("{} with {}", cert.display(), key.display())
+                }
+            ),
+        ))
+    }
+
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
             sight

@@ -1,5 +1,7 @@
 //! The way of a new user, from `apt install` to the first renewals, as README.md tells it.
 
+use pgcertd::report::Kind;
+
 use crate::{
     acme::{DOMAIN, ROOT},
     machine::{Machine, message},
@@ -23,6 +25,7 @@ fn a_new_user_comes_to_renewals_that_are_served() {
     let (old, new) = a_renewal_is_served_to_who_verifies_everything(&machine);
     systemctl_status_tells_how_it_is(&machine);
     the_journal_has_the_fields(&machine, &old, &new);
+    the_journal_explains_itself(&machine);
     let reports = a_reload_takes_in_a_server_whose_lineage_lies_elsewhere(&machine);
     a_wrong_config_is_refused_and_the_old_one_stays_in_force(&machine, &reports);
     a_renewal_while_the_daemon_is_stopped_is_caught_at_its_start(&machine);
@@ -116,6 +119,7 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
         let mut entries = machine.journal("pgcertd").into_iter();
         entries.find(|entry| entry["PGCERTD_FINGERPRINT"] == new)
     });
+    assert_eq!(deployed["MESSAGE_ID"], Kind::Deployed.id(), "{deployed}");
     let field = |name: &str| deployed[name].as_str().unwrap_or_default().to_owned();
     assert_eq!(field("PGCERTD_INSTANCE"), "15-main", "{deployed}");
     assert_eq!(field("PGCERTD_LINEAGE"), DOMAIN, "{deployed}");
@@ -132,6 +136,14 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
         format!("notAfter={}", end.strftime("%Y-%m-%d %H:%M:%SZ"))
     );
     assert_eq!(field("_SYSTEMD_UNIT"), "pgcertd.service", "{deployed}");
+}
+
+fn the_journal_explains_itself(machine: &Machine) {
+    let id = format!("MESSAGE_ID={}", Kind::Deployed.id());
+    let shown = machine.ok(["journalctl", "-x", "--no-pager", "-u", "pgcertd", &id]);
+    let subject = format!("New certificate of {DOMAIN} is served by 15-main");
+    assert!(shown.contains(&subject), "{shown}");
+    assert!(shown.contains("Nothing is to be done."), "{shown}");
 }
 
 /// The path lies outside what the threads could reach before, in a directory of root's alone.
