@@ -27,7 +27,7 @@ build: ## The release binary: target/release/pgcertd
 deps: ## What the tests, the demo and the bench need, by apt, where it is missing
 	tests/install-deps
 
-test: deps ## All tests and a short bench; the end-to-end ones start servers and need root
+test: deps ## All tests and a short bench; those that start servers or boot a machine need root
 	$(CARGO) test --locked --features failpoints
 	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
 
