@@ -7,9 +7,6 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 use thiserror::Error;
 
-/// What a duration is to a person.
-pub(super) const EXPECTED: &str = "a duration with a unit, such as \"10s\"";
-
 /// Why a text is no duration, to be said after the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum DurationError {
@@ -42,9 +39,10 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
 /// # Errors
 /// What the text is instead, and what was expected.
 pub(crate) fn positive(text: &str) -> Result<Duration, String> {
+    let expected = super::expected::LONGER;
     match parse(text) {
-        Ok(Duration::ZERO) => Err(format!("is zero, expected {EXPECTED}")),
+        Ok(Duration::ZERO) => Err(format!("is zero, expected {expected}")),
         Ok(duration) => Ok(duration),
-        Err(error) => Err(format!("{error}, expected {EXPECTED}")),
+        Err(error) => Err(format!("{error}, expected {expected}")),
     }
 }

@@ -22,7 +22,8 @@ fn ready_waits_for_no_server_to_answer() {
     let log = daemon.log();
     assert!(!log.contains(GIVEN_UP), "{log}");
     let line = "STATUS=1 instance not looked at yet";
-    assert!(daemon.notified().iter().any(|it| it == line));
+    // What it says of other servers of this host may follow.
+    assert!(daemon.notified().iter().any(|it| it.starts_with(line)));
     stage.cluster.thaw();
     stage.becomes("in_sync");
     says_soon(&mut daemon, "STATUS=1 instance in sync; next expiry in ");

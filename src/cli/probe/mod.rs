@@ -15,11 +15,58 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use super::manual::{Chapter, Manual};
 use super::{Exit, Failure, print, print_json, prober};
 use crate::config::{Address, duration};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::trust::Roots;
 use document::Document;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "probe",
+    description: &[
+        "Asks a server for TLS as a client does, at each address that its name has, and shows what it serves: TLS \
+         version, cipher and key exchange, the chain as it was sent, names, dates, keys. It needs no login, no config \
+         and no rights, and leaves no error in the server's log; but `--direct` has a server before 17 log one line.",
+        "Then it says whether a client with `sslmode=verify-full`, and one with `sslmode=verify-ca`, accepts that, as \
+         psql does with OpenSSL 3, each reason with its remedy. Where other clients judge otherwise, a note says so.",
+        "An address at which nobody answers is shown, and counts for nothing as long as another answers. \
+         `docs/clients.md` has the line that makes each kind of client verify.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "verify-full accepts what each address that answers serves",
+        ),
+        (
+            Exit::Problem,
+            "it does not, or the server could not be asked",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage, or the file of `--ca` cannot be read",
+        ),
+    ],
+    chapters: no_chapters,
+    examples: &[
+        (
+            "pgcertd probe db.example.com",
+            "As the clients name the server; port 5432.",
+        ),
+        (
+            "pgcertd probe --ca ./root.pem '[2001:db8::7]:5433'",
+            "An IPv6 address with a port, and a root of your own.",
+        ),
+        (
+            "pgcertd probe --hostaddr 192.0.2.7 db.example.com",
+            "Before DNS points there: the name is verified all the same.",
+        ),
+    ],
+};
+
+fn no_chapters() -> Vec<Chapter> {
+    Vec::new()
+}
 
 /// What libpq calls the system's roots.
 const SYSTEM: &str = "system";
@@ -33,7 +80,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "IP")]
     hostaddr: Option<IpAddr>,
     /// Trust these roots (PEM) instead of the system's, as libpq does with sslrootcert=FILE.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
     /// Begin with TLS at once, as sslnegotiation=direct does: PostgreSQL 17 and later.
     #[arg(long)]
