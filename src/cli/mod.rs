@@ -6,10 +6,12 @@
 mod check;
 mod paint;
 mod probe;
+mod removal;
 mod run;
 mod sources;
 mod status;
 mod sync;
+mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,6 +73,9 @@ enum Command {
     Check(check::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell what servers are left with when the package is removed; for its scripts.
+    #[command(hide = true)]
+    Removal(removal::Arguments),
 }
 
 /// A command could not be carried out.
@@ -136,7 +141,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Status | Command::Check(_) | Command::Probe(_) => None,
+        Command::Status | Command::Check(_) | Command::Probe(_) | Command::Removal(_) => None,
     };
     match carry_out(arguments) {
         Ok(exit) => exit,
@@ -204,6 +209,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });
     // A file system that does not answer may hold a thread for ever: it is not waited for.
