@@ -70,7 +70,6 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	for unit in $(ORDERED); do \
 		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 	done
-	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
@@ -78,6 +77,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
+	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \

@@ -2,10 +2,8 @@
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
 fi
-if command -v journalctl >/dev/null; then
-    journalctl --update-catalog || :
-fi
 if [ "$1" -eq 0 ]; then
+    journalctl --update-catalog || :
     # The directories that no other package has.
     for unit in postgresql@ postgresql- patroni patroni@ pgbouncer; do
         rmdir /usr/lib/systemd/system/$unit.service.d 2>/dev/null || :
