@@ -1,11 +1,11 @@
 //! Whether a client that verifies takes what a server serves: `sslmode=verify-ca`, `verify-full`.
 //!
-//! The measure is libpq with OpenSSL 3 at security level 2. [`path`] chooses the way from the
+//! The measure is libpq with OpenSSL 3 at security level 2. `path` chooses the way from the
 //! leaf to a root as OpenSSL does, and finds what OpenSSL finds wrong on it; rustls's webpki then
 //! verifies that way: signatures, name constraints, whatever a certificate demands to be
 //! understood. A chain is taken where both are content, and where webpki minds no more than the
 //! form of the leaf (X.509 version 1, an authority), which OpenSSL does not mind. The names are
-//! compared by libpq's own rule ([`names`]), which knows common names.
+//! compared by libpq's own rule (`names`), which knows common names.
 //!
 //! Pure functions over values, but for [`Roots::system`], which reads the system's roots.
 
