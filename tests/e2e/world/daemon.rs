@@ -102,7 +102,12 @@ impl Launch {
         let copy = self.directory.join("bin/pgcertd");
         if !copy.exists() {
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(&self.program, &copy).unwrap();
+            // By another process: a child that a test beside this one forks meanwhile would hold
+            // the copy open for writing until it executes, and the kernel starts no such file.
+            let mut cp = command("cp");
+            run(cp.arg(&self.program).arg(&copy), SOON)
+                .result()
+                .unwrap();
         }
         self.program = copy;
         self.prefix.extend(prefix.iter().map(|&arg| arg.to_owned()));
