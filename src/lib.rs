@@ -43,6 +43,7 @@
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
+//! [`patience`] (`patience.rs`) asks file systems that may not answer.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
@@ -53,6 +54,7 @@ pub mod config;
 pub mod daemon;
 pub mod deploy;
 pub mod instance;
+pub mod patience;
 pub mod privilege;
 pub mod reconcile;
 #[cfg(test)]

@@ -145,6 +145,8 @@ struct Generation {
     tell: mpsc::UnboundedSender<News>,
     watch_at: Option<Instant>,
     uncovered: Vec<PathBuf>,
+    /// Whether a look for them is under way; a data directory that does not answer holds it up.
+    looking: bool,
     status_file: notices::StatusFile,
     since: Timestamp,
     ready: bool,
@@ -232,6 +234,7 @@ impl Generation {
             tell,
             watch_at: None,
             uncovered: Vec::new(),
+            looking: false,
             status_file: notices::StatusFile::default(),
             since,
             ready: false,
@@ -387,6 +390,7 @@ impl Generation {
             News::Uncovered(directories) => {
                 notices::uncovered(&self.uncovered, &directories);
                 self.uncovered = directories;
+                self.looking = false;
                 true
             }
             News::Filed { instance } => {
@@ -404,7 +408,12 @@ impl Generation {
     /// Has watched what matters once the burst is over that changed it: a renewal's own work
     /// comes first, and it moves links within directories that are watched already.
     fn watch_soon(&mut self) {
-        self.watch_at.get_or_insert_with(|| Instant::now() + GATHER);
+        self.watch_within(GATHER);
+    }
+
+    fn watch_within(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.watch_at = Some(self.watch_at.map_or(at, |due| due.min(at)));
     }
 
     /// Has watched what matters now.
@@ -424,13 +433,16 @@ impl Generation {
         for index in instances {
             self.nudge(index, Nudge::Compare);
         }
-        if again {
-            self.watch();
+        if let Some(pause) = again {
+            self.watch_within(pause);
         }
     }
 
     /// Looks through `/proc` beside the loop: a busy host has many processes.
-    fn look_for_uncovered(&self) {
+    fn look_for_uncovered(&mut self) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
         let covered: Vec<PathBuf> = self
             .config
             .instances

@@ -97,6 +97,12 @@ pub enum WatchError {
         #[source]
         source: io::Error,
     },
+    /// Its file system does not answer. Each call of [`Watcher::watch`] tries again.
+    #[error("{} does not answer and is not watched; see that its file system is reachable", .directory.display())]
+    Silent {
+        /// The directory that is not watched.
+        directory: PathBuf,
+    },
     /// Deleted and created faster than it could be watched. The next call of [`Watcher::watch`] tries again.
     #[error("{} is being replaced again and again, and is not watched for now; see what does that", .directory.display())]
     Unsteady {
@@ -128,6 +134,7 @@ impl WatchError {
             Self::WatchesUsedUp { directory }
             | Self::Gone { directory }
             | Self::Denied { directory, .. }
+            | Self::Silent { directory }
             | Self::Unsteady { directory } => Some(directory),
             Self::InstancesUsedUp { .. } => None,
             Self::Failed { directory, .. } => directory.as_deref(),
