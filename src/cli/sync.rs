@@ -7,15 +7,66 @@ use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::manual::{Chapter, Manual};
 use super::{Exit, Failure, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
 use crate::reconcile::plan::Intent;
-use crate::reconcile::{Done, Keeper, SyncOutcome};
+use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::report::view::{InstanceView, VERSION};
 use crate::report::{Deployment, Kind, Told, log};
 use crate::source::Source;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "sync",
+    description: &[
+        "Compares each instance with its lineage, and does what makes them equal: install, reload, verify, and roll \
+         back what Postgres refuses. What is equal already is neither written nor reloaded.",
+        "While Postgres is down it installs what the lineage holds, unless Postgres rejected it before or it is held.",
+        "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
+         run at the same time.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "every instance is `in_sync`, `not_running` or `waiting`",
+        ),
+        (
+            Exit::Problem,
+            "some instance is not; the output says which, and why",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage or config, such as an instance that the config does not have",
+        ),
+    ],
+    chapters: outcomes,
+    examples: &[
+        ("pgcertd sync --dry-run", "What would be done?"),
+        (
+            "pgcertd sync --force 16-main",
+            "The drill: a deployment of what is there already. No session ends.",
+        ),
+        (
+            "certbot renew --deploy-hook /usr/lib/pgcertd/certbot-deploy-hook",
+            "Without the daemon: `pgcertd sync --lineage` for what was renewed.",
+        ),
+    ],
+};
+
+fn outcomes() -> Vec<Chapter> {
+    let outcomes = Chapter::new("Outcomes", "`outcome` of each instance, with `--json`:");
+    let outcomes = SyncOutcome::ALL.iter().fold(outcomes, |chapter, outcome| {
+        chapter.term(outcome.as_str(), outcome.meaning())
+    });
+    let lock = format!(
+        "`sync` and the daemon wait for each other at an instance, for {} s at most; then the instance counts as \
+         failed.",
+        LOCK_PATIENCE.as_secs()
+    );
+    vec![outcomes, Chapter::new("Locking", lock)]
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

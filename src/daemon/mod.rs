@@ -43,11 +43,11 @@ use watching::Watching;
 const AT_ONCE: usize = 32;
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
-const FAREWELL: Duration = Duration::from_secs(40);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
 
 /// Start-up counts as done after this, whatever file system has not answered yet: Postgres is
 /// ordered after it, and must not wait for it.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
 /// of what is to be watched into one arming.

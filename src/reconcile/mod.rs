@@ -4,6 +4,7 @@
 //! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
 //! [`state`], another. It changes nothing without the instance's lock.
 
+mod outcome;
 pub mod plan;
 mod remark;
 pub mod state;
@@ -22,55 +23,14 @@ use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
+pub use outcome::SyncOutcome;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 pub use remark::Remark;
 use remark::oddities;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How a reconcile of one instance came out, as `sync` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncOutcome {
-    /// Nothing was to be done.
-    Unchanged,
-    /// New clients get the bundle.
-    Deployed,
-    /// The files are right, and Postgres is down or does not use them.
-    Installed,
-    /// The files are right, and serving could not be seen.
-    Unverified,
-    /// Without `--dry-run` something would be done.
-    WouldDeploy,
-    /// The lineage is not ready, or a delay runs.
-    Waiting,
-    /// The source was refused by pgcertd's checks, or is held.
-    Refused,
-    /// Postgres refused; the previous files are back.
-    RolledBack,
-    /// A step failed.
-    Failed,
-}
-
-impl SyncOutcome {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SyncOutcome::Unchanged => "unchanged",
-            SyncOutcome::Deployed => "deployed",
-            SyncOutcome::Installed => "installed",
-            SyncOutcome::Unverified => "unverified",
-            SyncOutcome::WouldDeploy => "would_deploy",
-            SyncOutcome::Waiting => "waiting",
-            SyncOutcome::Refused => "refused",
-            SyncOutcome::RolledBack => "rolled_back",
-            SyncOutcome::Failed => "failed",
-        }
-    }
-}
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was done about one instance.
 pub struct Done {
