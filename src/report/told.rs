@@ -2,7 +2,7 @@
 //!
 //! A pure function of what was said and what was seen; time is passed in.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
@@ -112,10 +112,10 @@ impl Told {
             return Some(heard.about(Kind::of_state(view.state)?, message));
         };
         let lasted = now.saturating_duration_since(since);
-        let rounded = SignedDuration::from_secs(lasted.as_secs().cast_signed());
         message.push_str(&format!(
-            "; the trouble before it ({}) lasted {rounded:#}",
-            trouble.as_str()
+            "; the trouble before it ({}) lasted {}",
+            trouble.as_str(),
+            rounded(lasted)
         ));
         let event = heard.about(Kind::Recovered, message);
         Some(
@@ -154,6 +154,14 @@ impl Told {
             ),
             _ => None,
         }
+    }
+}
+
+/// A duration as a person reads it.
+fn rounded(lasted: Duration) -> String {
+    match lasted.as_secs() {
+        0 => format!("{} ms", lasted.as_millis()),
+        seconds => format!("{:#}", SignedDuration::from_secs(seconds.cast_signed())),
     }
 }
 

@@ -259,6 +259,64 @@ fn a_config_that_is_wrong_and_one_that_is_right_are_in_the_journal() {
     stage.ends(daemon, &first);
 }
 
+/// The lines of shell in the README's section, those on systemd's own fields for the identifier
+/// instead: here is no unit.
+fn queries(stage: &Stage<'_>) -> Vec<String> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## In the journal\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let lines = block.lines().filter(|line| !line.starts_with('#'));
+    let adapted = |line: &str| {
+        line.replace("-u pgcertd", "-t pgcertd")
+            .replace("11a0bc", &stage.first.fingerprint[..6])
+    };
+    lines.map(adapted).collect()
+}
+
+#[test]
+fn what_the_readme_has_an_operator_type_answers() {
+    let Some(world) = World::new() else { return };
+    let Some(journal) = Journal::start(&world) else {
+        return;
+    };
+    let mut stage = Stage::strict(&world);
+    let daemon = daemon(&stage, &journal);
+    journal.event("in_sync", 1);
+    stage.renew();
+    journal.event("deployed", 1);
+    stage.renew_weak();
+    journal.event("rolled_back", 1);
+    let third = stage.renew();
+    journal.event("recovered", 1);
+
+    let queries = queries(&stage);
+    let answers: Vec<String> = queries.iter().map(|line| journal.typed(line)).collect();
+    for (query, answer) in queries.iter().zip(&answers) {
+        println!("{query}\n{answer}\n");
+    }
+    let [explained, deployments, failed, expiry, one] = &answers[..] else {
+        panic!("not five: {queries:?}");
+    };
+    says(
+        explained,
+        &["Subject: pgcertd has started", "pgcertd status"],
+    );
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(deployments).len(), 3, "{deployments}");
+    let of_ours = lines(failed);
+    assert_eq!(of_ours.len(), 1, "{failed}");
+    says(failed, &["rolled back"]);
+    let last = &journal.event("deployed", 2)["PGCERTD_NOT_AFTER"];
+    let day = &last.as_str().unwrap()[..10];
+    assert_eq!(lines(expiry).len(), 1, "{expiry}");
+    says(expiry, &[NAME, &third.fingerprint[..6], day]);
+    assert_eq!(lines(one).len(), 1, "{one}");
+    says(one, &["deployed and served", "before"]);
+    stage.ends(daemon, &third);
+}
+
 #[test]
 fn sync_says_the_same_to_the_journal_and_says_it_once() {
     let Some(world) = World::new() else { return };

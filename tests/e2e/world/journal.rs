@@ -12,6 +12,7 @@ const BECOME_JOURNALD: &str = r#"
 set -e
 catalog=$(cat "$1")
 mount -t tmpfs -o mode=0755 tmpfs /run
+mount -t tmpfs -o mode=0755 tmpfs /var/log
 mkdir -p /run/systemd/journal /run/systemd/journald.conf.d
 cat >/run/systemd/journald.conf.d/test.conf <<END
 [Journal]
@@ -97,12 +98,19 @@ impl Journal {
         .to_vec()
     }
 
+    /// What a line of shell says, as an operator types it; it must succeed.
+    #[track_caller]
+    pub fn typed(&self, line: &str) -> String {
+        let mut shell = Self::inside(self.journald.pid());
+        shell.args(["sh", "-c", line]);
+        run(&mut shell, SOON).result().unwrap()
+    }
+
     /// What journalctl says with these arguments.
     #[track_caller]
     pub fn journalctl(&self, arguments: &[&str]) -> String {
         let mut ask = Self::inside(self.journald.pid());
         ask.args(["journalctl", "--quiet", "--no-pager"])
-            .arg("--directory=/run/log/journal")
             .args(arguments);
         run(&mut ask, SOON).result().unwrap()
     }
