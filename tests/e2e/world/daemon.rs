@@ -102,10 +102,9 @@ impl Launch {
         let copy = self.directory.join("bin/pgcertd");
         if !copy.exists() {
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            // By another process: a child that a test beside this one forks meanwhile would hold
-            // the copy open for writing until it executes, and the kernel starts no such file.
-            let mut cp = command("cp");
-            run(cp.arg(&self.program).arg(&copy), SOON)
+            // By a child: a program that another thread of the tests starts at this moment would
+            // hold a file that we have open for writing, and what is written cannot be run.
+            run(command("cp").arg("--").arg(&self.program).arg(&copy), SOON)
                 .result()
                 .unwrap();
         }
