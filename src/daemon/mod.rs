@@ -10,16 +10,16 @@
 mod instance;
 mod lineage;
 mod systemd;
+mod turns;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -37,10 +37,8 @@ use crate::source::{Hint, Tracked, Trail};
 use instance::Nudge;
 use lineage::ToLineage;
 use systemd::Systemd;
+use turns::Turns;
 use watching::Watching;
-
-/// How many instances are worked on at once.
-const AT_ONCE: usize = 32;
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
@@ -167,7 +165,7 @@ impl Generation {
         let (tell, news) = mpsc::unbounded_channel();
         let watching = Watching::start(hinted, tell.clone()).await?;
         let (stop, stopped) = watch::channel(false);
-        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let turns = Turns::default();
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();
@@ -211,7 +209,7 @@ impl Generation {
                     nudged,
                     news: tell.clone(),
                     stopped: stopped.clone(),
-                    at_once: Arc::clone(&at_once),
+                    turns: turns.clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
                     longest_pause: config.watch.resync,
