@@ -31,7 +31,7 @@
 //! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
 //! | bundle | `bundle.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load |
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen |
-//! | deploy | `deploy.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
+//! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
 //! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |

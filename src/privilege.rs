@@ -54,6 +54,19 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The end of a sentence about a path that is not there: what to do if it is there, and the shipped
+/// unit hides it (systemd.exec(5), `ProtectHome=`). Empty for a path that the unit shows.
+#[must_use]
+pub fn if_hidden(path: &Path) -> &'static str {
+    let homes = ["/root", "/home", "/run/user"];
+    if homes.iter().any(|home| path.starts_with(home)) {
+        "; if it is there, the unit hides it: set ProtectHome=read-only with `systemctl edit pgcertd` \
+         and restart it"
+    } else {
+        ""
+    }
+}
+
 /// What a worker thread may do.
 #[derive(Debug, Clone)]
 pub enum Rights {

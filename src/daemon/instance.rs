@@ -1,12 +1,12 @@
 //! The task of one instance: keeps it equal to what its lineage holds.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::News;
+use super::turns::Turns;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
@@ -38,7 +38,7 @@ pub(super) struct Task {
     pub nudged: mpsc::UnboundedReceiver<Nudge>,
     pub news: mpsc::UnboundedSender<News>,
     pub stopped: watch::Receiver<bool>,
-    pub at_once: Arc<Semaphore>,
+    pub turns: Turns,
     pub settle: Duration,
     pub debounce: Duration,
     pub longest_pause: Duration,
@@ -61,7 +61,6 @@ impl Task {
             });
             if let Some(source) = source {
                 let done = self.compare(&source).await;
-                let Some(done) = done else { return Ok(()) };
                 self.say(&done, &mut told);
                 let unfinished =
                     matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
@@ -79,9 +78,7 @@ impl Task {
         }
     }
 
-    /// `None` once the daemon stops.
-    async fn compare(&mut self, source: &Source) -> Option<Done> {
-        let permit = Arc::clone(&self.at_once).acquire_owned().await.ok()?;
+    async fn compare(&mut self, source: &Source) -> Done {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("compare");
         let intent = Intent {
@@ -98,12 +95,9 @@ impl Task {
                 drop(self.news.send(filed));
             }
         };
-        let done = self
-            .keeper
-            .reconcile_telling(source, intent, self.settle, looked)
-            .await;
-        drop(permit);
-        Some(done)
+        let keeper = &mut self.keeper;
+        let work = keeper.reconcile_telling(source, intent, self.settle, looked);
+        self.turns.take(work).await
     }
 
     /// Waits for a reason to compare; true once the daemon stops.

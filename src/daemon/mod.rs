@@ -10,20 +10,20 @@
 mod instance;
 mod lineage;
 mod systemd;
+mod turns;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Instance as InstanceConfig};
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::instance::probe::Prober;
@@ -37,10 +37,8 @@ use crate::source::{Hint, Tracked, Trail};
 use instance::Nudge;
 use lineage::ToLineage;
 use systemd::Systemd;
+use turns::Turns;
 use watching::Watching;
-
-/// How many instances are worked on at once.
-const AT_ONCE: usize = 32;
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
@@ -107,7 +105,10 @@ struct Signals {
 /// # Errors
 /// It cannot start, or a part of it ended unexpectedly.
 pub async fn run(file: &Path) -> Result<(), DaemonError> {
-    let mut config = Config::load(file)?;
+    let mut next = Handover {
+        config: Config::load(file)?,
+        seen: Vec::new(),
+    };
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate()).map_err(DaemonError::Signals)?,
         interrupt: signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?,
@@ -115,16 +116,31 @@ pub async fn run(file: &Path) -> Result<(), DaemonError> {
     };
     let since = Timestamp::now();
     let systemd = Systemd::start().map_err(DaemonError::Thread)?;
-    notices::started(config.instances.len(), file);
+    notices::started(next.config.instances.len(), file);
     loop {
-        let generation = Generation::start(config, since, systemd.clone()).await?;
+        let generation = Generation::start(next, since, systemd.clone()).await?;
         match generation.serve(file, &mut signals).await? {
             Some(new) => {
-                notices::config_taken(new.instances.len(), file);
-                config = new;
+                notices::config_taken(new.config.instances.len(), file);
+                next = new;
             }
             None => return Ok(()),
         }
+    }
+}
+
+/// What one generation leaves to the next.
+struct Handover {
+    config: Config,
+    /// How the instances were, so that whoever asks meanwhile is told that and not nothing.
+    seen: Vec<(InstanceConfig, InstanceView)>,
+}
+
+impl Handover {
+    /// How an instance that is the same as before was.
+    fn view(&self, instance: &InstanceConfig) -> Option<InstanceView> {
+        let same = self.seen.iter().find(|(before, _)| before == instance);
+        same.map(|(_, view)| view.clone())
     }
 }
 
@@ -158,7 +174,7 @@ struct Generation {
 
 impl Generation {
     async fn start(
-        config: Config,
+        before: Handover,
         since: Timestamp,
         systemd: Systemd,
     ) -> Result<Generation, DaemonError> {
@@ -167,11 +183,14 @@ impl Generation {
         let (tell, news) = mpsc::unbounded_channel();
         let watching = Watching::start(hinted, tell.clone()).await?;
         let (stop, stopped) = watch::channel(false);
-        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        let turns = Turns::default();
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();
         let mut published = BTreeMap::new();
+        let instances = before.config.instances.iter();
+        let views = instances.map(|it| before.view(it)).collect();
+        let config = before.config;
         for instance in &config.instances {
             let spec = crate::source::Spec::from(instance);
             // Instances that share a lineage share its task.
@@ -211,7 +230,7 @@ impl Generation {
                     nudged,
                     news: tell.clone(),
                     stopped: stopped.clone(),
-                    at_once: Arc::clone(&at_once),
+                    turns: turns.clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
                     longest_pause: config.watch.resync,
@@ -221,7 +240,7 @@ impl Generation {
         }
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
-            views: vec![None; nudges.len()],
+            views,
             unfiled: (0..nudges.len()).collect(),
             config,
             watching,
@@ -249,7 +268,7 @@ impl Generation {
         mut self,
         file: &Path,
         signals: &mut Signals,
-    ) -> Result<Option<Config>, DaemonError> {
+    ) -> Result<Option<Handover>, DaemonError> {
         self.watch();
         self.look_for_uncovered();
         let mut resync = interval(self.config.watch.resync);
@@ -501,8 +520,16 @@ impl Generation {
         }
     }
 
+    fn handover(self, config: Config) -> Handover {
+        let seen = self.config.instances.into_iter().zip(self.views);
+        Handover {
+            config,
+            seen: seen.filter_map(|(of, view)| Some((of, view?))).collect(),
+        }
+    }
+
     /// Lets every task finish the step in hand.
-    async fn stop(mut self, new: Option<Config>) -> Result<Option<Config>, DaemonError> {
+    async fn stop(mut self, new: Option<Config>) -> Result<Option<Handover>, DaemonError> {
         if new.is_some() {
             self.systemd.reloading();
         } else {
@@ -519,13 +546,13 @@ impl Generation {
                     Some(ended) => return Err(unexpected(ended)),
                     None => {
                         self.prober.farewells().await;
-                        return Ok(new);
+                        return Ok(new.map(|new| self.handover(new)));
                     }
                 },
                 _ = watchdog.tick() => self.systemd.alive(),
                 () = &mut deadline => {
                     notices::left_at_stop(self.tasks.len(), FAREWELL.as_secs());
-                    return Ok(new);
+                    return Ok(new.map(|new| self.handover(new)));
                 }
             }
         }

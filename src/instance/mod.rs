@@ -26,7 +26,7 @@ use crate::config::{self, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
-use crate::privilege::{PrivilegeError, Rights, Worker};
+use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
 pub use unseen::Unseen;
 
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// The data directory cannot be looked at.
-    #[error("data_directory {}: {source}; mount it, or correct the path in the config", path.display())]
+    #[error("data_directory {}: {source}; mount it, or correct the path in the config{}", path.display(), if_hidden(path))]
     DataDirectory {
         /// The path.
         path: PathBuf,

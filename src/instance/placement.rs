@@ -1,10 +1,12 @@
 //! Where an instance's files are and whose, and the state directory that is made for them.
 
+use std::ffi::CStr;
 use std::fs::Permissions;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 
 use super::InstanceError;
 use super::files::{Targets, staging_name};
@@ -47,7 +49,7 @@ pub(super) fn make_state_directory(targets: &Targets) -> Result<bool, InstanceEr
         // A unit that went from another user to root had its state directory given to root,
         // where systemd gives it away with all that is in it (systemd.exec(5)).
         if is_root() && meta.is_dir() && meta.uid() == 0 && targets.owner.uid != 0 {
-            return give_directory(state, targets.owner)
+            return give_back(state, targets.owner)
                 .map(|()| true)
                 .map_err(|e| wrap(e.into()));
         }
@@ -96,6 +98,33 @@ fn make_passable(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Gives a directory and the files in it to `owner`: the files first, while nobody else can put
+/// another one in their place.
+fn give_back(directory: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::empty())?;
+    for entry in rustix::fs::Dir::read_from(&opened)? {
+        give_file(&opened, entry?.file_name(), owner)?;
+    }
+    give_directory(directory, owner)
+}
+
+/// Gives a regular file of root's that has no other name to `owner`; others stay as they are.
+fn give_file(directory: &OwnedFd, name: &CStr, owner: Ids) -> Result<(), rustix::io::Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::openat(directory, name, flags, Mode::empty()) else {
+        // A link or a socket.
+        return Ok(());
+    };
+    let meta = rustix::fs::fstat(&file)?;
+    let regular = FileType::from_raw_mode(meta.st_mode) == FileType::RegularFile;
+    if regular && meta.st_uid == 0 && meta.st_nlink == 1 {
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
 /// Gives a directory, which is no link, to `owner`.
 fn give_directory(path: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -103,8 +132,8 @@ fn give_directory(path: &Path, owner: Ids) -> Result<(), rustix::io::Errno> {
     if Ids::own() != owner {
         rustix::fs::fchown(
             &directory,
-            Some(rustix::fs::Uid::from_raw(owner.uid)),
-            Some(rustix::fs::Gid::from_raw(owner.gid)),
+            Some(Uid::from_raw(owner.uid)),
+            Some(Gid::from_raw(owner.gid)),
         )?;
     }
     // The server's group may pass: a key that root owns is read through it.

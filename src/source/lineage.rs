@@ -23,6 +23,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::privilege::if_hidden;
 use resolve::{End, Walk, timestamp};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
@@ -201,7 +202,7 @@ pub struct Trail {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// None of the directories exists.
-    #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`", list(.candidates))]
+    #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`{}", list(.candidates), hidden(.candidates))]
     DirectoryMissing {
         /// Where it was looked for.
         candidates: Vec<PathBuf>,
@@ -382,6 +383,12 @@ impl From<Walk> for Reading {
             }),
         }
     }
+}
+
+/// What to do if the unit hides one of them.
+fn hidden(candidates: &[PathBuf]) -> &'static str {
+    let mut hints = candidates.iter().map(|path| if_hidden(path));
+    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
 }
 
 /// The first candidate that is a directory, without links.

@@ -1,5 +1,9 @@
 //! When the daemon says that it is ready: Postgres is ordered after that at boot.
 
+use std::fs;
+
+use serde_json::Value;
+
 use crate::{
     standing::{NAME, Stage, says},
     world::{
@@ -47,6 +51,28 @@ fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
     // Once it answers, all is as if it had done so at once.
     stage.cluster.start().unwrap();
     stage.becomes("in_sync");
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+#[test]
+fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let mut daemon = Daemon::start(&world, &stage.config);
+    stage.becomes("in_sync");
+    // The next look takes its time.
+    stage.cluster.freeze();
+    daemon.hangup();
+    eventually(SOON, "it is ready again", || {
+        let ready = |line: &&String| *line == "READY=1";
+        daemon.notified().iter().filter(ready).count() == 2
+    });
+    let view = stage.config.runtime_directory().join("status.json");
+    let view: Value = serde_json::from_str(&fs::read_to_string(view).unwrap()).unwrap();
+    assert_eq!(view["instances"][0]["name"], NAME, "{view}");
+    assert_eq!(view["instances"][0]["state"], "in_sync", "{view}");
+    stage.cluster.thaw();
     let first = stage.first.clone();
     stage.ends(daemon, &first);
 }

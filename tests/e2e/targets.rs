@@ -157,3 +157,34 @@ fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
     let first = stage.first.clone();
     stage.ends(daemon, &first);
 }
+
+/// A unit that becomes root's has its state directory given to root by systemd, with all in it.
+#[test]
+fn what_systemd_gave_to_root_is_given_back() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let daemon = stage.daemon();
+    let second = stage.renew();
+    stage.serves(&second);
+    stage.becomes("in_sync");
+    assert_eq!(daemon.stop().code(), Some(0));
+    let (state, previous) = (stage.kept(""), stage.kept("previous.pem"));
+    let root = Owner { uid: 0, gid: 0 };
+    let elsewhere = world.path().join("elsewhere");
+    fs::write(&elsewhere, "root's own").unwrap();
+    symlink(&elsewhere, stage.kept("link")).unwrap();
+    fs::hard_link(&elsewhere, stage.kept("name")).unwrap();
+    for path in [&state, &previous, &stage.cert] {
+        give(path, root, mode(path));
+    }
+    let daemon = stage.daemon();
+    is(&stage.cert, world.postgres(), 0o600);
+    is(&previous, world.postgres(), 0o600);
+    let third = stage.renew();
+    stage.serves(&third);
+    stage.becomes("in_sync");
+    let meta = fs::metadata(&elsewhere).unwrap();
+    assert_eq!(meta.uid(), 0, "what is not its own was given away");
+    assert_eq!(fs::metadata(&state).unwrap().uid(), world.postgres().uid);
+    stage.ends(daemon, &third);
+}

@@ -10,12 +10,20 @@
 
 mod acme;
 mod boots;
+mod core;
+mod drop_ins;
+mod duty;
 mod harness;
 mod journey;
 mod machine;
 mod package;
 mod package_life;
 mod postgres;
+mod probe;
+mod rights;
+mod sandbox;
 mod server;
+mod stand;
+mod threads;
 #[path = "../e2e/world/mod.rs"]
 mod world;

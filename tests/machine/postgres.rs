@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     machine::Machine,
-    world::{SOON, ca::describe, eventually},
+    world::{SOON, ca::describe, client::Session, eventually},
 };
 
 /// Debian's first cluster.
@@ -59,6 +59,16 @@ impl Machine {
             "runuser", "-u", "nobody", "--", "env", &password, "psql", "-XAtc", query, &to,
         ])
         .result()
+    }
+
+    /// A session over TLS that stays open until it is dropped; set a password first.
+    #[track_caller]
+    pub fn session(&self, port: u16) -> Session {
+        let to = format!("host=127.0.0.1 port={port} user=postgres sslmode=require");
+        let password = format!("PGPASSWORD={PASSWORD}");
+        let mut psql = self.command("env");
+        psql.args([&password, "psql", "-X", "--dbname", &to]);
+        Session::open(&mut psql)
     }
 
     /// Lets the superuser log in on TCP.

@@ -154,7 +154,7 @@ fn remedy(error: Errno, path: &Path) -> String {
             "; the file or {directory} may be immutable (lsattr, chattr -i), or owned by another user"
         ),
         Errno::ROFS => format!(
-            "; {directory} is mounted read-only, or pgcertd's unit does not list it in ReadWritePaths"
+            "; {directory} is read-only: for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
         ),
         Errno::NOSPC => format!("; free some room on the file system of {directory}"),
         Errno::DQUOT => format!("; the quota of the owner is used up in {directory}"),

@@ -151,8 +151,9 @@ pub struct Session {
 }
 
 impl Session {
+    /// A session of this psql, which knows whom to ask and nothing else.
     #[track_caller]
-    fn open(psql: &mut Command) -> Self {
+    pub fn open(psql: &mut Command) -> Self {
         let stderr = tempfile::tempfile().unwrap();
         let mut process = Process::spawn(
             psql.arg("-Atq")

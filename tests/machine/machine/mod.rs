@@ -208,6 +208,25 @@ impl Machine {
         inside
     }
 
+    /// The number on the host of a process of the machine.
+    #[track_caller]
+    pub fn outside(&self, pid: u64) -> i32 {
+        let space = |path: String| fs::read_link(path + "/ns/pid").ok();
+        let init = self
+            .running
+            .as_ref()
+            .expect("the machine does not run")
+            .init;
+        let own = space(format!("/proc/{init}"));
+        let processes = procfs::process::all_processes().unwrap();
+        let mut outside = processes.flatten().filter(|process| {
+            let number = process.status().ok().and_then(|status| status.nspid?.pop());
+            number.is_some_and(|number| u64::try_from(number) == Ok(pid))
+                && space(format!("/proc/{}", process.pid)) == own
+        });
+        outside.next().expect("the process runs").pid
+    }
+
     /// What the machine wrote to its console since the last boot.
     fn console(&self) -> String {
         let console = fs::read(self.lair.console()).unwrap_or_default();

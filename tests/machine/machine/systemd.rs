@@ -79,12 +79,15 @@ impl Machine {
     /// Waits for an entry of the unit, after that place of the journal, whose message holds `text`.
     #[track_caller]
     pub fn wait_entry_after(&self, end: &str, unit: &str, text: &str) -> Value {
+        // With --unit, systemd 252 would leave out the first entry after a cursor that is not the unit's.
         let after = format!("--after-cursor={end}");
+        let full = format!("{}.service", unit.trim_end_matches(".service"));
         eventually(SOON, &format!("{unit} says {text:?}"), || {
-            let entries = self.ok(["journalctl", "--output=json", "--unit", unit, &after]);
+            let entries = self.ok(["journalctl", "--output=json", &after]);
             entries
                 .lines()
                 .map(|line| serde_json::from_str::<Value>(line).unwrap())
+                .filter(|entry| entry["_SYSTEMD_UNIT"] == *full || entry["UNIT"] == *full)
                 .find(|entry| message(entry).contains(text))
         })
     }

@@ -1,0 +1,102 @@
+//! The way back, where Postgres was proven not to take the files.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Deployment, Outcome, Refused, ask_reload};
+use crate::bundle::Bundle;
+use crate::instance::InstanceError;
+use crate::instance::files::{Found, Held, HeldBy, Keep};
+
+impl Deployment<'_, Refused> {
+    /// Remembers the refusal, puts back what was there, and proves what is served. In this
+    /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
+    pub(super) async fn rolled_back(mut self) -> Result<Outcome, String> {
+        let mut told = self.state.reason.clone();
+        let remembered = self.remember().await;
+        match self.restore().await {
+            Ok(restored) => told.push_str(&format!("; {restored}")),
+            Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
+        }
+        if let Err(e) = remembered {
+            told.push_str(&format!("; the refusal could not be remembered: {e}"));
+        }
+        if let Some(doubt) = self.doubt_after_return().await {
+            told.push_str(&format!("; {doubt}"));
+        }
+        Ok(Outcome::RolledBack(told))
+    }
+
+    /// Puts back the files that are known to be good: those that were found, if they were
+    /// served; else the previous bundle, if that is served; else what was found, be it nothing.
+    async fn restore(&mut self) -> Result<&'static str, InstanceError> {
+        let look = Arc::clone(&self.before.sight.look);
+        let served = self.before.served_leaf();
+        let is_new = |bundle: &Bundle| bundle.same_content(&self.bundle);
+        let found_is_new = look.installed.bundle().is_some_and(|b| is_new(b));
+        let previous = look.previous.as_ref().filter(|p| !is_new(p));
+        let previous_is_served = previous.is_some_and(|p| Some(p.fingerprint()) == served);
+        let take_previous =
+            !self.before.proven() && previous_is_served || found_is_new && previous.is_some();
+        if take_previous {
+            self.instance
+                .on_files(move |targets| match &look.previous {
+                    Some(previous) => {
+                        let staged = targets.stage(previous)?;
+                        targets.commit(&staged, &Keep::No)
+                    }
+                    None => Ok(()),
+                })
+                .await?;
+            return Ok("the previous bundle is back");
+        }
+        if found_is_new {
+            return Ok("there is no earlier bundle to go back to, the files stay");
+        }
+        let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
+        self.instance
+            .on_files(move |targets| targets.put_back(&look.found))
+            .await?;
+        Ok(if nothing {
+            "there was no file before, and there is none now"
+        } else {
+            "the files of before are back"
+        })
+    }
+
+    async fn remember(&mut self) -> Result<(), InstanceError> {
+        let held = Held {
+            fingerprint: self.bundle.fingerprint(),
+            by: HeldBy::Postgres,
+            reason: self.state.reason.clone(),
+            since: Timestamp::now(),
+            postmaster_start: Some(self.state.postmaster.file.start_time),
+        };
+        self.instance.on_files(move |t| t.hold(&held)).await
+    }
+
+    /// Reloads the files of before; a sentence if they are not what is served then.
+    async fn doubt_after_return(&self) -> Option<String> {
+        if let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.postmaster).await
+        {
+            return Some(format!("the reload after that failed: {e}"));
+        }
+        let addresses = match self.instance.addresses(&self.state.postmaster) {
+            Ok(addresses) => addresses,
+            Err(why) => return Some(why),
+        };
+        let limit = self.instance.config.verify_timeout;
+        match self.instance.served(&addresses, limit).await {
+            Ok(served) if Some(served.leaf.fingerprint()) == self.before.leaf() => None,
+            Ok(served) => Some(format!(
+                "{} is served now",
+                served.leaf.fingerprint().short()
+            )),
+            Err(unseen) => Some(format!(
+                "what is served now is not known: {}",
+                unseen.sentence()
+            )),
+        }
+    }
+}
