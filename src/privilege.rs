@@ -74,6 +74,13 @@ pub enum Rights {
         /// Directories in which files are read.
         read: BTreeSet<PathBuf>,
     },
+    /// Connects to Unix sockets as `owner`, and opens no file. The whole identity of the thread
+    /// is the owner's, since that is what the other end is told (`SO_PEERCRED`, unix(7)): the
+    /// file-system identity alone, which suffices for files, it does not look at.
+    Caller {
+        /// Who connects; counts where this process is root, and is itself otherwise.
+        owner: Ids,
+    },
 }
 
 /// A thread could not be given its rights.
@@ -244,6 +251,11 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             landlock(&[(targets, write), (others, read)])?;
             Ok(covered)
         }
+        Rights::Caller { owner } => {
+            become_user(*owner)?;
+            landlock(&[])?;
+            Ok(BTreeSet::new())
+        }
     }
 }
 
@@ -311,6 +323,23 @@ fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
     }
     // Another user than the owner goes on with its own rights: what those do not allow, the
     // file operation itself reports with its path.
+    drop_all_but(CapabilitySet::empty())
+}
+
+/// Makes the calling thread `owner` altogether, for good, where this process is root. These are
+/// the system calls themselves, which change one thread; the C library's would change all.
+fn become_user(owner: Ids) -> Result<(), PrivilegeError> {
+    if is_root() {
+        let denied = |call: &str, source: rustix::io::Errno| PrivilegeError::Identity {
+            uid: owner.uid,
+            reason: format!("{call}: {source}"),
+        };
+        let gid = rustix::fs::Gid::from_raw(owner.gid);
+        let uid = rustix::fs::Uid::from_raw(owner.uid);
+        rustix::thread::set_thread_groups(&[gid]).map_err(|e| denied("setgroups", e))?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| denied("setresgid", e))?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| denied("setresuid", e))?;
+    }
     drop_all_but(CapabilitySet::empty())
 }
 

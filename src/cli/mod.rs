@@ -7,6 +7,7 @@ mod check;
 mod paint;
 mod probe;
 mod run;
+mod sessions;
 mod sources;
 mod status;
 mod sync;
@@ -68,6 +69,8 @@ enum Command {
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
     Check(check::Arguments),
+    /// Show who is connected, how it is encrypted, and since before which certificate.
+    Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
 }
@@ -180,6 +183,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
+            Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
         }
     });
@@ -190,6 +194,29 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
 
 fn load(file: &std::path::Path) -> Result<Config, Failure> {
     Ok(Config::load(file)?)
+}
+
+/// The instances of these names, all where there is none.
+fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a config::Instance>, Failure> {
+    if names.is_empty() {
+        return Ok(config.instances.iter().collect());
+    }
+    let known = || {
+        let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
+        names.join(", ")
+    };
+    names
+        .iter()
+        .map(|name| {
+            config.instance(name).ok_or_else(|| {
+                Failure::usage(&format!(
+                    "there is no instance {name} in {}; it has: {}",
+                    config.file.display(),
+                    known()
+                ))
+            })
+        })
+        .collect()
 }
 
 fn prober() -> Result<Prober, Failure> {

@@ -4,9 +4,9 @@ use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Exit, Failure, paint, print, print_json, prober, sources};
+use super::{Exit, Failure, chosen, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
-use crate::config::{Config, Instance as InstanceConfig};
+use crate::config::Config;
 use crate::instance::Instance;
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
@@ -107,26 +107,4 @@ pub(super) async fn sync(
         print(&text)?;
     }
     Ok(if well { Exit::Well } else { Exit::Problem })
-}
-
-fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a InstanceConfig>, Failure> {
-    if names.is_empty() {
-        return Ok(config.instances.iter().collect());
-    }
-    let known = || {
-        let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
-        names.join(", ")
-    };
-    names
-        .iter()
-        .map(|name| {
-            config.instance(name).ok_or_else(|| {
-                Failure::usage(&format!(
-                    "there is no instance {name} in {}; it has: {}",
-                    config.file.display(),
-                    known()
-                ))
-            })
-        })
-        .collect()
 }
