@@ -8,11 +8,15 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 BINARY ?= target/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
-
-# The version of the package where it is not the crate's, for a rebuild or a test: make deb DEB_VERSION=0.1.1
+DOCDIR ?= $(PREFIX)/share/doc/pgcertd
+# The version of a package where it is not the crate's: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
+RPM_VERSION ?=
+# Builds the rpm's program for an older C library than this host's, with zig as the C compiler: make rpm GLIBC=2.28
+GLIBC ?=
+GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: deb build deps test fmt lint demo bench install uninstall clean
+.PHONY: build deps test fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -36,9 +40,25 @@ demo: deps build ## A renewal from end to end, on a throw-away cluster
 bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
 
-deb: build ## A package for Debian and Ubuntu: target/debian/pgcertd_VERSION_ARCH.deb
+deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
+	gzip -9nc CHANGELOG.md >target/changelog.gz
 	$(CARGO) deb --no-build --no-strip $(if $(DEB_VERSION),--deb-version $(DEB_VERSION))
+
+lint-deb: deb deps ## What Debian's lintian finds amiss in the package; warnings are errors
+	lintian --fail-on error,warning --allow-root target/debian/pgcertd_*.deb
+
+zigbuild:
+	test -x target/zig/bin/cargo-zigbuild || \
+		{ python3 -m venv target/zig && target/zig/bin/pip install --quiet cargo-zigbuild; }
+	PATH="$(CURDIR)/target/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
+
+rpm: $(if $(GLIBC),zigbuild,build) ## A package for Fedora, RHEL and the like: target/generate-rpm/pgcertd-VERSION-1.ARCH.rpm
+	cargo generate-rpm --version >/dev/null 2>&1 || \
+		$(CARGO) install cargo-generate-rpm --locked --version '^0.21'
+	mkdir -p target/generate-rpm
+	$(CARGO) generate-rpm --output target/generate-rpm/ $(if $(GLIBC),--target $(GNU)) \
+		$(if $(RPM_VERSION),-s 'version = "$(RPM_VERSION)"')
 
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd
@@ -49,7 +69,14 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	for unit in $(ORDERED); do \
 		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 	done
+	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
+	install -d $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
+	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
+	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
+	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
+	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
 		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
 
@@ -59,6 +86,8 @@ uninstall: ## Removes what `make install` placed, but the config; what it wrote 
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
 	done
+	rm -f $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/pgcertd
 
 clean:
 	$(CARGO) clean

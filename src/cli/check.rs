@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::paint::{BAD, GOOD, ODD, labelled, styled};
-use super::{Exit, Failure, print, print_json, prober, sources};
+use super::{Exit, Failure, print, print_json, prober, sources, unit};
 use crate::bundle::Expiry;
 use crate::config::{Config, Instance as InstanceConfig, Mode, Verify};
 use crate::instance::files::Installed;
@@ -118,6 +118,7 @@ async fn examined(config: &Config) -> Result<Document, Failure> {
     let all: Vec<_> = config.instances.iter().collect();
     let mut sources = sources::read(config, &all).await?;
     let prober = prober()?;
+    let daemon = unit::Daemon::of_this_host();
     let mut instances = Vec::new();
     for instance in &config.instances {
         let source = sources.remove(&instance.name).unwrap_or(Source::Invalid {
@@ -132,6 +133,7 @@ async fn examined(config: &Config) -> Result<Document, Failure> {
             Ok(sight) => {
                 findings.push(of_installed(instance, sight));
                 findings.extend(of_targets(&mut keeper, sight).await);
+                findings.extend(of_rights(instance, sight, daemon.as_ref()));
                 findings.extend(of_server(instance, sight, &seen).await);
             }
         }
@@ -143,12 +145,12 @@ async fn examined(config: &Config) -> Result<Document, Failure> {
     prober.farewells().await;
     Ok(Document {
         version: VERSION,
-        host: of_host(config),
+        host: of_host(config, daemon.as_ref()),
         instances,
     })
 }
 
-fn of_host(config: &Config) -> Vec<Finding> {
+fn of_host(config: &Config, daemon: Option<&unit::Daemon>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(if landlock_available() {
         Finding::good("Landlock confines each thread to its directories")
@@ -158,6 +160,9 @@ fn of_host(config: &Config) -> Vec<Finding> {
             "use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list",
         )
     });
+    if let Some(missing) = daemon.and_then(unit::Daemon::missing) {
+        findings.push(Finding::problem(missing, unit::root_operation()));
+    }
     if config.instances.is_empty() {
         findings.push(Finding::notice(
             "no instance is configured",
@@ -259,6 +264,22 @@ async fn of_targets(keeper: &mut Keeper, sight: &Sight) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether the daemon, as the unit is, may do to this instance what is asked of it.
+fn of_rights(
+    config: &InstanceConfig,
+    sight: &Sight,
+    daemon: Option<&unit::Daemon>,
+) -> Option<Finding> {
+    let server = sight.targets.server.uid;
+    let files = match config.mode {
+        Mode::Manage => sight.targets.owner.uid,
+        Mode::Reload => server,
+        Mode::Observe => return None,
+    };
+    let foreign = daemon?.foreign_to([files, server])?;
+    Some(Finding::problem(foreign, unit::root_operation()))
 }
 
 async fn of_server(config: &InstanceConfig, sight: &Sight, seen: &Observation) -> Vec<Finding> {

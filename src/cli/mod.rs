@@ -6,11 +6,13 @@
 mod check;
 mod paint;
 mod probe;
+mod removal;
 mod run;
 mod sessions;
 mod sources;
 mod status;
 mod sync;
+mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -73,6 +75,9 @@ enum Command {
     Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell what servers are left with when the package is removed; for its scripts.
+    #[command(hide = true)]
+    Removal(removal::Arguments),
 }
 
 /// A command could not be carried out.
@@ -185,6 +190,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });
     // A file system that does not answer may hold a thread for ever: it is not waited for.
@@ -197,7 +203,7 @@ fn load(file: &std::path::Path) -> Result<Config, Failure> {
 }
 
 /// The instances of these names, all where there is none.
-fn chosen<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a config::Instance>, Failure> {
+fn named<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a config::Instance>, Failure> {
     if names.is_empty() {
         return Ok(config.instances.iter().collect());
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
-use super::{Exit, Failure, chosen, print, print_json, prober};
+use super::{Exit, Failure, named, print, print_json, prober};
 use crate::config::Config;
 use crate::instance::postmaster::Absence;
 use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
@@ -116,7 +116,7 @@ pub(super) async fn sessions(
     wanted: &Arguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let chosen = chosen(config, &wanted.instances)?;
+    let chosen = named(config, &wanted.instances)?;
     let prober = prober()?;
     let role = match &wanted.user {
         Some(name) => Role::Named(name.clone()),

@@ -1,13 +1,15 @@
 //! `pgcertd sync`: reconcile once.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::{Exit, Failure, chosen, paint, print, print_json, prober, sources};
+use super::{Exit, Failure, named, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
-use crate::config::Config;
-use crate::instance::Instance;
+use crate::config::{Config, Instance as InstanceConfig};
+use crate::instance::{Instance, same_file};
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
 use crate::report::Event;
@@ -19,6 +21,10 @@ pub(super) struct Arguments {
     /// The instances; all where none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
+    /// Only the instances of this lineage, by name or directory, as a deploy hook is told it; may be
+    /// given more than once. One that no instance uses is no error.
+    #[arg(long, value_name = "NAME|DIR", conflicts_with = "instances")]
+    lineage: Vec<PathBuf>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -48,7 +54,7 @@ pub(super) async fn sync(
     json: bool,
     journal: bool,
 ) -> Result<Exit, Failure> {
-    let chosen = chosen(config, &wanted.instances)?;
+    let chosen = chosen(config, wanted)?;
     let intent = Intent {
         force: wanted.force,
         dry_run: wanted.dry_run,
@@ -75,7 +81,7 @@ pub(super) async fn sync(
     prober.farewells().await;
     done.sort_by_key(|(index, _)| *index);
     let mut rows = Vec::new();
-    let mut text = String::new();
+    let mut text = unused(&chosen, &wanted.lineage);
     let mut well = true;
     for (index, done) in &done {
         let instance = chosen[*index];
@@ -107,4 +113,37 @@ pub(super) async fn sync(
         print(&text)?;
     }
     Ok(if well { Exit::Well } else { Exit::Problem })
+}
+
+fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {
+    if !wanted.lineage.is_empty() {
+        let uses = |instance: &&InstanceConfig| wanted.lineage.iter().any(|it| is_of(instance, it));
+        return Ok(config.instances.iter().filter(uses).collect());
+    }
+    named(config, &wanted.instances)
+}
+
+/// Whether `lineage`, a name or a directory, is the one of `instance`; a directory may be written
+/// in another way than in the config.
+fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
+    let own = &instance.lineage;
+    if lineage == Path::new(&own.name) {
+        return true;
+    }
+    let is_name = lineage.components().count() == 1 && lineage.is_relative();
+    !is_name && own.candidates.iter().any(|it| same_file(it, lineage))
+}
+
+/// A line for each lineage that was asked for and that none of the `chosen` has.
+fn unused(chosen: &[&InstanceConfig], lineages: &[PathBuf]) -> String {
+    lineages
+        .iter()
+        .filter(|lineage| !chosen.iter().any(|instance| is_of(instance, lineage)))
+        .map(|lineage| {
+            paint::hanging(&format!(
+                "no instance uses lineage {}: nothing to do",
+                lineage.display()
+            ))
+        })
+        .collect()
 }

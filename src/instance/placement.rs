@@ -1,6 +1,7 @@
 //! Where an instance's files are and whose, and the state directory that is made for them.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
@@ -67,7 +68,7 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(std::io::ErrorKind::InvalidInput.into());
     };
-    std::fs::create_dir_all(parent)?;
+    make_passable(parent)?;
     let new = parent.join(staging_name(name));
     match std::fs::remove_dir(&new) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
@@ -79,6 +80,20 @@ fn make_directory(path: &Path, owner: Ids) -> std::io::Result<()> {
     rustix::fs::renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE)?;
     let above = rustix::fs::open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(rustix::fs::fsync(above)?)
+}
+
+/// Makes a directory that every user may pass through, and those above it, where they are missing.
+/// The umask of whoever runs `sync` must not shut a server out of its own files.
+fn make_passable(path: &Path) -> std::io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            make_passable(path.parent().ok_or(e)?)?;
+            make_passable(path)
+        }
+        Err(_) if path.is_dir() => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o755)),
+    }
 }
 
 /// Gives a directory, which is no link, to `owner`.

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::{
     ca::{Ca, describe},
     command, eventually,
     port::Port,
-    process::{Process, run},
+    process::{Done, Process, run},
     tail,
 };
 
@@ -210,6 +210,21 @@ impl<'p> Certbot<'p> {
         self.certbot(&[&now, args].concat());
     }
 
+    /// As [`Certbot::renew`], with this directory before all others in the search path of hooks;
+    /// gives how it ended and what it said.
+    #[track_caller]
+    pub fn renew_reporting(&self, search: &Path) -> Done {
+        let now = ["renew", "--force-renewal", "--no-random-sleep-on-renew"];
+        let mut certbot = self.command(&[&now, &["--no-reuse-key"] as &[&str]].concat());
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", search.display());
+        run(certbot.env("PATH", path), SOON * 2)
+    }
+
+    /// Where it looks for hooks of every renewal.
+    pub fn deploy_hooks(&self) -> PathBuf {
+        self.config.join("renewal-hooks/deploy")
+    }
+
     /// Deletes a lineage.
     #[track_caller]
     pub fn delete(&self, domain: &str) {
@@ -218,26 +233,29 @@ impl<'p> Certbot<'p> {
 
     #[track_caller]
     fn certbot(&self, args: &[&str]) {
-        let done = run(
-            command("certbot")
-                .args(args)
-                .args(["--non-interactive", "--standalone"])
-                .args(["--http-01-address", "127.0.0.1", "--http-01-port"])
-                .arg(self.pebble.http.number().to_string())
-                .arg("--server")
-                .arg(format!("https://{}/dir", self.pebble.directory.address()))
-                .arg("--config-dir")
-                .arg(&self.config)
-                .arg("--work-dir")
-                .arg(self.home.join("work"))
-                .arg("--logs-dir")
-                .arg(self.home.join("logs"))
-                .env("REQUESTS_CA_BUNDLE", self.pebble.endpoint.root()),
-            SOON * 2,
-        );
+        let done = run(&mut self.command(args), SOON * 2);
         let stdout = done.stdout.clone();
         if let Err(error) = done.result() {
             panic!("certbot {args:?}: {error}\n{stdout}");
         }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut certbot = command("certbot");
+        certbot
+            .args(args)
+            .args(["--non-interactive", "--standalone"])
+            .args(["--http-01-address", "127.0.0.1", "--http-01-port"])
+            .arg(self.pebble.http.number().to_string())
+            .arg("--server")
+            .arg(format!("https://{}/dir", self.pebble.directory.address()))
+            .arg("--config-dir")
+            .arg(&self.config)
+            .arg("--work-dir")
+            .arg(self.home.join("work"))
+            .arg("--logs-dir")
+            .arg(self.home.join("logs"))
+            .env("REQUESTS_CA_BUNDLE", self.pebble.endpoint.root());
+        certbot
     }
 }

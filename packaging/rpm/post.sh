@@ -1,0 +1,24 @@
+# After unpacking; $1 is 1 at the first installation, 2 or more at an upgrade. The unit is enabled and
+# started by the administrator.
+if command -v systemd-tmpfiles >/dev/null; then
+    systemd-tmpfiles --create pgcertd.conf || :
+fi
+if command -v selinuxenabled >/dev/null && selinuxenabled; then
+    # PostgreSQL may read what is labelled as its own, and not what is merely in /var/lib.
+    label=postgresql_db_t
+    if command -v semanage >/dev/null; then
+        semanage fcontext -a -t $label '/var/lib/pgcertd(/.*)?' 2>/dev/null ||
+            semanage fcontext -m -t $label '/var/lib/pgcertd(/.*)?' || :
+        restorecon -R /var/lib/pgcertd || :
+    else
+        # Lasts until the file system is labelled anew: install policycoreutils-python-utils.
+        chcon -R -t $label /var/lib/pgcertd || :
+    fi
+fi
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || :
+    if [ "$1" -ge 2 ]; then
+        # Only one that runs: the old process was on duty until here.
+        systemctl try-restart pgcertd.service || :
+    fi
+fi

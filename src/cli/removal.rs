@@ -1,0 +1,239 @@
+//! `pgcertd removal`: what PostgreSQL goes on serving once pgcertd is gone.
+//!
+//! The packages run it before they take the program away; `--help` does not list it. What it finds
+//! is told and never an error: a removal must not fail for it. It changes nothing but, with
+//! `--remember`, the list of servers that a later purge looks through.
+
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::paint::{hanging, wrapped};
+use super::{Exit, Failure, paint, print, print_json, prober};
+use crate::config::{self, Config, ConfigError};
+use crate::instance::files::Installed;
+use crate::instance::settings::tls_settings;
+use crate::instance::{Instance, Server, Sight};
+use crate::report::day;
+use crate::report::view::VERSION;
+
+/// How long one instance may take to answer: a removal does not wait for a dead file system.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The list in the state directory; no instance can have its name.
+const SERVERS: &str = ".servers";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Leave a list of the servers in the state directory, for a purge.
+    #[arg(long)]
+    remember: bool,
+}
+
+/// What one server is left with.
+#[derive(Debug, Serialize)]
+struct Left {
+    name: String,
+    file: PathBuf,
+    /// When the certificate in it expires; none where that is not known.
+    not_after: Option<Timestamp>,
+    /// One sentence without its subject, the instance.
+    seen: String,
+    /// Files and directories in which its configuration may name the files.
+    #[serde(skip)]
+    configured_in: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    instances: Vec<Left>,
+    error: Option<String>,
+}
+
+pub(super) async fn removal(file: &Path, wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+    let config = Config::load(file);
+    let instances = match &config {
+        Ok(config) => all(config).await?,
+        Err(_) => Vec::new(),
+    };
+    if let (true, Ok(config)) = (wanted.remember, &config)
+        && let Err(error) = remember(&config.state_directory, &instances)
+    {
+        tracing::warn!(
+            "{}: cannot be written: {error}; a purge looks for servers in the usual places alone",
+            config.state_directory.join(SERVERS).display()
+        );
+    }
+    if json {
+        print_json(&Document {
+            version: VERSION,
+            instances,
+            error: config.err().map(|error| error.one_line()),
+        })?;
+    } else {
+        print(&match &config {
+            Ok(_) => drawn(&instances),
+            Err(error) => unknown(error),
+        })?;
+    }
+    Ok(Exit::Well)
+}
+
+/// Looks at all instances at once; one that does not answer is told as such.
+async fn all(config: &Config) -> Result<Vec<Left>, Failure> {
+    let prober = prober()?;
+    let mut looks = JoinSet::new();
+    for (index, it) in config.instances.iter().enumerate() {
+        let (it, mut instance) = (it.clone(), Instance::new(config, it, prober.clone()));
+        looks.spawn(async move {
+            let looked = tokio::time::timeout(PATIENCE, left(&mut instance)).await;
+            let silent = || cannot_tell(&it, &format!("no answer in {} s", PATIENCE.as_secs()));
+            (index, looked.unwrap_or_else(|_| silent()))
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(looked) = looks.join_next().await {
+        found.push(looked.map_err(|e| Failure::problem(&e))?);
+    }
+    found.sort_by_key(|(index, _)| *index);
+    Ok(found.into_iter().map(|(_, left)| left).collect())
+}
+
+async fn left(instance: &mut Instance) -> Left {
+    let config = instance.config.clone();
+    let sight = match instance.look().await {
+        Ok(sight) => sight,
+        Err(error) => return cannot_tell(&config, &error.to_string()),
+    };
+    let not_after = match &sight.look.installed {
+        Installed::Usable(bundle) => Some(bundle.leaf().not_after()),
+        Installed::Absent | Installed::Unusable(_) => None,
+    };
+    Left {
+        seen: standing(&config, &sight).await,
+        name: config.name,
+        file: config.cert_file,
+        not_after,
+        configured_in: configured_in(config.data_directory, &sight.server),
+    }
+}
+
+/// What is so of a server whose files could be looked at.
+async fn standing(config: &config::Instance, sight: &Sight) -> String {
+    let file = config.cert_file.display();
+    let until = match &sight.look.installed {
+        Installed::Absent => {
+            return format!("has no certificate of pgcertd: {file} does not exist");
+        }
+        Installed::Unusable(why) => return format!("cannot load {file}: {why}"),
+        Installed::Usable(bundle) => until(bundle.leaf().not_after(), Timestamp::now()),
+    };
+    let Server::Up(postmaster) = &sight.server else {
+        return format!("is down, and serves {file} {until} if its configuration names that");
+    };
+    match tls_settings(postmaster, &config.data_directory, sight.targets.server).await {
+        Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
+            None => format!("goes on serving {file} {until}"),
+            Some(not_used) => format!("does not serve {file}: {}", not_used.why),
+        },
+        Err(error) => format!("may serve {file} {until}: {error}"),
+    }
+}
+
+fn until(end: Timestamp, now: Timestamp) -> String {
+    if end > now {
+        format!("until {}", day(end))
+    } else {
+        format!("although it expired on {}", day(end))
+    }
+}
+
+fn cannot_tell(config: &config::Instance, why: &str) -> Left {
+    let file = config.cert_file.clone();
+    Left {
+        name: config.name.clone(),
+        not_after: None,
+        seen: format!(
+            "cannot be looked at: {why}; the date is in what \
+             `openssl x509 -noout -enddate -in {}` prints",
+            file.display()
+        ),
+        file,
+        configured_in: vec![config.data_directory.clone()],
+    }
+}
+
+/// Where a server's configuration lies: its data directory, and what its arguments name.
+fn configured_in(data_directory: PathBuf, server: &Server) -> Vec<PathBuf> {
+    let arguments = server.postmaster().map(|it| it.arguments.as_slice());
+    let named = arguments.unwrap_or_default().iter().filter_map(|it| {
+        let (_, file) = it.to_str()?.split_once("config_file=")?;
+        Path::new(file).is_absolute().then(|| PathBuf::from(file))
+    });
+    [data_directory].into_iter().chain(named).collect()
+}
+
+/// Writes the list. The directory may be another user's, so that nothing there is followed.
+fn remember(state: &Path, instances: &[Left]) -> std::io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = match rustix::fs::open(state, flags, Mode::empty()) {
+        // Nothing was ever installed there.
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    match rustix::fs::unlinkat(&directory, SERVERS, rustix::fs::AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let list = rustix::fs::openat(&directory, SERVERS, flags, Mode::from_raw_mode(0o600))?;
+    let mut list = std::fs::File::from(list);
+    list.write_all(&listed(instances))
+}
+
+/// A path a line; one that holds a newline cannot be told so.
+fn listed(instances: &[Left]) -> Vec<u8> {
+    instances
+        .iter()
+        .flat_map(|left| &left.configured_in)
+        .map(|path| path.as_os_str().as_bytes())
+        .filter(|path| !path.contains(&b'\n'))
+        .flat_map(|path| [path, b"\n"].concat())
+        .collect()
+}
+
+fn drawn(instances: &[Left]) -> String {
+    if instances.is_empty() {
+        return "pgcertd goes; its config names no server.\n".to_owned();
+    }
+    let mut out = String::from("pgcertd goes: from now on nothing renews these certificates.\n");
+    for left in instances {
+        let line = format!("{} {}", left.name, left.seen);
+        out.push_str(&format!(
+            "  {}\n",
+            wrapped(&line, paint::WIDTH - 4).join("\n    ")
+        ));
+    }
+    out.push_str(&hanging(
+        "Leave the files where they are until ssl_cert_file and ssl_key_file name others and \
+         PostgreSQL has loaded those: without a file that its configuration names, it does not start.",
+    ));
+    out
+}
+
+fn unknown(error: &ConfigError) -> String {
+    hanging(&format!(
+        "pgcertd goes: from now on nothing renews its certificates. Which servers use them cannot \
+         be told, since the config is wrong: {}. Look at each {}/*/server.pem with `openssl x509 \
+         -noout -enddate -in FILE`, and leave those that a PostgreSQL configuration names.",
+        error.one_line(),
+        config::DEFAULT_STATE_DIRECTORY
+    ))
+}

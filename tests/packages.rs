@@ -1,0 +1,364 @@
+//! The packages hold what they should, and their scripts do what they say, without a machine to
+//! install them in.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+use toml::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn manifest() -> toml::Table {
+    fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// The files that the assets of a package name, with their mode: `usr/bin/pgcertd` → 0o755.
+fn assets(package: &str) -> BTreeMap<String, u32> {
+    let manifest = manifest();
+    let assets = manifest["package"]["metadata"][package]["assets"].as_array();
+    assets.unwrap().iter().flat_map(expanded).collect()
+}
+
+/// One asset, as cargo-deb writes it (an array) or cargo-generate-rpm (a table); a `*` stands for
+/// each file of a directory.
+fn expanded(asset: &Value) -> Vec<(String, u32)> {
+    let part = |index: usize, key: &str| {
+        let part = asset.get(index).or_else(|| asset.get(key));
+        part.unwrap().as_str().unwrap().to_owned()
+    };
+    let (source, place) = (part(0, "source"), part(1, "dest"));
+    let place = place.trim_start_matches('/');
+    let mode = u32::from_str_radix(&part(2, "mode"), 8).unwrap();
+    let Some((before, after)) = source.split_once('*') else {
+        // What is built is not there yet.
+        let built = source.starts_with("target/");
+        assert!(built || root().join(&source).is_file(), "{source}");
+        return vec![(place.to_owned(), mode)];
+    };
+    assert!(place.ends_with('/'), "{place}");
+    let (directory, before) = before.rsplit_once('/').unwrap_or(("", before));
+    let names = fs::read_dir(root().join(directory)).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.starts_with(before) && name.ends_with(after))
+        .map(|name| (format!("{place}{name}"), mode))
+        .collect()
+}
+
+/// The files below a directory, with their mode.
+fn files(directory: &Path) -> BTreeMap<String, u32> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+            let name = path.strip_prefix(directory).unwrap().to_str().unwrap();
+            found.insert(name.to_owned(), mode);
+        }
+    }
+    found
+}
+
+fn succeeded(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let stdout = String::from_utf8(stdout).unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
+    stdout
+}
+
+fn make(target: &str, destination: &Path) {
+    succeeded(
+        Command::new("make")
+            .current_dir(root())
+            .env_remove("MAKEFLAGS")
+            .arg(target)
+            .args([
+                "PREFIX=/usr",
+                concat!("BINARY=", env!("CARGO_BIN_EXE_pgcertd")),
+            ])
+            .arg(format!("DESTDIR={}", destination.display())),
+    );
+}
+
+#[test]
+fn the_packages_hold_what_make_install_places() {
+    let destination = tempfile::tempdir().unwrap();
+    make("install", destination.path());
+    let mut installed = files(destination.path());
+    assert!(installed.len() > 10, "{installed:?}");
+
+    // What Debian and Fedora have in a place of their own.
+    let mut debian = assets("deb");
+    for only in ["copyright", "changelog.gz"] {
+        let only = format!("usr/share/doc/pgcertd/{only}");
+        assert_eq!(debian.remove(&only), Some(0o644), "{only}");
+    }
+    let overrides = "usr/share/lintian/overrides/pgcertd";
+    assert_eq!(debian.remove(overrides), Some(0o644));
+    debian.insert("usr/share/doc/pgcertd/CHANGELOG.md".into(), 0o644);
+    let mut fedora = assets("generate-rpm");
+    for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let licence = format!("usr/share/licenses/pgcertd/{licence}");
+        assert_eq!(fedora.remove(&licence), Some(0o644), "{licence}");
+    }
+    assert_eq!(debian, installed, "the deb, and make install");
+    assert_eq!(fedora, installed, "the rpm, and make install");
+
+    make("uninstall", destination.path());
+    installed.retain(|file, _| file.starts_with("etc/"));
+    assert_eq!(files(destination.path()), installed, "after make uninstall");
+}
+
+#[test]
+fn make_install_keeps_a_config_that_is_there() {
+    let destination = tempfile::tempdir().unwrap();
+    let config = destination.path().join("etc/pgcertd/pgcertd.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, "# mine\n").unwrap();
+    make("install", destination.path());
+    assert_eq!(fs::read_to_string(config).unwrap(), "# mine\n");
+}
+
+#[test]
+fn debians_changelog_is_of_this_version() {
+    let changelog = fs::read_to_string(root().join("packaging/deb/changelog")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let first = format!("pgcertd ({version}-1) ");
+    assert!(changelog.starts_with(&first), "{changelog}");
+}
+
+#[test]
+fn every_script_is_one_for_a_plain_shell() {
+    let scripts = ["packaging/deb", "packaging/rpm", "packaging"];
+    let mut checked = BTreeSet::new();
+    for directory in scripts {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_script = path.extension().is_some_and(|it| it == "sh")
+                || path.is_file() && fs::read(&path).unwrap().starts_with(b"#!/bin/sh\n");
+            if is_script {
+                succeeded(Command::new("sh").arg("-n").arg(&path));
+                checked.insert(path);
+            }
+        }
+    }
+    assert_eq!(checked.len(), 7, "{checked:?}");
+}
+
+#[test]
+fn systemd_takes_each_example_of_a_drop_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let unit = directory.path().join("pgcertd.service");
+    let text = fs::read_to_string(root().join("systemd/pgcertd.service")).unwrap();
+    let program = env!("CARGO_BIN_EXE_pgcertd");
+    fs::write(&unit, text.replace("/usr/bin/pgcertd", program)).unwrap();
+    let drop_ins = directory.path().join("pgcertd.service.d");
+    fs::create_dir(&drop_ins).unwrap();
+    for example in fs::read_dir(root().join("systemd/examples")).unwrap() {
+        let example = example.unwrap().path();
+        fs::copy(&example, drop_ins.join("example.conf")).unwrap();
+        let mut analyze = Command::new("systemd-analyze");
+        analyze.args(["verify", "--man=no", "--recursive-errors=no"]);
+        let Ok(verified) = analyze.arg(&unit).output() else {
+            eprintln!("skipped: systemd-analyze is not here");
+            return;
+        };
+        let said = String::from_utf8_lossy(&verified.stderr);
+        let well = verified.status.success() && said.trim().is_empty();
+        assert!(well, "{}: {said}", example.display());
+    }
+}
+
+#[test]
+fn the_text_shows_each_example_of_a_drop_in_as_it_is() {
+    let text = fs::read_to_string(root().join("packaging/README.md")).unwrap();
+    for example in fs::read_dir(root().join("systemd/examples")).unwrap() {
+        let example = fs::read_to_string(example.unwrap().path()).unwrap();
+        let (_, section) = example.split_once("[Service]\n").unwrap();
+        let shown = format!("```ini\n[Service]\n{section}```\n");
+        assert!(text.contains(&shown), "packaging/README.md lacks:\n{shown}");
+    }
+}
+
+/// A host as `postrm purge` sees it: `/etc`, `/run` and `/var/lib` are directories of this one.
+struct Host(TempDir);
+
+impl Host {
+    /// None, with the reason printed, where nothing can be mounted.
+    fn new() -> Option<Host> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: a purge is tried in a mount namespace: run the tests as root");
+            return None;
+        }
+        let host = Host(tempfile::tempdir().unwrap());
+        for file in ["passwd", "group"] {
+            host.write(&format!("etc/{file}"), "root:x:0:0:::\n");
+        }
+        host.write("run/pgcertd/status.json", "{}");
+        host.write("var/lib/pgcertd/.servers", "");
+        Some(host)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// What pgcertd has made for an instance.
+    fn deployed(&self, instance: &str) {
+        for file in ["server.pem", "previous.pem", "held.json"] {
+            self.write(&format!("var/lib/pgcertd/{instance}/{file}"), "");
+        }
+    }
+
+    /// Purges; gives what was said.
+    fn purged(&self) -> String {
+        let mounted = "cd \"$1\" && for it in etc run var/lib; do mount --bind $it /$it; done; \
+                       exec sh \"$2/packaging/deb/postrm\" purge";
+        succeeded(
+            Command::new("unshare")
+                .args([
+                    "--mount",
+                    "--pid",
+                    "--fork",
+                    "--mount-proc",
+                    "--propagation=private",
+                ])
+                .args(["sh", "-ec", mounted, "sh"])
+                .args([self.0.path(), root()]),
+        )
+    }
+
+    /// The files that are left in the state directory.
+    fn left(&self) -> Vec<String> {
+        match self.path("var/lib/pgcertd") {
+            gone if !gone.exists() => Vec::new(),
+            state => files(&state).into_keys().collect(),
+        }
+    }
+}
+
+#[test]
+fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
+    let Some(host) = Host::new() else { return };
+    let here = host.0.path().to_str().unwrap().to_owned();
+    let file = |instance: &str| format!("/var/lib/pgcertd/{instance}/server.pem");
+    for instance in [
+        "debian",
+        "included",
+        "linked",
+        "relative",
+        "auto",
+        "pooler",
+        "patroni",
+        "commented",
+        "unnamed",
+    ] {
+        host.deployed(instance);
+    }
+    let set = |path: &str, instance: &str| {
+        host.write(path, &format!("ssl_cert_file = '{}'\n", file(instance)));
+    };
+    set("etc/postgresql/15/main/conf.d/tls.conf", "debian");
+    // Data directories that the removal has written down, with their spaces.
+    let servers = ["a b", "c"].map(|it| format!("{here}/data/{it}\n"));
+    host.write("var/lib/pgcertd/.servers", &servers.concat());
+    host.write(
+        "data/a b/postgresql.conf",
+        &format!("include_dir = '{here}/included'\n"),
+    );
+    set("included/tls.conf", "included");
+    host.write("data/c/postgresql.conf", "ssl_key_file='/etc/ssl/pg.pem'\n");
+    fs::create_dir(host.path("etc/ssl")).unwrap();
+    symlink(file("linked"), host.path("etc/ssl/pg.pem")).unwrap();
+    let up = "../".repeat(host.path("data/c").components().count() - 1);
+    let relative = format!("ssl_cert_file = '{up}var/lib//pgcertd/relative/server.pem'");
+    host.write("data/c/tls.conf", &relative);
+    // The usual places, without a note of them.
+    set("var/lib/postgresql/15/main/postgresql.auto.conf", "auto");
+    let pooler = format!("client_tls_key_file = {}\n", file("pooler"));
+    host.write("etc/pgbouncer/pgbouncer.ini", &pooler);
+    let patroni = format!("restapi:\n  certfile: {}\n", file("patroni"));
+    host.write("etc/patroni.yml", &patroni);
+    host.write(
+        "etc/x.conf",
+        &format!("  # ssl_cert_file = '{}'\n", file("commented")),
+    );
+
+    let said = host.purged();
+
+    let kept = [
+        "auto", "debian", "included", "linked", "patroni", "pooler", "relative",
+    ];
+    assert_eq!(
+        host.left(),
+        kept.map(|it| format!("{it}/server.pem")),
+        "{said}"
+    );
+    for instance in kept {
+        assert!(said.contains(&file(instance)), "{said}");
+    }
+    for words in ["/etc/pgbouncer/pgbouncer.ini", "rm -r /var/lib/pgcertd"] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_purge_leaves_nothing_where_nothing_is_named() {
+    let Some(host) = Host::new() else { return };
+    host.deployed("main");
+    let wanted = host.path("etc/systemd/system/multi-user.target.wants/pgcertd.service");
+    fs::create_dir_all(wanted.parent().unwrap()).unwrap();
+    symlink("/usr/lib/systemd/system/pgcertd.service", &wanted).unwrap();
+    // A directory of another user's, whose link leads out of it.
+    host.write("outside/server.pem", "");
+    symlink(host.path("outside"), host.path("var/lib/pgcertd/out")).unwrap();
+
+    assert_eq!(host.purged(), "");
+
+    assert!(!host.path("var/lib/pgcertd").exists());
+    assert!(!host.path("run/pgcertd").exists());
+    assert!(wanted.symlink_metadata().is_err());
+    assert!(host.path("outside/server.pem").exists());
+    // Once more, with nothing there.
+    assert_eq!(host.purged(), "");
+}
+
+#[test]
+fn a_purge_leaves_a_state_directory_that_is_a_link_to_the_administrator() {
+    let Some(host) = Host::new() else { return };
+    fs::remove_dir_all(host.path("var/lib/pgcertd")).unwrap();
+    host.write("elsewhere/main/server.pem", "");
+    symlink(host.path("elsewhere"), host.path("var/lib/pgcertd")).unwrap();
+    let said = host.purged();
+    assert!(said.contains("/var/lib/pgcertd is a link"), "{said}");
+    assert!(host.path("elsewhere/main/server.pem").exists());
+}
