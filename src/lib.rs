@@ -37,6 +37,10 @@
 //! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/mod.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | one line for each deployment to the journal, one view for `status`, one line for systemd |
 //!
+//! What an operator asks of a running server, who is connected for one, goes over its Unix socket
+//! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
+//! No deployment needs a login.
+//!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.

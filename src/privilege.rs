@@ -5,7 +5,8 @@
 //! that only root can read) can write nothing and opens nothing outside its lineage; the
 //! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
 //! directories of its targets; the main thread, which looks at processes, signals and
-//! connects, has no effective capability.
+//! connects, has no effective capability. A [`Rights::Caller`] becomes another user altogether,
+//! where a server must be told who connects to its Unix socket.
 //!
 //! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
 //! to inodes: [`Worker::covers`] says when to start a new one.

@@ -246,7 +246,7 @@ fn section(view: &View, wanted: &Arguments, now: Timestamp) -> String {
         let head = format!("{} {}\n", styled(BAD, "!"), view.name);
         return head + &labelled("why", problem);
     }
-    let mut out = paint::hanging(&format!("{}  {}", view.name, summary(view, wanted)));
+    let mut out = paint::hanging(&format!("{}: {}", view.name, summary(view, wanted)));
     out.push_str(&table(&view.sessions, now));
     if let Some(why) = view.deployed_unknown.as_ref().filter(|_| view.running) {
         let note = format!("which sessions began before the last deployment is not known: {why}");
@@ -258,7 +258,7 @@ fn section(view: &View, wanted: &Arguments, now: Timestamp) -> String {
 /// How many there are, and of which kind.
 fn summary(view: &View, wanted: &Arguments) -> String {
     if !view.running {
-        return "is not running, and nobody is connected".to_owned();
+        return "not running, nobody is connected".to_owned();
     }
     let count = |wanted: &dyn Fn(&&Row) -> bool| view.sessions.iter().filter(wanted).count();
     let mut kinds = match (wanted.plaintext, wanted.remote) {
@@ -321,7 +321,7 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let databases = widest("DATABASE", &database).min(room.max(8));
     let mut out = format!(
         "  {:<7}  {:>5}  {:<users$}  {:<databases$}  CLIENT\n",
-        "PID", "SINCE", "USER", "DATABASE"
+        "PID", "AGE", "USER", "DATABASE"
     );
     for row in rows {
         let mark = if is_bare(row) {

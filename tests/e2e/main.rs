@@ -28,6 +28,8 @@ mod quiet;
 mod refusals;
 mod reloads;
 mod servers;
+mod sessions;
+mod sql;
 mod stage;
 mod standing;
 mod starting;

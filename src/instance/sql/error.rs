@@ -144,10 +144,15 @@ impl SqlError {
 
     pub(super) fn refused(role: &str, user: &str, error: &tokio_postgres::Error) -> SqlError {
         let cause = cause(error);
+        let said = if wants_password(error) {
+            "it asks for a password".to_owned()
+        } else {
+            said(error)
+        };
         SqlError::Refused {
             role: role.to_owned(),
             user: user.to_owned(),
-            said: said(error),
+            said,
             remedy: remedy(cause, role, user),
             cause,
         }
@@ -208,11 +213,14 @@ fn said(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// Whether it is the library that gave up, since the server wants a password and it has none.
+fn wants_password(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_none() && said(error).contains("password missing")
+}
+
 fn cause(error: &tokio_postgres::Error) -> Cause {
     let Some(told) = error.as_db_error() else {
-        // The one thing that the library itself finds missing: the server wants a password.
-        let password = said(error).contains("password missing");
-        return if password {
+        return if wants_password(error) {
             Cause::Authentication
         } else {
             Cause::Other

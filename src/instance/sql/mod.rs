@@ -31,7 +31,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, Rights, Worker, is_root};
 
-pub use error::SqlError;
+pub use error::{Cause, SqlError};
 pub use rules::HbaRule;
 pub use sessions::{Origin, Protection, Session};
 pub use settings::{ServerSettings, Setting};

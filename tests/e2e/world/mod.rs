@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod faults;
 pub mod in_place;
 pub mod lineage;
+pub mod network;
 pub mod port;
 pub mod process;
 mod template;
