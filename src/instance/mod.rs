@@ -8,6 +8,7 @@
 
 mod deployment;
 pub mod files;
+pub mod hba;
 mod placement;
 pub mod postmaster;
 pub mod probe;

@@ -20,6 +20,7 @@ mod faults;
 mod first_install;
 mod formats;
 mod harness;
+mod hba;
 mod modes;
 mod namespaces;
 mod packaged;
