@@ -110,7 +110,7 @@ impl Rules {
     #[must_use]
     pub fn proposal(&self) -> Proposal {
         let mut changes: Vec<Change> = Vec::new();
-        let mut places: BTreeMap<&Path, Vec<(usize, usize, &[u8])>> = BTreeMap::new();
+        let mut places: BTreeMap<&Path, Vec<Edit>> = BTreeMap::new();
         for Exposed { file, rule, notes } in self.exposed() {
             let seen = |it: &Change| it.file == file && it.line == rule.line;
             // A file may be included twice.
@@ -166,8 +166,11 @@ impl Proposal {
     }
 }
 
+/// From where to where something else stands, and what.
+type Edit = (usize, usize, &'static [u8]);
+
 /// The text with something else in some of its places.
-fn edited(old: &[u8], mut edits: Vec<(usize, usize, &[u8])>) -> Vec<u8> {
+fn edited(old: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
     edits.sort_unstable();
     let mut new = Vec::with_capacity(old.len() + 3 * edits.len());
     let mut at = 0;
