@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Dialect, Entry, Inclusion, Rule};
 
@@ -84,7 +84,7 @@ impl Rules {
                 Entry::Fault { line, why } => self.faults.push((file.to_owned(), line, why)),
                 Entry::Include { line, how, path } => {
                     let base = file.parent().unwrap_or(Path::new("/"));
-                    let included = included(&base.join(path), how, files);
+                    let included = included(&straight(&base.join(path)), how, files);
                     let taken = included.and_then(|included| {
                         if depth == DEEPEST && !included.is_empty() {
                             return Err("maximum nesting depth exceeded".into());
@@ -101,6 +101,22 @@ impl Rules {
             }
         }
     }
+}
+
+/// A path without the steps back in it, by its words alone as the server does it: so one file has
+/// one name, however it was included.
+fn straight(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for step in path.components() {
+        match step {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            step => out.push(step),
+        }
+    }
+    out
 }
 
 /// The files that are meant, each with its text.

@@ -267,7 +267,7 @@ fn included_files_count_in_their_place_and_are_changed_in_theirs() {
     let files = [
         (
             "/etc/pg_hba.conf",
-            "include_if_exists none.conf\ninclude_dir \"hba.d\"\ninclude /srv/last.conf\n",
+            "include_if_exists none.conf\ninclude_dir \"hba.d\"\ninclude ./hba.d/../../srv/last.conf\n",
         ),
         ("/etc/hba.d/b.conf", "host all all 10.0.0.0/8 trust\n"),
         (
@@ -283,6 +283,9 @@ fn included_files_count_in_their_place_and_are_changed_in_theirs() {
     let proposal = rules.proposal();
     let changed: Vec<_> = proposal.texts.keys().collect();
     assert_eq!(changed, [Path::new("/etc/hba.d/b.conf")]);
+    let named: Vec<_> = rules.rules.iter().map(|(file, _)| file.as_path()).collect();
+    let order = ["/etc/hba.d/a.conf", "/etc/hba.d/b.conf", "/srv/last.conf"];
+    assert_eq!(named, order.map(Path::new));
     let circle = [("/etc/pg_hba.conf", "include pg_hba.conf\n")];
     let faults = of_files(&circle, SIXTEEN).faults;
     assert!(
