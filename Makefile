@@ -5,6 +5,9 @@ ROUNDS ?= 50
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+# Debian has vendor-completions in its place.
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 BINARY ?= target/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
@@ -16,7 +19,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -24,9 +27,12 @@ build: ## The release binary: target/release/pgcertd
 deps: ## What the tests, the demo and the bench need, by apt, where it is missing
 	tests/install-deps
 
-test: deps ## All tests and a short bench; the end-to-end ones start servers and need root
+test: deps ## All tests and a short bench; those that start servers or boot a machine need root
 	$(CARGO) test --locked --features failpoints
 	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
+
+reference: ## Man pages, completions and schemas, from the definitions of commands and keys
+	PGCERTD_REFERENCE=write $(CARGO) test --locked --features failpoints --lib reference::tests::man_pages
 
 fmt: ## Formats the code
 	$(CARGO) fmt
@@ -72,20 +78,35 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
+	install -D -m 0644 docs/journal.md $(DESTDIR)$(DOCDIR)/docs/journal.md
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
+	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
-		install -m 0644 config/pgcertd.toml $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml
+		{ sed 's|/usr/share/pgcertd|$(PREFIX)/share/pgcertd|' config/pgcertd.toml \
+			>$(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml && \
+		chmod 0644 $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml; }
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pgcertd config/*.schema.json
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 man/*.8
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 man/*.5
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions completions/pgcertd
+	install -D -m 0644 -t $(DESTDIR)$(ZSHDIR) completions/_pgcertd
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d completions/pgcertd.fish
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service
+	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
 	done
+	rm -rf $(DESTDIR)$(PREFIX)/share/pgcertd
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard man/*.8)))
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man5/,$(notdir $(wildcard man/*.5)))
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pgcertd $(DESTDIR)$(ZSHDIR)/_pgcertd
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pgcertd.fish
 	rm -f $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/pgcertd
 

@@ -144,6 +144,8 @@ struct Installed;
 struct Reloaded {
     postmaster: Arc<Postmaster>,
     at: Instant,
+    /// The configuration, where it was asked before the signal and names the files.
+    known: Option<TlsSettings>,
 }
 /// Postgres was proven not to take them.
 struct Refused {
@@ -290,7 +292,11 @@ impl<'a> Deployment<'a, Installed> {
             .await
             .map_err(|e| e.to_string())?;
         let at = Instant::now();
-        Ok(self.into_state(Reloaded { postmaster, at }))
+        Ok(self.into_state(Reloaded {
+            postmaster,
+            at,
+            known: None,
+        }))
     }
 }
 
@@ -401,7 +407,10 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
-    async fn weighed(self) -> Verdict<'a> {
+    async fn weighed(mut self) -> Verdict<'a> {
+        if let Some(known) = self.state.known.take() {
+            return self.refused(Some(&known));
+        }
         let config = &self.instance.config;
         let asked = tls_settings(
             &self.state.postmaster,
@@ -412,7 +421,8 @@ impl<'a> Deployment<'a, Reloaded> {
         match asked {
             Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None => self.refused(Some(&settings)),
+                None if self.before.proven() => self.refused(Some(&settings)),
+                None => self.signalled_again(settings).await,
             },
             // What was installed was served until now: these files are in use.
             Err(_) if self.before.proven() => self.refused(None),
@@ -420,6 +430,21 @@ impl<'a> Deployment<'a, Reloaded> {
                 "the certificate of before is still served, and whether the server uses the files is not known: {why}"
             )),
         }
+    }
+
+    /// A server that was not seen to use the files may have read its configuration before
+    /// somebody made it name them. What it shows after another signal is its answer to them.
+    async fn signalled_again(self, settings: TlsSettings) -> Verdict<'a> {
+        let postmaster = Arc::clone(&self.state.postmaster);
+        if let Err(error) = ask_reload(self.instance, &self.before.sight, &postmaster).await {
+            return Verdict::Unverified(error.to_string());
+        }
+        let again = self.into_state(Reloaded {
+            postmaster,
+            at: Instant::now(),
+            known: Some(settings),
+        });
+        Box::pin(again.verified()).await
     }
 
     fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {

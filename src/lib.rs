@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe.rs`, `cli/removal.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns |
+//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe.rs`, `cli/removal.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
@@ -35,7 +35,10 @@
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
 //! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
-//! | report | `report/mod.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | one line for each deployment to the journal, one view for `status`, one line for systemd |
+//! | report | `report/kind.rs`, `report/told.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd |
+//!
+//! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
+//! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
 //!
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
@@ -45,6 +48,7 @@
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
+//! [`patience`] (`patience.rs`) asks file systems that may not answer.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
@@ -55,8 +59,11 @@ pub mod config;
 pub mod daemon;
 pub mod deploy;
 pub mod instance;
+pub mod patience;
 pub mod privilege;
 pub mod reconcile;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod source;
 

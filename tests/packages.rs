@@ -119,6 +119,8 @@ fn the_packages_hold_what_make_install_places() {
     let overrides = "usr/share/lintian/overrides/pgcertd";
     assert_eq!(debian.remove(overrides), Some(0o644));
     debian.insert("usr/share/doc/pgcertd/CHANGELOG.md".into(), 0o644);
+    let zsh = debian.remove("usr/share/zsh/vendor-completions/_pgcertd");
+    debian.extend(zsh.map(|mode| ("usr/share/zsh/site-functions/_pgcertd".into(), mode)));
     let mut fedora = assets("generate-rpm");
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         let licence = format!("usr/share/licenses/pgcertd/{licence}");
@@ -130,6 +132,17 @@ fn the_packages_hold_what_make_install_places() {
     make("uninstall", destination.path());
     installed.retain(|file, _| file.starts_with("etc/"));
     assert_eq!(files(destination.path()), installed, "after make uninstall");
+}
+
+#[test]
+fn the_schema_that_the_installed_config_names_is_installed() {
+    let destination = tempfile::tempdir().unwrap();
+    make("install", destination.path());
+    let config = destination.path().join("etc/pgcertd/pgcertd.toml");
+    let config = fs::read_to_string(config).unwrap();
+    let first = config.lines().next().unwrap();
+    let schema = first.strip_prefix("#:schema file:///").unwrap();
+    assert!(destination.path().join(schema).is_file(), "{schema}");
 }
 
 #[test]

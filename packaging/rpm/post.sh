@@ -3,6 +3,8 @@
 if command -v systemd-tmpfiles >/dev/null; then
     systemd-tmpfiles --create pgcertd.conf || :
 fi
+# What journalctl -x explains.
+journalctl --update-catalog || :
 if command -v selinuxenabled >/dev/null && selinuxenabled; then
     # PostgreSQL may read what is labelled as its own, and not what is merely in /var/lib.
     label=postgresql_db_t

@@ -3,11 +3,12 @@ if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
 fi
 if [ "$1" -eq 0 ]; then
+    journalctl --update-catalog || :
     # The directories that no other package has.
     for unit in postgresql@ postgresql- patroni patroni@ pgbouncer; do
         rmdir /usr/lib/systemd/system/$unit.service.d 2>/dev/null || :
     done
-    rmdir /usr/share/doc/pgcertd/packaging /usr/share/doc/pgcertd/examples /usr/share/doc/pgcertd \
+    rmdir /usr/share/doc/pgcertd/packaging /usr/share/doc/pgcertd/docs /usr/share/doc/pgcertd/examples /usr/share/doc/pgcertd \
         /usr/share/licenses/pgcertd /usr/lib/pgcertd /etc/pgcertd/conf.d /etc/pgcertd 2>/dev/null || :
     if [ -d /var/lib/pgcertd ]; then
         echo "/var/lib/pgcertd stays. Once no server names a file there: rm -r /var/lib/pgcertd"

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::manual::{Chapter, Manual};
 use super::paint::{BAD, GOOD, ODD, labelled, styled};
 use super::{Exit, Failure, print, print_json, prober, sources, unit};
 use crate::bundle::Expiry;
@@ -19,6 +20,45 @@ use crate::reconcile::state::Observation;
 use crate::report::day;
 use crate::report::view::VERSION;
 use crate::source::Source;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "check",
+    description: &[
+        "Reads the config as the daemon does, and then looks whether a renewal would get through: the lineage and its \
+         certificate, the rights to read and to write, the server and the files that it names, and what it serves. \
+         Nothing is changed.",
+        "Run it as root or as the servers' user; others see less.",
+    ],
+    exit: &[
+        (Exit::Well, "no problem was found; notes do not count"),
+        (Exit::Problem, "a problem was found"),
+        (
+            Exit::Usage,
+            "wrong usage or config; file, line and column are shown, and what was expected",
+        ),
+    ],
+    chapters: findings,
+    examples: &[
+        (
+            "pgcertd check",
+            "After a change of the config, before the reload.",
+        ),
+        (
+            "pgcertd check --config-only --config ./pgcertd.toml",
+            "Is this file right? Needs no rights but to read it.",
+        ),
+    ],
+};
+
+fn findings() -> Vec<Chapter> {
+    vec![
+        Chapter::new("Findings", "Each line begins with how much it weighs:")
+            .term("ok", "as it should be")
+            .term("note", "worth knowing; it stops no deployment")
+            .term("!", "a deployment would fail, or a restart of Postgres")
+            .term("mend", "what to do about the line above"),
+    ]
+}
 
 /// What is to be checked.
 #[derive(Debug, clap::Args)]

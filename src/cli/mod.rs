@@ -4,7 +4,8 @@
 //! errors go to standard error. Nothing here ends the process: the exit status is returned.
 
 mod check;
-mod paint;
+pub(crate) mod manual;
+pub(crate) mod paint;
 mod probe;
 mod removal;
 mod run;
@@ -18,13 +19,97 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, ConfigError};
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
+use crate::report::{Kind, log, notices};
+use manual::{Chapter, Manual};
+
+/// The manual of pgcertd itself.
+pub(crate) const MANUAL: Manual = Manual {
+    command: "",
+    description: &[
+        "It watches the directories in which ACME clients leave certificates. When one is renewed, it installs it \
+         into each PostgreSQL server that uses it, has the server load it without a restart, and looks on a new TLS \
+         connection at what clients now get. What Postgres refuses is taken back, and the certificate of before \
+         goes on being served.",
+        "Every decision compares three things: what the lineage holds (source), what lies in the server's files \
+         (installed), and what new clients get (served). A lost event costs a delay and nothing else. Restarting \
+         pgcertd is always safe.",
+        "It restarts no server, ends no session, changes no configuration of Postgres, and writes nothing in a \
+         lineage.",
+    ],
+    exit: &[
+        (Exit::Well, "all is as it should be"),
+        (Exit::Problem, "something is not, and the output says what"),
+        (Exit::Usage, "wrong usage or config"),
+    ],
+    chapters: words,
+    examples: &[
+        (
+            "pgcertd status",
+            "Is all well? If not, what is wrong, and what mends it?",
+        ),
+        ("pgcertd check", "Would a renewal get through?"),
+        (
+            "pgcertd sync --force",
+            "The drill: installs, reloads and verifies although nothing changed.",
+        ),
+        ("journalctl -u pgcertd", "What was done."),
+    ],
+};
+
+/// The manuals of the commands, in their order. A new command needs a line here and one in
+/// [`Command`]; those that `--help` does not list have none.
+pub(crate) const MANUALS: &[Manual] = &[
+    run::MANUAL,
+    sync::MANUAL,
+    status::MANUAL,
+    check::MANUAL,
+    sessions::MANUAL,
+    probe::MANUAL,
+];
+
+fn words() -> Vec<Chapter> {
+    vec![
+        Chapter::new("Words", "")
+            .term(
+                "lineage",
+                "one certificate through all its renewals, in a directory of its own",
+            )
+            .term(
+                "bundle",
+                "what a lineage holds at one moment: leaf, intermediates and private key",
+            )
+            .term(
+                "instance",
+                "one PostgreSQL server: a data directory and its postmaster",
+            )
+            .term(
+                "deployment",
+                "install, reload, verify, and where Postgres refuses, roll back",
+            ),
+    ]
+}
+
+/// The command line: clap's definitions, with the manuals as their long help.
+pub(crate) fn command() -> clap::Command {
+    MANUALS
+        .iter()
+        .fold(MANUAL.explain(Arguments::command()), |command, manual| {
+            command.mut_subcommand(manual.command, |it| manual.explain(it))
+        })
+}
+
+fn understood(given: &[OsString]) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(given)?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +122,21 @@ pub enum Exit {
     Usage,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(match exit {
+impl Exit {
+    /// The exit status.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Well => 0,
             Exit::Problem => 1,
             Exit::Usage => 2,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
     }
 }
 
@@ -51,11 +144,14 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "pgcertd", version, max_term_width = 80)]
 struct Arguments {
-    /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+    /// The config; the files in conf.d beside it belong to it.
+    #[arg(
+        long, global = true, value_name = "FILE", display_order = 90,
+        default_value = config::DEFAULT_FILE, value_hint = clap::ValueHint::FilePath
+    )]
     config: PathBuf,
     /// Print one JSON document instead of text.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 91)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -71,7 +167,7 @@ enum Command {
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
     Check(check::Arguments),
-    /// Show who is connected, how it is encrypted, and since before which certificate.
+    /// Show who is connected, how it is encrypted, and who began before the last deployment.
     Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
@@ -86,6 +182,8 @@ struct Failure {
     /// The same on one line, for JSON.
     one_line: String,
     exit: Exit,
+    /// Whether the config is at fault.
+    of_config: bool,
 }
 
 impl Failure {
@@ -102,6 +200,19 @@ impl Failure {
             message: error.to_string(),
             one_line: error.to_string(),
             exit,
+            of_config: false,
+        }
+    }
+
+    /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
+    /// of event that a command which works there ends with.
+    fn tell(&self, unattended: Option<Kind>, config: &std::path::Path) {
+        match unattended.filter(|_| log::start()) {
+            None => eprintln!("pgcertd: {}", self.message),
+            Some(_) if self.of_config => {
+                notices::ended(Kind::ConfigInvalid, config, &self.one_line);
+            }
+            Some(kind) => notices::ended(kind, config, &self.one_line),
         }
     }
 }
@@ -110,6 +221,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
         Failure {
             one_line: error.one_line(),
+            of_config: true,
             ..Failure::usage(&error)
         }
     }
@@ -118,18 +230,28 @@ impl From<ConfigError> for Failure {
 /// Runs the command that `arguments`, the program's name first, ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match Arguments::try_parse_from(&given) {
+    let arguments = match understood(&given) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
     };
     let json = arguments.json;
+    let config = arguments.config.clone();
+    let unattended = match &arguments.command {
+        Command::Run => Some(Kind::DaemonFailed),
+        Command::Sync(_) => Some(Kind::SyncFailed),
+        Command::Status
+        | Command::Check(_)
+        | Command::Sessions(_)
+        | Command::Probe(_)
+        | Command::Removal(_) => None,
+    };
     match carry_out(arguments) {
         Ok(exit) => exit,
         Err(failure) => {
             if json {
                 tell_error(&failure.one_line);
             }
-            eprintln!("pgcertd: {}", failure.message);
+            failure.tell(unattended, &config);
             failure.exit
         }
     }
@@ -172,7 +294,7 @@ struct ErrorDocument<'a> {
 
 fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     privilege::enter_main().map_err(|e| Failure::problem(&e))?;
-    let journal = crate::report::log::start();
+    let journal = log::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -55,7 +55,7 @@ pub(super) fn bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
 
 /// `text` broken at spaces into lines of at most `width` characters; words that are longer
 /// stay whole, since they are paths that someone will paste.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.len() - 1;

@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use serde::Serialize;
 
+use super::manual::{Chapter, Manual};
 use super::paint::{BAD, GOOD, labelled, span, styled};
 use super::{Exit, Failure, print, print_json, prober};
 use crate::config::Address;
@@ -23,13 +24,49 @@ use crate::report::view::{CertificateView, VERSION};
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+pub(super) const MANUAL: Manual = Manual {
+    command: "probe",
+    description: &[
+        "Asks a server for TLS as a client does, shows the certificate that it serves, and says whether a client with \
+         `sslmode=verify-full` would accept it: dates, name, and a chain to a trusted root. It needs no login, no \
+         config and no rights, and leaves no error in the server's log.",
+        "It is a little stricter than libpq: a name that stands in the common name alone is not taken.",
+    ],
+    exit: &[
+        (Exit::Well, "verify-full would accept it"),
+        (
+            Exit::Problem,
+            "it would not, or the server could not be asked",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage, or the file of `--ca` cannot be read",
+        ),
+    ],
+    chapters: no_chapters,
+    examples: &[
+        (
+            "pgcertd probe db.example.com",
+            "As the clients name the server; port 5432.",
+        ),
+        (
+            "pgcertd probe --ca ./root.pem '[2001:db8::7]:5433'",
+            "An IPv6 address with a port, and a root of your own.",
+        ),
+    ],
+};
+
+fn no_chapters() -> Vec<Chapter> {
+    Vec::new()
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The server, as its clients name it; the port is 5432 where none is given.
     #[arg(value_name = "HOST[:PORT]")]
     address: Address,
     /// Trust these roots (PEM) instead of the system's.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
 }
 

@@ -66,8 +66,8 @@ pub(super) async fn removal(file: &Path, wanted: &Arguments, json: bool) -> Resu
     if let (true, Ok(config)) = (wanted.remember, &config)
         && let Err(error) = remember(&config.state_directory, &instances)
     {
-        tracing::warn!(
-            "{}: cannot be written: {error}; a purge looks for servers in the usual places alone",
+        eprintln!(
+            "pgcertd: {}: cannot be written: {error}; a purge looks for servers in the usual places alone",
             config.state_directory.join(SERVERS).display()
         );
     }

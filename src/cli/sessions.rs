@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::manual::{Chapter, Manual};
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
 use super::{Exit, Failure, named, print, print_json, prober};
 use crate::config::Config;
@@ -18,8 +19,70 @@ use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
 use crate::instance::{Instance, Server};
 use crate::report::view::VERSION;
 
-/// Exit status 0: every server that runs was asked, and with `--plaintext` no session was found.
-/// 1: one could not be asked, or there is one. A server that is not running has no sessions.
+pub(super) const MANUAL: Manual = Manual {
+    command: "sessions",
+    description: &[
+        "Asks each server who is connected: process, age, user, database and address of each session, and below it \
+         TLS version, cipher and the client's own name. Standbys and backups are among them, background processes \
+         are not. A line with `!` came over TCP, and nothing encrypts it.",
+        "A session runs to its end under the certificate of its beginning. One that began before the last deployment \
+         is named as such: it ends, and its client comes again under the new certificate, when the client likes. When \
+         that deployment was, the installed file tells, where the server shows what it holds; a `sync --force` of the \
+         same certificate counts as one.",
+        "It logs in over the server's Unix socket, without a password: as root it becomes the data directory's owner \
+         for that, and any other user comes as it is. The role is the one named as that user, else postgres; \
+         pg_hba.conf must let it in (`local all postgres peer`). It must be a superuser, or have been granted \
+         pg_read_all_stats.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "every server that runs was asked, and with `--plaintext` no session was found; one that is not running \
+             has no sessions",
+        ),
+        (
+            Exit::Problem,
+            "a server could not be asked, or with `--plaintext` there is a session",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage or config, such as an instance that the config does not have",
+        ),
+    ],
+    chapters: document,
+    examples: &[
+        ("pgcertd sessions 16-main", "Who is connected, and how?"),
+        (
+            "pgcertd sessions --plaintext --remote",
+            "For a script: is anybody connected from another host without encryption?",
+        ),
+    ],
+};
+
+fn document() -> Vec<Chapter> {
+    vec![
+        Chapter::new(
+            "Sessions in JSON",
+            "Of each session, with `--json`; what does not apply is null:",
+        )
+        .term("pid", "the number of its process, as the server counts")
+        .term(
+            "user, database, application",
+            "as the server has them; physical replication has no database",
+        )
+        .term("replication", "whether it sends WAL to a standby or a backup")
+        .term("local", "whether it comes over a Unix socket")
+        .term("address, port", "of the client, over TCP")
+        .term("encrypted", "whether TLS or GSSAPI hides it")
+        .term("protocol, cipher", "`TLSv1.3` and the like, or `GSSAPI`")
+        .term("since", "when it began")
+        .term(
+            "before_deployment",
+            "of TLS: whether it began before `deployed`, which is the instance's; null where `deployed_unknown` says why",
+        ),
+    ]
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The instances; all where none is named.

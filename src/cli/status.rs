@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use super::manual::{Chapter, Manual};
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::bundle::Expiry;
@@ -16,6 +17,48 @@ use crate::reconcile::state::{Problem, State};
 use crate::report::day;
 use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
 use crate::source::Source;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "status",
+    description: &[
+        "Looks at each instance now: what its lineage holds, what is installed, and what a new TLS connection \
+         gets. For each that is not well it says why, and what mends it.",
+        "Every user may ask. Who may not look is shown what the daemon saw last, with its age; without a daemon \
+         the instance is `unknown`.",
+        "A line that begins with `?` names a PostgreSQL server of this host that no instance covers.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "every instance is `in_sync`, `not_running` or `waiting`",
+        ),
+        (Exit::Problem, "some instance is in another state"),
+        (Exit::Usage, "wrong usage or config"),
+    ],
+    chapters: states,
+    examples: &[
+        ("pgcertd status", "The whole picture."),
+        (
+            "pgcertd status --json | jq -r '.instances[] | .name + \" \" + .state'",
+            "For a machine: a line for each instance.",
+        ),
+    ],
+};
+
+fn states() -> Vec<Chapter> {
+    let states = Chapter::new("States", "The first three are well.");
+    let states = State::ALL.iter().fold(states, |chapter, state| {
+        let says = format!("{}\nto do: {}", state.meaning(), state.remedy());
+        chapter.term(state.as_str(), says)
+    });
+    let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
+        .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`")
+        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`")
+        .term("uncovered", "the data directories of servers that no instance covers")
+        .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
+        .term("daemon", "since when it runs, or null");
+    vec![states, json]
+}
 
 /// The daemon's view is too old to stand for what is, after so many `resync` periods.
 const STALE_AFTER: u32 = 3;

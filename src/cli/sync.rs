@@ -1,20 +1,72 @@
 //! `pgcertd sync`: reconcile once.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::manual::{Chapter, Manual};
 use super::{Exit, Failure, named, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
 use crate::reconcile::plan::Intent;
-use crate::reconcile::{Done, Keeper, SyncOutcome};
-use crate::report::Event;
-use crate::report::view::VERSION;
+use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::report::view::{InstanceView, VERSION};
+use crate::report::{Deployment, Kind, Told, log};
 use crate::source::Source;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "sync",
+    description: &[
+        "Compares each instance with its lineage, and does what makes them equal: install, reload, verify, and roll \
+         back what Postgres refuses. What is equal already is neither written nor reloaded.",
+        "While Postgres is down it installs what the lineage holds, unless Postgres rejected it before or it is held.",
+        "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
+         run at the same time.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "every instance is `in_sync`, `not_running` or `waiting`",
+        ),
+        (
+            Exit::Problem,
+            "some instance is not; the output says which, and why",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage or config, such as an instance that the config does not have",
+        ),
+    ],
+    chapters: outcomes,
+    examples: &[
+        ("pgcertd sync --dry-run", "What would be done?"),
+        (
+            "pgcertd sync --force 16-main",
+            "The drill: a deployment of what is there already. No session ends.",
+        ),
+        (
+            "certbot renew --deploy-hook /usr/lib/pgcertd/certbot-deploy-hook",
+            "Without the daemon: `pgcertd sync --lineage` for what was renewed.",
+        ),
+    ],
+};
+
+fn outcomes() -> Vec<Chapter> {
+    let outcomes = Chapter::new("Outcomes", "`outcome` of each instance, with `--json`:");
+    let outcomes = SyncOutcome::ALL.iter().fold(outcomes, |chapter, outcome| {
+        chapter.term(outcome.as_str(), outcome.meaning())
+    });
+    let lock = format!(
+        "`sync` and the daemon wait for each other at an instance, for {} s at most; then the instance counts as \
+         failed.",
+        LOCK_PATIENCE.as_secs()
+    );
+    vec![outcomes, Chapter::new("Locking", lock)]
+}
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -87,15 +139,16 @@ pub(super) async fn sync(
         let instance = chosen[*index];
         let (state, _) = done.seen.state(instance);
         well &= state.is_well() && done.outcome != SyncOutcome::Failed;
-        let event = Event::of(&instance.name, &instance.lineage.name, done);
-        // Under systemd or with --json the journal keeps the line that a person would read.
-        if done.acted && (json || journal) {
-            event.emit();
+        let view = InstanceView::of(instance, &done.seen);
+        for event in Told::default().of(instance, done, &view, Instant::now()) {
+            // The journal keeps all, and --json leaves what was done to standard error; else
+            // the text below has everything but the remarks.
+            let wanted = !wanted.dry_run && (journal || json && done.acted);
+            if wanted || is_remark(event.kind()) {
+                event.emit();
+            }
         }
-        for warning in &done.warnings {
-            tracing::warn!("{}: {warning}", instance.name);
-        }
-        text.push_str(&paint::hanging(&event.message()));
+        text.push_str(&paint::hanging(&Deployment::of(instance, done).message()));
         rows.push(Row {
             name: instance.name.clone(),
             outcome: done.outcome,
@@ -109,10 +162,17 @@ pub(super) async fn sync(
             version: VERSION,
             instances: rows,
         })?;
-    } else {
+    } else if wanted.dry_run || !(journal && log::is_journal(&std::io::stdout())) {
         print(&text)?;
     }
     Ok(if well { Exit::Well } else { Exit::Problem })
+}
+
+fn is_remark(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Odd | Kind::MemoryUnreadable | Kind::NotForgotten
+    )
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::At;
 use super::error::ConfigError;
-use super::paths::Twin;
+use super::paths::{Real, Twin};
 use super::validate::Checked;
 use super::{Instance, Mode};
 
@@ -37,21 +37,34 @@ pub(super) fn refuse(
     state_directory: &Path,
 ) -> Result<(), ConfigError> {
     one_name_each(checked)?;
-    one_data_directory_each(checked)?;
-    let sources = sources(checked, watched);
-    let state_directory = Twin::directory(state_directory);
+    let real = look(checked, watched, state_directory);
+    one_data_directory_each(checked, &real)?;
+    let sources = sources(checked, watched, &real);
+    let state_directory = real.directory(state_directory);
     for one in checked {
-        let targets = targets(one);
+        let targets = targets(one, &real);
         one_path_for_one_file(&targets)?;
         for target in targets {
             not_kept(&target, &state_directory)?;
             if one.instance.mode == Mode::Manage {
-                not_shared(&target)?;
+                not_shared(&target, &real)?;
                 outside_sources(&target, &sources)?;
             }
         }
     }
-    one_writer_each(checked)
+    one_writer_each(checked, &real)
+}
+
+/// Asks the file system about all paths at once.
+fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
+    let instances = || checked.iter().map(|one| &one.instance);
+    let directories = instances()
+        .flat_map(|it| it.lineage.candidates.iter().chain([&it.data_directory]))
+        .chain(watched)
+        .map(PathBuf::as_path)
+        .chain([state_directory]);
+    let files = instances().flat_map(|it| [it.cert_file.as_path(), &it.key_file]);
+    Real::of(directories, files.chain(SHARED.map(Path::new)))
 }
 
 fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
@@ -65,10 +78,10 @@ fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn one_data_directory_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+fn one_data_directory_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
     let twins: Vec<_> = checked
         .iter()
-        .map(|one| (Twin::directory(&one.instance.data_directory), one))
+        .map(|one| (real.directory(&one.instance.data_directory), one))
         .collect();
     for ((twin, first), (other, second)) in pairs(&twins) {
         if twin.same(other) {
@@ -114,10 +127,10 @@ fn not_kept(target: &Target<'_>, state_directory: &Twin) -> Result<(), ConfigErr
     Ok(())
 }
 
-fn not_shared(target: &Target<'_>) -> Result<(), ConfigError> {
+fn not_shared(target: &Target<'_>, real: &Real) -> Result<(), ConfigError> {
     if SHARED
         .iter()
-        .any(|shared| target.twin.same(&Twin::target(Path::new(shared))))
+        .any(|shared| target.twin.same(&real.target(Path::new(shared))))
     {
         let message = format!(
             "{} is shared by the services of this host",
@@ -131,15 +144,15 @@ fn not_shared(target: &Target<'_>) -> Result<(), ConfigError> {
 }
 
 /// What an installed file may not lie in: words for it, and its path.
-fn sources(checked: &[Checked<'_>], watched: &[PathBuf]) -> Vec<(String, Twin)> {
+fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(String, Twin)> {
     let words = |what: &str, path: &Path| format!("{what} {}", path.display());
     let watched = watched
         .iter()
-        .map(|path| (words("the watched directory", path), Twin::directory(path)));
+        .map(|path| (words("the watched directory", path), real.directory(path)));
     let lineages = checked
         .iter()
         .flat_map(|one| &one.instance.lineage.candidates)
-        .map(|path| (words("the lineage", path), Twin::directory(path)));
+        .map(|path| (words("the lineage", path), real.directory(path)));
     watched.chain(lineages).collect()
 }
 
@@ -158,11 +171,11 @@ fn outside_sources(target: &Target<'_>, sources: &[(String, Twin)]) -> Result<()
 }
 
 /// Two that write one file would undo each other's deployments for ever.
-fn one_writer_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+fn one_writer_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
     let writers: Vec<_> = checked
         .iter()
         .filter(|one| one.instance.mode == Mode::Manage)
-        .map(|one| (&one.instance, targets(one)))
+        .map(|one| (&one.instance, targets(one, real)))
         .collect();
     for ((first, mine), (second, theirs)) in pairs(&writers) {
         for (one, other) in mine
@@ -193,11 +206,11 @@ fn overlap(instances: [&Instance; 2], one: &Target<'_>, other: &Target<'_>) -> C
 }
 
 /// The one or two files of an instance.
-fn targets<'a>(one: &'a Checked<'a>) -> Vec<Target<'a>> {
+fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<Target<'a>> {
     let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| Target {
         key,
         path,
-        twin: Twin::target(path),
+        twin: real.target(path),
         at: at.unwrap_or(&one.name),
         written: at.is_some(),
     };

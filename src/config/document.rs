@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::error::{ConfigError, line_column};
+use super::expected;
 use super::paths;
 
 /// More than any configuration holds, in bytes; what is larger is not one.
@@ -124,7 +125,7 @@ impl At<'_, String> {
     /// The value as a path: not empty, without the byte that ends a path for the kernel, made absolute.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         if self.value.is_empty() || self.value.contains('\0') {
-            return Err(self.refuse_value("is not a path", "expected a path"));
+            return Err(self.refuse_value("is not a path", &format!("expected {}", expected::PATH)));
         }
         Ok(self.document.resolve(self.value))
     }

@@ -7,9 +7,6 @@ use std::time::Duration;
 use jiff::{Span, SpanRelativeTo};
 use thiserror::Error;
 
-/// What a duration is to a person.
-pub(super) const EXPECTED: &str = "a duration with a unit, such as \"10s\"";
-
 /// Why a text is no duration, to be said after the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum DurationError {

@@ -8,13 +8,16 @@
 //! `check` is for. The file system is consulted in one case alone, where two paths may be one (see `paths`).
 //!
 //! Stages: `document` (text and TOML) → `written` (the keys as they stand there) → `validate` and `values` (one
-//! value at a time) → `conflicts` (what only shows when all instances are known).
+//! value at a time, in the words of `expected`) → `conflicts` (what only shows when all instances are known).
 
 mod address;
 mod conflicts;
 mod document;
 mod duration;
 mod error;
+mod expected;
+#[cfg(test)]
+pub(crate) mod keys;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -41,6 +44,24 @@ pub const DEFAULT_RUNTIME_DIRECTORY: &str = "/run/pgcertd";
 
 /// The directory of which certbot makes a subdirectory for each lineage, watched by default.
 pub const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
+
+/// The file in an instance's part of the state directory that is its target by default.
+pub const DEFAULT_TARGET: &str = "server.pem";
+
+/// What [`Watch::debounce`] is by default.
+pub const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// What [`Watch::settle_timeout`] is by default.
+pub const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What [`Watch::resync`] is by default.
+pub const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
+
+/// What [`Instance::verify_timeout`] is by default.
+pub const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What [`Instance::delay`] is by default.
+pub const DEFAULT_DELAY: Duration = Duration::ZERO;
 
 /// The whole configuration.
 ///
@@ -128,16 +149,18 @@ pub struct Lineage {
 }
 
 /// What kind of server an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
     /// PostgreSQL, written `"postgres"`.
+    #[default]
     Postgres,
 }
 
 /// What may be done to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Install, reload and verify, written `"manage"`.
+    #[default]
     Manage,
     /// Others place the files; check, reload and verify, written `"reload"`.
     Reload,
@@ -146,9 +169,10 @@ pub enum Mode {
 }
 
 /// How an instance is told of new files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reload {
     /// SIGHUP to the postmaster, written `"signal"`.
+    #[default]
     Signal,
     /// `pg_ctl reload`, written `"pg_ctl"`.
     PgCtl,
@@ -166,9 +190,10 @@ pub enum Account {
 }
 
 /// What counts as proof that an instance serves a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
     /// A TLS handshake shows it, written `"handshake"`.
+    #[default]
     Handshake,
     /// Nothing is looked at, written `"none"`: for servers without TCP.
     None,

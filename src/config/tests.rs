@@ -2,6 +2,7 @@
 
 mod accepted;
 mod conflicts;
+mod keys;
 mod model;
 mod read;
 mod refused;
@@ -13,6 +14,10 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{Config, ConfigError, Instance};
+use crate::reference::schema::{OF_CONFIG, OF_FRAGMENT};
+
+/// What an error begins with that an editor shows as well, by the schema.
+const OF_THE_SCHEMA: [&str; 4] = ["unknown key", "missing key", "wrong type", "unknown value"];
 
 /// The three keys that an instance needs, under a name.
 fn instance(name: &str) -> String {
@@ -54,8 +59,37 @@ impl Written {
         self.path("pgcertd.toml")
     }
 
+    /// Loads it, and holds the schema against it: that takes what is taken, and refuses what it can.
+    #[track_caller]
     fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(&self.file())
+        let loaded = Config::load(&self.file());
+        let objections: Vec<String> = self.objections().collect();
+        match &loaded {
+            Ok(_) => assert_eq!(objections, [""; 0], "the schema"),
+            Err(error) => assert!(
+                !objections.is_empty()
+                    || !OF_THE_SCHEMA
+                        .iter()
+                        .any(|it| error.message().starts_with(it)),
+                "the schema takes it: {error}"
+            ),
+        }
+        loaded
+    }
+
+    fn objections(&self) -> impl Iterator<Item = String> {
+        let fragments = fs::read_dir(self.path("conf.d")).into_iter().flatten();
+        let fragments = fragments.flatten().map(|it| (it.path(), &*OF_FRAGMENT));
+        let files = fragments.chain([(self.file(), &*OF_CONFIG)]);
+        let files = files.filter(|(file, _)| {
+            let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+            name.ends_with(b".toml") && !name.starts_with(b".")
+        });
+        files.filter_map(|(file, schema)| {
+            fs::read_to_string(file)
+                .ok()
+                .and_then(|text| schema.objection(text.trim_start_matches('\u{feff}')))
+        })
     }
 
     #[track_caller]

@@ -6,21 +6,22 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use toml::Spanned;
 
 use super::conflicts;
 use super::document::{At, Document, absolute, unreadable};
 use super::error::ConfigError;
+use super::expected;
 use super::values::{
     MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, files, kind,
     positive, server_names, target, usable,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
-    Config, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_WATCHED, Instance, Kind,
-    Lineage, Mode, Reload, Verify, Watch,
+    Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
+    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
+    DEFAULT_WATCHED, Instance, Kind, Lineage, Mode, Reload, Verify, Watch,
 };
 
 /// What to do where the file does not exist.
@@ -130,10 +131,10 @@ fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch,
         directories,
         debounce: match at(document, &written.debounce) {
             Some(value) => any_duration(&value)?,
-            None => Duration::from_millis(200),
+            None => DEFAULT_DEBOUNCE,
         },
-        settle_timeout: time(&written.settle_timeout, Duration::from_secs(600))?,
-        resync: time(&written.resync, Duration::from_secs(600))?,
+        settle_timeout: time(&written.settle_timeout, DEFAULT_SETTLE_TIMEOUT)?,
+        resync: time(&written.resync, DEFAULT_RESYNC)?,
         poll: at(document, &written.poll)
             .map(|value| positive(&value))
             .transpose()?,
@@ -248,7 +249,7 @@ impl<'a> World<'a> {
             shared: Some(self.shared),
         };
         let files = TargetFiles::read(layers)?;
-        let default = self.state_directory.join(name.value).join("server.pem");
+        let default = self.state_directory.join(name.value).join(DEFAULT_TARGET);
         let cert_file = files.cert.unwrap_or(default);
         let instance = Instance {
             name: name.value.clone(),
@@ -274,7 +275,7 @@ impl<'a> World<'a> {
         } else if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
             return Err(written.refuse_value(
                 "is neither the name of a lineage nor an absolute path",
-                "expected the name of a subdirectory of a watched directory, or an absolute path",
+                &format!("expected {}", expected::LINEAGE),
             ));
         } else if self.watched.is_empty() {
             return Err(written.refuse_value(
@@ -342,24 +343,24 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
         data_directory: PathBuf::new(),
         cert_file: PathBuf::new(),
         key_file: PathBuf::new(),
-        kind: layers.read(|keys| &keys.kind, Kind::Postgres, kind)?,
+        kind: layers.read(|keys| &keys.kind, Kind::default(), kind)?,
         server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
-        mode: layers.read(|keys| &keys.mode, Mode::Manage, |at| choice(at, MODES))?,
+        mode: layers.read(|keys| &keys.mode, Mode::default(), |at| choice(at, MODES))?,
         reload: reload(layers)?,
         owner: layers.read(|keys| &keys.owner, None, account)?,
         group: layers.read(|keys| &keys.group, None, account)?,
         address: layers.read(|keys| &keys.address, None, address)?,
         verify: layers.read(
             |keys| &keys.verify,
-            Verify::Handshake,
+            Verify::default(),
             |at| choice(at, VERIFIES),
         )?,
         verify_timeout: layers.read(
             |keys| &keys.verify_timeout,
-            Duration::from_secs(10),
+            DEFAULT_VERIFY_TIMEOUT,
             positive,
         )?,
-        delay: layers.read(|keys| &keys.delay, Duration::ZERO, any_duration)?,
+        delay: layers.read(|keys| &keys.delay, DEFAULT_DELAY, any_duration)?,
         files: layers.read(|keys| &keys.files, None, files)?,
     })
 }
@@ -369,7 +370,7 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
 fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
     let reload = layers.read(
         |keys| &keys.reload,
-        Reload::Signal,
+        Reload::default(),
         |at| choice(at, RELOADS),
     )?;
     let Reload::Command(_) = reload else {
@@ -381,7 +382,7 @@ fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
             None => Ok(reload),
         };
     };
-    let example = "expected reload_command = [\"program\", \"argument\"]";
+    let example = &format!("expected {}", expected::COMMAND);
     match layers.find(|keys| &keys.reload_command) {
         Some(command) if usable(command.value) => Ok(Reload::Command(
             command

@@ -9,8 +9,11 @@ use toml::Spanned;
 use super::document::At;
 use super::duration;
 use super::error::ConfigError;
+use super::expected;
 use super::written::{self, Table, Text};
 use super::{Account, Address, Files, Kind, Mode, Reload, Verify};
+
+pub(super) const KINDS: &[(&str, Kind)] = &[("postgres", Kind::Postgres)];
 
 pub(super) const MODES: &[(&str, Mode)] = &[
     ("manage", Mode::Manage),
@@ -26,6 +29,10 @@ pub(super) const RELOADS: &[(&str, Reload)] = &[
     ("pg_ctl", Reload::PgCtl),
     ("command", Reload::Command(Vec::new())),
 ];
+
+fn expected_is(what: &str) -> String {
+    format!("expected {what}")
+}
 
 pub(super) fn choice<T: Clone>(
     written: &At<'_, String>,
@@ -47,7 +54,7 @@ pub(super) fn kind(written: &At<'_, String>) -> Result<Kind, ConfigError> {
             &format!("this version does not know the kind \"{later}\""),
             "expected \"postgres\", the only kind so far",
         )),
-        _ => choice(written, &[("postgres", Kind::Postgres)]),
+        _ => choice(written, KINDS),
     }
 }
 
@@ -67,7 +74,7 @@ pub(super) fn check_name(written: &At<'_, String>) -> Result<(), ConfigError> {
     }
     Err(written.refuse_value(
         "cannot be the name of an instance",
-        "expected letters, digits, `.`, `_` and `-`, with neither `.` nor `-` at the start",
+        &expected_is(expected::NAME),
     ))
 }
 
@@ -75,7 +82,7 @@ pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
     let path = written.path()?;
     let last = Path::new(written.value).components().next_back();
     if written.value.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
-        return Err(written.refuse_value("names a directory", "expected the path of a file"));
+        return Err(written.refuse_value("names a directory", &expected_is(expected::TARGET)));
     }
     Ok(path)
 }
@@ -83,7 +90,7 @@ pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
 pub(super) fn server_names(
     written: &At<'_, Vec<Spanned<String>>>,
 ) -> Result<Vec<ServerName<'static>>, ConfigError> {
-    let example = "expected the host names that clients connect to, such as \"db.example.com\"";
+    let example = &expected_is(expected::HOSTS);
     let one = |name: &Spanned<String>| {
         let name = written.part(name);
         if name.value.starts_with("*.") {
@@ -97,10 +104,7 @@ pub(super) fn server_names(
 }
 
 pub(super) fn account(written: &At<'_, written::Account>) -> Result<Option<Account>, ConfigError> {
-    let wrong = |message| {
-        let note = "expected a name such as \"postgres\", or a number from 0 to 4294967294";
-        Err(written.refuse_value(message, note))
-    };
+    let wrong = |message| Err(written.refuse_value(message, &expected_is(expected::ACCOUNT)));
     match written.value {
         written::Account::Id(id) => match u32::try_from(*id) {
             Ok(id) if id != u32::MAX => Ok(Some(Account::Id(id))),
@@ -120,7 +124,7 @@ pub(super) fn address(written: &At<'_, String>) -> Result<Option<Address>, Confi
     written.value.parse().map(Some).map_err(|error| {
         written.refuse_value(
             &format!("is not an address: {error}"),
-            "expected HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"",
+            &expected_is(expected::ADDRESS),
         )
     })
 }
@@ -138,7 +142,7 @@ pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Fi
         }
         Err(name.refuse_value(
             "is not a file inside the lineage",
-            "expected a file name, or a path relative to the lineage without `..`",
+            &expected_is(expected::INSIDE),
         ))
     };
     Ok(Some(Files {
@@ -148,16 +152,14 @@ pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Fi
 }
 
 pub(super) fn any_duration(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
-    duration::parse(&written.value.0).map_err(|error| {
-        let note = format!("expected {}", duration::EXPECTED);
-        written.refuse_value(&error.to_string(), &note)
-    })
+    duration::parse(&written.value.0)
+        .map_err(|error| written.refuse_value(&error.to_string(), &expected_is(expected::DURATION)))
 }
 
 pub(super) fn positive(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
     let duration = any_duration(written)?;
     if duration.is_zero() {
-        let note = format!("expected {}, longer than zero", duration::EXPECTED);
+        let note = expected_is(expected::LONGER);
         return Err(written.refuse_value("is not longer than zero", &note));
     }
     Ok(duration)

@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use toml::Spanned;
 
-use super::duration;
+use super::expected;
 
 /// A key that may be absent.
 pub(super) type Key<T> = Option<Spanned<T>>;
@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Text {
             type Value = Text;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(duration::EXPECTED)
+                f.write_str(expected::DURATION)
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {

@@ -10,9 +10,8 @@ use super::News;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
-use crate::reconcile::state::State;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
-use crate::report::Event;
+use crate::report::Told;
 use crate::report::view::InstanceView;
 use crate::source::Source;
 
@@ -43,13 +42,6 @@ pub(super) struct Task {
     pub settle: Duration,
     pub debounce: Duration,
     pub longest_pause: Duration,
-}
-
-/// What was last said of an instance.
-#[derive(Default)]
-struct Told {
-    state: Option<State>,
-    problem: Option<String>,
 }
 
 impl Task {
@@ -146,44 +138,14 @@ impl Task {
     fn say(&self, done: &Done, told: &mut Told) {
         let config = &self.keeper.instance.config;
         let view = InstanceView::of(config, &done.seen);
-        for warning in &done.warnings {
-            tracing::warn!(pgcertd_instance = config.name, "{}: {warning}", config.name);
-        }
-        let event = Event::of(&config.name, &config.lineage.name, done);
-        let new = told.state != Some(view.state) || told.problem != view.problem;
-        if done.acted {
+        for event in told.of(config, done, &view, Instant::now()) {
             event.emit();
-        } else if new {
-            say_state(&view, told.state);
         }
-        told.state = Some(view.state);
-        told.problem.clone_from(&view.problem);
         let seen = News::Seen {
             instance: self.index,
             view: Box::new(view),
         };
         drop(self.news.send(seen));
-    }
-}
-
-/// One line for a state that was not there before.
-fn say_state(view: &InstanceView, before: Option<State>) {
-    let state = view.state.as_str();
-    let problem = view.problem.as_deref().unwrap_or_default();
-    let colon = if problem.is_empty() { "" } else { ": " };
-    let name = &view.name;
-    if !view.state.is_well() {
-        tracing::warn!(
-            pgcertd_instance = name,
-            pgcertd_state = state,
-            "{name}: {state}{colon}{problem}"
-        );
-    } else if before.is_none_or(|b| b != view.state) {
-        tracing::info!(
-            pgcertd_instance = name,
-            pgcertd_state = state,
-            "{name}: {state}{colon}{problem}"
-        );
     }
 }
 

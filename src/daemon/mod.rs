@@ -30,6 +30,7 @@ use crate::instance::probe::Prober;
 use crate::privilege::PrivilegeError;
 use crate::reconcile::Keeper;
 use crate::report::headline::headline;
+use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
 use crate::source::{Hint, Tracked, Trail};
 
@@ -42,11 +43,11 @@ use watching::Watching;
 const AT_ONCE: usize = 32;
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
-const FAREWELL: Duration = Duration::from_secs(40);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
 
 /// Start-up counts as done after this, whatever file system has not answered yet: Postgres is
 /// ordered after it, and must not wait for it.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
 /// of what is to be watched into one arming.
@@ -114,10 +115,14 @@ pub async fn run(file: &Path) -> Result<(), DaemonError> {
     };
     let since = Timestamp::now();
     let systemd = Systemd::start().map_err(DaemonError::Thread)?;
+    notices::started(config.instances.len(), file);
     loop {
         let generation = Generation::start(config, since, systemd.clone()).await?;
         match generation.serve(file, &mut signals).await? {
-            Some(new) => config = new,
+            Some(new) => {
+                notices::config_taken(new.instances.len(), file);
+                config = new;
+            }
             None => return Ok(()),
         }
     }
@@ -140,6 +145,9 @@ struct Generation {
     tell: mpsc::UnboundedSender<News>,
     watch_at: Option<Instant>,
     uncovered: Vec<PathBuf>,
+    /// Whether a look for them is under way; a data directory that does not answer holds it up.
+    looking: bool,
+    status_file: notices::StatusFile,
     since: Timestamp,
     ready: bool,
     prober: Prober,
@@ -226,6 +234,8 @@ impl Generation {
             tell,
             watch_at: None,
             uncovered: Vec::new(),
+            looking: false,
+            status_file: notices::StatusFile::default(),
             since,
             ready: false,
             prober,
@@ -240,17 +250,6 @@ impl Generation {
         file: &Path,
         signals: &mut Signals,
     ) -> Result<Option<Config>, DaemonError> {
-        tracing::info!(
-            "pgcertd {} keeps {} instance{} of {}",
-            env!("CARGO_PKG_VERSION"),
-            self.config.instances.len(),
-            if self.config.instances.len() == 1 {
-                ""
-            } else {
-                "s"
-            },
-            file.display(),
-        );
         self.watch();
         self.look_for_uncovered();
         let mut resync = interval(self.config.watch.resync);
@@ -326,16 +325,8 @@ impl Generation {
 
     /// Says whose files did not answer in time.
     fn tell_unfiled(&self) {
-        for name in self
-            .unfiled
-            .iter()
-            .map(|at| &self.config.instances[*at].name)
-        {
-            tracing::warn!(
-                pgcertd_instance = name,
-                "{name}: its files were not looked at within {} s; started without it, see that the file systems of its lineage and its data directory answer",
-                READY_WITHIN.as_secs()
-            );
+        for at in &self.unfiled {
+            notices::files_unseen(&self.config.instances[*at], READY_WITHIN.as_secs());
         }
     }
 
@@ -364,9 +355,7 @@ impl Generation {
                 }
             }
             Hint::Rescan => {
-                tracing::warn!(
-                    "the kernel's queue of file events overflowed; comparing everything"
-                );
+                notices::events_overflowed();
                 self.compare_all();
             }
             Hint::Disarmed { directory } => {
@@ -378,7 +367,7 @@ impl Generation {
                 self.watch();
             }
             Hint::Failed { error } => {
-                tracing::warn!("{error}; comparing everything");
+                notices::events_failed(&error);
                 self.compare_all();
             }
         }
@@ -399,15 +388,9 @@ impl Generation {
                 false
             }
             News::Uncovered(directories) => {
-                for directory in &directories {
-                    if !self.uncovered.contains(directory) {
-                        tracing::warn!(
-                            "{}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it",
-                            directory.display()
-                        );
-                    }
-                }
+                notices::uncovered(&self.uncovered, &directories);
                 self.uncovered = directories;
+                self.looking = false;
                 true
             }
             News::Filed { instance } => {
@@ -425,7 +408,12 @@ impl Generation {
     /// Has watched what matters once the burst is over that changed it: a renewal's own work
     /// comes first, and it moves links within directories that are watched already.
     fn watch_soon(&mut self) {
-        self.watch_at.get_or_insert_with(|| Instant::now() + GATHER);
+        self.watch_within(GATHER);
+    }
+
+    fn watch_within(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.watch_at = Some(self.watch_at.map_or(at, |due| due.min(at)));
     }
 
     /// Has watched what matters now.
@@ -445,13 +433,16 @@ impl Generation {
         for index in instances {
             self.nudge(index, Nudge::Compare);
         }
-        if again {
-            self.watch();
+        if let Some(pause) = again {
+            self.watch_within(pause);
         }
     }
 
     /// Looks through `/proc` beside the loop: a busy host has many processes.
-    fn look_for_uncovered(&self) {
+    fn look_for_uncovered(&mut self) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
         let covered: Vec<PathBuf> = self
             .config
             .instances
@@ -501,12 +492,8 @@ impl Generation {
             }),
         };
         let directory = &self.config.runtime_directory;
-        if let Err(error) = status.write(directory) {
-            tracing::warn!(
-                "{}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory",
-                directory.display()
-            );
-        }
+        let written = status.write(directory);
+        self.status_file.written(directory, written);
         let line = self.headline();
         if line != self.said {
             self.said.clone_from(&line);
@@ -537,11 +524,7 @@ impl Generation {
                 },
                 _ = watchdog.tick() => self.systemd.alive(),
                 () = &mut deadline => {
-                    tracing::warn!(
-                        "{} tasks did not finish within {} s and are left; the next start compares anew",
-                        self.tasks.len(),
-                        FAREWELL.as_secs()
-                    );
+                    notices::left_at_stop(self.tasks.len(), FAREWELL.as_secs());
                     return Ok(new);
                 }
             }
@@ -560,15 +543,9 @@ fn unexpected(ended: Result<Result<(), PrivilegeError>, tokio::task::JoinError>)
 /// The new config after SIGHUP, or nothing where it is wrong: then the old one stays.
 fn reloaded_config(file: &Path) -> Option<Config> {
     match Config::load(file) {
-        Ok(config) => {
-            tracing::info!("{}: read again", file.display());
-            Some(config)
-        }
+        Ok(config) => Some(config),
         Err(error) => {
-            tracing::error!(
-                "the new config is not taken, the old one stays in force: {}",
-                error.one_line()
-            );
+            notices::config_refused(file, &error.one_line());
             None
         }
     }

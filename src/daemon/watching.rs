@@ -1,32 +1,48 @@
 //! Which directories are watched, and whom an event in them concerns.
 //!
 //! Everything that touches a file system happens on the watcher's own thread, which may look
-//! into every directory and open nothing; the loop is told when it is done.
+//! into every directory and open nothing; the loop is told when it is done. A directory that does
+//! not answer is not watched, and keeps no other from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::instance::Nudge;
 use super::{DaemonError, News};
 use crate::config::Instance;
+use crate::patience::Questions;
 use crate::privilege::{Rights, Worker};
+use crate::report::notices;
 use crate::source::{Hint, Trail, WatchError, Watched, Watcher};
+
+/// How long what does not answer is left alone before it is tried again.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The watcher and what it watches for.
 pub(super) struct Watching {
     worker: Arc<Worker>,
-    watcher: Arc<Mutex<Watcher>>,
+    armory: Arc<Armory>,
     news: mpsc::UnboundedSender<News>,
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
-    failing: BTreeSet<String>,
+    failing: BTreeMap<Option<PathBuf>, String>,
     /// Whether an arming is under way, and whether another is wanted after it.
     under_way: bool,
     again: bool,
+}
+
+/// What an arming needs, on the watcher's thread.
+struct Armory {
+    watcher: Mutex<Watcher>,
+    /// Where the files of an instance lie, by its place in the config.
+    places: Questions<usize>,
+    /// Whether a directory answers; notify's one thread would wait for it.
+    directories: Questions<PathBuf>,
 }
 
 /// The paths that events on an instance's files bear.
@@ -43,6 +59,8 @@ pub(super) struct Places {
 pub(super) struct Armed {
     watched: Watched,
     places: Vec<Places>,
+    /// Something has not answered in time.
+    silence: bool,
 }
 
 impl Watching {
@@ -59,10 +77,14 @@ impl Watching {
             .await??;
         Ok(Watching {
             worker: Arc::new(worker),
-            watcher: Arc::new(Mutex::new(watcher)),
+            armory: Arc::new(Armory {
+                watcher: Mutex::new(watcher),
+                places: Questions::default(),
+                directories: Questions::default(),
+            }),
             news,
             places: Vec::new(),
-            failing: BTreeSet::new(),
+            failing: BTreeMap::new(),
             under_way: false,
             again: false,
         })
@@ -80,53 +102,52 @@ impl Watching {
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
         let instances = instances.to_vec();
-        let watcher = Arc::clone(&self.watcher);
+        let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
         tokio::spawn(async move {
-            let armed = worker
-                .call(move || {
-                    let places: Vec<Places> = instances.iter().map(Places::of).collect();
-                    let mut wanted = trails;
-                    wanted.extend(places.iter().flat_map(|p| p.directories.iter().cloned()));
-                    let watched = watcher
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .watch(&wanted);
-                    Armed { watched, places }
-                })
-                .await;
+            let armed = worker.call(move || armory.arm(trails, instances)).await;
             drop(news.send(News::Armed(armed)));
         });
     }
 
     /// Takes in what an arming came to: the newly watched directories, the instances in them,
-    /// and whether to arm again, since more was wanted meanwhile.
-    pub fn armed(&mut self, armed: Armed) -> (BTreeSet<PathBuf>, Vec<usize>, bool) {
+    /// and when to arm again: at once if more was wanted meanwhile, soon if something was silent.
+    pub fn armed(&mut self, armed: Armed) -> (BTreeSet<PathBuf>, Vec<usize>, Option<Duration>) {
         self.under_way = false;
-        let Armed { watched, places } = armed;
+        let Armed {
+            watched,
+            places,
+            silence,
+        } = armed;
         self.places = places;
-        let failing: BTreeSet<String> = watched
+        let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
             // One that vanished meanwhile is awaited at its parent after the next reading.
             .filter(|error| !matches!(error, WatchError::Gone { .. }))
-            .map(ToString::to_string)
+            .map(|error| (error.directory().map(Path::to_owned), error.to_string()))
             .collect();
-        for error in failing.difference(&self.failing) {
-            tracing::warn!(
-                "{error}; until then changes there are found at every `poll` and `resync` alone"
-            );
+        for (directory, error) in &failing {
+            if self.failing.get(directory) != Some(error) {
+                notices::not_watched(directory.as_deref(), error);
+            }
+        }
+        for directory in self.failing.keys() {
+            if !failing.contains_key(directory) {
+                notices::watched_again(directory.as_deref());
+            }
         }
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
         let instances = self.places.iter().enumerate();
         let instances = instances.filter(|(_, p)| inside(p)).map(|(n, _)| n);
-        (
-            watched.armed.clone(),
-            instances.collect(),
-            std::mem::take(&mut self.again),
-        )
+        let again = if std::mem::take(&mut self.again) {
+            Some(Duration::ZERO)
+        } else {
+            silence.then_some(SILENCE)
+        };
+        (watched.armed.clone(), instances.collect(), again)
     }
 
     /// The instances whose server or files an event on `path` is about.
@@ -147,6 +168,42 @@ impl Watching {
                 }
             })
             .collect()
+    }
+}
+
+impl Armory {
+    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<Instance>) -> Armed {
+        let count = instances.len();
+        let mut found = self
+            .places
+            .ask(0..count, move |index| Places::of(&instances[*index]));
+        let mut silence = found.len() < count;
+        let places: Vec<Places> = (0..count)
+            .map(|index| found.remove(&index).unwrap_or_default())
+            .collect();
+        wanted.extend(places.iter().flat_map(|p| p.directories.iter().cloned()));
+        // Whatever it answers: notify says what is wrong with it.
+        let answering = self.directories.ask(wanted.iter().cloned(), |directory| {
+            drop(std::fs::symlink_metadata(directory));
+        });
+        let (answering, silent): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) = wanted
+            .into_iter()
+            .partition(|directory| answering.contains_key(directory));
+        let mut watched = self
+            .watcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .watch(&answering);
+        silence |= !silent.is_empty();
+        let silent = silent.into_iter();
+        watched
+            .errors
+            .extend(silent.map(|directory| WatchError::Silent { directory }));
+        Armed {
+            watched,
+            places,
+            silence,
+        }
     }
 }
 

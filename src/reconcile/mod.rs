@@ -4,7 +4,9 @@
 //! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
 //! [`state`], another. It changes nothing without the instance's lock.
 
+mod outcome;
 pub mod plan;
+mod remark;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -14,60 +16,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::bundle::{Fingerprint, Warning};
+use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
+pub use outcome::SyncOutcome;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+pub use remark::Remark;
+use remark::oddities;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How a reconcile of one instance came out, as `sync` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncOutcome {
-    /// Nothing was to be done.
-    Unchanged,
-    /// New clients get the bundle.
-    Deployed,
-    /// The files are right, and Postgres is down or does not use them.
-    Installed,
-    /// The files are right, and serving could not be seen.
-    Unverified,
-    /// Without `--dry-run` something would be done.
-    WouldDeploy,
-    /// The lineage is not ready, or a delay runs.
-    Waiting,
-    /// The source was refused by pgcertd's checks, or is held.
-    Refused,
-    /// Postgres refused; the previous files are back.
-    RolledBack,
-    /// A step failed.
-    Failed,
-}
-
-impl SyncOutcome {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SyncOutcome::Unchanged => "unchanged",
-            SyncOutcome::Deployed => "deployed",
-            SyncOutcome::Installed => "installed",
-            SyncOutcome::Unverified => "unverified",
-            SyncOutcome::WouldDeploy => "would_deploy",
-            SyncOutcome::Waiting => "waiting",
-            SyncOutcome::Refused => "refused",
-            SyncOutcome::RolledBack => "rolled_back",
-            SyncOutcome::Failed => "failed",
-        }
-    }
-}
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was done about one instance.
 pub struct Done {
@@ -79,8 +42,10 @@ pub struct Done {
     pub old: Option<Fingerprint>,
     /// Why it is not as it should be.
     pub problem: Option<String>,
+    /// When the leaf that it was about expires.
+    pub not_after: Option<Timestamp>,
     /// What is odd and no reason to stop.
-    pub warnings: Vec<String>,
+    pub remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
     pub also_applied: Vec<std::path::PathBuf>,
     /// From the decision to its proof.
@@ -108,22 +73,6 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
-}
-
-/// What a bundle that goes in differs in from what it replaces.
-fn oddities(source: &Source, sight: &Sight) -> Vec<String> {
-    let (Some(new), Some(old)) = (source.bundle(), sight.look.installed.bundle()) else {
-        return Vec::new();
-    };
-    let mut told: Vec<String> = new
-        .warnings_against(old)
-        .iter()
-        .map(Warning::to_string)
-        .collect();
-    if new.shorter_than(old) {
-        told.push("its chain is shorter than the installed one of the same issuer".into());
-    }
-    told
 }
 
 impl Keeper {
@@ -154,7 +103,7 @@ impl Keeper {
         looked: impl FnOnce(&Sight),
     ) -> Done {
         let began = Instant::now();
-        match self.attempt(source, intent, settle, began, looked).await {
+        let mut done = match self.attempt(source, intent, settle, began, looked).await {
             Ok(done) => done,
             Err(error) => {
                 let problem = error.to_string();
@@ -164,15 +113,20 @@ impl Keeper {
                     outcome: SyncOutcome::Failed,
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
                     old: None,
+                    not_after: source.bundle().map(|b| b.leaf().not_after()),
                     problem: Some(problem),
-                    warnings: Vec::new(),
+                    remarks: Vec::new(),
                     also_applied: Vec::new(),
                     took: began.elapsed(),
                     acted: false,
                     seen,
                 }
             }
-        }
+        };
+        let look = done.seen.sight.as_ref().map(|sight| &sight.look);
+        let fault = look.ok().and_then(|look| look.memory_fault.clone());
+        done.remarks.extend(fault.map(Remark::MemoryUnreadable));
+        done
     }
 
     async fn attempt(
@@ -189,14 +143,13 @@ impl Keeper {
         let done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
-                let (old, warnings) =
-                    (old.map(|b| b.fingerprint()), oddities(source, &visit.sight));
                 Done {
                     outcome: SyncOutcome::WouldDeploy,
                     fingerprint: Some(bundle.fingerprint()),
-                    old,
+                    old: old.map(|b| b.fingerprint()),
+                    not_after: Some(bundle.leaf().not_after()),
                     problem: None,
-                    warnings,
+                    remarks: oddities(source, &visit.sight),
                     also_applied: Vec::new(),
                     took: began.elapsed(),
                     acted: false,
@@ -219,7 +172,7 @@ impl Keeper {
             }
             Plan::Nothing => {
                 let installed = visit.sight.look.installed.bundle();
-                let fingerprint = installed.map(|b| b.fingerprint());
+                let installed = installed.map(Arc::clone);
                 let Visit {
                     readiness,
                     sight,
@@ -227,7 +180,7 @@ impl Keeper {
                     ..
                 } = visit;
                 let seen = self.finish(source, readiness, sight, served).await;
-                self.unchanged(seen, fingerprint, began)
+                self.unchanged(seen, installed, began)
             }
         };
         drop(lock);
@@ -312,8 +265,9 @@ impl Keeper {
     ) -> Done {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
+        let not_after = order.bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let warnings = if from_source {
+        let mut remarks = if from_source {
             oddities(source, &sight)
         } else {
             Vec::new()
@@ -354,7 +308,7 @@ impl Keeper {
             if sight.look.held.is_some()
                 && let Err(e) = self.instance.on_files(|t| t.release()).await
             {
-                tracing::warn!("{}: {e}", self.instance.config.name);
+                remarks.push(Remark::NotForgotten(e.to_string()));
             }
         }
         self.failure = problem
@@ -366,8 +320,9 @@ impl Keeper {
             outcome,
             fingerprint: Some(fingerprint),
             old,
+            not_after: Some(not_after),
             problem,
-            warnings,
+            remarks,
             also_applied,
             took,
             acted: true,
@@ -378,7 +333,7 @@ impl Keeper {
     fn unchanged(
         &mut self,
         seen: Observation,
-        installed: Option<Fingerprint>,
+        installed: Option<Arc<Bundle>>,
         began: Instant,
     ) -> Done {
         let (state, problem) = seen.state(&self.instance.config);
@@ -395,12 +350,14 @@ impl Keeper {
         if state == State::InSync {
             self.failure = None;
         }
+        let about = seen.source.bundle().or(installed.as_ref());
         Done {
             outcome,
-            fingerprint: seen.source.bundle().map(|b| b.fingerprint()).or(installed),
-            old: installed,
+            fingerprint: about.map(|b| b.fingerprint()),
+            old: installed.as_ref().map(|b| b.fingerprint()),
+            not_after: about.map(|b| b.leaf().not_after()),
             problem: problem.map(|p| p.sentence()),
-            warnings: Vec::new(),
+            remarks: Vec::new(),
             also_applied: Vec::new(),
             took: began.elapsed(),
             acted: false,
@@ -546,11 +503,5 @@ impl Done {
                 plan::held_until(held).filter(|at| *at > Timestamp::now())
             }
         }
-    }
-
-    /// The bundle that the lineage holds, for the report.
-    #[must_use]
-    pub fn bundle(&self) -> Option<&Arc<crate::bundle::Bundle>> {
-        self.seen.source.bundle()
     }
 }

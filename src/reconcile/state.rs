@@ -44,6 +44,70 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, those that are well first.
+    pub const ALL: [State; 12] = [
+        State::InSync,
+        State::NotRunning,
+        State::Waiting,
+        State::Unknown,
+        State::SourceInvalid,
+        State::Rejected,
+        State::Held,
+        State::OutOfDate,
+        State::NotUsed,
+        State::NotServed,
+        State::Unverified,
+        State::Contended,
+    ];
+
+    /// What is so, in words for the manual.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            State::InSync => "the lineage's certificate is installed and served",
+            State::NotRunning => "Postgres is down; what is installed can load",
+            State::Waiting => "a renewal is under way, or is not valid yet, or a `delay` runs",
+            State::Unknown => "you may not look, and the daemon does not run",
+            State::SourceInvalid => {
+                "the lineage cannot be read, or holds what must not be installed"
+            }
+            State::Rejected => "Postgres would not load it; the one of before is back",
+            State::Held => "the operator holds this bundle back",
+            State::OutOfDate => "what is installed is not what the lineage holds",
+            State::NotUsed => "the server's configuration names other files, or `ssl` is off",
+            State::NotServed => "another certificate is served than is installed",
+            State::Unverified => "it is installed, and what is served cannot be seen",
+            State::Contended => "something else keeps rewriting the installed files",
+        }
+    }
+
+    /// What to do about it, in words for the manual.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            State::InSync => "nothing",
+            State::NotRunning => "start it when you like",
+            State::Waiting => {
+                "nothing; it becomes `source_invalid` after `settle_timeout` if it stays incomplete"
+            }
+            State::Unknown => "ask as root, or start the daemon",
+            State::SourceInvalid => {
+                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is served meanwhile"
+            }
+            State::Rejected => "see the server's log, mend the cause, `pgcertd sync --force`",
+            State::Held => "renew, or `pgcertd sync --force`",
+            State::OutOfDate => {
+                "see `why`: a full disk, a missing directory, a daemon that does not run"
+            }
+            State::NotUsed => "set what `mend` says, and reload the server",
+            State::NotServed => "`pgcertd sync --force`; is `address` that server?",
+            State::Unverified => {
+                "does the server answer on TCP? Else set `address`, or `verify = \"none\"`"
+            }
+            State::Contended => "find and remove it, then `pgcertd sync --force`",
+        }
+    }
+
     /// Whether nothing needs a person.
     #[must_use]
     pub fn is_well(self) -> bool {
@@ -141,6 +205,49 @@ impl Observation {
                 Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
                 Ok(sight) => self.of_files(sight, config),
             })
+    }
+
+    /// Why the running server, which uses the installed files, could not start with them again;
+    /// nothing where it could, or where that is not known.
+    #[must_use]
+    pub fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
+        let sight = self.sight.as_ref().ok()?;
+        let settings = self.settings.as_ref()?.as_ref().ok()?;
+        let (cert, key) = (&config.cert_file, &config.key_file);
+        if sight.server.postmaster().is_none() || settings.not_used(cert, key).is_some() {
+            return None;
+        }
+        let why = match &sight.look.installed {
+            Installed::Absent => format!("{} does not exist", cert.display()),
+            Installed::Unusable(why) => why.clone(),
+            Installed::Usable(bundle) => {
+                let held = sight.look.held.as_ref()?;
+                let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
+                let leaf = bundle.fingerprint();
+                let refused = held.fingerprint == leaf
+                    && held.by == HeldBy::Postgres
+                    && still_held(held, &sight.server, self.at);
+                if !refused || served == Some(leaf) {
+                    return None;
+                }
+                format!(
+                    "{} holds {}, which it refused",
+                    cert.display(),
+                    leaf.short()
+                )
+            }
+        };
+        Some(Problem::new(
+            why,
+            format!(
+                "do not restart it before {} holds a pair that fits",
+                if cert == key {
+                    cert.display().to_string()
+                } else {
+                    format!("{} with {}", cert.display(), key.display())
+                }
+            ),
+        ))
     }
 
     fn is_starting(&self) -> bool {

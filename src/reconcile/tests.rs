@@ -158,6 +158,7 @@ impl Moment {
                 found: Vec::new(),
                 pid_file: Err(Absence::NoPidFile),
                 held: self.held.clone(),
+                memory_fault: None,
                 previous: self.previous.clone(),
             }),
             server,

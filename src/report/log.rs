@@ -1,17 +1,25 @@
 //! Where log lines go: the journal with fields under systemd, else standard error, plainly.
+//!
+//! `tracing` has three levels for what the journal tells apart by five priorities. So there are
+//! two ways to the journal: what an [`Event`](super::Event) sends to [`RAISED`] arrives one
+//! priority above its level's, as `crit` or `notice`; all else at `err`, `warning` or `info`.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use super::event::RAISED;
 
 /// Starts logging. `PGCERTD_LOG` takes a filter such as `debug`; the default is `info`.
 ///
@@ -19,10 +27,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub fn start() -> bool {
     let filter = EnvFilter::try_from_env("PGCERTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
-    let journal = journal();
-    let to_journal = journal.is_some();
-    let started = match journal {
-        Some(journal) => registry.with(journal).try_init(),
+    let journals = if is_journal(&std::io::stderr()) {
+        journal(Priority::Error, Priority::Informational)
+            .zip(journal(Priority::Critical, Priority::Notice))
+    } else {
+        None
+    };
+    let to_journal = journals.is_some();
+    let started = match journals {
+        Some((plain, raised)) => {
+            let is_raised = |place: &Metadata<'_>| place.target() == RAISED;
+            registry
+                .with(plain.with_filter(filter_fn(move |place| !is_raised(place))))
+                .with(raised.with_filter(filter_fn(is_raised)))
+                .try_init()
+        }
         None => registry
             .with(
                 tracing_subscriber::fmt::layer()
@@ -36,27 +55,28 @@ pub fn start() -> bool {
     to_journal
 }
 
-/// The journal, if standard error is connected to it (systemd.exec(5), `JOURNAL_STREAM`).
-fn journal() -> Option<tracing_journald::Layer> {
-    let stream = std::env::var("JOURNAL_STREAM").ok()?;
-    let stderr = std::fs::File::from(
-        std::os::fd::AsFd::as_fd(&std::io::stderr())
-            .try_clone_to_owned()
-            .ok()?,
-    );
-    let meta = stderr.metadata().ok()?;
-    if stream != format!("{}:{}", meta.dev(), meta.ino()) {
-        return None;
-    }
+/// Whether this stream goes to the journal (systemd.exec(5), `JOURNAL_STREAM`).
+pub fn is_journal(stream: &impl AsFd) -> bool {
+    let Ok(expected) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let file = stream.as_fd().try_clone_to_owned().map(std::fs::File::from);
+    file.and_then(|file| file.metadata())
+        .is_ok_and(|meta| expected == format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// A way to the journal; none where nobody listens there.
+fn journal(error: Priority, info: Priority) -> Option<tracing_journald::Layer> {
     let layer = tracing_journald::layer().ok()?;
     Some(
         layer
+            // The names are whole: MESSAGE_ID, PGCERTD_INSTANCE.
             .with_field_prefix(None)
             .with_syslog_identifier("pgcertd".into())
             .with_priority_mappings(PriorityMappings {
-                error: Priority::Error,
+                error,
                 warn: Priority::Warning,
-                info: Priority::Informational,
+                info,
                 debug: Priority::Debug,
                 trace: Priority::Debug,
             }),

@@ -97,6 +97,12 @@ pub enum WatchError {
         #[source]
         source: io::Error,
     },
+    /// Its file system does not answer. Each call of [`Watcher::watch`] tries again.
+    #[error("{} does not answer and is not watched; see that its file system is reachable", .directory.display())]
+    Silent {
+        /// The directory that is not watched.
+        directory: PathBuf,
+    },
     /// Deleted and created faster than it could be watched. The next call of [`Watcher::watch`] tries again.
     #[error("{} is being replaced again and again, and is not watched for now; see what does that", .directory.display())]
     Unsteady {
@@ -104,7 +110,7 @@ pub enum WatchError {
         directory: PathBuf,
     },
     /// Anything else.
-    #[error("inotify failed{}", at(.directory.as_deref()))]
+    #[error("inotify failed{}: {source}", at(.directory.as_deref()))]
     Failed {
         /// The directory that is not watched, if it is about one.
         directory: Option<PathBuf>,
@@ -121,6 +127,20 @@ fn at(directory: Option<&Path>) -> String {
 }
 
 impl WatchError {
+    /// The directory that is not watched, if it is about one.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::WatchesUsedUp { directory }
+            | Self::Gone { directory }
+            | Self::Denied { directory, .. }
+            | Self::Silent { directory }
+            | Self::Unsteady { directory } => Some(directory),
+            Self::InstancesUsedUp { .. } => None,
+            Self::Failed { directory, .. } => directory.as_deref(),
+        }
+    }
+
     fn starting(error: notify::Error) -> Self {
         match error.kind {
             ErrorKind::Io(source) if raw(&source) == Some(Errno::MFILE) => {

@@ -1,15 +1,19 @@
 //! The first install of all is refused, and there is nothing to go back to.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     standing::{HOST, NAME, Stage, problem, says, strict},
     world::{
-        World,
+        SOON, World,
         ca::{Ca, Issued},
         cluster::Cluster,
         config::{Config, Instance},
         daemon::Daemon,
+        eventually,
         lineage::Lineage,
     },
 };
@@ -74,6 +78,27 @@ fn a_refused_first_install_leaves_no_file() {
         stage.cluster.set(setting, old_file.to_str().unwrap());
     }
     stage.ends_serving(&old);
+}
+
+#[test]
+fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal() {
+    let Some(world) = World::new() else { return };
+    let (mut stage, old, old_file) = moved_over(&world, None);
+    let good = stage.renew();
+    let name_in_settings = |file: &Path| {
+        for setting in ["ssl_cert_file", "ssl_key_file"] {
+            stage.cluster.set(setting, file.to_str().unwrap());
+        }
+    };
+    name_in_settings(&old_file);
+    let daemon = Daemon::start(&world, &stage.config);
+    eventually(SOON, "the server is signalled", || stage.reloads() > 0);
+    assert_eq!(stage.cluster.served(), old.fingerprint);
+    name_in_settings(&stage.cert);
+    stage.serves(&good);
+    stage.becomes("in_sync");
+    assert!(!daemon.log().contains("rolled back"), "{}", daemon.log());
+    stage.ends(daemon, &good);
 }
 
 #[test]

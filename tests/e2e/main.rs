@@ -21,6 +21,7 @@ mod first_install;
 mod formats;
 mod harness;
 mod hba;
+mod journal;
 mod modes;
 mod namespaces;
 mod packaged;

@@ -8,7 +8,14 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod acme;
+mod boots;
 mod harness;
+mod journey;
 mod machine;
+mod package;
+mod package_life;
+mod postgres;
+mod server;
 #[path = "../e2e/world/mod.rs"]
 mod world;

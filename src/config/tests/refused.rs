@@ -404,7 +404,7 @@ FILE:5:30: "../k" is not a file inside the lineage
  |
 5| files = { chain = "c", key = "../k" }
  |                              ^^^^^^
- = expected a file name, or a path relative to the lineage without `..`"#,
+ = expected a file name, or a path without `..` relative to the lineage"#,
     );
 }
 
@@ -417,7 +417,7 @@ FILE:5:19: "/c" is not a file inside the lineage
  |
 5| files = { chain = "/c", key = "k" }
  |                   ^^^^
- = expected a file name, or a path relative to the lineage without `..`"#,
+ = expected a file name, or a path without `..` relative to the lineage"#,
     );
 }
 

@@ -34,6 +34,13 @@ pub struct Held {
     pub postmaster_start: Option<i64>,
 }
 
+/// What `held.json` says.
+pub(super) enum Memory {
+    Nothing,
+    Held(Held),
+    Damaged(String),
+}
+
 impl Targets {
     fn held_file(&self) -> PathBuf {
         self.state.join("held.json")
@@ -45,30 +52,27 @@ impl Targets {
         self.state.join("previous.pem")
     }
 
-    /// Reads `held.json`; one that cannot be read counts as none, which costs one attempt.
-    pub(super) fn held(&self) -> Result<Option<Held>, FilesError> {
+    /// Reads `held.json`.
+    pub(super) fn held(&self) -> Result<Memory, FilesError> {
         let path = self.held_file();
         let place = match Place::open(&path) {
             Ok(place) => place,
             Err(FilesError {
                 source: Errno::NOENT,
                 ..
-            }) => return Ok(None),
+            }) => return Ok(Memory::Nothing),
             Err(e) => return Err(e),
         };
         let Found::File { bytes, .. } = place.read(LARGEST)? else {
-            return Ok(None);
+            return Ok(Memory::Nothing);
         };
-        match serde_json::from_slice(&bytes) {
-            Ok(held) => Ok(Some(held)),
-            Err(error) => {
-                tracing::warn!(
-                    "{}: not readable ({error}); taken as if nothing were held",
-                    path.display()
-                );
-                Ok(None)
-            }
-        }
+        Ok(match serde_json::from_slice(&bytes) {
+            Ok(held) => Memory::Held(held),
+            Err(error) => Memory::Damaged(format!(
+                "{}: not readable ({error}); taken as if nothing were held; remove the file",
+                path.display()
+            )),
+        })
     }
 
     /// Remembers that `held` was refused.

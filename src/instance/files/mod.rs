@@ -29,6 +29,7 @@ use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
 use crate::privilege::Ids;
 
+use memory::Memory;
 pub use memory::{Held, HeldBy};
 pub(super) use write::staging_name;
 pub use write::{Keep, Staged};
@@ -108,6 +109,9 @@ pub struct Look {
     pub pid_file: Result<PidFile, Absence>,
     /// What was refused, by Postgres or by the operator.
     pub held: Option<Held>,
+    /// Why that is not known, where its file is damaged; it is taken as nothing then, which
+    /// costs one attempt.
+    pub memory_fault: Option<String>,
     /// The bundle that the last deployment replaced.
     pub previous: Option<Arc<Bundle>>,
 }
@@ -320,11 +324,17 @@ impl Targets {
                 Err(e) => return Err(e),
             });
         }
+        let (held, memory_fault) = match self.held()? {
+            Memory::Held(held) => (Some(held), None),
+            Memory::Nothing => (None, None),
+            Memory::Damaged(why) => (None, Some(why)),
+        };
         Ok(Look {
             installed: self.judge(&found),
             found,
             pid_file: self.pid_file(),
-            held: self.held()?,
+            held,
+            memory_fault,
             previous: self.previous().map(Arc::new),
         })
     }

@@ -16,6 +16,7 @@ use super::{
     SOON, World, command,
     config::Config,
     eventually,
+    journal::Journal,
     process::{Done, Process, run},
     tail,
 };
@@ -87,6 +88,12 @@ impl Launch {
     pub fn program(mut self, program: &Path) -> Self {
         self.program = program.to_owned();
         self
+    }
+
+    /// As a service of this journal: what it says goes there alone.
+    pub fn into_journal(self, journal: &Journal) -> Self {
+        let prefix = journal.prefix();
+        self.through(&prefix.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Through a program that executes what its arguments end with.

@@ -17,6 +17,7 @@ pub mod config;
 pub mod daemon;
 pub mod faults;
 pub mod in_place;
+pub mod journal;
 pub mod lineage;
 pub mod network;
 pub mod port;

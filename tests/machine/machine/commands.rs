@@ -71,6 +71,13 @@ impl Machine {
         }
     }
 
+    /// Adds text to the end of a file.
+    #[track_caller]
+    pub fn append(&self, path: &str, text: &str) {
+        let content = self.read(path);
+        self.write(path, format!("{content}\n{text}"));
+    }
+
     /// Copies a file of the host into the machine.
     #[track_caller]
     pub fn copy_in(&self, from: &std::path::Path, to: &str, mode: u32) {

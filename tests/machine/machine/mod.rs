@@ -15,6 +15,8 @@ mod commands;
 mod lair;
 mod systemd;
 
+pub use systemd::message;
+
 use std::{
     fs::{self, File},
     os::fd::OwnedFd,
@@ -200,7 +202,7 @@ impl Machine {
             .init;
         let mut inside = command("nsenter");
         inside
-            .args(["--target", &init.to_string(), "--all", "--wd=/"])
+            .args(["--target", &init.to_string(), "--all", "--wdns=/"])
             .args(["--", program])
             .env("HOME", "/root");
         inside

@@ -21,6 +21,23 @@ impl Machine {
             .unwrap_or_else(|error| panic!("{unit}: {property}={value}: {error}"))
     }
 
+    /// A property that is a span of time, `1min 30s`, in microseconds.
+    #[track_caller]
+    pub fn duration(&self, unit: &str, property: &str) -> u64 {
+        let value = self.property(unit, property);
+        let span: jiff::Span = value
+            .replace("min", "m")
+            .parse()
+            .unwrap_or_else(|error| panic!("{unit}: {property}={value}: {error}"));
+        let seconds = span.total(jiff::Unit::Microsecond).unwrap();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "some minutes"
+        )]
+        return seconds as u64;
+    }
+
     /// Whether the unit is active now.
     pub fn is_active(&self, unit: &str) -> bool {
         self.run(["systemctl", "is-active", "--quiet", unit]).code() == 0

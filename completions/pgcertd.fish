@@ -1,0 +1,89 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_pgcertd_global_optspecs
+    string join \n config= json h/help V/version
+end
+
+function __fish_pgcertd_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_pgcertd_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_pgcertd_using_subcommand
+    set -l cmd (__fish_pgcertd_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -s h -l help -d 'Print help'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -s V -l version -d 'Print version'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "status" -d 'Show source, installed and served of every instance, live'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l lineage -d 'Only the instances of this lineage, by name or directory, as a deploy hook is told it; may be given more than once. One that no instance uses is no error' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l dry-run -d 'Say what would be done, and do nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l force -d 'Install, reload and verify although nothing changed, and try a held bundle'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config-only -d 'Check the config alone, as a reload of the service does first; look at no lineage and no server'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l user -d 'Log in as this role; without it as the server\'s operating-system user, else postgres' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l plaintext -d 'Only sessions over TCP that are not encrypted, loopback too; status 1 if there are any'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l remote -d 'Only sessions from other hosts: none over a Unix socket or loopback'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l ca -d 'Trust these roots (PEM) instead of the system\'s' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+
+function __fish_pgcertd_instances
+    set -l file /etc/pgcertd/pgcertd.toml
+    set -l before
+    for word in (commandline -opc)
+        if test "$before" = --config
+            set file $word
+        else if string match -q -- '--config=*' $word
+            set file (string replace -- '--config=' '' $word)
+        end
+        set before $word
+    end
+    set -l files $file (dirname $file)/conf.d/*.toml
+    sed -n 's/^[[:space:]]*name[[:space:]]*=[[:space:]]*"\([A-Za-z0-9._-]*\)".*/\1/p' $files 2>/dev/null
+end
+
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
+
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -f -a "(__fish_pgcertd_instances)" -d 'Instance'

@@ -1,0 +1,421 @@
+//! Every key of the configuration, described once. pgcertd.toml(5) and the schema for editors are made of this.
+//!
+//! Part of the tests alone, which prove it: `tests/keys.rs` compares it with the keys that are read, loads each
+//! default and example, and has each bad value refused in the words that stand here. Defaults and choices come
+//! from the code that applies them.
+
+use std::time::Duration;
+
+use jiff::fmt::friendly::SpanPrinter;
+
+use super::values::{KINDS, MODES, RELOADS, VERIFIES};
+use super::{
+    DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
+    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
+    DEFAULT_WATCHED, Kind, Mode, Reload, Verify, expected,
+};
+
+/// One key.
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) holds: Holds,
+    pub(crate) unless: Unless,
+    /// What it does, a paragraph each.
+    pub(crate) what: &'static [&'static str],
+    /// A right value, as it is written.
+    pub(crate) example: &'static str,
+}
+
+/// What is so where the key is not written.
+pub(crate) enum Unless {
+    /// It must be written.
+    Needed,
+    /// This value, as it would be written; `NAME` stands for the instance's name.
+    Is(String),
+    /// Something that cannot be written.
+    Else(&'static str),
+}
+
+/// What a key may hold.
+pub(crate) enum Holds {
+    Path,
+    Paths,
+    Target,
+    Name,
+    Lineage,
+    /// It may be zero.
+    Duration,
+    /// It may not.
+    Longer,
+    /// One of these, each explained.
+    Choice(Vec<(&'static str, &'static str)>),
+    Hosts,
+    Command,
+    Account,
+    Address,
+    Inside,
+    /// A table of these.
+    Table(Vec<Key>),
+}
+
+/// The keys of an instance that `[defaults]` cannot hold.
+pub(crate) const OWN: &[&str] = &["name", "lineage", "data_directory"];
+
+impl Holds {
+    /// In one or two words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Holds::Path => "path",
+            Holds::Paths => "array of paths",
+            Holds::Target => "path of a file",
+            Holds::Name | Holds::Lineage => "string",
+            Holds::Duration => "duration",
+            Holds::Longer => "duration longer than zero",
+            Holds::Choice(choices) if choices.len() == 1 => "string",
+            Holds::Choice(_) => "one of several strings",
+            Holds::Hosts => "array of host names",
+            Holds::Command => "array of strings",
+            Holds::Account => "string or number",
+            Holds::Address => "host and port",
+            Holds::Inside => "file name",
+            Holds::Table(_) => "table",
+        }
+    }
+
+    /// What an error says that was expected, where one rule holds for the whole value.
+    pub(crate) fn expected(&self) -> Option<String> {
+        let expected = match self {
+            Holds::Path | Holds::Paths => expected::PATH,
+            Holds::Target => expected::TARGET,
+            Holds::Name => expected::NAME,
+            Holds::Lineage => expected::LINEAGE,
+            Holds::Duration => expected::DURATION,
+            Holds::Longer => expected::LONGER,
+            Holds::Choice(choices) => {
+                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                return Some(format!("one of: {}", names.join(", ")));
+            }
+            Holds::Hosts => expected::HOSTS,
+            Holds::Command => expected::COMMAND,
+            Holds::Account => expected::ACCOUNT,
+            Holds::Address => expected::ADDRESS,
+            Holds::Inside => expected::INSIDE,
+            Holds::Table(_) => return None,
+        };
+        Some(expected.to_owned())
+    }
+}
+
+fn key(
+    name: &'static str,
+    holds: Holds,
+    unless: Unless,
+    example: &'static str,
+    what: &'static [&'static str],
+) -> Key {
+    Key {
+        name,
+        holds,
+        unless,
+        what,
+        example,
+    }
+}
+
+fn quoted(text: &str) -> Unless {
+    Unless::Is(format!("\"{text}\""))
+}
+
+fn lasting(duration: Duration) -> Unless {
+    quoted(&SpanPrinter::new().unsigned_duration_to_string(&duration))
+}
+
+fn chosen<T: PartialEq>(choices: &[(&str, T)], default: &T) -> Unless {
+    let chosen = choices.iter().find(|(_, choice)| choice == default);
+    chosen.map_or(Unless::Needed, |(name, _)| quoted(name))
+}
+
+/// The choices with their explanations; one without is named in the panic.
+fn choice<T>(choices: &[(&'static str, T)], explained: impl Fn(&T) -> &'static str) -> Holds {
+    let choices = choices.iter().map(|(name, it)| (*name, explained(it)));
+    Holds::Choice(choices.collect())
+}
+
+/// The keys above all tables.
+pub(crate) fn of_the_file() -> Vec<Key> {
+    vec![
+        key(
+            "state_directory",
+            Holds::Path,
+            quoted(DEFAULT_STATE_DIRECTORY),
+            "\"/srv/pgcertd\"",
+            &[
+                "Where a directory for each instance holds the default target, the previous bundle, and what was \
+               refused or held back. The unit may write in the default alone; another one needs `ReadWritePaths=` \
+               in a drop-in.",
+            ],
+        ),
+        key(
+            "runtime_directory",
+            Holds::Path,
+            quoted(DEFAULT_RUNTIME_DIRECTORY),
+            "\"/run/pgcertd-test\"",
+            &[
+                "Where `status.json` is, the daemon's last view, without keys. It need not survive a boot.",
+            ],
+        ),
+    ]
+}
+
+/// `[watch]`.
+pub(crate) fn of_watch() -> Vec<Key> {
+    vec![
+        key(
+            "directories",
+            Holds::Paths,
+            Unless::Is(format!("[\"{DEFAULT_WATCHED}\"]")),
+            "[\"/etc/letsencrypt/live\", \"/var/lib/dehydrated/certs\"]",
+            &[
+                "Each subdirectory of these is a lineage. One that no instance names is never opened.",
+            ],
+        ),
+        key(
+            "debounce",
+            Holds::Duration,
+            lasting(DEFAULT_DEBOUNCE),
+            "\"1s\"",
+            &[
+                "The quiet time after which files that were written in place count as written. What is renamed or \
+               linked into place is taken at once.",
+            ],
+        ),
+        key(
+            "settle_timeout",
+            Holds::Longer,
+            lasting(DEFAULT_SETTLE_TIMEOUT),
+            "\"30m\"",
+            &[
+                "How long the files of a lineage may not belong together, or stay open for writing. Until then the \
+               instance is `waiting`, after it `source_invalid`.",
+            ],
+        ),
+        key(
+            "resync",
+            Holds::Longer,
+            lasting(DEFAULT_RESYNC),
+            "\"1h\"",
+            &[
+                "The time between two full comparisons where nothing happened: the longest delay that a lost event \
+               can cause.",
+            ],
+        ),
+        key(
+            "poll",
+            Holds::Longer,
+            Unless::Else("off"),
+            "\"1m\"",
+            &[
+                "Look at the lineages this often as well. For file systems that give no events, such as NFS.",
+            ],
+        ),
+    ]
+}
+
+/// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.
+pub(crate) fn of_an_instance() -> Vec<Key> {
+    let mut keys = source_and_target();
+    keys.extend(deployment());
+    keys
+}
+
+fn source_and_target() -> Vec<Key> {
+    vec![
+        key(
+            "name",
+            Holds::Name,
+            Unless::Needed,
+            "\"16-main\"",
+            &["In logs, commands and paths; no two instances have the same."],
+        ),
+        key(
+            "lineage",
+            Holds::Lineage,
+            Unless::Needed,
+            "\"postgres.example.com\"",
+            &[
+                "Where the certificate comes from. A name is looked for in the watched directories, in their order. A \
+               directory elsewhere, by its absolute path, is watched as well.",
+            ],
+        ),
+        key(
+            "data_directory",
+            Holds::Path,
+            Unless::Needed,
+            "\"/var/lib/postgresql/16/main\"",
+            &["What `SHOW data_directory` gives in psql; no two instances have the same."],
+        ),
+        key(
+            "cert_file",
+            Holds::Target,
+            quoted(&format!("{DEFAULT_STATE_DIRECTORY}/NAME/{DEFAULT_TARGET}")),
+            "\"/srv/reports/tls/server.crt\"",
+            &[
+                "What `ssl_cert_file` in postgresql.conf names: leaf and intermediates are written there.",
+                "Refused where it lies in a watched directory or a lineage, is written by another instance, or is \
+                 Debian's snakeoil certificate, which services share. With `mode` \"reload\" or \"observe\" it is \
+                 not written, and may be any of these. In the state directory, `previous.pem` and `held.json` are \
+                 pgcertd's own, and always refused.",
+            ],
+        ),
+        key(
+            "key_file",
+            Holds::Target,
+            Unless::Else("the same as cert_file"),
+            "\"/srv/reports/tls/server.key\"",
+            &[
+                "What `ssl_key_file` names. The same path as `cert_file` makes one file that holds both and is replaced \
+               in one step; with two, the renames follow each other at once. Refused as `cert_file` is.",
+            ],
+        ),
+        key(
+            "server_names",
+            Holds::Hosts,
+            Unless::Else("any name will do"),
+            "[\"postgres.example.com\"]",
+            &[
+                "The names that clients verify. A certificate that does not cover each of them is not installed. Names \
+               are meant, not wildcards; a wildcard in the certificate may cover them.",
+            ],
+        ),
+        key(
+            "files",
+            Holds::Table(of_files()),
+            Unless::Else(
+                "fullchain.pem and privkey.pem, else tls.crt and tls.key, else cert.pem, chain.pem and privkey.pem",
+            ),
+            "{ chain = \"fullchain.cer\", key = \"example.com.key\" }",
+            &[
+                "The files of the lineage, where they have names of their own, as those of acme.sh, lego and Caddy.",
+            ],
+        ),
+        key(
+            "owner",
+            Holds::Account,
+            Unless::Else("the owner of the data directory"),
+            "\"postgres\"",
+            &["Who owns the installed files, by name or number."],
+        ),
+        key(
+            "group",
+            Holds::Account,
+            Unless::Else("the group of the data directory"),
+            "115",
+            &["The group of the installed files, by name or number."],
+        ),
+    ]
+}
+
+fn deployment() -> Vec<Key> {
+    vec![
+        key(
+            "mode",
+            choice(MODES, |mode| match mode {
+                Mode::Manage => "install, reload and verify",
+                Mode::Reload => "others place the files; check them, reload and verify",
+                Mode::Observe => "compare and report, and touch nothing",
+            }),
+            chosen(MODES, &Mode::default()),
+            "\"observe\"",
+            &["What pgcertd may do to the instance."],
+        ),
+        key(
+            "reload",
+            choice(RELOADS, |reload| match reload {
+                Reload::Signal => "SIGHUP to the postmaster, after its identity was proven",
+                Reload::PgCtl => "`pg_ctl reload`, of the server's own version",
+                Reload::Command(_) => "what `reload_command` says",
+            }),
+            chosen(RELOADS, &Reload::default()),
+            "\"pg_ctl\"",
+            &["How the server is told of new files."],
+        ),
+        key(
+            "reload_command",
+            Holds::Command,
+            Unless::Else("none"),
+            "[\"podman\", \"kill\", \"--signal\", \"HUP\", \"reports\"]",
+            &[
+                "The program and its arguments; no shell reads them. Needed with reload = \"command\", and refused \
+               without.",
+            ],
+        ),
+        key(
+            "verify",
+            choice(VERIFIES, |verify| match verify {
+                Verify::Handshake => "a new TLS connection must show the certificate",
+                Verify::None => {
+                    "nothing is looked at, for servers without TCP: installed and reloaded counts as done"
+                }
+            }),
+            chosen(VERIFIES, &Verify::default()),
+            "\"none\"",
+            &["What counts as proof."],
+        ),
+        key(
+            "address",
+            Holds::Address,
+            Unless::Else("what postmaster.pid says"),
+            "\"127.0.0.1:5432\"",
+            &[
+                "Where to see what the server serves. Without a port it is 5432. A path of a socket is refused, since \
+               Postgres speaks no TLS there.",
+            ],
+        ),
+        key(
+            "verify_timeout",
+            Holds::Longer,
+            lasting(DEFAULT_VERIFY_TIMEOUT),
+            "\"30s\"",
+            &["How long the proof may take."],
+        ),
+        key(
+            "delay",
+            Holds::Duration,
+            lasting(DEFAULT_DELAY),
+            "\"2h\"",
+            &[
+                "Hold a new certificate this long before it is deployed, so that one host of a row tries it before the \
+               others. Waived where the installed one is about to expire.",
+            ],
+        ),
+        key(
+            "kind",
+            choice(KINDS, |kind| match kind {
+                Kind::Postgres => "PostgreSQL",
+            }),
+            chosen(KINDS, &Kind::default()),
+            "\"postgres\"",
+            &["What kind of server it is. There is one so far."],
+        ),
+    ]
+}
+
+/// `files`.
+fn of_files() -> Vec<Key> {
+    vec![
+        key(
+            "chain",
+            Holds::Inside,
+            Unless::Needed,
+            "\"fullchain.cer\"",
+            &["The leaf and then its intermediates, in PEM."],
+        ),
+        key(
+            "key",
+            Holds::Inside,
+            Unless::Needed,
+            "\"example.com.key\"",
+            &["The private key, in PEM and not encrypted."],
+        ),
+    ]
+}

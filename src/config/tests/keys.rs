@@ -1,0 +1,193 @@
+//! The description of the keys is true of what is read.
+
+use proptest::prelude::*;
+
+use super::{Written, instance, load};
+use crate::config::Config;
+use crate::config::keys::{Holds, Key, OWN, Unless, of_an_instance, of_the_file, of_watch};
+
+/// A configuration in which a key of an instance has a value, with what that value needs.
+fn of_a(key: &str, value: &str) -> String {
+    let bare = instance("a");
+    let line = format!("{key} = {value}");
+    let with = match (key, value) {
+        ("reload", "\"command\"") => "reload_command = [\"true\"]\n",
+        ("reload_command", _) => "reload = \"command\"\n",
+        _ => "",
+    };
+    let lines = bare
+        .lines()
+        .filter(|written| !written.starts_with(&format!("{key} =")));
+    let lines: Vec<&str> = lines.chain([line.as_str()]).collect();
+    format!("{}\n{with}", lines.join("\n"))
+}
+
+/// Writes a configuration in which a key has a value.
+type With = fn(&str, &str) -> String;
+
+/// Each key, and what writes a configuration with it.
+fn all() -> Vec<(Key, With)> {
+    let mut all: Vec<(Key, With)> = Vec::new();
+    for key in of_the_file() {
+        all.push((key, |key, value| {
+            format!("{key} = {value}\n{}", instance("a"))
+        }));
+    }
+    for key in of_watch() {
+        all.push((key, |key, value| {
+            format!("{}[watch]\n{key} = {value}\n", instance("a"))
+        }));
+    }
+    for key in of_an_instance() {
+        all.push((key, of_a));
+    }
+    all
+}
+
+fn names(keys: &[Key]) -> Vec<&'static str> {
+    keys.iter().map(|key| key.name).collect()
+}
+
+/// The keys that are read in a place, in the order of their fields.
+fn read_in(text: &str) -> Vec<String> {
+    let error = Written::new(text).error();
+    let keys = error.note().trim_start_matches("expected one of: ");
+    keys.split(", ").map(str::to_owned).collect()
+}
+
+fn same(place: &str, described: &[&str]) {
+    let mut read = read_in(place);
+    let mut described = described.to_vec();
+    read.sort_unstable();
+    described.sort_unstable();
+    assert_eq!(
+        read, described,
+        "src/config/keys.rs must describe what src/config/written.rs reads"
+    );
+}
+
+/// The same configuration, whatever file it was in.
+fn told(text: &str) -> String {
+    let config = load(text);
+    let file = std::path::PathBuf::new();
+    format!("{:#?}", Config { file, ..config })
+}
+
+#[test]
+fn every_key_that_is_read_is_described_and_no_other() {
+    let tables = ["watch", "defaults", "instance"];
+    same("x = 1", &[&names(&of_the_file())[..], &tables].concat());
+    same("[watch]\nx = 1", &names(&of_watch()));
+    same("[[instance]]\nx = 1", &names(&of_an_instance()));
+    same("[defaults]\nx = 1", &names(&of_an_instance()));
+    for key in of_an_instance() {
+        if let Holds::Table(keys) = &key.holds {
+            same(&of_a(key.name, "{ x = 1 }"), &names(keys));
+        }
+    }
+}
+
+#[test]
+fn every_default_that_is_told_is_the_one_that_applies() {
+    for (key, with) in all() {
+        if let Unless::Is(default) = &key.unless {
+            let written = with(key.name, &default.replace("NAME", "a"));
+            assert_eq!(told(&written), told(&instance("a")), "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn every_key_that_is_needed_is_told_to_be() {
+    for (key, with) in all() {
+        let text = with("#", "1").replace(&format!("{} =", key.name), "#");
+        let needed = Written::new(text).load().is_err();
+        assert_eq!(needed, matches!(key.unless, Unless::Needed), "{}", key.name);
+    }
+}
+
+#[test]
+fn every_example_is_taken_and_is_no_default() {
+    for (key, with) in all() {
+        let taken = told(&with(key.name, key.example));
+        let default = taken == told(&instance("a"));
+        // There is one kind so far.
+        assert!(!default || key.name == "kind", "{}", key.name);
+    }
+}
+
+#[test]
+fn every_choice_is_taken() {
+    for (key, with) in all() {
+        if let Holds::Choice(choices) = &key.holds {
+            for (choice, _) in choices {
+                load(&with(key.name, &format!("\"{choice}\"")));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_defaults_take_every_key_but_an_instances_own() {
+    for key in of_an_instance() {
+        let with = match key.name {
+            "reload_command" => "reload = \"command\"\n",
+            _ => "",
+        };
+        let text = format!("[defaults]\n{with}{} = {}\n", key.name, key.example);
+        let taken = Written::new(text).load().is_ok();
+        assert_eq!(taken, !OWN.contains(&key.name), "{}", key.name);
+    }
+}
+
+#[test]
+fn what_is_expected_is_what_an_error_says() {
+    for (key, with) in all() {
+        let bad = match &key.holds {
+            Holds::Path | Holds::Target => "\"\"",
+            Holds::Paths => "[\"\"]",
+            Holds::Name => "\"a/b\"",
+            Holds::Lineage => "\"a/b\"",
+            Holds::Duration | Holds::Longer | Holds::Choice(_) => "\"x\"",
+            Holds::Hosts => "[\"a b\"]",
+            Holds::Command => "[]",
+            Holds::Account => "\"a:b\"",
+            Holds::Address => "\"/run\"",
+            Holds::Inside | Holds::Table(_) => continue,
+        };
+        let note = Written::new(with(key.name, bad)).error().note().to_owned();
+        let told = key.holds.expected().unwrap_or_default();
+        // That it is a path is said before that it is a file; that it is longer than zero, once it is a duration.
+        let told = match &key.holds {
+            Holds::Target => "a path",
+            _ => told.trim_end_matches(", longer than zero"),
+        };
+        assert_eq!(note, format!("expected {told}"), "{}", key.name);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// `load` holds the schema against each.
+    #[test]
+    fn what_is_taken_the_schema_takes_as_well(
+        delay in "([0-9]{1,2}([.][0-9])? ?(w|d|h|m|s|ms|us|ns|weeks|days?|hrs|min|secs|millis)(,? )?){1,3}",
+        address in "[a-z0-9._:-]{1,12}(:[0-9]{1,5})?|\\[[0-9a-f:.]{2,9}\\](:[0-9]{1,6})?|[0-9a-f:.]{2,12}",
+        host in "[a-zA-Z0-9._:*-]{1,12}",
+        file in "[a-z./]{1,8}",
+    ) {
+        let values = [
+            ("delay", format!("\"{delay}\"")),
+            ("verify_timeout", format!("\"{delay}\"")),
+            ("address", format!("\"{address}\"")),
+            ("server_names", format!("[\"{host}\"]")),
+            ("lineage", format!("\"{file}\"")),
+            ("cert_file", format!("\"{file}\"")),
+            ("files", format!("{{ chain = \"{file}\", key = \"k\" }}")),
+        ];
+        for (key, value) in values {
+            let _ = Written::new(of_a(key, &value)).load().map_err(|error| error.to_string());
+        }
+    }
+}

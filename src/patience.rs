@@ -1,0 +1,117 @@
+//! Questions to file systems that may never answer.
+//!
+//! A look at a path on a network file system that has lost its server does not return. Whoever asks about many paths
+//! asks here: each question is asked on a thread of its own, which has the rights of the thread that asks, and
+//! what has not been answered in time is left out. While a question is open it is not asked again, so that a
+//! file system that hangs for days costs one thread for each path and not more.
+//!
+//! This is not for work that must happen; it is for looks that another look makes good later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long all answers together are waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How many questions are asked at once; as many may stay open without keeping the others waiting.
+const AT_ONCE: usize = 16;
+
+/// Who asks, and what is still open.
+#[derive(Debug)]
+pub struct Questions<Q> {
+    open: Arc<Mutex<BTreeSet<Q>>>,
+}
+
+impl<Q> Default for Questions<Q> {
+    fn default() -> Self {
+        Self {
+            open: Arc::default(),
+        }
+    }
+}
+
+impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
+    /// Asks each question; gives the answers that came within half a second.
+    pub fn ask<A: Send + 'static>(
+        &self,
+        questions: impl IntoIterator<Item = Q>,
+        answer: impl Fn(&Q) -> A + Send + Sync + 'static,
+    ) -> BTreeMap<Q, A> {
+        let mut queue: BTreeSet<Q> = questions.into_iter().collect();
+        queue.retain(|question| !locked(&self.open).contains(question));
+        let wanted = queue.len();
+        let (queue, answer) = (Arc::new(Mutex::new(queue)), Arc::new(answer));
+        let (tell, told) = mpsc::channel();
+        for _ in 0..wanted.min(AT_ONCE) {
+            let (queue, answer) = (Arc::clone(&queue), Arc::clone(&answer));
+            let (open, tell) = (Arc::clone(&self.open), tell.clone());
+            let next = move || locked(&queue).pop_first();
+            let asked = thread::Builder::new()
+                .name("patience".into())
+                .spawn(move || {
+                    while let Some(question) = next() {
+                        locked(&open).insert(question.clone());
+                        let answered = answer(&question);
+                        locked(&open).remove(&question);
+                        if tell.send((question, answered)).is_err() {
+                            // Nobody waits any longer.
+                            return;
+                        }
+                    }
+                });
+            // Without a thread its questions stay unanswered.
+            drop(asked);
+        }
+        let until = Instant::now() + PATIENCE;
+        let mut answers = BTreeMap::new();
+        while answers.len() < wanted {
+            match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok((question, answered)) => answers.insert(question, answered),
+                Err(_) => break,
+            };
+        }
+        answers
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Never comes back for the question 0.
+    fn answer(question: &u32) -> u32 {
+        match question {
+            0 => loop {
+                thread::park();
+            },
+            answered => answered * 10,
+        }
+    }
+
+    #[test]
+    fn what_hangs_keeps_no_other_waiting() {
+        let answers = Questions::default().ask([0, 1, 2], answer);
+        assert_eq!(answers, BTreeMap::from([(1, 10), (2, 20)]));
+    }
+
+    #[test]
+    fn what_hangs_is_not_asked_again() {
+        let questions = Questions::default();
+        assert!(questions.ask([0], answer).is_empty());
+        let began = Instant::now();
+        assert_eq!(questions.ask([0, 1], answer), BTreeMap::from([(1, 10)]));
+        assert!(began.elapsed() < PATIENCE, "it was waited for again");
+    }
+
+    #[test]
+    fn more_questions_than_threads_are_all_answered() {
+        let answers = Questions::default().ask(1..200, answer);
+        assert_eq!(answers.len(), 199);
+    }
+}

@@ -1,0 +1,177 @@
+//! The page pgcertd.toml(5).
+
+use roff::{bold, italic, roman};
+
+use super::Made;
+use super::page::{Page, sentences};
+use super::pages::files;
+use crate::config::keys::{Holds, Key, Unless, of_an_instance, of_the_file, of_watch};
+
+/// Where a package puts the schemas.
+const SCHEMAS: &str = "/usr/share/pgcertd";
+
+/// Whole configurations, and what they are for. The tests load them.
+pub(super) const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "One server, one file for chain and key. In postgresql.conf, `ssl_cert_file` and `ssl_key_file` name \
+         /var/lib/pgcertd/16-main/server.pem.",
+        "[[instance]]\n\
+         name = \"16-main\"\n\
+         lineage = \"postgres.example.com\"\n\
+         data_directory = \"/var/lib/postgresql/16/main\"\n\
+         server_names = [\"postgres.example.com\"]\n",
+    ),
+    (
+        "Two servers that share a lineage of acme.sh; one of them, a container, is reloaded by a command.",
+        "[watch]\n\
+         directories = [\"/srv/acme\"]\n\
+         \n\
+         [defaults]\n\
+         files = { chain = \"fullchain.cer\", key = \"example.com.key\" }\n\
+         \n\
+         [[instance]]\n\
+         name = \"15-billing\"\n\
+         lineage = \"example.com_ecc\"\n\
+         data_directory = \"/var/lib/postgresql/15/billing\"\n\
+         delay = \"2h\"\n\
+         \n\
+         [[instance]]\n\
+         name = \"reports\"\n\
+         lineage = \"example.com_ecc\"\n\
+         data_directory = \"/srv/reports/data\"\n\
+         cert_file = \"/srv/reports/tls/server.crt\"\n\
+         key_file = \"/srv/reports/tls/server.key\"\n\
+         reload = \"command\"\n\
+         reload_command = [\"podman\", \"kill\", \"--signal\", \"HUP\", \"reports\"]\n\
+         address = \"127.0.0.1:5433\"\n",
+    ),
+    (
+        "A server whose files another program places; pgcertd only tells whether it serves them.",
+        "[[instance]]\n\
+         name = \"legacy\"\n\
+         lineage = \"/etc/ssl/legacy\"\n\
+         data_directory = \"/var/lib/pgsql/13/data\"\n\
+         mode = \"observe\"\n\
+         cert_file = \"/etc/ssl/legacy/tls.crt\"\n\
+         key_file = \"/etc/ssl/legacy/tls.key\"\n",
+    ),
+];
+
+/// The page.
+pub(super) fn page() -> Made {
+    let mut page = Page::new(
+        "pgcertd.toml",
+        "5",
+        "which certificates go to which PostgreSQL servers",
+    );
+    page.heading("Synopsis");
+    let files = files("check");
+    for (file, _) in &files {
+        page.line([bold(file)]);
+    }
+    description(&mut page);
+    table(
+        &mut page,
+        "Keys above all tables",
+        &["Where pgcertd keeps what is its own."],
+        &of_the_file(),
+    );
+    table(
+        &mut page,
+        "[watch]",
+        &["What is watched, and how often it is looked at."],
+        &of_watch(),
+    );
+    page.heading("[defaults]");
+    page.paragraphs([
+        "Holds any key of an instance but `name`, `lineage` and `data_directory`, for the instances that do not write \
+         it. A key is taken as a whole: a `files` or `server_names` of the instance is not merged with it.",
+    ]);
+    let every = "One table for each PostgreSQL server. There may be none.";
+    table(&mut page, "[[instance]]", &[every], &of_an_instance());
+    page.heading("Fragments");
+    page.paragraphs([
+        "Each file in `conf.d` beside the config whose name ends in `.toml` and does not begin with a dot is read \
+         after it, in the order of their names. Such a fragment holds `[[instance]]` tables and nothing else, and its \
+         instances take the config's `[defaults]`.",
+    ]);
+    page.heading("Examples");
+    for (does, text) in EXAMPLES {
+        page.example(text, does);
+    }
+    page.heading("Files");
+    let schema = "The config as a JSON schema, for editors.";
+    let fragment = "The same for a fragment.";
+    for (file, says) in files {
+        page.term([bold(file)], [says]);
+    }
+    page.term([bold(format!("{SCHEMAS}/pgcertd.schema.json"))], [schema]);
+    page.term(
+        [bold(format!("{SCHEMAS}/pgcertd-fragment.schema.json"))],
+        [fragment],
+    );
+    page.see_also(&["pgcertd(8)", "pgcertd-check(8)", "pgcertd-run(8)"]);
+    page.made()
+}
+
+fn description(page: &mut Page) {
+    page.heading("Description");
+    let schema = format!(
+        "An editor that knows taplo (Even Better TOML and others) completes and checks the config by the schema that its \
+         first line names. A fragment names its own by `#:schema file://{SCHEMAS}/pgcertd-fragment.schema.json`."
+    );
+    page.paragraphs([
+        "The config of `pgcertd`(8), in TOML. Keys that are not described here are refused, and so are values that make \
+         no sense; the error shows file, line and column, and what was expected.",
+        "`systemctl reload pgcertd` takes a changed config, after `pgcertd check --config-only` found it right; \
+         otherwise the old one stays in force. `pgcertd check` looks at what the config names as well.",
+        "A relative path starts at the directory of the file that it is written in. A duration has a unit: `ms`, `s`, \
+         `m`, `h`, `d` (24 hours) or `w`, as in \"200ms\" or \"1h 30m\".",
+        &schema,
+    ]);
+}
+
+fn table(page: &mut Page, title: &str, says: &[&str], keys: &[Key]) {
+    page.heading(title);
+    page.paragraphs(says.iter().copied());
+    for key in keys {
+        entry(page, key);
+    }
+}
+
+fn entry(page: &mut Page, key: &Key) {
+    let head = vec![bold(key.name), roman(" = "), italic(key.holds.kind())];
+    let mut says: Vec<String> = key.what.iter().map(|it| (*it).to_owned()).collect();
+    let expected = match &key.holds {
+        // Their kind says as much, or they are listed below.
+        Holds::Path | Holds::Paths | Holds::Target | Holds::Duration | Holds::Longer => None,
+        Holds::Choice(_) | Holds::Command => None,
+        holds => holds.expected(),
+    };
+    if let Some(expected) = expected {
+        says.push(format!("Expected: {expected}."));
+    }
+    let default = match &key.unless {
+        Unless::Needed => "Needed.".to_owned(),
+        Unless::Is(value) => format!("Default: `{value}`"),
+        Unless::Else(words) => format!("Default: {words}."),
+    };
+    says.push(format!(
+        "{default}\nExample: `{} = {}`",
+        key.name, key.example
+    ));
+    page.term(head, says.iter().map(String::as_str));
+    match &key.holds {
+        Holds::Choice(choices) => page.nested(|page| {
+            for (name, says) in choices {
+                page.term([bold(format!("\"{name}\""))], [sentences(says).as_str()]);
+            }
+        }),
+        Holds::Table(keys) => page.nested(|page| {
+            for key in keys {
+                entry(page, key);
+            }
+        }),
+        _ => {}
+    }
+}

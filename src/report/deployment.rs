@@ -1,0 +1,126 @@
+//! How a deployment is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::day;
+use super::event::Event;
+use super::field::Field;
+use super::kind::Kind;
+use crate::bundle::Fingerprint;
+use crate::config;
+use crate::reconcile::state::{Problem, State};
+use crate::reconcile::{Done, SyncOutcome};
+
+/// What came of comparing an instance, as one line.
+#[derive(Debug)]
+pub struct Deployment<'a> {
+    /// The instance.
+    pub config: &'a config::Instance,
+    /// How it came out.
+    pub outcome: SyncOutcome,
+    /// The leaf that was installed before.
+    pub old: Option<Fingerprint>,
+    /// The leaf that it was about.
+    pub new: Option<Fingerprint>,
+    /// When that one expires.
+    pub not_after: Option<Timestamp>,
+    /// From the decision to its proof.
+    pub took: Duration,
+    /// Why it is not as it should be.
+    pub problem: Option<&'a str>,
+    /// Files whose other edits the reload applied.
+    pub also_applied: &'a [PathBuf],
+}
+
+impl<'a> Deployment<'a> {
+    /// What was done about an instance.
+    #[must_use]
+    pub fn of(config: &'a config::Instance, done: &'a Done) -> Deployment<'a> {
+        Deployment {
+            config,
+            outcome: done.outcome,
+            old: done.old,
+            new: done.fingerprint,
+            not_after: done.not_after,
+            took: done.took,
+            problem: done.problem.as_deref(),
+            also_applied: &done.also_applied,
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let verb = match self.outcome {
+            SyncOutcome::Deployed => "deployed and served",
+            SyncOutcome::Installed => "installed, not served yet",
+            SyncOutcome::Unverified => "installed, serving not verified",
+            SyncOutcome::RolledBack => "refused by Postgres and rolled back",
+            SyncOutcome::Refused => "refused",
+            SyncOutcome::Failed => "failed",
+            SyncOutcome::Waiting => "waiting",
+            SyncOutcome::WouldDeploy => "would be deployed",
+            SyncOutcome::Unchanged => "unchanged",
+        };
+        let mut line = format!("{}: {} ", self.config.name, self.config.lineage.name);
+        if let Some(new) = self.new {
+            line.push_str(&new.short());
+            line.push(' ');
+        }
+        line.push_str(verb);
+        if let Some(old) = self.old.filter(|old| Some(*old) != self.new) {
+            line.push_str(&format!(" (before: {})", old.short()));
+        }
+        if let Some(end) = self.not_after {
+            line.push_str(&format!(", expires {}", day(end)));
+        }
+        line.push_str(&format!(", {:.1} ms", self.took.as_secs_f64() * 1000.0));
+        if let Some(problem) = self.problem {
+            line.push_str(&format!(": {problem}"));
+        }
+        if !self.also_applied.is_empty() {
+            let files: Vec<String> = self
+                .also_applied
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect();
+            line.push_str("; the reload also applied whatever had changed since the last one in ");
+            line.push_str(&files.join(", "));
+        }
+        line
+    }
+
+    /// The event, where a deployment was begun, and the state that it left behind with what is
+    /// wrong there; where that is said by itself, `left` has no problem and this event's is not
+    /// repeated in the line.
+    #[must_use]
+    pub fn event(&self, kind: Kind, state: State, left: Option<&Problem>) -> Event {
+        let mend = left.map(|p| p.mend.as_str()).filter(|mend| {
+            // A sentence that ends with the remedy is not told it twice.
+            !mend.is_empty() && !self.problem.is_some_and(|told| told.contains(mend))
+        });
+        let mut message = self.message();
+        if let Some(mend) = mend {
+            message.push_str("; ");
+            message.push_str(mend);
+        }
+        Event::new(kind, message)
+            .with(Field::Instance, &self.config.name)
+            .with(Field::Lineage, &self.config.lineage.name)
+            .with(Field::File, self.config.cert_file.display())
+            .with(Field::Outcome, self.outcome.as_str())
+            .with(Field::State, state.as_str())
+            .with_some(Field::Fingerprint, self.new)
+            .with_some(Field::OldFingerprint, self.old)
+            .with_some(Field::NotAfter, self.not_after)
+            .with(Field::Milliseconds, self.took.as_millis())
+            .with_some(Field::Problem, self.problem)
+            .with_some(
+                Field::Remedy,
+                left.map(|p| &p.mend).filter(|m| !m.is_empty()),
+            )
+    }
+}

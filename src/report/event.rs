@@ -1,0 +1,125 @@
+//! One thing that pgcertd says, once: a line for a person, fields for the journal.
+
+use std::fmt::Display;
+
+use super::field::Field;
+use super::kind::{Kind, Priority};
+
+/// The target of what is one priority above the one that its level stands for. `tracing` has
+/// no level for `notice` nor for `crit`; [`super::log`] gives these a layer of their own.
+pub const RAISED: &str = "pgcertd::report::raised";
+
+/// The target of all other events.
+const PLAIN: &str = "pgcertd::report";
+
+/// Something that happened. See [`Kind`] for what may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    kind: Kind,
+    message: String,
+    values: Vec<(Field, String)>,
+}
+
+impl Event {
+    /// An event with its line, which says it all.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Event {
+        Event {
+            kind,
+            message: message.into(),
+            values: vec![
+                (Field::Event, kind.as_str().to_owned()),
+                (Field::Topic, kind.topic().as_str().to_owned()),
+            ],
+        }
+    }
+
+    /// With a field.
+    #[must_use]
+    pub fn with(mut self, field: Field, value: impl Display) -> Event {
+        self.values.push((field, value.to_string()));
+        self
+    }
+
+    /// With a field, where there is a value for it.
+    #[must_use]
+    pub fn with_some(self, field: Field, value: Option<impl Display>) -> Event {
+        match value {
+            Some(value) => self.with(field, value),
+            None => self,
+        }
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What a field holds.
+    #[must_use]
+    pub fn value(&self, field: Field) -> Option<&str> {
+        let (_, value) = self.values.iter().find(|(of, _)| *of == field)?;
+        Some(value)
+    }
+
+    /// Whether it carries what its kind always does, and nothing that its kind never does.
+    #[must_use]
+    pub fn is_as_documented(&self) -> bool {
+        let declared = |field| {
+            matches!(field, Field::Event | Field::Topic)
+                || self.kind.always().contains(&field)
+                || self.kind.may().contains(&field)
+        };
+        self.kind
+            .always()
+            .iter()
+            .all(|it| self.value(*it).is_some())
+            && self.values.iter().all(|(field, _)| declared(*field))
+    }
+
+    /// Says it.
+    pub fn emit(&self) {
+        debug_assert!(self.is_as_documented(), "{self:?}");
+        // Each use is a place of its own to `tracing`, which knows target and level of a place.
+        macro_rules! record {
+            ($target:expr, $level:ident) => {
+                tracing::event!(
+                    target: $target,
+                    tracing::Level::$level,
+                    message_id = self.kind.id(),
+                    pgcertd_event = self.value(Field::Event),
+                    pgcertd_topic = self.value(Field::Topic),
+                    pgcertd_instance = self.value(Field::Instance),
+                    pgcertd_lineage = self.value(Field::Lineage),
+                    pgcertd_file = self.value(Field::File),
+                    pgcertd_outcome = self.value(Field::Outcome),
+                    pgcertd_state = self.value(Field::State),
+                    pgcertd_old_state = self.value(Field::OldState),
+                    pgcertd_fingerprint = self.value(Field::Fingerprint),
+                    pgcertd_old_fingerprint = self.value(Field::OldFingerprint),
+                    pgcertd_served_fingerprint = self.value(Field::ServedFingerprint),
+                    pgcertd_not_after = self.value(Field::NotAfter),
+                    pgcertd_milliseconds = self.value(Field::Milliseconds),
+                    pgcertd_problem = self.value(Field::Problem),
+                    pgcertd_remedy = self.value(Field::Remedy),
+                    "{}",
+                    self.message
+                )
+            };
+        }
+        match self.kind.priority() {
+            Priority::Critical => record!(RAISED, ERROR),
+            Priority::Error => record!(PLAIN, ERROR),
+            Priority::Warning => record!(PLAIN, WARN),
+            Priority::Notice => record!(RAISED, INFO),
+            Priority::Info => record!(PLAIN, INFO),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The fields of an event in the journal.
+
+/// A field that an event may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// See [`Field::meaning`], as for all.
+    Event,
+    /// What it is about.
+    Topic,
+    /// Whom it is about.
+    Instance,
+    /// The instance's lineage.
+    Lineage,
+    /// A path.
+    File,
+    /// How a deployment came out.
+    Outcome,
+    /// How the instance is.
+    State,
+    /// How it was.
+    OldState,
+    /// A leaf.
+    Fingerprint,
+    /// The leaf before it.
+    OldFingerprint,
+    /// What clients get.
+    ServedFingerprint,
+    /// The leaf's end.
+    NotAfter,
+    /// A duration.
+    Milliseconds,
+    /// What is wrong.
+    Problem,
+    /// What mends it.
+    Remedy,
+}
+
+impl Field {
+    /// All of them, in the order in which they are documented.
+    pub const ALL: &'static [Field] = &[
+        Field::Event,
+        Field::Topic,
+        Field::Instance,
+        Field::Lineage,
+        Field::File,
+        Field::Outcome,
+        Field::State,
+        Field::OldState,
+        Field::Fingerprint,
+        Field::OldFingerprint,
+        Field::ServedFingerprint,
+        Field::NotAfter,
+        Field::Milliseconds,
+        Field::Problem,
+        Field::Remedy,
+    ];
+
+    /// As in the journal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Field::Event => "PGCERTD_EVENT",
+            Field::Topic => "PGCERTD_TOPIC",
+            Field::Instance => "PGCERTD_INSTANCE",
+            Field::Lineage => "PGCERTD_LINEAGE",
+            Field::File => "PGCERTD_FILE",
+            Field::Outcome => "PGCERTD_OUTCOME",
+            Field::State => "PGCERTD_STATE",
+            Field::OldState => "PGCERTD_OLD_STATE",
+            Field::Fingerprint => "PGCERTD_FINGERPRINT",
+            Field::OldFingerprint => "PGCERTD_OLD_FINGERPRINT",
+            Field::ServedFingerprint => "PGCERTD_SERVED_FINGERPRINT",
+            Field::NotAfter => "PGCERTD_NOT_AFTER",
+            Field::Milliseconds => "PGCERTD_MILLISECONDS",
+            Field::Problem => "PGCERTD_PROBLEM",
+            Field::Remedy => "PGCERTD_REMEDY",
+        }
+    }
+
+    /// What it holds, in one sentence.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Field::Event => "The event's name, as in the table above.",
+            Field::Topic => "`deployment`, `state` or `daemon`.",
+            Field::Instance => "The instance's name in the config.",
+            Field::Lineage => "The name of its lineage.",
+            Field::File => {
+                "The file or directory that it is about; of an instance, its `cert_file`."
+            }
+            Field::Outcome => {
+                "How a deployment came out, as in `sync --json`: `deployed`, `installed`, `unverified`, `rolled_back` or `failed`."
+            }
+            Field::State => "The instance's state after it, as in `status`.",
+            Field::OldState => "The state that was the last one not well.",
+            Field::Fingerprint => {
+                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, or the lineage's."
+            }
+            Field::OldFingerprint => "The leaf that was installed before.",
+            Field::ServedFingerprint => "The leaf that new clients get.",
+            Field::NotAfter => "When the leaf of `PGCERTD_FINGERPRINT` expires, RFC 3339, UTC.",
+            Field::Milliseconds => {
+                "How long a deployment took, from the decision to its proof; how long a trouble lasted, as far as this process knows."
+            }
+            Field::Problem => "What is wrong.",
+            Field::Remedy => "What mends it.",
+        }
+    }
+}

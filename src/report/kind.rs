@@ -1,0 +1,330 @@
+//! The kinds of event: what each is called, how urgent it is, and what it carries.
+//!
+//! The names, the ids and the fields are for alerts and queries that others write; they stay
+//! as they are. `docs/journal.md` and `systemd/pgcertd.catalog` say the same, and tests compare.
+
+use super::field::Field;
+use super::field::Field::{
+    File, Fingerprint, Instance, Lineage, Milliseconds, NotAfter, OldFingerprint, OldState,
+    Outcome, Problem, Remedy, ServedFingerprint, State as StateField,
+};
+use crate::reconcile::SyncOutcome;
+use crate::reconcile::state::State;
+
+/// How urgent an event is, as in syslog(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// 2: the next restart of a server is an outage, or pgcertd itself is broken.
+    Critical,
+    /// 3: a certificate did not get to where it belongs, and will not by itself.
+    Error,
+    /// 4: somebody has to look, and nobody is refused anything yet.
+    Warning,
+    /// 5: something was done, or is over, that a person wants to know of.
+    Notice,
+    /// 6: all else.
+    Info,
+}
+
+impl Priority {
+    /// As `journalctl -p` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Critical => "crit",
+            Priority::Error => "err",
+            Priority::Warning => "warning",
+            Priority::Notice => "notice",
+            Priority::Info => "info",
+        }
+    }
+
+    /// As the journal's field PRIORITY has it.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Priority::Critical => 2,
+            Priority::Error => 3,
+            Priority::Warning => 4,
+            Priority::Notice => 5,
+            Priority::Info => 6,
+        }
+    }
+}
+
+/// What an event is about, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// A bundle that went into an instance, or was to.
+    Deployment,
+    /// How an instance is.
+    State,
+    /// pgcertd itself, and the host.
+    Daemon,
+}
+
+impl Topic {
+    /// As in the field `PGCERTD_TOPIC`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::Deployment => "deployment",
+            Topic::State => "state",
+            Topic::Daemon => "daemon",
+        }
+    }
+}
+
+/// What every deployment carries, and what it may.
+const DEPLOYMENT: &[Field] = &[
+    Instance,
+    Lineage,
+    File,
+    Outcome,
+    StateField,
+    Fingerprint,
+    NotAfter,
+    Milliseconds,
+];
+const DEPLOYMENT_MAY: &[Field] = &[OldFingerprint, Problem, Remedy];
+
+/// What every state carries, and what it may.
+const STATE: &[Field] = &[Instance, Lineage, File, StateField];
+const STATE_MAY: &[Field] = &[Fingerprint, NotAfter, ServedFingerprint, Problem, Remedy];
+
+macro_rules! kinds {
+    ($($kind:ident $name:literal $id:literal $priority:ident $topic:ident $always:expr, $may:expr; $when:literal)*) => {
+        /// The kinds of event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $(#[doc = $when] $kind,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+
+            fn facts(self) -> Facts {
+                match self {
+                    $(Kind::$kind => Facts {
+                        name: $name,
+                        id: $id,
+                        priority: Priority::$priority,
+                        topic: Topic::$topic,
+                        when: $when,
+                        always: $always,
+                        may: $may,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+struct Facts {
+    name: &'static str,
+    id: &'static str,
+    priority: Priority,
+    topic: Topic,
+    when: &'static str,
+    always: &'static [Field],
+    may: &'static [Field],
+}
+
+kinds! {
+    Deployed "deployed" "c94ce0eba5554de9b7be2271692d1646" Notice Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "A bundle is installed, and new clients get it."
+
+    Installed "installed" "009b165a5658452e9c72587613c3d7ce" Notice Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "A bundle is installed, and Postgres is down or does not use the files."
+
+    InstalledUnverified "installed_unverified" "b77f616f685c40b9948fb200b6fa84dc" Warning Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "A bundle is installed, and what new clients get could not be proven."
+
+    RolledBack "rolled_back" "f22e7915e3594a63bf807db44390861b" Error Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "Postgres did not load a bundle, and what was there before is back."
+
+    Failed "failed" "e6b5ed7783334858b25c82f92fb40c49" Error Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "A step of a deployment failed. It is tried again, with growing pauses."
+
+    Odd "odd" "48928a7048a24323ba77ef8ddaaaca6d" Warning Deployment &[Instance, Lineage, Problem], &[Fingerprint];
+    "A bundle differs from the one before it in a way that may be a mistake."
+
+    InSync "in_sync" "b19f79cfbc0a466a8f74fa649d59f2af" Info State STATE, STATE_MAY;
+    "Lineage, installed files and what is served are one, after a start or while Postgres was down."
+
+    NotRunning "not_running" "2c2e7eb2690545c9a62139e64c23cb29" Info State STATE, STATE_MAY;
+    "Postgres is down, and what is installed can load."
+
+    Waiting "waiting" "7c9525f518914575ac34e5bf14412a80" Info State STATE, STATE_MAY;
+    "A renewal is under way, is not valid yet, or is held by `delay`."
+
+    Recovered "recovered" "ea145a3a84d34cffbad7a6ab4ea0818d" Notice State &[Instance, Lineage, File, StateField, OldState, Milliseconds], STATE_MAY;
+    "An instance that was not well is well again."
+
+    SourceInvalid "source_invalid" "89883b982c194de8b666cfa3a390097a" Error State STATE, STATE_MAY;
+    "The lineage cannot be read, or holds what must not be installed."
+
+    Rejected "rejected" "54b70eb363d241839c648cdec6281f60" Error State STATE, STATE_MAY;
+    "The lineage holds a bundle that Postgres refused earlier."
+
+    Held "held" "db862777b880499aa979c271080d66c1" Warning State STATE, STATE_MAY;
+    "The lineage holds a bundle that the operator took back."
+
+    OutOfDate "out_of_date" "18fe8d1fda98438c87420b734adbf040" Error State STATE, STATE_MAY;
+    "What is installed is not what the lineage holds."
+
+    NotUsed "not_used" "6acb96444c634d1c9577e183d0867ee6" Warning State STATE, STATE_MAY;
+    "The server's configuration names other files, or `ssl` is off."
+
+    NotServed "not_served" "bf5b580fe9ce4e72ae4cd19582f179f2" Error State STATE, STATE_MAY;
+    "New clients get another certificate than is installed."
+
+    Unverified "unverified" "efbb511249d44cf483c5778bd8349b14" Warning State STATE, STATE_MAY;
+    "What is installed is right, and what new clients get cannot be seen."
+
+    Contended "contended" "68b1995436c847649656368158148b7b" Error State STATE, STATE_MAY;
+    "Something else rewrote the installed files three times within an hour."
+
+    WouldNotStart "would_not_start" "3122c9109ec54670b8075b635a430f30" Critical State &[Instance, Lineage, File, StateField, Problem, Remedy], &[];
+    "The running server uses the installed files, and could not start with them again."
+
+    WouldStartAgain "would_start_again" "77c100c9e16f4daca080034d2bc1c02d" Notice State STATE, &[];
+    "The danger of `would_not_start` is over."
+
+    MemoryUnreadable "memory_unreadable" "408866c197ae4e31b11d423bf72d2ca5" Warning State &[Instance, Lineage, Problem], &[];
+    "`held.json` is damaged, and taken as if nothing were held."
+
+    NotForgotten "not_forgotten" "f809785296a2480faaf5b178627d3247" Warning State &[Instance, Lineage, Problem], &[];
+    "A bundle was deployed, and the earlier refusal in `held.json` cannot be removed."
+
+    FilesUnseen "files_unseen" "c1ed42f26b4b42b094660063d077eddf" Warning State &[Instance, Lineage, Problem, Remedy], &[];
+    "At its start, the daemon did not get to see an instance's files in time, and began without it."
+
+    Started "started" "304dc696fe874e17ba1c65af2e257b0b" Info Daemon &[File], &[];
+    "The daemon has read its config and begins."
+
+    ConfigTaken "config_taken" "71738cb89a5048928d8d4e1da3a33712" Notice Daemon &[File], &[];
+    "A changed config is in force, after SIGHUP."
+
+    ConfigRefused "config_refused" "83ff531cef974113a439494415ed5978" Error Daemon &[File, Problem], &[];
+    "A changed config is wrong and not taken; the old one stays in force."
+
+    ConfigInvalid "config_invalid" "86c98c4d0ec64af9a0813b90e996b8d4" Error Daemon &[File, Problem], &[];
+    "The config is wrong, and `pgcertd run` or `pgcertd sync` ends with status 2."
+
+    DaemonFailed "daemon_failed" "d850e035523348f88d7ab6a27560c132" Error Daemon &[Problem], &[];
+    "The daemon cannot start, or ends because a part of it did."
+
+    SyncFailed "sync_failed" "f03bdb1c74824a50949a7d621ea44bd9" Error Daemon &[Problem], &[];
+    "`pgcertd sync` ended before it came to any instance."
+
+    Fault "fault" "675bd65667054d94ae750ab348b59851" Critical Daemon &[Problem], &[];
+    "A fault in pgcertd itself (a panic) ends the process."
+
+    LeftAtStop "left_at_stop" "aef3a030ce5943b8aabe57bc1d4f78c5" Warning Daemon &[], &[];
+    "At SIGTERM or SIGHUP, steps in hand did not end in time and were left."
+
+    StatusNotWritten "status_not_written" "b7914d1750054a92aa75bb1921b2c683" Warning Daemon &[File, Problem], &[];
+    "`status.json`, the view for users who may not look themselves, cannot be written."
+
+    StatusWritten "status_written" "d21da6ad03b846bf92dacf73170b1f22" Info Daemon &[File], &[];
+    "`status.json` is written again."
+
+    Uncovered "uncovered" "473543b8da1142fcb1bf91ff9e28b8ae" Warning Daemon &[File], &[];
+    "A PostgreSQL server runs on this host that no instance covers."
+
+    NoLongerUncovered "no_longer_uncovered" "de6d2f93f47041d7a06fbac84eea63d1" Info Daemon &[File], &[];
+    "That server has ended."
+
+    NotWatched "not_watched" "480cc87730a346e49f30c7f0cd679d50" Warning Daemon &[Problem], &[File];
+    "A directory cannot be watched; changes there are found at every `poll` and `resync` alone."
+
+    WatchedAgain "watched_again" "de7cc6c9efca46beb63b0cf3bed95447" Info Daemon &[], &[File];
+    "That directory is watched again, or need not be any more."
+
+    EventsOverflowed "events_overflowed" "3c85e9bd7d1347a39ef086bb3d1bdd3e" Warning Daemon &[], &[];
+    "The kernel's queue of file events overflowed, and everything is compared."
+
+    EventsFailed "events_failed" "6ec66695587341c79ed406c4174825a3" Warning Daemon &[Problem], &[];
+    "File events could not be received for a moment, and everything is compared."
+}
+
+impl Kind {
+    /// As in the field `PGCERTD_EVENT`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// The MESSAGE_ID (sd-id128(3)): 32 digits of lower-case hex.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        self.facts().id
+    }
+
+    /// How urgent it is.
+    #[must_use]
+    pub fn priority(self) -> Priority {
+        self.facts().priority
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn topic(self) -> Topic {
+        self.facts().topic
+    }
+
+    /// When it is said, in one sentence.
+    #[must_use]
+    pub fn when(self) -> &'static str {
+        self.facts().when
+    }
+
+    /// The fields that it always carries, beside those of every event.
+    #[must_use]
+    pub fn always(self) -> &'static [Field] {
+        self.facts().always
+    }
+
+    /// The fields that it carries where they apply.
+    #[must_use]
+    pub fn may(self) -> &'static [Field] {
+        self.facts().may
+    }
+
+    /// The kind of a deployment that came out so; none where there was none.
+    #[must_use]
+    pub fn of_outcome(outcome: SyncOutcome) -> Option<Kind> {
+        match outcome {
+            SyncOutcome::Deployed => Some(Kind::Deployed),
+            SyncOutcome::Installed => Some(Kind::Installed),
+            SyncOutcome::Unverified => Some(Kind::InstalledUnverified),
+            SyncOutcome::RolledBack => Some(Kind::RolledBack),
+            SyncOutcome::Failed => Some(Kind::Failed),
+            SyncOutcome::Unchanged
+            | SyncOutcome::WouldDeploy
+            | SyncOutcome::Waiting
+            | SyncOutcome::Refused => None,
+        }
+    }
+
+    /// The kind that says an instance is in this state; none for what `status` alone shows.
+    #[must_use]
+    pub fn of_state(state: State) -> Option<Kind> {
+        match state {
+            State::Unknown => None,
+            State::SourceInvalid => Some(Kind::SourceInvalid),
+            State::Held => Some(Kind::Held),
+            State::Rejected => Some(Kind::Rejected),
+            State::Waiting => Some(Kind::Waiting),
+            State::NotRunning => Some(Kind::NotRunning),
+            State::Contended => Some(Kind::Contended),
+            State::OutOfDate => Some(Kind::OutOfDate),
+            State::NotUsed => Some(Kind::NotUsed),
+            State::NotServed => Some(Kind::NotServed),
+            State::Unverified => Some(Kind::Unverified),
+            State::InSync => Some(Kind::InSync),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What the daemon says of itself and of the host: the events that no instance is the owner of.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use super::event::Event;
+use super::field::Field;
+use super::kind::Kind;
+use crate::config;
+
+fn instances(count: usize) -> String {
+    match count {
+        1 => "1 instance".to_owned(),
+        count => format!("{count} instances"),
+    }
+}
+
+/// The daemon begins with the config `file`.
+pub fn started(count: usize, file: &Path) {
+    Event::new(
+        Kind::Started,
+        format!(
+            "pgcertd {} keeps {} of {}",
+            env!("CARGO_PKG_VERSION"),
+            instances(count),
+            file.display()
+        ),
+    )
+    .with(Field::File, file.display())
+    .emit();
+}
+
+/// An instance whose files were not looked at within `seconds` of the start.
+pub fn files_unseen(instance: &config::Instance, seconds: u64) {
+    let name = &instance.name;
+    let problem = format!("its files were not looked at within {seconds} s; started without it");
+    let remedy = "see that the file systems of its lineage and its data directory answer";
+    Event::new(Kind::FilesUnseen, format!("{name}: {problem}, {remedy}"))
+        .with(Field::Instance, name)
+        .with(Field::Lineage, &instance.lineage.name)
+        .with(Field::Problem, problem)
+        .with(Field::Remedy, remedy)
+        .emit();
+}
+
+/// A changed config is in force.
+pub fn config_taken(count: usize, file: &Path) {
+    Event::new(
+        Kind::ConfigTaken,
+        format!(
+            "{}: read again; pgcertd keeps {} from now on",
+            file.display(),
+            instances(count)
+        ),
+    )
+    .with(Field::File, file.display())
+    .emit();
+}
+
+/// A changed config is wrong.
+pub fn config_refused(file: &Path, problem: &str) {
+    Event::new(
+        Kind::ConfigRefused,
+        format!("the new config is not taken, the old one stays in force: {problem}"),
+    )
+    .with(Field::File, file.display())
+    .with(Field::Problem, problem)
+    .emit();
+}
+
+/// A command ends without a result; `kind` is one of those for that.
+pub fn ended(kind: Kind, config: &Path, problem: &str) {
+    let event = Event::new(kind, problem).with(Field::Problem, problem);
+    let of_config = kind.always().contains(&Field::File);
+    event
+        .with_some(Field::File, of_config.then(|| config.display()))
+        .emit();
+}
+
+/// A panic, which ends the process.
+pub fn fault(panic: &dyn Display) {
+    Event::new(
+        Kind::Fault,
+        format!("a fault in pgcertd, which ends now: {panic}"),
+    )
+    .with(Field::Problem, panic)
+    .emit();
+}
+
+/// Steps in hand did not end within `seconds`.
+pub fn left_at_stop(tasks: usize, seconds: u64) {
+    Event::new(
+        Kind::LeftAtStop,
+        format!(
+            "{tasks} tasks did not finish within {seconds} s and are left; the next start compares anew"
+        ),
+    )
+    .emit();
+}
+
+/// The kernel's queue of file events overflowed.
+pub fn events_overflowed() {
+    Event::new(
+        Kind::EventsOverflowed,
+        "the kernel's queue of file events overflowed; comparing everything",
+    )
+    .emit();
+}
+
+/// File events could not be received.
+pub fn events_failed(problem: &dyn Display) {
+    Event::new(
+        Kind::EventsFailed,
+        format!("{problem}; comparing everything"),
+    )
+    .with(Field::Problem, problem)
+    .emit();
+}
+
+/// A directory cannot be watched.
+pub fn not_watched(directory: Option<&Path>, problem: &str) {
+    Event::new(
+        Kind::NotWatched,
+        format!("{problem}; until then changes there are found at every `poll` and `resync` alone"),
+    )
+    .with_some(Field::File, directory.map(Path::display))
+    .with(Field::Problem, problem)
+    .emit();
+}
+
+/// A directory that could not be watched is, or need not be.
+pub fn watched_again(directory: Option<&Path>) {
+    let what = directory.map_or_else(
+        || "file events".to_owned(),
+        |directory| directory.display().to_string(),
+    );
+    Event::new(Kind::WatchedAgain, format!("{what}: no longer unwatched"))
+        .with_some(Field::File, directory.map(Path::display))
+        .emit();
+}
+
+/// Which servers of this host no instance covers, now and when it was last looked.
+pub fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
+    for directory in now.iter().filter(|it| !before.contains(it)) {
+        let directory = directory.display();
+        Event::new(
+            Kind::Uncovered,
+            format!(
+                "{directory}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it"
+            ),
+        )
+        .with(Field::File, directory)
+        .emit();
+    }
+    for directory in before.iter().filter(|it| !now.contains(it)) {
+        let directory = directory.display();
+        Event::new(
+            Kind::NoLongerUncovered,
+            format!("{directory}: the PostgreSQL server that no instance covers has ended"),
+        )
+        .with(Field::File, directory)
+        .emit();
+    }
+}
+
+/// Whether the view for `status` can be written: said when that changes.
+#[derive(Debug, Default)]
+pub struct StatusFile {
+    failing: Option<String>,
+}
+
+impl StatusFile {
+    /// It was written in `directory`, or not.
+    pub fn written(&mut self, directory: &Path, result: std::io::Result<()>) {
+        let shown = directory.display();
+        let failing = result.err().map(|error| error.to_string());
+        match (&failing, &self.failing) {
+            (Some(error), before) if before.as_ref() != Some(error) => Event::new(
+                Kind::StatusNotWritten,
+                format!(
+                    "{shown}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory"
+                ),
+            )
+            .with(Field::File, shown)
+            .with(Field::Problem, error)
+            .emit(),
+            (None, Some(_)) => Event::new(
+                Kind::StatusWritten,
+                format!("{shown}: the view for `status` is written again"),
+            )
+            .with(Field::File, shown)
+            .emit(),
+            _ => {}
+        }
+        self.failing = failing;
+    }
+}

@@ -1,0 +1,378 @@
+//! What is said, once, and with which fields.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its world cannot be built"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tracing::field::Visit;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use super::event::RAISED;
+use super::told::Heard;
+use super::view::InstanceView;
+use super::{Deployment, Event, Field, Kind, Priority, Told};
+use crate::bundle::Fingerprint;
+use crate::config::{self, Config};
+use crate::reconcile::state::{Problem, State};
+use crate::reconcile::{Remark, SyncOutcome};
+
+fn instance() -> config::Instance {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pgcertd.toml");
+    let text = "[[instance]]\nname = \"16-main\"\nlineage = \"pg.example.com\"\ndata_directory = \"/data\"\n";
+    std::fs::write(&file, text).unwrap();
+    Config::load(&file).unwrap().instances.remove(0)
+}
+
+fn problem(why: &str, mend: &str) -> Problem {
+    serde_json::from_value(serde_json::json!({"why": why, "mend": mend})).unwrap()
+}
+
+/// One instance, seen again and again.
+struct Heeded {
+    config: config::Instance,
+    told: Told,
+    now: Instant,
+}
+
+impl Heeded {
+    fn new() -> Heeded {
+        Heeded {
+            config: instance(),
+            told: Told::default(),
+            now: Instant::now(),
+        }
+    }
+
+    fn hears(
+        &mut self,
+        state: State,
+        details: Option<&Problem>,
+        done: Option<(SyncOutcome, Option<&str>)>,
+        danger: Option<&Problem>,
+    ) -> Vec<Event> {
+        let view = InstanceView {
+            name: self.config.name.clone(),
+            lineage: self.config.lineage.name.clone(),
+            state,
+            problem: details.map(Problem::sentence),
+            details: details.cloned(),
+            source: None,
+            installed: None,
+            served: None,
+        };
+        let deployment = done.map(|(outcome, problem)| Deployment {
+            config: &self.config,
+            outcome,
+            old: None,
+            new: Some(leaf()),
+            not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
+            took: Duration::from_millis(36),
+            problem,
+            also_applied: &[],
+        });
+        let events = self.told.hear(
+            Heard {
+                config: &self.config,
+                view: &view,
+                deployment: deployment.as_ref(),
+                remarks: &[],
+                danger,
+            },
+            self.now,
+        );
+        for event in &events {
+            assert!(event.is_as_documented(), "{event:?}");
+        }
+        events
+    }
+
+    fn sees(&mut self, state: State, details: Option<&Problem>) -> Vec<Event> {
+        self.hears(state, details, None, None)
+    }
+}
+
+fn leaf() -> Fingerprint {
+    "ab".repeat(32).parse().unwrap()
+}
+
+fn kinds(events: &[Event]) -> Vec<Kind> {
+    events.iter().map(Event::kind).collect()
+}
+
+#[test]
+fn a_state_is_said_once_and_its_end_says_how_long_it_lasted() {
+    let mut world = Heeded::new();
+    assert_eq!(kinds(&world.sees(State::InSync, None)), [Kind::InSync]);
+    assert!(world.sees(State::InSync, None).is_empty());
+    let elsewhere = problem("ssl_cert_file = /old.pem", "set it");
+    let begun = world.sees(State::NotUsed, Some(&elsewhere));
+    assert_eq!(kinds(&begun), [Kind::NotUsed]);
+    assert_eq!(
+        begun[0].message(),
+        "16-main: not_used: ssl_cert_file = /old.pem; set it"
+    );
+    assert_eq!(
+        begun[0].value(Field::Problem),
+        Some("ssl_cert_file = /old.pem")
+    );
+    assert_eq!(begun[0].value(Field::Remedy), Some("set it"));
+    assert!(world.sees(State::NotUsed, Some(&elsewhere)).is_empty());
+    world.now += Duration::from_secs(3600);
+    let hangs = problem("no answer", "see whether it hangs");
+    assert_eq!(
+        kinds(&world.sees(State::Unverified, Some(&hangs))),
+        [Kind::Unverified]
+    );
+    world.now += Duration::from_secs(125);
+    let ended = world.sees(State::InSync, None);
+    assert_eq!(kinds(&ended), [Kind::Recovered]);
+    assert_eq!(
+        ended[0].message(),
+        "16-main: in_sync; the trouble before it (unverified) lasted 1h 2m 5s"
+    );
+    assert_eq!(ended[0].value(Field::OldState), Some("unverified"));
+    assert_eq!(ended[0].value(Field::Milliseconds), Some("3725000"));
+}
+
+#[test]
+fn a_deployment_that_leaves_a_trouble_behind_is_followed_by_it() {
+    let mut world = Heeded::new();
+    world.sees(State::InSync, None);
+    let elsewhere = problem("ssl_cert_file = /old.pem", "set it");
+    let told = elsewhere.sentence();
+    let done = Some((SyncOutcome::Installed, Some(told.as_str())));
+    let said = world.hears(State::NotUsed, Some(&elsewhere), done, None);
+    assert_eq!(kinds(&said), [Kind::Installed, Kind::NotUsed]);
+    assert!(
+        !said[0].message().contains("/old.pem"),
+        "{}",
+        said[0].message()
+    );
+    assert_eq!(said[0].value(Field::Problem), None);
+    assert_eq!(said[0].value(Field::State), Some("not_used"));
+    assert!(said[1].message().contains("/old.pem"));
+    // The next one leaves the same, which was said.
+    let again = world.hears(State::NotUsed, Some(&elsewhere), done, None);
+    assert_eq!(kinds(&again), [Kind::Installed]);
+}
+
+#[test]
+fn a_deployment_that_says_all_of_a_trouble_is_not_followed_by_it() {
+    for (outcome, state, kind) in [
+        (SyncOutcome::RolledBack, State::Rejected, Kind::RolledBack),
+        (SyncOutcome::Failed, State::OutOfDate, Kind::Failed),
+        (
+            SyncOutcome::Unverified,
+            State::Unverified,
+            Kind::InstalledUnverified,
+        ),
+    ] {
+        let mut world = Heeded::new();
+        world.sees(State::InSync, None);
+        let why = problem("it would not", "make it");
+        let done = Some((outcome, Some("it would not; and more")));
+        let said = world.hears(state, Some(&why), done, None);
+        assert_eq!(kinds(&said), [kind]);
+        assert!(
+            said[0]
+                .message()
+                .ends_with("it would not; and more; make it"),
+            "{}",
+            said[0].message()
+        );
+        assert_eq!(said[0].value(Field::Remedy), Some("make it"));
+        assert!(world.sees(state, Some(&why)).is_empty());
+        // And its end is said, whatever brought it.
+        let ended = world.hears(
+            State::InSync,
+            None,
+            Some((SyncOutcome::Deployed, None)),
+            None,
+        );
+        assert_eq!(kinds(&ended), [Kind::Deployed, Kind::Recovered]);
+    }
+}
+
+#[test]
+fn a_trouble_that_weighs_more_than_the_deployment_is_said_by_itself() {
+    let mut world = Heeded::new();
+    let why = problem("the old one is still served", "run sync");
+    let done = Some((SyncOutcome::Unverified, Some(why.why.as_str())));
+    let said = world.hears(State::NotServed, Some(&why), done, None);
+    assert_eq!(kinds(&said), [Kind::InstalledUnverified, Kind::NotServed]);
+    assert_eq!(said[0].value(Field::Problem), None);
+}
+
+#[test]
+fn what_is_well_after_a_deployment_needs_no_line() {
+    let mut world = Heeded::new();
+    let done = Some((SyncOutcome::Deployed, None));
+    assert_eq!(
+        kinds(&world.hears(State::InSync, None, done, None)),
+        [Kind::Deployed]
+    );
+    assert!(world.sees(State::InSync, None).is_empty());
+}
+
+#[test]
+fn that_a_server_could_not_start_again_is_critical_until_it_could() {
+    let mut world = Heeded::new();
+    let why = problem("no file", "do not restart it");
+    let said = world.hears(State::SourceInvalid, Some(&why), None, Some(&why));
+    assert_eq!(kinds(&said), [Kind::SourceInvalid, Kind::WouldNotStart]);
+    assert_eq!(said[1].kind().priority(), Priority::Critical);
+    assert!(
+        world
+            .hears(State::SourceInvalid, Some(&why), None, Some(&why))
+            .is_empty()
+    );
+    let over = world.sees(State::SourceInvalid, Some(&why));
+    assert_eq!(kinds(&over), [Kind::WouldStartAgain]);
+}
+
+#[test]
+fn a_remark_is_made_once() {
+    let mut world = Heeded::new();
+    let view = InstanceView {
+        name: "16-main".into(),
+        lineage: "pg.example.com".into(),
+        state: State::InSync,
+        problem: None,
+        details: None,
+        source: None,
+        installed: None,
+        served: None,
+    };
+    let remarks = [
+        Remark::Odd {
+            fingerprint: leaf(),
+            what: "its chain is shorter".into(),
+        },
+        Remark::MemoryUnreadable("held.json: not readable".into()),
+    ];
+    let mut said = || {
+        let heard = Heard {
+            config: &world.config,
+            view: &view,
+            deployment: None,
+            remarks: &remarks,
+            danger: None,
+        };
+        kinds(&world.told.hear(heard, world.now))
+    };
+    assert_eq!(said(), [Kind::Odd, Kind::MemoryUnreadable, Kind::InSync]);
+    assert_eq!(said(), []);
+}
+
+#[test]
+fn every_kind_has_an_id_and_a_name_of_its_own() {
+    let ids: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
+    let names: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(ids.len(), Kind::ALL.len());
+    assert_eq!(names.len(), Kind::ALL.len());
+    for id in ids {
+        assert_eq!(id.len(), 32, "{id}");
+        assert!(
+            id.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+            "{id}"
+        );
+    }
+}
+
+/// Names that journald keeps (systemd.journal-fields(7)).
+#[test]
+fn every_field_has_a_name_that_the_journal_takes() {
+    let names: BTreeSet<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+    assert_eq!(names.len(), Field::ALL.len());
+    for name in names {
+        assert!(name.starts_with("PGCERTD_") && name.len() <= 64, "{name}");
+        assert!(
+            name.bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_'),
+            "{name}"
+        );
+    }
+    for kind in Kind::ALL {
+        for field in kind.always().iter().chain(kind.may()) {
+            assert!(Field::ALL.contains(field), "{field:?} of {kind:?}");
+        }
+    }
+}
+
+/// What a subscriber gets: target, level, fields.
+type Got = (String, tracing::Level, BTreeMap<String, String>);
+
+#[derive(Clone, Default)]
+struct Ear(Arc<Mutex<Vec<Got>>>);
+
+struct Fields(BTreeMap<String, String>);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name().into(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.0.insert(field.name().into(), value.into());
+    }
+}
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Ear {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields(BTreeMap::new());
+        event.record(&mut fields);
+        let place = event.metadata();
+        self.0
+            .lock()
+            .unwrap()
+            .push((place.target().into(), *place.level(), fields.0));
+    }
+}
+
+#[test]
+fn every_kind_is_sent_whole_and_at_its_priority() {
+    let ear = Ear::default();
+    let subscriber = tracing_subscriber::registry().with(ear.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        for kind in Kind::ALL {
+            let mut event = Event::new(*kind, format!("a {}", kind.as_str()));
+            for field in kind.always().iter().chain(kind.may()) {
+                event = event.with(*field, format!("<{}>", field.as_str()));
+            }
+            event.emit();
+        }
+    });
+    let heard = ear.0.lock().unwrap();
+    assert_eq!(heard.len(), Kind::ALL.len());
+    for (kind, (target, level, fields)) in Kind::ALL.iter().zip(heard.iter()) {
+        let raised = target == RAISED;
+        let expected = match kind.priority() {
+            Priority::Critical => (tracing::Level::ERROR, true),
+            Priority::Error => (tracing::Level::ERROR, false),
+            Priority::Warning => (tracing::Level::WARN, false),
+            Priority::Notice => (tracing::Level::INFO, true),
+            Priority::Info => (tracing::Level::INFO, false),
+        };
+        assert_eq!((*level, raised), expected, "{kind:?}");
+        let mut wanted: BTreeMap<String, String> = kind
+            .always()
+            .iter()
+            .chain(kind.may())
+            .map(|field| {
+                let name = field.as_str();
+                (name.to_lowercase(), format!("<{name}>"))
+            })
+            .collect();
+        wanted.insert("message".into(), format!("a {}", kind.as_str()));
+        wanted.insert("message_id".into(), kind.id().into());
+        wanted.insert("pgcertd_event".into(), kind.as_str().into());
+        wanted.insert("pgcertd_topic".into(), kind.topic().as_str().into());
+        assert_eq!(*fields, wanted, "{kind:?}");
+    }
+}

@@ -1,0 +1,241 @@
+//! What was said of an instance so far, and so what is new: each thing is said once.
+//!
+//! A pure function of what was said and what was seen; time is passed in.
+
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
+
+use super::deployment::Deployment;
+use super::event::Event;
+use super::field::Field;
+use super::kind::Kind;
+use super::view::{CertificateView, InstanceView};
+use crate::config;
+use crate::reconcile::state::{Problem, State};
+use crate::reconcile::{Done, Remark};
+
+/// What was last said of one instance.
+#[derive(Debug, Default)]
+pub struct Told {
+    state: Option<State>,
+    problem: Option<String>,
+    remarks: Vec<Remark>,
+    /// Since when it has not been well, and the last state in which it was not.
+    trouble: Option<(Instant, State)>,
+    /// Whether its server could not start again.
+    danger: bool,
+}
+
+/// What was seen and done, as far as something is said of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    /// The instance.
+    pub config: &'a config::Instance,
+    /// What is shown of it.
+    pub view: &'a InstanceView,
+    /// The deployment, where one was begun.
+    pub deployment: Option<&'a Deployment<'a>>,
+    /// What is odd.
+    pub remarks: &'a [Remark],
+    /// Why the server could not start again.
+    pub danger: Option<&'a Problem>,
+}
+
+impl Told {
+    /// What is to be said of an instance that was just compared, in this order.
+    pub fn of(
+        &mut self,
+        config: &config::Instance,
+        done: &Done,
+        view: &InstanceView,
+        now: Instant,
+    ) -> Vec<Event> {
+        let deployment = done.acted.then(|| Deployment::of(config, done));
+        let danger = done.seen.would_not_start(config);
+        self.hear(
+            Heard {
+                config,
+                view,
+                deployment: deployment.as_ref(),
+                remarks: &done.remarks,
+                danger: danger.as_ref(),
+            },
+            now,
+        )
+    }
+
+    /// See [`Told::of`].
+    pub fn hear(&mut self, heard: Heard<'_>, now: Instant) -> Vec<Event> {
+        let view = heard.view;
+        let new = self.state != Some(view.state)
+            // The reason of a state that is well may change with every look.
+            || !view.state.is_well() && self.problem != view.problem;
+        let state = new.then(|| self.state_event(&heard, now)).flatten();
+        let mut events = self.fresh_remarks(&heard);
+        match heard.deployment.and_then(|it| heard.told_by(it)) {
+            None => events.extend(state),
+            Some(whole) => match state.filter(|state| !heard.says_all(&whole, state)) {
+                None => events.push(whole),
+                Some(state) => {
+                    let without = heard.deployment.and_then(|it| heard.told_in_part(it));
+                    events.push(without.unwrap_or(whole));
+                    events.push(state);
+                }
+            },
+        }
+        events.extend(self.danger_event(&heard));
+        self.state = Some(view.state);
+        self.problem.clone_from(&view.problem);
+        events
+    }
+
+    fn fresh_remarks(&mut self, heard: &Heard<'_>) -> Vec<Event> {
+        let before = std::mem::replace(&mut self.remarks, heard.remarks.to_vec());
+        let fresh = heard.remarks.iter().filter(|it| !before.contains(it));
+        fresh.map(|it| heard.remark(it)).collect()
+    }
+
+    /// The event of a state that was not there before.
+    fn state_event(&mut self, heard: &Heard<'_>, now: Instant) -> Option<Event> {
+        let view = heard.view;
+        let mut message = format!("{}: {}", view.name, view.state.as_str());
+        if let Some(problem) = &view.problem {
+            message.push_str(&format!(": {problem}"));
+        }
+        if !view.state.is_well() {
+            let since = self.trouble.map_or(now, |(since, _)| since);
+            self.trouble = Some((since, view.state));
+            return Some(heard.about(Kind::of_state(view.state)?, message));
+        }
+        let Some((since, trouble)) = self.trouble.take() else {
+            return Some(heard.about(Kind::of_state(view.state)?, message));
+        };
+        let lasted = now.saturating_duration_since(since);
+        message.push_str(&format!(
+            "; the trouble before it ({}) lasted {}",
+            trouble.as_str(),
+            rounded(lasted)
+        ));
+        let event = heard.about(Kind::Recovered, message);
+        Some(
+            event
+                .with(Field::OldState, trouble.as_str())
+                .with(Field::Milliseconds, lasted.as_millis()),
+        )
+    }
+
+    fn danger_event(&mut self, heard: &Heard<'_>) -> Option<Event> {
+        let name = &heard.view.name;
+        let was = std::mem::replace(&mut self.danger, heard.danger.is_some());
+        match heard.danger {
+            Some(danger) if !was => Some(
+                heard
+                    .instance(
+                        Kind::WouldNotStart,
+                        format!(
+                            "{name}: Postgres could not start again: {}",
+                            danger.sentence()
+                        ),
+                    )
+                    .with(Field::File, heard.config.cert_file.display())
+                    .with(Field::State, heard.view.state.as_str())
+                    .with(Field::Problem, &danger.why)
+                    .with(Field::Remedy, &danger.mend),
+            ),
+            None if was => Some(
+                heard
+                    .instance(
+                        Kind::WouldStartAgain,
+                        format!("{name}: Postgres could start again"),
+                    )
+                    .with(Field::File, heard.config.cert_file.display())
+                    .with(Field::State, heard.view.state.as_str()),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A duration as a person reads it.
+fn rounded(lasted: Duration) -> String {
+    match lasted.as_secs() {
+        0 => format!("{} ms", lasted.as_millis()),
+        seconds => format!("{:#}", SignedDuration::from_secs(seconds.cast_signed())),
+    }
+}
+
+impl Heard<'_> {
+    /// The deployment's event, with what is wrong and what mends it.
+    fn told_by(&self, deployment: &Deployment<'_>) -> Option<Event> {
+        let kind = Kind::of_outcome(deployment.outcome)?;
+        Some(deployment.event(kind, self.view.state, self.view.details.as_ref()))
+    }
+
+    /// The same without what the state's event says.
+    fn told_in_part(&self, deployment: &Deployment<'_>) -> Option<Event> {
+        let kind = Kind::of_outcome(deployment.outcome)?;
+        let left = self.view.details.as_ref();
+        let part = Deployment {
+            problem: deployment
+                .problem
+                .filter(|told| !left.is_some_and(|it| told.contains(&it.why))),
+            ..*deployment
+        };
+        Some(part.event(kind, self.view.state, None))
+    }
+
+    /// Whether a deployment's event leaves nothing to say of the state after it.
+    fn says_all(&self, deployment: &Event, state: &Event) -> bool {
+        if state.kind() == Kind::Recovered {
+            return false;
+        }
+        if self.view.state.is_well() {
+            return true;
+        }
+        let left = self.view.details.as_ref();
+        let told = deployment.value(Field::Problem).unwrap_or_default();
+        deployment.kind().priority() <= state.kind().priority()
+            && left.is_some_and(|it| told.contains(&it.why))
+    }
+
+    fn remark(&self, remark: &Remark) -> Event {
+        let (kind, fingerprint) = match remark {
+            Remark::Odd { fingerprint, .. } => (Kind::Odd, Some(*fingerprint)),
+            Remark::MemoryUnreadable(_) => (Kind::MemoryUnreadable, None),
+            Remark::NotForgotten(_) => (Kind::NotForgotten, None),
+        };
+        self.instance(kind, format!("{}: {remark}", self.view.name))
+            .with_some(Field::Fingerprint, fingerprint)
+            .with(Field::Problem, remark)
+    }
+
+    fn instance(&self, kind: Kind, message: String) -> Event {
+        Event::new(kind, message)
+            .with(Field::Instance, &self.view.name)
+            .with(Field::Lineage, &self.view.lineage)
+    }
+
+    /// An event about the state.
+    fn about(&self, kind: Kind, message: String) -> Event {
+        let view = self.view;
+        let leaf = |of: fn(&CertificateView) -> String| view.source.as_ref().map(of);
+        self.instance(kind, message)
+            .with(Field::File, self.config.cert_file.display())
+            .with(Field::State, view.state.as_str())
+            .with_some(Field::Fingerprint, leaf(|it| it.fingerprint.to_string()))
+            .with_some(Field::NotAfter, leaf(|it| it.not_after.to_string()))
+            .with_some(
+                Field::ServedFingerprint,
+                view.served.as_ref().map(|it| it.fingerprint),
+            )
+            .with_some(Field::Problem, view.details.as_ref().map(|it| &it.why))
+            .with_some(
+                Field::Remedy,
+                view.details
+                    .as_ref()
+                    .map(|it| &it.mend)
+                    .filter(|it| !it.is_empty()),
+            )
+    }
+}
