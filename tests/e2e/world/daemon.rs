@@ -102,7 +102,11 @@ impl Launch {
         let copy = self.directory.join("bin/pgcertd");
         if !copy.exists() {
             fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(&self.program, &copy).unwrap();
+            // By a child: a program that another thread of the tests starts at this moment would
+            // hold a file that we have open for writing, and what is written cannot be run.
+            run(command("cp").arg("--").arg(&self.program).arg(&copy), SOON)
+                .result()
+                .unwrap();
         }
         self.program = copy;
         self.prefix.extend(prefix.iter().map(|&arg| arg.to_owned()));

@@ -132,7 +132,7 @@ impl Journal {
         eventually(SOON, &format!("the journal has {name}, {count}"), || {
             let matching = format!("PGCERTD_EVENT={name}");
             let found = self.records(&[&matching]).into_iter().nth(count - 1);
-            found.ok_or_else(|| self.journalctl(&["SYSLOG_IDENTIFIER=pgcertd"]))
+            found.ok_or_else(|| self.journalctl(&["--lines=30"]))
         })
     }
 
