@@ -43,6 +43,11 @@
 //! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
 //! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
 //!
+//! What an operator asks of a running server, who is connected for one, goes over its Unix socket
+//! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
+//! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
+//! without encryption.
+//!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.

@@ -118,6 +118,43 @@ impl Cluster {
         )
     }
 
+    /// Opens a session as libpq is told to: `host=… sslmode=…`; the rest is added.
+    #[track_caller]
+    pub fn session_by(&self, conninfo: &str) -> Session {
+        Session::open(psql().args(["-d", &self.completed(conninfo)]))
+    }
+
+    /// Runs one statement as libpq is told to; the error is psql's standard error.
+    pub fn try_by(&self, conninfo: &str, sql: &str) -> Result<String, String> {
+        let conninfo = self.completed(conninfo);
+        run(psql().args(["-Atqc", sql, "-d", &conninfo]), SOON).result()
+    }
+
+    /// Starts what a standby does, over TLS: it receives WAL until it is dropped.
+    #[track_caller]
+    pub fn sender(&self, host: &str) -> Process {
+        let received = self.data_directory().parent().unwrap().join("received");
+        std::fs::create_dir_all(&received).unwrap();
+        Process::spawn(
+            command(format!("{}/pg_receivewal", template::BINARIES))
+                .args(["--no-sync", "--no-password", "-d"])
+                .arg(format!(
+                    "{} sslmode=require",
+                    self.completed(&format!("host={host}"))
+                ))
+                .arg("-D")
+                .arg(received)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        )
+    }
+
+    /// What comes later counts, so that the caller's words do.
+    fn completed(&self, conninfo: &str) -> String {
+        let port = self.port();
+        format!("port={port} user=postgres dbname=postgres connect_timeout=10 {conninfo}")
+    }
+
     /// Starts a pgbench over TLS: `clients` at once run a short statement for `seconds`.
     pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
         Load::start(self, clients, seconds)

@@ -19,6 +19,7 @@ pub mod faults;
 pub mod in_place;
 pub mod journal;
 pub mod lineage;
+pub mod network;
 pub mod port;
 pub mod postgres;
 pub mod process;
