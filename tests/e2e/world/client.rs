@@ -136,7 +136,7 @@ impl Cluster {
         let received = self.data_directory().parent().unwrap().join("received");
         std::fs::create_dir_all(&received).unwrap();
         Process::spawn(
-            command(format!("{}/pg_receivewal", template::BINARIES))
+            command(Programs::debian().path("pg_receivewal"))
                 .args(["--no-sync", "--no-password", "-d"])
                 .arg(format!(
                     "{} sslmode=require",
