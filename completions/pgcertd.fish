@@ -30,6 +30,7 @@ complete -c pgcertd -n "__fish_pgcertd_needs_command" -s h -l help -d 'Print hel
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -s V -l version -d 'Print version'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "status" -d 'Show source, installed and served of every instance, live'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
@@ -44,6 +45,10 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l dry-run -d 'Say
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l force -d 'Install, reload and verify although nothing changed, and try a held bundle'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -l dry-run -d 'Say what would be done, and do nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -64,13 +69,14 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l config -d 'The
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l direct -d 'Begin with TLS at once, as sslnegotiation=direct does: PostgreSQL 17 and later'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 function __fish_pgcertd_instances
     set -l file /etc/pgcertd/pgcertd.toml
@@ -88,5 +94,7 @@ function __fish_pgcertd_instances
 end
 
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
+
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
 
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -f -a "(__fish_pgcertd_instances)" -d 'Instance'

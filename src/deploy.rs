@@ -60,6 +60,17 @@ pub struct Order {
     pub served: Option<Served>,
     /// What was last seen both installed and served.
     pub proven: Option<Proven>,
+    /// What becomes of the bundle that is installed.
+    pub replaced: Replaced,
+}
+
+/// What becomes of a bundle that is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It becomes the previous one, if it was proven served and differs.
+    KeptIfProven,
+    /// The previous one goes in, and stays the previous one.
+    NotKept,
 }
 
 /// A leaf that was seen both installed and served.
@@ -77,6 +88,7 @@ struct Before {
     served: Option<Served>,
     installed: Option<Fingerprint>,
     proven: Option<Proven>,
+    replaced: Replaced,
 }
 
 impl Before {
@@ -107,9 +119,12 @@ impl Before {
         self.installed.is_some() && self.served_leaf() == self.installed
     }
 
-    /// Whether what was installed is worth keeping: it was seen served just now, or, where the
-    /// server hangs, the last time.
+    /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
+    /// where the server hangs, the last time.
     fn worth_keeping(&self) -> bool {
+        if self.replaced == Replaced::NotKept {
+            return false;
+        }
         match self.served {
             Some(_) => self.proven(),
             None => self.proven.is_some_and(|p| Some(p.leaf) == self.installed),
@@ -195,6 +210,7 @@ impl<'a> Deployment<'a, Begun> {
                 served: order.served,
                 installed,
                 proven: order.proven,
+                replaced: order.replaced,
             },
             state: Begun,
         }
@@ -236,7 +252,7 @@ impl<'a> Deployment<'a, Begun> {
 
 impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
-    /// proven served, and differs.
+    /// proven served, and differs, unless it is the previous one that goes in.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
         let worth_keeping = self.before.worth_keeping();
         let sight = self.before.sight.clone();

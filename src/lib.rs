@@ -23,14 +23,14 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
 //! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
 //! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
 //! | bundle | `bundle.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load |
-//! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen |
+//! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |

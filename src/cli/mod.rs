@@ -5,9 +5,11 @@
 
 mod check;
 pub(crate) mod manual;
+mod outcomes;
 pub(crate) mod paint;
 mod probe;
 mod removal;
+mod rollback;
 mod run;
 mod sessions;
 mod sources;
@@ -68,6 +70,7 @@ pub(crate) const MANUAL: Manual = Manual {
 pub(crate) const MANUALS: &[Manual] = &[
     run::MANUAL,
     sync::MANUAL,
+    rollback::MANUAL,
     status::MANUAL,
     check::MANUAL,
     sessions::MANUAL,
@@ -163,6 +166,8 @@ enum Command {
     Run,
     /// Reconcile once, for deploy hooks and cron.
     Sync(sync::Arguments),
+    /// Put the previous bundle back, and hold what the lineage holds until it changes.
+    Rollback(rollback::Arguments),
     /// Show source, installed and served of every instance, live.
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
@@ -239,7 +244,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Status
+        Command::Rollback(_)
+        | Command::Status
         | Command::Check(_)
         | Command::Sessions(_)
         | Command::Probe(_)
@@ -308,6 +314,9 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
         match command {
             Command::Run => run::run(&config).await,
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
+            Command::Rollback(wanted) => {
+                rollback::rollback(&load(&config)?, &wanted, json, journal).await
+            }
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,

@@ -1,21 +1,17 @@
 //! `pgcertd sync`: reconcile once.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::Args;
-use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
-use super::{Exit, Failure, named, paint, print, print_json, prober, sources};
-use crate::bundle::Fingerprint;
+use super::outcomes::{Manner, Outcomes};
+use super::{Exit, Failure, named, prober, sources};
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
-use crate::report::view::{InstanceView, VERSION};
-use crate::report::{Deployment, Kind, Told, log};
 use crate::source::Source;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -85,21 +81,6 @@ pub(super) struct Arguments {
     force: bool,
 }
 
-#[derive(Serialize)]
-struct Document {
-    version: u32,
-    instances: Vec<Row>,
-}
-
-#[derive(Serialize)]
-struct Row {
-    name: String,
-    outcome: SyncOutcome,
-    fingerprint: Option<Fingerprint>,
-    problem: Option<String>,
-    seconds: f64,
-}
-
 pub(super) async fn sync(
     config: &Config,
     wanted: &Arguments,
@@ -132,47 +113,23 @@ pub(super) async fn sync(
     }
     prober.farewells().await;
     done.sort_by_key(|(index, _)| *index);
-    let mut rows = Vec::new();
-    let mut text = unused(&chosen, &wanted.lineage);
+    let mut outcomes = Outcomes::new(Manner {
+        json,
+        journal,
+        dry_run: wanted.dry_run,
+    });
+    for line in unused(&chosen, &wanted.lineage) {
+        outcomes.note(&line);
+    }
     let mut well = true;
     for (index, done) in &done {
         let instance = chosen[*index];
         let (state, _) = done.seen.state(instance);
         well &= state.is_well() && done.outcome != SyncOutcome::Failed;
-        let view = InstanceView::of(instance, &done.seen);
-        for event in Told::default().of(instance, done, &view, Instant::now()) {
-            // The journal keeps all, and --json leaves what was done to standard error; else
-            // the text below has everything but the remarks.
-            let wanted = !wanted.dry_run && (journal || json && done.acted);
-            if wanted || is_remark(event.kind()) {
-                event.emit();
-            }
-        }
-        text.push_str(&paint::hanging(&Deployment::of(instance, done).message()));
-        rows.push(Row {
-            name: instance.name.clone(),
-            outcome: done.outcome,
-            fingerprint: done.fingerprint,
-            problem: done.problem.clone(),
-            seconds: done.took.as_secs_f64(),
-        });
+        outcomes.add(instance, done);
     }
-    if json {
-        print_json(&Document {
-            version: VERSION,
-            instances: rows,
-        })?;
-    } else if wanted.dry_run || !(journal && log::is_journal(&std::io::stdout())) {
-        print(&text)?;
-    }
+    outcomes.print()?;
     Ok(if well { Exit::Well } else { Exit::Problem })
-}
-
-fn is_remark(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Odd | Kind::MemoryUnreadable | Kind::NotForgotten
-    )
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {
@@ -195,15 +152,15 @@ fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
 }
 
 /// A line for each lineage that was asked for and that none of the `chosen` has.
-fn unused(chosen: &[&InstanceConfig], lineages: &[PathBuf]) -> String {
+fn unused(chosen: &[&InstanceConfig], lineages: &[PathBuf]) -> Vec<String> {
     lineages
         .iter()
         .filter(|lineage| !chosen.iter().any(|instance| is_of(instance, lineage)))
         .map(|lineage| {
-            paint::hanging(&format!(
+            format!(
                 "no instance uses lineage {}: nothing to do",
                 lineage.display()
-            ))
+            )
         })
         .collect()
 }

@@ -1,12 +1,14 @@
 //! Desired against actual, for one instance: look, decide, do, look again.
 //!
-//! [`Keeper::reconcile`] is the one way to a deployment, for the daemon and for `sync` alike.
+//! [`Keeper::reconcile`] is the one way to a deployment, for the daemon and for `sync` alike; an
+//! operator may go back by [`Keeper::roll_back`].
 //! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
 //! [`state`], another. It changes nothing without the instance's lock.
 
 mod outcome;
 pub mod plan;
 mod remark;
+mod rollback;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,7 @@ use jiff::Timestamp;
 
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
-use crate::deploy::{self, Order, Outcome, Proven};
+use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
@@ -27,6 +29,7 @@ pub use outcome::SyncOutcome;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 pub use remark::Remark;
 use remark::oddities;
+pub use rollback::Errand;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -167,6 +170,10 @@ impl Keeper {
                     sight: visit.sight,
                     served: visit.served.and_then(Result::ok),
                     proven: self.memory.proven,
+                    replaced: match from_source {
+                        true => Replaced::KeptIfProven,
+                        false => Replaced::NotKept,
+                    },
                 };
                 self.deploy(order, source, from_source, settle, began).await
             }
@@ -215,8 +222,9 @@ impl Keeper {
         let installed = &sight.look.installed;
         let readiness = plan::readiness(source, installed, &self.instance.config, &clock);
         if !intent.dry_run && mode == Mode::Manage {
+            let source = source.bundle().map(|b| &**b);
             self.memory
-                .note(source.bundle().map(|b| &**b), installed, now);
+                .note(source, installed, sight.look.held.as_ref(), now);
         }
         // Where the files are about to change anyway, what is served is looked at meanwhile.
         let about_to_change = match (source.bundle(), installed.bundle()) {

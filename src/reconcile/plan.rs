@@ -202,10 +202,24 @@ pub struct Memory {
 
 impl Memory {
     /// Notes what is installed before anything is done; true if something else rewrote it.
-    pub fn note(&mut self, source: Option<&Bundle>, installed: &Installed, now: Timestamp) -> bool {
+    pub fn note(
+        &mut self,
+        source: Option<&Bundle>,
+        installed: &Installed,
+        held: Option<&Held>,
+        now: Timestamp,
+    ) -> bool {
         self.rewrites
             .retain(|at| now.duration_since(*at) < REWRITE_WINDOW);
         let Some(source) = source else { return false };
+        let rolled_back = held.is_some_and(|held| {
+            held.by == HeldBy::Operator && held.fingerprint == source.fingerprint()
+        });
+        if rolled_back {
+            // The operator took it out, and nobody else.
+            self.settled = None;
+            return false;
+        }
         let same = installed.bundle().is_some_and(|i| i.same_content(source));
         let rewritten = !same && self.settled == Some(source.fingerprint());
         if same {

@@ -199,7 +199,7 @@ impl Observation {
     #[must_use]
     pub fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
         self.of_source()
-            .or_else(|| self.of_memory())
+            .or_else(|| self.of_memory(config))
             .or_else(|| self.of_waiting())
             .unwrap_or_else(|| match &self.sight {
                 Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
@@ -268,7 +268,7 @@ impl Observation {
         }
     }
 
-    fn of_memory(&self) -> Option<(State, Option<Problem>)> {
+    fn of_memory(&self, config: &config::Instance) -> Option<(State, Option<Problem>)> {
         let sight = self.sight.as_ref().ok()?;
         let source = self.source.bundle()?.fingerprint();
         let held = sight.look.held.as_ref()?;
@@ -280,7 +280,10 @@ impl Observation {
                 State::Held,
                 Some(Problem::new(
                     &held.reason,
-                    "it stays so until the lineage changes; `pgcertd sync --force` tries it before",
+                    format!(
+                        "it stays so until the lineage changes; `pgcertd sync --force {}` deploys it before",
+                        config.name
+                    ),
                 )),
             )),
             HeldBy::Postgres => {

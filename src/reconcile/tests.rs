@@ -501,9 +501,9 @@ fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_fo
     let mut memory = Memory::default();
     let mut now = at(NOW);
     for _ in 0..3 {
-        assert!(!memory.note(Some(&ours), &Installed::Usable(ours.clone()), now));
+        assert!(!memory.note(Some(&ours), &Installed::Usable(ours.clone()), None, now));
         now += SignedDuration::from_mins(10);
-        assert!(memory.note(Some(&ours), &Installed::Usable(theirs.clone()), now));
+        assert!(memory.note(Some(&ours), &Installed::Usable(theirs.clone()), None, now));
     }
     assert!(memory.contended());
     let fought_over = |force| {
@@ -519,6 +519,7 @@ fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_fo
     memory.note(
         Some(&ours),
         &Installed::Usable(theirs),
+        None,
         now + SignedDuration::from_hours(1),
     );
     assert!(!memory.contended());
@@ -529,8 +530,8 @@ fn a_renewal_is_no_foreign_rewrite() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
     let mut memory = Memory::default();
-    memory.note(Some(&old), &Installed::Usable(old.clone()), at(NOW));
-    assert!(!memory.note(Some(&new), &Installed::Usable(old), at(NOW)));
+    memory.note(Some(&old), &Installed::Usable(old.clone()), None, at(NOW));
+    assert!(!memory.note(Some(&new), &Installed::Usable(old), None, at(NOW)));
 }
 
 #[test]

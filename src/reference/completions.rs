@@ -69,7 +69,7 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand COMMAND" -f -a "(__fish_
 "#;
 
 /// The commands that take names of instances.
-const COMMANDS: [&str; 2] = ["sync", "sessions"];
+const COMMANDS: [&str; 3] = ["sync", "rollback", "sessions"];
 
 /// A script for each shell, under the name that the shell looks for.
 pub(super) fn all() -> Vec<Made> {
@@ -85,9 +85,14 @@ pub(super) fn all() -> Vec<Made> {
     let zsh = scripted(Shell::Zsh);
     let zsh = replaced_each(
         &zsh,
-        COMMANDS.len(),
+        COMMANDS.len() - 1,
         "all where none is named:_default'",
         "all where none is named:_pgcertd_instances'",
+    );
+    let zsh = replaced(
+        &zsh,
+        "instance -- The instance:_default'",
+        "instance -- The instance:_pgcertd_instances'",
     );
     let start = "\nif [ \"$funcstack[1]\" = \"_pgcertd\" ]";
     let zsh = replaced(&zsh, start, &(added(ZSH, "") + start));

@@ -31,6 +31,7 @@ mod probes;
 mod quiet;
 mod refusals;
 mod reloads;
+mod rollback;
 mod servers;
 mod sessions;
 mod sql;

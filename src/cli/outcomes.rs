@@ -1,0 +1,127 @@
+//! What came of instances, as `sync` and `rollback` tell it: text, one document, or the journal.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Failure, paint, print, print_json};
+use crate::bundle::Fingerprint;
+use crate::config::Instance as InstanceConfig;
+use crate::reconcile::{Done, SyncOutcome};
+use crate::report::view::{InstanceView, VERSION};
+use crate::report::{Deployment, Kind, Told, log};
+
+/// Which events are said on standard error beside what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Events {
+    /// All: it is the journal.
+    All,
+    /// Of what was done; the document tells the rest.
+    OfDeployments,
+    /// What is odd; the text tells the rest.
+    Remarks,
+}
+
+/// What a command was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) json: bool,
+    pub(super) journal: bool,
+    pub(super) dry_run: bool,
+}
+
+impl Manner {
+    fn events(self) -> Events {
+        if self.dry_run {
+            Events::Remarks
+        } else if self.journal {
+            Events::All
+        } else if self.json {
+            Events::OfDeployments
+        } else {
+            Events::Remarks
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    instances: &'a [Row],
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    outcome: SyncOutcome,
+    fingerprint: Option<Fingerprint>,
+    problem: Option<String>,
+    seconds: f64,
+}
+
+/// The outcomes so far.
+pub(super) struct Outcomes {
+    manner: Manner,
+    rows: Vec<Row>,
+    text: String,
+}
+
+impl Outcomes {
+    pub(super) fn new(manner: Manner) -> Outcomes {
+        Outcomes {
+            manner,
+            rows: Vec::new(),
+            text: String::new(),
+        }
+    }
+
+    /// A line of the text.
+    pub(super) fn note(&mut self, line: &str) {
+        self.text.push_str(&paint::hanging(line));
+    }
+
+    /// What was done about `instance`; its events are said at once.
+    pub(super) fn add(&mut self, instance: &InstanceConfig, done: &Done) {
+        let events = self.manner.events();
+        let view = InstanceView::of(instance, &done.seen);
+        for event in Told::default().of(instance, done, &view, Instant::now()) {
+            let wanted = match events {
+                Events::All => true,
+                Events::OfDeployments => done.acted || is_remark(event.kind()),
+                Events::Remarks => is_remark(event.kind()),
+            };
+            if wanted {
+                event.emit();
+            }
+        }
+        self.note(&Deployment::of(instance, done).message());
+        self.rows.push(Row {
+            name: instance.name.clone(),
+            outcome: done.outcome,
+            fingerprint: done.fingerprint,
+            problem: done.problem.clone(),
+            seconds: done.took.as_secs_f64(),
+        });
+    }
+
+    /// Prints the document or the text, unless the journal has it already.
+    pub(super) fn print(&self) -> Result<(), Failure> {
+        if self.manner.json {
+            return print_json(&Document {
+                version: VERSION,
+                instances: &self.rows,
+            });
+        }
+        if self.manner.events() == Events::All && log::is_journal(&std::io::stdout()) {
+            return Ok(());
+        }
+        print(&self.text)
+    }
+}
+
+fn is_remark(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Odd | Kind::MemoryUnreadable | Kind::NotForgotten
+    )
+}

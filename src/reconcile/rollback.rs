@@ -1,0 +1,241 @@
+//! Back to the previous bundle, because the operator says so.
+//!
+//! The deployment is one like any other. What the lineage holds is held back first: a daemon
+//! that comes after a crash finishes what was begun, and one that comes later leaves it alone.
+//! The previous bundle stays the previous one, so that asking twice does not go forward again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::bundle::{Bundle, Fingerprint};
+use crate::config::{self, Mode};
+use crate::deploy::{Order, Replaced};
+use crate::instance::files::{Held, HeldBy, Look};
+use crate::instance::{InstanceError, Lock, Purpose, Sight};
+use crate::source::Source;
+
+/// Whether a roll-back is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errand {
+    /// It is.
+    RollBack,
+    /// It is only said what would be done.
+    DryRun,
+}
+
+/// What a roll-back puts in, and what it holds back.
+#[derive(Debug)]
+struct Way {
+    previous: Arc<Bundle>,
+    /// What is not to be deployed; nothing where neither lineage nor files hold another bundle.
+    hold: Option<Fingerprint>,
+    /// Whether the files hold the previous bundle already, by an earlier roll-back.
+    there: bool,
+}
+
+/// What a roll-back would do, or why it may not, in one sentence.
+fn way(
+    look: &Look,
+    source: &Source,
+    config: &config::Instance,
+    now: Timestamp,
+) -> Result<Way, String> {
+    let Some(previous) = look.previous.clone() else {
+        return Err(
+            "there is no previous bundle that can be loaded; pgcertd keeps one once a deployment has replaced what was served: renew instead"
+                .into(),
+        );
+    };
+    let short = previous.fingerprint().short();
+    let others = [source.bundle(), look.installed.bundle()];
+    let hold = others
+        .into_iter()
+        .flatten()
+        .find(|other| !other.same_content(&previous))
+        .map(|other| other.fingerprint());
+    let installed = look.installed.bundle();
+    let there = installed.is_some_and(|it| it.same_content(&previous));
+    let again = look
+        .held
+        .as_ref()
+        .is_some_and(|held| held.by == HeldBy::Operator && Some(held.fingerprint) == hold);
+    if there && !again {
+        return Err(format!(
+            "the previous bundle, {short}, is what is installed, and no earlier one is kept: renew instead"
+        ));
+    }
+    if let Err(refusal) = previous.check(&config.server_names, now) {
+        return Err(format!(
+            "the previous bundle, {short}: {refusal}; what is installed stays: renew instead"
+        ));
+    }
+    Ok(Way {
+        previous,
+        hold,
+        there,
+    })
+}
+
+/// Whose the files are, where they are not pgcertd's.
+fn not_ours(mode: Mode) -> Option<&'static str> {
+    match mode {
+        Mode::Manage => None,
+        Mode::Reload => Some(
+            "by mode = \"reload\" others place the files: have them put the previous ones back",
+        ),
+        Mode::Observe => Some(
+            "by mode = \"observe\" pgcertd changes nothing: put the previous files back by hand",
+        ),
+    }
+}
+
+impl Keeper {
+    /// Puts the previous bundle back, and holds what the lineage holds until that changes.
+    pub async fn roll_back(&mut self, source: &Source, errand: Errand, settle: Duration) -> Done {
+        let began = Instant::now();
+        if let Some(why) = not_ours(self.instance.config.mode) {
+            let refused = SyncOutcome::Refused;
+            return self
+                .untouched(refused, Some(why.into()), source, settle, began)
+                .await;
+        }
+        match self.back(source, errand, settle, began).await {
+            Ok(done) => done,
+            Err(error) => {
+                let failed = SyncOutcome::Failed;
+                let why = Some(error.to_string());
+                self.untouched(failed, why, source, settle, began).await
+            }
+        }
+    }
+
+    async fn back(
+        &mut self,
+        source: &Source,
+        errand: Errand,
+        settle: Duration,
+        began: Instant,
+    ) -> Result<Done, InstanceError> {
+        let (lock, sight) = self.arrive(errand).await?;
+        let way = match way(&sight.look, source, &self.instance.config, Timestamp::now()) {
+            Ok(way) => way,
+            Err(why) => {
+                let refused = SyncOutcome::Refused;
+                return Ok(self
+                    .untouched(refused, Some(why), source, settle, began)
+                    .await);
+            }
+        };
+        if errand == Errand::DryRun {
+            let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+            let would = SyncOutcome::WouldDeploy;
+            return Ok(Done {
+                fingerprint: Some(way.previous.fingerprint()),
+                old,
+                not_after: Some(way.previous.leaf().not_after()),
+                ..self.untouched(would, None, source, settle, began).await
+            });
+        }
+        if let Some(fingerprint) = way.hold.filter(|_| !way.there) {
+            self.hold(fingerprint, &way.previous).await?;
+        }
+        let before = sight.look.held.clone();
+        let order = Order {
+            bundle: Arc::clone(&way.previous),
+            write: !way.there,
+            replaced: Replaced::NotKept,
+            sight,
+            served: None,
+            proven: self.memory.proven,
+        };
+        let mut done = self.deploy(order, source, false, settle, began).await;
+        let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
+            let installed = sight.look.installed.bundle();
+            installed.is_some_and(|it| it.same_content(&way.previous))
+        });
+        if !in_place || done.outcome == SyncOutcome::RolledBack {
+            self.let_go(before, source, settle, &mut done).await;
+        }
+        drop(lock);
+        Ok(done)
+    }
+
+    /// Looks at the instance, with its lock where something is to be changed.
+    async fn arrive(&mut self, errand: Errand) -> Result<(Option<Lock>, Sight), InstanceError> {
+        if errand == Errand::DryRun {
+            self.instance.refresh(Purpose::Look).await?;
+            return Ok((None, self.instance.look().await?));
+        }
+        self.instance.refresh(Purpose::Work).await?;
+        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+        Ok((Some(lock), sight))
+    }
+
+    async fn hold(
+        &mut self,
+        fingerprint: Fingerprint,
+        previous: &Bundle,
+    ) -> Result<(), InstanceError> {
+        let held = Held {
+            fingerprint,
+            by: HeldBy::Operator,
+            reason: format!(
+                "{} is held back: the operator went back to {}",
+                fingerprint.short(),
+                previous.fingerprint().short()
+            ),
+            since: Timestamp::now(),
+            postmaster_start: None,
+        };
+        self.instance.on_files(move |t| t.hold(&held)).await
+    }
+
+    /// The previous bundle did not stay: what was held is what was held before. What Postgres
+    /// said of the previous one is remembered where nothing else was.
+    async fn let_go(
+        &mut self,
+        before: Option<Held>,
+        source: &Source,
+        settle: Duration,
+        done: &mut Done,
+    ) {
+        let refused = done.outcome == SyncOutcome::RolledBack;
+        let released = match before {
+            Some(held) => self.instance.on_files(move |t| t.hold(&held)).await,
+            None if refused => Ok(()),
+            None => self.instance.on_files(|t| t.release()).await,
+        };
+        if let Err(error) = released {
+            let told = done.problem.take().unwrap_or_default();
+            done.problem = Some(format!("{told}; the hold could not be taken back: {error}"));
+        }
+        done.seen = self.observe(source, settle).await;
+    }
+
+    /// Nothing was begun.
+    async fn untouched(
+        &mut self,
+        outcome: SyncOutcome,
+        problem: Option<String>,
+        source: &Source,
+        settle: Duration,
+        began: Instant,
+    ) -> Done {
+        let seen = self.observe(source, settle).await;
+        Done {
+            outcome,
+            fingerprint: None,
+            old: None,
+            problem,
+            not_after: None,
+            remarks: Vec::new(),
+            also_applied: Vec::new(),
+            took: began.elapsed(),
+            acted: false,
+            seen,
+        }
+    }
+}
