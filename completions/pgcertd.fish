@@ -32,6 +32,7 @@ complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "run" -d 'Run the da
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "status" -d 'Show source, installed and served of every instance, live'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
@@ -50,16 +51,26 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config -d 'The
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config-only -d 'Check the config alone, as a reload of the service does first; look at no lineage and no server'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l ca -d 'Trust these roots (PEM) instead of the system\'s' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l user -d 'Log in as this role; without it as the server\'s operating-system user, else postgres' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l plaintext -d 'Only sessions over TCP that are not encrypted, loopback too; status 1 if there are any'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l remote -d 'Only sessions from other hosts: none over a Unix socket or loopback'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l hostaddr -d 'Connect to this IP address, and verify for HOST all the same (as libpq\'s hostaddr does)' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l ca -d 'Trust these roots (PEM) instead of the system\'s, as libpq does with sslrootcert=FILE' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l timeout -d 'How long each address may take' -r
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l direct -d 'Begin with TLS at once, as sslnegotiation=direct does: PostgreSQL 17 and later'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync status check sessions probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 function __fish_pgcertd_instances
     set -l file /etc/pgcertd/pgcertd.toml
@@ -77,3 +88,5 @@ function __fish_pgcertd_instances
 end
 
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
+
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -f -a "(__fish_pgcertd_instances)" -d 'Instance'

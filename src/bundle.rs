@@ -10,6 +10,7 @@
 
 mod certificate;
 mod error;
+mod facts;
 mod fingerprint;
 mod key;
 mod pem;
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 
 pub use certificate::{Certificate, Expiry};
 pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
+pub use facts::{Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::PrivateKey;
 

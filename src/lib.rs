@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe.rs`, `cli/removal.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/status.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/sources.rs` reads the lineages for them, `cli/unit.rs` reads as whom the daemon is installed, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
@@ -37,8 +37,16 @@
 //! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd |
 //!
+//! [`trust`] (`trust/mod.rs`) judges what is served as clients do: `trust/path.rs` finds the way to a
+//! root and what is wrong on it, `trust/names.rs` compares names, `trust/roots.rs` holds what is trusted.
+//!
 //! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
 //! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
+//!
+//! What an operator asks of a running server, who is connected for one, goes over its Unix socket
+//! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
+//! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
+//! without encryption.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
@@ -61,6 +69,7 @@ pub mod reconcile;
 mod reference;
 pub mod report;
 pub mod source;
+pub mod trust;
 
 /// Every allocation is zeroed when it is freed, so that no copy of a private key that a
 /// library made on its way (a PEM decoder's base64 buffer, for one) stays on the heap.

@@ -88,6 +88,10 @@ fn no_module_uses_what_the_tour_says_it_does_not_know() {
     for (place, strangers) in [
         ("src/bundle", ["tokio::", "notify::", "nix::"].as_slice()),
         ("src/config", &["tokio::", "notify::", "nix::"]),
+        (
+            "src/trust",
+            &["tokio::", "notify::", "nix::", "crate::instance"],
+        ),
         ("src/source", &["crate::instance"]),
         ("src/instance", &["crate::source"]),
         ("src/deploy", &["notify::", "crate::cli", "super::cli"]),

@@ -1,7 +1,6 @@
 //! One X.509 certificate: what it says, whom it covers, how long it lasts.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -12,6 +11,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::error::{BundleError, LinkError, NamesError};
+use super::facts::{self, Facts};
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
 use super::signature;
@@ -31,6 +31,7 @@ pub struct Certificate {
     not_after: Timestamp,
     public_key: PublicKey,
     weak_digest: Option<&'static str>,
+    facts: Facts,
 }
 
 /// Where a certificate's names stand, which decides how they are compared.
@@ -87,6 +88,7 @@ impl Certificate {
         let parsed = parse(&der)?;
         let names = Names::of(&parsed)?;
         let validity = parsed.validity();
+        let public_key = PublicKey::of(parsed.public_key());
         Ok(Self {
             fingerprint: Fingerprint::of(&der),
             subject: printable(&parsed.subject().to_string()),
@@ -96,7 +98,8 @@ impl Certificate {
             serial: serial(parsed.raw_serial()),
             not_before: timestamp(&validity.not_before),
             not_after: timestamp(&validity.not_after),
-            public_key: PublicKey::of(parsed.public_key()),
+            facts: Facts::of(&parsed, &public_key),
+            public_key,
             weak_digest: signature::weak_digest(&parsed.signature_algorithm),
             names,
             der,
@@ -174,6 +177,27 @@ impl Certificate {
         signature::check(&issuer, &child)
     }
 
+    /// What a client that verifies looks at, beside dates and names.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Whether it names itself as its issuer, byte for byte.
+    pub fn is_self_issued(&self) -> bool {
+        self.subject_der == self.issuer_der
+    }
+
+    /// Whether `other` bears, as its subject, the name of this one's issuer, byte for byte.
+    pub fn names_as_issuer(&self, other: &Self) -> bool {
+        self.issuer_der == other.subject_der
+    }
+
+    /// Why OpenSSL refuses its key at security level 2, the default of Debian and others.
+    pub fn weak_key(&self) -> Option<String> {
+        let bits = self.public_key.weak_rsa()?;
+        Some(format!("an RSA key of {bits} bits"))
+    }
+
     /// From the first valid second to the last; zero where the two are in the wrong order.
     pub fn lifetime(&self) -> SignedDuration {
         self.not_after
@@ -197,9 +221,8 @@ impl Certificate {
 
     /// The digest of its signature, if OpenSSL refuses that. It exempts what is self-issued,
     /// whose signature proves nothing.
-    pub(super) fn weak_digest(&self) -> Option<&'static str> {
-        self.weak_digest
-            .filter(|_| self.subject_der != self.issuer_der)
+    pub fn weak_digest(&self) -> Option<&'static str> {
+        self.weak_digest.filter(|_| !self.is_self_issued())
     }
 }
 
@@ -282,14 +305,7 @@ impl Names {
 fn name_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(printable(name)),
-        GeneralName::IPAddress(bytes) => {
-            if let Ok(octets) = <[u8; 4]>::try_from(*bytes) {
-                Some(IpAddr::from(octets).to_string())
-            } else {
-                let octets = <[u8; 16]>::try_from(*bytes).ok()?;
-                Some(IpAddr::from(octets).to_string())
-            }
-        }
+        GeneralName::IPAddress(bytes) => facts::address(bytes).map(|it| it.to_string()),
         _ => None,
     }
 }
@@ -324,7 +340,7 @@ fn common_name_covers(name: &str, server_name: &ServerName<'_>) -> bool {
 }
 
 /// Names come from whoever made the certificate, and go to terminals and logs.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
             let escaped = character.is_control().then(|| character.escape_default());

@@ -1,5 +1,7 @@
 //! Private keys and the public keys they are compared with.
 
+use std::fmt;
+
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use x509_parser::asn1_rs::{Any, Class, Sequence};
@@ -139,6 +141,19 @@ impl PublicKey {
         match &self.algorithm {
             Algorithm::Other(name) => Some(name),
             _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.algorithm {
+            Algorithm::Rsa { bits } => write!(f, "RSA {bits}"),
+            Algorithm::P256 => f.write_str("ECDSA P-256"),
+            Algorithm::P384 => f.write_str("ECDSA P-384"),
+            Algorithm::P521 => f.write_str("ECDSA P-521"),
+            Algorithm::Ed25519 => f.write_str("Ed25519"),
+            Algorithm::Other(name) => f.write_str(name),
         }
     }
 }

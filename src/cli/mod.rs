@@ -9,6 +9,7 @@ pub(crate) mod paint;
 mod probe;
 mod removal;
 mod run;
+mod sessions;
 mod sources;
 mod status;
 mod sync;
@@ -69,6 +70,7 @@ pub(crate) const MANUALS: &[Manual] = &[
     sync::MANUAL,
     status::MANUAL,
     check::MANUAL,
+    sessions::MANUAL,
     probe::MANUAL,
 ];
 
@@ -165,6 +167,8 @@ enum Command {
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
     Check(check::Arguments),
+    /// Show who is connected, how it is encrypted, and who began before the last deployment.
+    Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
     /// Tell what servers are left with when the package is removed; for its scripts.
@@ -235,7 +239,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Status | Command::Check(_) | Command::Probe(_) | Command::Removal(_) => None,
+        Command::Status
+        | Command::Check(_)
+        | Command::Sessions(_)
+        | Command::Probe(_)
+        | Command::Removal(_) => None,
     };
     match carry_out(arguments) {
         Ok(exit) => exit,
@@ -302,6 +310,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Status => status::status(&load(&config)?, json).await,
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
+            Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
             Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
@@ -313,6 +322,29 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
 
 fn load(file: &std::path::Path) -> Result<Config, Failure> {
     Ok(Config::load(file)?)
+}
+
+/// The instances of these names, all where there is none.
+fn named<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a config::Instance>, Failure> {
+    if names.is_empty() {
+        return Ok(config.instances.iter().collect());
+    }
+    let known = || {
+        let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
+        names.join(", ")
+    };
+    names
+        .iter()
+        .map(|name| {
+            config.instance(name).ok_or_else(|| {
+                Failure::usage(&format!(
+                    "there is no instance {name} in {}; it has: {}",
+                    config.file.display(),
+                    known()
+                ))
+            })
+        })
+        .collect()
 }
 
 fn prober() -> Result<Prober, Failure> {

@@ -3,6 +3,8 @@
 use anstyle::{AnsiColor, Style};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::bundle::Expiry;
+
 /// The width that everything fits into.
 pub(super) const WIDTH: usize = 80;
 
@@ -51,6 +53,21 @@ pub(super) fn bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
         .filter(|n| f64::from(*n) - 1.0 < share * 10.0)
         .count();
     "█".repeat(blocks) + &"░".repeat(10 - blocks)
+}
+
+/// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
+pub(super) fn days_and_bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
+    let style = match Expiry::of(begin, end, now) {
+        Expiry::Fine => GOOD,
+        Expiry::Warning => ODD,
+        Expiry::Critical | Expiry::Expired => BAD,
+    };
+    let remaining = end.duration_since(now);
+    let text = match remaining.is_negative() {
+        true => "gone".to_owned(),
+        false => span(remaining),
+    };
+    format!("{text:>5} {}", styled(style, &bar(begin, end, now)))
 }
 
 /// `text` broken at spaces into lines of at most `width` characters; words that are longer

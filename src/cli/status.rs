@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 use super::manual::{Chapter, Manual};
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
 use super::{Exit, Failure, print, print_json, prober, sources};
-use crate::bundle::Expiry;
 use crate::config::Config;
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
@@ -266,22 +265,10 @@ fn table(view: &StatusView, now: Timestamp) -> String {
 
 /// Days and bar, 16 columns.
 fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
-    let Some(shown) = shown else {
-        return format!("{:<16}", "-");
-    };
-    let style = match Expiry::of(shown.not_before, shown.not_after, now) {
-        Expiry::Fine => GOOD,
-        Expiry::Warning => ODD,
-        Expiry::Critical | Expiry::Expired => BAD,
-    };
-    let remaining = shown.not_after.duration_since(now);
-    let text = if remaining.is_negative() {
-        "gone".to_owned()
-    } else {
-        span(remaining)
-    };
-    let bar = paint::bar(shown.not_before, shown.not_after, now);
-    format!("{text:>5} {}", styled(style, &bar))
+    match shown {
+        Some(shown) => paint::days_and_bar(shown.not_before, shown.not_after, now),
+        None => format!("{:<16}", "-"),
+    }
 }
 
 /// What is wrong with one instance, and what mends it.

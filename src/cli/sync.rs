@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
-use super::{Exit, Failure, paint, print, print_json, prober, sources};
+use super::{Exit, Failure, named, paint, print, print_json, prober, sources};
 use crate::bundle::Fingerprint;
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
@@ -180,23 +180,7 @@ fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a Instance
         let uses = |instance: &&InstanceConfig| wanted.lineage.iter().any(|it| is_of(instance, it));
         return Ok(config.instances.iter().filter(uses).collect());
     }
-    if wanted.instances.is_empty() {
-        return Ok(config.instances.iter().collect());
-    }
-    let known = || {
-        let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
-        names.join(", ")
-    };
-    let named = |name: &String| {
-        config.instance(name).ok_or_else(|| {
-            Failure::usage(&format!(
-                "there is no instance {name} in {}; it has: {}",
-                config.file.display(),
-                known()
-            ))
-        })
-    };
-    wanted.instances.iter().map(named).collect()
+    named(config, &wanted.instances)
 }
 
 /// Whether `lineage`, a name or a directory, is the one of `instance`; a directory may be written

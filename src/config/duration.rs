@@ -33,3 +33,16 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
         .and_then(|signed| Duration::try_from(signed).ok())
         .ok_or(DurationError::Malformed)
 }
+
+/// A duration above zero, as an argument of a command.
+///
+/// # Errors
+/// What the text is instead, and what was expected.
+pub(crate) fn positive(text: &str) -> Result<Duration, String> {
+    let expected = super::expected::LONGER;
+    match parse(text) {
+        Ok(Duration::ZERO) => Err(format!("is zero, expected {expected}")),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}, expected {expected}")),
+    }
+}

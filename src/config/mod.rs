@@ -13,7 +13,7 @@
 mod address;
 mod conflicts;
 mod document;
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod expected;
 #[cfg(test)]

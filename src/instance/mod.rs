@@ -6,12 +6,15 @@
 //!
 //! Nothing here decides what should be; that is for `reconcile` and `deploy`.
 
+mod deployment;
 pub mod files;
+pub mod hba;
 mod placement;
 pub mod postmaster;
 pub mod probe;
 pub mod reload;
 pub mod settings;
+pub mod sql;
 mod unseen;
 
 use std::collections::BTreeSet;
@@ -28,6 +31,7 @@ use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
+pub use deployment::Moment;
 pub use unseen::Unseen;
 
 /// How often a lock that another process holds, or the file of a starting server, is tried again.
@@ -451,7 +455,9 @@ async fn first_served(
     for address in addresses {
         match prober.look(address, limit).await {
             Ok(served) => return Ok(served),
-            Err(error @ ProbeError::Connect { .. }) => last = Unseen::Probe(error),
+            Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
+                last = Unseen::Probe(error);
+            }
             Err(error) => return Err(Unseen::Probe(error)),
         }
     }

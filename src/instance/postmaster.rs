@@ -28,6 +28,9 @@ pub struct PidFile {
     pub start_time: i64,
     /// Line 4, once the server knows it.
     pub port: Option<u16>,
+    /// Line 5, once the server knows it: the first directory in which it has a Unix socket;
+    /// `Some("")` when there is none. One that begins with `@` is a name in the abstract namespace.
+    pub sockets: Option<String>,
     /// Line 6, once the server knows it: the first address it listens on; `Some("")` when there
     /// is none.
     pub listen: Option<String>,
@@ -145,6 +148,9 @@ impl PidFile {
             pid,
             start_time: lines[2].trim().parse().map_err(|_| Absence::Garbage)?,
             port: line(4).and_then(|l| l.parse().ok()).filter(|p| *p > 0),
+            sockets: line(5)
+                .filter(|l| !l.is_empty() || whole >= 8)
+                .map(str::to_owned),
             listen: line(6).filter(listens).map(str::to_owned),
             phase: line(8).and_then(|l| match l {
                 "starting" => Some(Phase::Starting),
@@ -417,6 +423,7 @@ mod tests {
         assert_eq!(file.pid, 4242);
         assert_eq!(file.start_time, 1_790_000_000);
         assert_eq!(file.port, Some(5432));
+        assert_eq!(file.sockets.as_deref(), Some("/var/run/postgresql"));
         assert_eq!(file.listen.as_deref(), Some("127.0.0.1"));
         assert_eq!(file.phase, Some(Phase::Ready));
     }

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ use crate::config::Address;
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
+/// How PostgreSQL's protocol is called in a TLS handshake (`PG_ALPN_PROTOCOL`).
+const ALPN: &[u8] = b"postgresql";
+
 /// How long the farewell of a probe may take; only a process that exits waits for it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -44,8 +48,20 @@ pub struct Served {
     pub intermediates: Vec<Vec<u8>>,
     /// Such as `TLSv1.3`.
     pub protocol: String,
-    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    /// Such as `TLS_AES_256_GCM_SHA384`, the name that OpenSSL and `pg_stat_ssl` have too in TLS 1.3.
     pub cipher: String,
+    /// Such as `X25519`.
+    pub key_exchange: String,
+}
+
+/// How a client asks for TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// By an SSLRequest, which every server understands.
+    Request,
+    /// By a TLS handshake at once, with ALPN `postgresql`: PostgreSQL 17 and later
+    /// (`sslnegotiation=direct`).
+    Direct,
 }
 
 /// Why the served certificate could not be seen.
@@ -92,6 +108,22 @@ pub enum ProbeError {
         /// What came.
         answer: String,
     },
+    /// The connection ended without an answer.
+    #[error("{address} closed the connection while {stage}")]
+    Closed {
+        /// Where.
+        address: Address,
+        /// What was waited for.
+        stage: &'static str,
+    },
+    /// A TLS handshake without an SSLRequest before it came to nothing.
+    #[error("{address} takes no direct TLS handshake: {reason}")]
+    NotDirect {
+        /// Where.
+        address: Address,
+        /// What came instead.
+        reason: String,
+    },
     /// The TLS handshake failed.
     #[error("the TLS handshake with {address} failed: {source}")]
     Handshake {
@@ -115,6 +147,8 @@ pub enum ProbeError {
 #[derive(Clone)]
 pub struct Prober {
     connector: TlsConnector,
+    /// The same with ALPN `postgresql`.
+    direct: TlsConnector,
     /// The ends of connections, which nobody who wants to know what is served waits for.
     farewells: Arc<Mutex<JoinSet<()>>>,
 }
@@ -138,8 +172,11 @@ impl Prober {
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
+        let mut direct = config.clone();
+        direct.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Prober {
             connector: TlsConnector::from(Arc::new(config)),
+            direct: TlsConnector::from(Arc::new(direct)),
             farewells: Arc::default(),
         })
     }
@@ -162,9 +199,45 @@ impl Prober {
     /// # Errors
     /// Each way in which a server can fail to show a certificate within `limit` has its own.
     pub async fn look(&self, address: &Address, limit: Duration) -> Result<Served, ProbeError> {
+        let connecting = TcpStream::connect((address.host.as_str(), address.port));
+        self.see(address, &address.host, connecting, Opening::Request, limit)
+            .await
+    }
+
+    /// Connects to one address of the server that clients call `host`.
+    ///
+    /// # Errors
+    /// As [`Prober::look`]; they name the socket's address.
+    pub async fn look_at(
+        &self,
+        socket: SocketAddr,
+        host: &str,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
+        let address = Address {
+            host: socket.ip().to_string(),
+            port: socket.port(),
+        };
+        self.see(&address, host, TcpStream::connect(socket), opening, limit)
+            .await
+    }
+
+    async fn see(
+        &self,
+        address: &Address,
+        host: &str,
+        connecting: impl Future<Output = io::Result<TcpStream>>,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
         let mut stage = "connecting";
-        let looked = tokio::time::timeout(limit, self.shake_hands(address, &mut stage)).await;
-        match looked {
+        let looking = async {
+            let tcp = connected(address, connecting).await?;
+            self.shake_hands(address, host, tcp, opening, &mut stage)
+                .await
+        };
+        match tokio::time::timeout(limit, looking).await {
             Ok(Ok((served, stream))) => {
                 let mut ending = self.ending();
                 while ending.try_join_next().is_some() {}
@@ -183,51 +256,99 @@ impl Prober {
     async fn shake_hands(
         &self,
         address: &Address,
+        host: &str,
+        mut tcp: TcpStream,
+        opening: Opening,
         stage: &mut &'static str,
     ) -> Result<(Served, TlsStream<TcpStream>), ProbeError> {
-        let connect = |source| ProbeError::Connect {
-            address: address.clone(),
-            source,
-        };
-        let mut tcp = TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .map_err(connect)?;
-        // Nagle's algorithm against delayed acknowledgement would cost 40 ms.
-        tcp.set_nodelay(true).map_err(connect)?;
-        *stage = "waiting for its answer to a request for TLS";
-        tcp.write_all(&SSL_REQUEST).await.map_err(connect)?;
-        let mut answer = [0_u8; 1];
-        tcp.read_exact(&mut answer).await.map_err(connect)?;
-        match answer[0] {
-            b'S' => {}
-            b'N' => {
-                return Err(ProbeError::TlsOff {
-                    address: address.clone(),
-                });
-            }
-            b'E' => {
-                return Err(ProbeError::Turned {
-                    address: address.clone(),
-                    text: error_text(&mut tcp).await,
-                });
-            }
-            other => {
-                return Err(ProbeError::NotPostgres {
-                    address: address.clone(),
-                    answer: format!("byte {other:#04x}"),
-                });
-            }
+        if opening == Opening::Request {
+            *stage = "waiting for its answer to a request for TLS";
+            request(address, &mut tcp, stage).await?;
         }
         *stage = "shaking hands";
-        let handshake = |source| ProbeError::Handshake {
-            address: address.clone(),
-            source,
+        let connector = match opening {
+            Opening::Request => &self.connector,
+            Opening::Direct => &self.direct,
         };
-        let name = ServerName::try_from(address.host.clone())
-            .map_err(|e| handshake(io::Error::other(e)))?;
-        let stream = self.connector.connect(name, tcp).await.map_err(handshake)?;
+        let failed = |source: io::Error| match opening {
+            Opening::Direct if is_end(&source) => ProbeError::NotDirect {
+                address: address.clone(),
+                reason: "it closed the connection".into(),
+            },
+            _ => ProbeError::Handshake {
+                address: address.clone(),
+                source,
+            },
+        };
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|e| failed(io::Error::other(e)))?;
+        let stream = connector.connect(name, tcp).await.map_err(failed)?;
+        // libpq ends a direct connection whose server has not agreed on the protocol.
+        if opening == Opening::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return Err(ProbeError::NotDirect {
+                address: address.clone(),
+                reason: "it speaks TLS, but has not agreed on the protocol postgresql (ALPN)"
+                    .into(),
+            });
+        }
         Ok((served(address, &stream)?, stream))
     }
+}
+
+async fn connected(
+    address: &Address,
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+) -> Result<TcpStream, ProbeError> {
+    let unreachable = |source| ProbeError::Connect {
+        address: address.clone(),
+        source,
+    };
+    let tcp = connecting.await.map_err(unreachable)?;
+    // Nagle's algorithm against delayed acknowledgement would cost 40 ms.
+    tcp.set_nodelay(true).map_err(unreachable)?;
+    Ok(tcp)
+}
+
+/// Sends an SSLRequest, and returns when the server has agreed.
+async fn request(
+    address: &Address,
+    tcp: &mut TcpStream,
+    stage: &'static str,
+) -> Result<(), ProbeError> {
+    let address = || address.clone();
+    let failed = |source| match is_end(&source) {
+        true => ProbeError::Closed {
+            address: address(),
+            stage,
+        },
+        false => ProbeError::Connect {
+            address: address(),
+            source,
+        },
+    };
+    tcp.write_all(&SSL_REQUEST).await.map_err(failed)?;
+    let mut answer = [0_u8; 1];
+    tcp.read_exact(&mut answer).await.map_err(failed)?;
+    match answer[0] {
+        b'S' => Ok(()),
+        b'N' => Err(ProbeError::TlsOff { address: address() }),
+        b'E' => Err(ProbeError::Turned {
+            address: address(),
+            text: error_text(tcp).await,
+        }),
+        other => Err(ProbeError::NotPostgres {
+            address: address(),
+            answer: format!("byte {other:#04x}"),
+        }),
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted
+    )
 }
 
 fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, ProbeError> {
@@ -240,6 +361,7 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
     let (leaf, rest) = shown
         .split_first()
         .ok_or_else(|| unparsable("it is empty".into()))?;
+    let unknown = || "unknown".to_owned();
     Ok(Served {
         address: address.clone(),
         leaf: Certificate::from_der(leaf.as_ref()).map_err(|e| unparsable(e.to_string()))?,
@@ -247,13 +369,15 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
         protocol: connection
             .protocol_version()
             .and_then(|v| v.as_str())
-            .unwrap_or("unknown")
-            .replace('_', "."),
+            .map_or_else(unknown, |name| name.replace('_', ".")),
         cipher: connection
             .negotiated_cipher_suite()
             .and_then(|s| s.suite().as_str())
-            .unwrap_or("unknown")
-            .to_owned(),
+            .map_or_else(unknown, |name| name.replacen("TLS13_", "TLS_", 1)),
+        key_exchange: connection
+            .negotiated_key_exchange_group()
+            .and_then(|group| group.name().as_str())
+            .map_or_else(unknown, str::to_owned),
     })
 }
 
@@ -268,13 +392,23 @@ async fn farewell(mut stream: TlsStream<TcpStream>) {
     .await;
 }
 
-/// The text of an ErrorResponse as old servers send it here, cut short and without controls.
+/// What an ErrorResponse says: text to its first zero, as it comes when no process could be
+/// started; or, after a length, fields, of which `M` is the message. Cut short, and without
+/// controls: nobody has proven who says it.
 async fn error_text(tcp: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    let _ended = tcp.take(200).read_to_end(&mut text).await;
-    String::from_utf8_lossy(&text)
+    let mut said = Vec::new();
+    let _ended = tcp.take(2048).read_to_end(&mut said).await;
+    let text = match said.as_slice() {
+        [0, 0, _, _, fields @ ..] => fields
+            .split(|byte| *byte == 0)
+            .find_map(|field| field.strip_prefix(b"M"))
+            .unwrap_or_default(),
+        plain => plain.split(|byte| *byte == 0).next().unwrap_or_default(),
+    };
+    String::from_utf8_lossy(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
         .collect::<String>()
         .trim()
         .to_owned()
@@ -332,13 +466,14 @@ impl ServerCertVerifier for AnyCertificate {
 }
 
 /// A leaf that webpki does not parse at all (X.509 version 1, which Postgres serves without a
-/// word) is shown unverified rather than not at all.
+/// word), or whose key is too weak for it, is shown unverified rather than not at all.
 fn beyond_webpki(
     leaf: &CertificateDer<'_>,
     error: rustls::Error,
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    let is_weak = || Certificate::from_der(leaf.as_ref()).is_ok_and(|it| it.weak_key().is_some());
     match webpki::EndEntityCert::try_from(leaf) {
-        Ok(_) => Err(error),
-        Err(_) => Ok(HandshakeSignatureValid::assertion()),
+        Ok(_) if !is_weak() => Err(error),
+        _ => Ok(HandshakeSignatureValid::assertion()),
     }
 }

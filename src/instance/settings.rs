@@ -123,7 +123,7 @@ impl TlsSettings {
 
 /// Reads a file that somebody else names: whatever it is, this neither waits for it nor takes
 /// more than a large bundle of roots needs.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 16 << 20;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);

@@ -57,6 +57,8 @@ impl Unseen {
             }
             Unseen::Probe(
                 ProbeError::Turned { .. }
+                | ProbeError::Closed { .. }
+                | ProbeError::NotDirect { .. }
                 | ProbeError::Handshake { .. }
                 | ProbeError::Unparsable { .. },
             ) => "the server's log says why",

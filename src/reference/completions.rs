@@ -1,4 +1,5 @@
-//! The completions for bash, zsh and fish: clap's, and the names of the instances behind `sync`.
+//! The completions for bash, zsh and fish: clap's, and the names of the instances behind the commands that
+//! take them.
 //!
 //! The scripts read the names out of the config by themselves, since pgcertd would look at servers first. A `name`
 //! that stands where no `[[instance]]` table writes it is not found, and can be typed.
@@ -61,32 +62,39 @@ function __fish_pgcertd_instances
     set -l files $file (dirname $file)/conf.d/*.toml
     sed -n 'NAMES' $files 2>/dev/null
 end
-
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
 "#;
+
+const FISH_COMMAND: &str = r#"
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand COMMAND" -f -a "(__fish_pgcertd_instances)" -d 'Instance'
+"#;
+
+/// The commands that take names of instances.
+const COMMANDS: [&str; 2] = ["sync", "sessions"];
 
 /// A script for each shell, under the name that the shell looks for.
 pub(super) fn all() -> Vec<Made> {
-    let bash = added(
-        BASH,
-        &within(
-            &scripted(Shell::Bash),
-            "pgcertd__subcmd__sync)\n            opts=\"",
-            "$(_pgcertd_instances) ",
-        ),
-    );
+    let bash = COMMANDS
+        .iter()
+        .fold(scripted(Shell::Bash), |script, command| {
+            let options = format!("pgcertd__subcmd__{command})\n            opts=\"");
+            within(&script, &options, "$(_pgcertd_instances) ")
+        });
+    let fish = COMMANDS
+        .map(|command| FISH_COMMAND.replace("COMMAND", command))
+        .concat();
     let zsh = scripted(Shell::Zsh);
-    let zsh = replaced(
+    let zsh = replaced_each(
         &zsh,
+        COMMANDS.len(),
         "all where none is named:_default'",
         "all where none is named:_pgcertd_instances'",
     );
     let start = "\nif [ \"$funcstack[1]\" = \"_pgcertd\" ]";
     let zsh = replaced(&zsh, start, &(added(ZSH, "") + start));
     vec![
-        made("pgcertd", bash),
+        made("pgcertd", added(BASH, &bash)),
         made("_pgcertd", zsh),
-        made("pgcertd.fish", scripted(Shell::Fish) + &added(FISH, "")),
+        made("pgcertd.fish", scripted(Shell::Fish) + &added(FISH, &fish)),
     ]
 }
 
@@ -122,6 +130,15 @@ fn within(script: &str, after: &str, insert: &str) -> String {
 
 /// The script with its one place of that text changed.
 fn replaced(script: &str, what: &str, with: &str) -> String {
-    assert_eq!(script.matches(what).count(), 1, "{what} in clap's script");
+    replaced_each(script, 1, what, with)
+}
+
+/// The script with each of its places of that text changed.
+fn replaced_each(script: &str, places: usize, what: &str, with: &str) -> String {
+    assert_eq!(
+        script.matches(what).count(),
+        places,
+        "{what} in clap's script"
+    );
     script.replace(what, with)
 }

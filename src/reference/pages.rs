@@ -27,7 +27,7 @@ const ENVIRONMENT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "NO_COLOR",
-        &["", "sync", "status", "check", "probe"],
+        &["", "sync", "status", "check", "sessions", "probe"],
         "Set to anything, it keeps colours out of what a terminal shows. Elsewhere there are none.",
     ),
     (
@@ -224,6 +224,10 @@ pub(super) fn files(command: &str) -> Vec<(String, &'static str)> {
     match command {
         "probe" => files.clear(),
         "check" => {}
+        "sessions" => files.push((
+            state(DEFAULT_TARGET),
+            "Its time is that of the last deployment, unless the config names another file.",
+        )),
         _ => files.extend([
             (
                 state(DEFAULT_TARGET),

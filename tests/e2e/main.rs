@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod clients;
 mod configs;
 mod crashes;
 mod denied;
@@ -20,15 +21,19 @@ mod faults;
 mod first_install;
 mod formats;
 mod harness;
+mod hba;
 mod journal;
 mod modes;
 mod namespaces;
 mod packaged;
 mod pid_files;
+mod probes;
 mod quiet;
 mod refusals;
 mod reloads;
 mod servers;
+mod sessions;
+mod sql;
 mod stage;
 mod standing;
 mod starting;

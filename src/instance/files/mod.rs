@@ -18,12 +18,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
-use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::bundle::Bundle;
+use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
 use crate::privilege::Ids;
 
@@ -335,6 +337,30 @@ impl Targets {
             memory_fault,
             previous: self.previous().map(Arc::new),
         })
+    }
+
+    /// When the certificate file, itself and not what a link leads to, was written or changed.
+    ///
+    /// # Errors
+    /// It is not there, or may not be looked at.
+    pub fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
+        let fail = |action| FilesError::new(&self.cert, action);
+        let place = Place::open(&self.cert)?;
+        let stat = rustix::fs::statx(
+            &place.directory,
+            &place.name,
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::MTIME | StatxFlags::CTIME,
+        )
+        .map_err(fail("look at it"))?;
+        let time = match moment {
+            Moment::Written => stat.stx_mtime,
+            Moment::Changed => stat.stx_ctime,
+        };
+        let nanoseconds = i32::try_from(time.tv_nsec).unwrap_or_default();
+        Timestamp::new(time.tv_sec, nanoseconds)
+            .map_err(|_| Errno::RANGE)
+            .map_err(fail("make a date of its time"))
     }
 
     /// Which of `directories` the owner may not write in, and why; nothing is written.

@@ -53,6 +53,8 @@ pub struct Options {
     pub reuse_key: Option<String>,
     /// How many certificates lie between leaf and root.
     pub intermediates: usize,
+    /// A last change of what is signed.
+    pub adjust: fn(&mut CertificateParams),
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             key: KeyType::default(),
             reuse_key: None,
             intermediates: 1,
+            adjust: |_| {},
         }
     }
 }
@@ -115,6 +118,16 @@ pub const MOST_INTERMEDIATES: usize = 3;
 impl Ca {
     /// A new root, whose certificate is written into the world.
     pub fn new(world: &World, name: &str) -> Self {
+        Self::new_with(world, name, |_, _| {})
+    }
+
+    /// The same with a last change of what is signed; the root's depth is 0, and each
+    /// intermediate's is one more than its issuer's.
+    pub fn new_with(
+        world: &World,
+        name: &str,
+        adjust: impl Fn(usize, &mut CertificateParams),
+    ) -> Self {
         let mut authorities: Vec<(Certificate, Issuer<'static, KeyPair>)> = Vec::new();
         for depth in 0..=MOST_INTERMEDIATES {
             let key = KeyPair::generate().unwrap();
@@ -122,7 +135,8 @@ impl Ca {
                 0 => name.to_owned(),
                 _ => format!("{name} Intermediate {depth}"),
             };
-            let params = authority(&name);
+            let mut params = authority(&name);
+            adjust(depth, &mut params);
             let certificate = match authorities.last() {
                 None => params.self_signed(&key),
                 Some((_, issuer)) => params.signed_by(&key, issuer),
@@ -173,6 +187,7 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        (options.adjust)(&mut params);
         let issuer = &self.authorities[options.intermediates].1;
         let (leaf, key_pem) = match (&options.reuse_key, options.key) {
             (None, KeyType::Rsa1024) => {

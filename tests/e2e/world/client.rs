@@ -14,8 +14,8 @@ use super::{
     ca::describe,
     cluster::Cluster,
     command,
+    postgres::Programs,
     process::{Process, run, run_reading},
-    template,
 };
 
 /// The leaf that a server showed, and how many certificates came with it.
@@ -118,6 +118,43 @@ impl Cluster {
         )
     }
 
+    /// Opens a session as libpq is told to: `host=… sslmode=…`; the rest is added.
+    #[track_caller]
+    pub fn session_by(&self, conninfo: &str) -> Session {
+        Session::open(psql().args(["-d", &self.completed(conninfo)]))
+    }
+
+    /// Runs one statement as libpq is told to; the error is psql's standard error.
+    pub fn try_by(&self, conninfo: &str, sql: &str) -> Result<String, String> {
+        let conninfo = self.completed(conninfo);
+        run(psql().args(["-Atqc", sql, "-d", &conninfo]), SOON).result()
+    }
+
+    /// Starts what a standby does, over TLS: it receives WAL until it is dropped.
+    #[track_caller]
+    pub fn sender(&self, host: &str) -> Process {
+        let received = self.data_directory().parent().unwrap().join("received");
+        std::fs::create_dir_all(&received).unwrap();
+        Process::spawn(
+            command(Programs::debian().path("pg_receivewal"))
+                .args(["--no-sync", "--no-password", "-d"])
+                .arg(format!(
+                    "{} sslmode=require",
+                    self.completed(&format!("host={host}"))
+                ))
+                .arg("-D")
+                .arg(received)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null()),
+        )
+    }
+
+    /// What comes later counts, so that the caller's words do.
+    fn completed(&self, conninfo: &str) -> String {
+        let port = self.port();
+        format!("port={port} user=postgres dbname=postgres connect_timeout=10 {conninfo}")
+    }
+
     /// Starts a pgbench over TLS: `clients` at once run a short statement for `seconds`.
     pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
         Load::start(self, clients, seconds)
@@ -137,7 +174,7 @@ impl Cluster {
 }
 
 fn psql() -> Command {
-    let mut psql = command(format!("{}/psql", template::BINARIES));
+    let mut psql = command(Programs::debian().path("psql"));
     psql.args(["-X", "-w", "-v", "ON_ERROR_STOP=1"]);
     psql
 }
@@ -240,7 +277,7 @@ impl Load {
         let report = directory.join("pgbench.log");
         let file = File::create(&report).unwrap();
         let process = Process::spawn(
-            command(format!("{}/pgbench", template::BINARIES))
+            command(Programs::debian().path("pgbench"))
                 .args(["--no-vacuum", "--max-tries=1"])
                 .args([
                     "--client",

@@ -11,7 +11,11 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    Owner, SOON, World, command, eventually, give, port::Port, process::Process, tail, template,
+    Owner, SOON, World, command, eventually, give,
+    port::Port,
+    postgres::{self, Programs},
+    process::Process,
+    tail, template,
 };
 
 /// A data directory and, while it runs, its postmaster, which is a child of the test.
@@ -20,6 +24,7 @@ use super::{
 /// a test sets it. Dropped, it is shut down and nothing of it runs on.
 pub struct Cluster {
     name: String,
+    programs: Programs,
     owner: Owner,
     data: PathBuf,
     config: Option<PathBuf>,
@@ -35,6 +40,7 @@ pub struct Cluster {
 pub struct ClusterBuilder<'w> {
     world: &'w World,
     name: String,
+    version: u32,
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config_apart: bool,
@@ -44,6 +50,12 @@ impl ClusterBuilder<'_> {
     /// Names it; otherwise it is `16-main`.
     pub fn name(mut self, name: &str) -> Self {
         self.name = name.to_owned();
+        self
+    }
+
+    /// Has it be of this major version, 13 to 18; otherwise it is Debian's.
+    pub fn version(mut self, major: u32) -> Self {
+        self.version = major;
         self
     }
 
@@ -97,7 +109,8 @@ impl ClusterBuilder<'_> {
         let world = self.world;
         let home = world.postgres_directory(&format!("clusters/{}", self.name), 0o755);
         let data = home.join("data");
-        template::copy(world, &data);
+        let programs = Programs::of_version(world, self.version);
+        template::copy(world, &programs, &data);
         let config = self.config_apart.then(|| {
             let config = world.postgres_directory(&format!("clusters/{}/config", self.name), 0o755);
             for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
@@ -106,6 +119,7 @@ impl ClusterBuilder<'_> {
             config
         });
         let cluster = Cluster {
+            programs,
             owner: world.postgres(),
             sockets: world.postgres_directory("sockets", 0o755),
             log: world
@@ -129,6 +143,7 @@ impl Cluster {
         ClusterBuilder {
             world,
             name: "16-main".to_owned(),
+            version: postgres::DEBIAN,
             settings: Vec::new(),
             env: Vec::new(),
             config_apart: false,
@@ -182,7 +197,7 @@ impl Cluster {
             .append(true)
             .open(&self.log)
             .unwrap();
-        let mut postgres = command(format!("{}/postgres", template::BINARIES));
+        let mut postgres = command(self.programs.path("postgres"));
         postgres.arg("-D").arg(&self.data);
         if let Some(config) = &self.config {
             let file = config.join("postgresql.conf");

@@ -19,7 +19,9 @@ pub mod faults;
 pub mod in_place;
 pub mod journal;
 pub mod lineage;
+pub mod network;
 pub mod port;
+pub mod postgres;
 pub mod process;
 mod template;
 
@@ -161,6 +163,32 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         .env("LC_ALL", "C.UTF-8")
         .env("TZ", "UTC")
         .current_dir("/");
+    command
+}
+
+/// A command of [`command`]'s kind that runs where `/etc/hosts` names these addresses and no more,
+/// for programs that take no address beside a name.
+pub fn resolving(
+    world: &World,
+    hosts: &[(&str, &str)],
+    program: impl AsRef<std::ffi::OsStr>,
+) -> Command {
+    let lines: Vec<_> = hosts
+        .iter()
+        .map(|(address, name)| format!("{address} {name}\n"))
+        .collect();
+    let mut file = tempfile::Builder::new()
+        .prefix("hosts-")
+        .tempfile_in(world.path())
+        .unwrap();
+    std::io::Write::write_all(&mut file, lines.concat().as_bytes()).unwrap();
+    let (_, hosts) = file.keep().unwrap();
+    let mut command = command("unshare");
+    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
+    command
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(hosts)
+        .arg(program);
     command
 }
 

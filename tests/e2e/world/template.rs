@@ -1,4 +1,4 @@
-//! One `initdb` for all tests: its result is kept in `target/tmp` and copied.
+//! One `initdb` of each version for all tests: its result is kept in `target/tmp` and copied.
 
 use std::{
     fs::{self, File},
@@ -8,10 +8,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{SOON, World, command, process::run};
-
-/// Where Debian's PostgreSQL 15 has its programs.
-pub const BINARIES: &str = "/usr/lib/postgresql/15/bin";
+use super::{SOON, World, command, postgres::Programs, process::run};
 
 /// What is the same in every cluster. The rest is in `conf.d`, read in name order.
 const SETTINGS: &str = "
@@ -28,8 +25,8 @@ log_timezone = UTC
 ";
 
 /// Copies a fresh data directory, owned by the user postgres, to `data`.
-pub fn copy(world: &World, data: &Path) {
-    let template = cached(world);
+pub fn copy(world: &World, programs: &Programs, data: &Path) {
+    let template = cached(world, programs);
     run(
         command("cp")
             .args(["-a", "--reflink=auto", "--"])
@@ -43,33 +40,30 @@ pub fn copy(world: &World, data: &Path) {
 
 /// The data directory that all clusters are copies of. It lies in a directory of root's, and
 /// nothing runs on it.
-fn cached(world: &World) -> PathBuf {
+fn cached(world: &World, programs: &Programs) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(cache).unwrap();
-    let version = run(
-        command(format!("{BINARIES}/postgres")).arg("--version"),
-        SOON,
-    )
-    .result()
-    .expect("PostgreSQL 15 is missing: `make deps` installs it");
+    let version = run(command(programs.path("postgres")).arg("--version"), SOON)
+        .result()
+        .expect("PostgreSQL is missing: `make deps` installs it");
     let version = version.split_whitespace().nth(2).unwrap().to_owned();
     let template = cache.join(format!("cluster-1-{version}"));
     // Tests may be processes of their own: the first makes it, the others wait.
     let lock = File::create(cache.join("cluster.lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     if !template.exists() {
-        make(world, &template);
+        make(world, programs, &template);
     }
     template
 }
 
-fn make(world: &World, template: &Path) {
+fn make(world: &World, programs: &Programs, template: &Path) {
     // The user postgres may be unable to reach `target`, so that initdb runs in the world.
     let home = world.postgres_directory("template", 0o755);
     let data = home.join("data");
     let owner = world.postgres();
     run(
-        command(format!("{BINARIES}/initdb"))
+        command(programs.path("initdb"))
             .uid(owner.uid)
             .gid(owner.gid)
             .args(["--username=postgres", "--auth=trust", "--no-sync"])

@@ -1,0 +1,207 @@
+//! The document that `probe --json` prints, and of which the text is drawn.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Arguments, Seen};
+use crate::bundle::{Certificate, Fingerprint};
+use crate::instance::probe::Served;
+use crate::report::view::VERSION;
+use crate::trust::{self, Fault, Judgement, Roots};
+
+#[derive(Serialize)]
+pub(super) struct Document {
+    version: u32,
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// The address that was to be used in place of the host's own.
+    pub(super) hostaddr: Option<IpAddr>,
+    /// Whether TLS was begun without an SSLRequest.
+    pub(super) direct: bool,
+    pub(super) roots: RootsView,
+    /// Whether `verify-full` takes what each address that answered serves.
+    pub(super) accepted: bool,
+    /// The first reason why not.
+    problem: Option<String>,
+    pub(super) addresses: Vec<AddressView>,
+}
+
+#[derive(Serialize)]
+pub(super) struct RootsView {
+    /// `system`, or the file.
+    pub(super) from: String,
+    count: usize,
+}
+
+/// One of the host's addresses.
+#[derive(Serialize)]
+pub(super) struct AddressView {
+    pub(super) address: String,
+    /// Why nothing was seen there.
+    pub(super) error: Option<String>,
+    /// What was.
+    #[serde(flatten)]
+    pub(super) served: Option<ServedView>,
+}
+
+/// What was served at an address. Equal ones are drawn once.
+#[derive(Serialize, PartialEq)]
+pub(super) struct ServedView {
+    pub(super) protocol: String,
+    pub(super) cipher: String,
+    pub(super) key_exchange: String,
+    pub(super) verify_full: Verdict,
+    pub(super) verify_ca: Verdict,
+    /// Where other clients judge otherwise, or something was sent in vain.
+    pub(super) notes: Vec<String>,
+    /// As it was sent, the leaf first.
+    pub(super) chain: Vec<Sent>,
+    /// The root that the chain leads to.
+    pub(super) root: Option<Sent>,
+}
+
+#[derive(Serialize, PartialEq)]
+pub(super) struct Verdict {
+    pub(super) accepted: bool,
+    pub(super) reasons: Vec<Fault>,
+}
+
+/// One certificate.
+#[derive(Serialize, PartialEq)]
+pub(super) struct Sent {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) subject: String,
+    pub(super) issuer: String,
+    pub(super) serial: String,
+    pub(super) names: Vec<String>,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    pub(super) key: String,
+    pub(super) signature: String,
+    /// Whether the way from the leaf to the root leads through it.
+    pub(super) used: bool,
+}
+
+impl Document {
+    pub(super) fn of(
+        wanted: &Arguments,
+        seen: &[Seen],
+        roots: &Roots,
+        from: String,
+        now: Timestamp,
+    ) -> Self {
+        let host = &wanted.address.host;
+        let addresses: Vec<_> = seen
+            .iter()
+            .map(|seen| AddressView::of(seen, roots, host, now))
+            .collect();
+        let problem = addresses
+            .iter()
+            .filter_map(|it| it.served.as_ref()?.verify_full.reasons.first())
+            .map(|fault| fault.why.clone())
+            .next();
+        Self {
+            version: VERSION,
+            host: host.clone(),
+            port: wanted.address.port,
+            hostaddr: wanted.hostaddr,
+            direct: wanted.direct,
+            roots: RootsView {
+                from,
+                count: roots.len(),
+            },
+            accepted: problem.is_none(),
+            problem,
+            addresses,
+        }
+    }
+}
+
+impl AddressView {
+    fn of(seen: &Seen, roots: &Roots, host: &str, now: Timestamp) -> Self {
+        let (error, served) = match &seen.served {
+            Ok(served) => (None, Some(ServedView::of(served, roots, host, now))),
+            Err(unanswered) => (
+                Some(format!("{}; {}", unanswered.why, unanswered.mend)),
+                None,
+            ),
+        };
+        Self {
+            address: seen.socket.to_string(),
+            error,
+            served,
+        }
+    }
+}
+
+impl ServedView {
+    fn of(served: &Served, roots: &Roots, host: &str, now: Timestamp) -> Self {
+        let rest: Vec<Certificate> = served
+            .intermediates
+            .iter()
+            .filter_map(|der| Certificate::from_der(der.as_slice()).ok())
+            .collect();
+        let Judgement {
+            chain,
+            name,
+            used,
+            root,
+            mut notes,
+        } = trust::judge(&served.leaf, &rest, roots, host, now);
+        let unreadable = served.intermediates.len() - rest.len();
+        if unreadable > 0 {
+            notes.push(format!(
+                "{unreadable} of the certificates that were sent cannot be parsed, and are left out"
+            ));
+        }
+        let sent: Vec<Sent> = std::iter::once(&served.leaf)
+            .chain(&rest)
+            .enumerate()
+            .map(|(position, it)| Sent::of(it, used.contains(&position)))
+            .collect();
+        let full = chain.iter().cloned().chain(name).collect();
+        Self {
+            protocol: served.protocol.clone(),
+            cipher: served.cipher.clone(),
+            key_exchange: served.key_exchange.clone(),
+            verify_full: Verdict::of(full),
+            verify_ca: Verdict::of(chain),
+            notes,
+            root: root.map(|root| Sent::of(&root, true)),
+            chain: sent,
+        }
+    }
+
+    pub(super) fn leaf(&self) -> Option<&Sent> {
+        self.chain.first()
+    }
+}
+
+impl Verdict {
+    fn of(reasons: Vec<Fault>) -> Self {
+        Self {
+            accepted: reasons.is_empty(),
+            reasons,
+        }
+    }
+}
+
+impl Sent {
+    fn of(certificate: &Certificate, used: bool) -> Self {
+        let facts = certificate.facts();
+        Self {
+            fingerprint: certificate.fingerprint(),
+            subject: certificate.subject().to_owned(),
+            issuer: certificate.issuer().to_owned(),
+            serial: certificate.serial().to_owned(),
+            names: certificate.names().to_vec(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            key: facts.key.clone(),
+            signature: facts.signature.clone(),
+            used,
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! `pgcertd sessions`: who is connected, how it is encrypted, and under which certificate.
+//!
+//! The answer comes from the server itself over its Unix socket; which sessions are older than
+//! the certificate, from the time of the installed file.
+
+use std::net::IpAddr;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::manual::{Chapter, Manual};
+use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
+use super::{Exit, Failure, named, print, print_json, prober};
+use crate::config::Config;
+use crate::instance::postmaster::Absence;
+use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
+use crate::instance::{Instance, Server};
+use crate::report::view::VERSION;
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "sessions",
+    description: &[
+        "Asks each server who is connected: process, age, user, database and address of each session, and below it \
+         TLS version, cipher and the client's own name. Standbys and backups are among them, background processes \
+         are not. A line with `!` came over TCP, and nothing encrypts it.",
+        "A session runs to its end under the certificate of its beginning. One that began before the last deployment \
+         is named as such: it ends, and its client comes again under the new certificate, when the client likes. When \
+         that deployment was, the installed file tells, where the server shows what it holds; a `sync --force` of the \
+         same certificate counts as one.",
+        "It logs in over the server's Unix socket, without a password: as root it becomes the data directory's owner \
+         for that, and any other user comes as it is. The role is the one named as that user, else postgres; \
+         pg_hba.conf must let it in (`local all postgres peer`). It must be a superuser, or have been granted \
+         pg_read_all_stats.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "every server that runs was asked, and with `--plaintext` no session was found; one that is not running \
+             has no sessions",
+        ),
+        (
+            Exit::Problem,
+            "a server could not be asked, or with `--plaintext` there is a session",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage or config, such as an instance that the config does not have",
+        ),
+    ],
+    chapters: document,
+    examples: &[
+        ("pgcertd sessions 16-main", "Who is connected, and how?"),
+        (
+            "pgcertd sessions --plaintext --remote",
+            "For a script: is anybody connected from another host without encryption?",
+        ),
+    ],
+};
+
+fn document() -> Vec<Chapter> {
+    vec![
+        Chapter::new(
+            "Sessions in JSON",
+            "Of each session, with `--json`; what does not apply is null:",
+        )
+        .term("pid", "the number of its process, as the server counts")
+        .term(
+            "user, database, application",
+            "as the server has them; physical replication has no database",
+        )
+        .term("replication", "whether it sends WAL to a standby or a backup")
+        .term("local", "whether it comes over a Unix socket")
+        .term("address, port", "of the client, over TCP")
+        .term("encrypted", "whether TLS or GSSAPI hides it")
+        .term("protocol, cipher", "`TLSv1.3` and the like, or `GSSAPI`")
+        .term("since", "when it began")
+        .term(
+            "before_deployment",
+            "of TLS: whether it began before `deployed`, which is the instance's; null where `deployed_unknown` says why",
+        ),
+    ]
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The instances; all where none is named.
+    #[arg(value_name = "INSTANCE")]
+    instances: Vec<String>,
+    /// Only sessions over TCP that are not encrypted, loopback too; status 1 if there are any.
+    #[arg(long)]
+    plaintext: bool,
+    /// Only sessions from other hosts: none over a Unix socket or loopback.
+    #[arg(long)]
+    remote: bool,
+    /// Log in as this role; without it as the server's operating-system user, else postgres.
+    #[arg(long, value_name = "ROLE")]
+    user: Option<String>,
+}
+
+impl Arguments {
+    fn shows(&self, session: &Session) -> bool {
+        (!self.plaintext || session.is_plaintext()) && (!self.remote || session.is_remote())
+    }
+}
+
+#[derive(Serialize)]
+struct Document {
+    version: u32,
+    instances: Vec<View>,
+}
+
+#[derive(Serialize)]
+struct View {
+    name: String,
+    running: bool,
+    /// When the certificate that is served was installed.
+    deployed: Option<Timestamp>,
+    /// Why that is not known.
+    deployed_unknown: Option<String>,
+    /// Why nobody could be asked.
+    problem: Option<String>,
+    sessions: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    pid: i32,
+    user: Option<String>,
+    database: Option<String>,
+    application: String,
+    replication: bool,
+    /// Whether it comes over a Unix socket; it then has no address.
+    local: bool,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    encrypted: bool,
+    protocol: Option<String>,
+    cipher: Option<String>,
+    since: Timestamp,
+    /// Of TLS alone: whether it began before the last deployment, where that is known.
+    before_deployment: Option<bool>,
+}
+
+impl Row {
+    fn of(session: Session, deployed: Option<Timestamp>) -> Row {
+        let (address, port) = match session.origin {
+            Origin::Socket => (None, None),
+            Origin::Address { ip, port } => (Some(ip), Some(port)),
+        };
+        let (protocol, cipher) = match session.protection {
+            Protection::Tls { protocol, cipher } => (Some(protocol), Some(cipher)),
+            Protection::Gssapi => (Some("GSSAPI".to_owned()), None),
+            Protection::Nothing => (None, None),
+        };
+        Row {
+            pid: session.pid,
+            user: session.user,
+            database: session.database,
+            application: session.application,
+            replication: session.replication,
+            local: address.is_none(),
+            address,
+            port,
+            encrypted: protocol.is_some(),
+            since: session.since,
+            before_deployment: deployed
+                .filter(|_| cipher.is_some())
+                .map(|deployed| session.since < deployed),
+            protocol,
+            cipher,
+        }
+    }
+}
+
+pub(super) async fn sessions(
+    config: &Config,
+    wanted: &Arguments,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let chosen = named(config, &wanted.instances)?;
+    let prober = prober()?;
+    let role = match &wanted.user {
+        Some(name) => Role::Named(name.clone()),
+        None => Role::OfUser,
+    };
+    let mut asking = JoinSet::new();
+    for (index, instance) in chosen.iter().enumerate() {
+        let instance = Instance::new(config, instance, prober.clone());
+        let role = role.clone();
+        asking.spawn(async move { (index, Asked::of(instance, &role).await) });
+    }
+    let mut views = Vec::new();
+    while let Some(asked) = asking.join_next().await {
+        let (index, asked) = asked.map_err(|e| Failure::problem(&e))?;
+        views.push((index, asked.view(chosen[index].name.clone(), wanted)));
+    }
+    prober.farewells().await;
+    views.sort_by_key(|(index, _)| *index);
+    let document = Document {
+        version: VERSION,
+        instances: views.into_iter().map(|(_, view)| view).collect(),
+    };
+    if json {
+        print_json(&document)?;
+    } else {
+        print(&drawn(&document, wanted, Timestamp::now()))?;
+    }
+    let ill = |view: &View| view.problem.is_some() || wanted.plaintext && !view.sessions.is_empty();
+    Ok(if document.instances.iter().any(ill) {
+        Exit::Problem
+    } else {
+        Exit::Well
+    })
+}
+
+/// What came of asking one instance.
+enum Asked {
+    Down(Absence),
+    Failed(String),
+    Told {
+        sessions: Vec<Session>,
+        deployed: Result<Timestamp, String>,
+    },
+}
+
+impl Asked {
+    async fn of(mut instance: Instance, role: &Role) -> Asked {
+        let sight = match instance.look().await {
+            Ok(sight) => sight,
+            Err(error) if error.is_denied() => return Asked::Failed(denied(&error.to_string())),
+            Err(error) => return Asked::Failed(error.to_string()),
+        };
+        let postmaster = match &sight.server {
+            Server::Up(postmaster) => postmaster,
+            Server::Down(Absence::Unreadable(reason)) => return Asked::Failed(denied(reason)),
+            Server::Down(absence) => return Asked::Down(absence.clone()),
+        };
+        // First the sessions: what began after a deployment that happens now is not older than it.
+        let targets = &sight.targets;
+        let asked = async {
+            let sql = Sql::login(postmaster, &targets.data, targets.server, role).await?;
+            let sessions = sql.sessions().await;
+            sql.close().await;
+            sessions
+        };
+        match asked.await {
+            Err(error) => Asked::Failed(error.to_string()),
+            Ok(sessions) => Asked::Told {
+                sessions,
+                deployed: instance.last_deployment(&sight).await,
+            },
+        }
+    }
+
+    fn view(self, name: String, wanted: &Arguments) -> View {
+        let mut view = View {
+            name,
+            running: true,
+            deployed: None,
+            deployed_unknown: None,
+            problem: None,
+            sessions: Vec::new(),
+        };
+        match self {
+            Asked::Down(absence) => {
+                view.running = false;
+                view.deployed_unknown = Some(format!("the server is not running: {absence}"));
+            }
+            Asked::Failed(problem) => view.problem = Some(problem),
+            Asked::Told { sessions, deployed } => {
+                match deployed {
+                    Ok(deployed) => view.deployed = Some(deployed),
+                    Err(why) => view.deployed_unknown = Some(why),
+                }
+                view.sessions = sessions
+                    .into_iter()
+                    .filter(|session| wanted.shows(session))
+                    .map(|session| Row::of(session, view.deployed))
+                    .collect();
+            }
+        }
+        view
+    }
+}
+
+/// What one is told who may not look.
+fn denied(why: &str) -> String {
+    // The remedy in it is for the files' owner.
+    let why = why.split("; ").next().unwrap_or_default();
+    format!("this user may not look: {why}; ask as root or as the server's user")
+}
+
+fn drawn(document: &Document, wanted: &Arguments, now: Timestamp) -> String {
+    let drawn: Vec<String> = document
+        .instances
+        .iter()
+        .map(|view| section(view, wanted, now))
+        .collect();
+    match drawn.is_empty() {
+        true => "no instance is configured; see the model config\n".to_owned(),
+        false => drawn.join("\n"),
+    }
+}
+
+fn section(view: &View, wanted: &Arguments, now: Timestamp) -> String {
+    if let Some(problem) = &view.problem {
+        let head = format!("{} {}\n", styled(BAD, "!"), view.name);
+        return head + &labelled("why", problem);
+    }
+    let mut out = paint::hanging(&format!("{}: {}", view.name, summary(view, wanted)));
+    out.push_str(&table(&view.sessions, now));
+    if let Some(why) = view.deployed_unknown.as_ref().filter(|_| view.running) {
+        let note = format!("which sessions began before the last deployment is not known: {why}");
+        out.push_str(&labelled("note", &note));
+    }
+    out
+}
+
+/// How many there are, and of which kind.
+fn summary(view: &View, wanted: &Arguments) -> String {
+    if !view.running {
+        return "not running, nobody is connected".to_owned();
+    }
+    let count = |wanted: &dyn Fn(&&Row) -> bool| view.sessions.iter().filter(wanted).count();
+    let mut kinds = match (wanted.plaintext, wanted.remote) {
+        (true, true) => "unencrypted sessions from other hosts",
+        (true, false) => "unencrypted sessions",
+        (false, true) => "sessions from other hosts",
+        (false, false) => "sessions",
+    }
+    .to_owned();
+    if view.sessions.len() == 1 {
+        kinds = kinds.replacen("sessions", "session", 1);
+    }
+    let mut text = match view.sessions.len() {
+        0 => format!("no {kinds}"),
+        n => format!("{n} {kinds}"),
+    };
+    let bare = count(&|row| is_bare(row));
+    if bare > 0 && !wanted.plaintext {
+        text.push_str(&format!(", {bare} not encrypted"));
+    }
+    let older = count(&|row| row.before_deployment == Some(true));
+    if older > 0 {
+        text.push_str(&format!(", {older} from before the last deployment"));
+    }
+    if let Some(deployed) = view.deployed {
+        let day = deployed.strftime("%Y-%m-%d %H:%M UTC");
+        text.push_str(&format!("; certificate of {day}"));
+    }
+    text
+}
+
+/// Whether it deserves a mark: it came over TCP, and nothing hides it.
+fn is_bare(row: &Row) -> bool {
+    !row.local && !row.encrypted
+}
+
+/// Two lines a session: who it is, and below it how it is encrypted.
+fn table(rows: &[Row], now: Timestamp) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let user = |row: &Row| plain(row.user.as_deref().unwrap_or("-"));
+    let database = |row: &Row| match &row.database {
+        Some(name) => plain(name),
+        None if row.replication => "(replication)".to_owned(),
+        None => "-".to_owned(),
+    };
+    let client = |row: &Row| match row.address {
+        Some(address) => address.to_string(),
+        None => "local".to_owned(),
+    };
+    let widest = |title: &str, texts: &dyn Fn(&Row) -> String| {
+        let texts = rows.iter().map(|row| texts(row).chars().count());
+        texts.max().unwrap_or(0).max(title.len())
+    };
+    // What mark, number, span and address leave is for the two names.
+    let clients = widest("CLIENT", &client);
+    let room = WIDTH.saturating_sub(2 + 7 + 2 + 5 + 2 + 2 + 2 + clients) / 2;
+    let users = widest("USER", &user).min(room.max(8));
+    let databases = widest("DATABASE", &database).min(room.max(8));
+    let mut out = format!(
+        "  {:<7}  {:>5}  {:<users$}  {:<databases$}  CLIENT\n",
+        "PID", "AGE", "USER", "DATABASE"
+    );
+    for row in rows {
+        let mark = if is_bare(row) {
+            styled(BAD, "!")
+        } else {
+            " ".to_owned()
+        };
+        out.push_str(&format!(
+            "{mark} {:<7}  {:>5}  {:<users$}  {:<databases$}  {}\n",
+            row.pid,
+            span(now.duration_since(row.since)),
+            clipped(&user(row), users),
+            clipped(&database(row), databases),
+            client(row),
+        ));
+        let (style, how) = how(row);
+        let indent = " ".repeat(18);
+        for line in paint::wrapped(&how, WIDTH - indent.len()) {
+            out.push_str(&format!("{indent}{}\n", styled(style, &line)));
+        }
+    }
+    out
+}
+
+/// How it is encrypted, whether it is older than the certificate, and what the client is.
+fn how(row: &Row) -> (anstyle::Style, String) {
+    let (mut style, mut text) = match (&row.protocol, &row.cipher) {
+        (Some(protocol), Some(cipher)) => (GOOD, format!("{protocol} {cipher}")),
+        (Some(protocol), None) => (GOOD, protocol.clone()),
+        (None, _) if row.local => (FAINT, "Unix socket".to_owned()),
+        (None, _) => (BAD, "not encrypted".to_owned()),
+    };
+    if row.before_deployment == Some(true) {
+        style = ODD;
+        text.push_str(", from before the last deployment");
+    }
+    if !row.application.is_empty() {
+        text.push_str(&format!(", {}", plain(&row.application)));
+    }
+    (style, text)
+}
+
+/// A name that a client chose, without what would move a terminal's cursor.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}
+
+fn clipped(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn row(address: Option<&str>, cipher: Option<&str>) -> Row {
+        let ip = address.map(|address| address.parse().unwrap());
+        let session = Session {
+            pid: 4_194_304,
+            replication: false,
+            user: Some("u".repeat(63)),
+            database: Some("d".repeat(63)),
+            application: "psql\u{1b}[2J".into(),
+            origin: ip.map_or(Origin::Socket, |ip| Origin::Address { ip, port: 4711 }),
+            protection: cipher.map_or(Protection::Nothing, |cipher| Protection::Tls {
+                protocol: "TLSv1.3".into(),
+                cipher: cipher.into(),
+            }),
+            since: "2026-11-01T12:00:00Z".parse().unwrap(),
+        };
+        Row::of(session, Some("2026-11-02T12:00:00Z".parse().unwrap()))
+    }
+
+    #[test]
+    fn the_longest_names_and_addresses_fit_into_eighty_columns() {
+        let longest = "2001:db8:1111:2222:3333:4444:5555:6666";
+        let rows = [
+            row(Some(longest), Some("ECDHE-RSA-CHACHA20-POLY1305")),
+            row(None, None),
+        ];
+        let table = table(&rows, "2026-11-09T12:00:00Z".parse().unwrap());
+        let shown = anstream::adapter::strip_str(&table).to_string();
+        for line in shown.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
+        assert!(shown.contains(longest), "{shown}");
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        let words = words.join(" ");
+        assert!(words.contains("from before the last deployment"), "{shown}");
+        assert!(words.contains("psql?[2J"), "{shown}");
+    }
+
+    #[test]
+    fn only_tls_is_older_than_a_certificate() {
+        let cipher = Some("TLS_AES_256_GCM_SHA384");
+        assert_eq!(row(Some("::1"), cipher).before_deployment, Some(true));
+        assert_eq!(row(Some("::1"), None).before_deployment, None);
+        assert_eq!(row(None, None).before_deployment, None);
+    }
+}

@@ -1,0 +1,246 @@
+//! Who of another host is let in without encryption, and how not to.
+//!
+//! The server goes through the rules in their order and takes the first that fits a connection;
+//! that one lets in or keeps out, and no later one is tried. So a rule is exposed when it takes
+//! connections that nothing encrypts, from an address that is not this host's, does not reject
+//! them, and no rule before it has rejected all of them already. A rule before it that lets them
+//! in hides it today, but not once that one is changed: such a rule does not count.
+//!
+//! `host` and `hostnogssenc` become `hostssl`: whoever comes with TLS meets the same rule as
+//! before, and whoever comes without meets none. `hostnossl` becomes a comment: as `hostssl` it
+//! would let in by its method those with TLS, whom it never concerned.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use similar::TextDiff;
+
+use super::address::{Address, Addresses};
+use super::words::Word;
+use super::{Kind, Rule, Rules};
+
+/// A rule that lets clients of other hosts in without encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposed<'r> {
+    /// The file that it is in.
+    pub file: &'r Path,
+    /// The rule.
+    pub rule: &'r Rule,
+    /// What else its change means.
+    pub notes: Vec<Note>,
+}
+
+/// What a change means beside what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The rule is for clients of this host too, over loopback: they need TLS as well then.
+    LoopbackToo,
+    /// The rule is for clients that GSSAPI may encrypt: they need TLS instead then.
+    GssapiToo,
+}
+
+/// What becomes of the first word of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrite {
+    /// `hostssl` takes its place.
+    HostSsl,
+    /// A `#` comes before it: the line is a comment.
+    Comment,
+}
+
+/// One line that is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// What it was for.
+    pub before: Kind,
+    /// What becomes of it.
+    pub rewrite: Rewrite,
+    /// What else that means.
+    pub notes: Vec<Note>,
+}
+
+/// The files as they would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Each changed line, in the order of the rules; none where nobody is let in unencrypted.
+    pub changes: Vec<Change>,
+    /// The old and the new text of each changed file.
+    pub texts: BTreeMap<PathBuf, (Vec<u8>, Vec<u8>)>,
+}
+
+impl Rules {
+    /// The rules that let clients of other hosts in without encryption. Meaningful where there
+    /// are no faults: with one, the server goes by rules that are in no file any more.
+    #[must_use]
+    pub fn exposed(&self) -> Vec<Exposed<'_>> {
+        let found = self.rules.iter().enumerate();
+        found
+            .filter_map(|(index, (file, rule))| {
+                let before = &self.rules[..index];
+                if !rule.kind.takes_plaintext() || rule.rejects() {
+                    return None;
+                }
+                let let_in = taken(rule)?;
+                let remote = let_in.clone().without(&Addresses::loopback());
+                let left = unmatched(remote, rule, before, Rule::rejects);
+                if left.is_empty() {
+                    return None;
+                }
+                let mut notes = Vec::new();
+                // Those over loopback whom another rule takes before meet that one still.
+                let near = let_in.and(&Addresses::this_host());
+                let stays = |it: &Rule| it.rejects() || !reaches_out(it);
+                if !unmatched(near, rule, before, stays).is_empty() {
+                    notes.push(Note::LoopbackToo);
+                }
+                if rule.method == "gss" && rule.kind == Kind::Host {
+                    notes.push(Note::GssapiToo);
+                }
+                Some(Exposed { file, rule, notes })
+            })
+            .collect()
+    }
+
+    /// The texts with which no client of another host is let in without encryption. Lines for
+    /// Unix sockets, loopback and the server's own addresses stay as they are.
+    #[must_use]
+    pub fn proposal(&self) -> Proposal {
+        let mut changes: Vec<Change> = Vec::new();
+        let mut places: BTreeMap<&Path, Vec<Edit>> = BTreeMap::new();
+        for Exposed { file, rule, notes } in self.exposed() {
+            let seen = |it: &Change| it.file == file && it.line == rule.line;
+            // A file may be included twice.
+            if changes.iter().any(seen) {
+                continue;
+            }
+            let (rewrite, edit) = match rule.kind {
+                Kind::HostNoSsl => (
+                    Rewrite::Comment,
+                    (rule.place.start, rule.place.start, b"#".as_slice()),
+                ),
+                _ => (
+                    Rewrite::HostSsl,
+                    (rule.place.start, rule.place.end, b"hostssl".as_slice()),
+                ),
+            };
+            places.entry(file).or_default().push(edit);
+            changes.push(Change {
+                file: file.to_owned(),
+                line: rule.line,
+                before: rule.kind,
+                rewrite,
+                notes,
+            });
+        }
+        let texts = places
+            .into_iter()
+            .filter_map(|(file, edits)| {
+                let old = self.texts.get(file)?;
+                let new = edited(old, edits);
+                Some((file.to_owned(), (old.clone(), new)))
+            })
+            .collect();
+        Proposal { changes, texts }
+    }
+}
+
+impl Proposal {
+    /// The difference, as `diff -u` shows it.
+    #[must_use]
+    pub fn diff(&self) -> String {
+        let mut out = Vec::new();
+        for (file, (old, new)) in &self.texts {
+            let name = file.display().to_string();
+            let diff = TextDiff::from_lines(old.as_slice(), new.as_slice());
+            // Writing into memory does not fail.
+            let _always = diff
+                .unified_diff()
+                .header(&name, &format!("{name} (new)"))
+                .to_writer(&mut out);
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// From where to where something else stands, and what.
+type Edit = (usize, usize, &'static [u8]);
+
+/// The text with something else in some of its places.
+fn edited(old: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_unstable();
+    let mut new = Vec::with_capacity(old.len() + 3 * edits.len());
+    let mut at = 0;
+    for (start, end, word) in edits {
+        new.extend_from_slice(&old[at..start]);
+        new.extend_from_slice(word);
+        at = end;
+    }
+    new.extend_from_slice(&old[at..]);
+    new
+}
+
+/// At least the addresses that a rule is for; none for a rule of this host alone.
+fn taken(rule: &Rule) -> Option<Addresses> {
+    match rule.address.as_ref()? {
+        Address::All | Address::SameNet => Some(Addresses::all()),
+        Address::SameHost => None,
+        Address::Net { ip, mask } => Some(Addresses::at_least(*ip, *mask)),
+        Address::Name(name) if name == b"localhost" => None,
+        Address::Name(_) => Some(Addresses::all()),
+    }
+}
+
+/// Whether a rule is, by its address, for clients of other hosts too.
+fn reaches_out(rule: &Rule) -> bool {
+    taken(rule).is_some_and(|it| !it.without(&Addresses::loopback()).is_empty())
+}
+
+/// What is left of `addresses` of a rule after those before it that `count`.
+fn unmatched(
+    addresses: Addresses,
+    rule: &Rule,
+    before: &[(PathBuf, Rule)],
+    count: impl Fn(&Rule) -> bool,
+) -> Addresses {
+    before
+        .iter()
+        .map(|(_, earlier)| earlier)
+        .filter(|earlier| earlier.kind.takes_plaintext() && count(earlier))
+        .filter(|earlier| {
+            covers(&earlier.databases, &rule.databases, "replication")
+                // A user's name has no word that `all` leaves out.
+                && covers(&earlier.users, &rule.users, "")
+        })
+        .fold(addresses, |left, earlier| {
+            left.without(&surely_matched(earlier, rule))
+        })
+}
+
+/// At most the addresses that `earlier` takes of those that come to `rule`.
+fn surely_matched(earlier: &Rule, rule: &Rule) -> Addresses {
+    match &earlier.address {
+        Some(Address::All) => Addresses::all(),
+        Some(Address::Net { ip, mask }) => Addresses::at_most(*ip, *mask),
+        // What a name or a network stands for is known to the server alone; the same word
+        // stands for the same.
+        same if *same == rule.address => Addresses::all(),
+        _ => Addresses::none(),
+    }
+}
+
+/// Whether whoever fits one of `later` fits one of `earlier`. `all` means everything but what
+/// `exception`, a keyword, means.
+fn covers(earlier: &[Word], later: &[Word], exception: &str) -> bool {
+    let all = earlier.iter().any(|word| word.is_keyword("all"));
+    // What a file holds is known to the server alone.
+    let open = |word: &Word| {
+        word.is_keyword(exception) || !word.quoted && word.bytes[..].starts_with(b"@")
+    };
+    later
+        .iter()
+        .all(|word| all && !open(word) || earlier.iter().any(|other| other.means(word)))
+}

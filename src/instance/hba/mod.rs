@@ -1,0 +1,293 @@
+//! `pg_hba.conf`: what its lines say, which of them let a client of another host in without
+//! encryption, and the text that no longer does.
+//!
+//! The reading is PostgreSQL's (`hba.c`), fault for fault in what concerns a line's form; what a
+//! method's options may be is left to the server, who is asked before anything is reloaded
+//! (`pg_hba_file_rules`). The text is kept byte for byte: a [`Proposal`] differs from it in the
+//! first words of the lines that it changes and in nothing else.
+//!
+//! Everything here is a function of the files' texts, which [`Files`] supplies. Nothing is written.
+
+mod address;
+mod exposure;
+mod files;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use address::Begun;
+use words::Line;
+
+pub use address::Address;
+pub use exposure::{Change, Exposed, Note, Proposal, Rewrite};
+pub use files::{Files, OnDisk, Rules};
+pub use words::Word;
+
+/// What a server's version understands, by its `server_version_num`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect(i32);
+
+impl Dialect {
+    /// The one of the server that says this of itself: 150010 for 15.10.
+    #[must_use]
+    pub fn of(server_version_num: i32) -> Dialect {
+        Dialect(server_version_num)
+    }
+
+    /// From 14 on a backslash at the end of a line continues it.
+    fn continues_lines(self) -> bool {
+        self.0 >= 140_000
+    }
+
+    /// From 16 on a file may include others.
+    fn includes(self) -> bool {
+        self.0 >= 160_000
+    }
+
+    /// From 18 on there is OAuth.
+    fn knows_oauth(self) -> bool {
+        self.0 >= 180_000
+    }
+}
+
+/// Which connections a line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Over a Unix socket.
+    Local,
+    /// Over TCP.
+    Host,
+    /// Over TCP with TLS.
+    HostSsl,
+    /// Over TCP without TLS.
+    HostNoSsl,
+    /// Over TCP, encrypted by GSSAPI.
+    HostGssEnc,
+    /// Over TCP, not encrypted by GSSAPI; with TLS or without.
+    HostNoGssEnc,
+}
+
+impl Kind {
+    const ALL: [Kind; 6] = [
+        Kind::Local,
+        Kind::Host,
+        Kind::HostSsl,
+        Kind::HostNoSsl,
+        Kind::HostGssEnc,
+        Kind::HostNoGssEnc,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Local => "local",
+            Kind::Host => "host",
+            Kind::HostSsl => "hostssl",
+            Kind::HostNoSsl => "hostnossl",
+            Kind::HostGssEnc => "hostgssenc",
+            Kind::HostNoGssEnc => "hostnogssenc",
+        }
+    }
+
+    /// Whether a connection over TCP that nothing encrypts is among them.
+    #[must_use]
+    pub fn takes_plaintext(self) -> bool {
+        matches!(self, Kind::Host | Kind::HostNoSsl | Kind::HostNoGssEnc)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A line that lets somebody in, or keeps somebody out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The number of its first line in its file, from 1.
+    pub line: usize,
+    /// Which connections it is for.
+    pub kind: Kind,
+    /// Where the word for that is in the text.
+    pub place: Range<usize>,
+    /// The databases.
+    pub databases: Vec<Word>,
+    /// The users.
+    pub users: Vec<Word>,
+    /// From where; none for Unix sockets.
+    pub address: Option<Address>,
+    /// How they prove who they are; `reject` keeps them out.
+    pub method: String,
+    /// The method's options, `name=value`, as they are written.
+    pub options: Vec<Word>,
+}
+
+impl Rule {
+    /// Whether it keeps out those that it is for.
+    #[must_use]
+    pub fn rejects(&self) -> bool {
+        self.method == "reject"
+    }
+}
+
+/// How another file is taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inclusion {
+    /// `include`: it must be there.
+    File,
+    /// `include_if_exists`.
+    FileIfThere,
+    /// `include_dir`: its files that end in `.conf`, by name.
+    Directory,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Whom to let in or keep out.
+    Rule(Rule),
+    /// To read another file here.
+    Include {
+        /// The number of the line.
+        line: usize,
+        /// How.
+        how: Inclusion,
+        /// The path as it is written: one that is relative is so to the file's directory.
+        path: PathBuf,
+    },
+    /// Nothing: the server refuses the line, and with it the whole file.
+    Fault {
+        /// The number of the line.
+        line: usize,
+        /// Why, in the server's words.
+        why: String,
+    },
+}
+
+/// Reads the text of one file.
+#[must_use]
+pub fn entries(text: &[u8], dialect: Dialect) -> Vec<Entry> {
+    words::lines(text, dialect)
+        .into_iter()
+        .map(|line| {
+            let number = line.number;
+            if let Some(include) = include(&line, dialect) {
+                return include;
+            }
+            rule(line, dialect).map_or_else(|why| Entry::Fault { line: number, why }, Entry::Rule)
+        })
+        .collect()
+}
+
+fn include(line: &Line, dialect: Dialect) -> Option<Entry> {
+    let [what, path] = line.fields.as_slice() else {
+        return None;
+    };
+    let (what, path) = (what.first()?, path.first()?);
+    let how = match what.bytes.as_slice() {
+        b"include" => Inclusion::File,
+        b"include_if_exists" => Inclusion::FileIfThere,
+        b"include_dir" => Inclusion::Directory,
+        _ => return None,
+    };
+    use std::os::unix::ffi::OsStrExt;
+    dialect.includes().then(|| Entry::Include {
+        line: line.number,
+        how,
+        path: PathBuf::from(std::ffi::OsStr::from_bytes(&path.bytes)),
+    })
+}
+
+fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
+    let mut fields = line.fields.into_iter();
+    let mut next = |missing: &str| {
+        fields
+            .next()
+            .ok_or_else(|| format!("end-of-line before {missing}"))
+    };
+    let first = only(next("connection type")?, "connection type")?;
+    let kind = Kind::ALL
+        .into_iter()
+        .find(|kind| first.bytes == kind.as_str().as_bytes())
+        .ok_or_else(|| format!("invalid connection type \"{}\"", first.text()))?;
+    let databases = next("database specification")?;
+    let users = next("role specification")?;
+    let address = match kind {
+        Kind::Local => None,
+        _ => {
+            let word = only(next("IP address specification")?, "host address")?;
+            Some(match address::begun(&word)? {
+                Begun::Whole(address) => address,
+                Begun::WantsMask(ip) => {
+                    let mask = only(next("netmask specification")?, "netmask")?;
+                    address::masked(ip, &mask)?
+                }
+            })
+        }
+    };
+    let method = only(next("authentication method")?, "authentication type")?.text();
+    let method = usable(&method, kind, dialect)?.to_owned();
+    let options: Vec<Word> = fields.flatten().collect();
+    if let Some(odd) = options.iter().find(|word| !word.bytes.contains(&b'=')) {
+        let odd = odd.text();
+        return Err(format!(
+            "authentication option not in name=value format: {odd}"
+        ));
+    }
+    Ok(Rule {
+        line: line.number,
+        kind,
+        place: first.place,
+        databases,
+        users,
+        address,
+        method,
+        options,
+    })
+}
+
+/// The word of a field that may have but one.
+fn only(field: Vec<Word>, what: &str) -> Result<Word, String> {
+    <[Word; 1]>::try_from(field)
+        .map(|[word]| word)
+        .map_err(|_| format!("multiple values specified for {what}"))
+}
+
+/// The method, if connections of this kind may use it.
+fn usable(method: &str, kind: Kind, dialect: Dialect) -> Result<&str, String> {
+    const KNOWN: [&str; 14] = [
+        "trust",
+        "ident",
+        "peer",
+        "password",
+        "gss",
+        "sspi",
+        "reject",
+        "md5",
+        "scram-sha-256",
+        "pam",
+        "bsd",
+        "ldap",
+        "cert",
+        "radius",
+    ];
+    let local = kind == Kind::Local;
+    match method {
+        // Over a Unix socket there is nobody to ask.
+        "ident" if local => Ok("peer"),
+        "gss" if local => Err("gssapi authentication is not supported on local sockets".into()),
+        "peer" if !local => Err("peer authentication is only supported on local sockets".into()),
+        "cert" if kind != Kind::HostSsl => {
+            Err("cert authentication is only supported on hostssl connections".into())
+        }
+        "oauth" if dialect.knows_oauth() => Ok(method),
+        _ if KNOWN.contains(&method) => Ok(method),
+        _ => Err(format!("invalid authentication method \"{method}\"")),
+    }
+}

@@ -1,0 +1,397 @@
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FIFTEEN: Dialect = Dialect(150_000);
+const SIXTEEN: Dialect = Dialect(160_000);
+
+/// Files that are nowhere.
+struct InMemory(HashMap<PathBuf, Vec<u8>>);
+
+impl Files for InMemory {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let text = self.0.get(file).cloned();
+        text.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let below = self.0.keys().filter(|it| it.parent() == Some(directory));
+        Ok(below
+            .filter_map(|it| it.file_name())
+            .map(PathBuf::from)
+            .collect())
+    }
+}
+
+fn of_files(files: &[(&str, &str)], dialect: Dialect) -> Rules {
+    let all = files
+        .iter()
+        .map(|(path, text)| (path.into(), text.as_bytes().to_vec()));
+    Rules::read(Path::new(files[0].0), dialect, &InMemory(all.collect())).unwrap()
+}
+
+fn of(text: &str) -> Rules {
+    of_files(&[("/etc/pg_hba.conf", text)], FIFTEEN)
+}
+
+/// The numbers of the exposed lines.
+fn exposed(text: &str) -> Vec<usize> {
+    of(text).exposed().iter().map(|it| it.rule.line).collect()
+}
+
+/// The one file as it would be.
+fn rewritten(text: &str) -> String {
+    let proposal = of(text).proposal();
+    match proposal.texts.values().next() {
+        Some((_, new)) => String::from_utf8(new.clone()).unwrap(),
+        None => text.to_owned(),
+    }
+}
+
+/// What Debian ships, with a line that an administrator added at the end.
+const DEBIAN: &str = "\
+# TYPE  DATABASE        USER            ADDRESS                 METHOD
+local   all             postgres                                peer
+local   all             all                                     peer
+host    all             all             127.0.0.1/32            scram-sha-256
+host    all             all             ::1/128                 scram-sha-256
+local   replication     all                                     peer
+host    replication     all             127.0.0.1/32            scram-sha-256
+host\tall             all             0.0.0.0/0               scram-sha-256\t# the world
+";
+
+#[test]
+fn one_word_changes_and_local_and_loopback_lines_stay() {
+    assert_eq!(exposed(DEBIAN), [8]);
+    let new = rewritten(DEBIAN);
+    assert_eq!(new, DEBIAN.replace("host\tall", "hostssl\tall"));
+    let proposal = of(DEBIAN).proposal();
+    assert_eq!(
+        proposal.changes,
+        [Change {
+            file: "/etc/pg_hba.conf".into(),
+            line: 8,
+            before: Kind::Host,
+            rewrite: Rewrite::HostSsl,
+            // The lines above it take those of this host.
+            notes: Vec::new(),
+        }]
+    );
+    let diff = proposal.diff();
+    assert!(
+        diff.starts_with("--- /etc/pg_hba.conf\n+++ /etc/pg_hba.conf (new)\n@@ "),
+        "{diff}"
+    );
+    assert!(
+        diff.contains("\n-host\tall ") && diff.contains("\n+hostssl\tall "),
+        "{diff}"
+    );
+    assert_eq!(exposed(&new), [0; 0]);
+}
+
+#[test]
+fn lines_that_are_only_for_this_host_or_only_for_tls_are_not_exposed() {
+    for rule in [
+        "local all all trust",
+        "host all all 127.0.0.0/8 trust",
+        "host all all 127.0.0.1 255.255.255.255 trust",
+        "host all all ::1/128 trust",
+        "host all all samehost trust",
+        "host all all localhost trust",
+        "hostssl all all all trust",
+        "hostgssenc all all all gss",
+        "host all all all reject",
+        "hostnossl all all 0.0.0.0/0 reject",
+        "# host all all all trust",
+    ] {
+        assert_eq!(exposed(rule), [0; 0], "{rule}");
+    }
+}
+
+#[test]
+fn lines_that_let_another_host_in_unencrypted_are_exposed() {
+    for rule in [
+        "host all all all trust",
+        "host all all 126.0.0.0/7 md5",
+        "host all all 10.0.0.1 255.255.255.255 trust",
+        "host all all ::/0 trust",
+        "host all all samenet trust",
+        "host all all .example.com trust",
+        "host all all db.example.com trust",
+        "hostnossl all all 192.0.2.0/24 trust",
+        "hostnogssenc all all 192.0.2.0/24 trust",
+        "host replication standby 192.0.2.0/24 trust",
+        "host all all \"samehost\" trust",
+        // A mask with holes lets more through than its leading bits.
+        "host all all 127.0.0.1 127.255.255.255 trust",
+    ] {
+        assert_eq!(exposed(rule), [1], "{rule}");
+    }
+}
+
+#[test]
+fn what_is_rejected_before_is_safe_and_what_is_let_in_before_is_not() {
+    for (before, last) in [
+        ("hostnossl all all all reject", "host all all all trust"),
+        (
+            "hostnossl all all 0.0.0.0/0 reject\nhostnossl all all ::/0 reject",
+            "host all all all trust",
+        ),
+        (
+            "hostnossl all all 0.0.0.0/1 reject\nhost all all 128.0.0.0/1 reject",
+            "host shop gitea 0.0.0.0/0 trust",
+        ),
+        (
+            "hostnogssenc all all all reject",
+            "host all all .example.com trust",
+        ),
+        (
+            "hostnossl all all samenet reject",
+            "host all all samenet trust",
+        ),
+        (
+            "hostnossl shop,wiki +staff all reject",
+            "host shop +staff all trust",
+        ),
+        (
+            "hostnossl all,replication all all reject",
+            "host replication all all trust",
+        ),
+    ] {
+        assert_eq!(exposed(&format!("{before}\n{last}")), [0; 0], "{before}");
+    }
+    for before in [
+        // Those with TLS alone, another database, others, from elsewhere.
+        "hostssl all all all reject",
+        "hostgssenc all all all reject",
+        "hostnossl wiki all all reject",
+        "hostnossl all +staff all reject",
+        "hostnossl all all 0.0.0.0/0 reject",
+        "hostnossl all all .example.com reject",
+        // `all` is not physical replication.
+        "hostnossl \"all\" all all reject",
+        // With holes, it keeps fewer out.
+        "hostnossl all all 0.0.0.0 0.0.0.255 reject",
+        // It takes the same clients first, and is changed itself.
+        "hostssl all all all scram-sha-256",
+    ] {
+        let text = format!("{before}\nhost all all all trust");
+        assert_eq!(exposed(&text), [2], "{before}");
+    }
+    let replication = "hostnossl all all all reject\nhost replication all all trust";
+    assert_eq!(exposed(replication), [2]);
+    let both = "host all all all scram-sha-256\nhost all all 10.0.0.0/8 trust";
+    assert_eq!(
+        exposed(both),
+        [1, 2],
+        "the first is changed, and the second met then"
+    );
+    let file = "hostnossl all all all reject\nhost @names all all trust";
+    assert_eq!(exposed(file), [2], "the file may name replication");
+}
+
+/// As `hostssl` it would let in by `trust` those who had to show a password so far.
+#[test]
+fn a_line_for_plaintext_alone_becomes_a_comment_with_all_that_continues_it() {
+    let text = "hostnossl all all all \\\n  trust\nhostssl all all all scram-sha-256\n";
+    assert_eq!(rewritten(text), format!("#{text}"));
+    let changed = of(&rewritten(text));
+    assert_eq!(changed.rules.len(), 1);
+    assert!(changed.faults.is_empty(), "{:?}", changed.faults);
+}
+
+#[test]
+fn what_a_change_means_besides_is_noted() {
+    let notes = |text: &str| of(text).exposed()[0].notes.clone();
+    assert_eq!(notes("host all all all md5"), [Note::LoopbackToo]);
+    assert_eq!(notes("hostnossl all all all md5"), [Note::LoopbackToo]);
+    assert_eq!(notes("host all all 10.0.0.0/8 md5"), []);
+    assert_eq!(notes("host all all 10.0.0.0/8 gss"), [Note::GssapiToo]);
+    let part = "host all all 127.0.0.1/32 md5\nhost all all all md5";
+    assert_eq!(notes(part), [Note::LoopbackToo], "::1 is left");
+    let whole = format!("host all all ::1/128 md5\n{part}");
+    assert_eq!(notes(&whole), []);
+}
+
+#[test]
+fn words_are_read_with_quotes_commas_comments_and_continuations() {
+    let text = "ho\\\r\nst \"my db\" , shop,\"a\"\"b\" all\\\r\n trust a=1 \"b=2 3\"#c\n\n\"local\" all all peer";
+    let rules = of(text);
+    assert!(rules.faults.is_empty(), "{:?}", rules.faults);
+    let (_, rule) = &rules.rules[0];
+    let texts = |words: &[Word]| words.iter().map(Word::text).collect::<Vec<_>>();
+    // A comma that stands alone leads nowhere: the field ends before it.
+    assert_eq!(texts(&rule.databases), ["my db"]);
+    assert_eq!(texts(&rule.users), ["shop", "a\"b"]);
+    assert_eq!((rule.line, rules.rules[1].1.line), (1, 5));
+    assert_eq!(rules.rules[1].1.kind, Kind::Local);
+}
+
+#[test]
+fn before_fourteen_a_backslash_is_a_word_and_before_sixteen_an_include_is_a_fault() {
+    let text = b"local all all \\\npeer\ninclude other.conf\n";
+    let of = |version| entries(text, Dialect(version));
+    assert!(matches!(
+        of(130_000)[..],
+        [
+            Entry::Fault { .. },
+            Entry::Fault { .. },
+            Entry::Fault { .. }
+        ]
+    ));
+    assert!(matches!(
+        of(150_000)[..],
+        [Entry::Rule(_), Entry::Fault { .. }]
+    ));
+    assert!(matches!(
+        of(160_000)[..],
+        [
+            Entry::Rule(_),
+            Entry::Include {
+                line: 3,
+                how: Inclusion::File,
+                ..
+            }
+        ]
+    ));
+}
+
+#[test]
+fn included_files_count_in_their_place_and_are_changed_in_theirs() {
+    let files = [
+        (
+            "/etc/pg_hba.conf",
+            "include_if_exists none.conf\ninclude_dir \"hba.d\"\ninclude ./hba.d/../../srv/last.conf\n",
+        ),
+        ("/etc/hba.d/b.conf", "host all all 10.0.0.0/8 trust\n"),
+        (
+            "/etc/hba.d/a.conf",
+            "hostnossl all all 10.1.0.0/16 reject\n",
+        ),
+        ("/etc/hba.d/.c.conf", "host all all all trust\n"),
+        ("/etc/hba.d/d.conf~", "host all all all trust\n"),
+        ("/srv/last.conf", "host all all 10.1.2.0/24 trust\n"),
+    ];
+    let rules = of_files(&files, SIXTEEN);
+    assert!(rules.faults.is_empty(), "{:?}", rules.faults);
+    let proposal = rules.proposal();
+    let changed: Vec<_> = proposal.texts.keys().collect();
+    assert_eq!(changed, [Path::new("/etc/hba.d/b.conf")]);
+    let named: Vec<_> = rules.rules.iter().map(|(file, _)| file.as_path()).collect();
+    let order = ["/etc/hba.d/a.conf", "/etc/hba.d/b.conf", "/srv/last.conf"];
+    assert_eq!(named, order.map(Path::new));
+    let circle = [("/etc/pg_hba.conf", "include pg_hba.conf\n")];
+    let faults = of_files(&circle, SIXTEEN).faults;
+    assert!(
+        faults.iter().any(|it| it.2.contains("nesting depth")),
+        "{faults:?}"
+    );
+    let missing = of_files(&[("/etc/pg_hba.conf", "\ninclude gone.conf\n")], SIXTEEN);
+    assert_eq!((missing.faults.len(), missing.faults[0].1), (1, 2));
+}
+
+#[test]
+fn bytes_that_are_no_text_stay_what_they_are() {
+    let text = b"# K\xe4se\nhost \xe4 all all trust # \xff\r\n";
+    let files = InMemory([("/hba".into(), text.to_vec())].into());
+    let rules = Rules::read(Path::new("/hba"), FIFTEEN, &files).unwrap();
+    let proposal = rules.proposal();
+    let (_, new) = proposal.texts.values().next().unwrap();
+    assert_eq!(new, b"# K\xe4se\nhostssl \xe4 all all trust # \xff\r\n");
+}
+
+/// A line of a file, sometimes a wrong one.
+fn line() -> impl Strategy<Value = String> {
+    let word = |words: &'static [&'static str]| prop::sample::select(words);
+    let kind = word(&[
+        "local",
+        "host",
+        "host",
+        "hostssl",
+        "hostnossl",
+        "hostgssenc",
+        "hostnogssenc",
+    ]);
+    let database = word(&[
+        "all",
+        "replication",
+        "shop",
+        "\"all\"",
+        "shop,wiki",
+        "@names",
+        "all,replication",
+    ]);
+    let user = word(&["all", "gitea", "+staff", "\"all\"", "gitea,+staff"]);
+    let address = word(&[
+        "all",
+        "samehost",
+        "samenet",
+        "0.0.0.0/0",
+        "::/0",
+        "127.0.0.1/32",
+        "::1/128",
+        "10.0.0.0/8",
+        "10.0.0.0 255.0.0.0",
+        "0.0.0.0/1",
+        "128.0.0.0/1",
+        "localhost",
+        ".example.com",
+        "127.0.0.0/7",
+    ]);
+    let method = word(&["trust", "reject", "reject", "scram-sha-256", "gss"]);
+    let gap = word(&[" ", "\t", "  ", " \\\n "]);
+    (kind, database, user, address, method, gap).prop_map(
+        |(kind, database, user, address, method, gap)| {
+            let address = if kind == "local" { "" } else { address };
+            [kind, database, user, address, method].join(gap) + "\n"
+        },
+    )
+}
+
+proptest! {
+    /// The proposal is the fixed point: nobody is let in unencrypted by it, those with TLS meet
+    /// the rules that they met, and all but first words is as it was.
+    #[test]
+    fn a_proposal_exposes_nobody_and_changes_nothing_for_those_with_tls(lines in prop::collection::vec(line(), 0..8)) {
+        let text = lines.concat();
+        let rules = of(&text);
+        let proposed = rewritten(&text);
+        let after = of(&proposed);
+        prop_assert_eq!(after.exposed().len(), 0, "{}", proposed);
+        prop_assert_eq!(after.faults.len(), rules.faults.len());
+        let with_tls = |rules: &Rules| -> Vec<_> {
+            let takes = |kind| !matches!(kind, Kind::Local | Kind::HostNoSsl | Kind::HostGssEnc);
+            let all = rules.rules.iter().filter(|(_, rule)| takes(rule.kind));
+            all.map(|(_, rule)| {
+                let texts = |words: &[Word]| words.iter().map(Word::text).collect::<Vec<_>>();
+                (rule.line, texts(&rule.databases), texts(&rule.users), rule.address.clone(), rule.method.clone())
+            }).collect()
+        };
+        prop_assert_eq!(with_tls(&rules), with_tls(&after));
+        let stays = |rules: &Rules| -> Vec<_> {
+            let all = rules.rules.iter().filter(|(_, rule)| !rule.kind.takes_plaintext() && rule.kind != Kind::HostSsl);
+            all.map(|(_, rule)| (rule.line, rule.kind)).collect()
+        };
+        prop_assert_eq!(stays(&rules), stays(&after));
+        let back = proposed.replace("hostssl", "host").replace("#hostnossl", "hostnossl");
+        prop_assert_eq!(back.replace("hostnogssenc", "host"), text.replace("hostssl", "host").replace("hostnogssenc", "host"));
+    }
+
+    /// Whatever bytes a file holds, they are read without a panic.
+    #[test]
+    fn any_bytes_are_read(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _any = entries(&text, SIXTEEN);
+    }
+
+    /// The same, of what looks like such a file.
+    #[test]
+    fn any_punctuation_is_read(text in "[host\\\\\"#,@ \\t\\r\\n/0-9.:%]{0,120}") {
+        let _any = entries(text.as_bytes(), SIXTEEN);
+    }
+}

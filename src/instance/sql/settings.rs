@@ -1,0 +1,155 @@
+//! The settings that a set-up reads and changes, and the reload that makes them count.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::{Sql, SqlError};
+
+/// A setting that pgcertd may change by ALTER SYSTEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// `ssl`.
+    Ssl,
+    /// `ssl_cert_file`.
+    CertFile,
+    /// `ssl_key_file`.
+    KeyFile,
+}
+
+impl Setting {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Setting::Ssl => "ssl",
+            Setting::CertFile => "ssl_cert_file",
+            Setting::KeyFile => "ssl_key_file",
+        }
+    }
+}
+
+/// What is in force, of all that concerns TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `ssl`.
+    pub ssl: bool,
+    /// `ssl_cert_file`, as it is written.
+    pub cert_file: String,
+    /// `ssl_key_file`, as it is written.
+    pub key_file: String,
+    /// `listen_addresses`.
+    pub listen_addresses: String,
+    /// `data_directory`, to which relative paths are relative.
+    pub data_directory: PathBuf,
+    /// `hba_file`.
+    pub hba_file: PathBuf,
+    /// Whether ALTER SYSTEM is to be had (`allow_alter_system`, from 17 on; always before).
+    pub allow_alter_system: bool,
+    /// When the configuration was last loaded, with whatever success the TLS files were.
+    pub loaded: Timestamp,
+}
+
+impl Sql {
+    /// What is in force.
+    ///
+    /// # Errors
+    /// The role may not see the paths (superusers and members of `pg_read_all_settings` may).
+    pub async fn server_settings(&self) -> Result<ServerSettings, SqlError> {
+        const WHAT: &str = "its settings";
+        let row = self
+            .row(
+                WHAT,
+                "select current_setting('ssl')::bool, current_setting('ssl_cert_file'), \
+                 current_setting('ssl_key_file'), current_setting('listen_addresses'), \
+                 current_setting('data_directory'), current_setting('hba_file'), \
+                 coalesce(current_setting('allow_alter_system', true), 'on')::bool, \
+                 pg_conf_load_time()",
+                &[],
+            )
+            .await?;
+        let path = |place| self.column::<String>(WHAT, &row, place).map(PathBuf::from);
+        Ok(ServerSettings {
+            ssl: self.column(WHAT, &row, 0)?,
+            cert_file: self.column(WHAT, &row, 1)?,
+            key_file: self.column(WHAT, &row, 2)?,
+            listen_addresses: self.column(WHAT, &row, 3)?,
+            data_directory: path(4)?,
+            hba_file: path(5)?,
+            allow_alter_system: self.column(WHAT, &row, 6)?,
+            loaded: self.column(WHAT, &row, 7)?,
+        })
+    }
+
+    /// What ALTER SYSTEM has set `setting` to (`postgresql.auto.conf`); none where it has not. An
+    /// undo puts this back.
+    ///
+    /// # Errors
+    /// The role is no superuser (`pg_file_settings`).
+    pub async fn altered(&self, setting: Setting) -> Result<Option<String>, SqlError> {
+        const WHAT: &str = "what ALTER SYSTEM has set";
+        let rows = self
+            .rows(
+                WHAT,
+                "select setting from pg_file_settings where name = $1 \
+                 and sourcefile = current_setting('data_directory') || '/postgresql.auto.conf' \
+                 order by seqno desc limit 1",
+                &[&setting.name()],
+            )
+            .await?;
+        rows.first()
+            .map(|row| self.column(WHAT, row, 0))
+            .transpose()
+    }
+
+    /// Sets `setting` to `value`; it counts from the next reload.
+    ///
+    /// # Errors
+    /// The role may not, or `allow_alter_system` is off.
+    pub async fn alter_system(&self, setting: Setting, value: &str) -> Result<(), SqlError> {
+        self.alterable().await?;
+        const WHAT: &str = "a quoted setting";
+        // The command takes no parameters; the server itself quotes the value.
+        let quoted = "select format('ALTER SYSTEM SET %I = %L', $1::text, $2::text)";
+        let row = self.row(WHAT, quoted, &[&setting.name(), &value]).await?;
+        let command: String = self.column(WHAT, &row, 0)?;
+        self.run("a change by ALTER SYSTEM", &command).await
+    }
+
+    /// Takes back what ALTER SYSTEM has set; the other files count again from the next reload.
+    ///
+    /// # Errors
+    /// The role may not, or `allow_alter_system` is off.
+    pub async fn reset_system(&self, setting: Setting) -> Result<(), SqlError> {
+        self.alterable().await?;
+        let command = format!("ALTER SYSTEM RESET {}", setting.name());
+        self.run("a change by ALTER SYSTEM", &command).await
+    }
+
+    async fn alterable(&self) -> Result<(), SqlError> {
+        const WHAT: &str = "the setting allow_alter_system";
+        let asked = "select coalesce(current_setting('allow_alter_system', true), 'on')::bool";
+        let row = self.row(WHAT, asked, &[]).await?;
+        match self.column(WHAT, &row, 0)? {
+            true => Ok(()),
+            false => Err(SqlError::AlterSystemForbidden),
+        }
+    }
+
+    /// Asks for a reload, which the postmaster does soon after; it does not tell how it went.
+    ///
+    /// # Errors
+    /// The role may not, or the postmaster could not be signalled.
+    pub async fn reload(&self) -> Result<(), SqlError> {
+        const WHAT: &str = "a reload";
+        let row = self.row(WHAT, "select pg_reload_conf()", &[]).await?;
+        match self.column(WHAT, &row, 0)? {
+            true => Ok(()),
+            false => Err(SqlError::Asking {
+                what: WHAT,
+                said: "the postmaster could not be signalled".into(),
+                remedy: "; see its log".into(),
+            }),
+        }
+    }
+}

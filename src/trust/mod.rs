@@ -1,0 +1,231 @@
+//! Whether a client that verifies takes what a server serves: `sslmode=verify-ca`, `verify-full`.
+//!
+//! The measure is libpq with OpenSSL 3 at security level 2. `path` chooses the way from the
+//! leaf to a root as OpenSSL does, and finds what OpenSSL finds wrong on it; rustls's webpki then
+//! verifies that way: signatures, name constraints, whatever a certificate demands to be
+//! understood. A chain is taken where both are content, and where webpki minds no more than the
+//! form of the leaf (X.509 version 1, an authority), which OpenSSL does not mind. The names are
+//! compared by libpq's own rule (`names`), which knows common names.
+//!
+//! Pure functions over values, but for [`Roots::system`], which reads the system's roots.
+
+mod names;
+mod path;
+mod roots;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use serde::Serialize;
+
+use crate::bundle::Certificate;
+use names::Ground;
+use path::{Path, whose};
+pub use roots::{Roots, RootsError};
+
+/// One reason to refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// What it is, for programs.
+    pub kind: Kind,
+    /// What it is, as a sentence without its full stop.
+    pub why: String,
+    /// What to do about it; empty where there is nothing to say.
+    pub mend: String,
+}
+
+/// The kinds of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A certificate on the way is past its end.
+    Expired,
+    /// A certificate on the way begins later.
+    NotYetValid,
+    /// The way ends at a certificate that is not among the roots, or whose issuer is not.
+    UnknownRoot,
+    /// The server's certificate is its own issuer, and is not among the roots.
+    SelfSigned,
+    /// The issuer of the server's certificate is missing.
+    IncompleteChain,
+    /// A key that OpenSSL holds for too weak.
+    WeakKey,
+    /// A digest that OpenSSL holds for too weak.
+    WeakSignature,
+    /// A signature that is not its issuer's.
+    BadSignature,
+    /// A certificate on the way may not issue others, or not as deep a chain.
+    NotAnAuthority,
+    /// A certificate on the way is not for servers.
+    WrongPurpose,
+    /// What webpki refuses beside these.
+    Refused,
+    /// What pgcertd cannot judge; libpq may.
+    NotJudged,
+    /// It is for other names.
+    NameMismatch,
+}
+
+/// What clients make of a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// Why the chain is refused, which `verify-ca` looks at.
+    pub chain: Vec<Fault>,
+    /// Why the names are, which `verify-full` looks at as well.
+    pub name: Option<Fault>,
+    /// In which certificates of those sent the way leads to a root: positions, the leaf's first.
+    pub used: Vec<usize>,
+    /// The root that it leads to.
+    pub root: Option<Certificate>,
+    /// Where other clients judge otherwise.
+    pub notes: Vec<String>,
+}
+
+impl Judgement {
+    /// Whether `sslmode=verify-ca` takes it.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    /// Whether `sslmode=verify-full` takes it.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.chain.is_empty() && self.name.is_none()
+    }
+
+    /// The reasons of `verify-full`.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.chain.iter().chain(&self.name)
+    }
+}
+
+/// Judges what a server sent, `leaf` and then `rest`, as clients do that trust `roots` and ask
+/// for `host`, at `now`.
+#[must_use]
+pub fn judge(
+    leaf: &Certificate,
+    rest: &[Certificate],
+    roots: &Roots,
+    host: &str,
+    now: Timestamp,
+) -> Judgement {
+    let path = Path::from(leaf, rest, roots);
+    let mut notes = Vec::new();
+    let mut chain = path.faults(roots, now);
+    if chain.is_empty() {
+        match verified(&path, now) {
+            Ok(None) => {}
+            Ok(Some(form)) => notes.push(format!(
+                "clients built on rustls refuse it: {form}; libpq takes it"
+            )),
+            Err(fault) => chain.push(fault),
+        }
+    }
+    let ground = names::covers(leaf.facts(), host);
+    match ground {
+        Some(Ground::CommonName) => notes.push(format!(
+            "{host} is its common name alone: libpq takes that, clients in Go and Rust do not; \
+             issue it with a subject alternative name"
+        )),
+        Some(Ground::Address) => {
+            notes.push("libpq before 15 reads no IP addresses in certificates".into());
+        }
+        Some(Ground::DnsName) | None => {}
+    }
+    Judgement {
+        name: ground.is_none().then(|| names::mismatch(leaf, host)),
+        used: path.sent(),
+        root: path.root(),
+        chain,
+        notes,
+    }
+}
+
+/// What webpki says of a way that leads to a root: nothing, or which form of the leaf it alone
+/// minds, or what is wrong.
+fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<&'static str>, Fault> {
+    let Some((root, below)) = path.certificates.split_last() else {
+        return Ok(None);
+    };
+    let leaf = CertificateDer::from(path.leaf().der());
+    let root = CertificateDer::from(root.der());
+    let between: Vec<_> = below
+        .iter()
+        .skip(1)
+        .map(|it| CertificateDer::from(it.der()))
+        .collect();
+    let now = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
+    let algorithms =
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+    let outcome = webpki::anchor_from_trusted_cert(&root).and_then(|anchor| {
+        let leaf = webpki::EndEntityCert::try_from(&leaf)?;
+        leaf.verify_for_usage(
+            algorithms.all,
+            &[anchor],
+            &between,
+            UnixTime::since_unix_epoch(now),
+            webpki::KeyUsage::server_auth(),
+            None,
+            None,
+        )
+        .map(|_way| ())
+    });
+    let form = match outcome {
+        Ok(()) => return Ok(None),
+        Err(webpki::Error::CaUsedAsEndEntity) => "it is an authority's certificate",
+        Err(webpki::Error::UnsupportedCertVersion) if path.leaf().facts().version < 3 => {
+            "it is an X.509 certificate of version 1"
+        }
+        Err(error) => return Err(refused(&error)),
+    };
+    // Nobody but the path has looked at the certificates then, and it does not know these.
+    match path
+        .certificates
+        .iter()
+        .position(|it| it.facts().is_constrained)
+    {
+        None => Ok(Some(form)),
+        Some(index) => Err(Fault {
+            kind: Kind::NotJudged,
+            why: format!(
+                "{form}, and {} sets limits that pgcertd cannot judge in such a chain",
+                whose(&path.certificates, index)
+            ),
+            mend: "ask libpq itself: psql with sslmode=verify-full".into(),
+        }),
+    }
+}
+
+fn refused(error: &webpki::Error) -> Fault {
+    use webpki::Error as E;
+    let (kind, why) = match error {
+        E::NameConstraintViolation => (
+            Kind::Refused,
+            "an authority on the way may not issue for these names (name constraints)".to_owned(),
+        ),
+        E::UnsupportedCriticalExtension => (
+            Kind::NotJudged,
+            "a certificate on the way demands an extension to be understood that pgcertd does not know"
+                .to_owned(),
+        ),
+        E::UnsupportedSignatureAlgorithmContext(_)
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
+            Kind::NotJudged,
+            "a signature on the way is of a kind that pgcertd cannot verify".to_owned(),
+        ),
+        other => (Kind::Refused, format!("it is refused: {other}")),
+    };
+    let mend = match kind {
+        Kind::NotJudged => "ask libpq itself: psql with sslmode=verify-full",
+        _ => "",
+    };
+    Fault {
+        kind,
+        why,
+        mend: mend.into(),
+    }
+}

@@ -1,0 +1,322 @@
+//! The way from a leaf to a root, as OpenSSL chooses it, and what OpenSSL finds wrong on it.
+//!
+//! OpenSSL takes an issuer from the trusted certificates before one that was sent, a valid one
+//! before an expired one, and never turns back; from the first trusted one on, only trusted ones
+//! follow (`build_chain` in `x509_vfy.c`, with `X509_V_FLAG_TRUSTED_FIRST`, the default). The way
+//! must end at a trusted certificate that is its own issuer: libpq accepts no partial chains.
+
+use jiff::Timestamp;
+
+use super::roots::Roots;
+use super::{Fault, Kind};
+use crate::bundle::{Authority, Certificate, LinkError, MAX_CERTIFICATES};
+use crate::report::day;
+
+/// Certificates, the leaf first, each but the last issued by the next.
+pub(super) struct Path<'a> {
+    pub(super) certificates: Vec<&'a Certificate>,
+    /// Whether the last one was taken from the roots.
+    is_among_roots: bool,
+    sent: Vec<usize>,
+    end: End,
+}
+
+/// How a way ends.
+enum End {
+    /// At a root.
+    Root,
+    /// At a certificate that is its own issuer and no root.
+    SelfIssued,
+    /// The issuer is nowhere.
+    Missing,
+    /// Someone with the issuer's name is there, and has not signed.
+    BadSignature,
+    /// Someone with the issuer's name is there, and the signature is of an unknown kind.
+    Unverifiable(String),
+}
+
+impl<'a> Path<'a> {
+    pub(super) fn from(leaf: &'a Certificate, rest: &'a [Certificate], roots: &'a Roots) -> Self {
+        let mut path = Self {
+            certificates: vec![leaf],
+            is_among_roots: false,
+            sent: vec![0],
+            end: End::Missing,
+        };
+        while path.certificates.len() <= MAX_CERTIFICATES {
+            let last = path.certificates[path.certificates.len() - 1];
+            if last.is_self_issued() {
+                path.end = if roots.contains(last) {
+                    End::Root
+                } else {
+                    End::SelfIssued
+                };
+                break;
+            }
+            match path.issuer_of(last, rest, roots) {
+                Ok((issuer, position)) => {
+                    match position {
+                        Some(position) => path.sent.push(position),
+                        None => path.is_among_roots = true,
+                    }
+                    path.certificates.push(issuer);
+                }
+                Err(end) => {
+                    path.end = end;
+                    break;
+                }
+            }
+        }
+        path
+    }
+
+    /// The issuer, and its position among those sent where it is one of them.
+    fn issuer_of(
+        &self,
+        last: &Certificate,
+        rest: &'a [Certificate],
+        roots: &'a Roots,
+    ) -> Result<(&'a Certificate, Option<usize>), End> {
+        let mut end = End::Missing;
+        let mut signed = |candidate: &Certificate| {
+            if !last.names_as_issuer(candidate) || self.certificates.contains(&candidate) {
+                return false;
+            }
+            match candidate.issued(last) {
+                Ok(()) => true,
+                // What is too weak to be verified here is refused for that; the way goes on.
+                Err(_) if last.weak_digest().is_some() || candidate.weak_key().is_some() => true,
+                Err(LinkError::Unsupported { algorithm }) => {
+                    end = End::Unverifiable(algorithm);
+                    false
+                }
+                Err(_) => {
+                    end = End::BadSignature;
+                    false
+                }
+            }
+        };
+        let trusted = roots
+            .iter()
+            .filter(|root| signed(root))
+            .max_by_key(|root| root.not_after());
+        if let Some(root) = trusted {
+            return Ok((root, None));
+        }
+        let sent = rest
+            .iter()
+            .enumerate()
+            .filter(|_| !self.is_among_roots)
+            .find(|(_, candidate)| signed(candidate));
+        match sent {
+            Some((index, issuer)) => Ok((issuer, Some(index + 1))),
+            None => Err(end),
+        }
+    }
+
+    pub(super) fn leaf(&self) -> &'a Certificate {
+        self.certificates[0]
+    }
+
+    /// Positions of those sent that are on the way.
+    pub(super) fn sent(&self) -> Vec<usize> {
+        self.sent.clone()
+    }
+
+    pub(super) fn root(&self) -> Option<Certificate> {
+        let is_root = matches!(self.end, End::Root);
+        self.certificates
+            .last()
+            .filter(|_| is_root)
+            .map(|root| (*root).clone())
+    }
+
+    /// What OpenSSL finds wrong.
+    pub(super) fn faults(&self, roots: &Roots, now: Timestamp) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        faults.extend(self.end_fault(roots));
+        for index in 0..self.certificates.len() {
+            faults.extend(self.out_of_date(index, now));
+            faults.extend(self.weak(index));
+            faults.extend(self.unfit(index));
+        }
+        faults
+    }
+
+    fn end_fault(&self, roots: &Roots) -> Option<Fault> {
+        let last = self.certificates.len() - 1;
+        let end = self.certificates[last];
+        let at_leaf = last == 0;
+        let (subject, issuer) = (end.subject(), end.issuer());
+        let name_the_root = "name the file of that root: --ca FILE (libpq: sslrootcert=FILE)";
+        let (kind, why, mend) = match &self.end {
+            End::Root => return None,
+            End::SelfIssued if at_leaf => (
+                Kind::SelfSigned,
+                "it is self-signed, and not among the roots".to_owned(),
+                "name its file: --ca FILE (libpq: sslrootcert=FILE), or serve a certificate \
+                 that an authority issued"
+                    .to_owned(),
+            ),
+            End::SelfIssued => (
+                Kind::UnknownRoot,
+                format!(
+                    "the root that it leads to was sent, and is not among the roots: {subject}"
+                ),
+                name_the_root.to_owned(),
+            ),
+            End::Missing if roots.is_empty() => (
+                Kind::UnknownRoot,
+                "no root certificate was found on this host".to_owned(),
+                "install ca-certificates, or name a file: --ca FILE".to_owned(),
+            ),
+            End::Missing if self.is_among_roots => (
+                Kind::UnknownRoot,
+                format!(
+                    "{subject} is among the roots, but not its issuer {issuer}, and libpq wants the last root"
+                ),
+                "add that root to the file".to_owned(),
+            ),
+            End::Missing if at_leaf => (
+                Kind::IncompleteChain,
+                format!("its issuer was not sent, and is not among the roots: {issuer}"),
+                "serve fullchain.pem, which holds the intermediates; if that issuer is a root of \
+                 your own, name its file: --ca FILE (libpq: sslrootcert=FILE)"
+                    .to_owned(),
+            ),
+            End::Missing => (
+                Kind::UnknownRoot,
+                format!("the root that it leads to is not among the roots: {issuer}"),
+                name_the_root.to_owned(),
+            ),
+            End::BadSignature => (
+                Kind::BadSignature,
+                format!(
+                    "{} names an issuer that is there and has not signed it: {issuer}",
+                    self.whose(last)
+                ),
+                "another authority of the same name has: name the right file with --ca, and \
+                 serve the chain that came with the certificate"
+                    .to_owned(),
+            ),
+            End::Unverifiable(algorithm) => (
+                Kind::NotJudged,
+                format!(
+                    "{} bears a signature that pgcertd cannot verify ({algorithm})",
+                    self.whose(last)
+                ),
+                "ask libpq itself: psql with sslmode=verify-full".to_owned(),
+            ),
+        };
+        Some(Fault { kind, why, mend })
+    }
+
+    fn out_of_date(&self, index: usize, now: Timestamp) -> Option<Fault> {
+        let certificate = self.certificates[index];
+        let whose = self.whose(index);
+        let (kind, why) = if now > certificate.not_after() {
+            let day = day(certificate.not_after());
+            (Kind::Expired, format!("{whose} expired on {day}"))
+        } else if now < certificate.not_before() {
+            let begin = certificate.not_before();
+            (
+                Kind::NotYetValid,
+                format!("{whose} is not valid before {begin}"),
+            )
+        } else {
+            return None;
+        };
+        let mend = match (kind, index) {
+            (Kind::NotYetValid, _) => {
+                "see whether the clocks here and where it was issued are right"
+            }
+            (_, 0) => "renew it, and see with pgcertd status why that has not happened",
+            _ => {
+                "serve the chain that comes with the latest renewal, and bring the roots up to date"
+            }
+        };
+        Some(Fault {
+            kind,
+            why,
+            mend: mend.into(),
+        })
+    }
+
+    /// OpenSSL's security level 2: 112 bits in every key, and in every signature that counts.
+    fn weak(&self, index: usize) -> Option<Fault> {
+        let certificate = self.certificates[index];
+        let whose = self.whose(index);
+        if let Some(key) = certificate.weak_key() {
+            return Some(Fault {
+                kind: Kind::WeakKey,
+                why: format!("{whose} has {key}, which OpenSSL refuses"),
+                mend: "issue it with an ECDSA key, or RSA of 2048 bits or more".into(),
+            });
+        }
+        let digest = certificate.weak_digest()?;
+        Some(Fault {
+            kind: Kind::WeakSignature,
+            why: format!("{whose} is signed with {digest}, which OpenSSL refuses"),
+            mend: "have it issued again with SHA-256".into(),
+        })
+    }
+
+    /// Whether it may do what it does here (`check_extensions`, `check_purpose_ssl_server`).
+    fn unfit(&self, index: usize) -> Option<Fault> {
+        let facts = self.certificates[index].facts();
+        let whose = self.whose(index);
+        if facts.may_serve == Some(false) {
+            return Some(Fault {
+                kind: Kind::WrongPurpose,
+                why: format!("{whose} is not for servers (extended key usage)"),
+                mend: "issue it with serverAuth".into(),
+            });
+        }
+        if index == 0 {
+            return (facts.may_shake_hands == Some(false)).then(|| Fault {
+                kind: Kind::WrongPurpose,
+                why: format!("{whose} has a key that may not be used in a handshake (key usage)"),
+                mend: "issue it with digitalSignature".into(),
+            });
+        }
+        let last = self.certificates.len() - 1;
+        let is_authority = match facts.authority {
+            // Those between the leaf and the others, as far as they do not issue for themselves.
+            Authority::Yes(Some(limit)) => {
+                let below = self.certificates[1..index]
+                    .iter()
+                    .filter(|it| !it.is_self_issued())
+                    .count();
+                below <= usize::try_from(limit).unwrap_or(usize::MAX)
+            }
+            Authority::Yes(None) => true,
+            Authority::No => false,
+            // OpenSSL lets a root be of version 1, or say it by its key's uses.
+            Authority::Unsaid => {
+                index == last && (facts.version < 3 || facts.may_sign_certificates == Some(true))
+            }
+        };
+        if is_authority && facts.may_sign_certificates != Some(false) {
+            return None;
+        }
+        Some(Fault {
+            kind: Kind::NotAnAuthority,
+            why: format!("{whose} may not issue what is below it"),
+            mend: "serve the chain that came with the certificate".into(),
+        })
+    }
+
+    fn whose(&self, index: usize) -> String {
+        whose(&self.certificates, index)
+    }
+}
+
+/// How a certificate of a way is called in a sentence.
+pub(super) fn whose(certificates: &[&Certificate], index: usize) -> String {
+    let certificate = certificates[index];
+    match index {
+        0 => "it".to_owned(),
+        _ if certificate.is_self_issued() => format!("the root {}", certificate.subject()),
+        _ => format!("the intermediate {}", certificate.subject()),
+    }
+}

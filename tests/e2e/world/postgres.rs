@@ -1,0 +1,60 @@
+//! The programs of a PostgreSQL server, of any major version.
+
+use std::path::{Path, PathBuf};
+
+use super::{World, command, process::run};
+
+/// The version that Debian 12 has, and whose psql the tests use.
+pub const DEBIAN: u32 = 15;
+
+/// A first run fetches some twenty megabytes.
+const FIRST_TIME: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+/// Where a version's programs lie, for every user to run.
+#[derive(Clone, Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// Debian's own.
+    pub fn debian() -> Self {
+        Self(format!("/usr/lib/postgresql/{DEBIAN}/bin").into())
+    }
+
+    /// Those of a major version, 13 to 18; others than Debian's are fetched once, and copied into
+    /// the world, since the user postgres may be unable to reach `target`.
+    #[track_caller]
+    pub fn of_version(world: &World, major: u32) -> Self {
+        if major == DEBIAN {
+            return Self::debian();
+        }
+        let home = world.directory("postgres").join(major.to_string());
+        if !home.exists() {
+            let fetched = fetched(major);
+            let mut copy = command("cp");
+            copy.args(["-a", "--reflink=auto", "--"])
+                .args([&fetched, &home]);
+            run(&mut copy, super::SOON).result().unwrap();
+        }
+        Self(home.join("bin"))
+    }
+
+    /// The path of one of them.
+    pub fn path(&self, program: &str) -> PathBuf {
+        self.0.join(program)
+    }
+}
+
+/// The home of a version that is not Debian's, below the build: `cargo clean` takes it away.
+#[track_caller]
+pub fn fetched(major: u32) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/fetch");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+    // npm keeps what it fetches in the home of the user, and reads its settings there.
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let mut fetch = command(script);
+    fetch.arg(major.to_string()).arg(cache).env("HOME", home);
+    match run(&mut fetch, FIRST_TIME).result() {
+        Ok(path) => path.into(),
+        Err(error) => panic!("PostgreSQL {major} cannot be fetched: {error}"),
+    }
+}
