@@ -389,3 +389,137 @@ fn headline(instance: &InstanceView) -> String {
         None => format!("{now_served}; its lineage holds nothing usable."),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Fingerprint;
+
+    fn now() -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().expect("a time")
+    }
+
+    /// A certificate of 90 days with so many left.
+    fn with_days(left: i64) -> Option<CertificateView> {
+        let day = |count: i64| now() + SignedDuration::from_hours(24 * count);
+        let (not_before, not_after) = (day(left - 90), day(left));
+        Some(CertificateView {
+            fingerprint: Fingerprint::of(&left.to_le_bytes()),
+            not_before,
+            not_after,
+            names: Vec::new(),
+            issuer: String::new(),
+            serial: String::new(),
+            expiry: Expiry::of(not_before, not_after, now()),
+        })
+    }
+
+    /// One instance whose lineage has so many days, and what clients get so many.
+    fn view(state: State, source: i64, served: i64) -> StatusView {
+        let details = (state != State::InSync).then(|| Problem {
+            why: "what is".into(),
+            mend: "what to do".into(),
+        });
+        StatusView {
+            version: VERSION,
+            instances: vec![InstanceView {
+                name: "16-main".into(),
+                lineage: "pg.example.com".into(),
+                state,
+                problem: details.as_ref().map(Problem::sentence),
+                details,
+                source: with_days(source),
+                installed: with_days(source),
+                served: with_days(served),
+            }],
+            uncovered: Vec::new(),
+            checked: now(),
+            daemon: None,
+        }
+    }
+
+    /// What is drawn, without colours, the first line cut to what it says of the whole.
+    fn shown(view: &StatusView) -> (String, Vec<String>) {
+        let text = anstream::adapter::strip_str(&drawn(view, now())).to_string();
+        let mut lines = text.lines().map(str::to_owned);
+        let head = lines.next().unwrap_or_default();
+        let (_, head) = head.split_once("daemon not running").expect("a header");
+        let head = head
+            .trim()
+            .trim_end_matches("checked now")
+            .trim()
+            .to_owned();
+        (head, lines.collect())
+    }
+
+    #[test]
+    fn one_that_is_near_its_end_is_marked_and_explained_although_it_is_in_sync() {
+        for (left, head, mark, well, first) in [
+            (21, "all well", " ", true, None),
+            (
+                20,
+                "1 warning",
+                "?",
+                true,
+                Some("needs another certificate before 2026-12-15."),
+            ),
+            (
+                6,
+                "1 problem",
+                "!",
+                false,
+                Some("needs another certificate before 2026-12-01."),
+            ),
+            (
+                -2,
+                "1 problem",
+                "!",
+                false,
+                Some("has a certificate that expired on 2026-11-23."),
+            ),
+        ] {
+            let view = view(State::InSync, left, left);
+            let (of_all, lines) = shown(&view);
+            assert_eq!(of_all, head, "{left} days");
+            assert!(
+                lines[1].starts_with(&format!("{mark} 16-main   in_sync")),
+                "{lines:#?}"
+            );
+            assert_eq!(view.is_well(now()), well, "{left} days");
+            let Some(first) = first else {
+                assert_eq!(lines.len(), 2, "{lines:#?}");
+                continue;
+            };
+            assert_eq!(lines[3], format!("{mark} 16-main {first}"));
+            assert!(lines[4].starts_with("  why   lineage pg.example.com is not renewed: "));
+            assert!(
+                lines
+                    .iter()
+                    .any(|it| it.starts_with("  mend  see why the ACME client"))
+            );
+            assert!(
+                lines.iter().all(|it| it.chars().count() <= WIDTH),
+                "{lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_a_state_keeps_the_renewal_away_its_remedy_is_enough() {
+        let (head, lines) = shown(&view(State::NotServed, 80, 9));
+        assert_eq!(head, "1 problem");
+        let mut last = lines.iter().rev();
+        let left = last.next().expect("a line");
+        assert!(
+            left.starts_with("  left  the certificate that clients get, "),
+            "{left}"
+        );
+        assert!(left.ends_with("expires in 9 days"), "{left}");
+        assert_eq!(last.next().expect("a line"), "  mend  what to do");
+
+        // A state that is well does not hide what cannot wait.
+        let view = view(State::Waiting, 80, 6);
+        assert_eq!(shown(&view).0, "1 problem");
+        assert!(!view.is_well(now()));
+    }
+}
