@@ -152,7 +152,7 @@ pub enum BundleError {
     /// A private key of a kind that is not supported, or with damaged content.
     #[error(
         "the private key in the {part} is damaged or not supported: it must be RSA of 2048 bits or more, \
-         ECDSA on P-256, P-384 or P-521, or Ed25519"
+         ECDSA on P-256, P-384 or P-521, or Ed25519, in PKCS#8 version 1 or the form of its own"
     )]
     UnusableKey {
         /// The file.

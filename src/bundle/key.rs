@@ -4,6 +4,7 @@ use std::fmt;
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use x509_parser::asn1_rs::{Any, Class, Sequence};
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
     OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
@@ -50,6 +51,9 @@ impl PrivateKey {
             KeyKind::Pkcs1 => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.as_slice())),
             KeyKind::Sec1 => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.as_slice())),
         };
+        if kind == KeyKind::Pkcs8 && holds_public_key(&der) {
+            return None;
+        }
         let signing_key = any_supported_type(&borrowed).ok()?;
         let spki = signing_key.public_key()?;
         let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
@@ -73,6 +77,22 @@ impl PrivateKey {
     pub(super) fn same_content(&self, other: &Self) -> bool {
         self.kind == other.kind && self.der == other.der
     }
+}
+
+/// Whether a PKCS#8 key has the public one beside it, as version 2 of that form may (RFC 5958,
+/// `[1] publicKey`): OpenSSL 3.0 loads no such key, though aws-lc does.
+fn holds_public_key(der: &[u8]) -> bool {
+    let Ok((_, sequence)) = Sequence::from_der(der) else {
+        return false;
+    };
+    let mut rest: &[u8] = &sequence.content;
+    while let Ok((after, part)) = Any::from_der(rest) {
+        if part.class() == Class::ContextSpecific && part.tag().0 == 1 {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 /// What a public key is for.

@@ -2,18 +2,21 @@
 //!
 //! Where the caller may not look, the daemon's last view is shown, with its age.
 
+use anstyle::Style;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
 use super::{Exit, Failure, print, print_json, prober, sources};
+use crate::bundle::Expiry;
 use crate::config::Config;
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::reconcile::Keeper;
 use crate::reconcile::state::{Problem, State};
 use crate::report::day;
+use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
 use crate::source::Source;
 
@@ -24,14 +27,20 @@ pub(super) const MANUAL: Manual = Manual {
          gets. For each that is not well it says why, and what mends it.",
         "Every user may ask. Who may not look is shown what the daemon saw last, with its age; without a daemon \
          the instance is `unknown`.",
-        "A line that begins with `?` names a PostgreSQL server of this host that no instance covers.",
+        "A certificate that was not renewed when it should have been is named with `?` while there is time: less than \
+         a quarter of its lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem \
+         as any other. The worst of source, installed and served counts. A PostgreSQL server of this host that no \
+         instance covers is named with `?` too.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`",
+            "every instance is `in_sync`, `not_running` or `waiting`, and no certificate is about to expire",
         ),
-        (Exit::Problem, "some instance is in another state"),
+        (
+            Exit::Problem,
+            "some instance is in another state, or a certificate has less than a tenth of its lifetime or 7 days left",
+        ),
         (Exit::Usage, "wrong usage or config"),
     ],
     chapters: states,
@@ -52,7 +61,7 @@ fn states() -> Vec<Chapter> {
     });
     let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
         .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`")
-        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`")
+        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`)")
         .term("uncovered", "the data directories of servers that no instance covers")
         .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
         .term("daemon", "since when it runs, or null");
@@ -71,7 +80,7 @@ pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure>
     } else {
         print(&drawn(&view, now))?;
     }
-    Ok(if view.is_well() {
+    Ok(if view.is_well(now) {
         Exit::Well
     } else {
         Exit::Problem
@@ -113,10 +122,10 @@ async fn look(
         let view = match told {
             Some(told) if denied => {
                 borrowed = true;
-                told.clone()
+                told.clone().as_of(now)
             }
             None if denied => unknown(own, lives),
-            Some(told) => completed(own, told),
+            Some(told) => completed(own, told, now),
             None => own,
         };
         views.push((index, view));
@@ -158,13 +167,14 @@ fn unknown(mut own: InstanceView, daemon_lives: bool) -> InstanceView {
 
 /// An own view with what only the daemon can know: why its attempt failed, what it has seen
 /// rewritten, and that the caller may read what it may not.
-fn completed(mut own: InstanceView, told: &InstanceView) -> InstanceView {
+fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> InstanceView {
     let blind = told.state == State::SourceInvalid && told.source.is_none();
-    if told.source == own.source && told.state == own.state {
+    let leaf = |view: &InstanceView| view.source.as_ref().map(|it| it.fingerprint);
+    if leaf(told) == leaf(&own) && told.state == own.state {
         own.problem.clone_from(&told.problem);
         own.details.clone_from(&told.details);
     } else if told.state == State::Contended && own.state == State::OutOfDate {
-        return told.clone();
+        return told.clone().as_of(now);
     } else if blind && own.source.is_some() {
         let told = told.problem.as_deref().unwrap_or_default();
         own.state = State::SourceInvalid;
@@ -180,9 +190,15 @@ fn completed(mut own: InstanceView, told: &InstanceView) -> InstanceView {
 fn drawn(view: &StatusView, now: Timestamp) -> String {
     let mut out = header(view, now);
     out.push_str(&table(view, now));
-    for instance in view.instances.iter().filter(|i| i.problem.is_some()) {
-        out.push('\n');
-        out.push_str(&explained(instance));
+    for instance in &view.instances {
+        let nearing = Nearing::of(instance, now);
+        if instance.problem.is_some() {
+            out.push('\n');
+            out.push_str(&explained(instance));
+        }
+        if let Some(nearing) = nearing {
+            out.push_str(&ending(instance, &nearing));
+        }
     }
     if view.instances.is_empty() {
         out.push_str("  no instance is configured; see the model config\n");
@@ -207,11 +223,16 @@ fn header(view: &StatusView, now: Timestamp) -> String {
         Some(daemon) => format!("daemon up {}", span(now.duration_since(daemon.since))),
         None => "daemon not running".to_owned(),
     };
-    let problems = view.instances.iter().filter(|i| !i.state.is_well()).count();
-    let (style, problems) = match problems {
-        0 => (GOOD, "all well".to_owned()),
-        1 => (BAD, "1 problem".to_owned()),
-        n => (BAD, format!("{n} problems")),
+    let count = |wanted: char| {
+        let marks = view.instances.iter().map(|it| mark(it, now).1);
+        marks.filter(|it| *it == wanted).count()
+    };
+    let (style, problems) = match (count('!'), count('?')) {
+        (0, 0) => (GOOD, "all well".to_owned()),
+        (0, 1) => (ODD, "1 warning".to_owned()),
+        (0, n) => (ODD, format!("{n} warnings")),
+        (1, _) => (BAD, "1 problem".to_owned()),
+        (n, _) => (BAD, format!("{n} problems")),
     };
     let age = now.duration_since(view.checked);
     let checked = if age.as_secs() < 1 {
@@ -235,32 +256,41 @@ fn table(view: &StatusView, now: Timestamp) -> String {
     };
     let all = &view.instances;
     let name = widest("INSTANCE", &mut all.iter().map(|i| i.name.len()));
-    let state = widest("STATE", &mut all.iter().map(|i| i.state.as_str().len()));
+    let widest = widest("STATE", &mut all.iter().map(|i| i.state.as_str().len()));
     let mut out = format!(
-        "  {:<name$}  {:<state$}  {:<16}  {:<7}  LINEAGE\n",
+        "  {:<name$}  {:<widest$}  {:<16}  {:<7}  LINEAGE\n",
         "INSTANCE", "STATE", "LEFT", "SERVED"
     );
     for instance in all {
         let shown = instance.served.as_ref().or(instance.installed.as_ref());
-        let (style, mark) = if instance.state.is_well() {
-            (GOOD, " ")
-        } else {
-            (BAD, "!")
-        };
+        let (style, mark) = mark(instance, now);
+        let state = if instance.state.is_well() { GOOD } else { BAD };
         let served = instance
             .served
             .as_ref()
             .map_or_else(|| "-".to_owned(), |c| format!("{}…", c.fingerprint.short()));
         out.push_str(&format!(
             "{} {:<name$}  {}  {}  {served:<7}  {}\n",
-            styled(style, mark),
+            styled(style, &mark.to_string()),
             instance.name,
-            styled(style, &format!("{:<state$}", instance.state.as_str())),
+            styled(state, &format!("{:<widest$}", instance.state.as_str())),
             left(shown, now),
             instance.lineage,
         ));
     }
     out
+}
+
+/// How an instance is, in one sign.
+fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
+    let nearing = Nearing::of(instance, now);
+    if !instance.is_well(now) {
+        (BAD, '!')
+    } else if nearing.is_some() {
+        (ODD, '?')
+    } else {
+        (GOOD, ' ')
+    }
 }
 
 /// Days and bar, 16 columns.
@@ -269,6 +299,26 @@ fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
         Some(shown) => paint::days_and_bar(shown.not_before, shown.not_after, now),
         None => format!("{:<16}", "-"),
     }
+}
+
+/// Which certificate of an instance is near its end, and what mends it. Where the lineage's own
+/// is not, what was said of the state is the remedy.
+fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
+    let Problem { why, mend } = nearing.problem();
+    if nearing.place != Place::Source && instance.problem.is_some() {
+        return labelled("left", &why);
+    }
+    let style = if nearing.is_urgent() { BAD } else { ODD };
+    let mark = if nearing.is_urgent() { "!" } else { "?" };
+    let name = &instance.name;
+    let day = day(nearing.certificate.not_after);
+    let line = match nearing.expiry {
+        Expiry::Expired => format!("{name} has a certificate that expired on {day}."),
+        _ => format!("{name} needs another certificate before {day}."),
+    };
+    let line = paint::hanging(&line);
+    let (why, mend) = (labelled("why", &why), labelled("mend", &mend));
+    format!("\n{} {line}{why}{mend}", styled(style, mark))
 }
 
 /// What is wrong with one instance, and what mends it.
@@ -337,5 +387,139 @@ fn headline(instance: &InstanceView) -> String {
             format!("{now_served}; its lineage may not be looked at by this user.")
         }
         None => format!("{now_served}; its lineage holds nothing usable."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Fingerprint;
+
+    fn now() -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().expect("a time")
+    }
+
+    /// A certificate of 90 days with so many left.
+    fn with_days(left: i64) -> Option<CertificateView> {
+        let day = |count: i64| now() + SignedDuration::from_hours(24 * count);
+        let (not_before, not_after) = (day(left - 90), day(left));
+        Some(CertificateView {
+            fingerprint: Fingerprint::of(&left.to_le_bytes()),
+            not_before,
+            not_after,
+            names: Vec::new(),
+            issuer: String::new(),
+            serial: String::new(),
+            expiry: Expiry::of(not_before, not_after, now()),
+        })
+    }
+
+    /// One instance whose lineage has so many days, and what clients get so many.
+    fn view(state: State, source: i64, served: i64) -> StatusView {
+        let details = (state != State::InSync).then(|| Problem {
+            why: "what is".into(),
+            mend: "what to do".into(),
+        });
+        StatusView {
+            version: VERSION,
+            instances: vec![InstanceView {
+                name: "16-main".into(),
+                lineage: "pg.example.com".into(),
+                state,
+                problem: details.as_ref().map(Problem::sentence),
+                details,
+                source: with_days(source),
+                installed: with_days(source),
+                served: with_days(served),
+            }],
+            uncovered: Vec::new(),
+            checked: now(),
+            daemon: None,
+        }
+    }
+
+    /// What is drawn, without colours, the first line cut to what it says of the whole.
+    fn shown(view: &StatusView) -> (String, Vec<String>) {
+        let text = anstream::adapter::strip_str(&drawn(view, now())).to_string();
+        let mut lines = text.lines().map(str::to_owned);
+        let head = lines.next().unwrap_or_default();
+        let (_, head) = head.split_once("daemon not running").expect("a header");
+        let head = head
+            .trim()
+            .trim_end_matches("checked now")
+            .trim()
+            .to_owned();
+        (head, lines.collect())
+    }
+
+    #[test]
+    fn one_that_is_near_its_end_is_marked_and_explained_although_it_is_in_sync() {
+        for (left, head, mark, well, first) in [
+            (21, "all well", " ", true, None),
+            (
+                20,
+                "1 warning",
+                "?",
+                true,
+                Some("needs another certificate before 2026-12-15."),
+            ),
+            (
+                6,
+                "1 problem",
+                "!",
+                false,
+                Some("needs another certificate before 2026-12-01."),
+            ),
+            (
+                -2,
+                "1 problem",
+                "!",
+                false,
+                Some("has a certificate that expired on 2026-11-23."),
+            ),
+        ] {
+            let view = view(State::InSync, left, left);
+            let (of_all, lines) = shown(&view);
+            assert_eq!(of_all, head, "{left} days");
+            assert!(
+                lines[1].starts_with(&format!("{mark} 16-main   in_sync")),
+                "{lines:#?}"
+            );
+            assert_eq!(view.is_well(now()), well, "{left} days");
+            let Some(first) = first else {
+                assert_eq!(lines.len(), 2, "{lines:#?}");
+                continue;
+            };
+            assert_eq!(lines[3], format!("{mark} 16-main {first}"));
+            assert!(lines[4].starts_with("  why   lineage pg.example.com is not renewed: "));
+            assert!(
+                lines
+                    .iter()
+                    .any(|it| it.starts_with("  mend  see why the ACME client"))
+            );
+            assert!(
+                lines.iter().all(|it| it.chars().count() <= WIDTH),
+                "{lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_a_state_keeps_the_renewal_away_its_remedy_is_enough() {
+        let (head, lines) = shown(&view(State::NotServed, 80, 9));
+        assert_eq!(head, "1 problem");
+        let mut last = lines.iter().rev();
+        let left = last.next().expect("a line");
+        assert!(
+            left.starts_with("  left  the certificate that clients get, "),
+            "{left}"
+        );
+        assert!(left.ends_with("expires in 9 days"), "{left}");
+        assert_eq!(last.next().expect("a line"), "  mend  what to do");
+
+        // A state that is well does not hide what cannot wait.
+        let view = view(State::Waiting, 80, 6);
+        assert_eq!(shown(&view).0, "1 problem");
+        assert!(!view.is_well(now()));
     }
 }

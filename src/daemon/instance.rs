@@ -12,6 +12,7 @@ use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
 use crate::report::Told;
+use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
 use crate::source::Source;
 
@@ -48,6 +49,7 @@ impl Task {
     /// Runs until it is stopped.
     pub async fn run(mut self) -> Result<(), PrivilegeError> {
         let mut told = Told::default();
+        let mut warned = Warned::default();
         let mut pause = FIRST_PAUSE;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
@@ -61,7 +63,7 @@ impl Task {
             });
             if let Some(source) = source {
                 let done = self.compare(&source).await;
-                self.say(&done, &mut told);
+                self.say(&done, &mut told, &mut warned);
                 let unfinished =
                     matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
                 let retry = unfinished.then(|| Instant::now() + pause);
@@ -129,10 +131,13 @@ impl Task {
         *self.stopped.borrow()
     }
 
-    fn say(&self, done: &Done, told: &mut Told) {
+    fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) {
         let config = &self.keeper.instance.config;
         let view = InstanceView::of(config, &done.seen);
-        for event in told.of(config, done, &view, Instant::now()) {
+        let now = Instant::now();
+        let mut events = told.of(config, done, &view, now);
+        events.extend(warned.hear(config, &view, Timestamp::now(), now));
+        for event in events {
             event.emit();
         }
         let seen = News::Seen {

@@ -464,7 +464,9 @@ fn a_delay_holds_a_bundle_unless_the_installed_one_is_near_its_end() {
     };
     delayed(NOW).plan().is_nothing();
     assert_eq!(delayed(NOW).state(), State::Waiting);
-    delayed("2026-03-30T00:00:00Z").plan().deploys(&new, true);
+    // Seven days before its end, and a second later.
+    delayed("2026-03-25T00:00:00Z").plan().is_nothing();
+    delayed("2026-03-25T00:00:01Z").plan().deploys(&new, true);
 }
 
 #[test]

@@ -102,6 +102,7 @@ impl Event {
                     pgcertd_outcome = self.value(Field::Outcome),
                     pgcertd_state = self.value(Field::State),
                     pgcertd_old_state = self.value(Field::OldState),
+                    pgcertd_place = self.value(Field::Place),
                     pgcertd_fingerprint = self.value(Field::Fingerprint),
                     pgcertd_old_fingerprint = self.value(Field::OldFingerprint),
                     pgcertd_served_fingerprint = self.value(Field::ServedFingerprint),

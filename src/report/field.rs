@@ -19,6 +19,8 @@ pub enum Field {
     State,
     /// How it was.
     OldState,
+    /// Where a certificate is seen.
+    Place,
     /// A leaf.
     Fingerprint,
     /// The leaf before it.
@@ -46,6 +48,7 @@ impl Field {
         Field::Outcome,
         Field::State,
         Field::OldState,
+        Field::Place,
         Field::Fingerprint,
         Field::OldFingerprint,
         Field::ServedFingerprint,
@@ -67,6 +70,7 @@ impl Field {
             Field::Outcome => "PGCERTD_OUTCOME",
             Field::State => "PGCERTD_STATE",
             Field::OldState => "PGCERTD_OLD_STATE",
+            Field::Place => "PGCERTD_PLACE",
             Field::Fingerprint => "PGCERTD_FINGERPRINT",
             Field::OldFingerprint => "PGCERTD_OLD_FINGERPRINT",
             Field::ServedFingerprint => "PGCERTD_SERVED_FINGERPRINT",
@@ -93,8 +97,11 @@ impl Field {
             }
             Field::State => "The instance's state after it, as in `status`.",
             Field::OldState => "The state that was the last one not well.",
+            Field::Place => {
+                "Which certificate is near its end, the worst of the three: `source`, `installed` or `served`."
+            }
             Field::Fingerprint => {
-                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, or the lineage's."
+                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, the one in `PGCERTD_PLACE`, or the lineage's."
             }
             Field::OldFingerprint => "The leaf that was installed before.",
             Field::ServedFingerprint => "The leaf that new clients get.",

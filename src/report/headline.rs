@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::nearing::Nearing;
 use super::view::InstanceView;
 use crate::reconcile::state::State;
 
@@ -9,7 +10,7 @@ use crate::reconcile::state::State;
 const NAMED: usize = 3;
 
 /// How it stands, for a person: `3 instances in sync; next expiry in 58 days
-/// (postgres.example.com)`.
+/// (postgres.example.com)`. A certificate that is about to expire, or has, comes first.
 ///
 /// `views` has a place for each instance, empty until it was looked at; `uncovered` counts
 /// the servers of this host that no instance covers.
@@ -42,12 +43,18 @@ pub fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Timestamp
     if unseen > 0 {
         parts.push(format!("{} not looked at yet", instances(unseen)));
     }
-    let mut line = parts.join(", ");
+    let urgent = urgent(&seen, now);
+    let mut line = match &urgent {
+        Some(urgent) => format!("{urgent}; {}", parts.join(", ")),
+        None => parts.join(", "),
+    };
     if uncovered > 0 {
         let servers = if uncovered == 1 { "server" } else { "servers" };
         line.push_str(&format!("; {uncovered} {servers} without an instance"));
     }
-    if let Some((end, lineage)) = next_expiry(&seen) {
+    if urgent.is_none()
+        && let Some((end, lineage)) = next_expiry(&seen)
+    {
         line.push_str(&format!("; {} ({lineage})", until(end, now)));
     }
     line
@@ -67,6 +74,22 @@ fn instances(count: usize) -> String {
 
 fn in_words(state: State) -> String {
     state.as_str().replace('_', " ")
+}
+
+/// The certificate that is the worst off of those that cannot wait, and how many more are so.
+fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
+    let nearing = seen.iter().filter_map(|it| {
+        let nearing = Nearing::of(it, now).filter(Nearing::is_urgent)?;
+        Some((nearing, it.name.as_str()))
+    });
+    let urgent: Vec<(Nearing<'_>, &str)> = nearing.collect();
+    let (first, name) = urgent.iter().min_by_key(|it| it.0.certificate.not_after)?;
+    let place = first.place.as_str();
+    let first = format!("{name}: {place} certificate {}", first.end());
+    Some(match urgent.len() - 1 {
+        0 => first,
+        more => format!("{first}, {more} more near the end"),
+    })
 }
 
 /// What ends first of what clients get, or would get.
@@ -89,12 +112,14 @@ fn until(end: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Whole days, or hours where it is less than two days.
-fn span(length: SignedDuration) -> String {
-    let hours = length.as_hours();
-    let (count, unit) = match hours {
-        0..48 => (hours, "hour"),
-        _ => (hours / 24, "day"),
+/// A length of time in its largest unit of which there are two or more, down to seconds.
+pub(super) fn span(length: SignedDuration) -> String {
+    let seconds = length.as_secs();
+    let (count, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "day"),
+        7_200.. => (seconds / 3_600, "hour"),
+        120.. => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
     };
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural}")
@@ -103,6 +128,7 @@ fn span(length: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Expiry;
     use crate::report::view::CertificateView;
 
     fn now() -> Timestamp {
@@ -121,6 +147,7 @@ mod tests {
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),
+            expiry: Expiry::Fine,
         };
         Some(InstanceView {
             name: name.into(),
@@ -168,10 +195,40 @@ mod tests {
 
     #[test]
     fn many_that_are_not_well_are_counted() {
-        let views = ["a", "b", "c", "d", "e"].map(|it| view(it, State::Rejected, hours(-49)));
+        let views = ["a", "b", "c", "d", "e"].map(|it| view(it, State::Rejected, hours(24 * 9)));
         assert_eq!(
             said(&views, 0),
-            "a rejected, b rejected, c rejected, 2 more not well; expired 2 days ago (a.example.com)"
+            "a rejected, b rejected, c rejected, 2 more not well; next expiry in 9 days (a.example.com)"
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_wait_comes_first() {
+        let mut views = [
+            view("a", State::InSync, hours(24 * 80)),
+            view("b", State::NotUsed, hours(24 * 6)),
+        ];
+        let began = |view: &mut Option<InstanceView>, days: i64| {
+            let served = view.as_mut().and_then(|it| it.served.as_mut());
+            served.expect("it serves").not_before = now() - hours(24 * days);
+        };
+        // Six of thirty days: less than a quarter, more than a tenth.
+        began(&mut views[1], 24);
+        assert_eq!(
+            said(&views, 0),
+            "b not used, 1 instance in sync; next expiry in 6 days (b.example.com)"
+        );
+        began(&mut views[1], 84);
+        assert_eq!(
+            said(&views, 1),
+            "b: served certificate expires in 6 days; b not used, 1 instance in sync; \
+             1 server without an instance"
+        );
+        views[0] = view("a", State::InSync, hours(-49));
+        assert_eq!(
+            said(&views, 0),
+            "a: served certificate expired 2 days ago, 1 more near the end; \
+             b not used, 1 instance in sync"
         );
     }
 

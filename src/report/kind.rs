@@ -6,7 +6,7 @@
 use super::field::Field;
 use super::field::Field::{
     File, Fingerprint, Instance, Lineage, Milliseconds, NotAfter, OldFingerprint, OldState,
-    Outcome, Problem, Remedy, ServedFingerprint, State as StateField,
+    Outcome, Place, Problem, Remedy, ServedFingerprint, State as StateField,
 };
 use crate::reconcile::SyncOutcome;
 use crate::reconcile::state::State;
@@ -14,7 +14,8 @@ use crate::reconcile::state::State;
 /// How urgent an event is, as in syslog(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// 2: the next restart of a server is an outage, or pgcertd itself is broken.
+    /// 2: the next restart of a server is an outage, a certificate is about to expire or has, or
+    /// pgcertd itself is broken.
     Critical,
     /// 3: a certificate did not get to where it belongs, and will not by itself.
     Error,
@@ -91,6 +92,19 @@ const DEPLOYMENT_MAY: &[Field] = &[OldFingerprint, Problem, Remedy];
 /// What every state carries, and what it may.
 const STATE: &[Field] = &[Instance, Lineage, File, StateField];
 const STATE_MAY: &[Field] = &[Fingerprint, NotAfter, ServedFingerprint, Problem, Remedy];
+
+/// What every certificate carries that is near its end.
+const NEARING: &[Field] = &[
+    Instance,
+    Lineage,
+    File,
+    StateField,
+    Place,
+    Fingerprint,
+    NotAfter,
+    Problem,
+    Remedy,
+];
 
 macro_rules! kinds {
     ($($kind:ident $name:literal $id:literal $priority:ident $topic:ident $always:expr, $may:expr; $when:literal)*) => {
@@ -191,6 +205,18 @@ kinds! {
 
     WouldStartAgain "would_start_again" "77c100c9e16f4daca080034d2bc1c02d" Notice State STATE, &[];
     "The danger of `would_not_start` is over."
+
+    ExpiryNear "expiry_near" "5d7cd8327fd746d79854c34956fc1551" Warning State NEARING, &[];
+    "A certificate should have been renewed: less than a quarter of its lifetime or 21 days is left. Said again each day."
+
+    ExpiryCritical "expiry_critical" "5477e3fe6c8143069b0633b159a69b12" Critical State NEARING, &[];
+    "Less than a tenth of its lifetime or 7 days is left of a certificate. Said again each day."
+
+    Expired "expired" "c9966dae761b4f64a9ec7de8c09e61b6" Critical State NEARING, &[];
+    "A certificate has expired. Said again each day."
+
+    ExpiryOver "expiry_over" "fc1b653a282640dc95e60b3bc19e3437" Notice State &[Instance, Lineage, File, StateField, Milliseconds], &[Fingerprint, NotAfter];
+    "No certificate of the instance is near its end any more."
 
     MemoryUnreadable "memory_unreadable" "408866c197ae4e31b11d423bf72d2ca5" Warning State &[Instance, Lineage, Problem], &[];
     "`held.json` is damaged, and taken as if nothing were held."

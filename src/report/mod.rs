@@ -7,7 +7,8 @@
 //!
 //! * [`kind`] and [`field`] are the tables of what may be said, which `docs/journal.md` and
 //!   `systemd/pgcertd.catalog` explain.
-//! * [`told`] decides what is new about an instance; [`deployment`] words what was done to it.
+//! * [`told`] decides what is new about an instance; [`deployment`] words what was done to it;
+//!   [`nearing`] says what is near its end.
 //! * [`notices`] are what the daemon says of itself and of the host.
 //! * [`headline`] is the line for systemd's status; [`log`] is where events go.
 
@@ -17,6 +18,7 @@ pub mod field;
 pub mod headline;
 pub mod kind;
 pub mod log;
+pub mod nearing;
 pub mod notices;
 pub mod told;
 pub mod view;

@@ -158,7 +158,7 @@ impl Told {
 }
 
 /// A duration as a person reads it.
-fn rounded(lasted: Duration) -> String {
+pub(super) fn rounded(lasted: Duration) -> String {
     match lasted.as_secs() {
         0 => format!("{} ms", lasted.as_millis()),
         seconds => format!("{:#}", SignedDuration::from_secs(seconds.cast_signed())),

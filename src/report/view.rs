@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{Certificate, Fingerprint};
+use super::nearing::Nearing;
+use crate::bundle::{Certificate, Expiry, Fingerprint};
 use crate::config;
 use crate::reconcile::state::{Observation, Problem, State};
 
@@ -30,10 +31,14 @@ pub struct CertificateView {
     pub issuer: String,
     /// Lower-case hex.
     pub serial: String,
+    /// How near to its end it was when it was looked at.
+    pub expiry: Expiry,
 }
 
-impl From<&Certificate> for CertificateView {
-    fn from(leaf: &Certificate) -> Self {
+impl CertificateView {
+    /// Shows a leaf as it is at `now`.
+    #[must_use]
+    pub fn of(leaf: &Certificate, now: Timestamp) -> Self {
         CertificateView {
             fingerprint: leaf.fingerprint(),
             not_before: leaf.not_before(),
@@ -41,7 +46,14 @@ impl From<&Certificate> for CertificateView {
             names: leaf.names().to_vec(),
             issuer: leaf.issuer().to_owned(),
             serial: leaf.serial().to_owned(),
+            expiry: leaf.expiry(now),
         }
+    }
+
+    /// How near to its end it is at `now`.
+    #[must_use]
+    pub fn expiry_at(&self, now: Timestamp) -> Expiry {
+        Expiry::of(self.not_before, self.not_after, now)
     }
 }
 
@@ -77,16 +89,33 @@ impl InstanceView {
             .as_ref()
             .ok()
             .and_then(|sight| sight.look.installed.bundle());
+        let shown = |leaf: &Certificate| CertificateView::of(leaf, seen.at);
         InstanceView {
             name: config.name.clone(),
             lineage: config.lineage.name.clone(),
             state,
             problem: problem.as_ref().map(Problem::sentence),
             details: problem,
-            source: seen.source.bundle().map(|b| b.leaf().into()),
-            installed: installed.map(|b| b.leaf().into()),
-            served: seen.served.as_ref().ok().map(|s| (&s.leaf).into()),
+            source: seen.source.bundle().map(|b| shown(b.leaf())),
+            installed: installed.map(|b| shown(b.leaf())),
+            served: seen.served.as_ref().ok().map(|s| shown(&s.leaf)),
         }
+    }
+    /// The same view, with what is left of its certificates at `now`.
+    #[must_use]
+    pub fn as_of(mut self, now: Timestamp) -> InstanceView {
+        let certificates = [&mut self.source, &mut self.installed, &mut self.served];
+        for certificate in certificates.into_iter().flatten() {
+            certificate.expiry = certificate.expiry_at(now);
+        }
+        self
+    }
+
+    /// Whether nobody has to do anything now: the state is well, and no certificate is in its
+    /// last tenth or its last seven days.
+    #[must_use]
+    pub fn is_well(&self, now: Timestamp) -> bool {
+        self.state.is_well() && !Nearing::of(self, now).is_some_and(|it| it.is_urgent())
     }
 }
 
@@ -117,10 +146,10 @@ pub struct StatusView {
 }
 
 impl StatusView {
-    /// Whether all is well.
+    /// Whether all is well; see [`InstanceView::is_well`].
     #[must_use]
-    pub fn is_well(&self) -> bool {
-        self.instances.iter().all(|i| i.state.is_well())
+    pub fn is_well(&self, now: Timestamp) -> bool {
+        self.instances.iter().all(|i| i.is_well(now))
     }
 
     /// Whether the daemon that wrote this view still runs, as far as its number tells.

@@ -203,6 +203,10 @@ fn that_a_server_could_not_start_again_is_critical() {
     let expired = stage.ca.issue_with(&[HOST], &expired);
     stage.lineage.renew(&expired);
     is_whole(&journal.event("source_invalid", 1));
+    let record = journal.event("expired", 1);
+    is_whole(&record);
+    has(&record, &[(Field::Place, "source")]);
+    assert_eq!(record["PRIORITY"], "2");
     fs::write(&stage.cert, "no certificate\n").unwrap();
     let record = journal.event("would_not_start", 1);
     is_whole(&record);
@@ -215,8 +219,9 @@ fn that_a_server_could_not_start_again_is_critical() {
     let second = stage.renew();
     is_whole(&journal.event("would_start_again", 1));
     is_whole(&journal.event("recovered", 1));
+    is_whole(&journal.event("expiry_over", 1));
     let urgent = journal.records(&["--priority=crit"]);
-    assert_eq!(urgent.len(), 1, "{urgent:?}");
+    assert_eq!(urgent.len(), 2, "{urgent:?}");
     stage.ends(daemon, &second);
 }
 

@@ -17,6 +17,7 @@ mod denied;
 mod deploy;
 mod deploy_hook;
 mod disks;
+mod expiry;
 mod faults;
 mod first_install;
 mod formats;

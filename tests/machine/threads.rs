@@ -77,7 +77,8 @@ pub fn traced(machine: &Machine, pid: u64, calls: &str, log: &Path) -> Process {
 /// Detaches it, and gives what it wrote.
 #[track_caller]
 pub fn told(strace: &mut Process, log: &Path) -> String {
-    strace.signal(Signal::INT);
+    // Not SIGINT, which what a shell starts in the background ignores.
+    strace.signal(Signal::TERM);
     assert!(strace.wait(SOON).is_some(), "strace does not end");
     fs::read_to_string(log).unwrap()
 }

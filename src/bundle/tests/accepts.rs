@@ -140,7 +140,20 @@ fn ed25519_keys_sign_and_serve() {
     let leaf = leaf_params(&["db.example.com"])
         .signed_by(&leaf_key, &issuer)
         .unwrap();
-    assert!(parse(&(leaf.pem() + &root_pem), &leaf_key.serialize_pem()).is_ok());
+    let chain = leaf.pem() + &root_pem;
+    assert!(parse(&chain, &as_version_1(&leaf_key)).is_ok());
+    // With the public key beside it (version 2), OpenSSL 3.0 does not load it, nor does Postgres.
+    let error = parse(&chain, &leaf_key.serialize_pem()).err();
+    assert_eq!(error, Some(BundleError::UnusableKey { part: Part::Key }));
+}
+
+/// An Ed25519 key in PKCS#8 as OpenSSL writes it (RFC 8410, section 7).
+fn as_version_1(key: &KeyPair) -> String {
+    let der = key.serialize_der();
+    let (version, seed) = (&der[2..5], &der[5..48]);
+    assert_eq!(version, [2, 1, 1], "version 2");
+    let first = [&[0x30, 46, 2, 1, 0], seed].concat();
+    pem_rfc7468::encode_string("PRIVATE KEY", pem_rfc7468::LineEnding::LF, &first).unwrap()
 }
 
 #[test]

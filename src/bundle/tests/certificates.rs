@@ -153,6 +153,33 @@ fn expiry_follows_the_lifetime_of_short_certificates_and_days_of_long_ones() {
     }
 }
 
+/// Lifetime in days, then the seconds left at which it is still fine, and still no more than a warning.
+#[test]
+fn the_borders_are_a_quarter_and_a_tenth_or_21_and_7_days_where_that_is_less() {
+    let begin = at("2024-01-01T00:00:00Z");
+    for (days, warning, critical) in [
+        (6, 36 * 3600, 51_840),
+        (47, 1_015_200, 406_080),
+        (90, 21 * 86_400, 7 * 86_400),
+        (365, 21 * 86_400, 7 * 86_400),
+    ] {
+        let end = begin + SignedDuration::from_hours(24 * days);
+        for (left, expiry) in [
+            (days * 86_400 / 3, Expiry::Fine),
+            (warning, Expiry::Fine),
+            (warning - 1, Expiry::Warning),
+            (critical, Expiry::Warning),
+            (critical - 1, Expiry::Critical),
+            (0, Expiry::Critical),
+            (-1, Expiry::Expired),
+        ] {
+            let now = end - SignedDuration::from_secs(left);
+            let found = Expiry::of(begin, end, now);
+            assert_eq!(found, expiry, "{days} days, {left} s left");
+        }
+    }
+}
+
 #[test]
 fn a_fingerprint_is_the_sha256_of_the_der_in_lower_case_hex() {
     let fingerprint = Fingerprint::of(b"abc");

@@ -1,0 +1,246 @@
+//! Certificates that near their end, with a clock that moves.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its world cannot be built"
+)]
+
+use jiff::SignedDuration;
+
+use super::*;
+use crate::bundle::Fingerprint;
+use crate::config::Config;
+use crate::report::Priority;
+
+const HOUR: u64 = 60 * 60;
+const DAY: u64 = 24 * HOUR;
+
+/// One instance, whose clock begins at the start of its first certificate.
+struct World {
+    config: config::Instance,
+    warned: Warned,
+    view: InstanceView,
+    wall: Timestamp,
+    now: Instant,
+}
+
+fn lasting(begin: Timestamp, days: u64) -> CertificateView {
+    let not_after = begin + Duration::from_secs(days * DAY);
+    CertificateView {
+        fingerprint: Fingerprint::of(begin.to_string().as_bytes()),
+        not_before: begin,
+        not_after,
+        names: Vec::new(),
+        issuer: String::new(),
+        serial: String::new(),
+        expiry: Expiry::Fine,
+    }
+}
+
+impl World {
+    /// All in sync, with a certificate of so many days.
+    fn of(days: u64) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgcertd.toml");
+        let text = "[[instance]]\nname = \"16-main\"\nlineage = \"pg.example.com\"\ndata_directory = \"/data\"\n";
+        std::fs::write(&file, text).unwrap();
+        let wall = "2026-01-01T00:00:00Z".parse().unwrap();
+        let first = Some(lasting(wall, days));
+        World {
+            config: Config::load(&file).unwrap().instances.remove(0),
+            warned: Warned::default(),
+            view: InstanceView {
+                name: "16-main".into(),
+                lineage: "pg.example.com".into(),
+                state: State::InSync,
+                problem: None,
+                details: None,
+                source: first.clone(),
+                installed: first.clone(),
+                served: first,
+            },
+            wall,
+            now: Instant::now(),
+        }
+    }
+
+    fn looks(&mut self) -> Option<Event> {
+        let event = self
+            .warned
+            .hear(&self.config, &self.view, self.wall, self.now);
+        if let Some(event) = &event {
+            assert!(event.is_as_documented(), "{event:?}");
+        }
+        event
+    }
+
+    fn passes(&mut self, seconds: u64) {
+        self.wall += SignedDuration::from_secs(seconds.cast_signed());
+        self.now += Duration::from_secs(seconds);
+    }
+
+    /// What is said until so many days have passed, with a look every ten minutes.
+    fn lives(&mut self, days: u64) -> Vec<(u64, Event)> {
+        let begun = self.now;
+        let mut said = Vec::new();
+        for _ in 0..days * DAY / 600 {
+            self.passes(600);
+            let at = self.now.duration_since(begun).as_secs();
+            said.extend(self.looks().map(|event| (at, event)));
+        }
+        said
+    }
+
+    /// The lineage holds a new certificate, and all the rest too.
+    fn renews(&mut self, days: u64) {
+        let new = Some(lasting(self.wall, days));
+        self.view.source.clone_from(&new);
+        self.view.installed.clone_from(&new);
+        self.view.served = new;
+    }
+}
+
+fn kinds(said: &[(u64, Event)]) -> Vec<Kind> {
+    said.iter().map(|(_, event)| event.kind()).collect()
+}
+
+#[test]
+fn one_that_is_renewed_with_a_third_left_is_never_warned_of() {
+    for days in [6, 45, 47, 90, 365] {
+        let mut world = World::of(days);
+        for cycle in 0..3 {
+            let said = world.lives(days - days / 3);
+            assert_eq!(kinds(&said), [], "{days} days, cycle {cycle}");
+            world.renews(days);
+        }
+    }
+}
+
+#[test]
+fn each_crossing_is_said_at_once_and_what_lasts_once_a_day() {
+    let mut world = World::of(90);
+    let said = world.lives(93);
+    let of = |kind: Kind| -> Vec<u64> {
+        let those = said.iter().filter(|(_, event)| event.kind() == kind);
+        those.map(|(at, _)| *at).collect()
+    };
+    let daily = |first: u64, count: u64| -> Vec<u64> {
+        (0..count).map(|n| (first * DAY + 600) + n * DAY).collect()
+    };
+    // 21 days, then 7 days before the end, then at it: the first look after each.
+    assert_eq!(of(Kind::ExpiryNear), daily(69, 14));
+    assert_eq!(of(Kind::ExpiryCritical), daily(83, 7));
+    assert_eq!(of(Kind::Expired), daily(90, 3));
+    assert_eq!(said.len(), 24);
+    world.renews(90);
+    let over = world.looks().unwrap();
+    assert_eq!(over.kind(), Kind::ExpiryOver);
+    assert_eq!(over.kind().priority(), Priority::Notice);
+    let lasted = ((93 - 69) * DAY - 600) * 1000;
+    let lasted = lasted.to_string();
+    assert_eq!(over.value(Field::Milliseconds), Some(lasted.as_str()));
+    assert_eq!(kinds(&world.lives(60)), []);
+}
+
+#[test]
+fn a_look_every_second_doubles_nothing() {
+    let mut world = World::of(90);
+    world.passes(84 * DAY);
+    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryCritical);
+    for _ in 1..DAY {
+        world.passes(1);
+        assert_eq!(world.looks(), None);
+    }
+    world.passes(1);
+    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryCritical);
+}
+
+#[test]
+fn a_clock_that_is_set_does_not_bring_the_next_days_line_forward() {
+    let mut world = World::of(90);
+    world.passes(70 * DAY);
+    world.looks().unwrap();
+    world.wall += SignedDuration::from_hours(48);
+    assert_eq!(world.looks(), None);
+    world.wall -= SignedDuration::from_hours(48);
+    assert_eq!(world.looks(), None);
+}
+
+#[test]
+fn a_daemon_that_starts_again_says_it_once_more() {
+    let mut world = World::of(90);
+    world.passes(70 * DAY);
+    for _ in 0..2 {
+        world.warned = Warned::default();
+        assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+        world.passes(600);
+        assert_eq!(world.looks(), None);
+    }
+}
+
+#[test]
+fn the_worst_of_the_three_counts_and_the_lineage_is_the_first_cause() {
+    let mut world = World::of(90);
+    world.passes(80 * DAY);
+    let event = world.looks().unwrap();
+    assert_eq!(event.value(Field::Place), Some("source"));
+    let remedy = event.value(Field::Remedy).unwrap();
+    for word in ["systemctl list-timers", "certbot renew --dry-run"] {
+        assert!(remedy.contains(word), "{remedy}");
+    }
+    assert!(event.message().contains("expires in 10 days"), "{event:?}");
+
+    // The lineage is renewed, and its certificate does not get further.
+    world.view.source = Some(lasting(world.wall, 90));
+    world.view.state = State::NotServed;
+    assert_eq!(world.looks(), None, "it is no nearer than before");
+    world.passes(5 * DAY);
+    let event = world.looks().unwrap();
+    assert_eq!(event.kind(), Kind::ExpiryCritical);
+    assert_eq!(event.value(Field::Place), Some("installed"));
+    assert!(
+        event
+            .value(Field::Remedy)
+            .unwrap()
+            .contains("pgcertd status")
+    );
+    let old = world.view.installed.take();
+    world.view.installed.clone_from(&world.view.source);
+    assert_eq!(world.looks(), None);
+    world.passes(DAY);
+    let event = world.looks().unwrap();
+    assert_eq!(event.value(Field::Place), Some("served"));
+    let short = old.unwrap().fingerprint.short().to_string();
+    assert!(event.message().contains(&short), "{event:?}");
+}
+
+#[test]
+fn what_cannot_be_seen_for_a_moment_is_not_over() {
+    let mut world = World::of(90);
+    world.passes(85 * DAY);
+    world.view.source = Some(lasting(world.wall, 90));
+    world.view.installed.clone_from(&world.view.source);
+    world.view.state = State::NotServed;
+    let old = world.view.served.clone();
+    let event = world.looks().unwrap();
+    assert_eq!(event.value(Field::Place), Some("served"));
+    world.view.served = None;
+    world.view.state = State::Unverified;
+    assert_eq!(world.looks(), None);
+    world.view.served = old;
+    world.view.state = State::NotServed;
+    assert_eq!(world.looks(), None);
+    // A server that is down starts with what is installed.
+    world.view.served = None;
+    world.view.state = State::NotRunning;
+    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryOver);
+}
+
+#[test]
+fn a_renewal_that_does_not_last_is_said_as_what_it_is() {
+    let mut world = World::of(90);
+    world.passes(91 * DAY);
+    assert_eq!(world.looks().unwrap().kind(), Kind::Expired);
+    world.renews(90);
+    world.passes(75 * DAY);
+    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+}

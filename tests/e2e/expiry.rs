@@ -1,0 +1,129 @@
+//! Certificates that near their end: the daemon says so without an event, `status` shows it, and
+//! a renewal ends it.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::{
+    stage::{HOST, NAME, Stage, assert_says},
+    world::{
+        SOON, World,
+        ca::{DAY, Issued, Options},
+        config::Config,
+        daemon::{Daemon, eventually_state, pgcertd},
+        eventually,
+        lineage::Lineage,
+    },
+};
+
+/// So soon after its issue a certificate crosses a border.
+const SHORTLY: Duration = Duration::from_secs(5);
+
+/// A certificate of 90 days, of which so much is left.
+fn with_left(stage: &Stage, left: Duration) -> Issued {
+    let not_after = SystemTime::now() + left;
+    let options = Options {
+        not_before: not_after - 90 * DAY,
+        not_after,
+        ..Options::default()
+    };
+    stage.ca.issue_with(&[HOST], &options)
+}
+
+/// What `status` draws, and its exit status.
+fn drawn(world: &World, config: &Config) -> (String, i32) {
+    let outcome = pgcertd(world, config, &["status"]);
+    (outcome.stdout().to_owned(), outcome.code())
+}
+
+fn expiries(world: &World, config: &Config) -> [Value; 3] {
+    let seen = eventually_state(world, config, NAME, "in_sync");
+    ["source", "installed", "served"].map(|place| seen[place]["expiry"].clone())
+}
+
+/// Waits until systemd was told a line that begins so.
+#[track_caller]
+fn says_soon(daemon: &mut Daemon, line: &str) {
+    eventually(SOON, &format!("systemd is told {line:?}"), || {
+        let told = daemon.notified();
+        match told.iter().any(|it| it.starts_with(line)) {
+            true => Ok(()),
+            false => Err(told.join("\n")),
+        }
+    });
+}
+
+#[test]
+fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
+    let Some(world) = World::new() else { return };
+    let stage = Stage::new(&world);
+    let mut lineage = Lineage::new(&world, HOST);
+    lineage.renew(&stage.first);
+    let config = Config::new(&world)
+        .watch("resync", "1s")
+        .instance(stage.instance(HOST))
+        .write();
+    let mut daemon = Daemon::start(&world, &config);
+    daemon.wait_for_log(": in_sync");
+    assert_eq!(expiries(&world, &config), ["fine"; 3]);
+
+    // Nothing happens but that time passes.
+    let warned = with_left(&stage, 21 * DAY + SHORTLY);
+    lineage.renew(&warned);
+    let near = daemon.wait_for_log("expires in 20 days");
+    assert!(near.starts_with("warning: 16-main: lineage "), "{near}");
+    let (text, code) = drawn(&world, &config);
+    assert_says(
+        &text,
+        &["1 warning", "? 16-main", "why ", "certbot renew --dry-run"],
+        "a warning",
+    );
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(expiries(&world, &config), ["warning"; 3]);
+
+    // A renewal that is as near to its end is no news, until it is nearer.
+    let critical = with_left(&stage, 7 * DAY + SHORTLY);
+    lineage.renew(&critical);
+    let near = daemon.wait_for_log("expires in 6 days");
+    assert!(near.starts_with("error: 16-main: lineage "), "{near}");
+    let (text, code) = drawn(&world, &config);
+    assert_says(&text, &["1 problem", "! 16-main", "why "], "critical");
+    assert_eq!(code, 1, "{text}");
+    assert_eq!(expiries(&world, &config), ["critical"; 3]);
+    says_soon(
+        &mut daemon,
+        "STATUS=16-main: source certificate expires in 6 days; 1 instance in sync",
+    );
+
+    let last = with_left(&stage, 3 * SHORTLY);
+    lineage.renew(&last);
+    stage.eventually_serves(&last, "it has some seconds left");
+    let expired = daemon.wait_for_log(" ago; see why");
+    assert!(expired.starts_with("error: 16-main"), "{expired}");
+
+    let good = stage.ca.issue(&[HOST]);
+    lineage.renew(&good);
+    daemon.wait_for_log("no certificate is near its end any more");
+    let (text, code) = drawn(&world, &config);
+    assert_says(&text, &["all well"], "renewed");
+    assert_eq!(code, 0, "{text}");
+
+    // Each once, and in this order, for all that it was compared every second.
+    let log = daemon.log();
+    let of_it = |line: &&str| {
+        line.contains("is not renewed: ") || line.contains("is near its end any more")
+    };
+    let said: Vec<&str> = log.lines().filter(of_it).collect();
+    let expected = [
+        "expires in 20 days",
+        "expires in 6 days",
+        "expired ",
+        "is near its end any more",
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (line, words) in said.iter().zip(expected) {
+        assert!(line.contains(words), "{line}");
+    }
+    stage.ends_with(daemon, &good);
+}
