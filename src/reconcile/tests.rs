@@ -528,6 +528,18 @@ fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_fo
 }
 
 #[test]
+fn what_the_operator_takes_out_is_no_foreign_rewrite() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let held = held(&new, HeldBy::Operator);
+    let mut memory = Memory::default();
+    memory.note(Some(&new), &Installed::Usable(new.clone()), None, at(NOW));
+    let back = Installed::Usable(old);
+    assert!(!memory.note(Some(&new), &back, Some(&held), at(NOW)));
+    assert!(!memory.note(Some(&new), &back, None, at(NOW)));
+}
+
+#[test]
 fn a_renewal_is_no_foreign_rewrite() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());

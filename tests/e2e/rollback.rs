@@ -1,7 +1,8 @@
 //! An operator goes back to the bundle of before: it is served, and what the lineage holds waits.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,9 @@ use crate::{
         SOON, World,
         ca::{DAY, Issued, KeyType, Options},
         daemon::{Daemon, Launch, Outcome, pgcertd},
-        eventually, throughout,
+        eventually,
+        journal::Journal,
+        throughout,
     },
 };
 
@@ -123,13 +126,16 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
     let second = stage.renew();
     stage.serves(&second);
     stage.becomes("in_sync");
-    // More often than the daemon would suffer it of a stranger.
-    for turn in 1..=4 {
+    // As often as the daemon would suffer it of a stranger; then a renewal, which is no stranger's.
+    for turn in 1..=3 {
         println!("turn {turn}");
         rolled_back(&stage, &[], "deployed", 0);
         eventually(SOON, "the daemon has seen it", || {
             daemon.log().matches(": held: ").count() == turn
         });
+        if turn == 3 {
+            break;
+        }
         stage.synced(&["--force"], "deployed", 0);
         assert_eq!(stage.cluster.served(), second.fingerprint);
         assert!(!stage.kept("held.json").exists());
@@ -307,6 +313,24 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
 }
 
 #[test]
+fn a_rollback_that_fails_holds_nothing() {
+    let Some(world) = World::new() else { return };
+    let home = world.postgres_directory("tls", 0o700);
+    let target = home.join("server.pem");
+    let mut stage = Stage::at(&world, &target, &target, |it| it, |it| it);
+    let second = stage.renew();
+    stage.synced(&[], "deployed", 0);
+    let reloads = stage.reloads();
+    fs::set_permissions(&home, Permissions::from_mode(0o500)).unwrap();
+    let row = rolled_back(&stage, &[], "failed", 1);
+    says(&problem(&row), &[home.to_str().unwrap()]);
+    keeps(&stage, &second, reloads);
+    stage.becomes("in_sync");
+    fs::set_permissions(&home, Permissions::from_mode(0o700)).unwrap();
+    stage.ends_serving(&second);
+}
+
+#[test]
 fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::strict(&world);
@@ -376,4 +400,49 @@ fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
     assert_eq!(stage.previous(), stage.first.combined_pem());
     let first = stage.first.clone();
     stage.ends(daemon, &first);
+}
+
+#[test]
+fn a_rollback_waits_for_a_deployment_that_is_under_way() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let launch = Launch::new(&world).env("FAILPOINTS", "commit=sleep(1500)");
+    let daemon = launch.daemon(&stage.config);
+    daemon.wait_for_log(": in_sync");
+    let second = stage.renew();
+    eventually(SOON, "the daemon is at work", || {
+        !leftovers(stage.cert.parent().unwrap()).is_empty()
+    });
+    let row = rolled_back(&stage, &[], "deployed", 0);
+    assert_eq!(row["fingerprint"], *stage.first.fingerprint);
+    says(
+        &daemon.log(),
+        &[&second.fingerprint[..6], "deployed and served"],
+    );
+    daemon.wait_for_log(": held: ");
+    stays(&stage, &stage.first);
+    let first = stage.first.clone();
+    stage.ends(daemon, &first);
+}
+
+#[test]
+fn a_rollback_under_the_journal_says_there_what_it_did() {
+    let Some(world) = World::new() else { return };
+    let Some(journal) = Journal::start(&world) else {
+        return;
+    };
+    let (stage, second) = with_previous(&world);
+    let done = Launch::new(&world)
+        .into_journal(&journal)
+        .run(&stage.config, &["rollback", NAME]);
+    assert_eq!(done.code(), 0);
+    let record = journal.event("deployed", 1);
+    assert_eq!(record["PGCERTD_FINGERPRINT"], *stage.first.fingerprint);
+    assert_eq!(record["PGCERTD_OLD_FINGERPRINT"], *second.fingerprint);
+    assert_eq!(record["PGCERTD_STATE"], "held");
+    let record = journal.event("held", 1);
+    let mend = format!("pgcertd sync --force {NAME}");
+    says(record["PGCERTD_REMEDY"].as_str().unwrap(), &[&mend]);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
