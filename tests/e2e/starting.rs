@@ -60,7 +60,12 @@ fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world);
     let mut daemon = Daemon::start(&world, &stage.config);
-    stage.becomes("in_sync");
+    let view = stage.config.runtime_directory().join("status.json");
+    let seen = || -> Value { serde_json::from_str(&fs::read_to_string(&view).unwrap()).unwrap() };
+    // The daemon itself, and not only who looks beside it.
+    eventually(SOON, "the daemon has seen it", || {
+        seen()["instances"][0]["state"] == "in_sync"
+    });
     // The next look takes its time.
     stage.cluster.freeze();
     daemon.hangup();
@@ -68,8 +73,7 @@ fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
         let ready = |line: &&String| *line == "READY=1";
         daemon.notified().iter().filter(ready).count() == 2
     });
-    let view = stage.config.runtime_directory().join("status.json");
-    let view: Value = serde_json::from_str(&fs::read_to_string(view).unwrap()).unwrap();
+    let view = seen();
     assert_eq!(view["instances"][0]["name"], NAME, "{view}");
     assert_eq!(view["instances"][0]["state"], "in_sync", "{view}");
     stage.cluster.thaw();

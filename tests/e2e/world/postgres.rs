@@ -49,10 +49,9 @@ impl Programs {
 pub fn fetched(major: u32) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/fetch");
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
-    // npm keeps what it fetches in the home of the user, and reads its settings there.
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let mut fetch = command(script);
-    fetch.arg(major.to_string()).arg(cache).env("HOME", home);
+    // With the caller's environment: what reaches a registry from here is set there.
+    let mut fetch = std::process::Command::new(script);
+    fetch.arg(major.to_string()).arg(cache);
     match run(&mut fetch, FIRST_TIME).result() {
         Ok(path) => path.into(),
         Err(error) => panic!("PostgreSQL {major} cannot be fetched: {error}"),
