@@ -56,6 +56,7 @@
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
 
+pub mod acme;
 pub mod bundle;
 pub mod cli;
 pub mod config;
