@@ -301,11 +301,7 @@ mod tests {
     #[test]
     fn a_server_of_another_user_is_foreign_to_it_but_not_to_root() {
         let unit = |user: &str| {
-            let text = format!(
-                "[Service]
-User={user}
-"
-            );
+            let text = format!("[Service]\nUser={user}\n");
             Host::new().with(UNIT_FILE, &text).unit().unwrap()
         };
         assert_eq!(unit("7").foreign_to([7, 7]), None);
@@ -320,33 +316,10 @@ User={user}
         let of = |text: &str| Unit {
             assignments: assigned(text),
         };
-        let unit = of("[Service]
-A=one \
-# no
-  two
-A=three
-B=x
-[Install]
-A=four
-");
+        let unit = of("[Service]\nA=one \\\n# no\n  two\nA=three\nB=x\n[Install]\nA=four\n");
         assert_eq!(unit.words("A"), ["one", "two", "three"]);
-        assert_eq!(
-            of("[Service]
-A=one
-A=
-A=two
-")
-            .words("A"),
-            ["two"]
-        );
-        assert_eq!(
-            of("[Service]
-A=one
-A=
-")
-            .value("A"),
-            None
-        );
+        assert_eq!(of("[Service]\nA=one\nA=\nA=two\n").words("A"), ["two"]);
+        assert_eq!(of("[Service]\nA=one\nA=\n").value("A"), None);
     }
 
     #[test]
@@ -359,10 +332,7 @@ A=
         let root = include_str!("../../systemd/examples/root.conf");
         let shipped = shipped.with("etc/pgcertd.service.d/root.conf", root);
         assert!(shipped.unit().unwrap().reads_everything());
-        let never = "[Service]
-CapabilityBoundingSet=
-CapabilityBoundingSet=~CAP_DAC_READ_SEARCH
-";
+        let never = "[Service]\nCapabilityBoundingSet=~CAP_DAC_READ_SEARCH\n";
         let shipped = shipped.with("etc/pgcertd.service.d/z.conf", never);
         assert!(!shipped.unit().unwrap().reads_everything());
     }
