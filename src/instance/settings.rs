@@ -72,6 +72,21 @@ impl TlsSettings {
         if !self.on {
             return Some(NotUsed::tls_off());
         }
+        let why = self.other_files(cert_file, key_file)?;
+        let (cert, key) = (cert_file.display(), key_file.display());
+        Some(NotUsed {
+            why,
+            mend: if cert_file == key_file {
+                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
+            } else {
+                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
+            },
+        })
+    }
+
+    /// Which other file the configuration names, whether `ssl` is on or not; `None` if neither.
+    #[must_use]
+    pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
         let (setting, named) = if !same_file(&self.cert_file, cert_file) {
             ("ssl_cert_file", &self.cert_file)
         } else if !same_file(&self.key_file, key_file) {
@@ -79,18 +94,8 @@ impl TlsSettings {
         } else {
             return None;
         };
-        let (cert, key) = (cert_file.display(), key_file.display());
-        Some(NotUsed {
-            why: format!(
-                "{setting} = {}, which pgcertd does not write",
-                named.display()
-            ),
-            mend: if cert_file == key_file {
-                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
-            } else {
-                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
-            },
-        })
+        let named = named.display();
+        Some(format!("{setting} = {named}, which pgcertd does not write"))
     }
 
     /// Faults in the other files that a reload loads as one with the certificate.
@@ -123,7 +128,7 @@ impl TlsSettings {
 
 /// Reads a file that somebody else names: whatever it is, this neither waits for it nor takes
 /// more than a large bundle of roots needs.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 16 << 20;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -164,6 +169,16 @@ pub enum SettingsError {
     NoExecutable {
         /// The postmaster's number.
         pid: u32,
+    },
+    /// It did not take its configuration, or knows no such setting.
+    #[error("{executable} -C {setting}: {said}")]
+    Refused {
+        /// What was run.
+        executable: String,
+        /// What was asked.
+        setting: &'static str,
+        /// Its words.
+        said: String,
     },
     /// `postgres -C` could not be started, or took too long.
     #[error("{executable} -C {setting}: {reason}")]
@@ -227,15 +242,16 @@ fn ask_one(
     owner: Ids,
     setting: &'static str,
 ) -> impl Future<Output = Result<String, SettingsError>> {
+    let mut command = command_as(executable, owner, data_directory);
+    let executable = executable.display().to_string();
     let error = {
-        let executable = executable.display().to_string();
+        let executable = executable.clone();
         move |reason: String| SettingsError::Asking {
             executable: executable.clone(),
             setting,
             reason,
         }
     };
-    let mut command = command_as(executable, owner, data_directory);
     command
         .arg("-C")
         .arg(setting)
@@ -250,13 +266,35 @@ fn ask_one(
             .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
             .map_err(|e| error(e.to_string()))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().last().unwrap_or("no reason was given");
-            return Err(error(format!("{}: {last}", output.status)));
+            return Err(SettingsError::Refused {
+                executable,
+                setting,
+                said: said(&String::from_utf8_lossy(&output.stderr)),
+            });
         }
         Ok(String::from_utf8_lossy(&output.stdout)
             .trim_end_matches('\n')
             .to_owned())
+    }
+}
+
+/// What Postgres said on standard error, without time and process, in one line.
+fn said(text: &str) -> String {
+    let words: Vec<&str> = text
+        .lines()
+        .filter_map(|line| {
+            let severities = ["LOG:", "WARNING:", "ERROR:", "FATAL:"];
+            let found = severities.iter().find_map(|it| line.split_once(it));
+            found.map(|(_, said)| said.trim())
+        })
+        .collect();
+    match words.is_empty() {
+        true => text
+            .lines()
+            .last()
+            .unwrap_or("no reason was given")
+            .to_owned(),
+        false => words.join("; "),
     }
 }
 
@@ -294,6 +332,63 @@ pub async fn tls_settings(
     })
 }
 
+/// What a server's configuration says beside its TLS files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// `server_version_num` of the executable: 150010 for 15.10.
+    pub version: i32,
+    /// `config_file`, `hba_file` and `ident_file`, as absolute paths.
+    pub files: [PathBuf; 3],
+    /// Whether `ssl_passphrase_command` opens an encrypted key.
+    pub opens_keys: bool,
+}
+
+impl Surroundings {
+    /// `pg_hba.conf`.
+    #[must_use]
+    pub fn hba_file(&self) -> &Path {
+        &self.files[1]
+    }
+}
+
+/// Asks a running postmaster's configuration for what is around its TLS settings.
+///
+/// # Errors
+/// As [`tls_settings`].
+pub async fn surroundings(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+) -> Result<Surroundings, SettingsError> {
+    let names = [
+        "server_version_num",
+        "config_file",
+        "hba_file",
+        "ident_file",
+        "ssl_passphrase_command",
+    ];
+    let [version, config, hba, ident, passphrase] =
+        ask(postmaster, data_directory, owner, names).await?;
+    Ok(Surroundings {
+        version: version.parse().unwrap_or_default(),
+        files: [config, hba, ident].map(|file| data_directory.join(file)),
+        opens_keys: !passphrase.is_empty(),
+    })
+}
+
+/// Asks for `ssl_sni`, which there is from PostgreSQL 19 on.
+///
+/// # Errors
+/// As [`tls_settings`]; a server before 19 refuses the question.
+pub async fn ssl_sni(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+) -> Result<String, SettingsError> {
+    let [answer] = ask(postmaster, data_directory, owner, ["ssl_sni"]).await?;
+    Ok(answer)
+}
+
 /// Configuration files that changed after `loaded`: a reload applies what waits in them too.
 ///
 /// # Errors
@@ -311,23 +406,30 @@ pub async fn changed_since(
         ["config_file", "hba_file", "ident_file"],
     )
     .await?;
+    let files = files.map(|file| data_directory.join(file));
+    Ok(changed_after(&files, data_directory, loaded))
+}
+
+/// Which of these configuration files, of those that they include, and of
+/// `postgresql.auto.conf` changed after `loaded`. Blocks.
+#[must_use]
+pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTime) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
-    waiting.extend(files.iter().map(|f| data_directory.join(f)));
+    waiting.extend(files.iter().cloned());
     while let Some(file) = waiting.pop() {
         // The count bounds a chain of includes that leads back into itself through links.
         if seen.len() < 256 && seen.insert(file.clone()) && file.extension().is_some() {
             waiting.extend(included(&file));
         }
     }
-    Ok(seen
-        .into_iter()
+    seen.into_iter()
         .filter(|file| {
             std::fs::metadata(file)
                 .and_then(|meta| meta.modified())
                 .is_ok_and(|modified| modified > loaded)
         })
-        .collect())
+        .collect()
 }
 
 /// The files that a configuration file includes, by `include`, `include_if_exists` and
