@@ -93,6 +93,13 @@ impl Place {
 }
 
 impl Found {
+    /// Takes in what another area holds.
+    pub fn merge(&mut self, other: Found) {
+        self.hooks.extend(other.hooks);
+        self.schedules.extend(other.schedules);
+        self.unread.extend(other.unread);
+    }
+
     /// What was read, or nothing with a note of it.
     pub(super) fn seen<T: Default>(&mut self, read: Result<T, Unread>) -> T {
         read.unwrap_or_else(|error| {

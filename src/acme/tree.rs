@@ -1,6 +1,7 @@
 //! The files of a host, below a root.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -26,6 +27,12 @@ pub struct Unread {
     pub denied: bool,
     /// What the system said.
     pub why: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
 }
 
 impl Tree {

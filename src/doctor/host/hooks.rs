@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Finding, Kind};
 use super::facts::Facts;
 use super::survey::{Lineage, Survey};
 use crate::acme::{Deed, Found, Hook, Judge, Judgement, Place, Removal, Scope, Tree};
 use crate::config::{Config, Mode};
+use crate::doctor::{Finding, Kind};
 
 const KIND: Kind = Kind::OldHook;
 
@@ -109,7 +109,13 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
         return finding.command(commands.join(" && "));
     }
     let run = commands.iter().map(|line| format!("run `{line}`"));
-    finding.sentence(sentences.into_iter().chain(run).collect::<Vec<_>>().join("; "))
+    finding.sentence(
+        sentences
+            .into_iter()
+            .chain(run)
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
 }
 
 /// Where a hook is, with the key that holds it.
@@ -129,7 +135,10 @@ fn unread(found: &Found) -> Option<Finding> {
     let all: BTreeSet<_> = found.unread.iter().collect();
     let (denied, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.denied);
     let list = |unread: &[&crate::acme::Unread]| {
-        let paths: Vec<String> = unread.iter().map(|it| it.path.display().to_string()).collect();
+        let paths: Vec<String> = unread
+            .iter()
+            .map(|it| it.path.display().to_string())
+            .collect();
         paths.join(", ")
     };
     if !denied.is_empty() {
@@ -140,4 +149,3 @@ fn unread(found: &Found) -> Option<Finding> {
     let seen = format!("hooks may be in {}: {}", list(&other), first.why);
     Some(Finding::notice(KIND, seen).sentence("look at them yourself"))
 }
-

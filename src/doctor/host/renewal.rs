@@ -1,9 +1,9 @@
 //! Whether something will renew each lineage.
 
-use super::super::{Finding, Kind, quoted};
 use super::survey::{Lineage, Survey};
 use super::timers::{Timer, Timers};
 use crate::acme::{Client, Origin, Schedule, deletion};
+use crate::doctor::{Finding, Kind, quoted};
 
 const KIND: Kind = Kind::Renewal;
 
@@ -34,13 +34,17 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
         }
         // Copied from another host, or issued by hand: what is served and until when is watched all the same.
         Ok(None) => {
-            let seen = format!("{name} is of no ACME client that is known here; its expiry is watched");
+            let seen =
+                format!("{name} is of no ACME client that is known here; its expiry is watched");
             return Finding::good(KIND, seen);
         }
         Ok(Some(origin)) => origin,
     };
     if let Some((file, line)) = &lineage.left_alone {
-        let seen = format!("certbot does not renew {name}: {} says {line}", file.display());
+        let seen = format!(
+            "certbot does not renew {name}: {} says {line}",
+            file.display()
+        );
         let command = format!("sed -i {} {}", deletion(line), quoted(file));
         return Finding::problem(KIND, seen).command(command);
     }
@@ -48,7 +52,10 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
         Timers::Known(timers) => timers.as_slice(),
         Timers::NoSystemd | Timers::Silent => &[],
     };
-    let own: Vec<&Timer> = known.iter().filter(|it| it.schedule.renews(origin)).collect();
+    let own: Vec<&Timer> = known
+        .iter()
+        .filter(|it| it.schedule.renews(origin))
+        .collect();
     let lines: Vec<&Schedule> = crontabs
         .iter()
         .filter(|it| it.renews(origin) && it.idle.is_none())
@@ -57,10 +64,11 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
     let by_cron = lines.first().copied().filter(|_| *cron == Cron::Running);
     match at_work.or(by_cron) {
         Some(schedule) => Finding::good(KIND, format!("{} renews {name}", schedule.by)),
-        None if *timers == Timers::Silent => {
-            Finding::notice(KIND, format!("what renews {name} is not known: systemctl does not answer"))
-                .sentence("look at `systemctl list-timers`")
-        }
+        None if *timers == Timers::Silent => Finding::notice(
+            KIND,
+            format!("what renews {name} is not known: systemctl does not answer"),
+        )
+        .sentence("look at `systemctl list-timers`"),
         None => unrenewed(origin, name, &own, &lines, timers, cron),
     }
 }
@@ -105,9 +113,9 @@ fn unrenewed(
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Mend, Weight};
     use super::*;
     use crate::acme::Unread;
+    use crate::doctor::{Mend, Weight};
 
     fn lineage(origin: Result<Option<Client>, Unread>) -> Lineage {
         let directory = "/etc/letsencrypt/live/a.b";
@@ -160,7 +168,11 @@ mod tests {
         assert!(good(&[], &timer(true), &stopped));
         assert!(good(&[cron_line(None)], &Timers::NoSystemd, &Cron::Running));
         assert!(!good(&[cron_line(None)], &Timers::NoSystemd, &stopped));
-        assert!(!good(&[cron_line(Some("idle"))], &timer(false), &Cron::Running));
+        assert!(!good(
+            &[cron_line(Some("idle"))],
+            &timer(false),
+            &Cron::Running
+        ));
         assert!(!good(&[], &Timers::NoSystemd, &Cron::Running));
     }
 
@@ -174,7 +186,10 @@ mod tests {
         let found = finding(&certbots, &[cron_line(None)], &Timers::Known(vec![]), &cron);
         assert_eq!(mended(&found), "systemctl enable --now cron.service");
         let found = finding(&certbots, &[], &Timers::NoSystemd, &cron);
-        assert!(found.seen.contains("systemd does not run here"), "{found:?}");
+        assert!(
+            found.seen.contains("systemd does not run here"),
+            "{found:?}"
+        );
         assert!(mended(&found).contains("certbot -q renew"), "{found:?}");
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::asked::systemd_runs;
 use crate::acme::{Area, Found, Origin, Tree, Unread, areas, homes, origin};
 use crate::config::Config;
 use crate::patience::Questions;
@@ -44,20 +45,24 @@ enum Answer {
     Lineage(Lineage),
 }
 
-/// Looks at this host; `systemd` says whether it is process 1.
-pub(super) async fn survey(config: &Config, systemd: bool) -> Result<Survey, PrivilegeError> {
+/// A thread that reads any file and writes none: crontabs, hooks and what they run may lie anywhere.
+pub(super) async fn reader() -> Result<Worker, PrivilegeError> {
+    let everything = || Rights::Reader {
+        directories: BTreeSet::from([PathBuf::from("/")]),
+    };
+    Worker::start("host", everything).await
+}
+
+/// Looks at this host, on that thread.
+pub(super) async fn survey(reader: &Worker, config: &Config) -> Result<Survey, PrivilegeError> {
     let specs: BTreeMap<String, Spec> = config
         .instances
         .iter()
         .map(|it| (it.lineage.name.clone(), Spec::from(it)))
         .collect();
     let specs: Vec<Spec> = specs.into_values().collect();
-    // Crontabs, hooks and what they run may lie anywhere.
-    let everything = || Rights::Reader {
-        directories: BTreeSet::from([PathBuf::from("/")]),
-    };
-    let worker = Worker::start("host", everything).await?;
-    worker.call(move || seen(specs, systemd)).await
+    let systemd = systemd_runs();
+    reader.call(move || seen(specs, systemd)).await
 }
 
 fn seen(specs: Vec<Spec>, systemd: bool) -> Survey {

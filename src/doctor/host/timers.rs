@@ -37,7 +37,11 @@ pub(super) async fn timers() -> Timers {
 async fn known() -> Option<Vec<Timer>> {
     let plain = ["--type=timer", "--no-legend", "--no-pager", "--plain"];
     let files = said("systemctl", &[&["list-unit-files"], &plain[..]].concat()).await?;
-    let loaded = said("systemctl", &[&["list-units", "--all"], &plain[..]].concat()).await?;
+    let loaded = said(
+        "systemctl",
+        &[&["list-units", "--all"], &plain[..]].concat(),
+    )
+    .await?;
     let mut names: Vec<&str> = files
         .lines()
         .chain(loaded.lines())
@@ -52,7 +56,9 @@ async fn known() -> Option<Vec<Timer>> {
     }
     let show = ["show", "--property=Id,ActiveState,Unit", "--"];
     let shown = said("systemctl", &[&show, &names[..]].concat()).await?;
-    let services: Vec<&str> = blocks(&shown).filter_map(|it| property(it, "Unit")).collect();
+    let services: Vec<&str> = blocks(&shown)
+        .filter_map(|it| property(it, "Unit"))
+        .collect();
     let show = ["show", "--property=Id,ExecStart", "--"];
     let run = said("systemctl", &[&show, &services[..]].concat()).await?;
     Some(acme_timers(&shown, &run))
@@ -77,7 +83,9 @@ fn acme_timers(timers: &str, services: &str) -> Vec<Timer> {
 
 /// The command lines in `ExecStart={ path=… ; argv[]=… ; … }`.
 fn commands(service: &str) -> String {
-    let starts = service.lines().filter(|line| line.starts_with("ExecStart="));
+    let starts = service
+        .lines()
+        .filter(|line| line.starts_with("ExecStart="));
     let run = starts.filter_map(|line| {
         let (_, run) = line.split_once("argv[]=")?;
         Some(run.split(" ; ").next().unwrap_or(run))
@@ -106,7 +114,13 @@ mod tests {
         let timers = acme_timers(TIMERS, SERVICES);
         let told: Vec<_> = timers
             .iter()
-            .map(|it| (it.schedule.by.as_str(), it.schedule.client.program(), it.active))
+            .map(|it| {
+                (
+                    it.schedule.by.as_str(),
+                    it.schedule.client.program(),
+                    it.active,
+                )
+            })
             .collect();
         assert_eq!(
             told,
@@ -115,6 +129,11 @@ mod tests {
                 ("tls.timer", "acme.sh", false)
             ]
         );
-        assert!(timers[0].schedule.command.ends_with("--no-random-sleep-on-renew"));
+        assert!(
+            timers[0]
+                .schedule
+                .command
+                .ends_with("--no-random-sleep-on-renew")
+        );
     }
 }
