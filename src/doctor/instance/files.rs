@@ -27,7 +27,7 @@ fn installed(case: &Case, sight: &Sight) -> Vec<Finding> {
     let (look, targets) = (&sight.look, &sight.targets);
     let by_others = "whoever places the files there has to: mode is not \"manage\"";
     let mended = |finding: Finding| match config.mode {
-        Mode::Manage => finding.command(case.sync("")),
+        Mode::Manage => finding.command(case.sync(&[])),
         Mode::Reload | Mode::Observe => finding.sentence(by_others),
     };
     if let Some(fault) = targets.key_fault(&look.found) {
@@ -126,7 +126,7 @@ async fn writable(case: &Case, keeper: &mut Keeper, sight: &Sight) -> Vec<Findin
                 // It may be others' as well, /etc/ssl/private for one.
                 (None, false) => finding.sentence(format!(
                     "leave cert_file and key_file at their default and run `{}`, or let user {user} write in {shown} if that is its alone",
-                    case.setup("")
+                    case.setup(&[])
                 )),
             }
         })
@@ -203,7 +203,7 @@ pub(super) async fn apart(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Fin
                     home.display()
                 ),
             )
-            .sentence(format!("{keys} in {file}, then run `{}`", case.setup("")))
+            .sentence(format!("{keys} in {file}, then run `{}`", case.setup(&[])))
         }
     })
 }
