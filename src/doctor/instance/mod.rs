@@ -101,7 +101,9 @@ impl Case {
         findings.extend(source::readable(&self).await);
         match &seen.sight {
             Err(error) => {
-                findings.push(unlooked(error));
+                let closed = files::closed(&self, &mut keeper).await;
+                findings.extend(closed.is_empty().then(|| unlooked(error)));
+                findings.extend(closed);
                 findings.extend(served::of_address(&self).await);
             }
             Ok(sight) => {
