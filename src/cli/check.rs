@@ -3,7 +3,7 @@
 //! What is looked at is in [`doctor`]; here it is drawn, what needs a person first.
 
 use super::manual::{Chapter, Manual};
-use super::paint::{BAD, FAINT, GOOD, ODD, labelled, styled};
+use super::paint::{BAD, FAINT, GOOD, ODD, labelled, mended, styled};
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
 use crate::doctor::{self, Finding, Kind, Mend, Report, Weight};
@@ -14,8 +14,8 @@ pub(super) const MANUAL: Manual = Manual {
         "Reads the config as the daemon does, and then looks whether a renewal would get through, and whether clients \
          get what they should: the lineage, the rights of the service, the installed files, the server and its \
          configuration, what it serves at each of its addresses, and this host. Nothing is changed.",
-        "Each finding says what was seen; where it is not good, why that matters, and what mends it. A line after \
-         `run` can be pasted into a root shell.",
+        "Each finding says what was seen; where it is not good, why that matters, and what mends it: a \
+         command, whole on one line, for a root shell, or a sentence where no command can.",
         "Run it as root: others see less, and it says what they may not see.",
     ],
     exit: &[
@@ -176,9 +176,8 @@ fn told(finding: &Finding) -> String {
         out.push_str(&labelled("ask", &format!("as {lacks}")));
     }
     match &finding.mend {
-        // Whole, however long: a line that is broken cannot be pasted.
-        Some(Mend::Command(line)) => out.push_str(&format!("  run   {line}\n")),
-        Some(Mend::Sentence(text)) => out.push_str(&labelled("mend", text)),
+        Some(Mend::Command(line)) => out.push_str(&mended("", Some(line))),
+        Some(Mend::Sentence(text)) => out.push_str(&mended(text, None)),
         None => {}
     }
     out

@@ -1,13 +1,10 @@
 //! One thing that was looked at, and what to do about it.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
 use super::Kind;
-use crate::config::{Config, DEFAULT_FILE};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -99,7 +96,7 @@ impl Finding {
         }
     }
 
-    /// Mended by this line in a root shell; see [`pgcertd`] and [`quoted`].
+    /// Mended by this line in a root shell; see [`Config::command`](crate::config::Config::command) and [`quoted`].
     #[must_use]
     pub fn command(self, line: impl Into<String>) -> Finding {
         Finding {
@@ -127,22 +124,10 @@ impl Finding {
     }
 }
 
-/// A call of pgcertd that reads this config.
+/// A path as a word for a shell.
 #[must_use]
-pub fn pgcertd(config: &Config, arguments: &str) -> String {
-    match config.file == Path::new(DEFAULT_FILE) {
-        true => format!("pgcertd {arguments}"),
-        false => format!("pgcertd {arguments} --config {}", quoted(&config.file)),
-    }
-}
-
-/// A word for a shell.
-#[must_use]
-pub fn quoted(word: impl AsRef<OsStr>) -> String {
-    let bytes = word.as_ref().as_bytes();
-    // A name in the file system has no NUL, which alone cannot be quoted.
-    let quoted = shlex::bytes::try_quote(bytes).unwrap_or_default();
-    String::from_utf8_lossy(&quoted).into_owned()
+pub fn quoted(path: impl AsRef<Path>) -> String {
+    shell_words::quote(&path.as_ref().to_string_lossy()).into_owned()
 }
 
 /// The findings of one instance.

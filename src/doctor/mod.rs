@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::instance::probe::Prober;
 use crate::source::Source;
 
-pub use finding::{Finding, Mend, Report, Section, Weight, pgcertd, quoted};
+pub use finding::{Finding, Mend, Report, Section, Weight, quoted};
 pub use kind::{Kind, Scope};
 pub use unit::Unit;
 

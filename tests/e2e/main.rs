@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod check;
 mod clients;
 mod configs;
 mod crashes;
@@ -24,6 +25,7 @@ mod formats;
 mod harness;
 mod hba;
 mod journal;
+mod mends;
 mod modes;
 mod namespaces;
 mod packaged;

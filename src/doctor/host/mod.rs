@@ -91,8 +91,7 @@ fn watchable(unit: Option<&Unit>, survey: &Survey) -> Vec<Finding> {
 fn configured(config: &Config) -> Finding {
     let kind = Kind::Configured;
     match config.instances.len() {
-        0 => Finding::notice(kind, "no instance is configured")
-            .command(super::pgcertd(config, "setup")),
+        0 => Finding::notice(kind, "no instance is configured").command(config.command(&["setup"])),
         1 => Finding::good(kind, "1 instance"),
         count => Finding::good(kind, format!("{count} instances")),
     }

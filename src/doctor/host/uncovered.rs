@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::doctor::{Finding, Kind, pgcertd, quoted};
+use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::{uncovered, unnamed};
 use crate::privilege::is_root;
 
@@ -83,8 +83,9 @@ fn of_server(config: &Config, directory: &Path, version: Option<&str>) -> Findin
     let what = format!("PostgreSQL {version}");
     match version.parse::<u32>() {
         Ok(major) if (OLDEST..=NEWEST).contains(&major) => {
-            let wanted = format!("setup --data-directory {} --yes", quoted(directory));
-            finding(&what).command(pgcertd(config, &wanted))
+            let directory = directory.to_string_lossy();
+            let wanted = ["setup", "--data-directory", &directory, "--yes"];
+            finding(&what).command(config.command(&wanted))
         }
         _ => finding(&what).sentence(format!(
             "pgcertd supports PostgreSQL {OLDEST} to {NEWEST}: upgrade the server, or renew its certificate by hand"

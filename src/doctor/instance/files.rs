@@ -9,15 +9,43 @@ use crate::config::Mode;
 use crate::doctor::unit::root_operation;
 use crate::doctor::{Finding, Kind, group_name, quoted, user_name};
 use crate::instance::Sight;
-use crate::instance::files::{Installed, Targets};
+use crate::instance::files::{Installed, Targets, key_rule};
 use crate::privilege::{Ids, is_root};
 use crate::reconcile::Keeper;
 use crate::report::day;
 
 pub(super) async fn findings(case: &Case, keeper: &mut Keeper, sight: &Sight) -> Vec<Finding> {
     let mut findings = installed(case, sight);
-    findings.extend(writable(case, keeper, sight).await);
+    findings.extend(writable(case, keeper, &sight.targets).await);
     findings.extend(of_service(case, sight));
+    findings
+}
+
+/// What of the owner's own files is closed to it, so that nothing of the instance can be looked
+/// at: a directory, or the key itself.
+pub(super) async fn closed(case: &Case, keeper: &mut Keeper) -> Vec<Finding> {
+    let looked = keeper.instance.on_files(|targets| {
+        let meta = std::fs::symlink_metadata(&targets.key).ok();
+        let rule = meta.filter(std::fs::Metadata::is_file).map(|meta| {
+            let (uid, gid) = (meta.uid(), meta.gid());
+            key_rule(Ids { uid, gid }, meta.mode() & 0o7777, targets.server.uid)
+        });
+        Ok((targets.clone(), rule.and_then(Result::err)))
+    });
+    // Why not even the data directory can be looked at is said by the one who asks.
+    let Ok((targets, fault)) = looked.await else {
+        return Vec::new();
+    };
+    let own = Ids::own().uid;
+    if !is_root() && own != targets.owner.uid {
+        return Vec::new();
+    }
+    let mut findings = writable(case, keeper, &targets).await;
+    findings.retain(|it| it.mend.is_some());
+    findings.extend(fault.map(|fault| {
+        let seen = format!("{} {fault}", targets.key.display());
+        Finding::problem(Kind::KeyRule, seen).command(owned(&targets))
+    }));
     findings
 }
 
@@ -27,7 +55,7 @@ fn installed(case: &Case, sight: &Sight) -> Vec<Finding> {
     let (look, targets) = (&sight.look, &sight.targets);
     let by_others = "whoever places the files there has to: mode is not \"manage\"";
     let mended = |finding: Finding| match config.mode {
-        Mode::Manage => finding.command(case.sync("")),
+        Mode::Manage => finding.command(case.sync(&[])),
         Mode::Reload | Mode::Observe => finding.sentence(by_others),
     };
     if let Some(fault) = targets.key_fault(&look.found) {
@@ -77,13 +105,12 @@ pub(super) fn owned(targets: &Targets) -> String {
 }
 
 /// Whether the owner can write where it has to.
-async fn writable(case: &Case, keeper: &mut Keeper, sight: &Sight) -> Vec<Finding> {
+async fn writable(case: &Case, keeper: &mut Keeper, targets: &Targets) -> Vec<Finding> {
     let kind = Kind::Targets;
     if case.instance().mode != Mode::Manage {
         let seen = "the files are placed by others (mode), and left to them";
         return vec![Finding::good(kind, seen)];
     }
-    let targets = &sight.targets;
     if !is_root() && Ids::own().uid != targets.owner.uid {
         let user = user_name(targets.owner.uid);
         let seen = format!("whether user {user} can write the files is not known");
@@ -126,7 +153,7 @@ async fn writable(case: &Case, keeper: &mut Keeper, sight: &Sight) -> Vec<Findin
                 // It may be others' as well, /etc/ssl/private for one.
                 (None, false) => finding.sentence(format!(
                     "leave cert_file and key_file at their default and run `{}`, or let user {user} write in {shown} if that is its alone",
-                    case.setup("")
+                    case.setup(&[])
                 )),
             }
         })
@@ -203,7 +230,7 @@ pub(super) async fn apart(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Fin
                     home.display()
                 ),
             )
-            .sentence(format!("{keys} in {file}, then run `{}`", case.setup("")))
+            .sentence(format!("{keys} in {file}, then run `{}`", case.setup(&[])))
         }
     })
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Finding, Kind, Unit, pgcertd, user_name};
+use super::{Finding, Kind, Unit, user_name};
 use crate::config::{self, Config};
 use crate::instance::postmaster::{Absence, Postmaster};
 use crate::instance::probe::Prober;
@@ -73,18 +73,15 @@ impl Case {
     }
 
     /// The command that sets the server up for this instance.
-    fn setup(&self, more: &str) -> String {
-        let name = &self.instance().name;
-        pgcertd(
-            &self.config,
-            &format!("setup --instance {name}{more} --yes"),
-        )
+    fn setup(&self, more: &[&str]) -> String {
+        let wanted = [more, &["--yes", "--instance"]].concat();
+        let wanted = [&["setup"], wanted.as_slice()].concat();
+        self.instance().command(&wanted)
     }
 
     /// The command that deploys.
-    fn sync(&self, more: &str) -> String {
-        let name = &self.instance().name;
-        pgcertd(&self.config, &format!("sync{more} {name}"))
+    fn sync(&self, more: &[&str]) -> String {
+        self.instance().command(&[&["sync"], more].concat())
     }
 
     /// What is said of an instance that did not answer in time.
@@ -104,7 +101,9 @@ impl Case {
         findings.extend(source::readable(&self).await);
         match &seen.sight {
             Err(error) => {
-                findings.push(unlooked(error));
+                let closed = files::closed(&self, &mut keeper).await;
+                findings.extend(closed.is_empty().then(|| unlooked(error)));
+                findings.extend(closed);
                 findings.extend(served::of_address(&self).await);
             }
             Ok(sight) => {

@@ -53,7 +53,7 @@ pub(super) async fn finding(
             "the server listens on loopback alone, and these lines count once it does not",
         ),
     };
-    Some(finding.command(case.setup(" --require-tls")))
+    Some(finding.command(case.setup(&["--require-tls"])))
 }
 
 /// The lines that let clients of other hosts in unencrypted, each with its place.

@@ -80,8 +80,8 @@ pub(super) async fn finding(case: &Case, sight: &Sight, answers: &Answers, eyes:
         Origin::Pair if ours && sight.targets.key_fault(&sight.look.found).is_some() => {
             finding.command(super::files::owned(&sight.targets))
         }
-        Origin::Pair if ours => finding.command(case.sync("")),
-        Origin::Pair => finding.command(case.setup("")),
+        Origin::Pair if ours => finding.command(case.sync(&[])),
+        Origin::Pair => finding.command(case.setup(&[])),
         Origin::Other => finding.sentence("mend that file, and do not restart the server before"),
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<F
             let seen = format!("{what}, and {} is installed", installed.short());
             let finding = Finding::problem(kind, seen);
             match config.mode {
-                Mode::Manage | Mode::Reload => finding.command(case.sync(" --force")),
+                Mode::Manage | Mode::Reload => finding.command(case.sync(&["--force"])),
                 Mode::Observe => {
                     finding.sentence("reload the server, which pgcertd does not do in mode observe")
                 }

@@ -37,12 +37,12 @@ pub(super) fn findings(case: &Case, sight: &Sight, answers: &Answers) -> Vec<Fin
         Ok(settings) => {
             findings.push(match settings.on {
                 true => Finding::good(Kind::Ssl, "ssl is on"),
-                false => Finding::problem(Kind::Ssl, "ssl = off").command(case.setup("")),
+                false => Finding::problem(Kind::Ssl, "ssl = off").command(case.setup(&[])),
             });
             findings.push(
                 match settings.other_files(&config.cert_file, &config.key_file) {
                     None => Finding::good(Kind::ServerFiles, "the server uses these files"),
-                    Some(why) => Finding::problem(Kind::ServerFiles, why).command(case.setup("")),
+                    Some(why) => Finding::problem(Kind::ServerFiles, why).command(case.setup(&[])),
                 },
             );
         }

@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
+use rustix::fs::{Access, Mode, OFlags};
 
 use super::Case;
 use crate::bundle::Expiry;
@@ -184,10 +186,11 @@ fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
 /// Those of them that are closed to the calling thread; what lies above does not count.
 fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
     // EACCESS: by the rights of this thread.
-    let flags = AtFlags::EACCESS | AtFlags::EMPTY_PATH;
+    let flags = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
     held.into_iter()
         .filter(|(_, access, opened)| {
-            rustix::fs::accessat(opened, "", *access, flags) == Err(rustix::io::Errno::ACCESS)
+            let asked = AccessFlags::from_bits_truncate(access.bits().cast_signed());
+            faccessat(opened, c"", asked, flags) == Err(nix::errno::Errno::EACCES)
         })
         .map(|(path, access, _)| (path, access))
         .collect()
