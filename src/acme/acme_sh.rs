@@ -79,7 +79,7 @@ fn commands_of(line: &str, directory: &Path) -> Option<String> {
         Some(value)
     } else if COPIES.contains(&&*key) {
         let from = directory.to_string_lossy();
-        shlex::try_join(["cp", &from, &value]).ok()
+        Some(shell_words::join(["cp", &from, &value]))
     } else {
         None
     }

@@ -92,8 +92,7 @@ fn pattern(line: &str) -> String {
 }
 
 fn quoted(word: &str) -> String {
-    // A line or a path has no NUL, which alone cannot be quoted.
-    shlex::try_quote(word).unwrap_or_default().into_owned()
+    shell_words::quote(word).into_owned()
 }
 
 #[cfg(test)]

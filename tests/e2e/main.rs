@@ -24,6 +24,8 @@ mod first_install;
 mod formats;
 mod harness;
 mod hba;
+mod hooks;
+mod host;
 mod journal;
 mod mends;
 mod modes;

@@ -13,6 +13,7 @@ mod boots;
 mod core;
 mod drop_ins;
 mod duty;
+mod findings;
 mod harness;
 mod journey;
 mod machine;

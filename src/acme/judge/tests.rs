@@ -168,7 +168,7 @@ fn a_script_that_runs_itself_comes_to_an_end() {
 fn a_renewal_keeps_all_but_its_old_hook() {
     let judge = Host::new().judge();
     let without = |commands: &str| judge.without(commands);
-    let quoted = shlex::try_quote(GUIDE).unwrap();
+    let quoted = shell_words::quote(GUIDE);
     for hook in [
         format!(" --post-hook {quoted}"),
         format!(" --post-hook={quoted}"),

@@ -51,13 +51,6 @@ struct Used {
 /// Looks whether user `uid` could watch this many directories.
 pub(super) fn findings(uid: u32, wanted: usize) -> Vec<Finding> {
     let used = used(uid);
-    if used.partly {
-        let seen = format!(
-            "how many inotify watches user {} has cannot be seen",
-            user_name(uid)
-        );
-        return vec![Finding::unseen(KIND, seen, "root")];
-    }
     let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
     let wanted = wanted.saturating_sub(used.own);
     let instance = u64::from(used.own == 0);
@@ -71,6 +64,10 @@ pub(super) fn findings(uid: u32, wanted: usize) -> Vec<Finding> {
     .collect();
     match short.is_empty() {
         false => short,
+        true if used.partly => {
+            let seen = format!("how many inotify watches user {user} has cannot be seen");
+            vec![Finding::unseen(KIND, seen, "root")]
+        }
         true => vec![Finding::good(
             KIND,
             format!(
