@@ -50,21 +50,26 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
 /// The hooks and copies of every certificate of the acme.sh with this home.
 pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut Found) {
     for directory in found.seen(tree.list(home)) {
-        for file in found.seen(configurations(tree, &directory)) {
-            let text = found.seen(tree.text(&file)).unwrap_or_default();
-            let settings = text
-                .lines()
-                .filter_map(|line| Some((line, commands_of(line, &directory)?)));
-            found.hooks.extend(settings.map(|(line, commands)| Hook {
-                place: Place::Setting {
-                    file: file.clone(),
-                    line: line.to_owned(),
-                    client: Client::AcmeSh,
-                },
-                commands,
-                lineage: Some(directory.clone()),
-            }));
-        }
+        of_certificate(tree, &directory, found);
+    }
+}
+
+/// The hooks and copies of the certificate in this directory.
+pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut Found) {
+    for file in found.seen(configurations(tree, directory)) {
+        let text = found.seen(tree.text(&file)).unwrap_or_default();
+        let settings = text
+            .lines()
+            .filter_map(|line| Some((line, commands_of(line, directory)?)));
+        found.hooks.extend(settings.map(|(line, commands)| Hook {
+            place: Place::Setting {
+                file: file.clone(),
+                line: line.to_owned(),
+                client: Client::AcmeSh,
+            },
+            commands,
+            lineage: Some(directory.to_owned()),
+        }));
     }
 }
 

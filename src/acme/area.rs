@@ -15,6 +15,8 @@ pub enum Area {
     Certbot(PathBuf),
     /// What acme.sh keeps in this directory.
     AcmeSh(PathBuf),
+    /// What acme.sh keeps of the one certificate in this directory.
+    Certificate(PathBuf),
     /// The `cli.ini` of a user's home.
     Home(PathBuf),
     /// The host's own settings: those of dehydrated, Fedora's of certbot, units.
@@ -93,9 +95,13 @@ impl Place {
 }
 
 impl Found {
-    /// Takes in what another area holds.
+    /// Takes in what another area holds, but what is known already.
     pub fn merge(&mut self, other: Found) {
-        self.hooks.extend(other.hooks);
+        for hook in other.hooks {
+            if !self.hooks.contains(&hook) {
+                self.hooks.push(hook);
+            }
+        }
         self.schedules.extend(other.schedules);
         self.unread.extend(other.unread);
     }
@@ -145,7 +151,7 @@ pub fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
     areas.extend(acme_sh::homes(homes).into_iter().map(Area::AcmeSh));
     for lineage in lineages {
         areas.extend(certbot::home_of(lineage).map(|home| Area::Certbot(home.to_owned())));
-        areas.extend(lineage.parent().map(|home| Area::AcmeSh(home.to_owned())));
+        areas.insert(Area::Certificate(lineage.clone()));
     }
     areas
 }
@@ -158,6 +164,7 @@ impl Area {
         match self {
             Area::Certbot(home) => certbot::hooks(tree, home, &mut found),
             Area::AcmeSh(home) => acme_sh::hooks(tree, home, &mut found),
+            Area::Certificate(directory) => acme_sh::of_certificate(tree, directory, &mut found),
             Area::Home(home) => {
                 certbot::settings(
                     tree,
@@ -176,7 +183,9 @@ impl Area {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Area::Certbot(at) | Area::AcmeSh(at) | Area::Home(at) => at.display().to_string(),
+            Area::Certbot(at) | Area::AcmeSh(at) | Area::Certificate(at) | Area::Home(at) => {
+                at.display().to_string()
+            }
             Area::Settings => "/etc".into(),
             Area::Crontabs => "/etc/cron.d, /var/spool/cron".into(),
         }

@@ -65,7 +65,15 @@ pub struct Denial {
     pub need: Need,
     /// The setting that denies it.
     pub by: String,
+    sight: Sight,
     remedy: Remedy,
+}
+
+/// Whether what is denied can be seen at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Hidden,
+    Seen,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +87,10 @@ enum Remedy {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        match (
-            self.need,
-            self.by.starts_with("ReadOnly") || self.by.starts_with("ProtectSystem"),
-        ) {
-            (Need::Run, _) => write!(f, "{path} cannot be run ({})", self.by),
-            (Need::Write, true) => write!(f, "{path} cannot be written ({})", self.by),
-            _ => write!(f, "{path} is hidden ({})", self.by),
+        match (self.sight, self.need) {
+            (Sight::Hidden, _) | (_, Need::Read) => write!(f, "{path} is hidden ({})", self.by),
+            (Sight::Seen, Need::Write) => write!(f, "{path} cannot be written ({})", self.by),
+            (Sight::Seen, Need::Run) => write!(f, "{path} cannot be run ({})", self.by),
         }
     }
 }
@@ -177,21 +182,24 @@ impl Sandbox {
     /// Why the service cannot do that with a path, which is absolute and without links.
     #[must_use]
     pub fn denies(&self, path: &Path, need: Need) -> Option<Denial> {
-        let denied = |by: &str, remedy| {
+        let denied = |by: &str, sight, remedy| {
             Some(Denial {
                 path: path.to_owned(),
                 need,
                 by: by.to_owned(),
+                sight,
                 remedy,
             })
         };
+        let hidden = |by: &str, remedy| denied(by, Sight::Hidden, remedy);
+        let seen = |by: &str, line| denied(by, Sight::Seen, Remedy::Settings(vec![line]));
         if let Some(moved) = &self.moved {
-            return denied(moved, Remedy::Elsewhere);
+            return hidden(moved, Remedy::Elsewhere);
         }
         let inaccessible = self.innermost(path, &[View::Inaccessible]);
         if let Some(rule) = inaccessible {
             let remedy = self.reopened(rule, path, need);
-            return denied(&rule.by, remedy);
+            return hidden(&rule.by, remedy);
         }
         if let Some(covered) = self.innermost(path, &[View::Covered]) {
             let shown = self.innermost(path, &[View::Shown, View::ShownWritable]);
@@ -202,7 +210,7 @@ impl Sandbox {
                 } else {
                     bind(path, need)
                 };
-                return denied(&covered.by, remedy);
+                return hidden(&covered.by, remedy);
             }
         }
         let views: &[View] = match need {
@@ -217,11 +225,8 @@ impl Sandbox {
         };
         let rule = self.innermost(path, views)?;
         match rule.view {
-            View::ReadOnly | View::Shown => denied(&rule.by, settings(vec![write(path)])),
-            View::NoRun => denied(
-                &rule.by,
-                settings(vec![format!("ExecPaths={}", path.display())]),
-            ),
+            View::ReadOnly | View::Shown => seen(&rule.by, write(path)),
+            View::NoRun => seen(&rule.by, format!("ExecPaths={}", path.display())),
             _ => None,
         }
     }
@@ -285,10 +290,6 @@ fn real(path: &str) -> String {
     followed.map_or_else(|| path.to_owned(), |it| it.to_string_lossy().into_owned())
 }
 
-fn settings(lines: Vec<String>) -> Remedy {
-    Remedy::Settings(lines)
-}
-
 fn write(path: &Path) -> String {
     format!("ReadWritePaths={}", path.display())
 }
@@ -298,7 +299,7 @@ fn bind(path: &Path, need: Need) -> Remedy {
         Need::Write => "BindPaths",
         Need::Read | Need::Run => "BindReadOnlyPaths",
     };
-    settings(vec![format!("{key}={}", path.display())])
+    Remedy::Settings(vec![format!("{key}={}", path.display())])
 }
 
 #[cfg(test)]

@@ -112,3 +112,19 @@ fn the_innermost_rule_counts_and_an_empty_setting_takes_back() {
     assert_eq!(denied(&open, "/tmp/x", Need::Read), None);
     assert!(denied(&open, "/etc/ssl", Need::Write).is_some());
 }
+
+#[test]
+fn a_denial_says_whether_the_path_can_be_seen_at_least() {
+    let told = |drop_ins: &[&str], path: &str, need| {
+        let denial = sandbox(drop_ins).denies(Path::new(path), need);
+        denial.unwrap().to_string()
+    };
+    assert_eq!(
+        told(&["ProtectHome=read-only"], "/home/db", Need::Write),
+        "/home/db cannot be written (ProtectHome=read-only)"
+    );
+    assert_eq!(
+        told(&[], "/home/db", Need::Write),
+        "/home/db is hidden (ProtectHome=yes)"
+    );
+}
