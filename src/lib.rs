@@ -46,7 +46,7 @@
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
 //! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
-//! without encryption.
+//! without encryption; `setup/require_tls.rs` makes those lines ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
@@ -68,6 +68,7 @@ pub mod reconcile;
 #[cfg(test)]
 mod reference;
 pub mod report;
+pub mod setup;
 pub mod source;
 pub mod trust;
 
