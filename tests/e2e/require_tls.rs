@@ -24,8 +24,10 @@ use crate::{
         Owner, SOON, World,
         ca::Ca,
         cluster::Cluster,
-        eventually, give,
+        command, eventually, give,
         network::{ADDRESS, in_own_network},
+        postgres::Programs,
+        process::Process,
     },
 };
 
@@ -510,6 +512,71 @@ fn edits_since_and_what_was_not_saved_are_never_written_over() {
     let error = hand.undo(&done).unwrap_err();
     assert!(matches!(error, TighteningError::Unsaved { .. }), "{error}");
     assert_eq!(hand.text(), written);
+}
+
+#[test]
+fn without_a_place_for_what_is_saved_nothing_is_written() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    hba(&mut stage.cluster, OPEN);
+    let mut hand = Hand::on(&world, &stage.cluster);
+    let tightening = hand.tightening();
+    give(&hand.keep, Owner { uid: 1, gid: 1 }, 0o777);
+    let error = hand.apply(&tightening).unwrap_err();
+    println!("{error}");
+    assert!(
+        matches!(error, TighteningError::Stranger { uid: 1, .. }),
+        "{error}"
+    );
+    let link = world.path().join("link");
+    symlink(world.directory("of_root"), &link).unwrap();
+    for keep in [link, world.path().join("missing")] {
+        hand.keep = keep;
+        let error = hand.apply(&tightening).unwrap_err();
+        println!("{error}");
+        assert!(matches!(error, TighteningError::Files { .. }), "{error}");
+    }
+    assert_eq!(names(&world.directory("of_root")), [""; 0]);
+    assert_eq!(hand.text(), OPEN);
+}
+
+/// In a container the same path is another file.
+#[test]
+fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    let cluster = Cluster::build(&world).create();
+    let file = cluster.config_directory().join("pg_hba.conf");
+    fs::write(&file, OPEN).unwrap();
+    give(&file, cluster.owner(), 0o600);
+    let theirs = world.path().join("theirs");
+    fs::write(&theirs, "local all all trust\nhost all all all trust\n").unwrap();
+    give(&theirs, cluster.owner(), 0o600);
+    let Owner { uid, gid } = cluster.owner();
+    let script = format!(
+        "mount --bind {} {} && exec setpriv --reuid={uid} --regid={gid} --clear-groups {} -D {}",
+        theirs.display(),
+        file.display(),
+        Programs::debian().path("postgres").display(),
+        cluster.data_directory().display()
+    );
+    let mut contained = command("unshare");
+    contained
+        .args(["--mount", "sh", "-c", &script])
+        .stderr(std::process::Stdio::null());
+    let mut server = Process::spawn(&mut contained);
+    let pid_file = cluster.data_directory().join("postmaster.pid");
+    eventually(SOON, "the server is up", || {
+        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
+    });
+    let proposed = Hand::on(&world, &cluster).proposed();
+    server.signal(rustix::process::Signal::INT);
+    server.wait(SOON);
+    let error = proposed.unwrap_err();
+    println!("{error}");
+    assert!(
+        matches!(error, TighteningError::Elsewhere { .. }),
+        "{error}"
+    );
 }
 
 fn sha256(file: &Path) -> String {

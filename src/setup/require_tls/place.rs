@@ -160,7 +160,9 @@ impl Place {
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         let odd = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if size > LARGEST => Some("larger than any such file"),
-            FileType::RegularFile if stat.st_nlink > 1 => Some("one with a second name"),
+            FileType::RegularFile if stat.st_nlink > 1 => {
+                Some("a file with a second name (a hard link)")
+            }
             FileType::RegularFile => None,
             _ => Some("no regular file"),
         };
