@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use crate::instance::sql::SqlError;
 use crate::privilege::PrivilegeError;
 
+/// The step that fails where there is no directory.
+pub(super) const OPEN_DIRECTORY: &str = "open its directory";
+
 /// The server's `pg_hba.conf` stays, or could not be put back.
 #[derive(Debug, thiserror::Error)]
 pub enum TighteningError {
@@ -86,7 +89,7 @@ pub enum TighteningError {
         uid: u32,
     },
     /// A step on a file failed.
-    #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, file))]
+    #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, action, file))]
     Files {
         /// The file.
         file: PathBuf,
@@ -138,7 +141,7 @@ impl TighteningError {
     }
 }
 
-fn remedy(error: Errno, file: &Path) -> String {
+fn remedy(error: Errno, action: &str, file: &Path) -> String {
     let directory = file.parent().unwrap_or(file).display();
     match error {
         Errno::ACCESS => {
@@ -155,7 +158,9 @@ fn remedy(error: Errno, file: &Path) -> String {
         Errno::NOSPC | Errno::DQUOT => {
             format!("; free some room on the file system of {directory}")
         }
-        Errno::NOENT => format!("; make the directory: install -d -m 0700 {directory}"),
+        Errno::NOENT if action == OPEN_DIRECTORY => {
+            format!("; make the directory: install -d -m 0700 {directory}")
+        }
         Errno::NOTDIR => format!("; {directory} must be a directory, and no link to one"),
         _ => String::new(),
     }

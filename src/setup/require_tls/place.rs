@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::error::TighteningError;
+use super::error::{OPEN_DIRECTORY, TighteningError};
 use crate::instance::files::staging_name;
 use crate::privilege::{Ids, Rights, Worker};
 
@@ -118,8 +118,8 @@ impl Place {
         let path = directory.join(name);
         let fail = |action| TighteningError::files(&path, action);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
-        let opened = rustix::fs::open(directory, flags, Mode::empty())
-            .map_err(fail("open its directory"))?;
+        let opened =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(fail(OPEN_DIRECTORY))?;
         let stat = rustix::fs::fstat(&opened).map_err(fail("look at its directory"))?;
         Ok(Place {
             directory: opened,
