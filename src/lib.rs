@@ -34,7 +34,7 @@
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
-//! | verify | `instance/probe.rs`, `instance/settings.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
+//! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd |
 //!
 //! [`trust`] (`trust/mod.rs`) judges what is served as clients do: `trust/path.rs` finds the way to a
@@ -53,7 +53,7 @@
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
 //! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
-//! without encryption.
+//! without encryption; `setup/require_tls.rs` makes those lines ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
@@ -77,6 +77,7 @@ pub mod reconcile;
 #[cfg(test)]
 mod reference;
 pub mod report;
+pub mod setup;
 pub mod source;
 pub mod trust;
 

@@ -182,3 +182,89 @@ fn told(finding: &Finding) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use crate::doctor::Section;
+
+    fn plain(report: &Report) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgcertd.toml");
+        std::fs::write(&file, "").unwrap();
+        let mut config = Config::load(&file).unwrap();
+        config.file = crate::config::DEFAULT_FILE.into();
+        anstream::adapter::strip_str(&drawn(&config, report)).to_string()
+    }
+
+    fn section(name: &str, findings: Vec<Finding>) -> Section {
+        let name = name.to_owned();
+        Section { name, findings }
+    }
+
+    #[test]
+    fn what_needs_a_person_stands_first_with_its_reason_and_its_mend() {
+        let command =
+            "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
+        let report = Report {
+            host: vec![Finding::good(
+                Kind::Landlock,
+                "Landlock confines each thread",
+            )],
+            instances: vec![
+                section("16-main", vec![Finding::good(Kind::Ssl, "ssl is on")]),
+                section(
+                    "15-left",
+                    vec![
+                        Finding::good(Kind::Server, "the server runs, process 7"),
+                        Finding::notice(Kind::ServerNames, "no names")
+                            .sentence("write them into the config"),
+                        Finding::unseen(Kind::Source, "no permission", "root"),
+                        Finding::problem(Kind::Ssl, "ssl = off").command(command),
+                    ],
+                ),
+            ],
+        };
+        let expected = format!(
+            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 thing not seen, 1 note
+
+15-left
+  !     ssl = off
+        without it no client is encrypted, whatever is installed (ssl)
+  mend  {command}
+  ?     no permission
+        nothing new is installed before it does (source)
+  ask   as root
+  note  no names
+        without them a certificate for other names is installed, and clients
+        refuse it (server_names)
+  mend  write them into the config
+  ok    the server runs, process 7
+
+16-main
+  ok    ssl is on
+
+this host
+  ok    Landlock confines each thread
+"
+        );
+        assert_eq!(plain(&report), expected);
+    }
+
+    #[test]
+    fn a_config_that_was_looked_at_alone_is_told_in_a_line() {
+        let told = plain(&Report::default());
+        assert_eq!(told, "/etc/pgcertd/pgcertd.toml is right\n");
+    }
+
+    #[test]
+    fn where_all_is_well_that_is_said() {
+        let report = Report {
+            host: vec![Finding::good(Kind::Landlock, "it is there")],
+            instances: Vec::new(),
+        };
+        let first = plain(&report);
+        assert!(first.starts_with("/etc/pgcertd/pgcertd.toml is right; all is well\n"));
+    }
+}

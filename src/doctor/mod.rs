@@ -34,8 +34,8 @@ pub use finding::{Finding, Mend, Report, Section, Weight, quoted};
 pub use kind::{Kind, Scope};
 pub use unit::Unit;
 
-/// How long one instance may take; what it is asked has shorter bounds of its own, but for file
-/// systems.
+/// How long one instance may take beside its proofs; what it is asked has shorter bounds of its
+/// own, but for file systems.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at the host and at every instance, all at the same time; `sources` is what the lineage
@@ -61,8 +61,9 @@ pub async fn examined(
             prober: prober.clone(),
         };
         looking.spawn(async move {
-            let looked = tokio::time::timeout(PATIENCE, case.clone().findings()).await;
-            let findings = looked.unwrap_or_else(|_| vec![case.silent(PATIENCE)]);
+            let patience = case.patience(PATIENCE);
+            let looked = tokio::time::timeout(patience, case.clone().findings()).await;
+            let findings = looked.unwrap_or_else(|_| vec![case.silent(patience)]);
             (index, findings)
         });
     }

@@ -1,8 +1,6 @@
 //! What an instance's configuration says of its TLS files, asked of Postgres itself.
 //!
-//! `postgres -C NAME`, with the postmaster's own executable and arguments, reads the
-//! configuration files as the next reload would, for a running server too and without a login
-//! (PostgreSQL's `PostgresMain`, option `-C`). It runs as the data directory's owner.
+//! How it is asked is in [`Program`].
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -10,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -18,11 +16,9 @@ use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::instance::postmaster::Postmaster;
+use crate::instance::program::Program;
 use crate::instance::same_file;
 use crate::privilege::{self, Ids};
-
-/// How long one question may take; starting `postgres` reads its configuration and no data.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,94 +206,6 @@ pub(super) fn command_as(program: impl AsRef<OsStr>, owner: Ids, directory: &Pat
     command
 }
 
-/// Asks for the settings in `names` at once; an answer for each, in order.
-async fn ask<const N: usize>(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-    names: [&'static str; N],
-) -> Result<[String; N], SettingsError> {
-    let executable = postmaster
-        .executable
-        .as_deref()
-        .ok_or(SettingsError::NoExecutable {
-            pid: postmaster.pid,
-        })?;
-    let running: Vec<_> = names
-        .into_iter()
-        .map(|name| ask_one(postmaster, executable, data_directory, owner, name))
-        .collect();
-    let mut answers = std::array::from_fn(|_| String::new());
-    for (slot, asked) in answers.iter_mut().zip(running) {
-        *slot = asked.await?;
-    }
-    Ok(answers)
-}
-
-/// The child starts when this is called; the answer is awaited.
-fn ask_one(
-    postmaster: &Postmaster,
-    executable: &Path,
-    data_directory: &Path,
-    owner: Ids,
-    setting: &'static str,
-) -> impl Future<Output = Result<String, SettingsError>> {
-    let mut command = command_as(executable, owner, data_directory);
-    let executable = executable.display().to_string();
-    let error = {
-        let executable = executable.clone();
-        move |reason: String| SettingsError::Asking {
-            executable: executable.clone(),
-            setting,
-            reason,
-        }
-    };
-    command
-        .arg("-C")
-        .arg(setting)
-        .args(&postmaster.arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let child = command.spawn();
-    async move {
-        let child = child.map_err(|e| error(e.to_string()))?;
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-            .await
-            .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
-            .map_err(|e| error(e.to_string()))?;
-        if !output.status.success() {
-            return Err(SettingsError::Refused {
-                executable,
-                setting,
-                said: said(&String::from_utf8_lossy(&output.stderr)),
-            });
-        }
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end_matches('\n')
-            .to_owned())
-    }
-}
-
-/// What Postgres said on standard error, without time and process, in one line.
-fn said(text: &str) -> String {
-    let words: Vec<&str> = text
-        .lines()
-        .filter_map(|line| {
-            let severities = ["LOG:", "WARNING:", "ERROR:", "FATAL:"];
-            let found = severities.iter().find_map(|it| line.split_once(it));
-            found.map(|(_, said)| said.trim())
-        })
-        .collect();
-    match words.is_empty() {
-        true => text
-            .lines()
-            .last()
-            .unwrap_or("no reason was given")
-            .to_owned(),
-        false => words.join("; "),
-    }
-}
-
 /// Asks a running postmaster's configuration for its TLS settings.
 ///
 /// # Errors
@@ -307,86 +215,9 @@ pub async fn tls_settings(
     data_directory: &Path,
     owner: Ids,
 ) -> Result<TlsSettings, SettingsError> {
-    let [ssl, cert, key, ca, crl] = ask(
-        postmaster,
-        data_directory,
-        owner,
-        [
-            "ssl",
-            "ssl_cert_file",
-            "ssl_key_file",
-            "ssl_ca_file",
-            "ssl_crl_file",
-        ],
-    )
-    .await?;
-    // Relative paths are relative to the data directory, where the postmaster stands.
-    let path = |text: &str| data_directory.join(text);
-    let optional = |text: &str| (!text.is_empty()).then(|| path(text));
-    Ok(TlsSettings {
-        on: ssl == "on",
-        cert_file: path(&cert),
-        key_file: path(&key),
-        ca_file: optional(&ca),
-        crl_file: optional(&crl),
-    })
-}
-
-/// What a server's configuration says beside its TLS files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
-    /// `server_version_num` of the executable: 150010 for 15.10.
-    pub version: i32,
-    /// `config_file`, `hba_file` and `ident_file`, as absolute paths.
-    pub files: [PathBuf; 3],
-    /// Whether `ssl_passphrase_command` opens an encrypted key.
-    pub opens_keys: bool,
-}
-
-impl Surroundings {
-    /// `pg_hba.conf`.
-    #[must_use]
-    pub fn hba_file(&self) -> &Path {
-        &self.files[1]
-    }
-}
-
-/// Asks a running postmaster's configuration for what is around its TLS settings.
-///
-/// # Errors
-/// As [`tls_settings`].
-pub async fn surroundings(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-) -> Result<Surroundings, SettingsError> {
-    let names = [
-        "server_version_num",
-        "config_file",
-        "hba_file",
-        "ident_file",
-        "ssl_passphrase_command",
-    ];
-    let [version, config, hba, ident, passphrase] =
-        ask(postmaster, data_directory, owner, names).await?;
-    Ok(Surroundings {
-        version: version.parse().unwrap_or_default(),
-        files: [config, hba, ident].map(|file| data_directory.join(file)),
-        opens_keys: !passphrase.is_empty(),
-    })
-}
-
-/// Asks for `ssl_sni`, which there is from PostgreSQL 19 on.
-///
-/// # Errors
-/// As [`tls_settings`]; a server before 19 refuses the question.
-pub async fn ssl_sni(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-) -> Result<String, SettingsError> {
-    let [answer] = ask(postmaster, data_directory, owner, ["ssl_sni"]).await?;
-    Ok(answer)
+    Program::of(postmaster)?
+        .tls_settings(data_directory, owner)
+        .await
 }
 
 /// Configuration files that changed after `loaded`: a reload applies what waits in them too.
@@ -399,13 +230,9 @@ pub async fn changed_since(
     owner: Ids,
     loaded: SystemTime,
 ) -> Result<Vec<PathBuf>, SettingsError> {
-    let files: [String; 3] = ask(
-        postmaster,
-        data_directory,
-        owner,
-        ["config_file", "hba_file", "ident_file"],
-    )
-    .await?;
+    let names = ["config_file", "hba_file", "ident_file"];
+    let program = Program::of(postmaster)?;
+    let files = program.ask(data_directory, owner, names).await?;
     let files = files.map(|file| data_directory.join(file));
     Ok(changed_after(&files, data_directory, loaded))
 }

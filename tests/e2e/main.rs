@@ -36,6 +36,7 @@ mod probes;
 mod quiet;
 mod refusals;
 mod reloads;
+mod require_tls;
 mod rollback;
 mod servers;
 mod sessions;

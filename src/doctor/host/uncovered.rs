@@ -1,6 +1,7 @@
 //! PostgreSQL servers of this host that no instance covers; a major upgrade leaves one.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::doctor::{Finding, Kind};
@@ -10,6 +11,9 @@ use crate::privilege::is_root;
 /// The oldest and the newest major version that pgcertd was tried with.
 const OLDEST: u32 = 13;
 const NEWEST: u32 = 19;
+
+/// How long a data directory may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A finding for each of them.
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
@@ -24,7 +28,17 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         (found, unnamed())
     });
     let kind = Kind::Uncovered;
-    let Ok((found, hidden)) = looked.await else {
+    let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
+        let seen = format!(
+            "they could not be looked at within {} s",
+            PATIENCE.as_secs()
+        );
+        return vec![
+            Finding::problem(kind, seen)
+                .sentence("see which data directory lies on a file system that does not answer"),
+        ];
+    };
+    let Ok((found, hidden)) = looked else {
         return vec![
             Finding::problem(kind, "the look at the processes of this host failed")
                 .sentence("this is a fault in pgcertd"),
@@ -72,7 +86,8 @@ fn of_server(config: &Config, directory: &Path, version: Option<&str>) -> Findin
     let shown = directory.display();
     let finding = |what: &str| {
         let seen = format!("{what} runs on {shown}, and no instance covers it");
-        Finding::problem(Kind::Uncovered, seen)
+        // As `status` has it: it may be nobody's to keep.
+        Finding::notice(Kind::Uncovered, seen)
     };
     let Some(version) = version else {
         return finding("a PostgreSQL server").sentence(
@@ -90,5 +105,32 @@ fn of_server(config: &Config, directory: &Path, version: Option<&str>) -> Findin
         _ => finding(&what).sentence(format!(
             "pgcertd supports PostgreSQL {OLDEST} to {NEWEST}: upgrade the server, or renew its certificate by hand"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use crate::doctor::Mend;
+
+    #[test]
+    fn a_version_that_is_not_supported_is_named_with_those_that_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgcertd.toml");
+        std::fs::write(&file, "").unwrap();
+        let config = Config::load(&file).unwrap();
+        let data = Path::new("/var/lib/pgsql/9.6/data");
+        for version in ["9.6", "12", "20", "of old"] {
+            let found = of_server(&config, data, Some(version));
+            let shown = format!("PostgreSQL {version} runs on {}", data.display());
+            assert!(found.seen.starts_with(&shown), "{}", found.seen);
+            let Some(Mend::Sentence(text)) = found.mend else {
+                panic!("{found:?}")
+            };
+            assert!(text.contains("13 to 19"), "{text}");
+        }
+        let found = of_server(&config, data, Some("18"));
+        assert!(matches!(found.mend, Some(Mend::Command(_))), "{found:?}");
     }
 }

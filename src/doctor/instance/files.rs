@@ -120,12 +120,13 @@ async fn writable(case: &Case, keeper: &mut Keeper, targets: &Targets) -> Vec<Fi
     let state = targets.state.clone();
     let looked = keeper.instance.on_files(move |targets| {
         // The state directory is made by the first run.
-        let made = |it: &(PathBuf, String)| it.0 != state || it.0.exists();
+        let absent = |it: &Path| matches!(it.try_exists(), Ok(false));
+        let made = |it: &(PathBuf, String)| it.0 != state || !absent(&it.0);
         let unwritable = targets.unwritable(&directories).into_iter().filter(made);
         Ok(unwritable
             .map(|(directory, why)| {
                 let shut = shut_above(&directory);
-                (directory.exists(), directory, why, shut)
+                (!absent(&directory), directory, why, shut)
             })
             .collect::<Vec<_>>())
     });

@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use super::{Finding, Kind, Unit, user_name};
 use crate::config::{self, Config};
-use crate::instance::postmaster::{Absence, Postmaster};
+use crate::instance::postmaster::Absence;
 use crate::instance::probe::Prober;
-use crate::instance::settings::{
-    SettingsError, Surroundings, TlsSettings, ssl_sni, surroundings, tls_settings,
-};
+use crate::instance::program::{Program, Surroundings};
+use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Server, Sight};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 use crate::reconcile::Keeper;
+use crate::reconcile::state::Observation;
 use crate::source::Source;
 
 /// An instance that is looked at.
@@ -38,7 +38,7 @@ pub(super) struct Case {
     pub prober: Prober,
 }
 
-/// What a running server's configuration says.
+/// What a server's configuration says.
 struct Answers {
     tls: Result<TlsSettings, SettingsError>,
     around: Result<Surroundings, SettingsError>,
@@ -84,6 +84,12 @@ impl Case {
         self.instance().command(&[&["sync"], more].concat())
     }
 
+    /// How long it may take in all: the proofs, one after the other, have a limit of their own.
+    pub(super) fn patience(&self, beside: Duration) -> Duration {
+        const PROOFS: u32 = 4;
+        beside + self.instance().verify_timeout * PROOFS
+    }
+
     /// What is said of an instance that did not answer in time.
     pub(super) fn silent(&self, after: Duration) -> Finding {
         let seen = format!("it could not be looked at within {} s", after.as_secs());
@@ -125,18 +131,14 @@ impl Case {
         findings
     }
 
-    /// What follows from a look at the running server.
-    async fn of_server(
-        &self,
-        sight: &Sight,
-        seen: &crate::reconcile::state::Observation,
-        eyes: &Eyes,
-    ) -> Vec<Finding> {
+    /// What follows from a look at the server.
+    async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(files::apart(self, sight, eyes).await);
         let postmaster = match &sight.server {
             Server::Down(absence) => {
                 findings.push(server::down(absence, sight));
+                findings.extend(self.of_next_start(sight, absence, eyes).await);
                 return findings;
             }
             Server::Up(postmaster) => postmaster,
@@ -145,7 +147,10 @@ impl Case {
             Kind::Server,
             format!("the server runs, process {}", postmaster.pid),
         ));
-        let answers = asked(postmaster, sight).await;
+        let answers = match Program::of(postmaster) {
+            Ok(program) => asked(&program, sight).await,
+            Err(_) => Answers::unaskable(postmaster.pid),
+        };
         findings.extend(server::findings(self, sight, &answers));
         findings.push(restart::finding(self, sight, &answers, eyes).await);
         findings.extend(edits::finding(postmaster, sight, &answers, eyes).await);
@@ -153,6 +158,28 @@ impl Case {
         findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
         findings.extend(served::proven(self, sight, seen));
         findings.extend(served::trusted(self, sight, postmaster, &listeners).await);
+        findings
+    }
+
+    /// Whether a server that is down would start as it last did. Nobody runs a program that
+    /// another user's file names, but as that user.
+    async fn of_next_start(&self, sight: &Sight, absence: &Absence, eyes: &Eyes) -> Vec<Finding> {
+        let may = is_root() || Ids::own().uid == sight.targets.server.uid;
+        if !may || !matches!(absence, Absence::NoPidFile | Absence::Stale { .. }) {
+            return Vec::new();
+        }
+        let data = sight.targets.data.clone();
+        let program = eyes.see(move || Program::of_last_start(&data)).await;
+        let Ok(Some(program)) = program else {
+            return Vec::new();
+        };
+        let answers = asked(&program, sight).await;
+        if answers.is_unasked() {
+            // An upgrade has removed it, perhaps: nothing follows from that.
+            return Vec::new();
+        }
+        let mut findings = server::findings(self, sight, &answers);
+        findings.push(restart::finding(self, sight, &answers, eyes).await);
         findings
     }
 
@@ -176,14 +203,30 @@ impl Case {
     }
 }
 
-async fn asked(postmaster: &Postmaster, sight: &Sight) -> Answers {
+async fn asked(program: &Program, sight: &Sight) -> Answers {
     let (data, server) = (&sight.targets.data, sight.targets.server);
     let (tls, around, sni) = tokio::join!(
-        tls_settings(postmaster, data, server),
-        surroundings(postmaster, data, server),
-        ssl_sni(postmaster, data, server),
+        program.tls_settings(data, server),
+        program.surroundings(data, server),
+        program.ssl_sni(data, server),
     );
     Answers { tls, around, sni }
+}
+
+impl Answers {
+    /// Those of a server whose executable cannot be run from here.
+    fn unaskable(pid: u32) -> Answers {
+        Answers {
+            tls: Err(SettingsError::NoExecutable { pid }),
+            around: Err(SettingsError::NoExecutable { pid }),
+            sni: Err(SettingsError::NoExecutable { pid }),
+        }
+    }
+
+    /// Whether the program itself could not be run.
+    fn is_unasked(&self) -> bool {
+        matches!(self.tls, Err(SettingsError::Asking { .. }))
+    }
 }
 
 /// An instance whose files cannot be looked at.

@@ -15,7 +15,8 @@ use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
 use crate::instance::files::key_rule;
 use crate::instance::hba::{Dialect, OnDisk, Rules};
-use crate::instance::settings::{SettingsError, Surroundings, TlsSettings, read_bounded};
+use crate::instance::program::Surroundings;
+use crate::instance::settings::{SettingsError, TlsSettings, read_bounded};
 use crate::privilege::Ids;
 
 /// What keeps a server from starting.

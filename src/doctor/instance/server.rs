@@ -47,18 +47,30 @@ pub(super) fn findings(case: &Case, sight: &Sight, answers: &Answers) -> Vec<Fin
             );
         }
     }
-    findings.push(sni(answers.sni.as_deref()));
+    findings.extend(sni(answers.sni.as_ref()));
     findings
 }
 
-/// What `postgres -C ssl_sni` answers: before 19 there is no such parameter.
-fn sni(answer: Result<&str, &SettingsError>) -> Finding {
+/// What `postgres -C ssl_sni` answers: before 19 there is no such parameter. Nothing where it
+/// could not be asked, which is said of the files.
+fn sni(answer: Result<&String, &SettingsError>) -> Option<Finding> {
     let kind = Kind::SslSni;
-    match answer {
-        Ok("on") => Finding::notice(kind, "ssl_sni is on: pg_hosts.conf chooses the files by the name that a client asks for")
-            .sentence("name this instance's files in pg_hosts.conf for each of server_names, or set ssl_sni = off and reload"),
-        Ok(_) => Finding::good(kind, "ssl_sni is off"),
-        Err(_) => Finding::good(kind, "no ssl_sni here"),
+    match answer.map(String::as_str) {
+        Ok("on") => Some(
+            Finding::notice(
+                kind,
+                "ssl_sni is on: pg_hosts.conf chooses the files by the name that a client asks for",
+            )
+            .sentence(
+                "name this instance's files in pg_hosts.conf for each of server_names, or set \
+                 ssl_sni = off, and reload",
+            ),
+        ),
+        Ok(_) => Some(Finding::good(kind, "ssl_sni is off")),
+        Err(SettingsError::Refused { said, .. }) if said.contains("ssl_sni") => {
+            Some(Finding::good(kind, "no ssl_sni here"))
+        }
+        Err(_) => None,
     }
 }
 
@@ -77,10 +89,16 @@ mod tests {
 
     #[test]
     fn ssl_sni_is_worth_knowing_where_it_is_on() {
-        assert_eq!(sni(Ok("on")).weight, Weight::Notice);
-        assert_eq!(sni(Ok("off")).weight, Weight::Good);
+        let weight = |answer: Result<&str, &SettingsError>| {
+            let answer = answer.map(str::to_owned);
+            sni(answer.as_ref().map_err(|error| *error)).map(|it| it.weight)
+        };
+        assert_eq!(weight(Ok("on")), Some(Weight::Notice));
+        assert_eq!(weight(Ok("off")), Some(Weight::Good));
         // As PostgreSQL 15 says it.
         let before_19 = refused("unrecognized configuration parameter \"ssl_sni\"");
-        assert_eq!(sni(Err(&before_19)).weight, Weight::Good);
+        assert_eq!(weight(Err(&before_19)), Some(Weight::Good));
+        let broken = refused("configuration file \"/d/postgresql.conf\" contains errors");
+        assert_eq!(weight(Err(&broken)), None);
     }
 }

@@ -31,7 +31,7 @@ use crate::privilege::Ids;
 
 use memory::Memory;
 pub use memory::{Held, HeldBy};
-pub(super) use write::staging_name;
+pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
 
 /// The most that a certificate or key file may hold: 1 MiB.

@@ -131,6 +131,13 @@ fn a_directory_that_the_owner_cannot_write_in_is_given_to_it() {
         &["user postgres cannot write"],
     );
     says(&line(&found), &["install -d -o postgres"]);
+    // Nor may it be entered, or be passed on the way.
+    give(&state, ROOT, 0o700);
+    healthy.is_mended("targets", "problem");
+    let above = healthy.stage.config.state_directory().to_owned();
+    give(&above, ROOT, 0o700);
+    let passed = healthy.is_mended("targets", "problem");
+    says(&line(&passed), &["chmod o+x", above.to_str().unwrap()]);
     let mut healthy = healthy;
     let second = healthy.stage.renew();
     healthy.stage.synced(&[], "deployed", 0);

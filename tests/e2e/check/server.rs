@@ -20,6 +20,24 @@ fn a_server_that_is_down_is_worth_a_note_until_it_runs() {
 }
 
 #[test]
+fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    healthy.stage.cluster.stop();
+    fs::write(&healthy.stage.cert, "").unwrap();
+    let found = healthy.finds("restart", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &["would not start", healthy.stage.cert.to_str().unwrap()],
+    );
+    healthy.stage.cluster.start().unwrap_err();
+    typed(&line(&found));
+    assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+#[test]
 fn a_server_that_hangs_is_found_and_holds_nobody_up() {
     let Some(world) = World::new() else { return };
     let mut healthy = Healthy::with(&world, |c| c, |entry| entry.set("verify_timeout", "1s"));
@@ -212,7 +230,7 @@ fn a_server_that_no_instance_covers_is_found_with_its_version() {
     let healthy = Healthy::new(&world);
     let left = Cluster::build(&world).name("left").start();
     let found = healthy.checked().host("uncovered");
-    assert_eq!(found["weight"], "problem");
+    assert_eq!(found["weight"], "notice");
     let data = left.data_directory().to_str().unwrap();
     says(found["seen"].as_str().unwrap(), &["PostgreSQL 15", data]);
     says(&line(&found), &["setup", "--data-directory", data, "--yes"]);
