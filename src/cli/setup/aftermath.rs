@@ -66,6 +66,50 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
     }
 }
 
+/// Why the unit's daemon could not keep a set-up so, each with the command that mends it.
+pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
+    let (config, instance) = (&plan.config, &plan.instance);
+    let Some(daemon) = unit::Daemon::of_this_host() else {
+        return Vec::new();
+    };
+    if config.file != Path::new(config::DEFAULT_FILE) {
+        return Vec::new();
+    }
+    let mut obstacles = Vec::new();
+    let owner = plan.server.owner.uid;
+    if let Some(why) = daemon.foreign_to([owner, owner]) {
+        obstacles.push((why, unit::root_operation()));
+    }
+    let outside = |it: &&Path| !it.starts_with(config::DEFAULT_STATE_DIRECTORY);
+    let mut directories: Vec<&Path> = [instance.cert_file.parent(), instance.key_file.parent()]
+        .into_iter()
+        .flatten()
+        .filter(outside)
+        .collect();
+    directories.dedup();
+    if !directories.is_empty() {
+        let paths: Vec<String> = directories
+            .iter()
+            .map(|it| it.display().to_string())
+            .collect();
+        let name = &instance.name;
+        obstacles.push((
+            format!(
+                "the unit lets the daemon write below {} alone, and not in {}",
+                config::DEFAULT_STATE_DIRECTORY,
+                paths.join(" and ")
+            ),
+            format!(
+                "mkdir -p /etc/systemd/system/pgcertd.service.d && printf '[Service]\\nReadWritePaths={}\\n' \
+                 >/etc/systemd/system/pgcertd.service.d/{name}.conf && systemctl daemon-reload && \
+                 systemctl try-restart pgcertd",
+                paths.join(" ")
+            ),
+        ));
+    }
+    obstacles
+}
+
 /// What has become of the daemon.
 pub(super) enum Daemon {
     /// It has taken the config.

@@ -230,6 +230,11 @@ pub(super) fn finished(
         out.push_str(&format!("  psql  \"{}\"\n", connection.conninfo));
         out.push_str(&labelled("", &format!("({})", connection.note)));
     }
+    for (why, command) in &document.obstacles {
+        out.push_str(&labelled("note", why));
+        // One line, which can be pasted.
+        out.push_str(&format!("  mend  {command}\n"));
+    }
     out.push_str(&daemon.map(next).unwrap_or_default());
     out
 }

@@ -314,6 +314,7 @@ impl Desk<'_> {
             true => None,
             false => Some(aftermath::daemon(&plan.config).await),
         };
+        document.obstacles = aftermath::obstacles(plan);
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
             print(&drawn::finished(
