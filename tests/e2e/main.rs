@@ -24,6 +24,7 @@ mod formats;
 mod harness;
 mod hba;
 mod journal;
+mod mends;
 mod modes;
 mod namespaces;
 mod packaged;
