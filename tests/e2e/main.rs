@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod check;
 mod clients;
 mod configs;
 mod crashes;

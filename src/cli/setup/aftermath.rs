@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::process::Command;
 
 use crate::bundle::Certificate;
-use crate::cli::unit;
 use crate::config::{self, Config};
+use crate::doctor::quoted;
+use crate::doctor::unit::{self, Unit};
 use crate::instance::probe::Served;
 use crate::report::view::StatusView;
 use crate::setup::plan::Plan;
@@ -69,7 +70,7 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
 /// Why the unit's daemon could not keep a set-up so, each with the command that mends it.
 pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
     let (config, instance) = (&plan.config, &plan.instance);
-    let Some(daemon) = unit::Daemon::of_this_host() else {
+    let Some(daemon) = Unit::of_this_host() else {
         return Vec::new();
     };
     if config.file != Path::new(config::DEFAULT_FILE) {
@@ -80,7 +81,11 @@ pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
     if let Some(why) = daemon.foreign_to([owner, owner]) {
         obstacles.push((why, unit::root_operation()));
     }
-    let outside = |it: &&Path| !it.starts_with(config::DEFAULT_STATE_DIRECTORY);
+    let open = daemon.words("ReadWritePaths");
+    let outside = |it: &&Path| {
+        let mut open = open.iter().map(|path| path.trim_start_matches(['-', '+']));
+        !it.starts_with(config::DEFAULT_STATE_DIRECTORY) && !open.any(|path| it.starts_with(path))
+    };
     let mut directories: Vec<&Path> = [instance.cert_file.parent(), instance.key_file.parent()]
         .into_iter()
         .flatten()
@@ -143,11 +148,11 @@ pub(super) async fn daemon(config: &Config) -> Daemon {
             )),
             None => Daemon::Absent(format!(
                 "pgcertd run --config {}, so that renewals are served: no daemon runs with this config",
-                super::choice::quoted(&config.file)
+                quoted(&config.file)
             )),
         };
     }
-    if unit::Daemon::of_this_host().is_none() {
+    if Unit::of_this_host().is_none() {
         return Daemon::Absent(
             "pgcertd sync, after each renewal: no unit of pgcertd is installed here".into(),
         );
