@@ -1,6 +1,9 @@
 //! `pg_hba.conf` without plaintext for clients of other hosts, by the library: whom a real server
 //! lets in before and after, what is put back, and what is never written over.
 
+#[cfg(feature = "failpoints")]
+mod in_between;
+
 use std::{
     fs,
     net::Ipv4Addr,
@@ -24,8 +27,10 @@ use crate::{
         Owner, SOON, World,
         ca::Ca,
         cluster::Cluster,
-        eventually, give,
+        command, eventually, give,
         network::{ADDRESS, in_own_network},
+        postgres::Programs,
+        process::Process,
     },
 };
 
@@ -112,9 +117,11 @@ fn hba(cluster: &mut Cluster, text: &str) {
     cluster.reload_by_hand();
 }
 
-/// The server has read its files again since `before`, and goes by them.
+/// How often the server was reloaded. Signals are taken in order: one of the test's own shows that
+/// none is under way.
 #[track_caller]
-fn reloads(cluster: &Cluster) -> usize {
+fn reloads(cluster: &mut Cluster) -> usize {
+    cluster.reload_by_hand();
     cluster.log().matches("received SIGHUP").count()
 }
 
@@ -296,7 +303,7 @@ fn what_cannot_be_written_whole_is_put_back_whole() {
     let tightening = hand.tightening();
     let closed = cluster.config_directory().join("hba.d");
     give(&closed, cluster.owner(), 0o500);
-    let reloaded = reloads(&cluster);
+    let reloaded = reloads(&mut cluster);
     let error = hand.apply(&tightening).unwrap_err();
     println!("{error}");
     assert!(
@@ -305,8 +312,8 @@ fn what_cannot_be_written_whole_is_put_back_whole() {
     );
     assert_included(&cluster, |_| false);
     assert_eq!(
-        (hand.text().as_str(), reloads(&cluster)),
-        (INCLUDING, reloaded)
+        (hand.text().as_str(), reloads(&mut cluster)),
+        (INCLUDING, reloaded + 1)
     );
     // Once it can be, the same proposal is good still.
     give(&closed, cluster.owner(), 0o700);
@@ -317,7 +324,9 @@ fn what_cannot_be_written_whole_is_put_back_whole() {
     fs::write(&edited, &text).unwrap();
     let error = hand.undo(&done).unwrap_err();
     assert!(matches!(error, TighteningError::Edited { .. }), "{error}");
-    assert_included(&cluster, |name| name != "hba.d/10.conf" || text.is_empty());
+    assert_eq!(fs::read_to_string(&edited).unwrap(), text);
+    fs::write(&edited, text.trim_end_matches("# mine\n")).unwrap();
+    assert_included(&cluster, |_| true);
 }
 
 /// Debian's belong to the server's user; a file that Ansible places may be root's.
@@ -352,7 +361,7 @@ fn owner_mode_label_and_access_list_stay() {
         );
         give(file, file_owner, mode);
         let label = b"system_u:object_r:etc_t:s0\0";
-        let list = access_list(1);
+        let list = access_list(mode);
         set_attribute(file, "security.selinux", label);
         set_attribute(file, "system.posix_acl_access", &list);
         let before = fs::metadata(file).unwrap();
@@ -360,7 +369,6 @@ fn owner_mode_label_and_access_list_stay() {
         for step in ["after the change", "after the undo"] {
             let now = fs::metadata(file).unwrap();
             let what = format!("{} {file_owner:?} {step}", file.display());
-            assert_ne!(now.ino(), before.ino(), "{what}");
             assert_eq!(
                 (now.uid(), now.gid()),
                 (before.uid(), before.gid()),
@@ -370,6 +378,7 @@ fn owner_mode_label_and_access_list_stay() {
             assert_eq!(attribute(file, "security.selinux"), label, "{what}");
             assert_eq!(attribute(file, "system.posix_acl_access"), list, "{what}");
             if step == "after the change" {
+                assert_ne!(now.ino(), before.ino(), "a new file: {what}");
                 hand.undo(&done).unwrap();
             }
         }
@@ -377,16 +386,17 @@ fn owner_mode_label_and_access_list_stay() {
     }
 }
 
-/// An access list that lets one more user read (acl(5), as the kernel takes it).
-fn access_list(uid: u32) -> Vec<u8> {
+/// An access list of this mode that lets one more user read (acl(5), as the kernel takes it).
+fn access_list(mode: u32) -> Vec<u8> {
+    let of = |shift: u32| u16::try_from(mode >> shift & 7).unwrap();
     let mut list = 2u32.to_le_bytes().to_vec();
     let everyone = u32::MAX;
     for (tag, permissions, id) in [
-        (0x01u16, 4u16, everyone),
-        (0x02, 4, uid),
-        (0x04, 4, everyone),
+        (0x01u16, of(6), everyone),
+        (0x02, 4, 1),
+        (0x04, of(3), everyone),
         (0x10, 4, everyone),
-        (0x20, 0, everyone),
+        (0x20, of(0), everyone),
     ] {
         list.extend(tag.to_le_bytes());
         list.extend(permissions.to_le_bytes());
@@ -507,82 +517,74 @@ fn edits_since_and_what_was_not_saved_are_never_written_over() {
     assert_eq!(hand.text(), written);
 }
 
+#[test]
+fn without_a_place_for_what_is_saved_nothing_is_written() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    hba(&mut stage.cluster, OPEN);
+    let mut hand = Hand::on(&world, &stage.cluster);
+    let tightening = hand.tightening();
+    give(&hand.keep, Owner { uid: 1, gid: 1 }, 0o777);
+    let error = hand.apply(&tightening).unwrap_err();
+    println!("{error}");
+    assert!(
+        matches!(error, TighteningError::Stranger { uid: 1, .. }),
+        "{error}"
+    );
+    let link = world.path().join("link");
+    symlink(world.directory("of_root"), &link).unwrap();
+    for keep in [link, world.path().join("missing")] {
+        hand.keep = keep;
+        let error = hand.apply(&tightening).unwrap_err();
+        println!("{error}");
+        assert!(matches!(error, TighteningError::Files { .. }), "{error}");
+    }
+    assert_eq!(names(&world.directory("of_root")), [""; 0]);
+    assert_eq!(hand.text(), OPEN);
+}
+
+/// In a container the same path is another file.
+#[test]
+fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    let cluster = Cluster::build(&world).create();
+    let file = cluster.config_directory().join("pg_hba.conf");
+    fs::write(&file, OPEN).unwrap();
+    give(&file, cluster.owner(), 0o600);
+    let theirs = world.path().join("theirs");
+    fs::write(&theirs, "local all all trust\nhost all all all trust\n").unwrap();
+    give(&theirs, cluster.owner(), 0o600);
+    let Owner { uid, gid } = cluster.owner();
+    let script = format!(
+        "mount --bind {} {} && exec setpriv --reuid={uid} --regid={gid} --clear-groups {} -D {}",
+        theirs.display(),
+        file.display(),
+        Programs::debian().path("postgres").display(),
+        cluster.data_directory().display()
+    );
+    let mut contained = command("unshare");
+    contained
+        .args(["--mount", "sh", "-c", &script])
+        .stderr(std::process::Stdio::null());
+    let mut server = Process::spawn(&mut contained);
+    let pid_file = cluster.data_directory().join("postmaster.pid");
+    eventually(SOON, "the server is up", || {
+        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
+    });
+    let proposed = Hand::on(&world, &cluster).proposed();
+    server.signal(rustix::process::Signal::INT);
+    server.wait(SOON);
+    let error = proposed.unwrap_err();
+    println!("{error}");
+    assert!(
+        matches!(error, TighteningError::Elsewhere { .. }),
+        "{error}"
+    );
+}
+
 fn sha256(file: &Path) -> String {
     let bytes = fs::read(file).unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
     digits.collect()
-}
-
-#[cfg(feature = "failpoints")]
-mod in_between {
-    use std::{cell::RefCell, panic::AssertUnwindSafe, sync::Once};
-
-    use super::*;
-
-    thread_local! {
-        /// What happens in this thread, once it has written the files and reloaded nothing.
-        static THEN: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
-    }
-
-    /// The point is all threads', the other tests' as well: each does its own thing.
-    fn once_written(then: impl FnOnce() + 'static) {
-        static POINT: Once = Once::new();
-        POINT.call_once(|| {
-            let own = || {
-                if let Some(then) = THEN.with_borrow_mut(Option::take) {
-                    then();
-                }
-            };
-            fail::cfg_callback("hba_written", own).unwrap();
-        });
-        THEN.set(Some(Box::new(then)));
-    }
-
-    #[test]
-    fn a_record_that_was_stored_first_undoes_a_change_that_was_cut_off() {
-        let Some(world) = World::new() else { return };
-        let mut stage = Stage::new(&world);
-        hba(&mut stage.cluster, OPEN);
-        let hand = Hand::on(&world, &stage.cluster);
-        let tightening = hand.tightening();
-        let record = tightening.record(&hand.keep);
-        let reloaded = reloads(&stage.cluster);
-        once_written(|| panic!("cut off, as by a kill"));
-        let cut_off = AssertUnwindSafe(|| hand.apply(&tightening));
-        assert!(std::panic::catch_unwind(cut_off).is_err());
-        assert_ne!(hand.text(), OPEN);
-        assert_eq!(reloads(&stage.cluster), reloaded);
-        let hand = Hand::on(&world, &stage.cluster);
-        hand.undo(&record).unwrap();
-        assert_eq!(hand.text(), OPEN);
-    }
-
-    #[test]
-    fn what_the_server_does_not_accept_goes_back_and_nothing_is_reloaded() {
-        let Some(world) = World::new() else { return };
-        let mut cluster = of_seventeen(&world);
-        including(&mut cluster);
-        let hand = Hand::on(&world, &cluster);
-        let tightening = hand.tightening();
-        let reloaded = reloads(&cluster);
-        let late = cluster.config_directory().join("hba.d/30.conf");
-        let owner = cluster.owner();
-        let breaks = late.clone();
-        once_written(move || {
-            fs::write(&breaks, "host all all nonsense\n").unwrap();
-            give(&breaks, owner, 0o600);
-        });
-        let error = hand.apply(&tightening).unwrap_err();
-        println!("{error}");
-        assert!(
-            matches!(&error, TighteningError::Refused { file, .. } if *file == late),
-            "{error}"
-        );
-        assert_included(&cluster, |_| false);
-        assert_eq!(
-            (hand.text().as_str(), reloads(&cluster)),
-            (INCLUDING, reloaded)
-        );
-    }
 }

@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use crate::instance::sql::SqlError;
 use crate::privilege::PrivilegeError;
 
+/// The step that fails where there is no directory.
+pub(super) const OPEN_DIRECTORY: &str = "open its directory";
+
 /// The server's `pg_hba.conf` stays, or could not be put back.
 #[derive(Debug, thiserror::Error)]
 pub enum TighteningError {
@@ -54,7 +57,7 @@ pub enum TighteningError {
         file: PathBuf,
     },
     /// The file is not what was written: somebody has edited it since.
-    #[error("{}: it was edited since pgcertd wrote it, and stays as it is; what pgcertd changed: diff -u {} {}", file.display(), backup.display(), file.display())]
+    #[error("{}: it was edited since pgcertd wrote it, and stays as it is; see what has changed: diff -u {} {}; to lose the edits: cp {1} {2}; then: select pg_reload_conf()", file.display(), backup.display(), file.display())]
     Edited {
         /// The file.
         file: PathBuf,
@@ -86,7 +89,7 @@ pub enum TighteningError {
         uid: u32,
     },
     /// A step on a file failed.
-    #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, file))]
+    #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, action, file))]
     Files {
         /// The file.
         file: PathBuf,
@@ -97,7 +100,7 @@ pub enum TighteningError {
         source: Errno,
     },
     /// The server does not accept what was written; the files of before are back.
-    #[error("{}: the server did not accept the changed file ({why}); it is as it was before, and nothing was reloaded", file.display())]
+    #[error("with the change, the server refuses {} ({why}); what was changed is as it was before, and nothing was reloaded: mend that and try again", file.display())]
     Refused {
         /// The file.
         file: PathBuf,
@@ -138,11 +141,13 @@ impl TighteningError {
     }
 }
 
-fn remedy(error: Errno, file: &Path) -> String {
+fn remedy(error: Errno, action: &str, file: &Path) -> String {
     let directory = file.parent().unwrap_or(file).display();
     match error {
         Errno::ACCESS => {
-            format!("; run pgcertd as root, and let the owner of {directory} write there")
+            format!(
+                "; run pgcertd as root; if it is, let the owner write there: chmod u+wx {directory}"
+            )
         }
         Errno::PERM => format!(
             "; run pgcertd as root; if it is, the file or {directory} may be immutable: lsattr -d {directory} {}",
@@ -153,7 +158,10 @@ fn remedy(error: Errno, file: &Path) -> String {
         Errno::NOSPC | Errno::DQUOT => {
             format!("; free some room on the file system of {directory}")
         }
-        Errno::NOENT => format!("; see whether {directory} is there: ls -ld {directory}"),
+        Errno::NOENT if action == OPEN_DIRECTORY => {
+            format!("; make the directory: install -d -m 0700 {directory}")
+        }
+        Errno::NOTDIR => format!("; {directory} must be a directory, and no link to one"),
         _ => String::new(),
     }
 }

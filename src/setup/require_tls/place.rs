@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::error::TighteningError;
+use super::error::{OPEN_DIRECTORY, TighteningError};
 use crate::instance::files::staging_name;
 use crate::privilege::{Ids, Rights, Worker};
 
@@ -118,8 +118,8 @@ impl Place {
         let path = directory.join(name);
         let fail = |action| TighteningError::files(&path, action);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
-        let opened = rustix::fs::open(directory, flags, Mode::empty())
-            .map_err(fail("open its directory"))?;
+        let opened =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(fail(OPEN_DIRECTORY))?;
         let stat = rustix::fs::fstat(&opened).map_err(fail("look at its directory"))?;
         Ok(Place {
             directory: opened,
@@ -160,7 +160,9 @@ impl Place {
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         let odd = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if size > LARGEST => Some("larger than any such file"),
-            FileType::RegularFile if stat.st_nlink > 1 => Some("one with a second name"),
+            FileType::RegularFile if stat.st_nlink > 1 => {
+                Some("a file with a second name (a hard link)")
+            }
             FileType::RegularFile => None,
             _ => Some("no regular file"),
         };
