@@ -33,6 +33,17 @@ fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it(
     healthy.stage.cluster.start().unwrap_err();
     typed(&line(&found));
     assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+
+    // The files of others are not for `sync`, and a set-up needs a server.
+    let settings = healthy.stage.cluster.settings_file();
+    let before = fs::read_to_string(&settings).unwrap();
+    healthy.stage.cluster.set("ssl_cert_file", "/nonexistent");
+    let found = healthy.finds("restart", "problem");
+    says(
+        &sentence(&found),
+        &["start the server", "setup", "ssl = off"],
+    );
+    fs::write(&settings, before).unwrap();
     let first = healthy.stage.first.clone();
     healthy.stage.ends_serving(&first);
 }
@@ -169,7 +180,7 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
     healthy.stage.cluster.start().unwrap();
     healthy.is_well("restart");
 
-    // Found while it runs, it is pointed at files that load.
+    // Found while it runs and knows nothing of the edit, it is pointed at files that load.
     healthy
         .stage
         .cluster
