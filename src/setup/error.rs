@@ -59,7 +59,8 @@ pub enum SetupError {
     /// It runs in a container.
     #[error(
         "the server of {} has {what}: paths and addresses there are not this host's; \
-         `pgcertd setup --print --data-directory {}` shows what to write where", data.display(), data.display()
+         add it to pgcertd's config by hand, data_directory, cert_file and address as this host sees them, and set \
+         ssl_cert_file and ssl_key_file as the server sees them", data.display()
     )]
     Apart {
         /// The data directory.
@@ -129,20 +130,24 @@ pub enum SetupError {
     /// Patroni has the server's configuration.
     #[error(
         "Patroni keeps the configuration of the server of {}: set ssl, ssl_cert_file and ssl_key_file there; \
-         `pgcertd setup --print --data-directory {}` shows the lines", data.display(), data.display()
+         `{print}` shows the lines", data.display()
     )]
     Managed {
         /// The data directory.
         data: PathBuf,
+        /// What prints them.
+        print: String,
     },
     /// `allow_alter_system = off`.
     #[error(
         "allow_alter_system is off: another program keeps the configuration of the server of {}; \
-         `pgcertd setup --print --data-directory {}` shows the lines to set there", data.display(), data.display()
+         `{print}` shows the lines to set there", data.display()
     )]
     Forbidden {
         /// The data directory.
         data: PathBuf,
+        /// What prints them.
+        print: String,
     },
     /// The command line goes before every file.
     #[error(

@@ -106,7 +106,10 @@ impl Plan {
         }
         let settings = changes(&current, &instance, &server.data_directory);
         if !settings.is_empty() {
-            changeable(&server, sql, &current, &settings).await?;
+            let print =
+                |data: &str| config.command(&["setup", "--print", "--data-directory", data]);
+            let print = print(&server.data_directory.to_string_lossy());
+            changeable(&server, sql, &current, &settings, print).await?;
         }
         let (source, install) = fitting(&config, &instance, prober).await?;
         let notes = notes(&server, &current, &instance).await;
@@ -318,13 +321,14 @@ async fn changeable(
     sql: &Sql,
     current: &ServerSettings,
     changes: &[Change],
+    print: String,
 ) -> Result<(), SetupError> {
     let data = server.data_directory.clone();
     if by_patroni(server, &current.config_file).await? {
-        return Err(SetupError::Managed { data });
+        return Err(SetupError::Managed { data, print });
     }
     if !current.allow_alter_system {
-        return Err(SetupError::Forbidden { data });
+        return Err(SetupError::Forbidden { data, print });
     }
     let fixed = sql.on_command_line().await?;
     let settings: Vec<String> = changes

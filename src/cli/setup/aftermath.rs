@@ -9,7 +9,8 @@ use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::config::{self, Config};
-use crate::doctor::Unit;
+use crate::doctor::quoted;
+use crate::doctor::unit::{self, Unit};
 use crate::instance::probe::Served;
 use crate::report::view::StatusView;
 use crate::setup::plan::Plan;
@@ -66,6 +67,54 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
     }
 }
 
+/// Why the unit's daemon could not keep a set-up so, each with the command that mends it.
+pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
+    let (config, instance) = (&plan.config, &plan.instance);
+    let Some(daemon) = Unit::of_this_host() else {
+        return Vec::new();
+    };
+    if config.file != Path::new(config::DEFAULT_FILE) {
+        return Vec::new();
+    }
+    let mut obstacles = Vec::new();
+    let owner = plan.server.owner.uid;
+    if let Some(why) = daemon.foreign_to([owner, owner]) {
+        obstacles.push((why, unit::root_operation()));
+    }
+    let open = daemon.words("ReadWritePaths");
+    let outside = |it: &&Path| {
+        let mut open = open.iter().map(|path| path.trim_start_matches(['-', '+']));
+        !it.starts_with(config::DEFAULT_STATE_DIRECTORY) && !open.any(|path| it.starts_with(path))
+    };
+    let mut directories: Vec<&Path> = [instance.cert_file.parent(), instance.key_file.parent()]
+        .into_iter()
+        .flatten()
+        .filter(outside)
+        .collect();
+    directories.dedup();
+    if !directories.is_empty() {
+        let paths: Vec<String> = directories
+            .iter()
+            .map(|it| it.display().to_string())
+            .collect();
+        let name = &instance.name;
+        obstacles.push((
+            format!(
+                "the unit lets the daemon write below {} alone, and not in {}",
+                config::DEFAULT_STATE_DIRECTORY,
+                paths.join(" and ")
+            ),
+            format!(
+                "mkdir -p /etc/systemd/system/pgcertd.service.d && printf '[Service]\\nReadWritePaths={}\\n' \
+                 >/etc/systemd/system/pgcertd.service.d/{name}.conf && systemctl daemon-reload && \
+                 systemctl try-restart pgcertd",
+                paths.join(" ")
+            ),
+        ));
+    }
+    obstacles
+}
+
 /// What has become of the daemon.
 pub(super) enum Daemon {
     /// It has taken the config.
@@ -99,7 +148,7 @@ pub(super) async fn daemon(config: &Config) -> Daemon {
             )),
             None => Daemon::Absent(format!(
                 "pgcertd run --config {}, so that renewals are served: no daemon runs with this config",
-                super::choice::quoted(&config.file)
+                quoted(&config.file)
             )),
         };
     }

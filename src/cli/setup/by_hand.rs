@@ -2,7 +2,7 @@
 
 use super::document::{Document, Outcome};
 use super::{Desk, Exit, Failure, print};
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::setup::Server;
 use crate::setup::plan::{Subject, by_hand};
 
@@ -44,13 +44,9 @@ pub(super) async fn print_lines(
         lines.for_each(|line| text.push_str(&format!("{line}\n")));
         text.push('\n');
     }
-    let option = match config.file.as_path() == std::path::Path::new(config::DEFAULT_FILE) {
-        true => String::new(),
-        false => format!(" --config {}", super::choice::quoted(&config.file)),
-    };
+    let sync = instance.command(&["sync"]);
     text.push_str(&format!(
-        "# 2. Then, so that the files are there:\n#    pgcertd sync{option} {}\n\n",
-        instance.name
+        "# 2. Then, so that the files are there:\n#    {sync}\n\n"
     ));
     text.push_str("# 3. postgresql.conf, and a reload\n");
     text.push_str(&(lines.join("\n") + "\n\n"));
@@ -60,8 +56,8 @@ pub(super) async fn print_lines(
         text.push_str(&format!("    {name}: {}\n", quoted(value)));
     }
     text.push_str(&format!(
-        "\n# 4. What new clients get:\n#    pgcertd sync{option} {} && pgcertd status{option}\n",
-        instance.name
+        "\n# 4. What new clients get:\n#    {sync} && {}\n",
+        config.command(&["status"])
     ));
     print(&text)?;
     Ok(Exit::Well)

@@ -58,11 +58,12 @@ impl Candidate {
     }
 
     /// The flag that names it.
-    fn flag(&self) -> String {
+    fn flag(&self) -> (&'static str, String) {
         match self {
-            Candidate::Known(instance, _) => format!("--instance {}", instance.name),
+            Candidate::Known(instance, _) => ("--instance", instance.name.clone()),
             Candidate::New(running) => {
-                format!("--data-directory {}", quoted(&running.data_directory))
+                let data = running.data_directory.display().to_string();
+                ("--data-directory", data)
             }
         }
     }
@@ -150,7 +151,11 @@ impl Desk<'_> {
                     Some(place) => Ok(Some(all.swap_remove(place))),
                     None => Err(SetupError::Unchosen {
                         question: "several servers run here that are not set up".into(),
-                        choices: all.iter().map(|it| self.again(&it.flag())).collect(),
+                        choices: all
+                            .iter()
+                            .map(Candidate::flag)
+                            .map(|(flag, value)| self.again(config, [flag, &value]))
+                            .collect(),
                     }
                     .into()),
                 }
@@ -231,9 +236,7 @@ impl Desk<'_> {
                         question: format!("several lineages fit the server of {data}"),
                         choices: all
                             .iter()
-                            .map(|it| {
-                                self.again(&format!("--lineage {}", quoted(Path::new(&it.name))))
-                            })
+                            .map(|it| self.again(config, ["--lineage", &it.name]))
                             .collect(),
                     }
                     .into()),
@@ -249,22 +252,25 @@ impl Desk<'_> {
     }
 
     /// This command, with another flag.
-    fn again(&self, flag: &str) -> String {
+    fn again(&self, config: &Config, flag: [&str; 2]) -> String {
         let wanted = self.wanted;
-        let mut words = vec!["pgcertd setup".to_owned()];
-        if self.file != Path::new(config::DEFAULT_FILE) {
-            words.push(format!("--config {}", quoted(self.file)));
+        let mut words = vec!["setup".to_owned()];
+        words.extend(flag.map(str::to_owned));
+        if let (Some(data), true) = (&wanted.data_directory, flag[0] != "--data-directory") {
+            words.push("--data-directory".into());
+            words.push(data.display().to_string());
         }
-        words.push(flag.to_owned());
-        if let (Some(data), false) = (&wanted.data_directory, flag.starts_with("--data")) {
-            words.push(format!("--data-directory {}", quoted(data)));
-        }
-        if let (Some(name), false) = (&wanted.instance, flag.starts_with("--instance")) {
-            words.push(format!("--instance {name}"));
+        if let (Some(name), true) = (&wanted.instance, flag[0] != "--instance") {
+            words.extend(["--instance".into(), name.clone()]);
         }
         words.extend(flags(wanted));
-        words.join(" ")
+        typed(config, &words)
     }
+}
+
+fn typed(config: &Config, words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    config.command(&words)
 }
 
 /// The flags that say how, not what.
@@ -281,33 +287,20 @@ fn flags(wanted: &Arguments) -> Vec<String> {
 
 /// What does a plan without a question.
 pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
-    let mut words = vec!["pgcertd setup --yes".to_owned()];
-    if plan.config.file != Path::new(config::DEFAULT_FILE) {
-        words.push(format!("--config {}", quoted(&plan.config.file)));
-    }
-    words.push(format!("--instance {}", plan.instance.name));
+    let instance = &plan.instance;
+    let mut words = ["setup", "--yes", "--instance", &instance.name]
+        .map(str::to_owned)
+        .to_vec();
     if plan.fragment.is_some() {
-        let lineage = Path::new(&plan.instance.lineage.name);
-        words.push(format!(
-            "--data-directory {}",
-            quoted(&plan.instance.data_directory)
-        ));
-        words.push(format!("--lineage {}", quoted(lineage)));
-        let names = wanted.server_name.iter();
-        words.extend(names.map(|name| format!("--server-name {name}")));
+        let data = instance.data_directory.display().to_string();
+        words.extend(["--data-directory".into(), data]);
+        words.extend(["--lineage".into(), instance.lineage.name.clone()]);
+        for name in &wanted.server_name {
+            words.extend(["--server-name".into(), name.clone()]);
+        }
     }
     words.extend(flags(wanted));
-    words.join(" ")
-}
-
-/// A path as a shell takes it.
-pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    match text.chars().all(plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    typed(&plan.config, &words)
 }
 
 /// Whether the server uses the files of its instance already; where that cannot be told, it does not.

@@ -36,6 +36,8 @@ pub(super) struct Document {
     pub(super) left: Vec<String>,
     /// What clients are told.
     pub(super) connection: Option<String>,
+    /// Why the daemon could not keep it so, and what mends that.
+    pub(super) obstacles: Vec<(String, String)>,
     /// What is to be done next.
     pub(super) next: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Default for Document {
             error: None,
             left: Vec::new(),
             connection: None,
+            obstacles: Vec::new(),
             next: None,
         }
     }

@@ -39,10 +39,10 @@ pub(super) fn plan(
     let verb = if wanted.dry_run { "would" } else { "will" };
     out.push_str(&format!("\nThis {verb} change:\n"));
     out.push_str(&changes(plan, tightening));
-    let name = &plan.instance.name;
+    let undo = plan.instance.command(&["setup", "--undo"]);
     out.push_str(&hanging(&format!(
         "Then new connections are looked at. Nothing is restarted, and no session ends. \
-         pgcertd setup --undo {name} takes it back."
+         What takes it back: {undo}"
     )));
     out.push('\n');
     out
@@ -198,7 +198,9 @@ fn marked(mark: &str, text: &str) -> String {
 }
 
 /// The end of a set-up that failed.
-pub(super) fn failed(name: &str, error: &SetupError, left: &[String]) -> String {
+pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> String {
+    let name = &plan.instance.name;
+    let undo = plan.instance.command(&["setup", "--undo"]);
     match left {
         [] => format!(
             "\n{}",
@@ -207,7 +209,7 @@ pub(super) fn failed(name: &str, error: &SetupError, left: &[String]) -> String 
         _ => format!(
             "\n{}",
             hanging(&format!(
-                "{} {name}: not all could be taken back; mend what stands above, and then: pgcertd setup --undo {name}",
+                "{} {name}: not all could be taken back; mend what stands above, and then: {undo}",
                 styled(BAD, "!")
             ))
         ),
@@ -229,6 +231,11 @@ pub(super) fn finished(
     if let Some(connection) = connection {
         out.push_str(&format!("  psql  \"{}\"\n", connection.conninfo));
         out.push_str(&labelled("", &format!("({})", connection.note)));
+    }
+    for (why, command) in &document.obstacles {
+        out.push_str(&labelled("note", why));
+        // One line, which can be pasted.
+        out.push_str(&format!("  mend  {command}\n"));
     }
     out.push_str(&daemon.map(next).unwrap_or_default());
     out

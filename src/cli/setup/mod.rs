@@ -282,8 +282,7 @@ impl Desk<'_> {
                 document.error = Some(failed.error.to_string());
                 document.left.clone_from(&failed.left);
                 if !self.json {
-                    let name = &plan.instance.name;
-                    print(&drawn::failed(name, &failed.error, &failed.left))?;
+                    print(&drawn::failed(plan, &failed.error, &failed.left))?;
                 }
                 self.told(&document, Exit::Problem)
             }
@@ -314,6 +313,7 @@ impl Desk<'_> {
             true => None,
             false => Some(aftermath::daemon(&plan.config).await),
         };
+        document.obstacles = aftermath::obstacles(plan);
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
             print(&drawn::finished(
@@ -335,8 +335,9 @@ impl Desk<'_> {
         if !self.json {
             let names: Vec<&str> = config.instances.iter().map(|it| it.name.as_str()).collect();
             print(&super::paint::hanging(&format!(
-                "Every server that runs here is set up ({}): pgcertd status shows them.",
-                names.join(", ")
+                "Every server that runs here is set up ({}): {} shows them.",
+                names.join(", "),
+                config.command(&["status"])
             )))?;
         }
         self.told(&document, Exit::Well)

@@ -23,7 +23,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
         document.outcome = Some(Outcome::WouldChange);
         return desk.told(&document, Exit::Well);
     }
-    let command = format!("pgcertd setup --yes --undo {name}");
+    let command = config.command(&["setup", "--yes", "--undo", name]);
     if !desk.answers.agree("Take it back?", &command)? {
         print("Nothing was changed.\n")?;
         return Ok(Exit::Problem);
@@ -50,7 +50,7 @@ pub(super) async fn interrupted(
     name: &str,
 ) -> Result<Exit, Failure> {
     let undo = Undo::of(config, name).await?;
-    let command = format!("pgcertd setup --yes --undo {name}");
+    let command = config.command(&["setup", "--yes", "--undo", name]);
     if !desk.json {
         print(&drawn::interrupted(&undo))?;
     }

@@ -114,7 +114,7 @@ fn where_nobody_can_be_asked_it_says_what_to_pass() {
     let bench = Bench::new(&world);
     let data = bench.cluster.data_directory().to_str().unwrap();
     let words = [
-        "pgcertd setup --yes",
+        "setup --yes",
         "--data-directory",
         data,
         "--lineage pg.example.com",
