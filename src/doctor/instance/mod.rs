@@ -237,7 +237,8 @@ fn unlooked(error: &InstanceError) -> Finding {
     let (kind, text) = (Kind::DataDirectory, error.to_string());
     let (seen, mend) = text.split_once("; ").unwrap_or((&text, ""));
     match error.is_denied() && !is_root() {
-        true => Finding::unseen(kind, seen, "root, or the server's user"),
+        true => Finding::unseen(kind, seen, "root, or the server's user")
+            .because("nothing of its files and its server can be told without that"),
         false => Finding::problem(kind, seen).advised(mend),
     }
 }
