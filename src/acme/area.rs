@@ -274,3 +274,6 @@ impl Found {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
