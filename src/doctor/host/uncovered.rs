@@ -8,7 +8,7 @@ use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::{uncovered, unnamed};
 use crate::privilege::is_root;
 
-/// The oldest and the newest major version that pgcertd was tried with.
+/// The oldest major version that pgcertd was tried with, and the newest whose settings it knows.
 const OLDEST: u32 = 13;
 const NEWEST: u32 = 19;
 
