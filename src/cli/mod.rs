@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod manual;
+mod notify;
 mod outcomes;
 pub(crate) mod paint;
 mod probe;
@@ -75,6 +76,7 @@ pub(crate) const MANUALS: &[Manual] = &[
     check::MANUAL,
     sessions::MANUAL,
     probe::MANUAL,
+    notify::MANUAL,
 ];
 
 fn words() -> Vec<Chapter> {
@@ -176,6 +178,8 @@ enum Command {
     Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell people, by a command, what is not well, and when that is over.
+    Notify(notify::Arguments),
     /// Tell what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
     Removal(removal::Arguments),
@@ -244,11 +248,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
+        Command::Notify(wanted) if wanted.stays() => Some(Kind::NotifierFailed),
         Command::Rollback(_)
         | Command::Status
         | Command::Check(_)
         | Command::Sessions(_)
         | Command::Probe(_)
+        | Command::Notify(_)
         | Command::Removal(_) => None,
     };
     match carry_out(arguments) {
@@ -321,6 +327,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Notify(wanted) => notify::notify(&config, &wanted, json).await,
             Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });

@@ -15,9 +15,9 @@ use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::reconcile::Keeper;
 use crate::reconcile::state::{Problem, State};
-use crate::report::day;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
+use crate::report::{day, host};
 use crate::source::Source;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -215,10 +215,7 @@ fn drawn(view: &StatusView, now: Timestamp) -> String {
 }
 
 fn header(view: &StatusView, now: Timestamp) -> String {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let host = host();
     let daemon = match &view.daemon {
         Some(daemon) => format!("daemon up {}", span(now.duration_since(daemon.since))),
         None => "daemon not running".to_owned(),

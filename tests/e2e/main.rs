@@ -26,6 +26,7 @@ mod hba;
 mod journal;
 mod modes;
 mod namespaces;
+mod notify;
 mod packaged;
 mod pid_files;
 mod probes;
