@@ -360,7 +360,7 @@ fn uncovered(directory: &Path) -> Problem {
             "a PostgreSQL server runs in {}, and no instance covers it: nothing renews its certificate",
             directory.display()
         ),
-        mend: "add an [[instance]] for it to /etc/pgcertd/pgcertd.toml, then `systemctl reload pgcertd`"
+        mend: "add an [[instance]] for it to the config, then `systemctl reload pgcertd`"
             .to_owned(),
     }
 }
@@ -410,3 +410,6 @@ fn clean(text: &str) -> String {
     let safe = |it: char| if it.is_control() { '\u{fffd}' } else { it };
     text.chars().map(safe).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,3 +145,6 @@ fn expiry(instance: &InstanceView, now: Timestamp) -> Option<Standing> {
     );
     settled.then(|| Standing::well(Expiry::Fine.as_str()))
 }
+
+#[cfg(test)]
+pub(in crate::notification) mod tests;
