@@ -89,7 +89,7 @@ fn chapters() -> Vec<Chapter> {
              `uncovered` or `covered`",
         )
         .term("since, times", "when the trouble was first seen, and how often within the last hour")
-        .term("problem, mend", "what is wrong, and what mends it")
+        .term("problem, mend, command", "what is wrong, what mends it in words, and what to type; null where there is nothing to say, or `problem` says it")
         .term(
             "expiry, place",
             "how near to its end the nearest certificate is, and where: `source`, `installed` or `served`",

@@ -123,6 +123,8 @@ pub struct Item {
     times: usize,
     problem: Option<String>,
     mend: Option<String>,
+    /// What to type, as root.
+    command: Option<String>,
     expiry: Option<Expiry>,
     place: Option<&'static str>,
     source: Option<CertificateView>,
@@ -204,6 +206,7 @@ impl Item {
             times: 0,
             problem: None,
             mend: None,
+            command: None,
             expiry: None,
             place: None,
             source: None,
@@ -254,6 +257,7 @@ impl Item {
         self.mend = problem
             .map(|it| clean(&it.mend))
             .filter(|mend| !mend.is_empty());
+        self.command = problem.and_then(|it| it.command.as_deref()).map(clean);
     }
 
     fn write(&self, out: &mut String) {
@@ -272,18 +276,17 @@ impl Item {
             let short = it.fingerprint.short();
             format!("clients get {short}, which expires {}", day(it.not_after))
         });
+        // A command stays on one line, to be pasted.
+        let lines = |text: String| wrapped(&text, WIDTH - 9);
         for (label, says) in [
-            ("was", before),
-            ("since", since),
-            ("why", self.problem.clone()),
-            ("mend", self.mend.clone()),
-            ("left", left),
+            ("was", before.map(lines)),
+            ("since", since.map(lines)),
+            ("why", self.problem.clone().map(lines)),
+            ("mend", self.mend.clone().map(lines)),
+            ("run", self.command.clone().map(|it| vec![it])),
+            ("left", left.map(lines)),
         ] {
-            for (number, line) in says
-                .iter()
-                .flat_map(|it| wrapped(it, WIDTH - 9))
-                .enumerate()
-            {
+            for (number, line) in says.iter().flatten().enumerate() {
                 let label = if number == 0 { label } else { "" };
                 out.push_str(&format!("  {label:<5}  {line}\n"));
             }
@@ -355,14 +358,14 @@ fn headline(item: &Item, subject: &Subject, well: bool) -> String {
 }
 
 fn uncovered(directory: &Path) -> Problem {
-    Problem {
-        why: format!(
+    Problem::new(
+        format!(
             "a PostgreSQL server runs in {}, and no instance covers it: nothing renews its certificate",
             directory.display()
         ),
-        mend: "add an [[instance]] for it to the config, then `systemctl reload pgcertd`"
-            .to_owned(),
-    }
+        "add an [[instance]] for it to the config",
+    )
+    .with("systemctl reload pgcertd")
 }
 
 fn subject(host: &str, changes: &[Item], lasting: &[Item]) -> String {

@@ -94,32 +94,31 @@ impl Scene {
     #[must_use]
     pub fn daemon_problem(&self) -> Option<Problem> {
         let file = self.file.display();
-        let (why, mend) = match &self.daemon {
+        Some(match &self.daemon {
             DaemonIs::Running => return None,
-            DaemonIs::Stopped(told) => (
+            DaemonIs::Stopped(told) => Problem::new(
                 format!("pgcertd does not run: {told}; a renewal is not deployed"),
-                "`systemctl status pgcertd` says why; then `systemctl start pgcertd`".to_owned(),
-            ),
+                "`systemctl status pgcertd` says why; then start it",
+            )
+            .with("systemctl start pgcertd"),
             DaemonIs::Stale => {
                 let last = self.view.as_ref().map(|it| it.checked);
                 let last = last.map_or_else(|| "ever".to_owned(), |it| format!("since {it}"));
                 let pause = SignedDuration::try_from(self.resync).unwrap_or(SignedDuration::MAX);
-                (
+                Problem::new(
                     format!(
                         "pgcertd runs and has not written {file} {last}; it should at least every {pause:#}"
                     ),
-                    "`journalctl -u pgcertd` says what holds it up; then `systemctl restart pgcertd`"
-                        .to_owned(),
+                    "`journalctl -u pgcertd` says what holds it up; then restart it",
                 )
+                .with("systemctl restart pgcertd")
             }
-            DaemonIs::Unreadable(error) => (
+            DaemonIs::Unreadable(error) => Problem::new(
                 format!("what pgcertd sees cannot be read: {file}: {error}"),
-                format!(
-                    "`namei -l {file}` shows who may; `systemctl restart pgcertd` writes it anew"
-                ),
-            ),
-        };
-        Some(Problem { why, mend })
+                format!("`namei -l {file}` shows who may; pgcertd writes it anew when it starts"),
+            )
+            .with("systemctl restart pgcertd"),
+        })
     }
 }
 
