@@ -137,7 +137,7 @@ fn systemd_takes_the_units() {
     for (unit, more, worst) in [
         ("pgcertd", "", 16),
         ("pgcertd-notify", "", 61),
-        ("pgcertd-notify", strict, 12),
+        ("pgcertd-notify", strict, 14),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(format!("{unit}.service"));
