@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/notify.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
@@ -36,6 +36,11 @@
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
 //! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd |
+//!
+//! [`notification`] (`notification/mod.rs`) is a process beside the daemon: it follows what that reports
+//! (`notification/follow.rs`, `notification/scene.rs`), decides what a person is to be told
+//! (`notification/ledger.rs`, a pure function, kept by `notification/memory.rs`), words it
+//! (`notification/message.rs`) and runs a command (`notification/command.rs`).
 //!
 //! [`trust`] (`trust/mod.rs`) judges what is served as clients do: `trust/path.rs` finds the way to a
 //! root and what is wrong on it, `trust/names.rs` compares names, `trust/roots.rs` holds what is trusted.
@@ -76,6 +81,7 @@ pub mod daemon;
 pub mod deploy;
 pub mod doctor;
 pub mod instance;
+pub mod notification;
 pub mod patience;
 pub mod privilege;
 pub mod reconcile;

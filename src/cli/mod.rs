@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod manual;
+mod notify;
 mod outcomes;
 pub(crate) mod paint;
 mod probe;
@@ -80,6 +81,7 @@ pub(crate) const MANUALS: &[Manual] = &[
     check::MANUAL,
     sessions::MANUAL,
     probe::MANUAL,
+    notify::MANUAL,
 ];
 
 fn words() -> Vec<Chapter> {
@@ -183,6 +185,8 @@ enum Command {
     Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell people, by a command, what is not well, and when that is over.
+    Notify(notify::Arguments),
     /// Tell what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
     Removal(removal::Arguments),
@@ -251,12 +255,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
+        Command::Notify(wanted) if wanted.stays() => Some(Kind::NotifierFailed),
         Command::Setup(_)
         | Command::Rollback(_)
         | Command::Status
         | Command::Check(_)
         | Command::Sessions(_)
         | Command::Probe(_)
+        | Command::Notify(_)
         | Command::Removal(_) => None,
     };
     match carry_out(arguments) {
@@ -330,6 +336,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Notify(wanted) => notify::notify(&config, &wanted, json).await,
             Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });

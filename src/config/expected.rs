@@ -26,8 +26,8 @@ pub(super) const ADDRESS: &str = "HOST or HOST:PORT, such as \"127.0.0.1:5432\" 
 /// A file of a lineage.
 pub(super) const INSIDE: &str = "a file name, or a path without `..` relative to the lineage";
 
-/// A command to reload by.
-pub(super) const COMMAND: &str = "reload_command = [\"program\", \"argument\"]";
+/// A command.
+pub(super) const COMMAND: &str = "[\"program\", \"argument\"]";
 
 /// A length of time.
 pub(super) const DURATION: &str = "a duration with a unit, such as \"10s\"";

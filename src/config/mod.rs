@@ -18,6 +18,7 @@ mod error;
 mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
+mod notification;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use rustls::pki_types::ServerName;
 pub use address::{Address, AddressError};
 pub(crate) use conflicts::SHARED;
 pub use error::ConfigError;
+pub use notification::{DEFAULT_NOTIFY_DIRECTORY, Notify, Occasion};
 
 /// The file that is read where `--config` names no other.
 pub const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
@@ -81,6 +83,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
     pub runtime_directory: PathBuf,
+    /// Whom `pgcertd notify` tells what; the daemon has no use for it.
+    pub notify: Notify,
 }
 
 /// The `[watch]` table.

@@ -13,9 +13,10 @@ use super::conflicts;
 use super::document::{At, Document, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
+use super::notification::notify;
 use super::values::{
-    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, files, kind,
-    positive, server_names, target, usable,
+    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command, files,
+    kind, positive, server_names, target,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
@@ -68,6 +69,7 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         &root.runtime_directory,
         Path::new(DEFAULT_RUNTIME_DIRECTORY),
     )?;
+    let notify = notify(&document, root.notify.as_ref().map(|table| &table.0))?;
     let none = Keys::default();
     let shared = Layer {
         keys: root.defaults.as_ref().map_or(&none, |table| &table.0),
@@ -92,6 +94,7 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         watch,
         state_directory,
         runtime_directory,
+        notify,
         file: absolute,
     })
 }
@@ -154,7 +157,7 @@ fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch,
     })
 }
 
-fn directory(
+pub(super) fn directory(
     document: &Document,
     key: &Key<String>,
     default: &Path,
@@ -162,7 +165,7 @@ fn directory(
     at(document, key).map_or(Ok(default.to_owned()), |value| value.path())
 }
 
-fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
+pub(super) fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
     key.as_ref().map(|written| At::new(document, written))
 }
 
@@ -398,17 +401,10 @@ fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
             None => Ok(reload),
         };
     };
-    let example = &format!("expected {}", expected::COMMAND);
     match layers.find(|keys| &keys.reload_command) {
-        Some(command) if usable(command.value) => Ok(Reload::Command(
-            command
-                .value
-                .iter()
-                .map(|word| word.get_ref().clone())
-                .collect(),
-        )),
-        Some(command) => Err(command.refuse_value("is not a command", example)),
+        Some(written) => command(&written).map(Reload::Command),
         None => {
+            let example = &format!("expected reload_command = {}", expected::COMMAND);
             let message = "reload = \"command\" without `reload_command`";
             let at = layers.find(|keys| &keys.reload);
             // Without `reload` the way is "signal", and this is not reached.

@@ -23,6 +23,7 @@ pub(super) struct Root {
     pub(super) runtime_directory: Key<String>,
     pub(super) watch: Option<Table<Watch>>,
     pub(super) defaults: Option<Table<Keys>>,
+    pub(super) notify: Option<Table<Notify>>,
     #[serde(default)]
     pub(super) instance: Instances,
 }
@@ -44,6 +45,18 @@ pub(super) struct Watch {
     pub(super) settle_timeout: Key<Text>,
     pub(super) resync: Key<Text>,
     pub(super) poll: Key<Text>,
+}
+
+/// `[notify]`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    pub(super) command: Key<Vec<Spanned<String>>>,
+    pub(super) timeout: Key<Text>,
+    pub(super) on: Key<Vec<Spanned<String>>>,
+    pub(super) after: Key<Text>,
+    pub(super) repeat: Key<Text>,
+    pub(super) state_directory: Key<String>,
 }
 
 /// `[defaults]` and `[[instance]]`, which hold the same keys.
@@ -101,6 +114,10 @@ trait Shape {
 
 impl Shape for Watch {
     const EXPECTED: &'static str = "one table, [watch]";
+}
+
+impl Shape for Notify {
+    const EXPECTED: &'static str = "one table, [notify]";
 }
 
 impl Shape for Keys {

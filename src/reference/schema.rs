@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::Made;
-use crate::config::keys::{Holds, Key, OWN, Unless, of_an_instance, of_the_file, of_watch};
+use crate::config::keys::{
+    Holds, Key, OWN, Unless, of_an_instance, of_notify, of_the_file, of_watch,
+};
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.
 const DURATION: &str = r"^([0-9]+([.][0-9]+)? *(w|d|h|m|s|ms|us|µs|ns)[a-z]*,? *)+$";
@@ -33,6 +35,10 @@ fn of_config() -> Value {
             table(&of_watch()),
             "What is watched, and how often it is looked at.",
         ),
+    );
+    properties.insert(
+        "notify".into(),
+        described(table(&of_notify()), "Whom pgcertd notify tells what."),
     );
     let shared: Vec<Key> = of_an_instance()
         .into_iter()
@@ -151,6 +157,10 @@ fn value(holds: &Holds) -> Value {
         Holds::Choice(choices) => {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
             json!({ "type": "string", "enum": names })
+        }
+        Holds::Choices(choices) => {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            json!({ "type": "array", "items": { "type": "string", "enum": names } })
         }
         Holds::Hosts => json!({ "type": "array", "items": text("^[A-Za-z0-9._:-]+$") }),
         Holds::Command => json!({

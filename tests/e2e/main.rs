@@ -30,6 +30,7 @@ mod journal;
 mod mends;
 mod modes;
 mod namespaces;
+mod notify;
 mod packaged;
 mod pid_files;
 mod probes;

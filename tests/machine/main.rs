@@ -17,6 +17,7 @@ mod findings;
 mod harness;
 mod journey;
 mod machine;
+mod notify;
 mod package;
 mod package_life;
 mod postgres;

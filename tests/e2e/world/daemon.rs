@@ -128,6 +128,15 @@ impl Launch {
 
     /// Starts `pgcertd run`.
     pub fn daemon(&self, config: &Config) -> Daemon {
+        self.service("run", config)
+    }
+
+    /// Starts `pgcertd notify`.
+    pub fn notifier(&self, config: &Config) -> Daemon {
+        self.service("notify", config)
+    }
+
+    fn service(&self, command: &str, config: &Config) -> Daemon {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = self.directory.join(format!("pgcertd-{number}.log"));
@@ -139,7 +148,7 @@ impl Launch {
         let file = File::create(&log).unwrap();
         let process = Process::spawn(
             self.command()
-                .args(["run", "--config"])
+                .args([command, "--config"])
                 .arg(config.path())
                 .env("NOTIFY_SOCKET", &socket)
                 .stdin(Stdio::null())
@@ -229,7 +238,7 @@ pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &
     })
 }
 
-/// A running `pgcertd run`.
+/// A running `pgcertd run` or `pgcertd notify`.
 pub struct Daemon {
     process: Process,
     log: PathBuf,
