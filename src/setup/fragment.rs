@@ -11,6 +11,8 @@ use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+use crate::config::{self, Config, DEFAULT_TARGET};
+
 /// The file, and what is written there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
@@ -36,6 +38,26 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What an instance of the config is, as far as a set-up writes it; none where a path cannot be
+    /// written.
+    #[must_use]
+    pub fn of(config: &Config, instance: &config::Instance) -> Option<Entry> {
+        let (cert, key) = (&instance.cert_file, &instance.key_file);
+        let target = config.state_of(instance).join(DEFAULT_TARGET);
+        let files = match *cert == target && *key == target {
+            true => None,
+            false => Some((cert.to_str()?.to_owned(), key.to_str()?.to_owned())),
+        };
+        let names = instance.server_names.iter();
+        Some(Entry {
+            name: instance.name.clone(),
+            lineage: instance.lineage.name.clone(),
+            data_directory: instance.data_directory.to_str()?.to_owned(),
+            server_names: names.map(|it| it.to_str().into_owned()).collect(),
+            files,
+        })
+    }
+
     /// The fragment that says so, in this directory.
     #[must_use]
     pub fn fragment(&self, directory: &Path) -> Fragment {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::SetupError;
 use super::require_tls::Tightened;
 use super::server::{plain_targets, reader};
+use crate::config::Config;
 use crate::instance::Instance;
 use crate::instance::sql::Setting;
 use crate::privilege::Ids;
@@ -92,11 +93,19 @@ impl Record {
         }
     }
 
-    /// What is remembered in this state directory; none where nothing is.
+    /// What is remembered of the instance of this name; none where nothing is.
     ///
     /// # Errors
     /// It cannot be read, or is not what a set-up writes.
-    pub async fn read(state: &Path) -> Result<Option<Record>, SetupError> {
+    pub async fn of(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
+        // A name is one of a directory, and nothing that leads elsewhere.
+        match name.is_empty() || name.starts_with('.') || name.contains('/') {
+            true => Ok(None),
+            false => Record::read(&config.state_directory.join(name)).await,
+        }
+    }
+
+    async fn read(state: &Path) -> Result<Option<Record>, SetupError> {
         let refused = |why: String| SetupError::Record {
             path: state.join("setup.json"),
             why,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::carry_out::removal;
-use super::fragment::Fragment;
+use super::fragment::{Entry, Fragment};
 use super::record::{Record, Was};
 use super::require_tls::TighteningError;
 use super::{Server, SetupError, Told};
@@ -56,12 +56,11 @@ impl Undo {
     /// Nothing is remembered of it, or its server does not run.
     pub async fn of(config: &Config, name: &str) -> Result<Undo, SetupError> {
         let none = || SetupError::NoRecord(name.to_owned());
-        // A name is one of a file, and nothing that leads elsewhere.
-        if name.is_empty() || name.starts_with('.') || name.contains('/') {
-            return Err(none());
-        }
-        let state = config.state_directory.join(name);
-        let record = Record::read(&state).await?.ok_or_else(none)?;
+        let record = Record::of(config, name).await?.ok_or_else(none)?;
+        let refused = |why: String| SetupError::Record {
+            path: config.state_directory.join(name).join("setup.json"),
+            why,
+        };
         let path = config.fragments().join(format!("{name}.toml"));
         let fragment = record.fragment.as_ref().map(|_| path.clone());
         let (config, instance) = match (config.instance(name), &record.fragment) {
@@ -69,19 +68,22 @@ impl Undo {
             (None, Some(text)) => {
                 let config = Config::load_with(&config.file, &path, text)?;
                 let instance = config.instance(name).cloned().ok_or_else(none)?;
+                // The record is the server's user's: what it says counts as far as a set-up says it.
+                if Entry::of(&config, &instance)
+                    .is_none_or(|it| it.fragment(&config.fragments()).text != *text)
+                {
+                    return Err(refused("holds a fragment that no set-up writes".into()));
+                }
                 (config, instance)
             }
             (None, None) => return Err(none()),
         };
         if !same_file(&instance.data_directory, &record.data_directory) {
-            return Err(SetupError::Record {
-                path: state.join("setup.json"),
-                why: format!(
-                    "is about the server of {}, and the config has {} for this instance: correct that there",
-                    record.data_directory.display(),
-                    instance.data_directory.display()
-                ),
-            });
+            return Err(refused(format!(
+                "is about the server of {}, and the config has {} for this instance: correct that there",
+                record.data_directory.display(),
+                instance.data_directory.display()
+            )));
         }
         let server = Server::at(&instance.data_directory).await?;
         Ok(Undo {

@@ -24,14 +24,14 @@ pub(super) fn plan(
 ) -> String {
     let mut out = found(plan, version);
     for note in &plan.notes {
-        out.push_str(&labelled("note", note));
+        out.push_str(&labelled("note", &plain(note)));
     }
     if let Target::Own(Some(why)) = &plan.target {
         let note = format!(
             "{} stays as it is and is no longer used; it is not taken over: {why}",
             plan.current.cert_file
         );
-        out.push_str(&labelled("note", &note));
+        out.push_str(&labelled("note", &plain(&note)));
     }
     if plan.is_empty() && tightening.is_none() {
         return out;
@@ -65,7 +65,7 @@ fn found(plan: &Plan, version: i32) -> String {
         false => "ssl = off".to_owned(),
         true => format!("ssl = on, ssl_cert_file = '{}'", plan.current.cert_file),
     };
-    out.push_str(&labelled("now", &now));
+    out.push_str(&labelled("now", &plain(&now)));
     if let Some(bundle) = plan.source.bundle() {
         out.push_str(&lineage(&instance.lineage.name, bundle.leaf()));
     }
@@ -113,11 +113,11 @@ fn changes(plan: &Plan, tightening: Option<&Tightening>) -> String {
             let name = setting.name();
             out.push_str(&format!(
                 "      {}\n",
-                styled(BAD, &format!("- {name} = '{from}'"))
+                styled(BAD, &plain(&format!("- {name} = '{from}'")))
             ));
             out.push_str(&format!(
                 "      {}\n",
-                styled(GOOD, &format!("+ {name} = '{to}'"))
+                styled(GOOD, &plain(&format!("+ {name} = '{to}'")))
             ));
         }
     }
@@ -161,12 +161,13 @@ fn hba(tightening: &Tightening) -> String {
         let said = format!("lets in without TLS: {}", line.whom);
         let notes = line.notes.iter().map(|it| (*it).to_owned());
         for text in std::iter::once(said).chain(notes) {
-            for line in wrapped(&text, WIDTH - 6) {
+            for line in wrapped(&plain(&text), WIDTH - 6) {
                 out.push_str(&format!("      {line}\n"));
             }
         }
     }
     for line in tightening.diff().lines() {
+        let line = &plain(line);
         let styled = match line.as_bytes().first() {
             Some(b'+') => styled(GOOD, line),
             Some(b'-') => styled(BAD, line),
@@ -175,6 +176,11 @@ fn hba(tightening: &Tightening) -> String {
         out.push_str(&format!("      {styled}\n"));
     }
     out
+}
+
+/// Text of the server's, which is not to command the terminal.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 /// A step, as it is done.
@@ -193,7 +199,7 @@ pub(super) fn step(told: &Told) -> String {
 }
 
 fn marked(mark: &str, text: &str) -> String {
-    let lines = wrapped(text, WIDTH - 8);
+    let lines = wrapped(&plain(text), WIDTH - 8);
     format!("  {mark}  {}\n", lines.join("\n        "))
 }
 
@@ -204,7 +210,7 @@ pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> String
     match left {
         [] => format!(
             "\n{}",
-            hanging(&format!("{name} is as it was before. {error}"))
+            hanging(&plain(&format!("{name} is as it was before. {error}")))
         ),
         _ => format!(
             "\n{}",

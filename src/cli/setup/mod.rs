@@ -183,8 +183,7 @@ impl Desk<'_> {
         let Some(mut chosen) = self.chosen(&config, &survey).await? else {
             return self.nothing_left(&config);
         };
-        let state = config.state_directory.join(chosen.name());
-        let mut earlier = Record::read(&state).await?;
+        let mut earlier = Record::of(&config, chosen.name()).await?;
         if let Some(record) = &earlier
             && record.finished.is_none()
             && !self.wanted.print

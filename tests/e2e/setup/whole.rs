@@ -180,6 +180,43 @@ fn require_tls_can_come_later_and_all_of_it_goes_back() {
         .is(&before, "after the undo");
 }
 
+/// The record belongs to the server's user, and root acts by it.
+#[test]
+fn a_forged_record_has_nothing_done_that_no_set_up_does() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    let victim = world.path().join("victim.pem");
+    fs::write(&victim, "root's\n").unwrap();
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    let file = world.path().join("state").join(NAME).join("setup.json");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let text = fs::read_to_string(bench.fragment()).unwrap();
+    let forged = format!(
+        "{text}owner = \"root\"\ncert_file = \"{}\"\n",
+        victim.display()
+    );
+    record["fragment"] = forged.into();
+    record["finished"] = serde_json::Value::Null;
+    fs::write(&file, record.to_string()).unwrap();
+    fs::remove_file(bench.fragment()).unwrap();
+    let done = bench.undo(&["--yes"]);
+    assert_eq!(done.code(), 1);
+    assert!(
+        done.stderr().contains("no set-up writes"),
+        "{}",
+        done.stderr()
+    );
+    assert!(victim.exists());
+    // A record that says where nothing lies that it may name is none.
+    let launch = Launch::new(&world);
+    let odd = launch.run(
+        &bench.config,
+        &["setup", "--yes", "--undo", "../letsencrypt"],
+    );
+    assert_eq!(odd.code(), 2, "{}", odd.stderr());
+}
+
 #[test]
 fn a_server_that_does_not_load_the_pair_gets_its_settings_back() {
     let Some(world) = World::new() else { return };
