@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use super::{Inbox, Scene, Source};
-use crate::world::{World, in_place::InPlace};
+use crate::{
+    stage::HOST,
+    world::{World, ca::Options, in_place::InPlace},
+};
 
 #[test]
 fn a_source_of_one_combined_file_is_followed_written_over_and_renamed() {
@@ -15,8 +18,12 @@ fn a_source_of_one_combined_file_is_followed_written_over_and_renamed() {
     files.swap("pg.pem", inbox.next().combined_pem().as_bytes());
     scene.serves_what_was_left("it was renamed into place");
 
-    // The key first, and torn after the leaf.
-    let third = inbox.next();
+    // The key first, and torn after the leaf; from another issuer, so that its length tells nothing.
+    let options = Options {
+        intermediates: 2,
+        ..Options::default()
+    };
+    let third = inbox.ca.issue_with(&[HOST], &options);
     let mut file = files.truncate("pg.pem");
     file.write_all(third.key_pem.as_bytes()).unwrap();
     file.write_all(third.leaf_pem.as_bytes()).unwrap();
