@@ -24,6 +24,7 @@ mod formats;
 mod harness;
 mod hba;
 mod journal;
+mod layouts;
 mod mends;
 mod modes;
 mod namespaces;
