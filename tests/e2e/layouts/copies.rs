@@ -8,14 +8,14 @@ use std::{
 
 use super::{config, instance};
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, place},
+    standing::{HOST, NAME, Stage, leftovers, mode, place, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
         cluster::Cluster,
         command,
         config::Config,
-        daemon::Launch,
+        daemon::{Launch, pgcertd},
         eventually,
         lineage::Lineage,
         process::{Process, run},
@@ -59,7 +59,7 @@ pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
 }
 
 /// Every file of ours in a data directory, with its owner.
-fn tls_files(data: &Path) -> Vec<(String, u32)> {
+pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
     let mut found: Vec<(String, u32)> = fs::read_dir(data)
         .unwrap()
         .map(|entry| entry.unwrap())
@@ -178,4 +178,26 @@ fn a_backup_in_the_midst_of_an_install_succeeds_and_its_half_is_removed() {
     assert!(leftovers(&data).is_empty());
     starts_as_its_own(&stage, &home, &second);
     stage.ends(daemon, &second);
+}
+
+/// A file of root's there would end pg_rewind, which overwrites it as the server's user, and one of mode 0600
+/// pg_basebackup as well.
+#[test]
+fn nothing_of_roots_comes_into_a_data_directory() {
+    let Some(world) = World::new() else { return };
+    let mut stage = in_data(&world, "server.pem", "server.pem");
+    let of_roots = instance(&stage.cluster, &stage.cert, &stage.key).set("owner", "root");
+    stage.config = config(&world, [of_roots]);
+    let check = pgcertd(&world, &stage.config, &["check"]);
+    assert_eq!(check.code(), 1, "{}", check.stdout());
+    says(check.stdout(), &["Permission denied", "set owner"]);
+    let data = stage.cluster.data_directory().to_owned();
+    let before = tls_files(&data);
+    stage.renew();
+    for arguments in [["sync"].as_slice(), &["sync", "--force"]] {
+        let synced = pgcertd(&world, &stage.config, arguments);
+        assert_eq!(synced.code(), 1, "{synced:?}");
+        assert_eq!(tls_files(&data), before);
+    }
+    assert_eq!(before, [("server.pem".to_owned(), world.postgres().uid)]);
 }

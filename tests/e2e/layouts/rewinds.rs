@@ -2,7 +2,7 @@
 
 use super::{
     config,
-    copies::{in_data, renewed_during, spawned},
+    copies::{in_data, renewed_during, spawned, tls_files},
     instance,
 };
 use crate::{
@@ -23,9 +23,10 @@ fn pg_rewind_runs_across_deployments_in_both_data_directories() {
     let mut other = stage.cluster.standby(&world, STANDBY);
     other.start().unwrap();
     let data = other.data_directory().to_owned();
+    let others = [data.join("server.crt"), data.join("server.key")];
     let instances = [
         instance(&stage.cluster, &stage.cert, &stage.key),
-        instance(&other, &data.join("server.crt"), &data.join("server.key")),
+        instance(&other, &others[0], &others[1]),
     ];
     stage.config = config(&world, instances);
     let daemon = Daemon::start(&world, &stage.config);
@@ -43,6 +44,9 @@ fn pg_rewind_runs_across_deployments_in_both_data_directories() {
     let (rewind, report) = spawned(&world, other.rewind(&stage.cluster));
     let deployed = renewed_during(&mut stage, rewind, &report);
     let latest = deployed.last().unwrap().clone();
+    for file in tls_files(other.data_directory()) {
+        assert_eq!(file.1, world.postgres().uid, "{}", file.0);
+    }
     next_second();
     other.start().unwrap();
     other.catches_up_with(&stage.cluster);
