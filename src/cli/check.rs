@@ -1,5 +1,6 @@
 //! `pgcertd check`: the config, and everything a deployment needs, without changing anything.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -59,6 +60,9 @@ fn findings() -> Vec<Chapter> {
             .term("mend", "what to do about the line above"),
     ]
 }
+
+/// The major versions of PostgreSQL that the tests deploy to.
+const SUPPORTED: RangeInclusive<u32> = 13..=18;
 
 /// What is to be checked.
 #[derive(Debug, clap::Args)]
@@ -171,6 +175,7 @@ async fn examined(config: &Config) -> Result<Document, Failure> {
         match &seen.sight {
             Err(error) => findings.push(Finding::problem(error.to_string(), "")),
             Ok(sight) => {
+                findings.push(of_version(&mut keeper).await);
                 findings.push(of_installed(instance, sight));
                 findings.extend(of_targets(&mut keeper, sight).await);
                 findings.extend(of_rights(instance, sight, daemon.as_ref()));
@@ -231,6 +236,30 @@ fn of_source(config: &InstanceConfig, seen: &Observation) -> Finding {
                 _ => Finding::notice(told, "see that the ACME client's timer renews it"),
             }
         }
+    }
+}
+
+/// Whether the data directory is one, and of a version that pgcertd is tried with.
+async fn of_version(keeper: &mut Keeper) -> Finding {
+    let data = keeper.instance.config.data_directory.display().to_string();
+    match keeper.instance.server_version().await {
+        Err(error) => Finding::problem(error.to_string(), ""),
+        Ok(None) => Finding::problem(
+            format!("{data} holds no file PG_VERSION: it is no server's data directory"),
+            "set data_directory to what `SHOW data_directory` says on that server",
+        ),
+        Ok(Some(version)) if version.parse().is_ok_and(|it| SUPPORTED.contains(&it)) => {
+            Finding::good(format!("{data} is of PostgreSQL {version}"))
+        }
+        Ok(Some(version)) => Finding::notice(
+            format!("{data} is of PostgreSQL {version}, which pgcertd is not tested with"),
+            format!(
+                "use PostgreSQL {} to {}, or see for yourself: `pgcertd sync --force {}`",
+                SUPPORTED.start(),
+                SUPPORTED.end(),
+                keeper.instance.config.name
+            ),
+        ),
     }
 }
 

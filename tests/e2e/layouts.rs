@@ -5,6 +5,7 @@ mod many;
 mod rewinds;
 mod rhel;
 mod standbys;
+mod strangers;
 mod versions;
 
 use crate::{
