@@ -108,23 +108,25 @@ fn no_module_uses_what_the_tour_says_it_does_not_know() {
 }
 
 #[test]
-fn the_incidents_name_tests_that_exist() {
-    let incidents = text("docs/incidents.md");
+fn the_tables_name_tests_that_exist() {
     let tests: String = ["src", "tests"]
         .into_iter()
         .flat_map(files_of)
         .map(text)
         .collect();
-    let named: Vec<_> = quoted(&incidents)
-        .into_iter()
-        .filter(|it| it.matches('_').count() > 2 && !it.contains(['/', ' ', '.']))
-        .collect();
-    assert!(named.len() > 10, "{named:?}");
-    for test in named {
-        assert!(
-            tests.contains(&format!("fn {test}()")),
-            "no test is named {test}"
-        );
+    for table in ["docs/incidents.md", "docs/support.md"] {
+        let table = text(table);
+        let named: Vec<_> = quoted(&table)
+            .into_iter()
+            .filter(|it| it.matches('_').count() > 2 && !it.contains(['/', ' ', '.']))
+            .collect();
+        assert!(named.len() > 10, "{named:?}");
+        for test in named {
+            assert!(
+                tests.contains(&format!("fn {test}()")),
+                "no test is named {test}"
+            );
+        }
     }
 }
 
