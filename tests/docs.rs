@@ -108,26 +108,49 @@ fn no_module_uses_what_the_tour_says_it_does_not_know() {
 }
 
 #[test]
-fn the_tables_name_tests_that_exist() {
+fn the_incidents_name_tests_that_exist() {
+    let incidents = text("docs/incidents.md");
+    assert!(tests_named_in(&incidents).len() > 10);
+}
+
+#[test]
+fn every_row_of_what_is_supported_names_a_test_that_exists() {
+    let support = text("docs/support.md");
+    let lines: Vec<&str> = support.lines().collect();
+    let mut count = 0;
+    for pair in lines.windows(2) {
+        let [row, next] = [pair[0], pair[1]];
+        let is_head = next.starts_with("| ---") || row.starts_with("| ---");
+        if is_head || !row.starts_with('|') {
+            continue;
+        }
+        let named = !tests_named_in(row).is_empty();
+        assert!(named || row.contains("untested"), "no test: {row}");
+        count += 1;
+    }
+    assert!(count > 10, "{count} rows");
+    tests_named_in(&support);
+}
+
+/// The tests that a text names; each must exist.
+#[track_caller]
+fn tests_named_in(text_with_names: &str) -> Vec<&str> {
     let tests: String = ["src", "tests"]
         .into_iter()
         .flat_map(files_of)
         .map(text)
         .collect();
-    for table in ["docs/incidents.md", "docs/support.md"] {
-        let table = text(table);
-        let named: Vec<_> = quoted(&table)
-            .into_iter()
-            .filter(|it| it.matches('_').count() > 2 && !it.contains(['/', ' ', '.']))
-            .collect();
-        assert!(named.len() > 10, "{named:?}");
-        for test in named {
-            assert!(
-                tests.contains(&format!("fn {test}()")),
-                "no test is named {test}"
-            );
-        }
+    let named: Vec<_> = quoted(text_with_names)
+        .into_iter()
+        .filter(|it| it.matches('_').count() > 2 && !it.contains(['/', ' ', '.']))
+        .collect();
+    for test in &named {
+        assert!(
+            tests.contains(&format!("fn {test}()")),
+            "no test is named {test}"
+        );
     }
+    named
 }
 
 #[test]

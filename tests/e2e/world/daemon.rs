@@ -18,7 +18,7 @@ use super::{
     eventually,
     journal::Journal,
     process::{Done, Process, run},
-    tail,
+    tail, through,
 };
 
 /// How pgcertd is to be started: by whom, in which environment, under strace or not.
@@ -114,14 +114,7 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut started = match self.prefix.split_first() {
-            None => command(&self.program),
-            Some((first, rest)) => {
-                let mut started = command(first);
-                started.args(rest).arg(&self.program);
-                started
-            }
-        };
+        let mut started = through(&self.prefix, &self.program);
         started.envs(self.env.iter().map(|(name, value)| (name, value)));
         started
     }
