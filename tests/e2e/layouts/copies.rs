@@ -190,7 +190,10 @@ fn nothing_of_roots_comes_into_a_data_directory() {
     stage.config = config(&world, [of_roots]);
     let check = pgcertd(&world, &stage.config, &["check"]);
     assert_eq!(check.code(), 1, "{}", check.stdout());
-    says(check.stdout(), &["user root cannot write in", "Permission denied"]);
+    says(
+        check.stdout(),
+        &["user root cannot write in", "Permission denied"],
+    );
     let data = stage.cluster.data_directory().to_owned();
     let before = tls_files(&data);
     stage.renew();

@@ -1,7 +1,7 @@
 //! The layout of RHEL and of the PostgreSQL project's packages for it: everything in the data directory,
 //! and the settings of the TLS files at their defaults, which are relative.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use super::{config, instance};
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         cluster::{Cluster, ClusterBuilder},
         daemon::{Launch, pgcertd},
         lineage::Lineage,
+        throughout,
     },
 };
 
@@ -136,4 +137,26 @@ fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
     assert_eq!(stage.cluster.served(), first.fingerprint);
     assert!(leftovers(stage.cluster.data_directory()).is_empty());
     stage.ends(daemon, &first);
+}
+
+#[test]
+fn two_files_that_others_place_in_the_data_directory_are_loaded_once_they_fit() {
+    let Some(world) = World::new() else { return };
+    let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
+    stage.cluster.start().unwrap();
+    let reload = instance(&stage.cluster, &stage.cert, &stage.key).set("mode", "reload");
+    stage.config = config(&world, [reload]);
+    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
+    daemon.ready();
+    daemon.wait_for_log(": in_sync");
+    let second = stage.renew();
+    stage.becomes("out_of_date");
+    fs::write(&stage.key, &second.key_pem).unwrap();
+    throughout(Duration::from_secs(1), "nothing is loaded", || {
+        stage.reloads() == 0 && stage.cluster.served() == stage.first.fingerprint
+    });
+    fs::write(&stage.cert, second.fullchain_pem()).unwrap();
+    stage.serves(&second);
+    stage.becomes("in_sync");
+    stage.ends(daemon, &second);
 }
