@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
@@ -51,7 +51,12 @@
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
 //! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
-//! without encryption; `setup/require_tls.rs` makes those lines ask for TLS, and takes that back.
+//! without encryption.
+//!
+//! [`setup`] (`setup/mod.rs`) is what an operator runs once for a server: `setup/survey.rs` looks at what runs here and
+//! what lies in the watched directories (`source/survey.rs`, by the leaves alone), `setup/proposal.rs` chooses,
+//! `setup/plan.rs` says what would change, `setup/carry_out.rs` does it and `setup/undo.rs` takes it back, by what
+//! `setup/record.rs` remembers. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of

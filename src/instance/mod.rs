@@ -432,7 +432,7 @@ impl Instance {
 }
 
 /// Where a postmaster listens, by its pid file.
-fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {

@@ -38,6 +38,7 @@ mod require_tls;
 mod rollback;
 mod servers;
 mod sessions;
+mod setup;
 mod sql;
 mod stage;
 mod standing;

@@ -24,6 +24,7 @@ mod probe;
 mod rights;
 mod sandbox;
 mod server;
+mod setup;
 mod stand;
 mod threads;
 #[path = "../e2e/world/mod.rs"]

@@ -27,6 +27,7 @@ use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 use crate::reconcile::Keeper;
 use crate::reconcile::state::Observation;
 use crate::source::Source;
+use edits::Edits;
 
 /// An instance that is looked at.
 #[derive(Clone)]
@@ -153,9 +154,10 @@ impl Case {
             Ok(program) => asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),
         };
-        findings.extend(server::findings(self, sight, &answers));
-        findings.push(restart::finding(self, sight, &answers, eyes).await);
-        findings.extend(edits::finding(postmaster, sight, &answers, eyes).await);
+        let edits = edits::edits(postmaster, sight, &answers, eyes).await;
+        findings.extend(server::findings(self, sight, &answers, &edits));
+        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
+        findings.extend(edits.finding);
         let listeners = served::listeners(postmaster, sight.targets.server.uid).await;
         findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
         findings.extend(served::proven(self, sight, seen));
@@ -180,8 +182,9 @@ impl Case {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return Vec::new();
         }
-        let mut findings = server::findings(self, sight, &answers);
-        findings.push(restart::finding(self, sight, &answers, eyes).await);
+        let edits = Edits::default();
+        let mut findings = server::findings(self, sight, &answers, &edits);
+        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
         findings
     }
 

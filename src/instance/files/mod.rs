@@ -298,6 +298,13 @@ impl Targets {
             .collect()
     }
 
+    /// Those of the files alone.
+    #[must_use]
+    pub fn directories_of_files(&self) -> BTreeSet<PathBuf> {
+        let parents = [self.cert.parent(), self.key.parent()];
+        parents.into_iter().flatten().map(Path::to_owned).collect()
+    }
+
     fn paths(&self) -> Vec<&Path> {
         if self.single_file() {
             vec![&self.cert]
@@ -400,7 +407,7 @@ impl Targets {
     }
 
     /// Reads `postmaster.pid`.
-    pub(super) fn pid_file(&self) -> Result<PidFile, Absence> {
+    pub(crate) fn pid_file(&self) -> Result<PidFile, Absence> {
         let path = self.data.join("postmaster.pid");
         let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
         match read {
