@@ -57,6 +57,9 @@ kinds! {
     DataDirectory "data_directory" Instance
         "the data directory and pgcertd's files for it can be looked at";
         "what cannot be looked at is not kept in order either"
+    Version "version" Instance
+        "the data directory is of a version of PostgreSQL that pgcertd is tested with";
+        "what was not tested may behave otherwise"
     Source "source" Instance
         "the lineage holds a certificate that may be installed";
         "nothing new is installed before it does"

@@ -261,6 +261,15 @@ impl Instance {
         }
     }
 
+    /// The major version whose data directory this is, as PG_VERSION has it; `None` where there is
+    /// no such file.
+    ///
+    /// # Errors
+    /// The file, or the data directory, cannot be opened.
+    pub async fn server_version(&mut self) -> Result<Option<String>, InstanceError> {
+        self.on_data(Targets::server_version).await
+    }
+
     /// Waits up to `patience` until no other pgcertd works on this instance, removes what a
     /// crashed one left, and looks.
     ///

@@ -26,6 +26,7 @@ mod hba;
 mod hooks;
 mod host;
 mod journal;
+mod layouts;
 mod mends;
 mod modes;
 mod namespaces;

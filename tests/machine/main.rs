@@ -10,6 +10,7 @@
 
 mod acme;
 mod boots;
+mod clusters;
 mod core;
 mod drop_ins;
 mod duty;

@@ -10,6 +10,7 @@ mod restart;
 mod served;
 mod server;
 mod source;
+mod version;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -118,6 +119,7 @@ impl Case {
                     Kind::DataDirectory,
                     format!("data directory {}", sight.targets.data.display()),
                 ));
+                findings.push(version::finding(&self, &mut keeper).await);
                 findings.extend(files::findings(&self, &mut keeper, sight).await);
                 let server = sight.targets.server;
                 match Eyes::of(server, &self.instance().name).await {
