@@ -12,10 +12,10 @@ mod removal;
 mod rollback;
 mod run;
 mod sessions;
+mod setup;
 mod sources;
 mod status;
 mod sync;
-mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,8 +42,8 @@ pub(crate) const MANUAL: Manual = Manual {
         "Every decision compares three things: what the lineage holds (source), what lies in the server's files \
          (installed), and what new clients get (served). A lost event costs a delay and nothing else. Restarting \
          pgcertd is always safe.",
-        "It restarts no server, ends no session, changes no configuration of Postgres, and writes nothing in a \
-         lineage.",
+        "It restarts no server, ends no session, and writes nothing in a lineage. It changes Postgres's configuration \
+         in `pgcertd setup` alone, when it is asked to.",
     ],
     exit: &[
         (Exit::Well, "all is as it should be"),
@@ -52,6 +52,10 @@ pub(crate) const MANUAL: Manual = Manual {
     ],
     chapters: words,
     examples: &[
+        (
+            "pgcertd setup",
+            "Gives a server its certificate: shows what it would do, and asks.",
+        ),
         (
             "pgcertd status",
             "Is all well? If not, what is wrong, and what mends it?",
@@ -68,6 +72,7 @@ pub(crate) const MANUAL: Manual = Manual {
 /// The manuals of the commands, in their order. A new command needs a line here and one in
 /// [`Command`]; those that `--help` does not list have none.
 pub(crate) const MANUALS: &[Manual] = &[
+    setup::MANUAL,
     run::MANUAL,
     sync::MANUAL,
     rollback::MANUAL,
@@ -162,6 +167,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a server up: certificate, config, settings, in one step that can be taken back.
+    Setup(setup::Arguments),
     /// Run the daemon: watch, install, reload, verify, until SIGTERM.
     Run,
     /// Reconcile once, for deploy hooks and cron.
@@ -244,7 +251,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Rollback(_)
+        Command::Setup(_)
+        | Command::Rollback(_)
         | Command::Status
         | Command::Check(_)
         | Command::Sessions(_)
@@ -312,6 +320,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     } = arguments;
     let exit = runtime.block_on(async {
         match command {
+            Command::Setup(wanted) => setup::setup(&config, &wanted, json).await,
             Command::Run => run::run(&config).await,
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Rollback(wanted) => {

@@ -176,7 +176,8 @@ pub(crate) fn of_watch() -> Vec<Key> {
             Unless::Is(format!("[\"{DEFAULT_WATCHED}\"]")),
             "[\"/etc/letsencrypt/live\", \"/var/lib/dehydrated/certs\"]",
             &[
-                "Each subdirectory of these is a lineage. One that no instance names is never opened.",
+                "Each subdirectory of these is a lineage. Of one that no instance names only `pgcertd setup` opens a \
+                 file, the certificate.",
             ],
         ),
         key(

@@ -31,6 +31,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 pub use address::{Address, AddressError};
+pub(crate) use conflicts::SHARED;
 pub use error::ConfigError;
 
 /// The file that is read where `--config` names no other.
@@ -219,7 +220,22 @@ impl Config {
     /// The first thing found to be wrong, with the place where it is written. Values are checked one by one before
     /// they are compared with each other.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        validate::load(file)
+        validate::load(file, None)
+    }
+
+    /// Loads the same as if a fragment with `text` were in `conf.d` as well, under the path
+    /// `fragment`: what may be written there is known before it is.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(file: &Path, fragment: &Path, text: &str) -> Result<Self, ConfigError> {
+        validate::load(file, Some((fragment, text)))
+    }
+
+    /// The directory of the fragments, `conf.d` beside the file, whether it is there or not.
+    #[must_use]
+    pub fn fragments(&self) -> PathBuf {
+        validate::fragments_beside(&self.file)
     }
 
     /// The instance of that name, if there is one.

@@ -40,13 +40,19 @@ pub(super) struct Checked<'a> {
     pub(super) key_file: Option<At<'a, String>>,
 }
 
-/// See [`Config::load`].
-pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
+/// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
+pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
     let document = Document::read(file, MISSING)?;
     let root: Root = document.parse()?;
-    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    let mut documents = Vec::new();
     for file in fragment_files(file)? {
-        let fragment = Document::read(&file, MISSING_FRAGMENT)?;
+        documents.push(Document::read(&file, MISSING_FRAGMENT)?);
+    }
+    if let Some((file, text)) = more {
+        documents.push(Document::written(file, text)?);
+    }
+    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    for fragment in documents {
         let written = fragment.parse()?;
         fragments.push((fragment, written));
     }
@@ -90,9 +96,14 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     })
 }
 
+/// `conf.d` beside the file.
+pub(super) fn fragments_beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).join("conf.d")
+}
+
 /// The files in `conf.d` beside the file, in name order.
 fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let directory = file.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let directory = fragments_beside(file);
     let refused = |error: io::Error| unreadable(&directory, &error);
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -12,6 +12,7 @@ pub mod hba;
 mod placement;
 pub mod postmaster;
 pub mod probe;
+pub mod program;
 pub mod reload;
 pub mod settings;
 pub mod sql;
@@ -422,7 +423,7 @@ impl Instance {
 }
 
 /// Where a postmaster listens, by its pid file.
-fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {

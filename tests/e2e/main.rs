@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod check;
 mod clients;
 mod configs;
 mod crashes;
@@ -33,9 +34,11 @@ mod probes;
 mod quiet;
 mod refusals;
 mod reloads;
+mod require_tls;
 mod rollback;
 mod servers;
 mod sessions;
+mod setup;
 mod sql;
 mod stage;
 mod standing;

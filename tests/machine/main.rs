@@ -20,9 +20,11 @@ mod package;
 mod package_life;
 mod postgres;
 mod probe;
+mod readme;
 mod rights;
 mod sandbox;
 mod server;
+mod setup;
 mod stand;
 mod threads;
 #[path = "../e2e/world/mod.rs"]

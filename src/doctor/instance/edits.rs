@@ -1,0 +1,116 @@
+//! Edits of a server's configuration that do not count yet, and that the next deployment's reload
+//! would apply.
+
+use std::path::Path;
+
+use super::{Answers, Eyes};
+use crate::doctor::{Finding, Kind, quoted, user_name};
+use crate::instance::postmaster::Postmaster;
+use crate::instance::settings::changed_after;
+use crate::instance::sql::{Pending, Role, Sql, SqlError};
+use crate::instance::{Server, Sight};
+
+/// What waits.
+#[derive(Default)]
+pub(super) struct Edits {
+    /// What is to be said of it; nothing of a server that is down.
+    pub finding: Option<Finding>,
+    /// The command that has them count, where files were edited.
+    reload: Option<String>,
+}
+
+impl Edits {
+    /// Mends `finding` by a set-up, which changes what is in force: after what waits is in force,
+    /// and not while the server is down.
+    pub(super) fn set_up(&self, finding: Finding, sight: &Sight, set_up: String) -> Finding {
+        match (&self.reload, &sight.server) {
+            (_, Server::Down(_)) => finding.sentence(format!(
+                "start the server and run `{set_up}`; should it not start, set ssl = off in its \
+                 configuration for that start, which the set-up takes back"
+            )),
+            (Some(reload), _) => finding.command(format!("{reload} && {set_up}")),
+            (None, _) => finding.command(set_up),
+        }
+    }
+}
+
+impl From<Finding> for Edits {
+    fn from(finding: Finding) -> Edits {
+        Edits {
+            finding: Some(finding),
+            reload: None,
+        }
+    }
+}
+
+pub(super) async fn edits(
+    postmaster: &Postmaster,
+    sight: &Sight,
+    answers: &Answers,
+    eyes: &Eyes,
+) -> Edits {
+    let kind = Kind::PendingEdits;
+    // Why the paths are not known is said by `restart`.
+    let Ok(around) = &answers.around else {
+        return Edits::default();
+    };
+    let (files, targets) = (around.files.clone(), &sight.targets);
+    let pending = match pending(postmaster, sight).await {
+        Ok(pending) => pending,
+        Err(error) => return unasked(&error, sight).into(),
+    };
+    let (data, loaded) = (targets.data.clone(), pending.loaded.into());
+    let changed = eyes.see(move || changed_after(&files, &data, loaded)).await;
+    let changed = match changed {
+        Ok(changed) => changed,
+        Err(error) => return Finding::problem(kind, error.to_string()).into(),
+    };
+    if !changed.is_empty() {
+        let named: Vec<String> = changed.iter().map(|it| it.display().to_string()).collect();
+        let seen = format!("edited since the last reload: {}", named.join(", "));
+        let finding = Finding::notice(kind, seen);
+        let reload = postmaster.executable.as_deref();
+        let reload = reload.map(|executable| reload_by(executable, sight));
+        let finding = Some(match &reload {
+            Some(reload) => finding.command(reload),
+            None => finding.sentence("reload the server when you want those edits to count"),
+        });
+        return Edits { finding, reload };
+    }
+    match pending.restart.as_slice() {
+        [] => Finding::good(kind, "no edit waits"),
+        names => Finding::notice(
+            kind,
+            format!("these wait for a restart: {}", names.join(", ")),
+        )
+        .because("what a restart changes as well is better known before")
+        .sentence("restart the server when it suits, or take the edits back"),
+    }
+    .into()
+}
+
+async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlError> {
+    let targets = &sight.targets;
+    let sql = Sql::login(postmaster, &targets.data, targets.server, &Role::OfUser).await?;
+    let pending = sql.pending().await;
+    sql.close().await;
+    pending
+}
+
+/// A server that does not let us in is none that something is wrong with.
+fn unasked(error: &SqlError, sight: &Sight) -> Finding {
+    let seen = format!("whether edits wait is not known: {error}");
+    super::unknown(Kind::PendingEdits, sight, seen)
+}
+
+/// The command that has the server load its configuration.
+fn reload_by(executable: &Path, sight: &Sight) -> String {
+    let server = sight.targets.server;
+    format!(
+        "setpriv --reuid {} --regid {} --clear-groups {} reload -D {}",
+        user_name(server.uid),
+        server.gid,
+        quoted(executable.with_file_name("pg_ctl")),
+        quoted(&sight.targets.data)
+    )
+}
