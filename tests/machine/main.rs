@@ -23,6 +23,7 @@ mod package;
 mod package_life;
 mod postgres;
 mod probe;
+mod readme;
 mod rights;
 mod sandbox;
 mod server;
