@@ -88,6 +88,14 @@ pub enum Rights {
         /// Directories in which files are read.
         read: BTreeSet<PathBuf>,
     },
+    /// Creates, replaces and removes what everybody may see, files and sockets, with the rights
+    /// of `owner` alone; reads nothing elsewhere.
+    Publisher {
+        /// Whose rights count, and who owns what is created.
+        owner: Ids,
+        /// The directories for it.
+        write: BTreeSet<PathBuf>,
+    },
     /// Connects to Unix sockets as `owner`, and opens no file. The whole identity of the thread
     /// is the owner's, since that is what the other end is told (`SO_PEERCRED`, unix(7)): the
     /// file-system identity alone, which suffices for files, it does not look at.
@@ -263,6 +271,15 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
                 .filter_map(|p| Covered::now(p))
                 .collect();
             landlock(&[(targets, write), (others, read)])?;
+            Ok(covered)
+        }
+        Rights::Publisher {
+            owner,
+            write: directories,
+        } => {
+            act_as(*owner)?;
+            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
+            landlock(&[(directories, write | AccessFs::MakeSock)])?;
             Ok(covered)
         }
         Rights::Caller { owner } => {

@@ -18,6 +18,7 @@ mod error;
 mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
+mod listen;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use rustls::pki_types::ServerName;
 
 pub use address::{Address, AddressError};
 pub use error::ConfigError;
+pub use listen::{Listen, ListenError};
 
 /// The file that is read where `--config` names no other.
 pub const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
@@ -80,6 +82,17 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
     pub runtime_directory: PathBuf,
+    /// Where the metrics are to be had.
+    pub metrics: Metrics,
+}
+
+/// The `[metrics]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metrics {
+    /// Where to answer a scrape. Default: nowhere.
+    pub listen: Option<Listen>,
+    /// The file that is written for node_exporter; its name ends in `.prom`. Default: none.
+    pub textfile: Option<PathBuf>,
 }
 
 /// The `[watch]` table.

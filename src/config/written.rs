@@ -22,6 +22,7 @@ pub(super) struct Root {
     pub(super) state_directory: Key<String>,
     pub(super) runtime_directory: Key<String>,
     pub(super) watch: Option<Table<Watch>>,
+    pub(super) metrics: Option<Table<Metrics>>,
     pub(super) defaults: Option<Table<Keys>>,
     #[serde(default)]
     pub(super) instance: Instances,
@@ -44,6 +45,14 @@ pub(super) struct Watch {
     pub(super) settle_timeout: Key<Text>,
     pub(super) resync: Key<Text>,
     pub(super) poll: Key<Text>,
+}
+
+/// `[metrics]`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Key<String>,
+    pub(super) textfile: Key<String>,
 }
 
 /// `[defaults]` and `[[instance]]`, which hold the same keys.
@@ -101,6 +110,10 @@ trait Shape {
 
 impl Shape for Watch {
     const EXPECTED: &'static str = "one table, [watch]";
+}
+
+impl Shape for Metrics {
+    const EXPECTED: &'static str = "one table, [metrics]";
 }
 
 impl Shape for Keys {
