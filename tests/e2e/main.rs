@@ -24,6 +24,7 @@ mod formats;
 mod harness;
 mod hba;
 mod journal;
+mod metrics;
 mod modes;
 mod namespaces;
 mod packaged;

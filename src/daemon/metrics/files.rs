@@ -39,6 +39,12 @@ pub(super) enum FilesError {
     NoSocket(PathBuf),
     #[error("{}: another process answers there", .0.display())]
     Taken(PathBuf),
+    #[error("{}: whether another process answers there cannot be told: {source}", path.display())]
+    Unasked {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
 }
@@ -53,6 +59,10 @@ impl FilesError {
             }
             FilesError::Taken(path) => format!(
                 "see which one (`ss -lxp src {}`) and stop it, or set another {key}",
+                path.display()
+            ),
+            FilesError::Unasked { path, .. } => format!(
+                "see which one (`ss -lxp src {0}`); where there is none, `rm {0}`",
                 path.display()
             ),
             FilesError::Privilege(_) => String::new(),
@@ -230,10 +240,10 @@ impl Place {
             // Nobody listens, and nobody ever will: a socket's file is of one process.
             Err(nix::errno::Errno::ECONNREFUSED) => self.clear(),
             Ok(()) | Err(nix::errno::Errno::EAGAIN) => Err(FilesError::Taken(self.path.clone())),
-            Err(error) => {
-                let error = Errno::from_raw_os_error(error as i32);
-                Err(failed(&self.path, "see who answers there")(error))
-            }
+            Err(error) => Err(FilesError::Unasked {
+                path: self.path.clone(),
+                source: Errno::from_raw_os_error(error as i32),
+            }),
         }
     }
 
