@@ -89,7 +89,7 @@ pub enum Rights {
         read: BTreeSet<PathBuf>,
     },
     /// Creates, replaces and removes what everybody may see, files and sockets, with the rights
-    /// of `owner` alone; reads nothing elsewhere.
+    /// of `owner` alone; reads no file.
     Publisher {
         /// Whose rights count, and who owns what is created.
         owner: Ids,
@@ -244,6 +244,7 @@ impl Worker {
 /// Gives the calling thread its rights; the directories that the rules hold are returned.
 fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let publish = make_bitflags!(AccessFs::{ReadDir | WriteFile | MakeReg | MakeSock | RemoveFile});
     let write = make_bitflags!(AccessFs::{
         ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeSym | RemoveFile | Refer
     });
@@ -279,7 +280,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
         } => {
             act_as(*owner)?;
             let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
-            landlock(&[(directories, write | AccessFs::MakeSock)])?;
+            landlock(&[(directories, publish)])?;
             Ok(covered)
         }
         Rights::Caller { owner } => {

@@ -16,6 +16,7 @@ mod duty;
 mod harness;
 mod journey;
 mod machine;
+mod metrics;
 mod package;
 mod package_life;
 mod postgres;
