@@ -96,6 +96,16 @@ pub enum Rights {
         /// The directories for it.
         write: BTreeSet<PathBuf>,
     },
+    /// Reads what a service may read, and writes nothing: with the user and the groups of the
+    /// service where this process is root, and with its own elsewhere.
+    Service {
+        /// The service's user, and its first group.
+        owner: Ids,
+        /// Its other groups.
+        groups: Vec<u32>,
+        /// Whether it has `CAP_DAC_READ_SEARCH`.
+        reads_everything: bool,
+    },
     /// Connects to Unix sockets as `owner`, and opens no file. The whole identity of the thread
     /// is the owner's, since that is what the other end is told (`SO_PEERCRED`, unix(7)): the
     /// file-system identity alone, which suffices for files, it does not look at.
@@ -283,6 +293,19 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             landlock(&[(directories, publish)])?;
             Ok(covered)
         }
+        Rights::Service {
+            owner,
+            groups,
+            reads_everything,
+        } => {
+            take_file_identity(*owner, groups)?;
+            drop_all_but(match reads_everything {
+                true => CapabilitySet::DAC_READ_SEARCH,
+                false => CapabilitySet::empty(),
+            })?;
+            landlock(&[(&[PathBuf::from("/")].into_iter().collect(), read)])?;
+            Ok(BTreeSet::new())
+        }
         Rights::Caller { owner } => {
             become_user(*owner)?;
             landlock(&[])?;
@@ -337,25 +360,35 @@ fn raise_read_search() -> Result<(), PrivilegeError> {
 
 /// Gives the calling thread the file rights of `owner`, and no capability.
 fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
+    take_file_identity(owner, &[])?;
+    // Another user than the owner goes on with its own rights: what those do not allow, the
+    // file operation itself reports with its path.
+    drop_all_but(CapabilitySet::empty())
+}
+
+/// Makes `owner` the calling thread's user and group for files, where this process is root.
+fn take_file_identity(owner: Ids, others: &[u32]) -> Result<(), PrivilegeError> {
+    if !is_root() {
+        return Ok(());
+    }
     let denied = |reason: String| PrivilegeError::Identity {
         uid: owner.uid,
         reason,
     };
-    if is_root() {
-        rustix::thread::set_thread_groups(&[rustix::fs::Gid::from_raw(owner.gid)])
-            .map_err(|e| denied(format!("setgroups: {e}")))?;
-        let gid = nix::unistd::Gid::from_raw(owner.gid);
-        let uid = nix::unistd::Uid::from_raw(owner.uid);
-        nix::unistd::setfsgid(gid);
-        nix::unistd::setfsuid(uid);
-        // setfsuid has no error of its own: a second call tells what is in force.
-        if nix::unistd::setfsgid(gid) != gid || nix::unistd::setfsuid(uid) != uid {
-            return Err(denied("the system kept the old file-system user".into()));
-        }
+    let groups: Vec<_> = std::iter::once(&owner.gid)
+        .chain(others)
+        .map(|gid| rustix::fs::Gid::from_raw(*gid))
+        .collect();
+    rustix::thread::set_thread_groups(&groups).map_err(|e| denied(format!("setgroups: {e}")))?;
+    let gid = nix::unistd::Gid::from_raw(owner.gid);
+    let uid = nix::unistd::Uid::from_raw(owner.uid);
+    nix::unistd::setfsgid(gid);
+    nix::unistd::setfsuid(uid);
+    // setfsuid has no error of its own: a second call tells what is in force.
+    if nix::unistd::setfsgid(gid) != gid || nix::unistd::setfsuid(uid) != uid {
+        return Err(denied("the system kept the old file-system user".into()));
     }
-    // Another user than the owner goes on with its own rights: what those do not allow, the
-    // file operation itself reports with its path.
-    drop_all_but(CapabilitySet::empty())
+    Ok(())
 }
 
 /// Makes the calling thread `owner` altogether, for good, where this process is root. These are
@@ -379,7 +412,8 @@ fn become_user(owner: Ids) -> Result<(), PrivilegeError> {
 fn drop_all_but(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     let now = rustix::thread::capabilities(None).map_err(PrivilegeError::Capabilities)?;
     let kept = CapabilitySets {
-        effective: now.effective & kept,
+        // What a change of the file-system user has taken out of force comes back into it.
+        effective: now.permitted & kept,
         permitted: now.permitted & kept,
         inheritable: CapabilitySet::empty(),
     };

@@ -1,43 +1,38 @@
 //! `pgcertd check`: the config, and everything a deployment needs, without changing anything.
-
-use std::path::Path;
-
-use jiff::Timestamp;
-use serde::Serialize;
+//!
+//! What is looked at is in [`doctor`]; here it is drawn, what needs a person first.
 
 use super::manual::{Chapter, Manual};
-use super::paint::{BAD, GOOD, ODD, labelled, styled};
-use super::{Exit, Failure, print, print_json, prober, sources, unit};
-use crate::bundle::Expiry;
-use crate::config::{Config, Instance as InstanceConfig, Mode, Verify};
-use crate::instance::files::Installed;
-use crate::instance::settings::tls_settings;
-use crate::instance::{Instance, Server, Sight};
-use crate::privilege::landlock_available;
-use crate::reconcile::Keeper;
-use crate::reconcile::plan::Readiness;
-use crate::reconcile::state::Observation;
-use crate::report::day;
-use crate::report::view::VERSION;
-use crate::source::Source;
+use super::paint::{BAD, FAINT, GOOD, ODD, labelled, mended, styled};
+use super::{Exit, Failure, print, print_json, prober, sources};
+use crate::config::Config;
+use crate::doctor::{self, Finding, Kind, Mend, Report, Weight};
 
 pub(super) const MANUAL: Manual = Manual {
     command: "check",
     description: &[
-        "Reads the config as the daemon does, and then looks whether a renewal would get through: the lineage and its \
-         certificate, the rights to read and to write, the server and the files that it names, and what it serves. \
-         Nothing is changed.",
-        "Run it as root or as the servers' user; others see less.",
+        "Reads the config as the daemon does, and then looks whether a renewal would get through, and whether clients \
+         get what they should: the lineage, the rights of the service, the installed files, the server and its \
+         configuration, what it serves at each of its addresses, and this host. Nothing is changed.",
+        "Each finding says what was seen; where it is not good, why that matters, and what mends it: a \
+         command, whole on one line, for a root shell, or a sentence where no command can.",
+        "Run it as root: others see less, and it says what they may not see.",
     ],
     exit: &[
-        (Exit::Well, "no problem was found; notes do not count"),
-        (Exit::Problem, "a problem was found"),
+        (
+            Exit::Well,
+            "everything was looked at, and no problem was found; notes do not count",
+        ),
+        (
+            Exit::Problem,
+            "a problem was found, or something could not be looked at",
+        ),
         (
             Exit::Usage,
             "wrong usage or config; file, line and column are shown, and what was expected",
         ),
     ],
-    chapters: findings,
+    chapters,
     examples: &[
         (
             "pgcertd check",
@@ -50,13 +45,32 @@ pub(super) const MANUAL: Manual = Manual {
     ],
 };
 
-fn findings() -> Vec<Chapter> {
+fn chapters() -> Vec<Chapter> {
+    let findings = Chapter::new(
+        "Findings",
+        "Each has an id, which `--json` shows too. Where all is well:",
+    );
     vec![
-        Chapter::new("Findings", "Each line begins with how much it weighs:")
-            .term("ok", "as it should be")
-            .term("note", "worth knowing; it stops no deployment")
-            .term("!", "a deployment would fail, or a restart of Postgres")
-            .term("mend", "what to do about the line above"),
+        Chapter::new("Weights", "Each finding begins with how much it weighs:")
+            .term("!", "something is broken or unsafe, or will be")
+            .term("?", "it could not be looked at; what right is lacking")
+            .term("note", "worth knowing")
+            .term("ok", "as it should be"),
+        Kind::ALL
+            .iter()
+            .fold(findings, |chapter, kind| chapter.term(kind.id(), kind.good())),
+        Chapter::new(
+            "Findings in JSON",
+            "`host` and, for each of `instances`, `findings` are lists of these:",
+        )
+        .term("id", "what it is, as above")
+        .term("weight", "`problem`, `unseen`, `notice` or `good`")
+        .term("seen, why", "what was seen, and why that matters")
+        .term("lacks", "of `unseen`: the right that is lacking; else null")
+        .term(
+            "mend",
+            "an object with `command`, a line for a root shell, or with `sentence`; null where there is nothing to do",
+        ),
     ]
 }
 
@@ -68,327 +82,189 @@ pub(super) struct Arguments {
     config_only: bool,
 }
 
-/// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Weight {
-    Good,
-    Notice,
-    Problem,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    weight: Weight,
-    /// What was seen.
-    seen: String,
-    /// What mends it; empty where nothing is to be mended.
-    mend: String,
-}
-
-impl Finding {
-    fn good(seen: impl Into<String>) -> Finding {
-        Finding {
-            weight: Weight::Good,
-            seen: seen.into(),
-            mend: String::new(),
-        }
-    }
-
-    fn notice(seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-        Finding {
-            weight: Weight::Notice,
-            seen: seen.into(),
-            mend: mend.into(),
-        }
-    }
-
-    fn problem(seen: impl Into<String>, mend: impl Into<String>) -> Finding {
-        Finding {
-            weight: Weight::Problem,
-            seen: seen.into(),
-            mend: mend.into(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Section {
-    name: String,
-    findings: Vec<Finding>,
-}
-
-#[derive(Serialize)]
-struct Document {
-    version: u32,
-    host: Vec<Finding>,
-    instances: Vec<Section>,
-}
-
 pub(super) async fn check(
     config: &Config,
     wanted: &Arguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let document = match wanted.config_only {
-        true => Document {
-            version: VERSION,
-            host: Vec::new(),
-            instances: Vec::new(),
-        },
-        false => examined(config).await?,
+    let report = match wanted.config_only {
+        true => Report::default(),
+        false => {
+            let all: Vec<_> = config.instances.iter().collect();
+            let sources = sources::read(config, &all).await?;
+            let prober = prober()?;
+            let report = doctor::examined(config, sources, &prober).await;
+            prober.farewells().await;
+            report
+        }
     };
     if json {
-        print_json(&document)?;
+        print_json(&report)?;
     } else {
-        print(&drawn(config, &document))?;
+        print(&drawn(config, &report))?;
     }
-    let well = document
-        .instances
-        .iter()
-        .flat_map(|section| &section.findings)
-        .chain(&document.host)
-        .all(|finding| finding.weight != Weight::Problem);
-    Ok(if well { Exit::Well } else { Exit::Problem })
+    let ill = report.count(Weight::Problem) + report.count(Weight::Unseen);
+    Ok(if ill == 0 { Exit::Well } else { Exit::Problem })
 }
 
-/// Looks at this host and at every instance.
-async fn examined(config: &Config) -> Result<Document, Failure> {
-    let all: Vec<_> = config.instances.iter().collect();
-    let mut sources = sources::read(config, &all).await?;
-    let prober = prober()?;
-    let daemon = unit::Daemon::of_this_host();
-    let mut instances = Vec::new();
-    for instance in &config.instances {
-        let source = sources.remove(&instance.name).unwrap_or(Source::Invalid {
-            why: "the lineage was not read".into(),
-            denied: false,
-        });
-        let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
-        let seen = keeper.observe(&source, config.watch.settle_timeout).await;
-        let mut findings = vec![of_source(instance, &seen)];
-        match &seen.sight {
-            Err(error) => findings.push(Finding::problem(error.to_string(), "")),
-            Ok(sight) => {
-                findings.push(of_installed(instance, sight));
-                findings.extend(of_targets(&mut keeper, sight).await);
-                findings.extend(of_rights(instance, sight, daemon.as_ref()));
-                findings.extend(of_server(instance, sight, &seen).await);
-            }
-        }
-        instances.push(Section {
-            name: instance.name.clone(),
-            findings,
-        });
+fn drawn(config: &Config, report: &Report) -> String {
+    let file = config.file.display();
+    let mut out = match summary(report) {
+        None => format!("{file} is right\n"),
+        Some(summary) => format!("{file} is right; {summary}\n"),
+    };
+    let instances = report.instances.iter();
+    let mut sections: Vec<(&str, &[Finding])> = instances
+        .map(|it| (it.name.as_str(), it.findings.as_slice()))
+        .collect();
+    sections.push(("this host", &report.host));
+    sections.retain(|(_, findings)| !findings.is_empty());
+    // What needs a person stands first, in the sections and among them.
+    sections.sort_by_key(|(_, findings)| worst(findings));
+    for (name, findings) in sections {
+        out.push_str(&format!("\n{name}\n"));
+        let mut findings: Vec<&Finding> = findings.iter().collect();
+        findings.sort_by_key(|it| it.weight);
+        findings.into_iter().for_each(|it| out.push_str(&told(it)));
     }
-    prober.farewells().await;
-    Ok(Document {
-        version: VERSION,
-        host: of_host(config, daemon.as_ref()),
-        instances,
+    out
+}
+
+/// How many of each weight there are; none where nothing was looked at.
+fn summary(report: &Report) -> Option<String> {
+    report.findings().next()?;
+    let of = |weight, one: &str, several: &str| match report.count(weight) {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {several}")),
+    };
+    let counts: Vec<String> = [
+        of(Weight::Problem, "problem", "problems"),
+        of(Weight::Unseen, "thing not seen", "things not seen"),
+        of(Weight::Notice, "note", "notes"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    Some(match counts.is_empty() {
+        true => "all is well".into(),
+        false => counts.join(", "),
     })
 }
 
-fn of_host(config: &Config, daemon: Option<&unit::Daemon>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    findings.push(if landlock_available() {
-        Finding::good("Landlock confines each thread to its directories")
-    } else {
-        Finding::notice(
-            "this kernel has no Landlock: threads are limited by ownership and capabilities alone",
-            "use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list",
-        )
-    });
-    if let Some(missing) = daemon.and_then(unit::Daemon::missing) {
-        findings.push(Finding::problem(missing, unit::root_operation()));
-    }
-    if config.instances.is_empty() {
-        findings.push(Finding::notice(
-            "no instance is configured",
-            format!("add an [[instance]] to {}", config.file.display()),
-        ));
-    }
-    findings
+fn worst(findings: &[Finding]) -> Option<Weight> {
+    findings.iter().map(|it| it.weight).min()
 }
 
-fn of_source(config: &InstanceConfig, seen: &Observation) -> Finding {
-    match (&seen.readiness, seen.source.bundle()) {
-        (Readiness::Refused { why, .. }, _) => Finding::problem(why, ""),
-        (Readiness::Later { why, .. }, _) => Finding::notice(why, ""),
-        (Readiness::Ready, None) => Finding::problem("the lineage holds nothing", ""),
-        (Readiness::Ready, Some(bundle)) => {
-            let leaf = bundle.leaf();
-            let told = format!(
-                "lineage {} holds {} for {} until {}",
-                config.lineage.name,
-                leaf.fingerprint().short(),
-                leaf.names().join(", "),
-                day(leaf.not_after())
-            );
-            match leaf.expiry(Timestamp::now()) {
-                Expiry::Fine => Finding::good(told),
-                _ => Finding::notice(told, "see that the ACME client's timer renews it"),
-            }
-        }
-    }
-}
-
-fn of_installed(config: &InstanceConfig, sight: &Sight) -> Finding {
-    match &sight.look.installed {
-        Installed::Usable(bundle) => Finding::good(format!(
-            "{} would load: {} until {}",
-            config.cert_file.display(),
-            bundle.fingerprint().short(),
-            day(bundle.leaf().not_after())
-        )),
-        Installed::Absent => Finding::notice(
-            format!("{} does not exist yet", config.cert_file.display()),
-            format!("`pgcertd sync {}` installs it", config.name),
-        ),
-        Installed::Unusable(why) => Finding::problem(
-            format!("a restart of Postgres would fail where it uses these files: {why}"),
-            format!("`pgcertd sync {}` replaces them", config.name),
-        ),
-    }
-}
-
-async fn of_targets(keeper: &mut Keeper, sight: &Sight) -> Vec<Finding> {
-    let config = &keeper.instance.config;
-    if config.mode != Mode::Manage {
-        return vec![Finding::good(
-            "the files are placed by others (mode), and left to them",
-        )];
-    }
-    let data = config.data_directory.clone();
-    let mut findings = Vec::new();
-    for target in [config.cert_file.clone(), config.key_file.clone()] {
-        if target.starts_with(&data) {
-            findings.push(Finding::notice(
-                format!(
-                    "{} lies in the data directory, where pg_basebackup copies it, key included",
-                    target.display()
-                ),
-                "leave cert_file at its default, and point ssl_cert_file and ssl_key_file there",
-            ));
-            break;
-        }
-    }
-    let directories = sight.targets.directories();
-    let state = sight.targets.state.clone();
-    let owner = sight.targets.owner.uid;
-    let writable = keeper
-        .instance
-        .on_files(move |targets| Ok(targets.unwritable(&directories)))
-        .await;
-    match writable {
-        Err(error) => findings.push(Finding::problem(error.to_string(), "")),
-        Ok(unwritable) => {
-            for (directory, why) in unwritable {
-                // The state directory is made by the first run.
-                if directory == state && !Path::new(&directory).exists() {
-                    continue;
-                }
-                findings.push(Finding::problem(
-                    format!(
-                        "user {owner} cannot write in {}: {why}",
-                        directory.display()
-                    ),
-                    format!(
-                        "install -d -o {owner} -g {} -m 0750 {}",
-                        sight.targets.owner.gid,
-                        directory.display()
-                    ),
-                ));
-            }
-        }
-    }
-    findings
-}
-
-/// Whether the daemon, as the unit is, may do to this instance what is asked of it.
-fn of_rights(
-    config: &InstanceConfig,
-    sight: &Sight,
-    daemon: Option<&unit::Daemon>,
-) -> Option<Finding> {
-    let server = sight.targets.server.uid;
-    let files = match config.mode {
-        Mode::Manage => sight.targets.owner.uid,
-        Mode::Reload => server,
-        Mode::Observe => return None,
+/// One finding: a line where it is good, else what, why and what to do.
+fn told(finding: &Finding) -> String {
+    let (style, label) = match finding.weight {
+        Weight::Problem => (BAD, "!"),
+        Weight::Unseen => (ODD, "?"),
+        Weight::Notice => (ODD, "note"),
+        Weight::Good => (GOOD, "ok"),
     };
-    let foreign = daemon?.foreign_to([files, server])?;
-    Some(Finding::problem(foreign, unit::root_operation()))
-}
-
-async fn of_server(config: &InstanceConfig, sight: &Sight, seen: &Observation) -> Vec<Finding> {
-    let postmaster = match &sight.server {
-        Server::Down(absence) => {
-            return vec![Finding::notice(
-                format!("the server is not running: {absence}"),
-                "what it would serve can be proven once it runs",
-            )];
-        }
-        Server::Up(postmaster) => postmaster,
-    };
-    let mut findings = vec![Finding::good(format!(
-        "the postmaster is process {}",
-        postmaster.pid
-    ))];
-    match tls_settings(postmaster, &config.data_directory, sight.targets.server).await {
-        Err(error) => findings.push(Finding::notice(
-            format!("which files the server uses is not known: {error}"),
-            "run check as root or as the server's user",
-        )),
-        Ok(settings) => {
-            match settings.not_used(&config.cert_file, &config.key_file) {
-                Some(not_used) => findings.push(Finding::problem(not_used.why, not_used.mend)),
-                None => findings.push(Finding::good("ssl is on, and the server uses these files")),
-            }
-            findings.extend(
-                settings
-                    .faults_elsewhere()
-                    .into_iter()
-                    .map(|fault| Finding::problem(fault, "")),
-            );
-        }
+    let mut out = labelled(label, &finding.seen).replacen(label, &styled(style, label), 1);
+    if finding.weight == Weight::Good {
+        return out;
     }
-    match &seen.served {
-        Ok(served) => findings.push(Finding::good(format!(
-            "{} serves {} over {}",
-            served.address,
-            served.leaf.fingerprint().short(),
-            served.protocol
-        ))),
-        Err(_) if config.verify == Verify::None => {}
-        Err(unseen) => findings.push(Finding::problem(unseen.to_string(), "")),
+    let why = format!("{} ({})", finding.why, finding.kind.id());
+    for line in labelled("", &why).lines() {
+        out.push_str(&format!("{}\n", styled(FAINT, line)));
     }
-    findings
-}
-
-fn drawn(config: &Config, document: &Document) -> String {
-    let mut out = format!("{} is right\n", config.file.display());
-    let mut section = |name: &str, findings: &[Finding]| {
-        out.push_str(&format!("\n{name}\n"));
-        for finding in findings {
-            let (style, label) = match finding.weight {
-                Weight::Good => (GOOD, "ok"),
-                Weight::Notice => (ODD, "note"),
-                Weight::Problem => (BAD, "!"),
-            };
-            let text = labelled(label, &finding.seen);
-            out.push_str(&text.replacen(label, &styled(style, label), 1));
-            if !finding.mend.is_empty() {
-                out.push_str(&labelled("mend", &finding.mend));
-            }
-        }
-    };
-    if !document.host.is_empty() {
-        section("this host", &document.host);
+    if let Some(lacks) = &finding.lacks {
+        out.push_str(&labelled("ask", &format!("as {lacks}")));
     }
-    for instance in &document.instances {
-        section(&instance.name, &instance.findings);
+    match &finding.mend {
+        Some(Mend::Command(line)) => out.push_str(&mended("", Some(line))),
+        Some(Mend::Sentence(text)) => out.push_str(&mended(text, None)),
+        None => {}
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use crate::doctor::Section;
+
+    fn plain(report: &Report) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgcertd.toml");
+        std::fs::write(&file, "").unwrap();
+        let mut config = Config::load(&file).unwrap();
+        config.file = crate::config::DEFAULT_FILE.into();
+        anstream::adapter::strip_str(&drawn(&config, report)).to_string()
+    }
+
+    fn section(name: &str, findings: Vec<Finding>) -> Section {
+        let name = name.to_owned();
+        Section { name, findings }
+    }
+
+    #[test]
+    fn what_needs_a_person_stands_first_with_its_reason_and_its_mend() {
+        let command =
+            "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
+        let report = Report {
+            host: vec![Finding::good(
+                Kind::Landlock,
+                "Landlock confines each thread",
+            )],
+            instances: vec![
+                section("16-main", vec![Finding::good(Kind::Ssl, "ssl is on")]),
+                section(
+                    "15-left",
+                    vec![
+                        Finding::good(Kind::Server, "the server runs, process 7"),
+                        Finding::notice(Kind::ServerNames, "no names")
+                            .sentence("write them into the config"),
+                        Finding::unseen(Kind::Source, "no permission", "root"),
+                        Finding::problem(Kind::Ssl, "ssl = off").command(command),
+                    ],
+                ),
+            ],
+        };
+        let expected = format!(
+            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 thing not seen, 1 note
+
+15-left
+  !     ssl = off
+        without it no client is encrypted, whatever is installed (ssl)
+  mend  {command}
+  ?     no permission
+        nothing new is installed before it does (source)
+  ask   as root
+  note  no names
+        without them a certificate for other names is installed, and clients
+        refuse it (server_names)
+  mend  write them into the config
+  ok    the server runs, process 7
+
+16-main
+  ok    ssl is on
+
+this host
+  ok    Landlock confines each thread
+"
+        );
+        assert_eq!(plain(&report), expected);
+    }
+
+    #[test]
+    fn a_config_that_was_looked_at_alone_is_told_in_a_line() {
+        let told = plain(&Report::default());
+        assert_eq!(told, "/etc/pgcertd/pgcertd.toml is right\n");
+    }
+
+    #[test]
+    fn where_all_is_well_that_is_said() {
+        let report = Report {
+            host: vec![Finding::good(Kind::Landlock, "it is there")],
+            instances: Vec::new(),
+        };
+        let first = plain(&report);
+        assert!(first.starts_with("/etc/pgcertd/pgcertd.toml is right; all is well\n"));
+    }
 }

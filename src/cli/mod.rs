@@ -15,7 +15,6 @@ mod sessions;
 mod sources;
 mod status;
 mod sync;
-mod unit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

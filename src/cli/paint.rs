@@ -105,6 +105,22 @@ pub(super) fn labelled(label: &str, text: &str) -> String {
     out
 }
 
+/// What mends something: `text`, and below it the command, whole on a line of its own, so that it
+/// can be pasted. Nothing where there is neither.
+pub(super) fn mended(text: &str, command: Option<&str>) -> String {
+    match (text, command) {
+        ("", None) => String::new(),
+        (text, None) => labelled("mend", text),
+        ("", Some(command)) => format!("  mend  {command}\n"),
+        (text, Some(command)) => {
+            format!(
+                "{}        {command}\n",
+                labelled("mend", &format!("{text}:"))
+            )
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]

@@ -149,6 +149,8 @@ pub struct Instance {
     /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
     /// Kubernetes use are tried.
     pub files: Option<Files>,
+    /// [`Config::file`] of the config that it belongs to.
+    pub config_file: PathBuf,
 }
 
 /// Where a lineage may be.
@@ -244,6 +246,12 @@ impl Config {
     pub fn state_of(&self, instance: &Instance) -> PathBuf {
         self.state_directory.join(&instance.name)
     }
+
+    /// A command of pgcertd as a person types it, with this config and these arguments.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> String {
+        command(&self.file, arguments)
+    }
 }
 
 impl Instance {
@@ -252,4 +260,21 @@ impl Instance {
     pub fn single_file(&self) -> bool {
         self.cert_file == self.key_file
     }
+
+    /// A command of pgcertd about this instance, as a person types it.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> String {
+        command(&self.config_file, &[arguments, &[&self.name]].concat())
+    }
+}
+
+/// What stands in a shell for pgcertd with these arguments.
+fn command(file: &Path, arguments: &[&str]) -> String {
+    let file = file.to_string_lossy();
+    let named = [file.as_ref()];
+    let config: &[&str] = match file == DEFAULT_FILE {
+        true => &[],
+        false => &["--config", named[0]],
+    };
+    shell_words::join([&["pgcertd"], config, arguments].concat())
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Config, ConfigError, Instance};
+use super::{Config, ConfigError, DEFAULT_FILE, Instance};
 use crate::reference::schema::{OF_CONFIG, OF_FRAGMENT};
 
 /// What an error begins with that an editor shows as well, by the schema.
@@ -118,8 +118,13 @@ impl Written {
     }
 }
 
+/// What a text says, wherever it was written: what is loaded can be compared.
 fn load(text: &str) -> Config {
-    Written::new(text).config()
+    let mut config = Written::new(text).config();
+    for instance in &mut config.instances {
+        instance.config_file = DEFAULT_FILE.into();
+    }
+    config
 }
 
 fn only(text: &str) -> Instance {

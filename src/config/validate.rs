@@ -70,7 +70,9 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     };
     check_defaults(shared)?;
 
+    let absolute = absolute(file)?;
     let world = World {
+        file: &absolute,
         watched: &watch.directories,
         state_directory: &state_directory,
         shared,
@@ -81,12 +83,12 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
     }
     conflicts::refuse(&checked, &watch.directories, &state_directory)?;
     Ok(Config {
-        file: absolute(file)?,
         instances: checked.into_iter().map(|one| one.instance).collect(),
         watch,
         state_directory,
         runtime_directory,
         metrics,
+        file: absolute,
     })
 }
 
@@ -187,6 +189,7 @@ struct Layers<'a> {
 
 /// What every instance is checked against.
 struct World<'a> {
+    file: &'a Path,
     watched: &'a [PathBuf],
     state_directory: &'a Path,
     shared: Layer<'a>,
@@ -275,6 +278,7 @@ impl<'a> World<'a> {
             data_directory: data_directory.path()?,
             key_file: files.key.unwrap_or_else(|| cert_file.clone()),
             cert_file,
+            config_file: self.file.to_owned(),
             ..settings(layers)?
         };
         Ok(Checked {
@@ -361,6 +365,7 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
         data_directory: PathBuf::new(),
         cert_file: PathBuf::new(),
         key_file: PathBuf::new(),
+        config_file: PathBuf::new(),
         kind: layers.read(|keys| &keys.kind, Kind::default(), kind)?,
         server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
         mode: layers.read(|keys| &keys.mode, Mode::default(), |at| choice(at, MODES))?,

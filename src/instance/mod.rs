@@ -12,6 +12,7 @@ pub mod hba;
 mod placement;
 pub mod postmaster;
 pub mod probe;
+pub mod program;
 pub mod reload;
 pub mod settings;
 pub mod sql;

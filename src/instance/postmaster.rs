@@ -349,6 +349,28 @@ pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Vec<Path
     found
 }
 
+/// How many processes that are called as a server is, and have no such parent, may not be looked
+/// at: whether they are servers, and where, cannot be told.
+#[must_use]
+pub fn unnamed() -> usize {
+    let is_called_so = |process: &Process| {
+        let stat = process.stat();
+        stat.ok()
+            .filter(|it| matches!(it.comm.as_str(), "postgres" | "postmaster" | "edb-postgres"))
+    };
+    procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|process| {
+            let parent = |number| Process::new(number).ok().as_ref().and_then(is_called_so);
+            let leads = is_called_so(process).is_some_and(|it| parent(it.ppid).is_none());
+            let exe = format!("/proc/{}/exe", process.pid());
+            leads && std::fs::read_link(exe).is_err()
+        })
+        .count()
+}
+
 /// `Ok(false)` where it may not be looked at.
 fn evidence_of_executable(proc: &Path) -> Result<bool, String> {
     match std::fs::read_link(proc.join("exe")) {

@@ -1,8 +1,6 @@
 //! What an instance's configuration says of its TLS files, asked of Postgres itself.
 //!
-//! `postgres -C NAME`, with the postmaster's own executable and arguments, reads the
-//! configuration files as the next reload would, for a running server too and without a login
-//! (PostgreSQL's `PostgresMain`, option `-C`). It runs as the data directory's owner.
+//! How it is asked is in [`Program`].
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -10,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -18,11 +16,9 @@ use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::instance::postmaster::Postmaster;
+use crate::instance::program::Program;
 use crate::instance::same_file;
 use crate::privilege::{self, Ids};
-
-/// How long one question may take; starting `postgres` reads its configuration and no data.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +68,21 @@ impl TlsSettings {
         if !self.on {
             return Some(NotUsed::tls_off());
         }
+        let why = self.other_files(cert_file, key_file)?;
+        let (cert, key) = (cert_file.display(), key_file.display());
+        Some(NotUsed {
+            why,
+            mend: if cert_file == key_file {
+                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
+            } else {
+                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
+            },
+        })
+    }
+
+    /// Which other file the configuration names, whether `ssl` is on or not; `None` if neither.
+    #[must_use]
+    pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
         let (setting, named) = if !same_file(&self.cert_file, cert_file) {
             ("ssl_cert_file", &self.cert_file)
         } else if !same_file(&self.key_file, key_file) {
@@ -79,18 +90,8 @@ impl TlsSettings {
         } else {
             return None;
         };
-        let (cert, key) = (cert_file.display(), key_file.display());
-        Some(NotUsed {
-            why: format!(
-                "{setting} = {}, which pgcertd does not write",
-                named.display()
-            ),
-            mend: if cert_file == key_file {
-                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
-            } else {
-                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
-            },
-        })
+        let named = named.display();
+        Some(format!("{setting} = {named}, which pgcertd does not write"))
     }
 
     /// Faults in the other files that a reload loads as one with the certificate.
@@ -123,7 +124,7 @@ impl TlsSettings {
 
 /// Reads a file that somebody else names: whatever it is, this neither waits for it nor takes
 /// more than a large bundle of roots needs.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 16 << 20;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -165,6 +166,16 @@ pub enum SettingsError {
         /// The postmaster's number.
         pid: u32,
     },
+    /// It did not take its configuration, or knows no such setting.
+    #[error("{executable} -C {setting}: {said}")]
+    Refused {
+        /// What was run.
+        executable: String,
+        /// What was asked.
+        setting: &'static str,
+        /// Its words.
+        said: String,
+    },
     /// `postgres -C` could not be started, or took too long.
     #[error("{executable} -C {setting}: {reason}")]
     Asking {
@@ -195,71 +206,6 @@ pub(super) fn command_as(program: impl AsRef<OsStr>, owner: Ids, directory: &Pat
     command
 }
 
-/// Asks for the settings in `names` at once; an answer for each, in order.
-async fn ask<const N: usize>(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-    names: [&'static str; N],
-) -> Result<[String; N], SettingsError> {
-    let executable = postmaster
-        .executable
-        .as_deref()
-        .ok_or(SettingsError::NoExecutable {
-            pid: postmaster.pid,
-        })?;
-    let running: Vec<_> = names
-        .into_iter()
-        .map(|name| ask_one(postmaster, executable, data_directory, owner, name))
-        .collect();
-    let mut answers = std::array::from_fn(|_| String::new());
-    for (slot, asked) in answers.iter_mut().zip(running) {
-        *slot = asked.await?;
-    }
-    Ok(answers)
-}
-
-/// The child starts when this is called; the answer is awaited.
-fn ask_one(
-    postmaster: &Postmaster,
-    executable: &Path,
-    data_directory: &Path,
-    owner: Ids,
-    setting: &'static str,
-) -> impl Future<Output = Result<String, SettingsError>> {
-    let error = {
-        let executable = executable.display().to_string();
-        move |reason: String| SettingsError::Asking {
-            executable: executable.clone(),
-            setting,
-            reason,
-        }
-    };
-    let mut command = command_as(executable, owner, data_directory);
-    command
-        .arg("-C")
-        .arg(setting)
-        .args(&postmaster.arguments)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let child = command.spawn();
-    async move {
-        let child = child.map_err(|e| error(e.to_string()))?;
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-            .await
-            .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
-            .map_err(|e| error(e.to_string()))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let last = said.lines().last().unwrap_or("no reason was given");
-            return Err(error(format!("{}: {last}", output.status)));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end_matches('\n')
-            .to_owned())
-    }
-}
-
 /// Asks a running postmaster's configuration for its TLS settings.
 ///
 /// # Errors
@@ -269,29 +215,9 @@ pub async fn tls_settings(
     data_directory: &Path,
     owner: Ids,
 ) -> Result<TlsSettings, SettingsError> {
-    let [ssl, cert, key, ca, crl] = ask(
-        postmaster,
-        data_directory,
-        owner,
-        [
-            "ssl",
-            "ssl_cert_file",
-            "ssl_key_file",
-            "ssl_ca_file",
-            "ssl_crl_file",
-        ],
-    )
-    .await?;
-    // Relative paths are relative to the data directory, where the postmaster stands.
-    let path = |text: &str| data_directory.join(text);
-    let optional = |text: &str| (!text.is_empty()).then(|| path(text));
-    Ok(TlsSettings {
-        on: ssl == "on",
-        cert_file: path(&cert),
-        key_file: path(&key),
-        ca_file: optional(&ca),
-        crl_file: optional(&crl),
-    })
+    Program::of(postmaster)?
+        .tls_settings(data_directory, owner)
+        .await
 }
 
 /// Configuration files that changed after `loaded`: a reload applies what waits in them too.
@@ -304,30 +230,33 @@ pub async fn changed_since(
     owner: Ids,
     loaded: SystemTime,
 ) -> Result<Vec<PathBuf>, SettingsError> {
-    let files: [String; 3] = ask(
-        postmaster,
-        data_directory,
-        owner,
-        ["config_file", "hba_file", "ident_file"],
-    )
-    .await?;
+    let names = ["config_file", "hba_file", "ident_file"];
+    let program = Program::of(postmaster)?;
+    let files = program.ask(data_directory, owner, names).await?;
+    let files = files.map(|file| data_directory.join(file));
+    Ok(changed_after(&files, data_directory, loaded))
+}
+
+/// Which of these configuration files, of those that they include, and of
+/// `postgresql.auto.conf` changed after `loaded`. Blocks.
+#[must_use]
+pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTime) -> Vec<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
-    waiting.extend(files.iter().map(|f| data_directory.join(f)));
+    waiting.extend(files.iter().cloned());
     while let Some(file) = waiting.pop() {
         // The count bounds a chain of includes that leads back into itself through links.
         if seen.len() < 256 && seen.insert(file.clone()) && file.extension().is_some() {
             waiting.extend(included(&file));
         }
     }
-    Ok(seen
-        .into_iter()
+    seen.into_iter()
         .filter(|file| {
             std::fs::metadata(file)
                 .and_then(|meta| meta.modified())
                 .is_ok_and(|modified| modified > loaded)
         })
-        .collect())
+        .collect()
 }
 
 /// The files that a configuration file includes, by `include`, `include_if_exists` and

@@ -7,6 +7,7 @@
 
 mod outcome;
 pub mod plan;
+mod problem;
 mod remark;
 mod rollback;
 pub mod state;

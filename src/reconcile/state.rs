@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Readiness, still_held};
+pub use super::problem::Problem;
 use crate::bundle::{Expiry, Fingerprint};
 use crate::config::{self, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
@@ -134,34 +135,6 @@ impl State {
     }
 }
 
-/// What is wrong, and what mends it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Why it is so.
-    pub why: String,
-    /// What to do about it.
-    pub mend: String,
-}
-
-impl Problem {
-    fn new(why: impl Into<String>, mend: impl Into<String>) -> Problem {
-        Problem {
-            why: why.into(),
-            mend: mend.into(),
-        }
-    }
-
-    /// Both in one sentence.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        if self.mend.is_empty() {
-            self.why.clone()
-        } else {
-            format!("{}; {}", self.why, self.mend)
-        }
-    }
-}
-
 /// Everything that was seen of one instance at one moment.
 pub struct Observation {
     /// What the lineage holds.
@@ -237,17 +210,12 @@ impl Observation {
                 )
             }
         };
-        Some(Problem::new(
-            why,
-            format!(
-                "do not restart it before {} holds a pair that fits",
-                if cert == key {
-                    cert.display().to_string()
-                } else {
-                    format!("{} with {}", cert.display(), key.display())
-                }
-            ),
-        ))
+        let pair = match cert == key {
+            true => cert.display().to_string(),
+            false => format!("{} with {}", cert.display(), key.display()),
+        };
+        let mend = format!("do not restart it before {pair} holds a pair that fits");
+        Some(Problem::new(why, mend).with(config.command(&["sync"])))
     }
 
     /// Whether Postgres could start with what is installed, as far as that can be told. A server
@@ -288,13 +256,13 @@ impl Observation {
         match held.by {
             HeldBy::Operator => Some((
                 State::Held,
-                Some(Problem::new(
-                    &held.reason,
-                    format!(
-                        "it stays so until the lineage changes; `pgcertd sync --force {}` deploys it before",
-                        config.name
-                    ),
-                )),
+                Some(
+                    Problem::new(
+                        &held.reason,
+                        "it stays so until the lineage changes; to deploy it before that",
+                    )
+                    .with(config.command(&["sync", "--force"])),
+                ),
             )),
             HeldBy::Postgres => {
                 // Refused and yet served: somebody made it work meanwhile.
@@ -305,10 +273,13 @@ impl Observation {
                 (!moved_on).then(|| {
                     (
                         State::Rejected,
-                        Some(Problem::new(
-                            &held.reason,
-                            "mend the cause and run `pgcertd sync --force`; it is tried again when the lineage changes, when Postgres has restarted, or a day later",
-                        )),
+                        Some(
+                            Problem::new(
+                                &held.reason,
+                                "it is tried again when the lineage changes, when Postgres has restarted, or a day later; at once, when the cause is mended",
+                            )
+                            .with(config.command(&["sync", "--force"])),
+                        ),
                     )
                 })
             }
@@ -336,16 +307,16 @@ impl Observation {
         if self.contended {
             return (
                 State::Contended,
-                Some(Problem::new(
-                    format!(
-                        "something else rewrote {} three times within an hour",
-                        config.cert_file.display()
-                    ),
-                    format!(
-                        "find the hook or job that writes it and remove it, then run `pgcertd sync --force {}`",
-                        config.name
-                    ),
-                )),
+                Some(
+                    Problem::new(
+                        format!(
+                            "something else rewrote {} three times within an hour",
+                            config.cert_file.display()
+                        ),
+                        "remove the hook or job that writes it, which `pgcertd check` may name; then",
+                    )
+                    .with(config.command(&["sync", "--force"])),
+                ),
             );
         }
         let same = match (self.source.bundle(), loads) {
@@ -389,13 +360,8 @@ impl Observation {
             ),
         };
         match config.mode {
-            Mode::Manage => Problem::new(
-                what,
-                format!(
-                    "run `pgcertd sync {}`, and see that the daemon runs",
-                    config.name
-                ),
-            ),
+            Mode::Manage => Problem::new(what, "see that the daemon runs; at once")
+                .with(config.command(&["sync"])),
             Mode::Reload | Mode::Observe => Problem::new(
                 what,
                 "by the configured mode pgcertd does not write it: see why whoever does has not",
@@ -408,37 +374,18 @@ impl Observation {
             return (State::InSync, None);
         }
         if let Some(Ok(settings)) = &self.settings
-            && let Some(NotUsed { why, mend }) =
-                settings.not_used(&config.cert_file, &config.key_file)
+            && let Some(not_used) = settings.not_used(&config.cert_file, &config.key_file)
         {
-            return (State::NotUsed, Some(Problem::new(why, mend)));
+            return (State::NotUsed, Some(not_used_by(config, not_used)));
         }
         match &self.served {
             Ok(served) if Some(served.leaf.fingerprint()) == self.installed_leaf() => {
                 (State::InSync, None)
             }
-            Ok(served) => (
-                State::NotServed,
-                Some(Problem::new(
-                    self.failure.clone().unwrap_or_else(|| {
-                        format!(
-                            "{} serves another certificate than is installed",
-                            served.address
-                        )
-                    }),
-                    match config.mode {
-                        Mode::Manage | Mode::Reload => {
-                            format!("run `pgcertd sync --force {}`", config.name)
-                        }
-                        Mode::Observe => {
-                            "reload the server, which pgcertd does not do in mode observe".into()
-                        }
-                    },
-                )),
-            ),
+            Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
             Err(unseen) if unseen.is_tls_off() => {
-                let NotUsed { why, mend } = NotUsed::tls_off();
-                (State::NotUsed, Some(Problem::new(why, mend)))
+                let problem = not_used_by(config, NotUsed::tls_off());
+                (State::NotUsed, Some(problem))
             }
             // A server that starts says so before it listens; its pid file tells when it does.
             Err(_) if self.is_starting() => (State::NotRunning, None),
@@ -447,5 +394,33 @@ impl Observation {
                 Some(Problem::new(unseen.to_string(), unseen.mend())),
             ),
         }
+    }
+
+    fn not_served(&self, served: &Served, config: &config::Instance) -> Problem {
+        let why = self.failure.clone().unwrap_or_else(|| {
+            format!(
+                "{} serves another certificate than is installed",
+                served.address
+            )
+        });
+        match config.mode {
+            Mode::Manage | Mode::Reload => {
+                Problem::new(why, "").with(config.command(&["sync", "--force"]))
+            }
+            Mode::Observe => Problem::new(
+                why,
+                "reload the server, which pgcertd does not do in mode observe",
+            ),
+        }
+    }
+}
+
+/// What mends it is the set-up, but where pgcertd is to touch nothing.
+fn not_used_by(config: &config::Instance, NotUsed { why, mend }: NotUsed) -> Problem {
+    match config.mode {
+        Mode::Manage | Mode::Reload => {
+            Problem::new(why, "").with(config.command(&["setup", "--instance"]))
+        }
+        Mode::Observe => Problem::new(why, mend),
     }
 }

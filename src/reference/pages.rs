@@ -37,7 +37,7 @@ const ENVIRONMENT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "SSL_CERT_FILE, SSL_CERT_DIR",
-        &["probe"],
+        &["check", "probe"],
         "A file or directory of trusted roots, in place of the system's.",
     ),
 ];

@@ -98,9 +98,10 @@ impl<'a> Deployment<'a> {
     /// repeated in the line.
     #[must_use]
     pub fn event(&self, kind: Kind, state: State, left: Option<&Problem>) -> Event {
-        let mend = left.map(|p| p.mend.as_str()).filter(|mend| {
+        let remedy = left.map(Problem::remedy).filter(|it| !it.is_empty());
+        let mend = remedy.as_deref().filter(|mend| {
             // A sentence that ends with the remedy is not told it twice.
-            !mend.is_empty() && !self.problem.is_some_and(|told| told.contains(mend))
+            !self.problem.is_some_and(|told| told.contains(mend))
         });
         let mut message = self.message();
         if let Some(mend) = mend {
@@ -118,9 +119,6 @@ impl<'a> Deployment<'a> {
             .with_some(Field::NotAfter, self.not_after)
             .with(Field::Milliseconds, self.took.as_millis())
             .with_some(Field::Problem, self.problem)
-            .with_some(
-                Field::Remedy,
-                left.map(|p| &p.mend).filter(|m| !m.is_empty()),
-            )
+            .with_some(Field::Remedy, remedy.as_deref())
     }
 }

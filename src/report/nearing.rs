@@ -123,10 +123,7 @@ impl<'a> Nearing<'a> {
             Place::Installed => ("the installed certificate".to_owned(), ELSEWHERE),
             Place::Served => ("the certificate that clients get".to_owned(), ELSEWHERE),
         };
-        Problem {
-            why: format!("{which}, {short}, {end}"),
-            mend: mend.into(),
-        }
+        Problem::new(format!("{which}, {short}, {end}"), mend)
     }
 
     fn kind(&self) -> Kind {
@@ -208,7 +205,7 @@ fn near(config: &config::Instance, view: &InstanceView, nearing: &Nearing<'_>) -
     of(event, nearing.certificate)
         .with(Field::Place, nearing.place.as_str())
         .with(Field::Problem, &problem.why)
-        .with(Field::Remedy, &problem.mend)
+        .with(Field::Remedy, problem.remedy())
 }
 
 fn over(config: &config::Instance, view: &InstanceView, lasted: Duration) -> Event {

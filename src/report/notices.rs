@@ -228,7 +228,7 @@ impl Listening {
                 )
                 .with_some(Field::File, file)
                 .with(Field::Problem, &problem.why)
-                .with(Field::Remedy, &problem.mend)
+                .with(Field::Remedy, problem.remedy())
                 .emit();
             }
             (None, Some(_)) => {
@@ -285,6 +285,6 @@ fn unwritten(path: &Path, what: &str, problem: &Problem) {
     Event::new(Kind::MetricsNotWritten, message)
         .with(Field::File, path.display())
         .with(Field::Problem, &problem.why)
-        .with(Field::Remedy, &problem.mend)
+        .with(Field::Remedy, problem.remedy())
         .emit();
 }

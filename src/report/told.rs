@@ -141,7 +141,7 @@ impl Told {
                     .with(Field::File, heard.config.cert_file.display())
                     .with(Field::State, heard.view.state.as_str())
                     .with(Field::Problem, &danger.why)
-                    .with(Field::Remedy, &danger.mend),
+                    .with(Field::Remedy, danger.remedy()),
             ),
             None if was => Some(
                 heard
@@ -234,7 +234,7 @@ impl Heard<'_> {
                 Field::Remedy,
                 view.details
                     .as_ref()
-                    .map(|it| &it.mend)
+                    .map(Problem::remedy)
                     .filter(|it| !it.is_empty()),
             )
     }

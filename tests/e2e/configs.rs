@@ -233,6 +233,15 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         view["instances"].as_array().unwrap().len() == 1
             && uncovered.iter().any(|it| it.as_str() == Some(data))
     });
+    // Nobody, who may not look at another user's process, is told so by the daemon.
+    let told = Launch::new(&world)
+        .by_user("nobody")
+        .run(&stage.config, &["status", "--json"]);
+    let told = told.json()["uncovered"].to_string();
+    assert!(
+        told.contains(billing.data_directory().to_str().unwrap()),
+        "{told}"
+    );
     let fourth = stage.renew();
     stage.serves(&fourth);
     assert_eq!(billing.served(), third.fingerprint);

@@ -10,6 +10,7 @@
 
 mod bad_source;
 mod certbot;
+mod check;
 mod clients;
 mod configs;
 mod crashes;
@@ -24,6 +25,7 @@ mod formats;
 mod harness;
 mod hba;
 mod journal;
+mod mends;
 mod metrics;
 mod modes;
 mod namespaces;
@@ -33,6 +35,7 @@ mod probes;
 mod quiet;
 mod refusals;
 mod reloads;
+mod require_tls;
 mod rollback;
 mod servers;
 mod sessions;

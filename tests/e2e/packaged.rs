@@ -104,7 +104,7 @@ fn checked(world: &World, config: &Config, unit: &str, passwd: Option<&str>) -> 
     (done.code(), words(&done.stdout))
 }
 
-const AS_POSTGRES: &str = "[Service]\nUser=postgres\n";
+const AS_POSTGRES: &str = "[Service]\nUser=postgres\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n";
 
 #[test]
 fn check_names_root_operation_where_the_units_user_is_not_there() {

@@ -90,7 +90,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     assert_eq!(session.lives(), Ok(()));
     assert_eq!(mode(&stage.kept("held.json")), 0o600);
     let line = daemon.wait_for_log(": held: ");
-    let mend = format!("pgcertd sync --force {NAME}");
+    let mend = format!("sync --force {NAME}");
     let names = [&second.fingerprint[..6], &stage.first.fingerprint[..6]];
     says(&line, &[&mend, names[0], names[1]]);
     let seen = stage.becomes("held");
@@ -441,7 +441,7 @@ fn a_rollback_under_the_journal_says_there_what_it_did() {
     assert_eq!(record["PGCERTD_OLD_FINGERPRINT"], *second.fingerprint);
     assert_eq!(record["PGCERTD_STATE"], "held");
     let record = journal.event("held", 1);
-    let mend = format!("pgcertd sync --force {NAME}");
+    let mend = format!("sync --force {NAME}");
     says(record["PGCERTD_REMEDY"].as_str().unwrap(), &[&mend]);
     let first = stage.first.clone();
     stage.ends_serving(&first);

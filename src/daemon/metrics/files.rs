@@ -52,42 +52,52 @@ pub(super) enum FilesError {
 impl FilesError {
     /// What is wrong, and what mends it; `key` is the one of the config that names the path.
     pub fn problem(&self, key: &str) -> Problem {
-        let mend = match self {
-            FilesError::Step { path, source, .. } => remedy(*source, path, key),
+        let why = self.to_string();
+        match self {
+            FilesError::Step { path, source, .. } => remedy(why, *source, path, key),
             FilesError::NoSocket(path) => {
-                format!("`rm {}`, or set another {key}", path.display())
+                Problem::new(why, format!("set another {key}, or remove it"))
+                    .with(format!("rm {}", path.display()))
             }
-            FilesError::Taken(path) => format!(
-                "see which one (`ss -lxp src {}`) and stop it, or set another {key}",
-                path.display()
-            ),
-            FilesError::Unasked { path, .. } => format!(
-                "see which one (`ss -lxp src {0}`); where there is none, `rm {0}`",
-                path.display()
-            ),
-            FilesError::Privilege(_) => String::new(),
-        };
-        Problem {
-            why: self.to_string(),
-            mend,
+            FilesError::Taken(path) => Problem::new(
+                why,
+                format!("set another {key}, or stop it; it is shown by"),
+            )
+            .with(format!("ss -lxp src {}", path.display())),
+            FilesError::Unasked { path, .. } => {
+                let mend = format!(
+                    "remove it (`rm {}`) if no process is shown by",
+                    path.display()
+                );
+                Problem::new(why, mend).with(format!("ss -lxp src {}", path.display()))
+            }
+            FilesError::Privilege(_) => Problem::new(why, ""),
         }
     }
 }
 
-fn remedy(error: Errno, path: &Path, key: &str) -> String {
+fn remedy(why: String, error: Errno, path: &Path, key: &str) -> Problem {
     let directory = path.parent().unwrap_or(path).display();
     match error {
-        Errno::NOENT | Errno::NOTDIR => {
-            format!("create the directory {directory} for pgcertd's user, or set another {key}")
-        }
-        Errno::ACCESS | Errno::PERM => format!(
-            "let pgcertd's user write there, as by `chgrp postgres {directory} && chmod g+w {directory}`"
+        Errno::NOENT | Errno::NOTDIR => Problem::new(
+            why,
+            format!("set another {key}, or create the directory for pgcertd's user"),
+        )
+        .with(format!("install -d -o postgres {directory}")),
+        Errno::ACCESS | Errno::PERM => Problem::new(why, "let pgcertd's user write there").with(
+            format!("chgrp postgres {directory} && chmod g+w {directory}"),
         ),
-        Errno::ROFS => format!(
-            "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+        Errno::ROFS => Problem::new(
+            why,
+            format!(
+                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+            ),
         ),
-        Errno::NOSPC | Errno::DQUOT => format!("free some room on the file system of {directory}"),
-        _ => format!("set another {key}"),
+        Errno::NOSPC | Errno::DQUOT => Problem::new(
+            why,
+            format!("free some room on the file system of {directory}"),
+        ),
+        _ => Problem::new(why, format!("set another {key}")),
     }
 }
 

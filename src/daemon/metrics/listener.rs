@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::task::JoinHandle;
 
-use super::files::{self, FilesError, Inode};
+use super::files::{self, Inode};
 use super::scrapes::{Door, answer};
 use crate::config::Listen;
 use crate::reconcile::state::Problem;
@@ -44,16 +44,14 @@ fn tcp(address: SocketAddr) -> Result<Door, Problem> {
         tokio::net::TcpListener::from_std(listener)
     });
     opened.map(Door::Tcp).map_err(|error| {
-        let port = address.port();
-        let mend = match error.kind() {
+        let why = format!("{address}: cannot listen there: {error}");
+        match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                format!("see who listens there (`ss -ltnp sport = :{port}`), or set another {KEY}")
+                let mend = format!("set another {KEY}, or stop who listens there, shown by");
+                let command = format!("ss -ltnp sport = :{}", address.port());
+                Problem::new(why, mend).with(command)
             }
-            _ => format!("set another {KEY}"),
-        };
-        Problem {
-            why: format!("{address}: cannot listen there: {error}"),
-            mend,
+            _ => Problem::new(why, format!("set another {KEY}")),
         }
     })
 }
@@ -61,9 +59,9 @@ fn tcp(address: SocketAddr) -> Result<Door, Problem> {
 async fn unix(path: &Path) -> Result<(Door, Inode), Problem> {
     let opened = files::beside("listen", path, |place| place.listen()).await;
     let (listener, inode) = opened.map_err(|error| error.problem(KEY))?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| Problem {
-        why: format!("{}: cannot listen there: {error}", path.display()),
-        mend: String::new(),
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| {
+        let why = format!("{}: cannot listen there: {error}", path.display());
+        Problem::new(why, "")
     })?;
     Ok((Door::Unix(listener), inode))
 }
@@ -82,13 +80,9 @@ impl Listening {
         self.answering.abort();
         if let (Listen::Unix(path), Some(inode)) = (&self.place, self.inode) {
             let closed = files::beside("listen", path, move |place| place.unlisten(inode));
-            match closed.await {
-                Ok(()) => {}
-                // Whoever listens there next replaces it.
-                Err(error @ (FilesError::Step { .. } | FilesError::Privilege(_))) => {
-                    tracing::debug!("a socket was left behind: {error}");
-                }
-                Err(error) => tracing::debug!("{error}"),
+            // Whoever listens there next replaces it.
+            if let Err(error) = closed.await {
+                tracing::debug!("a socket was left behind: {error}");
             }
         }
     }

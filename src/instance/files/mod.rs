@@ -31,7 +31,7 @@ use crate::privilege::Ids;
 
 use memory::Memory;
 pub use memory::{Held, HeldBy};
-pub(super) use write::staging_name;
+pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
 
 /// The most that a certificate or key file may hold: 1 MiB.
@@ -441,7 +441,7 @@ impl Targets {
             return Installed::Absent;
         };
         if let Some(Found::File { ids, mode, .. }) = found.last()
-            && let Err(reason) = self.key_rule(*ids, *mode)
+            && let Err(reason) = key_rule(*ids, *mode, self.server.uid)
         {
             return Installed::Unusable(format!("{} {reason}", self.key.display()));
         }
@@ -451,34 +451,48 @@ impl Targets {
         }
     }
 
-    /// PostgreSQL's rule for a key file: its user's and private, or root's and at most 0640.
-    fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
-        let allowed = if ids.uid == self.server.uid {
-            0o700
-        } else if ids.uid == 0 {
-            0o740
-        } else {
-            return Err(format!(
-                "belongs to user {}, and Postgres accepts a key of its own user or of root alone",
-                ids.uid
-            ));
+    /// Why Postgres would refuse the key that was found for its owner or mode, whatever it holds.
+    #[must_use]
+    pub fn key_fault(&self, found: &[Found]) -> Option<String> {
+        let Some(Found::File { ids, mode, .. }) = found.last() else {
+            return None;
         };
-        if mode & 0o777 & !allowed != 0 {
-            return Err(format!(
-                "has mode {:04o}, and Postgres accepts at most {:04o} there",
-                mode & 0o777,
-                allowed & 0o640
-            ));
-        }
-        Ok(())
+        key_rule(*ids, *mode, self.server.uid).err()
     }
 
     /// The mode of a file that holds the key.
-    fn key_mode(&self) -> u32 {
+    #[must_use]
+    pub fn key_mode(&self) -> u32 {
         if self.owner.uid == 0 && self.server.uid != 0 {
             0o640
         } else {
             0o600
         }
     }
+}
+
+/// PostgreSQL's rule for a key file (`check_ssl_key_file_permissions`): its user's and private, or
+/// root's and at most 0640.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence that begins with the file.
+pub fn key_rule(ids: Ids, mode: u32, server: u32) -> Result<(), String> {
+    let allowed = if ids.uid == server {
+        0o700
+    } else if ids.uid == 0 {
+        0o740
+    } else {
+        return Err(format!(
+            "belongs to user {}, and Postgres accepts a key of its own user or of root alone",
+            ids.uid
+        ));
+    };
+    if mode & 0o777 & !allowed != 0 {
+        return Err(format!(
+            "has mode {:04o}, and Postgres accepts at most {:04o} there",
+            mode & 0o777,
+            allowed & 0o640
+        ));
+    }
+    Ok(())
 }

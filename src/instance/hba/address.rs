@@ -24,6 +24,27 @@ pub enum Address {
     Name(Vec<u8>),
 }
 
+impl Address {
+    /// Whether clients that come from `client`, an address of the loopback interface, are meant
+    /// for certain; of a name that is for the resolver to say.
+    pub(super) fn surely_takes(&self, client: IpAddr) -> bool {
+        match self {
+            // The loopback interface has a network as well (`check_same_host_or_net`).
+            Address::All | Address::SameNet | Address::SameHost => true,
+            Address::Net { ip, mask } => match (client, ip, mask) {
+                (IpAddr::V4(client), IpAddr::V4(ip), IpAddr::V4(mask)) => {
+                    (u32::from(client) ^ u32::from(*ip)) & u32::from(*mask) == 0
+                }
+                (IpAddr::V6(client), IpAddr::V6(ip), IpAddr::V6(mask)) => {
+                    (u128::from(client) ^ u128::from(*ip)) & u128::from(*mask) == 0
+                }
+                _ => false,
+            },
+            Address::Name(_) => false,
+        }
+    }
+}
+
 /// What the address field began with: a mask may have to follow.
 pub(super) enum Begun {
     Whole(Address),
@@ -201,13 +222,9 @@ impl Addresses {
         ])
     }
 
-    /// The two addresses by which programs on one host reach each other.
-    pub(super) fn this_host() -> Addresses {
-        let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
-        Addresses(vec![
-            Range::prefix(v4.into(), 32),
-            Range::prefix(v6.into(), 128),
-        ])
+    /// This one alone.
+    pub(super) fn of(ip: IpAddr) -> Addresses {
+        Addresses(vec![Range::prefix(ip, if ip.is_ipv4() { 32 } else { 128 })])
     }
 
     /// At least those that the mask lets through: one with holes counts as its leading bits.

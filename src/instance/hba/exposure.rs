@@ -8,14 +8,18 @@
 //!
 //! `host` and `hostnogssenc` become `hostssl`: whoever comes with TLS meets the same rule as
 //! before, and whoever comes without meets none. `hostnossl` becomes a comment: as `hostssl` it
-//! would let in by its method those with TLS, whom it never concerned.
+//! would let in by its method those with TLS, whom it never concerned. Where such a line was for
+//! the clients of this host too, lines of their own before it keep them as they were
+//! (`loopback.rs`).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
 use super::address::{Address, Addresses};
+use super::loopback::{self, THIS_HOST};
 use super::words::Word;
 use super::{Kind, Rule, Rules};
 
@@ -26,6 +30,8 @@ pub struct Exposed<'r> {
     pub file: &'r Path,
     /// The rule.
     pub rule: &'r Rule,
+    /// The addresses of this host for which it decides as well.
+    pub near: Vec<IpAddr>,
     /// What else its change means.
     pub notes: Vec<Note>,
 }
@@ -33,7 +39,10 @@ pub struct Exposed<'r> {
 /// What a change means beside what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
-    /// The rule is for clients of this host too, over loopback: they need TLS as well then.
+    /// The rule is for clients of this host too, over loopback: a line of their own keeps them as
+    /// they were.
+    LoopbackKept,
+    /// The rule names hosts, of which this one may be: its clients need TLS as well then.
     LoopbackToo,
     /// The rule is for clients that GSSAPI may encrypt: they need TLS instead then.
     GssapiToo,
@@ -91,16 +100,33 @@ impl Rules {
                     return None;
                 }
                 let mut notes = Vec::new();
-                // Those over loopback whom another rule takes before meet that one still.
-                let near = let_in.and(&Addresses::this_host());
-                let stays = |it: &Rule| it.rejects() || !reaches_out(it);
-                if !unmatched(near, rule, before, stays).is_empty() {
+                // Those over loopback whom a rule takes before meet that one still.
+                let is_left = |ip: &IpAddr| {
+                    let near = let_in.clone().and(&Addresses::of(*ip));
+                    !unmatched(near, rule, before, |_| true).is_empty()
+                };
+                let near: Vec<IpAddr> = THIS_HOST.into_iter().filter(is_left).collect();
+                let surely = |ip: &IpAddr| {
+                    let address = rule.address.as_ref();
+                    address.is_some_and(|it| it.surely_takes(*ip))
+                };
+                let by_name = matches!(rule.address, Some(Address::Name(_)));
+                if by_name && !near.is_empty() {
                     notes.push(Note::LoopbackToo);
+                }
+                let near: Vec<IpAddr> = near.into_iter().filter(surely).collect();
+                if !near.is_empty() {
+                    notes.push(Note::LoopbackKept);
                 }
                 if rule.method == "gss" && rule.kind == Kind::Host {
                     notes.push(Note::GssapiToo);
                 }
-                Some(Exposed { file, rule, notes })
+                Some(Exposed {
+                    file,
+                    rule,
+                    near,
+                    notes,
+                })
             })
             .collect()
     }
@@ -111,7 +137,13 @@ impl Rules {
     pub fn proposal(&self) -> Proposal {
         let mut changes: Vec<Change> = Vec::new();
         let mut places: BTreeMap<&Path, Vec<Edit>> = BTreeMap::new();
-        for Exposed { file, rule, notes } in self.exposed() {
+        for Exposed {
+            file,
+            rule,
+            near,
+            notes,
+        } in self.exposed()
+        {
             let seen = |it: &Change| it.file == file && it.line == rule.line;
             // A file may be included twice.
             if changes.iter().any(seen) {
@@ -120,14 +152,21 @@ impl Rules {
             let (rewrite, edit) = match rule.kind {
                 Kind::HostNoSsl => (
                     Rewrite::Comment,
-                    (rule.place.start, rule.place.start, b"#".as_slice()),
+                    (rule.place.start, rule.place.start, b"#".to_vec()),
                 ),
                 _ => (
                     Rewrite::HostSsl,
-                    (rule.place.start, rule.place.end, b"hostssl".as_slice()),
+                    (rule.place.start, rule.place.end, b"hostssl".to_vec()),
                 ),
             };
-            places.entry(file).or_default().push(edit);
+            let edits = places.entry(file).or_default();
+            if let Some(text) = self.texts.get(file)
+                && !near.is_empty()
+            {
+                let begin = rule.span.start;
+                edits.push((begin, begin, loopback::lines(text, rule, &near)));
+            }
+            edits.push(edit);
             changes.push(Change {
                 file: file.to_owned(),
                 line: rule.line,
@@ -167,16 +206,17 @@ impl Proposal {
 }
 
 /// From where to where something else stands, and what.
-type Edit = (usize, usize, &'static [u8]);
+type Edit = (usize, usize, Vec<u8>);
 
 /// The text with something else in some of its places.
 fn edited(old: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
-    edits.sort_unstable();
+    // What comes before a line was added first, and stays first.
+    edits.sort_by_key(|edit| (edit.0, edit.1));
     let mut new = Vec::with_capacity(old.len() + 3 * edits.len());
     let mut at = 0;
     for (start, end, word) in edits {
         new.extend_from_slice(&old[at..start]);
-        new.extend_from_slice(word);
+        new.extend_from_slice(&word);
         at = end;
     }
     new.extend_from_slice(&old[at..]);
@@ -192,11 +232,6 @@ fn taken(rule: &Rule) -> Option<Addresses> {
         Address::Name(name) if name == b"localhost" => None,
         Address::Name(_) => Some(Addresses::all()),
     }
-}
-
-/// Whether a rule is, by its address, for clients of other hosts too.
-fn reaches_out(rule: &Rule) -> bool {
-    taken(rule).is_some_and(|it| !it.without(&Addresses::loopback()).is_empty())
 }
 
 /// What is left of `addresses` of a rule after those before it that `count`.

@@ -4,13 +4,15 @@
 //! The reading is PostgreSQL's (`hba.c`), fault for fault in what concerns a line's form; what a
 //! method's options may be is left to the server, who is asked before anything is reloaded
 //! (`pg_hba_file_rules`). The text is kept byte for byte: a [`Proposal`] differs from it in the
-//! first words of the lines that it changes and in nothing else.
+//! first words of the lines that it changes, and in lines before them that keep the clients of
+//! this host as they were.
 //!
 //! Everything here is a function of the files' texts, which [`Files`] supplies. Nothing is written.
 
 mod address;
 mod exposure;
 mod files;
+mod loopback;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -25,6 +27,7 @@ use words::Line;
 pub use address::Address;
 pub use exposure::{Change, Exposed, Note, Proposal, Rewrite};
 pub use files::{Files, OnDisk, Rules};
+pub use loopback::tightens;
 pub use words::Word;
 
 /// What a server's version understands, by its `server_version_num`.
@@ -116,6 +119,8 @@ pub struct Rule {
     pub kind: Kind,
     /// Where the word for that is in the text.
     pub place: Range<usize>,
+    /// Where the whole line is, with what continues it and its end.
+    pub span: Range<usize>,
     /// The databases.
     pub databases: Vec<Word>,
     /// The users.
@@ -244,6 +249,7 @@ fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
         line: line.number,
         kind,
         place: first.place,
+        span: line.span,
         databases,
         users,
         address,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -199,22 +200,76 @@ fn what_is_rejected_before_is_safe_and_what_is_let_in_before_is_not() {
 /// As `hostssl` it would let in by `trust` those who had to show a password so far.
 #[test]
 fn a_line_for_plaintext_alone_becomes_a_comment_with_all_that_continues_it() {
-    let text = "hostnossl all all all \\\n  trust\nhostssl all all all scram-sha-256\n";
+    let text = "hostnossl all all 10.0.0.0/8 \\\n  trust\nhostssl all all all scram-sha-256\n";
     assert_eq!(rewritten(text), format!("#{text}"));
     let changed = of(&rewritten(text));
     assert_eq!(changed.rules.len(), 1);
     assert!(changed.faults.is_empty(), "{:?}", changed.faults);
 }
 
+/// The line for every address was for this host as well, over TCP.
+#[test]
+fn clients_of_this_host_keep_a_line_of_their_own() {
+    let text = "\
+host    all,\"my db\"  +\"a b\"  0.0.0.0/0  ldap ldapserver=x \"ldapprefix=a b\" # old\r
+host @n\\
+ames all all scram-sha-256
+host all all 127.0.0.1/32 md5
+  hostnossl all all samenet md5";
+    let remark = "# clients of this host, as before (pgcertd)";
+    let expected = format!(
+        "\
+host\tall,\"my db\"\t+\"a b\"\t127.0.0.1/32\tldap\tldapserver=x\t\"ldapprefix=a b\"\t{remark}\r
+hostssl    all,\"my db\"  +\"a b\"  0.0.0.0/0  ldap ldapserver=x \"ldapprefix=a b\" # old\r
+host\t@names\tall\t127.0.0.1/32\tscram-sha-256\t{remark}
+host\t@names\tall\t::1/128\tscram-sha-256\t{remark}
+hostssl @n\\
+ames all all scram-sha-256
+host all all 127.0.0.1/32 md5
+hostnossl\tall\tall\t::1/128\tmd5\t{remark}
+  #hostnossl all all samenet md5"
+    );
+    let new = rewritten(text);
+    assert_eq!(new, expected);
+    let after = of(&new);
+    assert!(after.faults.is_empty() && after.exposed().is_empty());
+    assert_eq!(rewritten(&new), new);
+    // Whether a text came of another by such changes alone.
+    let tightened = |old: &str, new: &str| tightens(old.as_bytes(), new.as_bytes(), FIFTEEN);
+    assert!(tightened(text, &new) && tightened(&new, &new) && tightened(text, text));
+    let again = format!("host all gitea 10.0.0.0/8 trust\n{new}");
+    assert!(tightened(&again, &rewritten(&again)));
+    let some = new.replace("#hostnossl", "hostnossl");
+    assert!(tightened(text, &some));
+    assert!(!tightened(&new, text), "loosened");
+    assert!(!tightened(&format!("host all all all trust\n{text}"), &new));
+    assert!(!tightened(
+        &format!("host all all all trust {remark}\n{text}"),
+        &new
+    ));
+    assert!(!tightened(text, &new.replace("ldap", "trust")));
+    assert!(!tightened(text, &format!("{new}x")));
+    assert!(!tightened(
+        "host all all all trust",
+        "hostssl all all all trust x"
+    ));
+}
+
 #[test]
 fn what_a_change_means_besides_is_noted() {
     let notes = |text: &str| of(text).exposed()[0].notes.clone();
-    assert_eq!(notes("host all all all md5"), [Note::LoopbackToo]);
-    assert_eq!(notes("hostnossl all all all md5"), [Note::LoopbackToo]);
+    assert_eq!(notes("host all all all md5"), [Note::LoopbackKept]);
+    assert_eq!(notes("hostnossl all all all md5"), [Note::LoopbackKept]);
+    assert_eq!(notes("host all all samenet md5"), [Note::LoopbackKept]);
+    assert_eq!(
+        notes("host all all .example.com md5"),
+        [Note::LoopbackToo],
+        "who has such a name is not known here"
+    );
     assert_eq!(notes("host all all 10.0.0.0/8 md5"), []);
     assert_eq!(notes("host all all 10.0.0.0/8 gss"), [Note::GssapiToo]);
     let part = "host all all 127.0.0.1/32 md5\nhost all all all md5";
-    assert_eq!(notes(part), [Note::LoopbackToo], "::1 is left");
+    assert_eq!(notes(part), [Note::LoopbackKept], "::1 is left");
     let whole = format!("host all all ::1/128 md5\n{part}");
     assert_eq!(notes(&whole), []);
 }
@@ -298,12 +353,15 @@ fn included_files_count_in_their_place_and_are_changed_in_theirs() {
 
 #[test]
 fn bytes_that_are_no_text_stay_what_they_are() {
-    let text = b"# K\xe4se\nhost \xe4 all all trust # \xff\r\n";
+    let text = b"# K\xe4se\nhost \xe4 all 10.0.0.0/8 trust # \xff\r\n";
     let files = InMemory([("/hba".into(), text.to_vec())].into());
     let rules = Rules::read(Path::new("/hba"), FIFTEEN, &files).unwrap();
     let proposal = rules.proposal();
     let (_, new) = proposal.texts.values().next().unwrap();
-    assert_eq!(new, b"# K\xe4se\nhostssl \xe4 all all trust # \xff\r\n");
+    assert_eq!(
+        new,
+        b"# K\xe4se\nhostssl \xe4 all 10.0.0.0/8 trust # \xff\r\n"
+    );
 }
 
 /// A line of a file, sometimes a wrong one.
@@ -354,16 +412,81 @@ fn line() -> impl Strategy<Value = String> {
     )
 }
 
+/// Who connects, as far as a line looks at it.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    tls: bool,
+    from: &'static str,
+    database: &'static str,
+    user: &'static str,
+}
+
+impl Client {
+    fn all() -> Vec<Client> {
+        let mut all = Vec::new();
+        for tls in [false, true] {
+            for from in ["127.0.0.1", "::1", "10.1.2.3", "192.0.2.1", "2001:db8::1"] {
+                for database in ["replication", "shop", "wiki", "all", "other"] {
+                    for user in ["gitea", "all", "other"] {
+                        all.push(Client {
+                            tls,
+                            from,
+                            database,
+                            user,
+                        });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// The method of the line that decides. No client has a name, and no role a member.
+    fn meets<'r>(&self, rules: &'r Rules) -> Option<&'r str> {
+        let from: IpAddr = self.from.parse().unwrap();
+        let decides = rules.rules.iter().map(|it| &it.1).find(|rule| {
+            let kind = match rule.kind {
+                Kind::Host | Kind::HostNoGssEnc => true,
+                Kind::HostSsl => self.tls,
+                Kind::HostNoSsl => !self.tls,
+                Kind::Local | Kind::HostGssEnc => false,
+            };
+            let named = |words: &[Word], name: &str, but: &str| {
+                words.iter().any(|word| {
+                    if word.is_keyword("replication") || but == name {
+                        return word.is_keyword(name) && but == name;
+                    }
+                    word.is_keyword("all") || word.bytes == name.as_bytes()
+                })
+            };
+            let address = match rule.address.as_ref() {
+                Some(Address::Name(name)) => name == b"localhost" && from.is_loopback(),
+                Some(Address::SameHost) => from.is_loopback(),
+                // Of the others here, one is in the host's network.
+                Some(Address::SameNet) => from.is_loopback() || self.from == "192.0.2.1",
+                Some(net) => net.surely_takes(from),
+                None => false,
+            };
+            kind && address
+                && named(&rule.databases, self.database, "replication")
+                && named(&rule.users, self.user, "")
+        });
+        decides.map(|rule| rule.method.as_str())
+    }
+}
+
 proptest! {
     /// The proposal is the fixed point: nobody is let in unencrypted by it, those with TLS meet
-    /// the rules that they met, and all but first words is as it was.
+    /// the rules that they met, and all but first words, and the lines for this host, is as it was.
     #[test]
     fn a_proposal_exposes_nobody_and_changes_nothing_for_those_with_tls(lines in prop::collection::vec(line(), 0..8)) {
         let text = lines.concat();
         let rules = of(&text);
-        let proposed = rewritten(&text);
+        let whole = rewritten(&text);
+        prop_assert_eq!(of(&whole).exposed().len(), 0, "{}", whole);
+        prop_assert!(tightens(text.as_bytes(), whole.as_bytes(), FIFTEEN), "{}", whole);
+        let proposed: String = whole.split_inclusive('\n').filter(|it| !it.contains("as before")).collect();
         let after = of(&proposed);
-        prop_assert_eq!(after.exposed().len(), 0, "{}", proposed);
         prop_assert_eq!(after.faults.len(), rules.faults.len());
         let with_tls = |rules: &Rules| -> Vec<_> {
             let takes = |kind| !matches!(kind, Kind::Local | Kind::HostNoSsl | Kind::HostGssEnc);
@@ -381,6 +504,22 @@ proptest! {
         prop_assert_eq!(stays(&rules), stays(&after));
         let back = proposed.replace("hostssl", "host").replace("#hostnossl", "hostnossl");
         prop_assert_eq!(back.replace("hostnogssenc", "host"), text.replace("hostssl", "host").replace("hostnogssenc", "host"));
+    }
+
+    /// For each client there is one line that decides: for those of this host and those with TLS
+    /// it does what it did, and nobody else without TLS is let in.
+    #[test]
+    fn a_proposal_changes_what_is_decided_for_remote_plaintext_alone(lines in prop::collection::vec(line(), 0..8)) {
+        let text = lines.concat();
+        let (before, after) = (of(&text), of(&rewritten(&text)));
+        for client in Client::all() {
+            let (was, is) = (client.meets(&before), client.meets(&after));
+            if client.tls || client.from.parse::<IpAddr>().unwrap().is_loopback() {
+                prop_assert_eq!(was, is, "{:?}", client);
+            } else {
+                prop_assert!(is.is_none_or(|it| it == "reject"), "{:?}", client);
+            }
+        }
     }
 
     /// Whatever bytes a file holds, they are read without a panic.

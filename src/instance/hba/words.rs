@@ -41,6 +41,8 @@ impl Word {
 pub(super) struct Line {
     /// The number of its first line in the text, from 1.
     pub number: usize,
+    /// Where it is in the text, with its end.
+    pub span: Range<usize>,
     pub fields: Vec<Vec<Word>>,
 }
 
@@ -52,7 +54,11 @@ pub(super) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
         at: 0,
         number: 0,
     };
-    while let Some((number, letters)) = rest.whole_line(dialect) {
+    loop {
+        let begin = rest.at;
+        let Some((number, letters)) = rest.whole_line(dialect) else {
+            return found;
+        };
         let mut scanner = Scanner {
             letters: &letters,
             at: 0,
@@ -65,10 +71,14 @@ pub(super) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
             }
         }
         if !fields.is_empty() {
-            found.push(Line { number, fields });
+            let span = begin..rest.at;
+            found.push(Line {
+                number,
+                span,
+                fields,
+            });
         }
     }
-    found
 }
 
 /// A byte and its place in the text.

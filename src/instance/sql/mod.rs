@@ -13,6 +13,7 @@
 //! This module decides nothing, and the daemon does not need it: deployments are proven on the
 //! wire, without a login.
 
+mod edits;
 mod error;
 mod rules;
 mod sessions;
@@ -31,6 +32,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, Rights, Worker, is_root};
 
+pub use edits::Pending;
 pub use error::{Cause, SqlError};
 pub use rules::HbaRule;
 pub use sessions::{Origin, Protection, Session};

@@ -222,7 +222,7 @@ fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
     daemon.ready();
     let line = daemon.wait_for_log("cannot be told: Permission denied");
-    assert!(line.contains("where there is none, `rm "), "{line}");
+    assert!(line.contains("remove it (`rm "), "{line}");
     give(&socket, world.postgres(), 0o666);
     let line = daemon.wait_for_log("another process answers there");
     assert!(line.contains("ss -lxp src"), "{line}");

@@ -1,193 +1,19 @@
-//! `pgcertd status`: source, installed and served of every instance, live.
-//!
-//! Where the caller may not look, the daemon's last view is shown, with its age.
+//! What `pgcertd status` shows a person: a line for each instance, and below it what is wrong and
+//! what mends it.
 
 use anstyle::Style;
-use jiff::{SignedDuration, Timestamp};
-use tokio::task::JoinSet;
+use jiff::Timestamp;
 
-use super::manual::{Chapter, Manual};
-use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
-use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::bundle::Expiry;
+use crate::cli::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, mended, span, styled};
 use crate::config::Config;
-use crate::instance::Instance;
-use crate::instance::postmaster::uncovered;
-use crate::reconcile::Keeper;
-use crate::reconcile::state::{Problem, State};
+use crate::reconcile::state::State;
 use crate::report::day;
 use crate::report::nearing::{Nearing, Place};
-use crate::report::view::{CertificateView, InstanceView, StatusView, VERSION};
-use crate::source::Source;
-
-pub(super) const MANUAL: Manual = Manual {
-    command: "status",
-    description: &[
-        "Looks at each instance now: what its lineage holds, what is installed, and what a new TLS connection \
-         gets. For each that is not well it says why, and what mends it.",
-        "Every user may ask. Who may not look is shown what the daemon saw last, with its age; without a daemon \
-         the instance is `unknown`.",
-        "A certificate that was not renewed when it should have been is named with `?` while there is time: less than \
-         a quarter of its lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem \
-         as any other. The worst of source, installed and served counts. A PostgreSQL server of this host that no \
-         instance covers is named with `?` too.",
-    ],
-    exit: &[
-        (
-            Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`, and no certificate is about to expire",
-        ),
-        (
-            Exit::Problem,
-            "some instance is in another state, or a certificate has less than a tenth of its lifetime or 7 days left",
-        ),
-        (Exit::Usage, "wrong usage or config"),
-    ],
-    chapters: states,
-    examples: &[
-        ("pgcertd status", "The whole picture."),
-        (
-            "pgcertd status --json | jq -r '.instances[] | .name + \" \" + .state'",
-            "For a machine: a line for each instance.",
-        ),
-    ],
-};
-
-fn states() -> Vec<Chapter> {
-    let states = Chapter::new("States", "The first three are well.");
-    let states = State::ALL.iter().fold(states, |chapter, state| {
-        let says = format!("{}\nto do: {}", state.meaning(), state.remedy());
-        chapter.term(state.as_str(), says)
-    });
-    let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
-        .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`")
-        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`)")
-        .term("uncovered", "the data directories of servers that no instance covers")
-        .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
-        .term("daemon", "since when it runs, or null");
-    vec![states, json]
-}
-
-/// The daemon's view is too old to stand for what is, after so many `resync` periods.
-const STALE_AFTER: u32 = 3;
-
-pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure> {
-    let now = Timestamp::now();
-    let daemon = StatusView::read(&config.runtime_directory).filter(StatusView::daemon_lives);
-    let view = look(config, daemon.as_ref(), now).await?;
-    if json {
-        print_json(&view)?;
-    } else {
-        print(&drawn(&view, now))?;
-    }
-    Ok(if view.is_well(now) {
-        Exit::Well
-    } else {
-        Exit::Problem
-    })
-}
-
-async fn look(
-    config: &Config,
-    daemon: Option<&StatusView>,
-    now: Timestamp,
-) -> Result<StatusView, Failure> {
-    let all: Vec<_> = config.instances.iter().collect();
-    let mut sources = sources::read(config, &all).await?;
-    let prober = prober()?;
-    let mut looking = JoinSet::new();
-    for (index, instance) in config.instances.iter().enumerate() {
-        let source = sources.remove(&instance.name).unwrap_or(Source::Invalid {
-            why: "the lineage was not read".into(),
-            denied: false,
-        });
-        let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
-        let settle = config.watch.settle_timeout;
-        looking.spawn(async move {
-            let seen = keeper.observe(&source, settle).await;
-            let view = InstanceView::of(&keeper.instance.config, &seen);
-            (index, view, seen.is_denied())
-        });
-    }
-    let fresh = i64::from(STALE_AFTER)
-        .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
-        .map_or(SignedDuration::MAX, SignedDuration::from_secs);
-    let lives = daemon.is_some();
-    let daemon = daemon.filter(|view| now.duration_since(view.checked) <= fresh);
-    let mut views = Vec::new();
-    let mut borrowed = false;
-    while let Some(seen) = looking.join_next().await {
-        let (index, own, denied) = seen.map_err(|e| Failure::problem(&e))?;
-        let told = daemon.and_then(|d| d.instances.iter().find(|i| i.name == own.name));
-        let view = match told {
-            Some(told) if denied => {
-                borrowed = true;
-                told.clone().as_of(now)
-            }
-            None if denied => unknown(own, lives),
-            Some(told) => completed(own, told, now),
-            None => own,
-        };
-        views.push((index, view));
-    }
-    prober.farewells().await;
-    views.sort_by_key(|(index, _)| *index);
-    let checked = match daemon {
-        Some(daemon) if borrowed => daemon.checked,
-        _ => now,
-    };
-    Ok(StatusView {
-        version: VERSION,
-        instances: views.into_iter().map(|(_, view)| view).collect(),
-        uncovered: uncovered(config.instances.iter().map(|i| &i.data_directory)),
-        checked,
-        daemon: daemon.and_then(|d| d.daemon.clone()),
-    })
-}
-
-/// The view of one who may not look, and whom no daemon tells.
-fn unknown(mut own: InstanceView, daemon_lives: bool) -> InstanceView {
-    let why = own.problem.take().unwrap_or_default();
-    // The remedy in it is the daemon's.
-    let why = why.split("; ").next().unwrap_or_default();
-    let mend = if daemon_lives {
-        "ask as root; the daemon's view is too old, see in its log what holds it up"
-    } else {
-        "ask as root, or start the daemon, whose view every user is shown"
-    };
-    let problem = Problem {
-        why: format!("this user may not look: {why}"),
-        mend: mend.into(),
-    };
-    own.state = State::Unknown;
-    own.problem = Some(problem.sentence());
-    own.details = Some(problem);
-    own
-}
-
-/// An own view with what only the daemon can know: why its attempt failed, what it has seen
-/// rewritten, and that the caller may read what it may not.
-fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> InstanceView {
-    let blind = told.state == State::SourceInvalid && told.source.is_none();
-    let leaf = |view: &InstanceView| view.source.as_ref().map(|it| it.fingerprint);
-    if leaf(told) == leaf(&own) && told.state == own.state {
-        own.problem.clone_from(&told.problem);
-        own.details.clone_from(&told.details);
-    } else if told.state == State::Contended && own.state == State::OutOfDate {
-        return told.clone().as_of(now);
-    } else if blind && own.source.is_some() {
-        let told = told.problem.as_deref().unwrap_or_default();
-        own.state = State::SourceInvalid;
-        own.problem = Some(format!(
-            "the daemon cannot use the lineage, although this user can: {told}"
-        ));
-        own.details = None;
-    }
-    own
-}
+use crate::report::view::{CertificateView, InstanceView, StatusView};
 
 /// The whole picture.
-fn drawn(view: &StatusView, now: Timestamp) -> String {
+pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> String {
     let mut out = header(view, now);
     out.push_str(&table(view, now));
     for instance in &view.instances {
@@ -204,12 +30,16 @@ fn drawn(view: &StatusView, now: Timestamp) -> String {
         out.push_str("  no instance is configured; see the model config\n");
     }
     for directory in &view.uncovered {
-        let line = format!(
-            "{} belongs to a running PostgreSQL server that no instance covers.",
-            directory.display()
-        );
+        let directory = directory.display().to_string();
+        let line =
+            format!("{directory} belongs to a running PostgreSQL server that no instance covers.");
         let line = paint::hanging(&line);
-        out.push_str(&format!("\n{} {line}", styled(ODD, "?")));
+        let mend = config.command(&["setup", "--data-directory", &directory]);
+        out.push_str(&format!(
+            "\n{} {line}{}",
+            styled(ODD, "?"),
+            mended("", Some(&mend))
+        ));
     }
     out
 }
@@ -227,7 +57,7 @@ fn header(view: &StatusView, now: Timestamp) -> String {
         let marks = view.instances.iter().map(|it| mark(it, now).1);
         marks.filter(|it| *it == wanted).count()
     };
-    let (style, problems) = match (count('!'), count('?')) {
+    let (style, problems) = match (count('!'), count('?') + view.uncovered.len()) {
         (0, 0) => (GOOD, "all well".to_owned()),
         (0, 1) => (ODD, "1 warning".to_owned()),
         (0, n) => (ODD, format!("{n} warnings")),
@@ -304,9 +134,10 @@ fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
 /// Which certificate of an instance is near its end, and what mends it. Where the lineage's own
 /// is not, what was said of the state is the remedy.
 fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
-    let Problem { why, mend } = nearing.problem();
+    let problem = nearing.problem();
+    let why = labelled("why", &problem.why);
     if nearing.place != Place::Source && instance.problem.is_some() {
-        return labelled("left", &why);
+        return labelled("left", &problem.why);
     }
     let style = if nearing.is_urgent() { BAD } else { ODD };
     let mark = if nearing.is_urgent() { "!" } else { "?" };
@@ -317,7 +148,7 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
         _ => format!("{name} needs another certificate before {day}."),
     };
     let line = paint::hanging(&line);
-    let (why, mend) = (labelled("why", &why), labelled("mend", &mend));
+    let mend = mended(&problem.mend, problem.command.as_deref());
     format!("\n{} {line}{why}{mend}", styled(style, mark))
 }
 
@@ -339,9 +170,7 @@ fn explained(instance: &InstanceView) -> String {
     match &instance.details {
         Some(details) => {
             out.push_str(&labelled("why", &details.why));
-            if !details.mend.is_empty() {
-                out.push_str(&labelled("mend", &details.mend));
-            }
+            out.push_str(&mended(&details.mend, details.command.as_deref()));
         }
         None => out.push_str(&labelled(
             "why",
@@ -392,8 +221,24 @@ fn headline(instance: &InstanceView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::bundle::Fingerprint;
+    use crate::reconcile::state::Problem;
+    use crate::report::view::VERSION;
+
+    /// A config with nothing in it, where it usually is.
+    fn config() -> Config {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("pgcertd.toml");
+        std::fs::write(&file, "").expect("a file");
+        let loaded = Config::load(&file).expect("an empty config");
+        Config {
+            file: crate::config::DEFAULT_FILE.into(),
+            ..loaded
+        }
+    }
 
     fn now() -> Timestamp {
         "2026-11-25T00:00:00Z".parse().expect("a time")
@@ -416,10 +261,7 @@ mod tests {
 
     /// One instance whose lineage has so many days, and what clients get so many.
     fn view(state: State, source: i64, served: i64) -> StatusView {
-        let details = (state != State::InSync).then(|| Problem {
-            why: "what is".into(),
-            mend: "what to do".into(),
-        });
+        let details = (state != State::InSync).then(|| Problem::new("what is", "what to do"));
         StatusView {
             version: VERSION,
             instances: vec![InstanceView {
@@ -440,7 +282,7 @@ mod tests {
 
     /// What is drawn, without colours, the first line cut to what it says of the whole.
     fn shown(view: &StatusView) -> (String, Vec<String>) {
-        let text = anstream::adapter::strip_str(&drawn(view, now())).to_string();
+        let text = anstream::adapter::strip_str(&drawn(&config(), view, now())).to_string();
         let mut lines = text.lines().map(str::to_owned);
         let head = lines.next().unwrap_or_default();
         let (_, head) = head.split_once("daemon not running").expect("a header");
@@ -521,5 +363,30 @@ mod tests {
         let view = view(State::Waiting, 80, 6);
         assert_eq!(shown(&view).0, "1 problem");
         assert!(!view.is_well(now()));
+    }
+
+    #[test]
+    fn a_command_that_mends_stands_whole_on_a_line_of_its_own() {
+        let long = format!("pgcertd setup --data-directory /{}", "d".repeat(90));
+        for (mend, command, drawn) in [
+            ("", None, String::new()),
+            ("do it", None, "  mend  do it\n".to_owned()),
+            ("", Some(long.as_str()), format!("  mend  {long}\n")),
+            (
+                "at once",
+                Some("pgcertd sync a"),
+                "  mend  at once:\n        pgcertd sync a\n".to_owned(),
+            ),
+        ] {
+            assert_eq!(mended(mend, command), drawn);
+        }
+        let mut view = view(State::InSync, 80, 80);
+        view.uncovered = vec!["/srv/pg data".into()];
+        let (head, lines) = shown(&view);
+        assert_eq!(head, "1 warning");
+        assert_eq!(
+            lines.last().expect("a line"),
+            "  mend  pgcertd setup --data-directory '/srv/pg data'"
+        );
     }
 }

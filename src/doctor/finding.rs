@@ -1,0 +1,174 @@
+//! One thing that was looked at, and what to do about it.
+
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+
+use super::Kind;
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// Something is broken or unsafe, or will be.
+    Problem,
+    /// It could not be looked at, for lack of a right.
+    Unseen,
+    /// Worth knowing.
+    Notice,
+    /// As it should be.
+    Good,
+}
+
+/// What mends a finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mend {
+    /// A line for a root shell.
+    Command(String),
+    /// What a person has to do, where no command can.
+    Sentence(String),
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What it is, for programs.
+    #[serde(rename = "id")]
+    pub kind: Kind,
+    /// How much it weighs.
+    pub weight: Weight,
+    /// What was seen, as a sentence without its full stop.
+    pub seen: String,
+    /// Why that matters, the same.
+    pub why: String,
+    /// The right without which it could not be looked at.
+    pub lacks: Option<String>,
+    /// What mends it.
+    pub mend: Option<Mend>,
+}
+
+impl Finding {
+    fn new(kind: Kind, weight: Weight, seen: impl Into<String>) -> Finding {
+        Finding {
+            kind,
+            weight,
+            seen: seen.into(),
+            why: kind.why().to_owned(),
+            lacks: None,
+            mend: None,
+        }
+    }
+
+    /// As it should be.
+    #[must_use]
+    pub fn good(kind: Kind, seen: impl Into<String>) -> Finding {
+        Finding::new(kind, Weight::Good, seen)
+    }
+
+    /// Worth knowing.
+    #[must_use]
+    pub fn notice(kind: Kind, seen: impl Into<String>) -> Finding {
+        Finding::new(kind, Weight::Notice, seen)
+    }
+
+    /// Broken or unsafe.
+    #[must_use]
+    pub fn problem(kind: Kind, seen: impl Into<String>) -> Finding {
+        Finding::new(kind, Weight::Problem, seen)
+    }
+
+    /// Not looked at, for lack of the right that is named: "root, or the user postgres".
+    #[must_use]
+    pub fn unseen(kind: Kind, seen: impl Into<String>, lacks: impl Into<String>) -> Finding {
+        Finding {
+            lacks: Some(lacks.into()),
+            ..Finding::new(kind, Weight::Unseen, seen)
+        }
+    }
+
+    /// Another reason why it matters than the kind's own.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> Finding {
+        Finding {
+            why: why.into(),
+            ..self
+        }
+    }
+
+    /// Mended by this line in a root shell; see [`Config::command`](crate::config::Config::command) and [`quoted`].
+    #[must_use]
+    pub fn command(self, line: impl Into<String>) -> Finding {
+        Finding {
+            mend: Some(Mend::Command(line.into())),
+            ..self
+        }
+    }
+
+    /// Mended by a person.
+    #[must_use]
+    pub fn sentence(self, text: impl Into<String>) -> Finding {
+        Finding {
+            mend: Some(Mend::Sentence(text.into())),
+            ..self
+        }
+    }
+
+    /// Mended by a person who reads `text`; not at all where that is empty.
+    #[must_use]
+    pub fn advised(self, text: &str) -> Finding {
+        match text {
+            "" => self,
+            text => self.sentence(text),
+        }
+    }
+}
+
+/// A path as a word for a shell.
+#[must_use]
+pub fn quoted(path: impl AsRef<Path>) -> String {
+    shell_words::quote(&path.as_ref().to_string_lossy()).into_owned()
+}
+
+/// The findings of one instance.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    /// The instance's name.
+    pub name: String,
+    /// What was looked at, in the order of [`Kind::ALL`].
+    pub findings: Vec<Finding>,
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Of the host.
+    pub host: Vec<Finding>,
+    /// Of each instance, in the config's order.
+    pub instances: Vec<Section>,
+}
+
+impl Report {
+    /// All findings.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let instances = self.instances.iter().flat_map(|it| &it.findings);
+        instances.chain(&self.host)
+    }
+
+    /// How many findings weigh this.
+    #[must_use]
+    pub fn count(&self, weight: Weight) -> usize {
+        self.findings().filter(|it| it.weight == weight).count()
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut document = serializer.serialize_struct("Report", 3)?;
+        document.serialize_field("version", &crate::report::view::VERSION)?;
+        document.serialize_field("host", &self.host)?;
+        document.serialize_field("instances", &self.instances)?;
+        document.end()
+    }
+}

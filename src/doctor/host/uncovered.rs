@@ -1,0 +1,136 @@
+//! PostgreSQL servers of this host that no instance covers; a major upgrade leaves one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::doctor::{Finding, Kind};
+use crate::instance::postmaster::{uncovered, unnamed};
+use crate::privilege::is_root;
+
+/// The oldest and the newest major version that pgcertd was tried with.
+const OLDEST: u32 = 13;
+const NEWEST: u32 = 19;
+
+/// How long a data directory may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A finding for each of them.
+pub(super) async fn findings(config: &Config) -> Vec<Finding> {
+    let covered: Vec<PathBuf> = config
+        .instances
+        .iter()
+        .map(|it| it.data_directory.clone())
+        .collect();
+    let looked = tokio::task::spawn_blocking(move || {
+        let found = uncovered(&covered).into_iter();
+        let found: Vec<_> = found.map(|it| (version(&it), it)).collect();
+        (found, unnamed())
+    });
+    let kind = Kind::Uncovered;
+    let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
+        let seen = format!(
+            "they could not be looked at within {} s",
+            PATIENCE.as_secs()
+        );
+        return vec![
+            Finding::problem(kind, seen)
+                .sentence("see which data directory lies on a file system that does not answer"),
+        ];
+    };
+    let Ok((found, hidden)) = looked else {
+        return vec![
+            Finding::problem(kind, "the look at the processes of this host failed")
+                .sentence("this is a fault in pgcertd"),
+        ];
+    };
+    let mut findings: Vec<Finding> = found
+        .iter()
+        .map(|(version, directory)| of_server(config, directory, version.as_deref()))
+        .collect();
+    match hidden {
+        0 => {}
+        1 if !is_root() => findings.push(unseen("1 server belongs to another user")),
+        count if !is_root() => {
+            findings.push(unseen(&format!("{count} servers belong to other users")));
+        }
+        count => findings.push(
+            Finding::notice(
+                kind,
+                format!("where {count} servers have their data cannot be seen"),
+            )
+            .sentence("run check where their executables can be looked at (CAP_SYS_PTRACE)"),
+        ),
+    }
+    if findings.is_empty() {
+        findings.push(Finding::good(
+            kind,
+            "each PostgreSQL server of this host is covered",
+        ));
+    }
+    findings
+}
+
+fn unseen(what: &str) -> Finding {
+    let seen = format!("{what}, and where its data is cannot be seen");
+    Finding::unseen(Kind::Uncovered, seen, "root")
+}
+
+/// `PG_VERSION` of a data directory as this host shows it; none where it is not at its path here.
+fn version(directory: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(directory.join("PG_VERSION")).ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn of_server(config: &Config, directory: &Path, version: Option<&str>) -> Finding {
+    let shown = directory.display();
+    let finding = |what: &str| {
+        let seen = format!("{what} runs on {shown}, and no instance covers it");
+        // As `status` has it: it may be nobody's to keep.
+        Finding::notice(Kind::Uncovered, seen)
+    };
+    let Some(version) = version else {
+        return finding("a PostgreSQL server").sentence(
+            "its data directory is not at that path here, as that of a container is not: mount it \
+             here and name it in an [[instance]], or run pgcertd in the container",
+        );
+    };
+    let what = format!("PostgreSQL {version}");
+    match version.parse::<u32>() {
+        Ok(major) if (OLDEST..=NEWEST).contains(&major) => {
+            let directory = directory.to_string_lossy();
+            let wanted = ["setup", "--data-directory", &directory, "--yes"];
+            finding(&what).command(config.command(&wanted))
+        }
+        _ => finding(&what).sentence(format!(
+            "pgcertd supports PostgreSQL {OLDEST} to {NEWEST}: upgrade the server, or renew its certificate by hand"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use crate::doctor::Mend;
+
+    #[test]
+    fn a_version_that_is_not_supported_is_named_with_those_that_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgcertd.toml");
+        std::fs::write(&file, "").unwrap();
+        let config = Config::load(&file).unwrap();
+        let data = Path::new("/var/lib/pgsql/9.6/data");
+        for version in ["9.6", "12", "20", "of old"] {
+            let found = of_server(&config, data, Some(version));
+            let shown = format!("PostgreSQL {version} runs on {}", data.display());
+            assert!(found.seen.starts_with(&shown), "{}", found.seen);
+            let Some(Mend::Sentence(text)) = found.mend else {
+                panic!("{found:?}")
+            };
+            assert!(text.contains("13 to 19"), "{text}");
+        }
+        let found = of_server(&config, data, Some("18"));
+        assert!(matches!(found.mend, Some(Mend::Command(_))), "{found:?}");
+    }
+}

@@ -1,0 +1,260 @@
+//! What is so of one instance: everything between its lineage and its clients.
+//!
+//! The order is that of a renewal: may it be read, is it fit, can it be installed, would the
+//! server load it, who gets it.
+
+mod edits;
+mod files;
+mod plaintext;
+mod restart;
+mod served;
+mod server;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Finding, Kind, Unit, user_name};
+use crate::config::{self, Config};
+use crate::instance::postmaster::Absence;
+use crate::instance::probe::Prober;
+use crate::instance::program::{Program, Surroundings};
+use crate::instance::settings::{SettingsError, TlsSettings};
+use crate::instance::{Instance, InstanceError, Server, Sight};
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
+use crate::reconcile::Keeper;
+use crate::reconcile::state::Observation;
+use crate::source::Source;
+
+/// An instance that is looked at.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub config: Arc<Config>,
+    /// Which of the config's.
+    pub index: usize,
+    pub source: Source,
+    pub unit: Arc<Option<Unit>>,
+    pub prober: Prober,
+}
+
+/// What a server's configuration says.
+struct Answers {
+    tls: Result<TlsSettings, SettingsError>,
+    around: Result<Surroundings, SettingsError>,
+    sni: Result<String, SettingsError>,
+}
+
+/// Reads what a server reads: a thread with the file rights of its user, which writes nothing.
+struct Eyes(Worker);
+
+impl Eyes {
+    async fn of(server: Ids, name: &str) -> Result<Eyes, PrivilegeError> {
+        let rights = Rights::Writer {
+            owner: server,
+            write: Default::default(),
+            read: [PathBuf::from("/")].into_iter().collect(),
+        };
+        let worker = Worker::start(format!("c:{name}"), move || rights).await?;
+        Ok(Eyes(worker))
+    }
+
+    async fn see<R: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, PrivilegeError> {
+        self.0.call(look).await
+    }
+}
+
+impl Case {
+    fn instance(&self) -> &config::Instance {
+        &self.config.instances[self.index]
+    }
+
+    /// The command that sets the server up for this instance.
+    fn setup(&self, more: &[&str]) -> String {
+        let wanted = [more, &["--yes", "--instance"]].concat();
+        let wanted = [&["setup"], wanted.as_slice()].concat();
+        self.instance().command(&wanted)
+    }
+
+    /// The command that deploys.
+    fn sync(&self, more: &[&str]) -> String {
+        self.instance().command(&[&["sync"], more].concat())
+    }
+
+    /// How long it may take in all: the proofs, one after the other, have a limit of their own.
+    pub(super) fn patience(&self, beside: Duration) -> Duration {
+        const PROOFS: u32 = 4;
+        beside + self.instance().verify_timeout * PROOFS
+    }
+
+    /// What is said of an instance that did not answer in time.
+    pub(super) fn silent(&self, after: Duration) -> Finding {
+        let seen = format!("it could not be looked at within {} s", after.as_secs());
+        Finding::problem(Kind::DataDirectory, seen)
+            .sentence("see that the file systems of its lineage and its data directory answer")
+    }
+
+    pub(super) async fn findings(self) -> Vec<Finding> {
+        let instance = Instance::new(&self.config, self.instance(), self.prober.clone());
+        let mut keeper = Keeper::new(instance);
+        let seen = keeper
+            .observe(&self.source, self.config.watch.settle_timeout)
+            .await;
+        let mut findings = vec![source::fit(&self, &seen), self.server_names()];
+        findings.extend(source::readable(&self).await);
+        match &seen.sight {
+            Err(error) => {
+                let closed = files::closed(&self, &mut keeper).await;
+                findings.extend(closed.is_empty().then(|| unlooked(error)));
+                findings.extend(closed);
+                findings.extend(served::of_address(&self).await);
+            }
+            Ok(sight) => {
+                findings.push(Finding::good(
+                    Kind::DataDirectory,
+                    format!("data directory {}", sight.targets.data.display()),
+                ));
+                findings.extend(files::findings(&self, &mut keeper, sight).await);
+                let server = sight.targets.server;
+                match Eyes::of(server, &self.instance().name).await {
+                    Err(error) => findings.push(
+                        Finding::problem(Kind::Server, error.to_string())
+                            .because("the server's files could not be looked at"),
+                    ),
+                    Ok(eyes) => findings.extend(self.of_server(sight, &seen, &eyes).await),
+                }
+            }
+        }
+        findings
+    }
+
+    /// What follows from a look at the server.
+    async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        findings.extend(files::apart(self, sight, eyes).await);
+        let postmaster = match &sight.server {
+            Server::Down(absence) => {
+                findings.push(server::down(absence, sight));
+                findings.extend(self.of_next_start(sight, absence, eyes).await);
+                return findings;
+            }
+            Server::Up(postmaster) => postmaster,
+        };
+        findings.push(Finding::good(
+            Kind::Server,
+            format!("the server runs, process {}", postmaster.pid),
+        ));
+        let answers = match Program::of(postmaster) {
+            Ok(program) => asked(&program, sight).await,
+            Err(_) => Answers::unaskable(postmaster.pid),
+        };
+        findings.extend(server::findings(self, sight, &answers));
+        findings.push(restart::finding(self, sight, &answers, eyes).await);
+        findings.extend(edits::finding(postmaster, sight, &answers, eyes).await);
+        let listeners = served::listeners(postmaster, sight.targets.server.uid).await;
+        findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
+        findings.extend(served::proven(self, sight, seen));
+        findings.extend(served::trusted(self, sight, postmaster, &listeners).await);
+        findings
+    }
+
+    /// Whether a server that is down would start as it last did. Nobody runs a program that
+    /// another user's file names, but as that user.
+    async fn of_next_start(&self, sight: &Sight, absence: &Absence, eyes: &Eyes) -> Vec<Finding> {
+        let may = is_root() || Ids::own().uid == sight.targets.server.uid;
+        if !may || !matches!(absence, Absence::NoPidFile | Absence::Stale { .. }) {
+            return Vec::new();
+        }
+        let data = sight.targets.data.clone();
+        let program = eyes.see(move || Program::of_last_start(&data)).await;
+        let Ok(Some(program)) = program else {
+            return Vec::new();
+        };
+        let answers = asked(&program, sight).await;
+        if answers.is_unasked() {
+            // An upgrade has removed it, perhaps: nothing follows from that.
+            return Vec::new();
+        }
+        let mut findings = server::findings(self, sight, &answers);
+        findings.push(restart::finding(self, sight, &answers, eyes).await);
+        findings
+    }
+
+    fn server_names(&self) -> Finding {
+        let kind = Kind::ServerNames;
+        let (names, instance) = (&self.instance().server_names, self.instance());
+        if !names.is_empty() {
+            let names: Vec<_> = names.iter().map(|it| it.to_str()).collect();
+            return Finding::good(kind, format!("clients verify {}", names.join(", ")));
+        }
+        let example = self.source.bundle().and_then(|bundle| {
+            let names = bundle.leaf().names();
+            names.iter().find(|name| !name.starts_with("*.")).cloned()
+        });
+        Finding::notice(kind, "the config does not say which names clients verify").sentence(format!(
+            "put the host names that stand in the clients' settings into [[instance]] {} in {}: server_names = [\"{}\"]",
+            instance.name,
+            self.config.file.display(),
+            example.as_deref().unwrap_or("db.example.com"),
+        ))
+    }
+}
+
+async fn asked(program: &Program, sight: &Sight) -> Answers {
+    let (data, server) = (&sight.targets.data, sight.targets.server);
+    let (tls, around, sni) = tokio::join!(
+        program.tls_settings(data, server),
+        program.surroundings(data, server),
+        program.ssl_sni(data, server),
+    );
+    Answers { tls, around, sni }
+}
+
+impl Answers {
+    /// Those of a server whose executable cannot be run from here.
+    fn unaskable(pid: u32) -> Answers {
+        Answers {
+            tls: Err(SettingsError::NoExecutable { pid }),
+            around: Err(SettingsError::NoExecutable { pid }),
+            sni: Err(SettingsError::NoExecutable { pid }),
+        }
+    }
+
+    /// Whether the program itself could not be run.
+    fn is_unasked(&self) -> bool {
+        matches!(self.tls, Err(SettingsError::Asking { .. }))
+    }
+}
+
+/// An instance whose files cannot be looked at.
+fn unlooked(error: &InstanceError) -> Finding {
+    let (kind, text) = (Kind::DataDirectory, error.to_string());
+    let (seen, mend) = text.split_once("; ").unwrap_or((&text, ""));
+    match error.is_denied() && !is_root() {
+        true => Finding::unseen(kind, seen, "root, or the server's user"),
+        false => Finding::problem(kind, seen).advised(mend),
+    }
+}
+
+/// The right that others than root and the server's user lack.
+fn as_server(server: u32) -> String {
+    format!("root, or user {}", user_name(server))
+}
+
+/// A finding that nobody with fewer rights than the server's user can make, or that even root
+/// cannot: `seen` says what is not known, and why.
+fn unknown(kind: Kind, sight: &Sight, seen: String) -> Finding {
+    let server = sight.targets.server.uid;
+    match is_root() || Ids::own().uid == server {
+        true => Finding::notice(kind, seen),
+        false => Finding::unseen(kind, seen, as_server(server)),
+    }
+}
+
+/// Whether a server is down as far as one can tell.
+fn is_hidden(absence: &Absence) -> bool {
+    matches!(absence, Absence::Unreadable(_))
+}

@@ -1,0 +1,220 @@
+//! The lineage: what it holds, and whether the service may read it.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::fcntl::AtFlags;
+use nix::unistd::{AccessFlags, faccessat};
+use rustix::fs::{Access, Mode, OFlags};
+
+use super::Case;
+use crate::bundle::Expiry;
+use crate::doctor::{Finding, Kind, Unit, quoted, unit::UNIT};
+use crate::privilege::{Ids, Rights, Worker, is_root};
+use crate::reconcile::plan::Readiness;
+use crate::reconcile::state::Observation;
+use crate::report::day;
+use crate::source::lineage::{self, Reading};
+use crate::source::{ReadError, Source, Spec, StampKind};
+
+/// Whether the lineage holds what may be installed.
+pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
+    let kind = Kind::Source;
+    match (&seen.readiness, seen.source.bundle()) {
+        (Readiness::Refused { why, .. }, _) => {
+            let (seen, mend) = why.split_once("; ").unwrap_or((why, ""));
+            match case.source {
+                Source::Invalid { denied: true, .. } if !is_root() => {
+                    Finding::unseen(kind, seen, "root")
+                }
+                _ => Finding::problem(kind, seen).advised(mend),
+            }
+        }
+        (Readiness::Later { why, .. }, _) => Finding::notice(kind, why),
+        (Readiness::Ready, None) => Finding::problem(kind, "the lineage holds nothing")
+            .sentence("issue the certificate, or correct lineage in the config"),
+        (Readiness::Ready, Some(bundle)) => {
+            let leaf = bundle.leaf();
+            let told = format!(
+                "lineage {} holds {} for {} until {}",
+                case.instance().lineage.name,
+                leaf.fingerprint().short(),
+                leaf.names().join(", "),
+                day(leaf.not_after())
+            );
+            match leaf.expiry(Timestamp::now()) {
+                Expiry::Fine => Finding::good(kind, told),
+                _ => Finding::notice(kind, told)
+                    .because("it is near its end, and a healthy renewal comes before that")
+                    .sentence("see that the ACME client's timer renews it"),
+            }
+        }
+    }
+}
+
+/// Whether the service's user may read the lineage; none where there is nothing to read.
+pub(super) async fn readable(case: &Case) -> Option<Finding> {
+    let kind = Kind::SourceReadable;
+    let name = &case.instance().lineage.name;
+    let denied = matches!(case.source, Source::Invalid { denied: true, .. });
+    let Some(unit) = case.unit.as_ref() else {
+        return (!denied).then(|| {
+            let seen = format!("lineage {name} can be read by this user; {UNIT} is not installed");
+            Finding::good(kind, seen)
+        });
+    };
+    // A user who is not there has a finding of its own.
+    let uid = unit.uid()?;
+    let user = unit.user();
+    let own = Ids::own().uid;
+    if !is_root() && (own != uid || denied) {
+        let seen = format!("whether user {user} can read lineage {name} is not known");
+        return Some(Finding::unseen(
+            kind,
+            seen,
+            format!("root, to look as user {user}"),
+        ));
+    }
+    if denied && is_root() && unit.reads_everything() {
+        // Root itself may not: `source` says so, and what to do.
+        return None;
+    }
+    match looked(case, unit, uid).await {
+        Err(error) => Some(Finding::problem(kind, error.to_string())),
+        Ok(Look::Read) => {
+            let seen = format!("user {user} can read lineage {name}");
+            Some(Finding::good(kind, seen))
+        }
+        Ok(Look::Nothing) => None,
+        Ok(Look::Denied { path, closed }) => {
+            let seen = format!("user {user} may not read {}", path.display());
+            let finding = Finding::problem(kind, seen);
+            Some(match opened(&closed, unit) {
+                Some(command) => finding.command(command),
+                None => finding.sentence(format!(
+                    "let user {user} in there: the unit's capability does not count on this file system (root_squash of NFS, FUSE)"
+                )),
+            })
+        }
+    }
+}
+
+/// What a look with the service's rights came to.
+enum Look {
+    Read,
+    /// Nothing to read, whatever the rights.
+    Nothing,
+    Denied {
+        path: PathBuf,
+        closed: Closed,
+    },
+}
+
+/// What is closed to the service on the way to the lineage's files.
+type Closed = Vec<(PathBuf, Access)>;
+
+async fn looked(
+    case: &Case,
+    unit: &Unit,
+    uid: u32,
+) -> Result<Look, crate::privilege::PrivilegeError> {
+    let spec = Spec::from(case.instance());
+    let mut groups = unit.groups();
+    let owner = Ids {
+        uid,
+        gid: match groups.is_empty() {
+            true => uid,
+            false => groups.remove(0),
+        },
+    };
+    let rights = Rights::Service {
+        owner,
+        groups,
+        reads_everything: unit.reads_everything(),
+    };
+    let service = Worker::start("service", move || rights).await?;
+    let of_service = spec.clone();
+    let reading = service
+        .call(move || lineage::read(&of_service, None).parts.map(drop))
+        .await?;
+    let path = match reading {
+        Ok(()) => return Ok(Look::Read),
+        Err(ReadError::Denied { path, .. }) => path,
+        Err(_) => return Ok(Look::Nothing),
+    };
+    // Which directories and files there are, only one who may look can tell.
+    let all = Rights::Service {
+        owner: Ids::own(),
+        groups: Vec::new(),
+        reads_everything: true,
+    };
+    let reader = Worker::start("reader", move || all).await?;
+    let on_the_way = reader
+        .call(move || held(&lineage::read(&spec, None)))
+        .await?;
+    let closed = service.call(move || closed(on_the_way)).await?;
+    Ok(Look::Denied { path, closed })
+}
+
+/// Each directory and file that the lineage's files are reached through, by a descriptor that
+/// opens none of them, and what must be allowed there: a directory on the way is passed through,
+/// and the last one is watched, for which it must be listed.
+fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
+    let watched = &reading.trail.directories;
+    let passed: BTreeSet<&Path> = watched.iter().flat_map(|it| it.ancestors()).collect();
+    let directories = passed.into_iter().map(|path| match watched.contains(path) {
+        true => (path, Access::READ_OK | Access::EXEC_OK),
+        false => (path, Access::EXEC_OK),
+    });
+    let files = reading
+        .stamps
+        .iter()
+        .filter(|stamp| stamp.kind == StampKind::File)
+        .map(|stamp| (stamp.path.as_path(), Access::READ_OK));
+    directories
+        .chain(files)
+        .filter_map(|(path, access)| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+            Some((path.to_owned(), access, opened))
+        })
+        .collect()
+}
+
+/// Those of them that are closed to the calling thread; what lies above does not count.
+fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
+    // EACCESS: by the rights of this thread.
+    let flags = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
+    held.into_iter()
+        .filter(|(_, access, opened)| {
+            let asked = AccessFlags::from_bits_truncate(access.bits().cast_signed());
+            faccessat(opened, c"", asked, flags) == Err(nix::errno::Errno::EACCES)
+        })
+        .map(|(path, access, _)| (path, access))
+        .collect()
+}
+
+/// The command that lets the service's group in; certbot keeps group and mode of a key when it
+/// renews. None where the modes are not the reason.
+fn opened(closed: &Closed, unit: &Unit) -> Option<String> {
+    let group = unit.group_name()?;
+    let words = |of: &dyn Fn(&Access) -> bool| {
+        let paths = closed.iter().filter(|(_, access)| of(access));
+        let words: Vec<String> = paths.map(|(path, _)| quoted(path)).collect();
+        words.join(" ")
+    };
+    let mut steps = vec![format!("chgrp {} {}", quoted(&group), words(&|_| true))];
+    for (mode, wanted) in [
+        ("g+x", Access::EXEC_OK),
+        ("g+rx", Access::READ_OK | Access::EXEC_OK),
+        ("g+r", Access::READ_OK),
+    ] {
+        let paths = words(&|access| *access == wanted);
+        if !paths.is_empty() {
+            steps.push(format!("chmod {mode} {paths}"));
+        }
+    }
+    (!closed.is_empty()).then(|| steps.join(" && "))
+}

@@ -1,0 +1,153 @@
+//! What is looked at: an id for programs, and what each is about.
+//!
+//! The ids are for scripts that others write; they stay as they are, and new ones may be added.
+//! `docs/findings.md` and the manual say the same, and tests compare.
+
+use serde::Serialize;
+
+/// Whether a finding is about the host or about one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The host that pgcertd runs on.
+    Host,
+    /// One instance.
+    Instance,
+}
+
+macro_rules! kinds {
+    ($($kind:ident $id:literal $scope:ident $good:literal; $why:literal)*) => {
+        /// The kinds of finding.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $(#[doc = $good] $kind,)*
+        }
+
+        impl Kind {
+            /// All of them: first those of an instance, in the order in which they are looked at.
+            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+
+            /// The id, in snake_case.
+            #[must_use]
+            pub fn id(self) -> &'static str {
+                match self { $(Kind::$kind => $id,)* }
+            }
+
+            /// What it is about.
+            #[must_use]
+            pub fn scope(self) -> Scope {
+                match self { $(Kind::$kind => Scope::$scope,)* }
+            }
+
+            /// What is so where all is well, as a sentence without its full stop.
+            #[must_use]
+            pub fn good(self) -> &'static str {
+                match self { $(Kind::$kind => $good,)* }
+            }
+
+            /// Why it matters, as a sentence without its full stop.
+            #[must_use]
+            pub fn why(self) -> &'static str {
+                match self { $(Kind::$kind => $why,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    DataDirectory "data_directory" Instance
+        "the data directory and pgcertd's files for it can be looked at";
+        "what cannot be looked at is not kept in order either"
+    Source "source" Instance
+        "the lineage holds a certificate that may be installed";
+        "nothing new is installed before it does"
+    SourceReadable "source_readable" Instance
+        "the service's user can read the lineage";
+        "a renewal that the service cannot read is never installed"
+    Installed "installed" Instance
+        "the installed files hold a chain and its key";
+        "what does not load is an outage at the next restart"
+    KeyRule "key_rule" Instance
+        "owner and mode of the installed key are such that Postgres takes it";
+        "a server refuses a key that others may read, and does not start with it"
+    Targets "targets" Instance
+        "the owner of the files can write in their directories";
+        "an install writes beside the files, and renames"
+    KeysApart "keys_apart" Instance
+        "installed and previous key lie in no data directory";
+        "pg_basebackup and pg_rewind copy what lies there, keys included"
+    ServiceUser "service_user" Instance
+        "the service's user owns the files and the server";
+        "the service may neither write the files of another user nor signal its server"
+    Server "server" Instance
+        "the server runs, and which process it is was proven";
+        "what is served can be proven on a running server alone"
+    Ssl "ssl" Instance
+        "ssl is on";
+        "without it no client is encrypted, whatever is installed"
+    ServerFiles "server_files" Instance
+        "ssl_cert_file and ssl_key_file name the files of the instance";
+        "a server that uses other files never serves what is renewed"
+    Restart "restart" Instance
+        "the server could start again: its configuration and the files that it names load";
+        "a fault there is an outage at the next restart"
+    PendingEdits "pending_edits" Instance
+        "no edit of the server's configuration waits for a reload or a restart";
+        "the reload of the next deployment applies such an edit too"
+    ServerNames "server_names" Instance
+        "the config says which names clients verify";
+        "without them a certificate for other names is installed, and clients refuse it"
+    Served "served" Instance
+        "new clients get the installed certificate";
+        "what is served is what counts"
+    ServedTrusted "served_trusted" Instance
+        "what is served at each address is accepted for each of server_names";
+        "a client with sslmode=verify-full refuses anything else"
+    Plaintext "plaintext" Instance
+        "pg_hba.conf lets nobody of another host in without encryption";
+        "whoever is on the way reads what such a client sends, its password perhaps"
+    SslSni "ssl_sni" Instance
+        "no ssl_sni of PostgreSQL 19 chooses other files";
+        "what pg_hosts.conf names is served in place of ssl_cert_file"
+    Configured "configured" Host
+        "the config names an instance";
+        "without one pgcertd keeps nothing"
+    Uncovered "uncovered" Host
+        "an instance covers each PostgreSQL server of this host";
+        "the certificate of a server that nobody covers expires in silence"
+    UnitUser "unit_user" Host
+        "this host has the user that the service runs as";
+        "systemd does not start a service of a user who does not exist"
+    Landlock "landlock" Host
+        "Landlock confines each thread to its directories";
+        "without it threads are limited by ownership and capabilities alone"
+}
+
+impl Serialize for Kind {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_are_in_snake_case_and_differ() {
+        let ids: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
+        assert_eq!(ids.len(), Kind::ALL.len());
+        let snake = |id: &&str| id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        assert!(ids.iter().all(snake), "{ids:?}");
+    }
+
+    #[test]
+    fn docs_findings_tells_each_kind_as_the_table_does() {
+        let page = include_str!("../../docs/findings.md");
+        let rows: Vec<&str> = page.lines().filter(|it| it.starts_with("| `")).collect();
+        let told: Vec<String> = Kind::ALL
+            .iter()
+            .map(|kind| format!("| `{}` | {} | {} |", kind.id(), kind.good(), kind.why()))
+            .collect();
+        assert_eq!(rows, told, "docs/findings.md");
+    }
+}

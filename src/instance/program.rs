@@ -1,0 +1,266 @@
+//! A server's executable with its arguments, by which its configuration is asked.
+//!
+//! `postgres -C NAME` reads the configuration files as the next start or reload would, for a
+//! running server too and without a login (PostgreSQL's `PostgresMain`, option `-C`). It runs as
+//! the data directory's owner.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::postmaster::Postmaster;
+use super::settings::{SettingsError, TlsSettings, command_as, read_bounded};
+use crate::privilege::Ids;
+
+/// How long one question may take; starting `postgres` reads its configuration and no data.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server is started as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The executable.
+    pub executable: PathBuf,
+    /// Its arguments, without its own name.
+    pub arguments: Vec<OsString>,
+}
+
+/// What a server's configuration says beside its TLS files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// `server_version_num` of the executable: 150010 for 15.10.
+    pub version: i32,
+    /// `config_file`, `hba_file` and `ident_file`, as absolute paths.
+    pub files: [PathBuf; 3],
+    /// Whether `ssl_passphrase_command` opens an encrypted key.
+    pub opens_keys: bool,
+}
+
+impl Surroundings {
+    /// `pg_hba.conf`.
+    #[must_use]
+    pub fn hba_file(&self) -> &Path {
+        &self.files[1]
+    }
+}
+
+impl Program {
+    /// That of a running server.
+    ///
+    /// # Errors
+    /// Its executable cannot be run from here.
+    pub fn of(postmaster: &Postmaster) -> Result<Program, SettingsError> {
+        let executable = postmaster.executable.clone();
+        Ok(Program {
+            executable: executable.ok_or(SettingsError::NoExecutable {
+                pid: postmaster.pid,
+            })?,
+            arguments: postmaster.arguments.clone(),
+        })
+    }
+
+    /// That of the last start in a data directory, by `postmaster.opts`, which stays when a server
+    /// ends; none where it does not tell. Blocks.
+    ///
+    /// Whoever writes that file chooses the program: it is for root, who runs it as the data
+    /// directory's owner, and for that owner.
+    #[must_use]
+    pub fn of_last_start(data_directory: &Path) -> Option<Program> {
+        let text = read_bounded(&data_directory.join("postmaster.opts")).ok()?;
+        // The server puts its arguments between double quotes (`CreateOptsFile`).
+        let words = shell_words::split(std::str::from_utf8(&text).ok()?).ok()?;
+        let (executable, arguments) = words.split_first()?;
+        Some(Program {
+            executable: PathBuf::from(executable),
+            arguments: arguments.iter().map(OsString::from).collect(),
+        })
+    }
+
+    /// What the configuration says of TLS.
+    ///
+    /// # Errors
+    /// The executable cannot be run here, or refuses the configuration: with its words.
+    pub async fn tls_settings(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<TlsSettings, SettingsError> {
+        let names = [
+            "ssl",
+            "ssl_cert_file",
+            "ssl_key_file",
+            "ssl_ca_file",
+            "ssl_crl_file",
+        ];
+        let [ssl, cert, key, ca, crl] = self.ask(data_directory, owner, names).await?;
+        // Relative paths are relative to the data directory, where the postmaster stands.
+        let path = |text: &str| data_directory.join(text);
+        let optional = |text: &str| (!text.is_empty()).then(|| path(text));
+        Ok(TlsSettings {
+            on: ssl == "on",
+            cert_file: path(&cert),
+            key_file: path(&key),
+            ca_file: optional(&ca),
+            crl_file: optional(&crl),
+        })
+    }
+
+    /// What is around that.
+    ///
+    /// # Errors
+    /// As [`Program::tls_settings`].
+    pub async fn surroundings(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<Surroundings, SettingsError> {
+        let names = [
+            "server_version_num",
+            "config_file",
+            "hba_file",
+            "ident_file",
+            "ssl_passphrase_command",
+        ];
+        let [version, config, hba, ident, passphrase] =
+            self.ask(data_directory, owner, names).await?;
+        Ok(Surroundings {
+            version: version.parse().unwrap_or_default(),
+            files: [config, hba, ident].map(|file| data_directory.join(file)),
+            opens_keys: !passphrase.is_empty(),
+        })
+    }
+
+    /// `ssl_sni`, which there is from PostgreSQL 19 on.
+    ///
+    /// # Errors
+    /// As [`Program::tls_settings`]; an executable before 19 refuses the question.
+    pub async fn ssl_sni(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<String, SettingsError> {
+        let [answer] = self.ask(data_directory, owner, ["ssl_sni"]).await?;
+        Ok(answer)
+    }
+
+    /// Asks for the settings in `names` at once; an answer for each, in order.
+    pub(super) async fn ask<const N: usize>(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+        names: [&'static str; N],
+    ) -> Result<[String; N], SettingsError> {
+        let running: Vec<_> = names
+            .into_iter()
+            .map(|name| self.ask_one(data_directory, owner, name))
+            .collect();
+        let mut answers = std::array::from_fn(|_| String::new());
+        for (slot, asked) in answers.iter_mut().zip(running) {
+            *slot = asked.await?;
+        }
+        Ok(answers)
+    }
+
+    /// The child starts when this is called; the answer is awaited.
+    fn ask_one(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+        setting: &'static str,
+    ) -> impl Future<Output = Result<String, SettingsError>> + use<> {
+        let executable = self.executable.display().to_string();
+        let error = {
+            let executable = executable.clone();
+            move |reason: String| SettingsError::Asking {
+                executable: executable.clone(),
+                setting,
+                reason,
+            }
+        };
+        let mut command = command_as(&self.executable, owner, data_directory);
+        command
+            .arg("-C")
+            .arg(setting)
+            .args(&self.arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let child = command.spawn();
+        async move {
+            let child = child.map_err(|e| error(e.to_string()))?;
+            let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+                .await
+                .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
+                .map_err(|e| error(e.to_string()))?;
+            if !output.status.success() {
+                return Err(SettingsError::Refused {
+                    executable,
+                    setting,
+                    said: said(&String::from_utf8_lossy(&output.stderr)),
+                });
+            }
+            Ok(String::from_utf8_lossy(&output.stdout)
+                .trim_end_matches('\n')
+                .to_owned())
+        }
+    }
+}
+
+/// What Postgres said on standard error, without time and process, in one line.
+fn said(text: &str) -> String {
+    let words: Vec<&str> = text
+        .lines()
+        .filter_map(|line| {
+            let severities = ["LOG:", "WARNING:", "ERROR:", "FATAL:"];
+            let found = severities.iter().find_map(|it| line.split_once(it));
+            found.map(|(_, said)| said.trim())
+        })
+        .collect();
+    match words.is_empty() {
+        true => text
+            .lines()
+            .last()
+            .unwrap_or("no reason was given")
+            .to_owned(),
+        false => words.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    #[test]
+    fn the_last_start_is_read_as_the_server_wrote_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |text: &str| {
+            std::fs::write(directory.path().join("postmaster.opts"), text).unwrap();
+            Program::of_last_start(directory.path())
+        };
+        // PostgreSQL 15 as Debian starts it.
+        let debian = of(
+            "/usr/lib/postgresql/15/bin/postgres \"-D\" \"/var/lib/postgresql/15/main\" \
+             \"-c\" \"config_file=/etc/postgresql/15/main/postgresql.conf\"\n",
+        );
+        let debian = debian.unwrap();
+        assert_eq!(
+            debian.executable,
+            Path::new("/usr/lib/postgresql/15/bin/postgres")
+        );
+        assert_eq!(debian.arguments.len(), 4);
+        assert_eq!(of(""), None);
+        assert_eq!(of("/usr/bin/postgres \"-D"), None);
+    }
+
+    #[test]
+    fn what_postgres_says_comes_without_time_and_process() {
+        let text = "2026-11-25 03:46:39.771 GMT [877] LOG:  unrecognized configuration parameter \"nonsense\" in file \"/d/postgresql.conf\" line 820\n\
+                    2026-11-25 03:46:39.771 GMT [877] FATAL:  configuration file \"/d/postgresql.conf\" contains errors\n";
+        assert_eq!(
+            said(text),
+            "unrecognized configuration parameter \"nonsense\" in file \"/d/postgresql.conf\" line 820; \
+             configuration file \"/d/postgresql.conf\" contains errors"
+        );
+        assert_eq!(said("postgres: no\n"), "postgres: no");
+        assert_eq!(said(""), "no reason was given");
+    }
+}

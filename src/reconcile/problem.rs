@@ -1,0 +1,51 @@
+//! What is wrong, and what mends it.
+
+use serde::{Deserialize, Serialize};
+
+/// What is wrong with an instance, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Why it is so.
+    pub why: String,
+    /// What to do about it; empty where the command says it, or `why` does.
+    pub mend: String,
+    /// What to type, as root; where `mend` says something, this is how its end is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+impl Problem {
+    /// With what a person has to do; empty where `why` says it.
+    pub(crate) fn new(why: impl Into<String>, mend: impl Into<String>) -> Problem {
+        Problem {
+            why: why.into(),
+            mend: mend.into(),
+            command: None,
+        }
+    }
+
+    /// With a command that mends it, or brings the end of what `mend` says about.
+    pub(crate) fn with(mut self, command: impl Into<String>) -> Problem {
+        self.command = Some(command.into());
+        self
+    }
+
+    /// What to do about it, in one line; empty where `why` says it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match (self.mend.as_str(), &self.command) {
+            (mend, None) => mend.to_owned(),
+            ("", Some(command)) => format!("run `{command}`"),
+            (mend, Some(command)) => format!("{mend}: `{command}`"),
+        }
+    }
+
+    /// Both in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.remedy() {
+            remedy if remedy.is_empty() => self.why.clone(),
+            remedy => format!("{}; {remedy}", self.why),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Why clients could not be made to use TLS, or a change could not be taken back, with the remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::instance::sql::SqlError;
+use crate::privilege::PrivilegeError;
+
+/// The step that fails where there is no directory.
+pub(super) const OPEN_DIRECTORY: &str = "open its directory";
+
+/// The server's `pg_hba.conf` stays, or could not be put back.
+#[derive(Debug, thiserror::Error)]
+pub enum TighteningError {
+    /// The server could not be asked.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// A thread could not be had.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// The file cannot be read with the rights of the server's user.
+    #[error("{}: cannot be read as the server's user: {source}; it must be readable for that user and its group", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The server refuses a line that was there before.
+    #[error("{}: line {line} is refused by the server ({why}), so that a reload would change nothing and a restart would fail; mend the line first; all such lines: select * from pg_hba_file_rules where error is not null", file.display())]
+    Broken {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The server's words.
+        why: String,
+    },
+    /// The server does not read what is read here.
+    #[error("{}: the server reads other lines than are in that file here, as it does in a container or while somebody edits it; nothing was changed: run pgcertd where the server's files are, or again when the edit is done", file.display())]
+    Elsewhere {
+        /// The file.
+        file: PathBuf,
+    },
+    /// `hostssl` lines need `ssl`.
+    #[error(
+        "ssl is off in this server, and its pg_hba.conf may have no hostssl line then; turn it on first: alter system set ssl = on; select pg_reload_conf()"
+    )]
+    TlsOff,
+    /// The file is not what was looked at.
+    #[error("{}: it was changed since it was looked at; nothing was written over that: look again", file.display())]
+    Changed {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is not what was written: somebody has edited it since.
+    #[error("{}: it was edited since pgcertd wrote it, and stays as it is; see what has changed: diff -u {} {}; to lose the edits: cp {1} {2}; then: select pg_reload_conf()", file.display(), backup.display(), file.display())]
+    Edited {
+        /// The file.
+        file: PathBuf,
+        /// The file of before.
+        backup: PathBuf,
+    },
+    /// The file is a link.
+    #[error("{}: it is a link to {}, which something else keeps; make the change there, as the diff shows it, and reload: select pg_reload_conf()", file.display(), target.display())]
+    Link {
+        /// The file.
+        file: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// The file is nothing that a rename could replace.
+    #[error("{}: it is {what}, which pgcertd does not replace; make the change by hand, as the diff shows it, and reload: select pg_reload_conf()", file.display())]
+    Odd {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The directory for the file of before is another user's.
+    #[error("{}: it belongs to user {uid}, who is neither root nor the server's user; name another directory for the backup", directory.display())]
+    Stranger {
+        /// The directory.
+        directory: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// A step on a file failed.
+    #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, action, file))]
+    Files {
+        /// The file.
+        file: PathBuf,
+        /// The step.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: Errno,
+    },
+    /// The server does not accept what was written; the files of before are back.
+    #[error("with the change, the server refuses {} ({why}); what was changed is as it was before, and nothing was reloaded: mend that and try again", file.display())]
+    Refused {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The file of before is gone, or is another.
+    #[error("{}: it is not the file that pgcertd saved, so that {} stays as it is; what was changed there is marked by hostssl and by lines that name pgcertd", backup.display(), file.display())]
+    Unsaved {
+        /// The file that was changed.
+        file: PathBuf,
+        /// The file of before.
+        backup: PathBuf,
+    },
+    /// A step failed, and then what was before could not be put back.
+    #[error("{cause}; and what was before could not be put back: {fault}")]
+    Stuck {
+        /// What failed first.
+        cause: Box<TighteningError>,
+        /// What failed then.
+        fault: Box<TighteningError>,
+    },
+}
+
+impl TighteningError {
+    pub(super) fn files(file: &Path, action: &'static str) -> impl FnOnce(Errno) -> Self {
+        let file = file.to_owned();
+        move |source| TighteningError::Files {
+            file,
+            action,
+            source,
+        }
+    }
+
+    /// Whether a file, or its directory, is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, TighteningError::Files { source, .. } if *source == Errno::NOENT)
+    }
+}
+
+fn remedy(error: Errno, action: &str, file: &Path) -> String {
+    let directory = file.parent().unwrap_or(file).display();
+    match error {
+        Errno::ACCESS => {
+            format!(
+                "; run pgcertd as root; if it is, let the owner write there: chmod u+wx {directory}"
+            )
+        }
+        Errno::PERM => format!(
+            "; run pgcertd as root; if it is, the file or {directory} may be immutable: lsattr -d {directory} {}",
+            file.display()
+        ),
+        Errno::ROFS => format!("; {directory} is read-only: make the change where it is kept"),
+        Errno::BUSY => "; it is a mount of its own: make the change where it is kept".to_owned(),
+        Errno::NOSPC | Errno::DQUOT => {
+            format!("; free some room on the file system of {directory}")
+        }
+        Errno::NOENT if action == OPEN_DIRECTORY => {
+            format!("; make the directory: install -d -m 0700 {directory}")
+        }
+        Errno::NOTDIR => format!("; {directory} must be a directory, and no link to one"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,332 @@
+//! One file in its directory, replaced by one rename.
+//!
+//! The directory may be one that the server's user can write in, so it is opened once, its owner
+//! is taken from the descriptor, and everything goes through it without following a link. Reading
+//! has the rights of the server's user, creating and renaming those of the directory's owner, and
+//! what only root may give (owner, label) is given on the descriptor of the new file.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::error::{OPEN_DIRECTORY, TighteningError};
+use crate::instance::files::staging_name;
+use crate::privilege::{Ids, Rights, Worker};
+
+/// As much as the server's own reader is given ([`OnDisk`](crate::instance::hba::OnDisk)).
+const LARGEST: u64 = 16 << 20;
+
+/// More than the kernel lets an attribute hold on most file systems.
+const LARGEST_ATTRIBUTE: usize = 64 << 10;
+
+/// What is kept beside owner and mode: the SELinux label and the access list.
+const ATTRIBUTES: [&str; 2] = ["security.selinux", "system.posix_acl_access"];
+
+/// A file's place.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: OwnedFd,
+    owner: Ids,
+    name: OsString,
+    path: PathBuf,
+}
+
+/// A regular file, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plain {
+    pub bytes: Vec<u8>,
+    attributes: Attributes,
+}
+
+/// Whose a file is, and who may do what with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attributes {
+    ids: Ids,
+    mode: u32,
+    /// In the order of [`ATTRIBUTES`].
+    extended: [Option<Vec<u8>>; 2],
+}
+
+impl Attributes {
+    fn of(file: &impl std::os::fd::AsFd) -> Result<Attributes, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        let mut extended = [None, None];
+        for (value, name) in extended.iter_mut().zip(ATTRIBUTES) {
+            let mut buffer = vec![0; LARGEST_ATTRIBUTE];
+            *value = match rustix::fs::fgetxattr(file, name, buffer.as_mut_slice()) {
+                Ok(length) => Some(buffer[..length].to_vec()),
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Attributes {
+            ids: Ids {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            },
+            mode: stat.st_mode & 0o7777,
+            extended,
+        })
+    }
+
+    /// Gives a file that was just made, and that nobody else can open yet, what it lacks of these.
+    fn give(&self, file: &OwnedFd) -> Result<(), Errno> {
+        let now = Attributes::of(file)?;
+        if now.ids != self.ids {
+            let (uid, gid) = (Uid::from_raw(self.ids.uid), Gid::from_raw(self.ids.gid));
+            rustix::fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode))?;
+        let all = ATTRIBUTES.into_iter().zip(&self.extended);
+        for ((name, wanted), now) in all.zip(&now.extended) {
+            match (wanted, now) {
+                (Some(wanted), now) if now.as_ref() != Some(wanted) => {
+                    rustix::fs::fsetxattr(file, name, wanted, XattrFlags::empty())?;
+                }
+                // The directory's default; a label cannot be taken away, and is the kernel's.
+                (None, Some(_)) if name != ATTRIBUTES[0] => rustix::fs::fremovexattr(file, name)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Opens the directory of `path`, with the rights of the calling thread.
+    pub(super) fn find(path: &Path) -> Result<Place, TighteningError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(TighteningError::files(path, "use it as a file")(
+                Errno::INVAL,
+            ));
+        };
+        Place::open(parent, OFlags::empty(), name)
+    }
+
+    /// A file of this name in `directory`, which must itself be no link.
+    pub(super) fn within(directory: &Path, name: &OsStr) -> Result<Place, TighteningError> {
+        Place::open(directory, OFlags::NOFOLLOW, name)
+    }
+
+    fn open(directory: &Path, flags: OFlags, name: &OsStr) -> Result<Place, TighteningError> {
+        let path = directory.join(name);
+        let fail = |action| TighteningError::files(&path, action);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
+        let opened =
+            rustix::fs::open(directory, flags, Mode::empty()).map_err(fail(OPEN_DIRECTORY))?;
+        let stat = rustix::fs::fstat(&opened).map_err(fail("look at its directory"))?;
+        Ok(Place {
+            directory: opened,
+            owner: Ids {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            },
+            name: name.to_owned(),
+            path,
+        })
+    }
+
+    /// Who owns the directory.
+    pub(super) fn owner(&self) -> Ids {
+        self.owner
+    }
+
+    /// What is there, with the rights of the calling thread; nothing but a regular file that has
+    /// this one name can be replaced by a rename.
+    pub(super) fn read(&self) -> Result<Plain, TighteningError> {
+        let fail = |action| TighteningError::files(&self.path, action);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = flags | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty());
+        let file = match opened {
+            Ok(file) => std::fs::File::from(file),
+            Err(Errno::LOOP) => {
+                let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())
+                    .map_err(fail("read the link"))?;
+                return Err(TighteningError::Link {
+                    file: self.path.clone(),
+                    target: OsStr::from_bytes(target.to_bytes()).into(),
+                });
+            }
+            Err(error) => return Err(fail("open it")(error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(fail("look at it"))?;
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        let odd = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if size > LARGEST => Some("larger than any such file"),
+            FileType::RegularFile if stat.st_nlink > 1 => {
+                Some("a file with a second name (a hard link)")
+            }
+            FileType::RegularFile => None,
+            _ => Some("no regular file"),
+        };
+        if let Some(what) = odd {
+            return Err(TighteningError::Odd {
+                file: self.path.clone(),
+                what,
+            });
+        }
+        let attributes = Attributes::of(&file).map_err(fail("read its attributes"))?;
+        let mut bytes = Vec::new();
+        let read = file.take(LARGEST).read_to_end(&mut bytes);
+        read.map_err(errno).map_err(fail("read it"))?;
+        Ok(Plain { bytes, attributes })
+    }
+
+    /// Puts `new` in the place of what was found there.
+    ///
+    /// # Errors
+    /// It is not what was found any more, or the directory cannot be written.
+    pub(super) async fn replace(
+        self: &Arc<Place>,
+        reader: &Worker,
+        found: Plain,
+        new: Vec<u8>,
+    ) -> Result<(), TighteningError> {
+        let writer = self.writer().await?;
+        let staged = self.stage(&writer, Some(&found.attributes), new).await?;
+        let place = Arc::clone(self);
+        let still = reader.call(move || match place.read()? {
+            now if now == found => Ok(()),
+            _ => Err(TighteningError::Changed {
+                file: place.path.clone(),
+            }),
+        });
+        let put = match still.await? {
+            Ok(()) => {
+                let place = Arc::clone(self);
+                writer.call(move || place.put(&staged)).await?
+            }
+            error => error,
+        };
+        self.or_remove(&writer, put).await
+    }
+
+    /// Makes a file here that is only its owner's, or leaves what is there if it holds the same.
+    pub(super) async fn create(self: &Arc<Place>, bytes: Vec<u8>) -> Result<(), TighteningError> {
+        let writer = self.writer().await?;
+        let (place, wanted) = (Arc::clone(self), bytes.clone());
+        let there = writer.call(move || place.read().is_ok_and(|it| it.bytes == wanted));
+        if there.await? {
+            return Ok(());
+        }
+        let staged = self.stage(&writer, None, bytes).await?;
+        let place = Arc::clone(self);
+        let put = writer.call(move || place.put(&staged)).await?;
+        self.or_remove(&writer, put).await
+    }
+
+    /// Reads what lies here with the rights of the directory's owner.
+    pub(super) async fn read_as_owner(self: &Arc<Place>) -> Result<Plain, TighteningError> {
+        let (writer, place) = (self.writer().await?, Arc::clone(self));
+        writer.call(move || place.read()).await?
+    }
+
+    /// Takes away what lies here.
+    pub(super) async fn remove(self: &Arc<Place>) -> Result<(), TighteningError> {
+        let (writer, place) = (self.writer().await?, Arc::clone(self));
+        writer.call(move || place.unlink(&place.name)).await?
+    }
+
+    /// A thread with the rights of the directory's owner, in the directory alone. The descriptor's
+    /// name in `/proc` leads there whatever became of the path.
+    async fn writer(&self) -> Result<Worker, TighteningError> {
+        let directory = format!("/proc/self/fd/{}", self.directory.as_raw_fd()).into();
+        let rights = Rights::Writer {
+            owner: self.owner,
+            write: [directory].into(),
+            read: [].into(),
+        };
+        Ok(Worker::start("writer", move || rights).await?)
+    }
+
+    /// Writes a file beside this place, durably; gives its name. It is the directory's owner's
+    /// alone until it is given its attributes.
+    async fn stage(
+        self: &Arc<Place>,
+        writer: &Worker,
+        attributes: Option<&Attributes>,
+        bytes: Vec<u8>,
+    ) -> Result<OsString, TighteningError> {
+        let staged = staging_name(&self.name);
+        let (place, name) = (Arc::clone(self), staged.clone());
+        let file = writer.call(move || place.make(&name)).await??;
+        // Here, since the writer may give nothing away.
+        let given = attributes.map_or(Ok(()), |it| it.give(&file));
+        let written = match given {
+            Ok(()) => {
+                writer
+                    .call(move || {
+                        let mut file = std::fs::File::from(file);
+                        file.write_all(&bytes).and_then(|()| file.sync_all())
+                    })
+                    .await?
+            }
+            Err(error) => Err(error.into()),
+        };
+        let action = match given {
+            Ok(()) => "write the new file beside it",
+            Err(_) => "give the new file beside it the owner, mode and label of the old one",
+        };
+        let done = written
+            .map_err(errno)
+            .map_err(TighteningError::files(&self.path, action));
+        self.or_remove(writer, done).await.map(|()| staged)
+    }
+
+    /// Takes the new file away where it did not get into its place.
+    async fn or_remove(
+        self: &Arc<Place>,
+        writer: &Worker,
+        done: Result<(), TighteningError>,
+    ) -> Result<(), TighteningError> {
+        if done.is_err() {
+            let place = Arc::clone(self);
+            let removed = writer.call(move || place.unlink(&staging_name(&place.name)));
+            // The first error is the one to tell; what stays behind is removed next time.
+            let _second = removed.await;
+        }
+        done
+    }
+
+    fn make(&self, name: &OsStr) -> Result<OwnedFd, TighteningError> {
+        // A crashed run may have left one.
+        self.unlink(name)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o600)).map_err(
+            TighteningError::files(&self.path, "create the new file beside it"),
+        )
+    }
+
+    fn put(&self, staged: &OsStr) -> Result<(), TighteningError> {
+        let fail = |action| TighteningError::files(&self.path, action);
+        rustix::fs::renameat(&self.directory, staged, &self.directory, &self.name)
+            .map_err(fail("put the new file in its place"))?;
+        // The descriptor that only leads there cannot be synced.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.directory, ".", flags, Mode::empty())
+            .and_then(rustix::fs::fsync)
+            .map_err(fail("make its directory durable"))
+    }
+
+    fn unlink(&self, name: &OsStr) -> Result<(), TighteningError> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(TighteningError::files(
+                &self.path,
+                "remove the file beside it",
+            )(error)),
+        }
+    }
+}
+
+fn errno(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+}

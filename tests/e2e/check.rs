@@ -1,0 +1,43 @@
+//! What `check` finds: each fault is planted on a real server, found, mended as it is printed, and
+//! no longer found.
+
+mod clients;
+mod files;
+mod finding;
+mod rights;
+mod server;
+
+use crate::world::{World, config::Config, daemon::pgcertd};
+use finding::{Healthy, INSTANCE, checked};
+
+#[test]
+fn a_healthy_host_has_nothing_to_mend() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    let seen = healthy.checked();
+    let ids = seen.ids();
+    println!("{ids:?}");
+    for id in INSTANCE {
+        assert!(ids.contains(&(*id).to_owned()), "{id} was not looked at");
+    }
+    assert_eq!(seen.ill(), Vec::<String>::new());
+    let text = healthy.text();
+    println!("{text}");
+    let wide = text.lines().find(|line| line.chars().count() > 80);
+    // What is longer is a path, which is not broken.
+    assert!(wide.is_none_or(|line| line.contains('/')), "{wide:?}");
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+#[test]
+fn a_config_without_an_instance_is_worth_a_note() {
+    let Some(world) = World::new() else { return };
+    let config = Config::new(&world).write();
+    let found = checked(&world, &config, &[]).host("configured");
+    assert_eq!(found["weight"], "notice");
+    assert_eq!(
+        pgcertd(&world, &config, &["check", "--config-only"]).code(),
+        0
+    );
+}

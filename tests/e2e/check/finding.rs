@@ -1,0 +1,242 @@
+//! Findings as `check --json` tells them, and their mends as a person pastes them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    standing::{HOST, Stage},
+    world::{
+        SOON, World,
+        cluster::ClusterBuilder,
+        command,
+        config::{Config, Instance},
+        daemon::Launch,
+        process::run,
+    },
+};
+
+/// What is looked at of an instance that runs, where no unit is installed.
+pub const INSTANCE: &[&str] = &[
+    "data_directory",
+    "source",
+    "source_readable",
+    "installed",
+    "key_rule",
+    "targets",
+    "keys_apart",
+    "server",
+    "ssl",
+    "server_files",
+    "restart",
+    "pending_edits",
+    "server_names",
+    "served",
+    "served_trusted",
+    "plaintext",
+    "ssl_sni",
+];
+
+/// A stage on which `check` finds nothing to mend: its root is trusted, its name is in the config.
+pub struct Healthy<'w> {
+    pub stage: Stage<'w>,
+}
+
+impl<'w> Healthy<'w> {
+    pub fn new(world: &'w World) -> Self {
+        Self::with(world, |cluster| cluster, |instance| instance)
+    }
+
+    /// With other settings of the cluster and of the instance.
+    pub fn with(
+        world: &'w World,
+        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
+        instance: impl FnOnce(Instance) -> Instance,
+    ) -> Self {
+        let stage = Stage::with(world, cluster, |entry| {
+            instance(entry.set("server_names", vec![HOST]))
+        });
+        Self { stage }
+    }
+
+    /// Gives the instance another line in the config.
+    pub fn says(&self, line: &str) {
+        let text = self.stage.config.text();
+        let said = text.replacen("[[instance]]\n", &format!("[[instance]]\n{line}\n"), 1);
+        assert_ne!(text, said);
+        self.stage.config.replace(&said);
+    }
+
+    fn trusting(&self) -> [(&'static str, String); 1] {
+        [("SSL_CERT_FILE", self.stage.ca.root().display().to_string())]
+    }
+
+    /// What `check` finds.
+    #[track_caller]
+    pub fn checked(&self) -> Checked {
+        checked(self.stage.world, &self.stage.config, &self.trusting())
+    }
+
+    /// What a person reads.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        let launch = Launch::new(self.stage.world);
+        let [(name, value)] = self.trusting();
+        let done = launch.env(name, value).run(&self.stage.config, &["check"]);
+        done.stdout().to_owned()
+    }
+
+    /// Finds `id` of this weight; gives it.
+    #[track_caller]
+    pub fn finds(&self, id: &str, weight: &str) -> Value {
+        let found = self.checked().instance(id);
+        assert_eq!(found["weight"], weight, "{found}");
+        found
+    }
+
+    /// Finds `id` as a problem or the like, types its mend, and finds it good.
+    #[track_caller]
+    pub fn is_mended(&self, id: &str, weight: &str) -> Value {
+        let found = self.finds(id, weight);
+        typed(&line(&found));
+        self.is_well(id);
+        found
+    }
+
+    /// Nothing is to be mended, and this was looked at.
+    #[track_caller]
+    pub fn is_well(&self, id: &str) {
+        let seen = self.checked();
+        assert_eq!(seen.instance(id)["weight"], "good", "{}", seen.json);
+        assert_eq!(seen.ill(), Vec::<String>::new());
+    }
+}
+
+/// What one `check --json` found.
+pub struct Checked {
+    pub json: Value,
+    world: PathBuf,
+}
+
+/// Runs it as root.
+#[track_caller]
+pub fn checked(world: &World, config: &Config, env: &[(&str, String)]) -> Checked {
+    let launch = env
+        .iter()
+        .fold(Launch::new(world), |launch, (name, value)| {
+            launch.env(name, value)
+        });
+    Checked::by(world, &launch, config)
+}
+
+impl Checked {
+    /// Runs it as `launch` says.
+    #[track_caller]
+    pub fn by(world: &World, launch: &Launch, config: &Config) -> Checked {
+        let done = launch.run(config, &["check", "--json"]);
+        assert_eq!(done.stderr(), "");
+        let json = done.json();
+        assert_eq!(json["version"], 1);
+        let seen = Checked {
+            json,
+            world: world.path().to_owned(),
+        };
+        // Whatever else there is on this host.
+        let ill = |it: &&Value| it["weight"] == "problem" || it["weight"] == "unseen";
+        assert_eq!(done.code(), i32::from(seen.all().iter().any(ill)));
+        seen
+    }
+
+    fn all(&self) -> Vec<&Value> {
+        let instances = self.json["instances"].as_array().unwrap();
+        let lists = instances.iter().map(|it| &it["findings"]);
+        lists
+            .chain([&self.json["host"]])
+            .flat_map(|list| list.as_array().unwrap())
+            .collect()
+    }
+
+    /// The ids, in order.
+    pub fn ids(&self) -> Vec<String> {
+        let ids = self.all().into_iter().map(|it| it["id"].as_str().unwrap());
+        ids.map(str::to_owned).collect()
+    }
+
+    /// The heaviest finding of this id of any instance.
+    #[track_caller]
+    pub fn instance(&self, id: &str) -> Value {
+        let instances = self.json["instances"].as_array().unwrap();
+        let findings = instances
+            .iter()
+            .flat_map(|it| it["findings"].as_array().unwrap());
+        self.heaviest(id, findings)
+    }
+
+    /// The heaviest finding of this id of the host; of servers, only those of this world.
+    #[track_caller]
+    pub fn host(&self, id: &str) -> Value {
+        let own = self.json["host"].as_array().unwrap().iter();
+        self.heaviest(id, own.filter(|it| self.is_own(it)))
+    }
+
+    #[track_caller]
+    fn heaviest<'v>(&self, id: &str, findings: impl Iterator<Item = &'v Value>) -> Value {
+        let weights = ["problem", "unseen", "notice", "good"];
+        let of_id = findings.filter(|it| it["id"] == id);
+        let heaviest = of_id.min_by_key(|it| weights.iter().position(|w| it["weight"] == *w));
+        match heaviest {
+            Some(found) => found.clone(),
+            None => panic!("{id} is not in {}", self.json),
+        }
+    }
+
+    /// Other tests' servers are on this host too, and it may lack what else a host should have.
+    fn is_own(&self, finding: &Value) -> bool {
+        let seen = finding["seen"].as_str().unwrap();
+        match finding["id"].as_str().unwrap() {
+            "uncovered" => seen.contains(self.world.to_str().unwrap()),
+            id => {
+                INSTANCE.contains(&id) || ["configured", "landlock", "service_user"].contains(&id)
+            }
+        }
+    }
+
+    /// What is not good, as text.
+    pub fn ill(&self) -> Vec<String> {
+        let ill = |it: &&Value| it["weight"] != "good" && self.is_own(it);
+        let all = self.all().into_iter();
+        all.filter(ill).map(ToString::to_string).collect()
+    }
+}
+
+/// The line that mends a finding.
+#[track_caller]
+pub fn line(finding: &Value) -> String {
+    match finding["mend"]["command"].as_str() {
+        Some(line) => line.to_owned(),
+        None => panic!("no command mends {finding}"),
+    }
+}
+
+/// The sentence that does.
+#[track_caller]
+pub fn sentence(finding: &Value) -> String {
+    match finding["mend"]["sentence"].as_str() {
+        Some(text) => text.to_owned(),
+        None => panic!("no sentence mends {finding}"),
+    }
+}
+
+/// Runs a mend as it is printed, in root's shell, which finds this pgcertd.
+#[track_caller]
+pub fn typed(line: &str) {
+    println!("$ {line}");
+    let program = Path::new(env!("CARGO_BIN_EXE_pgcertd"));
+    let mut shell = command("sh");
+    let path = format!(
+        "{}:/usr/sbin:/usr/bin:/sbin:/bin",
+        program.parent().unwrap().display()
+    );
+    let done = run(shell.args(["-c", line]).env("PATH", path), SOON);
+    assert_eq!(done.code(), 0, "{line}: {done:?}");
+}

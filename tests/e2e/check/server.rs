@@ -1,0 +1,274 @@
+//! The server and its configuration.
+
+use std::fs;
+
+use super::finding::{Healthy, line, sentence, typed};
+use crate::{
+    standing::{NAME, says},
+    world::{SOON, World, ca::Ca, cluster::Cluster, command, eventually, give, process::run},
+};
+
+#[test]
+fn a_server_that_is_down_is_worth_a_note_until_it_runs() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    healthy.stage.cluster.stop();
+    let found = healthy.finds("server", "notice");
+    says(found["seen"].as_str().unwrap(), &["not running"]);
+    healthy.stage.cluster.start().unwrap();
+    healthy.is_well("server");
+}
+
+#[test]
+fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    healthy.stage.cluster.stop();
+    fs::write(&healthy.stage.cert, "").unwrap();
+    let found = healthy.finds("restart", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &["would not start", healthy.stage.cert.to_str().unwrap()],
+    );
+    healthy.stage.cluster.start().unwrap_err();
+    typed(&line(&found));
+    assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+#[test]
+fn a_server_that_hangs_is_found_and_holds_nobody_up() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::with(&world, |c| c, |entry| entry.set("verify_timeout", "1s"));
+    healthy.stage.cluster.freeze();
+    let found = healthy.finds("served", "problem");
+    says(found["seen"].as_str().unwrap(), &["did not answer"]);
+    says(&sentence(&found), &["hangs"]);
+    healthy.stage.cluster.thaw();
+    healthy.is_well("served");
+}
+
+/// Adds a line to the configuration, finds it as a fault that a restart does not survive, takes it
+/// back, and finds it gone.
+#[track_caller]
+fn would_not_start(healthy: &Healthy<'_>, (setting, value): (&str, &str), told: &[&str]) {
+    let file = healthy.stage.cluster.settings_file();
+    let before = fs::read_to_string(&file).unwrap();
+    healthy.stage.cluster.set(setting, value);
+    let found = healthy.finds("restart", "problem");
+    println!("{}", found["seen"]);
+    says(found["seen"].as_str().unwrap(), &["would not start"]);
+    says(found["seen"].as_str().unwrap(), told);
+    says(&sentence(&found), &["mend the file"]);
+    fs::write(&file, before).unwrap();
+    // Edited, although as before.
+    typed(&line(&healthy.finds("pending_edits", "notice")));
+    eventually(SOON, "it is reloaded", || {
+        healthy.checked().instance("pending_edits")["weight"] == "good"
+    });
+    healthy.is_well("restart");
+}
+
+#[test]
+fn edits_that_a_restart_would_not_survive_are_found_with_their_line() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    would_not_start(&healthy, ("nosuch", "3"), &["nosuch", "test.conf", "line"]);
+    would_not_start(&healthy, ("include", "missing.conf"), &["missing.conf"]);
+    would_not_start(&healthy, ("max_connections", "many"), &["max_connections"]);
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+#[test]
+fn a_file_of_the_configuration_that_does_not_load_is_found() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    let ca = world.path().join("ca.pem");
+    fs::write(&ca, healthy.stage.ca.root_pem()).unwrap();
+    healthy
+        .stage
+        .cluster
+        .set("ssl_ca_file", ca.to_str().unwrap());
+    let mut healthy = healthy;
+    healthy.stage.cluster.reload_by_hand();
+    healthy.is_well("restart");
+
+    fs::rename(&ca, ca.with_extension("away")).unwrap();
+    let found = healthy.finds("restart", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &["ssl_ca_file", ca.to_str().unwrap()],
+    );
+    says(&sentence(&found), &["mend that file"]);
+    fs::rename(ca.with_extension("away"), &ca).unwrap();
+    healthy.is_well("restart");
+
+    // The server's user may not read it, although root may.
+    give(&ca, crate::world::Owner { uid: 0, gid: 0 }, 0o600);
+    let found = healthy.finds("restart", "problem");
+    says(found["seen"].as_str().unwrap(), &["Permission denied"]);
+    fs::set_permissions(&ca, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    healthy.is_well("restart");
+    // The server agrees.
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+#[test]
+fn a_line_of_pg_hba_conf_that_the_server_refuses_is_found() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
+    let before = fs::read_to_string(&hba).unwrap();
+    fs::write(&hba, format!("{before}host all all 10.0.0.0/33 md5\n")).unwrap();
+    let found = healthy.finds("restart", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &[hba.to_str().unwrap(), "line", "CIDR"],
+    );
+    // A restart indeed fails.
+    let log = healthy.stage.cluster.restart().unwrap_err();
+    says(&log, &["could not load"]);
+    fs::write(&hba, before).unwrap();
+    healthy.stage.cluster.start().unwrap();
+    healthy.is_well("restart");
+}
+
+#[test]
+fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    let ca = Ca::new(&world, "Other Root");
+    let (one, other) = (ca.issue(&["a.example.com"]), ca.issue(&["b.example.com"]));
+    let home = world.postgres_directory("others", 0o700);
+    let (cert, key) = (home.join("a.crt"), home.join("b.key"));
+    fs::write(&cert, one.fullchain_pem()).unwrap();
+    fs::write(&key, other.key_pem).unwrap();
+    give(&cert, world.postgres(), 0o644);
+    give(&key, world.postgres(), 0o600);
+    let settings = healthy.stage.cluster.settings_file();
+    let before = fs::read_to_string(&settings).unwrap();
+    healthy
+        .stage
+        .cluster
+        .set("ssl_cert_file", cert.to_str().unwrap());
+    healthy
+        .stage
+        .cluster
+        .set("ssl_key_file", key.to_str().unwrap());
+    let found = healthy.finds("restart", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &[cert.to_str().unwrap(), "does not belong to the leaf"],
+    );
+    says(&line(&found), &["pgcertd", "setup", NAME]);
+    let log = healthy.stage.cluster.restart().unwrap_err();
+    says(&log, &["key values mismatch"]);
+    fs::write(&settings, before).unwrap();
+    healthy.stage.cluster.start().unwrap();
+    healthy.is_well("restart");
+}
+
+#[test]
+fn an_edit_that_waits_is_applied_by_the_mend_and_one_that_needs_a_restart_is_named() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    healthy.stage.cluster.set("work_mem", "8MB");
+    let found = healthy.finds("pending_edits", "notice");
+    says(found["seen"].as_str().unwrap(), &["test.conf"]);
+    typed(&line(&found));
+    eventually(SOON, "it is reloaded", || {
+        healthy.checked().instance("pending_edits")["weight"] == "good"
+    });
+    assert_eq!(healthy.stage.cluster.sql("show work_mem"), "8MB");
+
+    healthy.stage.cluster.set("max_connections", "33");
+    healthy.stage.cluster.reload_by_hand();
+    let found = eventually(SOON, "the edit needs a restart", || {
+        let found = healthy.checked().instance("pending_edits");
+        (found["weight"] == "notice").then_some(found)
+    });
+    says(found["seen"].as_str().unwrap(), &["max_connections"]);
+    healthy.stage.cluster.restart().unwrap();
+    healthy.is_well("pending_edits");
+}
+
+#[test]
+fn tls_that_is_off_and_files_that_are_others_are_named_with_the_set_up() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    healthy.stage.cluster.set("ssl", "off");
+    healthy.stage.cluster.reload_by_hand();
+    let found = healthy.finds("ssl", "problem");
+    says(&line(&found), &["pgcertd", "setup", "--yes", NAME]);
+
+    let other = world.postgres_directory("others", 0o700).join("server.pem");
+    world.place(&healthy.stage.first, &other);
+    healthy.stage.cluster.set("ssl", "on");
+    healthy
+        .stage
+        .cluster
+        .set("ssl_cert_file", other.to_str().unwrap());
+    healthy
+        .stage
+        .cluster
+        .set("ssl_key_file", other.to_str().unwrap());
+    healthy.stage.cluster.reload_by_hand();
+    let found = healthy.finds("server_files", "problem");
+    says(
+        found["seen"].as_str().unwrap(),
+        &["ssl_cert_file", other.to_str().unwrap()],
+    );
+    says(&line(&found), &["pgcertd", "setup", "--yes", NAME]);
+}
+
+#[test]
+fn a_server_that_no_instance_covers_is_found_with_its_version() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    let left = Cluster::build(&world).name("left").start();
+    let found = healthy.checked().host("uncovered");
+    assert_eq!(found["weight"], "notice");
+    let data = left.data_directory().to_str().unwrap();
+    says(found["seen"].as_str().unwrap(), &["PostgreSQL 15", data]);
+    says(&line(&found), &["setup", "--data-directory", data, "--yes"]);
+    drop(left);
+    assert_eq!(healthy.checked().ill(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    let left = Cluster::build(&world).name("left").start();
+    // As a container's: not at its path here. An empty directory lies there instead.
+    let data = left.data_directory().to_str().unwrap();
+    let empty = world.directory("empty");
+    let program = env!("CARGO_BIN_EXE_pgcertd");
+    let script = "mount --bind \"$1\" \"$2\" && exec \"$3\" check --json --config \"$4\"";
+    let done = run(
+        command("unshare")
+            .args([
+                "--mount",
+                "--propagation=private",
+                "sh",
+                "-ec",
+                script,
+                "sh",
+            ])
+            .arg(&empty)
+            .args([data, program])
+            .arg(healthy.stage.config.path()),
+        SOON,
+    );
+    let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let found = json["host"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["id"] == "uncovered" && it["seen"].as_str().unwrap().contains(data));
+    let found = found.unwrap();
+    says(&sentence(found), &["container", "[[instance]]"]);
+}

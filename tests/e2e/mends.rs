@@ -1,0 +1,80 @@
+//! What `status` says mends something can be pasted, and does.
+
+use std::{fs, path::Path};
+
+use crate::{
+    standing::{NAME, Stage},
+    world::{SOON, World, command, daemon::pgcertd, process::run},
+};
+
+/// The command in the text of `status`: the last line of what is said to mend it.
+#[track_caller]
+fn pasted(stage: &Stage<'_>) -> String {
+    let shown = pgcertd(stage.world, &stage.config, &["status"]);
+    let text = shown.stdout();
+    println!("{text}");
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("  mend  "));
+    let first = lines.next().unwrap_or_else(|| panic!("no mend in {text}"));
+    let block = lines.take_while(|line| line.starts_with("        "));
+    let last = std::iter::once(first).chain(block).last().unwrap();
+    last[8..].to_owned()
+}
+
+/// Runs it in a shell that finds this pgcertd, as root.
+#[track_caller]
+fn typed(line: &str) {
+    let program = Path::new(env!("CARGO_BIN_EXE_pgcertd"));
+    let path = format!(
+        "{}:{}",
+        program.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut shell = command("sh");
+    let done = run(shell.args(["-c", line]).env("PATH", path), SOON);
+    assert_eq!(done.code(), 0, "{line}: {done:?}");
+}
+
+#[test]
+fn the_command_for_what_is_out_of_date_brings_it_in_sync() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let second = stage.renew();
+    stage.becomes("out_of_date");
+    typed(&pasted(&stage));
+    stage.becomes("in_sync");
+    stage.serves(&second);
+
+    fs::remove_file(&stage.cert).unwrap();
+    stage.becomes("out_of_date");
+    typed(&pasted(&stage));
+    stage.becomes("in_sync");
+}
+
+#[test]
+fn the_command_for_what_is_held_deploys_it() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let second = stage.renew();
+    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
+    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
+    assert_eq!(back.code(), 0, "{back:?}");
+    stage.becomes("held");
+    typed(&pasted(&stage));
+    stage.becomes("in_sync");
+    stage.serves(&second);
+}
+
+#[test]
+fn the_command_for_what_is_not_served_has_it_served() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let second = stage.renew();
+    // Installed by another hand, and nobody told the server.
+    crate::standing::place(&world, &second, &stage.cert, &stage.key);
+    stage.becomes("not_served");
+    typed(&pasted(&stage));
+    stage.becomes("in_sync");
+    stage.serves(&second);
+}
