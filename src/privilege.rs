@@ -6,7 +6,8 @@
 //! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
 //! directories of its targets; the main thread, which looks at processes, signals and
 //! connects, has no effective capability. A [`Rights::Caller`] becomes another user altogether,
-//! where a server must be told who connects to its Unix socket.
+//! where a server must be told who connects to its Unix socket; a [`Rights::Publisher`] puts what
+//! everybody may see into one directory.
 //!
 //! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
 //! to inodes: [`Worker::covers`] says when to start a new one.
