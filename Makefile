@@ -69,13 +69,16 @@ rpm: $(if $(GLIBC),zigbuild,build) ## A package for Fedora, RHEL and the like: t
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pgcertd
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|/usr/bin/pgcertd|$(PREFIX)/bin/pgcertd|' systemd/pgcertd.service \
-		>$(DESTDIR)$(UNITDIR)/pgcertd.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/pgcertd.service
+	for unit in pgcertd pgcertd-notify; do \
+		sed 's|/usr/bin/pgcertd|$(PREFIX)/bin/pgcertd|' systemd/$$unit.service \
+			>$(DESTDIR)$(UNITDIR)/$$unit.service && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit.service; \
+	done
 	for unit in $(ORDERED); do \
 		install -D -m 0644 systemd/after-pgcertd.conf $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 	done
 	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
+	install -D -m 0644 systemd/pgcertd-notify.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgcertd-notify.conf
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
 	install -D -m 0644 docs/journal.md $(DESTDIR)$(DOCDIR)/docs/journal.md
@@ -83,11 +86,12 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
+	install -m 0755 packaging/notify-mail $(DESTDIR)$(PREFIX)/lib/pgcertd
 	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	test -e $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml || \
-		{ sed 's|/usr/share/pgcertd|$(PREFIX)/share/pgcertd|' config/pgcertd.toml \
+		{ sed 's|/usr/\(share\|lib\)/pgcertd|$(PREFIX)/\1/pgcertd|' config/pgcertd.toml \
 			>$(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml && \
 		chmod 0644 $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml; }
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pgcertd config/*.schema.json
@@ -100,7 +104,8 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d completions/pgcertd.fish
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
-	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
+	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(UNITDIR)/pgcertd-notify.service
+	rm -f $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
@@ -110,7 +115,7 @@ uninstall: ## Removes what `make install` placed, but the config; what it wrote 
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man5/,$(notdir $(wildcard man/*.5)))
 	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/pgcertd $(DESTDIR)$(ZSHDIR)/_pgcertd
 	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pgcertd.fish
-	rm -f $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
+	rm -f $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgcertd-notify.conf
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/pgcertd
 
 clean:

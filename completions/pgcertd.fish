@@ -28,6 +28,7 @@ complete -c pgcertd -n "__fish_pgcertd_needs_command" -l config -d 'The config; 
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -s h -l help -d 'Print help'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -s V -l version -d 'Print version'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be taken back'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
@@ -35,7 +36,20 @@ complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "status" -d 'Show so
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "notify" -d 'Tell people, by a command, what is not well, and when that is over'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l instance -d 'The instance: one that the config has, or the name of the new one' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l data-directory -d 'The data directory of the server' -r -f -a "(__fish_complete_directories)"
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l lineage -d 'The lineage, by name or directory' -r -f -a "(__fish_complete_directories)"
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l server-name -d 'What clients connect to; may be given more than once' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l undo -d 'Take the set-up of this instance back' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l require-tls -d 'Have pg_hba.conf let clients of other hosts in with TLS alone'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l yes -d 'Do not ask'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l dry-run -d 'Show what would change, and change nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l print -d 'Print the lines for a configuration that others keep, and change nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -69,14 +83,20 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l config -d 'The
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l direct -d 'Begin with TLS at once, as sslnegotiation=direct does: PostgreSQL 17 and later'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "status" -d 'Show source, installed and served of every instance, live'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from run sync rollback status check sessions probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l test -d 'Run the command once with a notification that says it is a test, and tell how it went'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l json -d 'Print one JSON document instead of text'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be taken back'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "status" -d 'Show source, installed and served of every instance, live'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "check" -d 'Check the config and everything a deployment needs, changing nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "sessions" -d 'Show who is connected, how it is encrypted, and who began before the last deployment'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "probe" -d 'Show the certificate that a PostgreSQL server serves'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "notify" -d 'Tell people, by a command, what is not well, and when that is over'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 
 function __fish_pgcertd_instances
     set -l file /etc/pgcertd/pgcertd.toml

@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/notify.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd; `daemon/metrics/mod.rs` answers scrapes |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
@@ -37,13 +37,20 @@
 //! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs`, `report/metrics/mod.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd; what is measured, for Prometheus |
 //!
+//! [`notification`] (`notification/mod.rs`) is a process beside the daemon: it follows what that reports
+//! (`notification/follow.rs`, `notification/scene.rs`), decides what a person is to be told
+//! (`notification/ledger.rs`, a pure function, kept by `notification/memory.rs`), words it
+//! (`notification/message.rs`) and runs a command (`notification/command.rs`).
+//!
 //! [`trust`] (`trust/mod.rs`) judges what is served as clients do: `trust/path.rs` finds the way to a
 //! root and what is wrong on it, `trust/names.rs` compares names, `trust/roots.rs` holds what is trusted.
 //!
 //! [`doctor`] (`doctor/mod.rs`) is what `check` draws: a finding says what was seen, why it matters and what mends it
 //! (`doctor/finding.rs`); `doctor/kind.rs` is the table of all of them. `doctor/instance/mod.rs` follows a renewal from
 //! the lineage to the clients of one instance, `doctor/host/mod.rs` looks at the host; `doctor/unit.rs` reads as whom and
-//! with which rights the daemon is installed.
+//! with which rights the daemon is installed, `doctor/sandbox.rs` what that lets it see and write. [`acme`] (`acme/mod.rs`)
+//! knows the ACME clients of a host: `acme/schedule.rs` what renews, `acme/area.rs` where hooks are kept, `acme/judge.rs`
+//! which of them are old, `acme/removal.rs` what takes them away.
 //!
 //! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
 //! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
@@ -51,7 +58,12 @@
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.
 //! No deployment needs a login. `instance/hba/mod.rs` reads `pg_hba.conf` as the server does, and says whom it lets in
-//! without encryption; `setup/require_tls.rs` makes those lines ask for TLS, and takes that back.
+//! without encryption.
+//!
+//! [`setup`] (`setup/mod.rs`) is what an operator runs once for a server: `setup/survey.rs` looks at what runs here and
+//! what lies in the watched directories (`source/survey.rs`, by the leaves alone), `setup/proposal.rs` chooses,
+//! `setup/plan.rs` says what would change, `setup/carry_out.rs` does it and `setup/undo.rs` takes it back, by what
+//! `setup/record.rs` remembers. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
@@ -61,6 +73,7 @@
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
 
+pub mod acme;
 pub mod bundle;
 pub mod cli;
 pub mod config;
@@ -68,6 +81,7 @@ pub mod daemon;
 pub mod deploy;
 pub mod doctor;
 pub mod instance;
+pub mod notification;
 pub mod patience;
 pub mod privilege;
 pub mod reconcile;

@@ -1,5 +1,9 @@
 # After unpacking; $1 is 1 at the first installation, 2 or more at an upgrade. The unit is enabled and
 # started by the administrator.
+# The user of pgcertd-notify.service.
+if command -v systemd-sysusers >/dev/null; then
+    systemd-sysusers pgcertd-notify.conf || :
+fi
 if command -v systemd-tmpfiles >/dev/null; then
     systemd-tmpfiles --create pgcertd.conf || :
 fi
@@ -20,7 +24,7 @@ fi
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
     if [ "$1" -ge 2 ]; then
-        # Only one that runs: the old process was on duty until here.
-        systemctl try-restart pgcertd.service || :
+        # Only those that run: the old process was on duty until here.
+        systemctl try-restart pgcertd.service pgcertd-notify.service || :
     fi
 fi

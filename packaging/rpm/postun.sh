@@ -10,6 +10,8 @@ if [ "$1" -eq 0 ]; then
     done
     rmdir /usr/share/doc/pgcertd/packaging /usr/share/doc/pgcertd/docs /usr/share/doc/pgcertd/examples /usr/share/doc/pgcertd \
         /usr/share/licenses/pgcertd /usr/lib/pgcertd /etc/pgcertd/conf.d /etc/pgcertd 2>/dev/null || :
+    # Not the user pgcertd-notify, so that nobody else gets its number.
+    rm -rf /var/lib/pgcertd-notify
     if [ -d /var/lib/pgcertd ]; then
         echo "/var/lib/pgcertd stays. Once no server names a file there: rm -r /var/lib/pgcertd"
     fi

@@ -3,6 +3,8 @@ if [ "$1" -eq 0 ]; then
     # What each server is left with, while there is a program that can tell.
     timeout 60 /usr/bin/pgcertd removal || :
     if [ -d /run/systemd/system ]; then
+        # First the one that would tell that the other has stopped.
+        systemctl --no-reload disable --now pgcertd-notify.service || :
         systemctl --no-reload disable --now pgcertd.service || :
     fi
 fi

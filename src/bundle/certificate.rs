@@ -61,6 +61,17 @@ pub enum Expiry {
 }
 
 impl Expiry {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Expired => "expired",
+        }
+    }
+
     /// How near to its end a validity is at `now`.
     pub fn of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Self {
         let remaining = not_after.duration_since(now);

@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod manual;
+mod notify;
 mod outcomes;
 pub(crate) mod paint;
 mod probe;
@@ -12,6 +13,7 @@ mod removal;
 mod rollback;
 mod run;
 mod sessions;
+mod setup;
 mod sources;
 mod status;
 mod sync;
@@ -41,8 +43,8 @@ pub(crate) const MANUAL: Manual = Manual {
         "Every decision compares three things: what the lineage holds (source), what lies in the server's files \
          (installed), and what new clients get (served). A lost event costs a delay and nothing else. Restarting \
          pgcertd is always safe.",
-        "It restarts no server, ends no session, changes no configuration of Postgres, and writes nothing in a \
-         lineage.",
+        "It restarts no server, ends no session, and writes nothing in a lineage. It changes Postgres's configuration \
+         in `pgcertd setup` alone, when it is asked to.",
     ],
     exit: &[
         (Exit::Well, "all is as it should be"),
@@ -51,6 +53,10 @@ pub(crate) const MANUAL: Manual = Manual {
     ],
     chapters: words,
     examples: &[
+        (
+            "pgcertd setup",
+            "Gives a server its certificate: shows what it would do, and asks.",
+        ),
         (
             "pgcertd status",
             "Is all well? If not, what is wrong, and what mends it?",
@@ -67,6 +73,7 @@ pub(crate) const MANUAL: Manual = Manual {
 /// The manuals of the commands, in their order. A new command needs a line here and one in
 /// [`Command`]; those that `--help` does not list have none.
 pub(crate) const MANUALS: &[Manual] = &[
+    setup::MANUAL,
     run::MANUAL,
     sync::MANUAL,
     rollback::MANUAL,
@@ -74,6 +81,7 @@ pub(crate) const MANUALS: &[Manual] = &[
     check::MANUAL,
     sessions::MANUAL,
     probe::MANUAL,
+    notify::MANUAL,
 ];
 
 fn words() -> Vec<Chapter> {
@@ -161,6 +169,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a server up: certificate, config, settings, in one step that can be taken back.
+    Setup(setup::Arguments),
     /// Run the daemon: watch, install, reload, verify, until SIGTERM.
     Run,
     /// Reconcile once, for deploy hooks and cron.
@@ -175,6 +185,8 @@ enum Command {
     Sessions(sessions::Arguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::Arguments),
+    /// Tell people, by a command, what is not well, and when that is over.
+    Notify(notify::Arguments),
     /// Tell what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
     Removal(removal::Arguments),
@@ -243,11 +255,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let unattended = match &arguments.command {
         Command::Run => Some(Kind::DaemonFailed),
         Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Rollback(_)
+        Command::Notify(wanted) if wanted.stays() => Some(Kind::NotifierFailed),
+        Command::Setup(_)
+        | Command::Rollback(_)
         | Command::Status
         | Command::Check(_)
         | Command::Sessions(_)
         | Command::Probe(_)
+        | Command::Notify(_)
         | Command::Removal(_) => None,
     };
     match carry_out(arguments) {
@@ -311,6 +326,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     } = arguments;
     let exit = runtime.block_on(async {
         match command {
+            Command::Setup(wanted) => setup::setup(&config, &wanted, json).await,
             Command::Run => run::run(&config).await,
             Command::Sync(wanted) => sync::sync(&load(&config)?, &wanted, json, journal).await,
             Command::Rollback(wanted) => {
@@ -320,6 +336,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Check(wanted) => check::check(&load(&config)?, &wanted, json).await,
             Command::Sessions(wanted) => sessions::sessions(&load(&config)?, &wanted, json).await,
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
+            Command::Notify(wanted) => notify::notify(&config, &wanted, json).await,
             Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
         }
     });

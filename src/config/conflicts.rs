@@ -13,13 +13,13 @@ use super::validate::Checked;
 use super::{Instance, Mode};
 
 /// Debian's self-signed pair for every service of a host, from the package ssl-cert.
-const SHARED: [&str; 2] = [
+pub(crate) const SHARED: [&str; 2] = [
     "/etc/ssl/certs/ssl-cert-snakeoil.pem",
     "/etc/ssl/private/ssl-cert-snakeoil.key",
 ];
 
 /// What pgcertd itself keeps beside the default target.
-const KEPT: [&str; 2] = ["previous.pem", "held.json"];
+const KEPT: [&str; 3] = ["previous.pem", "held.json", "setup.json"];
 
 /// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
 struct Target<'a> {

@@ -65,6 +65,16 @@ impl Document {
         })
     }
 
+    /// A file that is not written yet.
+    pub(super) fn written(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let absolute = absolute(file)?;
+        Ok(Self {
+            file: file.to_owned(),
+            directory: absolute.parent().unwrap_or(Path::new("/")).to_owned(),
+            text: text.to_owned(),
+        })
+    }
+
     /// The TOML of the file in a shape.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {

@@ -33,8 +33,8 @@ pub(super) const TEXTFILE: &str = "the path of a file whose name ends in `.prom`
 /// A file of a lineage.
 pub(super) const INSIDE: &str = "a file name, or a path without `..` relative to the lineage";
 
-/// A command to reload by.
-pub(super) const COMMAND: &str = "reload_command = [\"program\", \"argument\"]";
+/// A command.
+pub(super) const COMMAND: &str = "[\"program\", \"argument\"]";
 
 /// A length of time.
 pub(super) const DURATION: &str = "a duration with a unit, such as \"10s\"";

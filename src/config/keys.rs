@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use jiff::fmt::friendly::SpanPrinter;
 
+use super::notification::{
+    DEFAULT_AFTER, DEFAULT_NOTIFY_DIRECTORY, DEFAULT_ON, DEFAULT_REPEAT, DEFAULT_TIMEOUT, OCCASIONS,
+};
 use super::values::{KINDS, MODES, RELOADS, VERIFIES};
 use super::{
     DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
     DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
-    DEFAULT_WATCHED, Kind, Mode, Reload, Verify, expected,
+    DEFAULT_WATCHED, Kind, Mode, Occasion, Reload, Verify, expected,
 };
 
 /// One key.
@@ -49,6 +52,8 @@ pub(crate) enum Holds {
     Longer,
     /// One of these, each explained.
     Choice(Vec<(&'static str, &'static str)>),
+    /// Any of these, each explained.
+    Choices(Vec<(&'static str, &'static str)>),
     Hosts,
     Command,
     Account,
@@ -75,6 +80,7 @@ impl Holds {
             Holds::Longer => "duration longer than zero",
             Holds::Choice(choices) if choices.len() == 1 => "string",
             Holds::Choice(_) => "one of several strings",
+            Holds::Choices(_) => "array of strings",
             Holds::Hosts => "array of host names",
             Holds::Command => "array of strings",
             Holds::Account => "string or number",
@@ -95,7 +101,7 @@ impl Holds {
             Holds::Lineage => expected::LINEAGE,
             Holds::Duration => expected::DURATION,
             Holds::Longer => expected::LONGER,
-            Holds::Choice(choices) => {
+            Holds::Choice(choices) | Holds::Choices(choices) => {
                 let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
                 return Some(format!("one of: {}", names.join(", ")));
             }
@@ -182,7 +188,8 @@ pub(crate) fn of_watch() -> Vec<Key> {
             Unless::Is(format!("[\"{DEFAULT_WATCHED}\"]")),
             "[\"/etc/letsencrypt/live\", \"/var/lib/dehydrated/certs\"]",
             &[
-                "Each subdirectory of these is a lineage. One that no instance names is never opened.",
+                "Each subdirectory of these is a lineage. Of one that no instance names only `pgcertd setup` opens a \
+                 file, the certificate.",
             ],
         ),
         key(
@@ -256,6 +263,87 @@ pub(crate) fn of_metrics() -> Vec<Key> {
             ],
         ),
     ]
+}
+
+/// `[notify]`.
+pub(crate) fn of_notify() -> Vec<Key> {
+    let on: Vec<String> = DEFAULT_ON
+        .iter()
+        .map(|it| format!("\"{}\"", it.as_str()))
+        .collect();
+    vec![
+        key(
+            "command",
+            Holds::Command,
+            Unless::Else("none, nobody is told"),
+            "[\"/usr/lib/pgcertd/notify-mail\", \"root\"]",
+            &[
+                "The program and its arguments; no shell reads them. It gets the notification as JSON on standard \
+                 input, and what a person reads in its environment, see `pgcertd-notify`(8). Status 0 means that it \
+                 was delivered; otherwise it is tried again, with growing pauses, until it is out of date.",
+                "The config can be read by every user. An address that is a secret belongs into a file that the \
+                 program reads, as `curl` does with `--config`, and that only pgcertd-notify may read.",
+            ],
+        ),
+        key(
+            "on",
+            on_occasions(),
+            Unless::Is(format!("[{}]", on.join(", "))),
+            "[\"failure\", \"recovery\", \"deployed\"]",
+            &["What is told."],
+        ),
+        key(
+            "after",
+            Holds::Duration,
+            lasting(DEFAULT_AFTER),
+            "\"5m\"",
+            &[
+                "How long a change must last to be told. What is over by then is not told, unless it comes again and \
+                 again; what changes together is told together.",
+            ],
+        ),
+        key(
+            "repeat",
+            Holds::Longer,
+            lasting(DEFAULT_REPEAT),
+            "\"12h\"",
+            &["What is still not well is told again after this."],
+        ),
+        key(
+            "timeout",
+            Holds::Longer,
+            lasting(DEFAULT_TIMEOUT),
+            "\"2m\"",
+            &[
+                "How long the command may run. Then it and what it has started get SIGTERM, and SIGKILL 5 s later.",
+            ],
+        ),
+        key(
+            "state_directory",
+            Holds::Path,
+            quoted(DEFAULT_NOTIFY_DIRECTORY),
+            "\"/srv/pgcertd-notify\"",
+            &[
+                "Where it is remembered what was told, so that a restart neither repeats nor loses it. \
+                 pgcertd-notify.service may write in the default alone.",
+            ],
+        ),
+    ]
+}
+
+fn on_occasions() -> Holds {
+    let choices = OCCASIONS.iter().map(|(name, it)| {
+        let says = match it {
+            Occasion::Failure => {
+                "an instance is not well, or in another way than before; a certificate is near its end; the daemon \
+                 has stopped or hangs; a server runs that no instance covers"
+            }
+            Occasion::Recovery => "that is over",
+            Occasion::Deployed => "an instance serves another certificate than before",
+        };
+        (*name, says)
+    });
+    Holds::Choices(choices.collect())
 }
 
 /// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.

@@ -19,6 +19,7 @@ mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
 mod listen;
+mod notification;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,10 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 pub use address::{Address, AddressError};
+pub(crate) use conflicts::SHARED;
 pub use error::ConfigError;
 pub use listen::{Listen, ListenError};
+pub use notification::{DEFAULT_NOTIFY_DIRECTORY, Notify, Occasion};
 
 /// The file that is read where `--config` names no other.
 pub const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
@@ -84,6 +87,8 @@ pub struct Config {
     pub runtime_directory: PathBuf,
     /// Where the metrics are to be had.
     pub metrics: Metrics,
+    /// Whom `pgcertd notify` tells what; the daemon has no use for it.
+    pub notify: Notify,
 }
 
 /// The `[metrics]` table.
@@ -232,7 +237,22 @@ impl Config {
     /// The first thing found to be wrong, with the place where it is written. Values are checked one by one before
     /// they are compared with each other.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        validate::load(file)
+        validate::load(file, None)
+    }
+
+    /// Loads the same as if a fragment with `text` were in `conf.d` as well, under the path
+    /// `fragment`: what may be written there is known before it is.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(file: &Path, fragment: &Path, text: &str) -> Result<Self, ConfigError> {
+        validate::load(file, Some((fragment, text)))
+    }
+
+    /// The directory of the fragments, `conf.d` beside the file, whether it is there or not.
+    #[must_use]
+    pub fn fragments(&self) -> PathBuf {
+        validate::fragments_beside(&self.file)
     }
 
     /// The instance of that name, if there is one.

@@ -13,9 +13,10 @@ use super::conflicts;
 use super::document::{At, Document, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
+use super::notification::notify;
 use super::values::{
-    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, files, kind,
-    listen, positive, server_names, target, textfile, usable,
+    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command, files,
+    kind, listen, positive, server_names, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
@@ -40,13 +41,19 @@ pub(super) struct Checked<'a> {
     pub(super) key_file: Option<At<'a, String>>,
 }
 
-/// See [`Config::load`].
-pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
+/// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
+pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
     let document = Document::read(file, MISSING)?;
     let root: Root = document.parse()?;
-    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    let mut documents = Vec::new();
     for file in fragment_files(file)? {
-        let fragment = Document::read(&file, MISSING_FRAGMENT)?;
+        documents.push(Document::read(&file, MISSING_FRAGMENT)?);
+    }
+    if let Some((file, text)) = more {
+        documents.push(Document::written(file, text)?);
+    }
+    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    for fragment in documents {
         let written = fragment.parse()?;
         fragments.push((fragment, written));
     }
@@ -63,6 +70,7 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         Path::new(DEFAULT_RUNTIME_DIRECTORY),
     )?;
     let metrics = metrics(&document, root.metrics.as_ref().map(|table| &table.0))?;
+    let notify = notify(&document, root.notify.as_ref().map(|table| &table.0))?;
     let none = Keys::default();
     let shared = Layer {
         keys: root.defaults.as_ref().map_or(&none, |table| &table.0),
@@ -88,13 +96,19 @@ pub(super) fn load(file: &Path) -> Result<Config, ConfigError> {
         state_directory,
         runtime_directory,
         metrics,
+        notify,
         file: absolute,
     })
 }
 
+/// `conf.d` beside the file.
+pub(super) fn fragments_beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).join("conf.d")
+}
+
 /// The files in `conf.d` beside the file, in name order.
 fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    let directory = file.parent().unwrap_or(Path::new("/")).join("conf.d");
+    let directory = fragments_beside(file);
     let refused = |error: io::Error| unreadable(&directory, &error);
     let entries = match fs::read_dir(&directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -161,7 +175,7 @@ fn metrics(
     })
 }
 
-fn directory(
+pub(super) fn directory(
     document: &Document,
     key: &Key<String>,
     default: &Path,
@@ -169,7 +183,7 @@ fn directory(
     at(document, key).map_or(Ok(default.to_owned()), |value| value.path())
 }
 
-fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
+pub(super) fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
     key.as_ref().map(|written| At::new(document, written))
 }
 
@@ -405,17 +419,10 @@ fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
             None => Ok(reload),
         };
     };
-    let example = &format!("expected {}", expected::COMMAND);
     match layers.find(|keys| &keys.reload_command) {
-        Some(command) if usable(command.value) => Ok(Reload::Command(
-            command
-                .value
-                .iter()
-                .map(|word| word.get_ref().clone())
-                .collect(),
-        )),
-        Some(command) => Err(command.refuse_value("is not a command", example)),
+        Some(written) => command(&written).map(Reload::Command),
         None => {
+            let example = &format!("expected reload_command = {}", expected::COMMAND);
             let message = "reload = \"command\" without `reload_command`";
             let at = layers.find(|keys| &keys.reload);
             // Without `reload` the way is "signal", and this is not reached.

@@ -58,12 +58,18 @@ pub(super) fn kind(written: &At<'_, String>) -> Result<Kind, ConfigError> {
     }
 }
 
-/// Whether the system can start this: a program that has a name, and no byte that ends a string for the kernel.
-pub(super) fn usable(command: &[Spanned<String>]) -> bool {
-    let named = command
-        .first()
-        .is_some_and(|program| !program.get_ref().is_empty());
-    named && command.iter().all(|word| !word.get_ref().contains('\0'))
+/// What the system can start: a program that has a name, and no byte that ends a string for the kernel.
+pub(super) fn command(written: &At<'_, Vec<Spanned<String>>>) -> Result<Vec<String>, ConfigError> {
+    let words: Vec<String> = written
+        .value
+        .iter()
+        .map(|word| word.get_ref().clone())
+        .collect();
+    let named = words.first().is_some_and(|program| !program.is_empty());
+    if named && words.iter().all(|word| !word.contains('\0')) {
+        return Ok(words);
+    }
+    Err(written.refuse_value("is not a command", &expected_is(expected::COMMAND)))
 }
 
 pub(super) fn check_name(written: &At<'_, String>) -> Result<(), ConfigError> {

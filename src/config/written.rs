@@ -24,6 +24,7 @@ pub(super) struct Root {
     pub(super) watch: Option<Table<Watch>>,
     pub(super) metrics: Option<Table<Metrics>>,
     pub(super) defaults: Option<Table<Keys>>,
+    pub(super) notify: Option<Table<Notify>>,
     #[serde(default)]
     pub(super) instance: Instances,
 }
@@ -53,6 +54,18 @@ pub(super) struct Watch {
 pub(super) struct Metrics {
     pub(super) listen: Key<String>,
     pub(super) textfile: Key<String>,
+}
+
+/// `[notify]`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    pub(super) command: Key<Vec<Spanned<String>>>,
+    pub(super) timeout: Key<Text>,
+    pub(super) on: Key<Vec<Spanned<String>>>,
+    pub(super) after: Key<Text>,
+    pub(super) repeat: Key<Text>,
+    pub(super) state_directory: Key<String>,
 }
 
 /// `[defaults]` and `[[instance]]`, which hold the same keys.
@@ -114,6 +127,10 @@ impl Shape for Watch {
 
 impl Shape for Metrics {
     const EXPECTED: &'static str = "one table, [metrics]";
+}
+
+impl Shape for Notify {
+    const EXPECTED: &'static str = "one table, [notify]";
 }
 
 impl Shape for Keys {

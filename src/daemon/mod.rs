@@ -11,7 +11,7 @@ mod error;
 mod instance;
 mod lineage;
 mod metrics;
-mod systemd;
+pub(crate) mod systemd;
 mod turns;
 mod watching;
 
@@ -570,6 +570,6 @@ fn reloaded_config(file: &Path) -> Option<Config> {
 }
 
 /// Half of what systemd allows between two signs of life; without a watchdog, rarely.
-fn watchdog_pause() -> Duration {
+pub(crate) fn watchdog_pause() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
 }

@@ -15,7 +15,7 @@ struct Message {
 
 /// Tells systemd; without one, nobody.
 #[derive(Clone)]
-pub(super) struct Systemd {
+pub(crate) struct Systemd {
     messages: SyncSender<Message>,
 }
 

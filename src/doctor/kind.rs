@@ -57,6 +57,9 @@ kinds! {
     DataDirectory "data_directory" Instance
         "the data directory and pgcertd's files for it can be looked at";
         "what cannot be looked at is not kept in order either"
+    Version "version" Instance
+        "the data directory is of a version of PostgreSQL that pgcertd is tested with";
+        "what was not tested may behave otherwise"
     Source "source" Instance
         "the lineage holds a certificate that may be installed";
         "nothing new is installed before it does"
@@ -117,6 +120,21 @@ kinds! {
     UnitUser "unit_user" Host
         "this host has the user that the service runs as";
         "systemd does not start a service of a user who does not exist"
+    Renewal "renewal" Host
+        "something renews the lineage: an ACME client's timer or crontab";
+        "a certificate that nothing renews expires"
+    OldHook "old_hook" Host
+        "no hook of an ACME client copies certificates for PostgreSQL, restarts or reloads it";
+        "a restart ends every session, and a copy undoes what pgcertd has installed"
+    Clock "clock" Host
+        "the clock is synchronised, and not before what has happened";
+        "by a wrong clock a valid certificate is refused, and an expired one is taken"
+    Inotify "inotify" Host
+        "the service's user may have more inotify watches and instances";
+        "without a watch a renewal is seen minutes later, at the next comparison"
+    Sandbox "sandbox" Host
+        "the unit's sandbox lets the service at each path";
+        "what the unit hides is not there for the service, and what it keeps read-only cannot be written"
     Landlock "landlock" Host
         "Landlock confines each thread to its directories";
         "without it threads are limited by ownership and capabilities alone"

@@ -16,6 +16,7 @@ mod finding;
 pub mod host;
 mod instance;
 mod kind;
+mod sandbox;
 pub mod unit;
 
 use std::collections::HashMap;
@@ -66,7 +67,7 @@ pub async fn examined(
             (index, findings)
         });
     }
-    let host = host::findings(&config, unit.as_ref().as_ref()).await;
+    let host = host::findings(&config, &unit, prober).await;
     let mut instances: Vec<Section> = config
         .instances
         .iter()

@@ -261,6 +261,15 @@ impl Instance {
         }
     }
 
+    /// The major version whose data directory this is, as PG_VERSION has it; `None` where there is
+    /// no such file.
+    ///
+    /// # Errors
+    /// The file, or the data directory, cannot be opened.
+    pub async fn server_version(&mut self) -> Result<Option<String>, InstanceError> {
+        self.on_data(Targets::server_version).await
+    }
+
     /// Waits up to `patience` until no other pgcertd works on this instance, removes what a
     /// crashed one left, and looks.
     ///
@@ -423,7 +432,7 @@ impl Instance {
 }
 
 /// Where a postmaster listens, by its pid file.
-fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {

@@ -318,6 +318,71 @@ fn namesakes(inner: u32) -> impl Iterator<Item = u32> {
         })
 }
 
+/// A postmaster that runs on this host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Running {
+    /// Its data directory, as it sees it itself.
+    pub data_directory: PathBuf,
+    /// Its process number as this host counts.
+    pub pid: u32,
+    /// What it has of its own, where that is not what this process sees under the same name.
+    pub apart: Option<Apart>,
+}
+
+/// What a server in a container does not share with this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Apart {
+    /// Its root directory: paths mean other files.
+    Root,
+    /// Its network: addresses mean other hosts.
+    Network,
+}
+
+/// The postmasters on this host, as far as they may be looked at, by their data directories.
+#[must_use]
+pub fn running() -> Vec<Running> {
+    let is_postgres = |pid: i32| {
+        evidence_of_executable(&PathBuf::from(format!("/proc/{pid}"))).is_ok_and(|is| is)
+    };
+    let mut found: Vec<Running> = procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|process| {
+            let proc = PathBuf::from(format!("/proc/{}", process.pid()));
+            let cwd = proc.join("cwd");
+            // A postmaster is a postgres whose parent is none, in a data directory.
+            let leads = is_postgres(process.pid())
+                && process.stat().is_ok_and(|stat| !is_postgres(stat.ppid))
+                && cwd.join("PG_VERSION").exists();
+            leads.then_some(())?;
+            Some(Running {
+                data_directory: std::fs::read_link(&cwd).ok()?,
+                pid: u32::try_from(process.pid()).ok()?,
+                apart: apart(&proc),
+            })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// What the process does not share with this one; what may not be looked at counts as shared.
+fn apart(proc: &Path) -> Option<Apart> {
+    let of = |path: PathBuf| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    let differs = |theirs: &str, ours: &str| {
+        let (theirs, ours) = (of(proc.join(theirs)), of(PathBuf::from(ours)));
+        theirs.is_some() && theirs != ours
+    };
+    if differs("root", "/") {
+        Some(Apart::Root)
+    } else if differs("ns/net", "/proc/thread-self/ns/net") {
+        Some(Apart::Network)
+    } else {
+        None
+    }
+}
+
 /// The data directories of postmasters on this host that are not among `covered`, as far as
 /// they may be looked at.
 #[must_use]
@@ -327,24 +392,15 @@ pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Vec<Path
         Some((meta.dev(), meta.ino()))
     };
     let known: Vec<_> = covered.into_iter().filter_map(|d| identity(d)).collect();
-    let is_postgres = |pid: i32| {
-        evidence_of_executable(&PathBuf::from(format!("/proc/{pid}"))).is_ok_and(|is| is)
-    };
-    let mut found: Vec<PathBuf> = procfs::process::all_processes()
+    let mut found: Vec<PathBuf> = running()
         .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|process| {
-            let cwd = PathBuf::from(format!("/proc/{}/cwd", process.pid()));
-            // A postmaster is a postgres whose parent is none, in a data directory.
-            let leads = is_postgres(process.pid())
-                && process.stat().is_ok_and(|stat| !is_postgres(stat.ppid))
-                && cwd.join("PG_VERSION").exists();
-            let unknown = leads && !known.contains(&identity(&cwd)?);
-            unknown.then(|| std::fs::read_link(&cwd).ok()).flatten()
+        .filter(|it| {
+            // Through the process, since in a container its path is another one.
+            let cwd = PathBuf::from(format!("/proc/{}/cwd", it.pid));
+            identity(&cwd).is_some_and(|own| !known.contains(&own))
         })
+        .map(|it| it.data_directory)
         .collect();
-    found.sort();
     found.dedup();
     found
 }

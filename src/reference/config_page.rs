@@ -5,7 +5,9 @@ use roff::{bold, italic, roman};
 use super::Made;
 use super::page::{Page, sentences};
 use super::pages::files;
-use crate::config::keys::{Holds, Key, Unless, of_an_instance, of_metrics, of_the_file, of_watch};
+use crate::config::keys::{
+    Holds, Key, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+};
 
 /// Where a package puts the schemas.
 const SCHEMAS: &str = "/usr/share/pgcertd";
@@ -88,6 +90,12 @@ pub(super) fn page() -> Made {
         &["Where the metrics of the daemon are to be had."],
         &of_metrics(),
     );
+    table(
+        &mut page,
+        "[notify]",
+        &["Whom `pgcertd-notify`(8) tells what. The daemon itself has no use for it."],
+        &of_notify(),
+    );
     page.heading("[defaults]");
     page.paragraphs([
         "Holds any key of an instance but `name`, `lineage` and `data_directory`, for the instances that do not write \
@@ -151,7 +159,7 @@ fn entry(page: &mut Page, key: &Key) {
     let expected = match &key.holds {
         // Their kind says as much, or they are listed below.
         Holds::Path | Holds::Paths | Holds::Target | Holds::Duration | Holds::Longer => None,
-        Holds::Choice(_) | Holds::Command => None,
+        Holds::Choice(_) | Holds::Choices(_) | Holds::Command => None,
         holds => holds.expected(),
     };
     if let Some(expected) = expected {
@@ -168,7 +176,7 @@ fn entry(page: &mut Page, key: &Key) {
     ));
     page.term(head, says.iter().map(String::as_str));
     match &key.holds {
-        Holds::Choice(choices) => page.nested(|page| {
+        Holds::Choice(choices) | Holds::Choices(choices) => page.nested(|page| {
             for (name, says) in choices {
                 page.term([bold(format!("\"{name}\""))], [sentences(says).as_str()]);
             }

@@ -8,8 +8,10 @@ use super::{Made, config_page};
 use crate::cli::manual::{Chapter, Manual};
 use crate::cli::{MANUAL, MANUALS, command};
 use crate::config::{
-    DEFAULT_FILE, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET,
+    DEFAULT_FILE, DEFAULT_NOTIFY_DIRECTORY, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY,
+    DEFAULT_TARGET,
 };
+use crate::notification::memory::FILE as TOLD;
 
 /// Each environment variable, the commands that it is for (all of them where none is named), and what it does.
 const ENVIRONMENT: &[(&str, &[&str], &str)] = &[
@@ -32,7 +34,7 @@ const ENVIRONMENT: &[(&str, &[&str], &str)] = &[
     ),
     (
         "NOTIFY_SOCKET, WATCHDOG_USEC",
-        &["run"],
+        &["run", "notify"],
         "Set by systemd, see sd_notify(3).",
     ),
     (
@@ -223,6 +225,16 @@ pub(super) fn files(command: &str) -> Vec<(String, &'static str)> {
     ];
     match command {
         "probe" => files.clear(),
+        "notify" => files.extend([
+            (
+                format!("{DEFAULT_RUNTIME_DIRECTORY}/status.json"),
+                "What the daemon saw last, which is followed.",
+            ),
+            (
+                format!("{DEFAULT_NOTIFY_DIRECTORY}/{TOLD}"),
+                "What was told.",
+            ),
+        ]),
         "check" => {}
         "sessions" => files.push((
             state(DEFAULT_TARGET),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Made;
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_the_file, of_watch,
+    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
 };
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.
@@ -39,6 +39,10 @@ fn of_config() -> Value {
     properties.insert(
         "metrics".into(),
         described(table(&of_metrics()), "Where the metrics are to be had."),
+    );
+    properties.insert(
+        "notify".into(),
+        described(table(&of_notify()), "Whom pgcertd notify tells what."),
     );
     let shared: Vec<Key> = of_an_instance()
         .into_iter()
@@ -157,6 +161,10 @@ fn value(holds: &Holds) -> Value {
         Holds::Choice(choices) => {
             let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
             json!({ "type": "string", "enum": names })
+        }
+        Holds::Choices(choices) => {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            json!({ "type": "array", "items": { "type": "string", "enum": names } })
         }
         Holds::Hosts => json!({ "type": "array", "items": text("^[A-Za-z0-9._:-]+$") }),
         Holds::Command => json!({

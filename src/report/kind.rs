@@ -237,7 +237,7 @@ kinds! {
     "A changed config is wrong and not taken; the old one stays in force."
 
     ConfigInvalid "config_invalid" "86c98c4d0ec64af9a0813b90e996b8d4" Error Daemon &[File, Problem], &[];
-    "The config is wrong, and `pgcertd run` or `pgcertd sync` ends with status 2."
+    "The config is wrong, and `pgcertd run`, `pgcertd sync` or `pgcertd notify` ends with status 2."
 
     DaemonFailed "daemon_failed" "d850e035523348f88d7ab6a27560c132" Error Daemon &[Problem], &[];
     "The daemon cannot start, or ends because a part of it did."
@@ -286,6 +286,24 @@ kinds! {
 
     EventsFailed "events_failed" "6ec66695587341c79ed406c4174825a3" Warning Daemon &[Problem], &[];
     "File events could not be received for a moment, and everything is compared."
+
+    NotifierStarted "notifier_started" "4f1990921b1642f29656b9cc7a818ad0" Info Daemon &[File], &[];
+    "`pgcertd notify` has read its config, and follows the daemon; or there is no command in `[notify]`, and it ends."
+
+    NotifierFailed "notifier_failed" "2f9eb69c58b44d318d9a05c7053a2339" Error Daemon &[Problem], &[];
+    "`pgcertd notify` cannot start, or ends because a part of it did."
+
+    NotificationSent "notification_sent" "3d7badae470f442a86dcb319a1cf9772" Info Daemon &[File, Milliseconds], &[];
+    "The command of `[notify]` has taken a notification."
+
+    NotificationFailed "notification_failed" "cf4fbcfd99ac41ceb8c4956ae070e691" Error Daemon &[File, Problem, Remedy, Milliseconds], &[];
+    "The command of `[notify]` did not deliver a notification. It is tried again, with growing pauses."
+
+    NotificationsNotKept "notifications_not_kept" "38023cb23a484b21beaf9b54f33a9776" Warning Daemon &[File, Problem], &[];
+    "What was told cannot be written down, so that a restart of `pgcertd notify` tells it again."
+
+    NotificationsForgotten "notifications_forgotten" "5b64039ae6974e2085115e5509fad87c" Warning Daemon &[File, Problem], &[];
+    "What was told cannot be read, so that what is not well is told again."
 }
 
 impl Kind {

@@ -41,3 +41,10 @@ pub use told::Told;
 pub fn day(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
+
+/// The name of this host.
+#[must_use]
+pub fn host() -> String {
+    let names = rustix::system::uname();
+    names.nodename().to_string_lossy().into_owned()
+}

@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::event::Event;
 use super::field::Field;
@@ -162,6 +165,78 @@ pub fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
         .with(Field::File, directory)
         .emit();
     }
+}
+
+/// `pgcertd notify` follows the daemon of the config `file`, and tells by `program`, if by any.
+pub fn notifier_started(file: &Path, program: Option<&str>) {
+    let file = file.display();
+    let message = match program {
+        Some(program) => format!("follows the daemon of {file}, and tells by {program}"),
+        None => format!(
+            "nobody is told: there is no command in [notify] of {file}; write one, and start pgcertd-notify again"
+        ),
+    };
+    Event::new(Kind::NotifierStarted, message)
+        .with(Field::File, file)
+        .emit();
+}
+
+/// A notification was delivered by `program`.
+pub fn notification_sent(program: &str, subject: &str, took: Duration) {
+    Event::new(
+        Kind::NotificationSent,
+        format!("{program} was told: {subject}"),
+    )
+    .with(Field::File, program)
+    .with(Field::Milliseconds, took.as_millis())
+    .emit();
+}
+
+/// A notification was not delivered by `program`; tried again after `pause`.
+pub fn notification_failed(
+    program: &str,
+    subject: &str,
+    problem: &dyn Display,
+    took: Duration,
+    pause: Duration,
+) {
+    let remedy = "try it: runuser -u pgcertd-notify -- pgcertd notify --test";
+    let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
+    Event::new(
+        Kind::NotificationFailed,
+        format!("not delivered: {subject}: {problem}; again in {pause:#}; {remedy}"),
+    )
+    .with(Field::File, program)
+    .with(Field::Problem, problem)
+    .with(Field::Remedy, remedy)
+    .with(Field::Milliseconds, took.as_millis())
+    .emit();
+}
+
+/// What was told cannot be written down.
+pub fn notifications_not_kept(file: &Path, problem: &str) {
+    let shown = file.display();
+    Event::new(
+        Kind::NotificationsNotKept,
+        format!(
+            "{shown}: what was told cannot be kept: {problem}; create the directory for pgcertd-notify, or set state_directory in [notify]"
+        ),
+    )
+    .with(Field::File, shown)
+    .with(Field::Problem, problem)
+    .emit();
+}
+
+/// What was told before cannot be read.
+pub fn notifications_forgotten(file: &Path, problem: &str) {
+    let shown = file.display();
+    Event::new(
+        Kind::NotificationsForgotten,
+        format!("{shown}: not readable: {problem}; what is not well is told again"),
+    )
+    .with(Field::File, shown)
+    .with(Field::Problem, problem)
+    .emit();
 }
 
 /// Whether the view for `status` can be written: said when that changes.

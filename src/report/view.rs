@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::nearing::Nearing;
@@ -155,9 +157,12 @@ impl StatusView {
     /// Whether the daemon that wrote this view still runs, as far as its number tells.
     #[must_use]
     pub fn daemon_lives(&self) -> bool {
+        let pid = |daemon: &DaemonView| Pid::from_raw(i32::try_from(daemon.pid).ok()?);
+        // /proc may hide the processes of other users.
         self.daemon
             .as_ref()
-            .is_some_and(|d| Path::new("/proc").join(d.pid.to_string()).exists())
+            .and_then(pid)
+            .is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
     }
 
     /// Reads the daemon's last view; `None` where there is none.

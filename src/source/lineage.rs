@@ -69,7 +69,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    const USUAL: [Self; 3] = [Self::Certbot, Self::Kubernetes, Self::Split];
+    pub(super) const USUAL: [Self; 3] = [Self::Certbot, Self::Kubernetes, Self::Split];
 
     /// The files that make up the chain, leaf first.
     pub fn chain(&self) -> Vec<&str> {

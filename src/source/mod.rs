@@ -25,6 +25,7 @@ mod tests;
 
 pub mod lineage;
 pub mod settle;
+pub mod survey;
 pub mod tracked;
 pub mod watch;
 
@@ -32,5 +33,6 @@ pub use lineage::{
     Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
 };
 pub use settle::{Change, Fit, Settler, Verdict};
+pub use survey::Surveyed;
 pub use tracked::{Source, Tracked};
 pub use watch::{Hint, WatchError, Watched, Watcher};

@@ -31,6 +31,18 @@ fn a_healthy_host_has_nothing_to_mend() {
 }
 
 #[test]
+fn the_oldest_and_the_newest_version_have_nothing_to_mend_either() {
+    for version in [13, 18] {
+        let Some(world) = World::new() else { return };
+        let healthy = Healthy::with(&world, |cluster| cluster.version(version), |entry| entry);
+        let seen = healthy.checked();
+        assert_eq!(seen.ill(), Vec::<String>::new(), "{version}");
+        let ids = seen.ids();
+        assert!(INSTANCE.iter().all(|id| ids.contains(&(*id).to_owned())));
+    }
+}
+
+#[test]
 fn a_config_without_an_instance_is_worth_a_note() {
     let Some(world) = World::new() else { return };
     let config = Config::new(&world).write();

@@ -17,7 +17,7 @@ use pgcertd::{
 use crate::world::{SOON, World, cluster::Cluster, command, eventually, give, process::Process};
 
 /// Runs what is asked of a server, as a command of pgcertd would.
-fn asked<R>(asking: impl Future<Output = R>) -> R {
+pub fn asked<R>(asking: impl Future<Output = R>) -> R {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -42,7 +42,7 @@ fn identified(cluster: &Cluster, file: PidFile) -> Postmaster {
     Postmaster::identify(file, cluster.data_directory(), cluster.owner().uid).unwrap()
 }
 
-async fn login(cluster: &Cluster, role: &Role) -> Result<Sql, SqlError> {
+pub async fn login(cluster: &Cluster, role: &Role) -> Result<Sql, SqlError> {
     let postmaster = identified(cluster, pid_file(cluster));
     Sql::login(&postmaster, cluster.data_directory(), ids(cluster), role).await
 }

@@ -3,18 +3,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
 };
 
-use rustls::{
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
 use serde_json::Value;
 
 use crate::world::{
@@ -97,15 +87,20 @@ impl Stage {
 
 /// The daemon's own view of the instance, from `status.json`.
 pub fn daemon_view(config: &Config) -> Result<Value, String> {
+    daemon_view_of(config, NAME)
+}
+
+/// The same of any instance.
+pub fn daemon_view_of(config: &Config, name: &str) -> Result<Value, String> {
     let file = config.runtime_directory().join("status.json");
     let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     let view: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let instances = view["instances"].as_array().ok_or("no instances")?;
     instances
         .iter()
-        .find(|instance| instance["name"] == NAME)
+        .find(|instance| instance["name"] == name)
         .cloned()
-        .ok_or_else(|| format!("{NAME} is not in {view}"))
+        .ok_or_else(|| format!("{name} is not in {view}"))
 }
 
 /// Waits until the daemon and a live `status` both say this state; gives the problem's sentence,
@@ -143,54 +138,4 @@ pub fn leaf_of(file: &Path) -> Result<String, String> {
     let length = text.find(end).ok_or("no certificate")? + end.len();
     // The authority ends its lines as RFC 7468 allows, and pgcertd as it recommends.
     Ok(text[..length].to_owned())
-}
-
-/// Reads a file in a loop, and notes when it is not a chain with its key.
-pub struct Reader {
-    stop: Arc<AtomicBool>,
-    reads: Arc<AtomicU64>,
-    thread: JoinHandle<Result<(), String>>,
-}
-
-impl Reader {
-    pub fn of(file: &Path) -> Reader {
-        let stop = Arc::new(AtomicBool::new(false));
-        let reads = Arc::new(AtomicU64::new(0));
-        let (file, stopped, counted) = (file.to_owned(), Arc::clone(&stop), Arc::clone(&reads));
-        let thread = thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                whole(&file)?;
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        });
-        eventually(SOON, "the reader has begun", || {
-            reads.load(Ordering::Relaxed) > 0 || thread.is_finished()
-        });
-        Reader {
-            stop,
-            reads,
-            thread,
-        }
-    }
-
-    /// Every reading was whole.
-    #[track_caller]
-    pub fn saw_only_whole_files(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        assert_eq!(self.thread.join().unwrap(), Ok(()));
-        assert!(self.reads.load(Ordering::Relaxed) > 1);
-    }
-}
-
-/// Whether the file holds a chain and the leaf's private key, as a TLS library judges it.
-fn whole(file: &Path) -> Result<(), String> {
-    let text = fs::read(file).map_err(|error| error.to_string())?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{error:?}"))?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| format!("{error:?}"))?;
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
-        .map(drop)
-        .map_err(|error| error.to_string())
 }

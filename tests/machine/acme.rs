@@ -85,8 +85,9 @@ impl Machine {
         self.leaf(&format!("/etc/letsencrypt/live/{DOMAIN}/cert.pem"))
     }
 
+    /// certbot, which trusts pebble.
     #[track_caller]
-    fn certbot(&self, arguments: &[&str]) {
+    pub fn certbot(&self, arguments: &[&str]) {
         let trust = format!("REQUESTS_CA_BUNDLE={ENDPOINT}");
         self.ok(["env", &trust, "certbot"].iter().chain(arguments).copied());
     }

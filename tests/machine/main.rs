@@ -10,13 +10,16 @@
 
 mod acme;
 mod boots;
+mod clusters;
 mod core;
 mod drop_ins;
 mod duty;
+mod findings;
 mod harness;
 mod journey;
 mod machine;
 mod metrics;
+mod notify;
 mod package;
 mod package_life;
 mod postgres;
@@ -24,6 +27,7 @@ mod probe;
 mod rights;
 mod sandbox;
 mod server;
+mod setup;
 mod stand;
 mod threads;
 #[path = "../e2e/world/mod.rs"]

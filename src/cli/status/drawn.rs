@@ -8,9 +8,9 @@ use crate::bundle::Expiry;
 use crate::cli::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, mended, span, styled};
 use crate::config::Config;
 use crate::reconcile::state::State;
-use crate::report::day;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
+use crate::report::{day, host};
 
 /// The whole picture.
 pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> String {
@@ -45,10 +45,7 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Strin
 }
 
 fn header(view: &StatusView, now: Timestamp) -> String {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let host = host();
     let daemon = match &view.daemon {
         Some(daemon) => format!("daemon up {}", span(now.duration_since(daemon.since))),
         None => "daemon not running".to_owned(),

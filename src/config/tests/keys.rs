@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{Written, instance, load};
 use crate::config::Config;
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_the_file, of_watch,
+    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
 };
 
 /// A configuration in which a key of an instance has a value, with what that value needs.
@@ -45,6 +45,11 @@ fn all() -> Vec<(Key, With)> {
             format!("{}[metrics]\n{key} = {value}\n", instance("a"))
         }));
     }
+    for key in of_notify() {
+        all.push((key, |key, value| {
+            format!("{}[notify]\n{key} = {value}\n", instance("a"))
+        }));
+    }
     for key in of_an_instance() {
         all.push((key, of_a));
     }
@@ -82,10 +87,11 @@ fn told(text: &str) -> String {
 
 #[test]
 fn every_key_that_is_read_is_described_and_no_other() {
-    let tables = ["watch", "metrics", "defaults", "instance"];
+    let tables = ["watch", "metrics", "notify", "defaults", "instance"];
     same("x = 1", &[&names(&of_the_file())[..], &tables].concat());
     same("[watch]\nx = 1", &names(&of_watch()));
     same("[metrics]\nx = 1", &names(&of_metrics()));
+    same("[notify]\nx = 1", &names(&of_notify()));
     same("[[instance]]\nx = 1", &names(&of_an_instance()));
     same("[defaults]\nx = 1", &names(&of_an_instance()));
     for key in of_an_instance() {
@@ -127,10 +133,13 @@ fn every_example_is_taken_and_is_no_default() {
 #[test]
 fn every_choice_is_taken() {
     for (key, with) in all() {
-        if let Holds::Choice(choices) = &key.holds {
-            for (choice, _) in choices {
-                load(&with(key.name, &format!("\"{choice}\"")));
-            }
+        let (choices, open, close) = match &key.holds {
+            Holds::Choice(choices) => (choices, "\"", "\""),
+            Holds::Choices(choices) => (choices, "[\"", "\"]"),
+            _ => continue,
+        };
+        for (choice, _) in choices {
+            load(&with(key.name, &format!("{open}{choice}{close}")));
         }
     }
 }
@@ -157,6 +166,7 @@ fn what_is_expected_is_what_an_error_says() {
             Holds::Name => "\"a/b\"",
             Holds::Lineage => "\"a/b\"",
             Holds::Duration | Holds::Longer | Holds::Choice(_) => "\"x\"",
+            Holds::Choices(_) => "[\"x\"]",
             Holds::Hosts => "[\"a b\"]",
             Holds::Command => "[]",
             Holds::Account => "\"a:b\"",

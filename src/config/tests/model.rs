@@ -35,6 +35,7 @@ fn the_model_loads_as_it_is_shipped_and_says_the_defaults() {
     let empty = load("");
     assert_eq!(config.watch, empty.watch);
     assert_eq!(config.state_directory, empty.state_directory);
+    assert_eq!(config.notify, empty.notify);
 }
 
 #[test]
@@ -49,6 +50,12 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     assert_eq!(watch, empty.watch);
     assert_eq!(config.state_directory, empty.state_directory);
     assert_eq!(config.runtime_directory, empty.runtime_directory);
+    assert!(config.notify.command.is_some());
+    let notify = crate::config::Notify {
+        command: None,
+        ..config.notify
+    };
+    assert_eq!(notify, empty.notify);
 
     let [main, reports] = config.instances.as_slice() else {
         panic!("two instances: {:?}", config.instances);
@@ -73,7 +80,13 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
 #[test]
 fn the_model_shows_every_key_that_is_read() {
     let enabled = enabled();
-    for table in ["", "[watch]\n", "[metrics]\n", "[[instance]]\n"] {
+    for table in [
+        "",
+        "[watch]\n",
+        "[metrics]\n",
+        "[notify]\n",
+        "[[instance]]\n",
+    ] {
         let error = Written::new(format!("{table}x = 1")).error();
         let keys = error
             .note()

@@ -300,7 +300,7 @@ FILE:6:18: [] is not a command
  |
 6| reload_command = []
  |                  ^^
- = expected reload_command = ["program", "argument"]"#,
+ = expected ["program", "argument"]"#,
     );
 }
 

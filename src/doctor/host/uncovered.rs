@@ -8,7 +8,7 @@ use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::{uncovered, unnamed};
 use crate::privilege::is_root;
 
-/// The oldest and the newest major version that pgcertd was tried with.
+/// The oldest major version that pgcertd was tried with, and the newest whose settings it knows.
 const OLDEST: u32 = 13;
 const NEWEST: u32 = 19;
 
@@ -50,16 +50,14 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         .collect();
     match hidden {
         0 => {}
-        1 if !is_root() => findings.push(unseen("1 server belongs to another user")),
-        count if !is_root() => {
-            findings.push(unseen(&format!("{count} servers belong to other users")));
-        }
+        count if !is_root() => findings.push(Finding::unseen(
+            kind,
+            format!("servers of other users that cannot be looked at: {count}"),
+            "root",
+        )),
         count => findings.push(
-            Finding::notice(
-                kind,
-                format!("where {count} servers have their data cannot be seen"),
-            )
-            .sentence("run check where their executables can be looked at (CAP_SYS_PTRACE)"),
+            Finding::notice(kind, format!("servers that cannot be looked at: {count}"))
+                .sentence("run check where their executables can be looked at (CAP_SYS_PTRACE)"),
         ),
     }
     if findings.is_empty() {
@@ -69,11 +67,6 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
         ));
     }
     findings
-}
-
-fn unseen(what: &str) -> Finding {
-    let seen = format!("{what}, and where its data is cannot be seen");
-    Finding::unseen(Kind::Uncovered, seen, "root")
 }
 
 /// `PG_VERSION` of a data directory as this host shows it; none where it is not at its path here.

@@ -5,41 +5,79 @@ use std::path::Path;
 
 use super::{Answers, Eyes};
 use crate::doctor::{Finding, Kind, quoted, user_name};
-use crate::instance::Sight;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::settings::changed_after;
 use crate::instance::sql::{Pending, Role, Sql, SqlError};
+use crate::instance::{Server, Sight};
 
-pub(super) async fn finding(
+/// What waits.
+#[derive(Default)]
+pub(super) struct Edits {
+    /// What is to be said of it; nothing of a server that is down.
+    pub finding: Option<Finding>,
+    /// The command that has them count, where files were edited.
+    reload: Option<String>,
+}
+
+impl Edits {
+    /// Mends `finding` by a set-up, which changes what is in force: after what waits is in force,
+    /// and not while the server is down.
+    pub(super) fn set_up(&self, finding: Finding, sight: &Sight, set_up: String) -> Finding {
+        match (&self.reload, &sight.server) {
+            (_, Server::Down(_)) => finding.sentence(format!(
+                "start the server and run `{set_up}`; should it not start, set ssl = off in its \
+                 configuration for that start, which the set-up takes back"
+            )),
+            (Some(reload), _) => finding.command(format!("{reload} && {set_up}")),
+            (None, _) => finding.command(set_up),
+        }
+    }
+}
+
+impl From<Finding> for Edits {
+    fn from(finding: Finding) -> Edits {
+        Edits {
+            finding: Some(finding),
+            reload: None,
+        }
+    }
+}
+
+pub(super) async fn edits(
     postmaster: &Postmaster,
     sight: &Sight,
     answers: &Answers,
     eyes: &Eyes,
-) -> Option<Finding> {
+) -> Edits {
     let kind = Kind::PendingEdits;
-    // Without the paths nothing can be said, as `restart` does.
-    let files = answers.around.as_ref().ok()?.files.clone();
-    let targets = &sight.targets;
+    // Why the paths are not known is said by `restart`.
+    let Ok(around) = &answers.around else {
+        return Edits::default();
+    };
+    let (files, targets) = (around.files.clone(), &sight.targets);
     let pending = match pending(postmaster, sight).await {
         Ok(pending) => pending,
-        Err(error) => return Some(unasked(&error, sight)),
+        Err(error) => return unasked(&error, sight).into(),
     };
     let (data, loaded) = (targets.data.clone(), pending.loaded.into());
     let changed = eyes.see(move || changed_after(&files, &data, loaded)).await;
     let changed = match changed {
         Ok(changed) => changed,
-        Err(error) => return Some(Finding::problem(kind, error.to_string())),
+        Err(error) => return Finding::problem(kind, error.to_string()).into(),
     };
     if !changed.is_empty() {
         let named: Vec<String> = changed.iter().map(|it| it.display().to_string()).collect();
         let seen = format!("edited since the last reload: {}", named.join(", "));
         let finding = Finding::notice(kind, seen);
-        return Some(match postmaster.executable.as_deref() {
-            Some(executable) => finding.command(reload(executable, sight)),
+        let reload = postmaster.executable.as_deref();
+        let reload = reload.map(|executable| reload_by(executable, sight));
+        let finding = Some(match &reload {
+            Some(reload) => finding.command(reload),
             None => finding.sentence("reload the server when you want those edits to count"),
         });
+        return Edits { finding, reload };
     }
-    Some(match pending.restart.as_slice() {
+    match pending.restart.as_slice() {
         [] => Finding::good(kind, "no edit waits"),
         names => Finding::notice(
             kind,
@@ -47,7 +85,8 @@ pub(super) async fn finding(
         )
         .because("what a restart changes as well is better known before")
         .sentence("restart the server when it suits, or take the edits back"),
-    })
+    }
+    .into()
 }
 
 async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlError> {
@@ -65,7 +104,7 @@ fn unasked(error: &SqlError, sight: &Sight) -> Finding {
 }
 
 /// The command that has the server load its configuration.
-fn reload(executable: &Path, sight: &Sight) -> String {
+fn reload_by(executable: &Path, sight: &Sight) -> String {
     let server = sight.targets.server;
     format!(
         "setpriv --reuid {} --regid {} --clear-groups {} reload -D {}",

@@ -10,6 +10,7 @@ mod restart;
 mod served;
 mod server;
 mod source;
+mod version;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 use crate::reconcile::Keeper;
 use crate::reconcile::state::Observation;
 use crate::source::Source;
+use edits::Edits;
 
 /// An instance that is looked at.
 #[derive(Clone)]
@@ -117,6 +119,7 @@ impl Case {
                     Kind::DataDirectory,
                     format!("data directory {}", sight.targets.data.display()),
                 ));
+                findings.push(version::finding(&self, &mut keeper).await);
                 findings.extend(files::findings(&self, &mut keeper, sight).await);
                 let server = sight.targets.server;
                 match Eyes::of(server, &self.instance().name).await {
@@ -151,9 +154,10 @@ impl Case {
             Ok(program) => asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),
         };
-        findings.extend(server::findings(self, sight, &answers));
-        findings.push(restart::finding(self, sight, &answers, eyes).await);
-        findings.extend(edits::finding(postmaster, sight, &answers, eyes).await);
+        let edits = edits::edits(postmaster, sight, &answers, eyes).await;
+        findings.extend(server::findings(self, sight, &answers, &edits));
+        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
+        findings.extend(edits.finding);
         let listeners = served::listeners(postmaster, sight.targets.server.uid).await;
         findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
         findings.extend(served::proven(self, sight, seen));
@@ -178,8 +182,9 @@ impl Case {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return Vec::new();
         }
-        let mut findings = server::findings(self, sight, &answers);
-        findings.push(restart::finding(self, sight, &answers, eyes).await);
+        let edits = Edits::default();
+        let mut findings = server::findings(self, sight, &answers, &edits);
+        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
         findings
     }
 
@@ -234,7 +239,8 @@ fn unlooked(error: &InstanceError) -> Finding {
     let (kind, text) = (Kind::DataDirectory, error.to_string());
     let (seen, mend) = text.split_once("; ").unwrap_or((&text, ""));
     match error.is_denied() && !is_root() {
-        true => Finding::unseen(kind, seen, "root, or the server's user"),
+        true => Finding::unseen(kind, seen, "root, or the server's user")
+            .because("nothing of its files and its server can be told without that"),
         false => Finding::problem(kind, seen).advised(mend),
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
+use super::edits::Edits;
 use super::{Answers, Case, Eyes, unknown};
 use crate::bundle::{Bundle, BundleError};
 use crate::doctor::{Finding, Kind};
@@ -36,7 +37,13 @@ enum Origin {
     Other,
 }
 
-pub(super) async fn finding(case: &Case, sight: &Sight, answers: &Answers, eyes: &Eyes) -> Finding {
+pub(super) async fn finding(
+    case: &Case,
+    sight: &Sight,
+    answers: &Answers,
+    edits: &Edits,
+    eyes: &Eyes,
+) -> Finding {
     let kind = Kind::Restart;
     let (tls, around) = match (&answers.tls, &answers.around) {
         (Err(SettingsError::Refused { said, .. }), _)
@@ -82,7 +89,7 @@ pub(super) async fn finding(case: &Case, sight: &Sight, answers: &Answers, eyes:
             finding.command(super::files::owned(&sight.targets))
         }
         Origin::Pair if ours => finding.command(case.sync(&[])),
-        Origin::Pair => finding.command(case.setup(&[])),
+        Origin::Pair => edits.set_up(finding, sight, case.setup(&[])),
         Origin::Other => finding.sentence("mend that file, and do not restart the server before"),
     }
 }

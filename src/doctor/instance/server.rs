@@ -1,5 +1,6 @@
 //! What a server's configuration says of TLS.
 
+use super::edits::Edits;
 use super::{Answers, Case, is_hidden, unknown};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
@@ -23,7 +24,12 @@ pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
     Finding::notice(kind, format!("the server is not running: {absence}")).sentence(mend)
 }
 
-pub(super) fn findings(case: &Case, sight: &Sight, answers: &Answers) -> Vec<Finding> {
+pub(super) fn findings(
+    case: &Case,
+    sight: &Sight,
+    answers: &Answers,
+    edits: &Edits,
+) -> Vec<Finding> {
     let config = case.instance();
     let mut findings = Vec::new();
     match &answers.tls {
@@ -35,14 +41,15 @@ pub(super) fn findings(case: &Case, sight: &Sight, answers: &Answers) -> Vec<Fin
             format!("which files the server uses is not known: {error}"),
         )),
         Ok(settings) => {
+            let set_up = |finding| edits.set_up(finding, sight, case.setup(&[]));
             findings.push(match settings.on {
                 true => Finding::good(Kind::Ssl, "ssl is on"),
-                false => Finding::problem(Kind::Ssl, "ssl = off").command(case.setup(&[])),
+                false => set_up(Finding::problem(Kind::Ssl, "ssl = off")),
             });
             findings.push(
                 match settings.other_files(&config.cert_file, &config.key_file) {
                     None => Finding::good(Kind::ServerFiles, "the server uses these files"),
-                    Some(why) => Finding::problem(Kind::ServerFiles, why).command(case.setup(&[])),
+                    Some(why) => set_up(Finding::problem(Kind::ServerFiles, why)),
                 },
             );
         }

@@ -97,6 +97,50 @@ impl Targets {
         Place::open(&self.held_file())?.remove()
     }
 
+    fn setup_file(&self) -> PathBuf {
+        self.state.join("setup.json")
+    }
+
+    /// Reads `setup.json`, what a set-up needs to be taken back; none where there was none.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
+        let path = self.setup_file();
+        match Place::open(&path) {
+            Err(FilesError {
+                source: Errno::NOENT,
+                ..
+            }) => Ok(None),
+            Err(e) => Err(e),
+            Ok(place) => match place.read(LARGEST)? {
+                Found::Absent => Ok(None),
+                Found::File { bytes, .. } => Ok(Some(bytes.to_vec())),
+                Found::Link(_) => Err(FilesError::new(&path, "read it")(Errno::LOOP)),
+                Found::Odd(_) => Err(FilesError::new(&path, "read it")(Errno::INVAL)),
+            },
+        }
+    }
+
+    /// Writes `setup.json`, durably.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn remember_setup(&self, text: &[u8]) -> Result<(), FilesError> {
+        let place = Place::open(&self.setup_file())?;
+        let staged = place.stage(text, 0o600, self.owner)?;
+        place.replace_by(&staged)?;
+        place.sync_directory()
+    }
+
+    /// Removes `setup.json`.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn forget_setup(&self) -> Result<(), FilesError> {
+        Place::open(&self.setup_file())?.remove()
+    }
+
     /// Reads `previous.pem`; one that cannot be loaded is none.
     pub(super) fn previous(&self) -> Option<Bundle> {
         let place = Place::open(&self.previous_file()).ok()?;

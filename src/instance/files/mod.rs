@@ -37,7 +37,7 @@ pub use write::{Keep, Staged};
 /// The most that a certificate or key file may hold: 1 MiB.
 pub const LARGEST: u64 = 1 << 20;
 
-/// `postmaster.pid` has eight short lines.
+/// `postmaster.pid` has eight short lines, `PG_VERSION` one.
 const LARGEST_PID_FILE: u64 = 64 << 10;
 
 /// Where one instance's files lie, and whose they are.
@@ -298,6 +298,13 @@ impl Targets {
             .collect()
     }
 
+    /// Those of the files alone.
+    #[must_use]
+    pub fn directories_of_files(&self) -> BTreeSet<PathBuf> {
+        let parents = [self.cert.parent(), self.key.parent()];
+        parents.into_iter().flatten().map(Path::to_owned).collect()
+    }
+
     fn paths(&self) -> Vec<&Path> {
         if self.single_file() {
             vec![&self.cert]
@@ -400,7 +407,7 @@ impl Targets {
     }
 
     /// Reads `postmaster.pid`.
-    pub(super) fn pid_file(&self) -> Result<PidFile, Absence> {
+    pub(crate) fn pid_file(&self) -> Result<PidFile, Absence> {
         let path = self.data.join("postmaster.pid");
         let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
         match read {
@@ -410,6 +417,21 @@ impl Targets {
             }
             Ok(_) => Err(Absence::Garbage),
             Err(e) => Err(Absence::Unreadable(e.to_string())),
+        }
+    }
+
+    /// The major version whose data directory this is, as PG_VERSION has it; `None` where there is
+    /// no such file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn server_version(&self) -> Result<Option<String>, FilesError> {
+        let path = self.data.join("PG_VERSION");
+        match Place::open(&path)?.read(LARGEST_PID_FILE)? {
+            Found::File { bytes, .. } => {
+                Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+            }
+            Found::Absent | Found::Link(_) | Found::Odd(_) => Ok(None),
         }
     }
 

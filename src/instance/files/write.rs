@@ -89,7 +89,11 @@ impl Targets {
     /// # Errors
     /// A leftover is there and cannot be removed.
     pub fn clean(&self) -> Result<(), FilesError> {
-        let others = [self.previous_file(), self.state.join("held.json")];
+        let others = [
+            self.previous_file(),
+            self.state.join("held.json"),
+            self.state.join("setup.json"),
+        ];
         for path in self
             .paths()
             .into_iter()
@@ -189,6 +193,21 @@ impl Targets {
         let staged = previous.stage(&bundle.combined_pem(), 0o600, self.owner)?;
         previous.replace_by(&staged)?;
         previous.sync_directory()
+    }
+
+    /// Whether the targets are what [`Targets::look`] found once, byte for byte.
+    ///
+    /// # Errors
+    /// A target cannot be looked at.
+    pub fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
+        let now = self.look()?.found;
+        let same = |one: &Found, other: &Found| match (one, other) {
+            (Found::Absent, Found::Absent) => true,
+            (Found::Link(one), Found::Link(other)) => one == other,
+            (Found::File { bytes: one, .. }, Found::File { bytes: other, .. }) => one == other,
+            _ => false,
+        };
+        Ok(now.len() == found.len() && now.iter().zip(found).all(|(one, other)| same(one, other)))
     }
 
     /// Puts back what [`Targets::look`] found: file, link or nothing.

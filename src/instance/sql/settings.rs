@@ -3,21 +3,28 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Sql, SqlError};
 
 /// A setting that pgcertd may change by ALTER SYSTEM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Setting {
     /// `ssl`.
+    #[serde(rename = "ssl")]
     Ssl,
     /// `ssl_cert_file`.
+    #[serde(rename = "ssl_cert_file")]
     CertFile,
     /// `ssl_key_file`.
+    #[serde(rename = "ssl_key_file")]
     KeyFile,
 }
 
 impl Setting {
+    /// All of them, in the order in which they are changed.
+    pub const ALL: [Setting; 3] = [Setting::CertFile, Setting::KeyFile, Setting::Ssl];
+
     /// Its name in the configuration.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -42,6 +49,8 @@ pub struct ServerSettings {
     pub listen_addresses: String,
     /// `data_directory`, to which relative paths are relative.
     pub data_directory: PathBuf,
+    /// `config_file`.
+    pub config_file: PathBuf,
     /// `hba_file`.
     pub hba_file: PathBuf,
     /// Whether ALTER SYSTEM is to be had (`allow_alter_system`, from 17 on; always before).
@@ -64,7 +73,7 @@ impl Sql {
                  current_setting('ssl_key_file'), current_setting('listen_addresses'), \
                  current_setting('data_directory'), current_setting('hba_file'), \
                  coalesce(current_setting('allow_alter_system', true), 'on')::bool, \
-                 pg_conf_load_time()",
+                 pg_conf_load_time(), current_setting('config_file')",
                 &[],
             )
             .await?;
@@ -75,6 +84,7 @@ impl Sql {
             key_file: self.column(WHAT, &row, 2)?,
             listen_addresses: self.column(WHAT, &row, 3)?,
             data_directory: path(4)?,
+            config_file: path(8)?,
             hba_file: path(5)?,
             allow_alter_system: self.column(WHAT, &row, 6)?,
             loaded: self.column(WHAT, &row, 7)?,
@@ -124,6 +134,44 @@ impl Sql {
         self.alterable().await?;
         let command = format!("ALTER SYSTEM RESET {}", setting.name());
         self.run("a change by ALTER SYSTEM", &command).await
+    }
+
+    /// The settings that the server's command line sets, which no file overrides.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn on_command_line(&self) -> Result<Vec<String>, SqlError> {
+        const WHAT: &str = "where its settings come from";
+        let query = "select name from pg_settings where source = 'command line' order by name";
+        let rows = self.rows(WHAT, query, &[]).await?;
+        rows.iter().map(|row| self.column(WHAT, row, 0)).collect()
+    }
+
+    /// What is wrong in the configuration files, a sentence each: with any of these a reload
+    /// takes in nothing.
+    ///
+    /// # Errors
+    /// The role is no superuser (`pg_file_settings`).
+    pub async fn file_faults(&self) -> Result<Vec<String>, SqlError> {
+        const WHAT: &str = "its configuration files";
+        let query = "select coalesce(sourcefile, ''), coalesce(sourceline, 0), error, \
+                     coalesce(name, '') \
+                     from pg_file_settings where error is not null and not applied \
+                     and error <> 'setting could not be applied' order by seqno";
+        let rows = self.rows(WHAT, query, &[]).await?;
+        rows.iter()
+            .map(|row| {
+                let file: String = self.column(WHAT, row, 0)?;
+                let line: i32 = self.column(WHAT, row, 1)?;
+                let error: String = self.column(WHAT, row, 2)?;
+                let name: String = self.column(WHAT, row, 3)?;
+                let name = match name.is_empty() {
+                    true => String::new(),
+                    false => format!("{name}: "),
+                };
+                Ok(format!("{file}:{line}: {name}{error}"))
+            })
+            .collect()
     }
 
     async fn alterable(&self) -> Result<(), SqlError> {

@@ -123,7 +123,7 @@ pub(super) fn timestamp(seconds: i64, nanoseconds: i64) -> Option<Timestamp> {
 }
 
 impl NotRegular {
-    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+    pub(in crate::source) fn of(metadata: &Metadata) -> Option<Self> {
         let kind = metadata.file_type();
         if kind.is_file() {
             None

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::finding::{Healthy, checked, line, sentence};
+use super::finding::{Healthy, checked, line, sentence, typed};
 use crate::{
     standing::{HOST, NAME, Stage, says},
     world::{
@@ -132,6 +132,8 @@ fn a_line_that_lets_clients_of_other_hosts_in_unencrypted_is_found() {
         let mut healthy = healthy;
         let found = exposed(&mut healthy, "problem");
         says(&line(&found), &["setup", "--require-tls", "--yes", NAME]);
+        typed(&line(&found));
+        healthy.is_well("plaintext");
     });
 }
 

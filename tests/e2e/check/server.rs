@@ -33,6 +33,17 @@ fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it(
     healthy.stage.cluster.start().unwrap_err();
     typed(&line(&found));
     assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+
+    // The files of others are not for `sync`, and a set-up needs a server.
+    let settings = healthy.stage.cluster.settings_file();
+    let before = fs::read_to_string(&settings).unwrap();
+    healthy.stage.cluster.set("ssl_cert_file", "/nonexistent");
+    let found = healthy.finds("restart", "problem");
+    says(
+        &sentence(&found),
+        &["start the server", "setup", "ssl = off"],
+    );
+    fs::write(&settings, before).unwrap();
     let first = healthy.stage.first.clone();
     healthy.stage.ends_serving(&first);
 }
@@ -163,12 +174,20 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
         found["seen"].as_str().unwrap(),
         &[cert.to_str().unwrap(), "does not belong to the leaf"],
     );
-    says(&line(&found), &["pgcertd", "setup", NAME]);
     let log = healthy.stage.cluster.restart().unwrap_err();
     says(&log, &["key values mismatch"]);
-    fs::write(&settings, before).unwrap();
+    fs::write(&settings, &before).unwrap();
     healthy.stage.cluster.start().unwrap();
     healthy.is_well("restart");
+
+    // Found while it runs and knows nothing of the edit, it is pointed at files that load.
+    healthy
+        .stage
+        .cluster
+        .set("ssl_cert_file", cert.to_str().unwrap());
+    healthy.is_mended("restart", "problem");
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
 }
 
 #[test]
@@ -196,36 +215,40 @@ fn an_edit_that_waits_is_applied_by_the_mend_and_one_that_needs_a_restart_is_nam
 }
 
 #[test]
-fn tls_that_is_off_and_files_that_are_others_are_named_with_the_set_up() {
+fn tls_that_is_off_is_turned_on_by_the_set_up() {
     let Some(world) = World::new() else { return };
     let mut healthy = Healthy::new(&world);
     healthy.stage.cluster.set("ssl", "off");
     healthy.stage.cluster.reload_by_hand();
-    let found = healthy.finds("ssl", "problem");
-    says(&line(&found), &["pgcertd", "setup", "--yes", NAME]);
+    let found = healthy.is_mended("ssl", "problem");
+    says(line(&found).as_str(), &["pgcertd", "setup", "--yes", NAME]);
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
 
+#[test]
+fn a_server_that_names_other_files_is_pointed_at_ours_by_the_set_up() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
     let other = world.postgres_directory("others", 0o700).join("server.pem");
-    world.place(&healthy.stage.first, &other);
-    healthy.stage.cluster.set("ssl", "on");
-    healthy
-        .stage
-        .cluster
-        .set("ssl_cert_file", other.to_str().unwrap());
-    healthy
-        .stage
-        .cluster
-        .set("ssl_key_file", other.to_str().unwrap());
-    healthy.stage.cluster.reload_by_hand();
-    let found = healthy.finds("server_files", "problem");
+    let strange = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
+    world.place(&strange, &other);
+    let cluster = &mut healthy.stage.cluster;
+    cluster.set("ssl_cert_file", other.to_str().unwrap());
+    cluster.set("ssl_key_file", other.to_str().unwrap());
+    cluster.reload_by_hand();
+    assert_eq!(cluster.served(), strange.fingerprint);
+    let found = healthy.is_mended("server_files", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &["ssl_cert_file", other.to_str().unwrap()],
     );
-    says(&line(&found), &["pgcertd", "setup", "--yes", NAME]);
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
 }
 
 #[test]
-fn a_server_that_no_instance_covers_is_found_with_its_version() {
+fn a_server_that_no_instance_covers_is_found_with_its_version_and_set_up() {
     let Some(world) = World::new() else { return };
     let healthy = Healthy::new(&world);
     let left = Cluster::build(&world).name("left").start();
@@ -233,9 +256,9 @@ fn a_server_that_no_instance_covers_is_found_with_its_version() {
     assert_eq!(found["weight"], "notice");
     let data = left.data_directory().to_str().unwrap();
     says(found["seen"].as_str().unwrap(), &["PostgreSQL 15", data]);
-    says(&line(&found), &["setup", "--data-directory", data, "--yes"]);
-    drop(left);
+    typed(&line(&found));
     assert_eq!(healthy.checked().ill(), Vec::<String>::new());
+    assert_eq!(left.served(), healthy.stage.first.fingerprint);
 }
 
 #[test]

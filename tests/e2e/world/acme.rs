@@ -15,7 +15,8 @@ use super::{
     command, eventually,
     port::Port,
     process::{Done, Process, run},
-    tail,
+    slow_motion::SlowMotion,
+    tail, through,
 };
 
 /// A pebble with its test DNS server: every name leads to 127.0.0.1.
@@ -49,6 +50,21 @@ impl Pebble {
             }
         }
         panic!("pebble found its ports taken three times");
+    }
+
+    /// Where ACME clients are to ask.
+    pub fn url(&self) -> String {
+        format!("https://{}/dir", self.directory.address())
+    }
+
+    /// The root of the certificate that it shows to ACME clients.
+    pub fn endpoint_root(&self) -> &Path {
+        self.endpoint.root()
+    }
+
+    /// The port of 127.0.0.1 at which it asks for the answer to a challenge over HTTP.
+    pub fn challenge_port(&self) -> u16 {
+        self.http.number()
     }
 
     /// The root that issues its certificates, which every user may read.
@@ -143,8 +159,10 @@ impl Pebble {
 }
 
 /// A certbot with directories of its own.
+#[derive(Clone)]
 pub struct Certbot<'p> {
     pebble: &'p Pebble,
+    prefix: Vec<String>,
     home: PathBuf,
     config: PathBuf,
 }
@@ -154,8 +172,17 @@ impl<'p> Certbot<'p> {
     pub fn new(world: &World, pebble: &'p Pebble) -> Self {
         Self {
             pebble,
+            prefix: Vec::new(),
             home: world.directory("certbot"),
             config: world.directory("certbot/config"),
+        }
+    }
+
+    /// The same certbot in slow motion.
+    pub fn slowed(&self, slow: &SlowMotion) -> Self {
+        Self {
+            prefix: slow.prefix().to_vec(),
+            ..self.clone()
         }
     }
 
@@ -210,6 +237,12 @@ impl<'p> Certbot<'p> {
         self.certbot(&[&now, args].concat());
     }
 
+    /// Runs as its timer does.
+    #[track_caller]
+    pub fn renew_what_is_due(&self) {
+        self.certbot(&["renew", "--no-random-sleep-on-renew"]);
+    }
+
     /// As [`Certbot::renew`], with this directory before all others in the search path of hooks;
     /// gives how it ended and what it said.
     #[track_caller]
@@ -241,14 +274,14 @@ impl<'p> Certbot<'p> {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut certbot = command("certbot");
+        let mut certbot = through(&self.prefix, "certbot");
         certbot
             .args(args)
             .args(["--non-interactive", "--standalone"])
             .args(["--http-01-address", "127.0.0.1", "--http-01-port"])
             .arg(self.pebble.http.number().to_string())
             .arg("--server")
-            .arg(format!("https://{}/dir", self.pebble.directory.address()))
+            .arg(self.pebble.url())
             .arg("--config-dir")
             .arg(&self.config)
             .arg("--work-dir")

@@ -1,5 +1,7 @@
 //! A throw-away PostgreSQL server.
 
+mod copies;
+
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},

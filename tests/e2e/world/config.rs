@@ -20,6 +20,7 @@ pub struct Config {
     top: Table,
     watch: Table,
     metrics: Table,
+    notify: Table,
     defaults: Table,
     instances: Vec<Table>,
 }
@@ -65,6 +66,7 @@ impl Config {
             top,
             watch: Table::new(),
             metrics: Table::new(),
+            notify: Table::new(),
             defaults: Table::new(),
             instances: Vec::new(),
         };
@@ -89,6 +91,12 @@ impl Config {
     /// Sets a key of `[metrics]`.
     pub fn metrics(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.metrics.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a key of `[notify]`.
+    pub fn notify(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.notify.insert(key.to_owned(), value.into());
         self
     }
 
@@ -123,6 +131,9 @@ impl Config {
         file.insert("watch".to_owned(), self.watch.clone().into());
         if !self.metrics.is_empty() {
             file.insert("metrics".to_owned(), self.metrics.clone().into());
+        }
+        if !self.notify.is_empty() {
+            file.insert("notify".to_owned(), self.notify.clone().into());
         }
         if !self.defaults.is_empty() {
             file.insert("defaults".to_owned(), self.defaults.clone().into());

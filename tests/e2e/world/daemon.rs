@@ -18,7 +18,7 @@ use super::{
     eventually,
     journal::Journal,
     process::{Done, Process, run},
-    tail,
+    tail, through,
 };
 
 /// How pgcertd is to be started: by whom, in which environment, under strace or not.
@@ -114,20 +114,22 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut started = match self.prefix.split_first() {
-            None => command(&self.program),
-            Some((first, rest)) => {
-                let mut started = command(first);
-                started.args(rest).arg(&self.program);
-                started
-            }
-        };
+        let mut started = through(&self.prefix, &self.program);
         started.envs(self.env.iter().map(|(name, value)| (name, value)));
         started
     }
 
     /// Starts `pgcertd run`.
     pub fn daemon(&self, config: &Config) -> Daemon {
+        self.service("run", config)
+    }
+
+    /// Starts `pgcertd notify`.
+    pub fn notifier(&self, config: &Config) -> Daemon {
+        self.service("notify", config)
+    }
+
+    fn service(&self, command: &str, config: &Config) -> Daemon {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = self.directory.join(format!("pgcertd-{number}.log"));
@@ -139,7 +141,7 @@ impl Launch {
         let file = File::create(&log).unwrap();
         let process = Process::spawn(
             self.command()
-                .args(["run", "--config"])
+                .args([command, "--config"])
                 .arg(config.path())
                 .env("NOTIFY_SOCKET", &socket)
                 .stdin(Stdio::null())
@@ -229,7 +231,7 @@ pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &
     })
 }
 
-/// A running `pgcertd run`.
+/// A running `pgcertd run` or `pgcertd notify`.
 pub struct Daemon {
     process: Process,
     log: PathBuf,

@@ -24,6 +24,8 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
+pub mod record;
+pub mod slow_motion;
 mod template;
 
 use std::{
@@ -165,6 +167,18 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
         .env("TZ", "UTC")
         .current_dir("/");
     command
+}
+
+/// A command of [`command`]'s kind that another one executes, `strace -f` for one, or nothing does.
+pub fn through(prefix: &[String], program: impl AsRef<std::ffi::OsStr>) -> Command {
+    match prefix.split_first() {
+        None => command(program),
+        Some((first, rest)) => {
+            let mut outer = command(first);
+            outer.args(rest).arg(program);
+            outer
+        }
+    }
 }
 
 /// A command of [`command`]'s kind that runs where `/etc/hosts` names these addresses and no more,

@@ -1,0 +1,119 @@
+//! Which ACME client a lineage is of.
+
+use std::path::{Path, PathBuf};
+
+use super::tree::{Tree, Unread};
+use super::{acme_sh, certbot};
+
+/// An ACME client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Client {
+    /// certbot.
+    Certbot,
+    /// acme.sh.
+    AcmeSh,
+    /// dehydrated.
+    Dehydrated,
+    /// lego.
+    Lego,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Client; 4] = [
+        Client::Certbot,
+        Client::AcmeSh,
+        Client::Dehydrated,
+        Client::Lego,
+    ];
+
+    /// The name of its program.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Client::Certbot => "certbot",
+            Client::AcmeSh => "acme.sh",
+            Client::Dehydrated => "dehydrated",
+            Client::Lego => "lego",
+        }
+    }
+
+    /// The client that a program is.
+    pub(super) fn of_program(program: &str) -> Option<Client> {
+        match program {
+            "certbot" | "certbot-3" | "certbot-auto" | "letsencrypt" | "letsencrypt-auto"
+            | "certbot.renew" => Some(Client::Certbot),
+            "acme.sh" => Some(Client::AcmeSh),
+            "dehydrated" => Some(Client::Dehydrated),
+            "lego" => Some(Client::Lego),
+            _ => None,
+        }
+    }
+}
+
+/// Where a lineage comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The client that renews it.
+    pub client: Client,
+    /// Where that keeps it.
+    pub directory: PathBuf,
+}
+
+impl Origin {
+    /// The file and the line by which certbot is told not to renew it by itself.
+    ///
+    /// # Errors
+    /// The file may not be read.
+    pub fn left_alone(&self, tree: &Tree) -> Result<Option<(PathBuf, String)>, Unread> {
+        let Some(file) = certbot::renewal_of(&self.directory) else {
+            return Ok(None);
+        };
+        let text = tree.text(&file)?.unwrap_or_default();
+        Ok(certbot::left_alone(&text).map(|line| (file, line.to_owned())))
+    }
+}
+
+/// The client that keeps a lineage in one of these directories; none where nothing tells.
+///
+/// # Errors
+/// What would tell may not be read.
+pub fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<Origin>, Unread> {
+    for directory in candidates {
+        if let Some(client) = keeper(tree, directory)? {
+            return Ok(Some(Origin {
+                client,
+                directory: directory.clone(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn keeper(tree: &Tree, directory: &Path) -> Result<Option<Client>, Unread> {
+    if let Some(renewal) = certbot::renewal_of(directory)
+        && tree.text(&renewal)?.is_some()
+    {
+        return Ok(Some(Client::Certbot));
+    }
+    if acme_sh::keeps(tree, directory)? {
+        return Ok(Some(Client::AcmeSh));
+    }
+    let dehydrated = ["/var/lib/dehydrated/certs", "/etc/dehydrated/certs"];
+    if dehydrated.iter().any(|at| directory.starts_with(at)) {
+        return Ok(Some(Client::Dehydrated));
+    }
+    Ok(is_legos(tree, directory)?.then_some(Client::Lego))
+}
+
+/// lego keeps all lineages in one directory, each with a `.json` beside its `.crt`.
+fn is_legos(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
+    if !directory.ends_with("certificates") {
+        return Ok(false);
+    }
+    let files = tree.list(directory)?;
+    let mut resources = files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|it| it == "json"));
+    Ok(resources.any(|file| files.contains(&file.with_extension("crt"))))
+}

@@ -1,0 +1,161 @@
+//! Crontabs, as cron reads them (crontab(5) of Debian and of cronie).
+
+use std::path::{Path, PathBuf};
+
+use super::area::Found;
+use super::command::assignment;
+use super::tree::Tree;
+
+/// A crontab.
+pub(super) struct Crontab {
+    pub(super) file: PathBuf,
+    /// Whose it is, where `crontab` keeps it.
+    pub(super) user: Option<String>,
+    pub(super) lines: Vec<Line>,
+}
+
+/// A line that runs a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) text: String,
+    /// Where the command begins.
+    pub(super) at: usize,
+}
+
+/// Whether a line names the user who runs it.
+#[derive(Clone, Copy)]
+enum Form {
+    System,
+    Users,
+}
+
+/// All crontabs.
+pub(super) fn all(tree: &Tree, found: &mut Found) -> Vec<Crontab> {
+    let mut files = vec![(PathBuf::from("/etc/crontab"), None)];
+    let system = found.seen(tree.list(Path::new("/etc/cron.d")));
+    files.extend(
+        system
+            .into_iter()
+            .filter(|it| is_run(it))
+            .map(|it| (it, None)),
+    );
+    // Debian's, then that of cronie and dcron.
+    for spool in ["/var/spool/cron/crontabs", "/var/spool/cron"] {
+        let users = found.seen(tree.list(Path::new(spool)));
+        let users = users.into_iter().filter(|it| !tree.is_directory(it));
+        files.extend(users.map(|file| {
+            let user = file.file_name().map(|it| it.to_string_lossy().into_owned());
+            (file, user)
+        }));
+    }
+    let mut crontabs = Vec::new();
+    for (file, user) in files {
+        let text = found.seen(tree.text(&file)).unwrap_or_default();
+        let form = user.as_ref().map_or(Form::System, |_| Form::Users);
+        let lines = text.lines().filter_map(|text| line(text, form)).collect();
+        crontabs.push(Crontab { file, user, lines });
+    }
+    crontabs
+}
+
+/// Directories of which cron runs each program.
+const PERIODS: [&str; 4] = [
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+];
+
+/// Whether a program is run by cron for the directory that it lies in.
+pub(super) fn is_program(file: &Path) -> bool {
+    PERIODS.iter().any(|directory| file.starts_with(directory))
+}
+
+/// The programs in the directories of which cron runs each one.
+pub(super) fn programs(tree: &Tree, found: &mut Found) -> Vec<PathBuf> {
+    let mut programs = Vec::new();
+    for directory in PERIODS {
+        let files = found.seen(tree.list(Path::new(directory))).into_iter();
+        programs.extend(files.filter(|it| is_run(it) && tree.executable(it)));
+    }
+    programs
+}
+
+/// cron and run-parts pass over names with a dot, as those that dpkg leaves have.
+fn is_run(file: &Path) -> bool {
+    let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+    let plain = |it: &u8| it.is_ascii_alphanumeric() || b"_-".contains(it);
+    name.iter().all(plain)
+}
+
+fn line(text: &str, form: Form) -> Option<Line> {
+    let first = text.trim_start();
+    if first.is_empty() || first.starts_with('#') {
+        return None;
+    }
+    // `NAME = value`; a time begins with a digit, `*` or `@`.
+    let assigned = first
+        .split_once('=')
+        .is_some_and(|(name, _)| assignment(&format!("{}=", name.trim_end())).is_some());
+    if assigned {
+        return None;
+    }
+    let times = if first.starts_with('@') { 1 } else { 5 };
+    let fields = times + if matches!(form, Form::System) { 1 } else { 0 };
+    let blank = [' ', '\t'];
+    let mut at = text.len() - first.len();
+    for _ in 0..fields {
+        let rest = &text[at..];
+        let end = rest.find(blank)?;
+        at += end + rest[end..].find(|it| !blank.contains(&it))?;
+    }
+    Some(Line {
+        text: text.to_owned(),
+        at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(text: &str, form: Form) -> Option<String> {
+        line(text, form).map(|line| line.text[line.at..].to_owned())
+    }
+
+    #[test]
+    fn the_command_begins_after_times_and_user() {
+        let run = || Some("certbot renew".to_owned());
+        assert_eq!(command("0 3 * * * certbot renew", Form::Users), run());
+        assert_eq!(command(" 0\t3 * *  * certbot renew", Form::Users), run());
+        assert_eq!(command("@daily certbot renew", Form::Users), run());
+        assert_eq!(
+            command("0 */12 * * * root certbot renew", Form::System),
+            run()
+        );
+        assert_eq!(command("@daily root certbot renew", Form::System), run());
+    }
+
+    #[test]
+    fn comments_and_settings_are_no_commands() {
+        for none in [
+            "",
+            "  ",
+            "# 0 3 * * * x",
+            "SHELL=/bin/sh",
+            "PATH = /bin",
+            "0 3 * * *",
+            "x",
+        ] {
+            assert_eq!(command(none, Form::Users), None, "{none}");
+        }
+        assert!(command("0 3 * * * A=b certbot renew", Form::Users).is_some());
+    }
+
+    #[test]
+    fn what_dpkg_leaves_is_not_run() {
+        assert!(is_run(Path::new("/etc/cron.d/certbot-2")));
+        assert!(!is_run(Path::new("/etc/cron.d/certbot.dpkg-old")));
+        assert!(!is_run(Path::new("/etc/cron.d/certbot~")));
+    }
+}

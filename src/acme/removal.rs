@@ -1,0 +1,146 @@
+//! How a hook is taken away, and nothing beside it.
+
+use super::certbot::RENEW;
+use super::{Hook, Judge, Judgement, Place, Share};
+
+/// What takes it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// A line for a root shell.
+    Command(String),
+    /// What a person does, since it cannot be told apart from the rest.
+    Sentence(String),
+}
+
+impl Hook {
+    /// What takes away what is old in this hook, which was judged so.
+    #[must_use]
+    pub fn removal(&self, judge: &Judge, judgement: &Judgement) -> Removal {
+        let whole = judgement.share == Share::All;
+        let command = match &self.place {
+            Place::Setting { line, .. } if whole && !self.commands.contains('\n') => {
+                Some(format!("sed -i {} {}", deletion(line), self.file()))
+            }
+            // A variable of a unit, whose value is a piece of certbot's command line.
+            Place::Setting { line, .. }
+                if judge.without(&self.commands).as_deref() == Some(RENEW) =>
+            {
+                Some(format!("sed -i {} {}", deletion(line), self.file()))
+            }
+            Place::Program { link: None, .. } if whole => Some(format!("chmod -x {}", self.file())),
+            Place::Program { link: Some(_), .. } if whole => Some(format!("rm {}", self.file())),
+            Place::Crontab { user, line, at, .. } => {
+                let rest = judge.without(&self.commands);
+                rest.map(|rest| self.of_crontab(user.as_deref(), line, *at, &rest))
+            }
+            _ => None,
+        };
+        match command {
+            Some(command) => Removal::Command(command),
+            None => Removal::Sentence(format!(
+                "edit {} and take out what copies certificates for PostgreSQL, restarts or reloads it; \
+                 leave the rest",
+                self.place.file().display()
+            )),
+        }
+    }
+
+    fn of_crontab(&self, user: Option<&str>, line: &str, at: usize, rest: &str) -> String {
+        let edit = match rest {
+            "" => deletion(line),
+            rest => replacement(line, &format!("{}{rest}", &line[..at])),
+        };
+        match user {
+            Some(user) => {
+                let user = quoted(user);
+                format!("crontab -u {user} -l | sed {edit} | crontab -u {user} -")
+            }
+            None => format!("sed -i {edit} {}", self.file()),
+        }
+    }
+
+    fn file(&self) -> String {
+        quoted(&self.place.file().to_string_lossy())
+    }
+}
+
+/// The script of sed that deletes exactly this line, as a word for a shell.
+#[must_use]
+pub fn deletion(line: &str) -> String {
+    quoted(&format!("\\#^{}$#d", pattern(line)))
+}
+
+fn replacement(line: &str, new: &str) -> String {
+    let new: String = new
+        .chars()
+        .flat_map(|it| {
+            let escape = matches!(it, '\\' | '&' | '#').then_some('\\');
+            escape.into_iter().chain([it])
+        })
+        .collect();
+    quoted(&format!("s#^{}$#{new}#", pattern(line)))
+}
+
+/// A line as a basic regular expression between two `#`.
+fn pattern(line: &str) -> String {
+    line.chars()
+        .flat_map(|it| {
+            let escape = "\\.*[]^$#".contains(it).then_some('\\');
+            escape.into_iter().chain([it])
+        })
+        .collect()
+}
+
+fn quoted(word: &str) -> String {
+    shell_words::quote(word).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Lines that sed, a shell or both might take for something else.
+    const LINES: [&str; 5] = [
+        "post_hook = cp /a/* /b && echo \"it's $HOME\" [x] ^y$ \\n #1 ~ a+b?",
+        "post_hook = cp /aXb /b",
+        "post_hook = cp /a.b /b",
+        "post_hook = cp /a.b /b # and more",
+        "# post_hook = cp /a.b /b",
+    ];
+
+    /// What the real sed makes of all lines.
+    fn edited(edit: &str) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, LINES.join("\n") + "\n").unwrap();
+        let command = format!("sed -i {edit} {}", file.display());
+        let status = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(status.success(), "{command}");
+        let text = fs::read_to_string(&file).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_deletion_takes_its_own_line_alone() {
+        for line in LINES {
+            let others: Vec<&str> = LINES.into_iter().filter(|it| *it != line).collect();
+            assert_eq!(edited(&deletion(line)), others, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_replacement_changes_its_own_line_alone() {
+        let new = "a & b \\ #c 'd' \"e\" $f";
+        for line in LINES {
+            let expected: Vec<&str> = LINES
+                .into_iter()
+                .map(|it| if it == line { new } else { it })
+                .collect();
+            assert_eq!(edited(&replacement(line, new)), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The files of a host, below a root.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+/// The largest text that is read; a crontab or a hook is far smaller.
+const LARGEST: u64 = 1 << 20;
+
+/// A host's files. Paths are the host's own, whatever the root.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Unread {
+    /// The host's path.
+    pub path: PathBuf,
+    /// Whether the right to read it is what lacks.
+    pub denied: bool,
+    /// What the system said.
+    pub why: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+impl Tree {
+    /// The files of this host.
+    #[must_use]
+    pub fn of_this_host() -> Tree {
+        Tree::below("/")
+    }
+
+    /// The files below `root`.
+    #[must_use]
+    pub fn below(root: impl Into<PathBuf>) -> Tree {
+        Tree { root: root.into() }
+    }
+
+    /// Where a path of the host lies.
+    fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The text of a regular file; none where it is not there.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
+        match bounded(&self.at(path)) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(unread(path, &error)),
+        }
+    }
+
+    /// What a directory holds, in name order, but what is hidden; nothing where it is not there.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub fn list(&self, directory: &Path) -> Result<BTreeSet<PathBuf>, Unread> {
+        let entries = match fs::read_dir(self.at(directory)) {
+            Err(error) if absent(&error) => return Ok(BTreeSet::new()),
+            other => other.map_err(|error| unread(directory, &error))?,
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        Ok(names
+            .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
+            .map(|name| directory.join(name))
+            .collect())
+    }
+
+    /// Whether a path leads to a file that somebody may execute.
+    #[must_use]
+    pub fn executable(&self, path: &Path) -> bool {
+        fs::metadata(self.at(path))
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    }
+
+    /// Whether a directory is at this path, as far as it may be seen.
+    #[must_use]
+    pub fn is_directory(&self, path: &Path) -> bool {
+        self.at(path).is_dir()
+    }
+
+    /// Where a link leads; none where it is no link.
+    #[must_use]
+    pub fn link(&self, path: &Path) -> Option<PathBuf> {
+        fs::read_link(self.at(path)).ok()
+    }
+}
+
+fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn unread(path: &Path, error: &io::Error) -> Unread {
+    Unread {
+        path: path.to_owned(),
+        denied: error.kind() == io::ErrorKind::PermissionDenied,
+        why: error.to_string(),
+    }
+}
+
+/// Whatever lies there, this neither waits for it nor takes more than a text needs.
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.len() > LARGEST {
+        return Err(io::Error::other(
+            "it is not a regular file of a sensible size",
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,489 @@
+//! Which server gets which lineage: as the command line says, as it is proposed, or as a person chooses.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Arguments, Desk, Failure};
+use crate::bundle::Certificate;
+use crate::config::{self, Config};
+use crate::instance::postmaster::Running;
+use crate::instance::same_file;
+use crate::instance::settings::tls_settings;
+use crate::report::day;
+use crate::setup::fragment::Entry;
+use crate::setup::plan::{Plan, Subject};
+use crate::setup::proposal::{self, Proposal};
+use crate::setup::survey::Survey;
+use crate::setup::{Server, SetupError};
+use crate::source::{Source, Spec, Surveyed, Tracked};
+
+/// How long a look at what a server serves may take: it only helps to choose.
+const GLANCE: Duration = Duration::from_secs(3);
+
+/// A server, and what it is set up as.
+pub(super) struct Chosen {
+    pub(super) server: Server,
+    pub(super) subject: Subject,
+}
+
+impl Chosen {
+    pub(super) fn name(&self) -> &str {
+        match &self.subject {
+            Subject::Known(instance) => &instance.name,
+            Subject::New(entry) => &entry.name,
+        }
+    }
+}
+
+/// A server that may be chosen.
+enum Candidate {
+    Known(Box<config::Instance>, Server),
+    New(Running),
+}
+
+impl Candidate {
+    fn data_directory(&self) -> &Path {
+        match self {
+            Candidate::Known(instance, _) => &instance.data_directory,
+            Candidate::New(running) => &running.data_directory,
+        }
+    }
+
+    fn line(&self) -> String {
+        let data = self.data_directory().display();
+        match self {
+            Candidate::Known(instance, _) => format!("{}  {data}", instance.name),
+            Candidate::New(_) => data.to_string(),
+        }
+    }
+
+    /// The flag that names it.
+    fn flag(&self) -> (&'static str, String) {
+        match self {
+            Candidate::Known(instance, _) => ("--instance", instance.name.clone()),
+            Candidate::New(running) => {
+                let data = running.data_directory.display().to_string();
+                ("--data-directory", data)
+            }
+        }
+    }
+}
+
+impl Desk<'_> {
+    /// What is set up; none where there is nothing that is not.
+    pub(super) async fn chosen(
+        &self,
+        config: &Config,
+        survey: &Survey,
+    ) -> Result<Option<Chosen>, Failure> {
+        let wanted = self.wanted;
+        let named = wanted.instance.as_ref();
+        let known = named.and_then(|name| config.instance(name)).or_else(|| {
+            let data = wanted.data_directory.as_ref()?;
+            let mut all = config.instances.iter();
+            all.find(|it| same_file(&it.data_directory, data))
+        });
+        if let Some(instance) = known {
+            agrees(config, instance, wanted)?;
+            return Ok(Some(Chosen {
+                server: Server::at(&instance.data_directory).await?,
+                subject: Subject::Known(Box::new(instance.clone())),
+            }));
+        }
+        let server = match &wanted.data_directory {
+            Some(data) => {
+                let data = std::path::absolute(data).map_err(|e| Failure::usage(&e))?;
+                let mut all = survey.running.iter();
+                match all.find(|it| same_file(&it.data_directory, &data)) {
+                    Some(running) => Server::of(running).await?,
+                    None => Server::at(&data).await?,
+                }
+            }
+            None => match self.candidate(config, survey).await? {
+                None => return Ok(None),
+                Some(Candidate::Known(instance, server)) => {
+                    agrees(config, &instance, wanted)?;
+                    let subject = Subject::Known(instance);
+                    return Ok(Some(Chosen { server, subject }));
+                }
+                Some(Candidate::New(running)) => Server::of(&running).await?,
+            },
+        };
+        let subject = self.new_instance(config, survey, &server).await?;
+        Ok(Some(Chosen { server, subject }))
+    }
+
+    /// The one server that is not set up; a person chooses among several.
+    async fn candidate(
+        &self,
+        config: &Config,
+        survey: &Survey,
+    ) -> Result<Option<Candidate>, Failure> {
+        if survey.running.is_empty() {
+            return Err(SetupError::NoServer.into());
+        }
+        let mut candidates = Vec::new();
+        for running in &survey.running {
+            let mut all = config.instances.iter();
+            let known = all.find(|it| same_file(&it.data_directory, &running.data_directory));
+            match known {
+                None => candidates.push(Candidate::New(running.clone())),
+                Some(instance) if self.wanted.instance.is_none() => {
+                    let server = Server::at(&instance.data_directory).await?;
+                    if self.wanted.require_tls || !uses(instance, &server).await {
+                        candidates.push(Candidate::Known(Box::new(instance.clone()), server));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let apart = |it: &Candidate| matches!(it, Candidate::New(it) if it.apart.is_some());
+        if candidates.iter().any(|it| !apart(it)) {
+            candidates.retain(|it| !apart(it));
+        }
+        match Proposal::from(candidates) {
+            Proposal::None => Ok(None),
+            Proposal::One(one) => Ok(Some(one)),
+            Proposal::Several(mut all) => {
+                let question = "Several servers run here that are not set up.";
+                let lines: Vec<String> = all.iter().map(Candidate::line).collect();
+                match self.answers.choose(question, &lines)? {
+                    Some(place) => Ok(Some(all.swap_remove(place))),
+                    None => Err(SetupError::Unchosen {
+                        question: "several servers run here that are not set up".into(),
+                        choices: all
+                            .iter()
+                            .map(Candidate::flag)
+                            .map(|(flag, value)| self.again(config, [flag, &value]))
+                            .collect(),
+                    }
+                    .into()),
+                }
+            }
+        }
+    }
+
+    /// What an instance for this server would be.
+    async fn new_instance(
+        &self,
+        config: &Config,
+        survey: &Survey,
+        server: &Server,
+    ) -> Result<Subject, Failure> {
+        let (lineage, leaf) = self.lineage(config, survey, server).await?;
+        let server_names = match self.wanted.server_name.as_slice() {
+            [] => proposal::server_names(&leaf, &survey.names),
+            given => given.to_vec(),
+        };
+        if server_names.is_empty() {
+            return Err(SetupError::NoNames {
+                lineage,
+                names: leaf.names().join(", "),
+            }
+            .into());
+        }
+        let data = server.data_directory.to_str();
+        let data = data.ok_or_else(|| SetupError::Unsayable(server.data_directory.clone()))?;
+        let name = match &self.wanted.instance {
+            Some(name) => name.clone(),
+            None => {
+                let taken = taken(config);
+                let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
+                proposal::instance_name(&server.data_directory, &taken)
+            }
+        };
+        Ok(Subject::New(Entry {
+            name,
+            lineage,
+            data_directory: data.to_owned(),
+            server_names,
+            files: None,
+        }))
+    }
+
+    /// The lineage as the config names it, and its leaf.
+    async fn lineage(
+        &self,
+        config: &Config,
+        survey: &Survey,
+        server: &Server,
+    ) -> Result<(String, Certificate), Failure> {
+        let found = &survey.found.lineages;
+        if let Some(wanted) = &self.wanted.lineage {
+            let is_name = wanted.is_relative() && wanted.components().count() == 1;
+            let mut all = found.iter();
+            let it = all.find(|it| match is_name {
+                true => Path::new(&it.name) == wanted,
+                false => same_file(&it.directory, wanted),
+            });
+            return match it {
+                Some(it) => of(config, it),
+                None if is_name => Err(Failure::usage(&unknown(wanted, config, survey))),
+                None => elsewhere(config, wanted).await,
+            };
+        }
+        let served = self.glance(server).await;
+        match proposal::lineages(found, served.as_ref(), &survey.names) {
+            Proposal::None => Err(SetupError::NoLineage(none_found(config, survey)).into()),
+            Proposal::One(one) => of(config, one),
+            Proposal::Several(all) => {
+                let lines: Vec<String> = all.iter().map(|it| line(it)).collect();
+                let data = server.data_directory.display();
+                let question = format!("Several lineages fit the server of {data}.");
+                match self.answers.choose(&question, &lines)? {
+                    Some(place) => of(config, all[place]),
+                    None => Err(SetupError::Unchosen {
+                        question: format!("several lineages fit the server of {data}"),
+                        choices: all
+                            .iter()
+                            .map(|it| self.again(config, ["--lineage", &it.name]))
+                            .collect(),
+                    }
+                    .into()),
+                }
+            }
+        }
+    }
+
+    async fn glance(&self, server: &Server) -> Option<Certificate> {
+        let address = server.addresses().ok()?.into_iter().next()?;
+        let served = self.prober.look(&address, GLANCE).await.ok()?;
+        Some(served.leaf)
+    }
+
+    /// This command, with another flag.
+    fn again(&self, config: &Config, flag: [&str; 2]) -> String {
+        let wanted = self.wanted;
+        let mut words = vec!["setup".to_owned()];
+        words.extend(flag.map(str::to_owned));
+        if let (Some(data), true) = (&wanted.data_directory, flag[0] != "--data-directory") {
+            words.push("--data-directory".into());
+            words.push(data.display().to_string());
+        }
+        if let (Some(name), true) = (&wanted.instance, flag[0] != "--instance") {
+            words.extend(["--instance".into(), name.clone()]);
+        }
+        words.extend(flags(wanted));
+        typed(config, &words)
+    }
+}
+
+fn typed(config: &Config, words: &[String]) -> String {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    config.command(&words)
+}
+
+/// The flags that say how, not what.
+fn flags(wanted: &Arguments) -> Vec<String> {
+    let all = [
+        (wanted.require_tls, "--require-tls"),
+        (wanted.yes, "--yes"),
+        (wanted.dry_run, "--dry-run"),
+        (wanted.print, "--print"),
+    ];
+    let set = all.into_iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, flag)| flag.to_owned()).collect()
+}
+
+/// What does a plan without a question.
+pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
+    let instance = &plan.instance;
+    let mut words = ["setup", "--yes", "--instance", &instance.name]
+        .map(str::to_owned)
+        .to_vec();
+    if plan.fragment.is_some() {
+        let data = instance.data_directory.display().to_string();
+        words.extend(["--data-directory".into(), data]);
+        words.extend(["--lineage".into(), instance.lineage.name.clone()]);
+        for name in &wanted.server_name {
+            words.extend(["--server-name".into(), name.clone()]);
+        }
+    }
+    words.extend(flags(wanted));
+    typed(&plan.config, &words)
+}
+
+/// Whether the server uses the files of its instance already; where that cannot be told, it does not.
+async fn uses(instance: &config::Instance, server: &Server) -> bool {
+    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    asked.is_ok_and(|it| {
+        it.not_used(&instance.cert_file, &instance.key_file)
+            .is_none()
+    })
+}
+
+/// What the command line says of an instance that the config has must be what stands there.
+fn agrees(
+    config: &Config,
+    instance: &config::Instance,
+    wanted: &Arguments,
+) -> Result<(), SetupError> {
+    let differs = |key: &'static str, flag: &'static str| {
+        Err(SetupError::Differs {
+            file: config.file.clone(),
+            name: instance.name.clone(),
+            key,
+            flag,
+        })
+    };
+    if wanted
+        .instance
+        .as_ref()
+        .is_some_and(|it| *it != instance.name)
+    {
+        return differs("name", "--instance");
+    }
+    if let Some(data) = &wanted.data_directory
+        && !same_file(data, &instance.data_directory)
+    {
+        return differs("data_directory", "--data-directory");
+    }
+    if let Some(lineage) = &wanted.lineage
+        && Path::new(&instance.lineage.name) != lineage
+        && !instance
+            .lineage
+            .candidates
+            .iter()
+            .any(|it| same_file(it, lineage))
+    {
+        return differs("lineage", "--lineage");
+    }
+    let has = |name: &String| {
+        instance
+            .server_names
+            .iter()
+            .any(|it| it.to_str() == name.as_str())
+    };
+    if !wanted.server_name.iter().all(has) {
+        return differs("server_names", "--server-name");
+    }
+    Ok(())
+}
+
+/// The names of instances, and those that a file in `conf.d` has.
+fn taken(config: &Config) -> Vec<String> {
+    let files = std::fs::read_dir(config.fragments());
+    let stems = files.into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".toml").map(str::to_owned)
+    });
+    let names = config.instances.iter().map(|it| it.name.clone());
+    names.chain(stems).collect()
+}
+
+/// A lineage as the config names it: by its name where that leads to it.
+fn of(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
+    let leaf = it.leaf.clone().map_err(SetupError::NoLineage)?;
+    let mut watched = config.watch.directories.iter();
+    let first = watched.find(|directory| directory.join(&it.name).is_dir());
+    let lineage = match first.is_some_and(|first| first.join(&it.name) == it.directory) {
+        true => it.name.clone(),
+        false => {
+            let path = it.directory.to_str();
+            let path = path.ok_or_else(|| SetupError::Unsayable(it.directory.clone()))?;
+            path.to_owned()
+        }
+    };
+    Ok((lineage, leaf))
+}
+
+/// A lineage that is in no watched directory.
+async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certificate), Failure> {
+    let directory = std::path::absolute(directory).map_err(|e| Failure::usage(&e))?;
+    let name = directory
+        .to_str()
+        .ok_or_else(|| SetupError::Unsayable(directory.clone()))?
+        .to_owned();
+    let spec = Spec {
+        name: name.clone(),
+        candidates: vec![directory],
+        files: None,
+    };
+    let watch = &config.watch;
+    let read = Tracked::new(spec, watch.debounce, watch.settle_timeout)
+        .settled()
+        .await;
+    match read.map_err(SetupError::from)? {
+        Source::Ready { bundle, .. } => Ok((name, bundle.leaf().clone())),
+        Source::Waiting { why } | Source::Invalid { why, .. } => {
+            Err(SetupError::NoLineage(why).into())
+        }
+    }
+}
+
+fn line(it: &Surveyed) -> String {
+    match &it.leaf {
+        Ok(leaf) => format!(
+            "{}  for {}, until {}",
+            it.name,
+            leaf.names().join(", "),
+            day(leaf.not_after())
+        ),
+        Err(why) => format!("{}  {why}", it.name),
+    }
+}
+
+fn unknown(wanted: &Path, config: &Config, survey: &Survey) -> String {
+    if survey.found.lineages.is_empty() {
+        return none_found(config, survey);
+    }
+    let names: Vec<&str> = survey
+        .found
+        .lineages
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    format!(
+        "there is no lineage {} below the watched directories; there are: {}",
+        wanted.display(),
+        names.join(", ")
+    )
+}
+
+/// Why there is nothing to choose from, and what to do.
+fn none_found(config: &Config, survey: &Survey) -> String {
+    let directories: Vec<String> = config
+        .watch
+        .directories
+        .iter()
+        .map(|it| it.display().to_string())
+        .collect();
+    let directories = directories.join(", ");
+    if let Some((closed, _)) = survey
+        .found
+        .closed
+        .iter()
+        .find(|(_, kind)| *kind == std::io::ErrorKind::PermissionDenied)
+    {
+        return format!(
+            "{} may not be looked into; run this as root",
+            closed.display()
+        );
+    }
+    if let Some(Err(why)) = survey.found.lineages.first().map(|it| &it.leaf) {
+        return format!("no lineage below {directories} holds a certificate: {why}");
+    }
+    format!(
+        "there is no lineage below {directories}: get a certificate first (certbot certonly --standalone -d NAME), \
+         or name another directory with --lineage"
+    )
+}
+
+/// Whether this user may write the fragment, before anything else is looked at.
+pub(super) fn writable(config: &Config, subject: &Subject) -> Result<(), SetupError> {
+    use rustix::fs::{Access, access};
+    if let Subject::Known(_) = subject {
+        return Ok(());
+    }
+    let fragments = config.fragments();
+    let directory = match fragments.is_dir() {
+        true => fragments.as_path(),
+        false => fragments.parent().unwrap_or(&fragments),
+    };
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|source| {
+        SetupError::NotWritable {
+            directory: directory.to_owned(),
+            source: source.into(),
+        }
+    })
+}

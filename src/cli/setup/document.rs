@@ -1,0 +1,122 @@
+//! What programs read of a set-up.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::report::view::VERSION;
+use crate::setup::Told;
+use crate::setup::fragment::Fragment;
+use crate::setup::plan::{Plan, Target};
+use crate::setup::require_tls::{ExposedLine, Tightening};
+
+/// One document for everything that the command does.
+#[derive(Debug, Serialize)]
+pub(super) struct Document {
+    pub(super) version: u32,
+    pub(super) name: Option<String>,
+    pub(super) lineage: Option<String>,
+    pub(super) data_directory: Option<PathBuf>,
+    pub(super) server_names: Vec<String>,
+    /// The file that is written into `conf.d`.
+    pub(super) fragment: Option<Fragment>,
+    /// Whether the server's own files are taken over.
+    pub(super) taken_over: bool,
+    pub(super) settings: Vec<Setting>,
+    /// The lines of `pg_hba.conf` that let clients of other hosts in without TLS.
+    pub(super) exposed: Vec<ExposedLine>,
+    pub(super) notes: Vec<String>,
+    /// What was done, in order.
+    pub(super) steps: Vec<String>,
+    /// What is to be written by hand.
+    pub(super) lines: Vec<String>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) error: Option<String>,
+    /// What could not be taken back, or stays.
+    pub(super) left: Vec<String>,
+    /// What clients are told.
+    pub(super) connection: Option<String>,
+    /// Why the daemon could not keep it so, and what mends that.
+    pub(super) obstacles: Vec<(String, String)>,
+    /// What is to be done next.
+    pub(super) next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Setting {
+    name: &'static str,
+    from: String,
+    to: String,
+}
+
+/// What has come of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    SetUp,
+    Unchanged,
+    WouldChange,
+    Printed,
+    Undone,
+    TakenBack,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Document {
+            version: VERSION,
+            name: None,
+            lineage: None,
+            data_directory: None,
+            server_names: Vec::new(),
+            fragment: None,
+            taken_over: false,
+            settings: Vec::new(),
+            exposed: Vec::new(),
+            notes: Vec::new(),
+            steps: Vec::new(),
+            lines: Vec::new(),
+            outcome: None,
+            error: None,
+            left: Vec::new(),
+            connection: None,
+            obstacles: Vec::new(),
+            next: None,
+        }
+    }
+}
+
+impl Document {
+    pub(super) fn of(plan: &Plan, tightening: Option<&Tightening>) -> Document {
+        let instance = &plan.instance;
+        let names = instance.server_names.iter();
+        let settings = plan.settings.iter().map(|it| Setting {
+            name: it.setting.name(),
+            from: it.from.clone(),
+            to: it.to.clone(),
+        });
+        Document {
+            name: Some(instance.name.clone()),
+            lineage: Some(instance.lineage.name.clone()),
+            data_directory: Some(instance.data_directory.clone()),
+            server_names: names.map(|it| it.to_str().into_owned()).collect(),
+            fragment: plan.fragment.clone(),
+            taken_over: plan.target == Target::TakenOver,
+            settings: settings.collect(),
+            exposed: tightening.map(Tightening::lines).unwrap_or_default(),
+            notes: plan.notes.clone(),
+            ..Document::default()
+        }
+    }
+
+    /// Takes in what was told while it was done.
+    pub(super) fn steps(&mut self, told: &[Told]) {
+        for one in told {
+            match one {
+                Told::Done(what) => self.steps.push(what.clone()),
+                Told::TakingBack(why) => self.error = Some(why.clone()),
+                Told::Left(what) => self.left.push(what.clone()),
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! `pgcertd setup`: from a server without a certificate to one that clients verify, in one command, and back.
+//!
+//! What is found and what will change is shown first; then a person is asked, and each step is told as it is
+//! done. The work itself is `crate::setup`'s.
+
+mod aftermath;
+mod answers;
+mod by_hand;
+mod choice;
+mod document;
+mod drawn;
+mod taking_back;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::manual::{Chapter, Manual};
+use super::{Exit, Failure, load, print, prober};
+use crate::config::Config;
+use crate::instance::probe::Prober;
+use crate::instance::sql::Sql;
+use crate::setup::carry_out::carry_out;
+use crate::setup::plan::{Plan, Subject};
+use crate::setup::record::Record;
+use crate::setup::require_tls::Tightening;
+use crate::setup::survey::Survey;
+use crate::setup::{Alone, Server, SetupError, Told};
+use answers::Answers;
+use choice::Chosen;
+use document::{Document, Outcome};
+
+pub(super) const MANUAL: Manual = Manual {
+    command: "setup",
+    description: &[
+        "Finds the servers that run on this host and the lineages below the watched directories, and proposes the pair \
+         whose names fit this host. It shows exactly what it will change, asks, and then: writes the instance into \
+         `conf.d/NAME.toml` beside the config, installs the certificate, sets `ssl`, `ssl_cert_file` and `ssl_key_file` \
+         by ALTER SYSTEM over the server's own Unix socket, reloads the server, and looks on a new TLS connection at \
+         what clients now get. At the end stands the line with which clients verify it.",
+        "Where a step fails, those before it are taken back, and what could not be is named; after a crash the next \
+         `setup` or `--undo` does that. It never restarts a server, ends no session, and touches no pair that a \
+         distribution shares.",
+        "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
+         setting is changed. An instance that the config has keeps what stands there; what is missing is done.",
+        "Where another program keeps the server's configuration (Patroni, or `allow_alter_system = off`), \
+         it is refused, and `--print` shows the lines to write there.",
+        "It is run by root, or by the server's user where that user may write the config.",
+    ],
+    exit: &[
+        (
+            Exit::Well,
+            "the server is set up, as new clients see it; with `--dry-run`, it could be",
+        ),
+        (
+            Exit::Problem,
+            "it could not be, or the answer was no; the output says what stays",
+        ),
+        (
+            Exit::Usage,
+            "wrong usage or config, or a question that nobody answers: the output says what to pass",
+        ),
+    ],
+    chapters: undo_and_outcomes,
+    examples: &[
+        ("pgcertd setup", "Shows what it would do, and asks."),
+        (
+            "pgcertd setup --dry-run --require-tls",
+            "What would change, `pg_hba.conf` included? Changes nothing.",
+        ),
+        (
+            "pgcertd setup --yes --data-directory /var/lib/postgresql/16/main",
+            "Without a question, where several servers run.",
+        ),
+        ("pgcertd setup --undo 16-main", "Back to what was before."),
+    ],
+};
+
+fn undo_and_outcomes() -> Vec<Chapter> {
+    vec![
+        Chapter::new(
+            "Undo",
+            "What `--undo` needs is in `setup.json` of the instance's state directory. It puts back the settings and \
+             pg_hba.conf, reloads the server, and removes the file in conf.d. What somebody has changed since stays, \
+             and is named; so do the installed files, which can be removed once the server has loaded others.",
+        ),
+        Chapter::new("Outcomes", "`outcome`, with `--json`:")
+            .term("set_up", "it is done, and new clients get the certificate")
+            .term("unchanged", "nothing was to be done")
+            .term("would_change", "without `--dry-run` it would be done")
+            .term(
+                "printed",
+                "with `--print`: `lines` are to be written by hand",
+            )
+            .term("undone", "with `--undo`: what was before is back")
+            .term(
+                "taken_back",
+                "a step failed, `error` says which; all is as before, but for what `left` says",
+            ),
+    ]
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The instance: one that the config has, or the name of the new one.
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+    /// The data directory of the server.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    data_directory: Option<PathBuf>,
+    /// The lineage, by name or directory.
+    #[arg(long, value_name = "NAME|DIR", value_hint = clap::ValueHint::DirPath)]
+    lineage: Option<PathBuf>,
+    /// What clients connect to; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    server_name: Vec<String>,
+    /// Have pg_hba.conf let clients of other hosts in with TLS alone.
+    #[arg(long)]
+    require_tls: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Show what would change, and change nothing.
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+    /// Print the lines for a configuration that others keep, and change nothing.
+    #[arg(long, conflicts_with_all = ["yes", "dry_run", "require_tls"])]
+    print: bool,
+    /// Take the set-up of this instance back.
+    #[arg(
+        long, value_name = "NAME",
+        conflicts_with_all = ["instance", "data_directory", "lineage", "server_name", "require_tls", "print"]
+    )]
+    undo: Option<String>,
+}
+
+impl From<SetupError> for Failure {
+    fn from(error: SetupError) -> Failure {
+        match error {
+            SetupError::Config(error) => error.into(),
+            error if error.is_usage() => Failure::usage(&error),
+            error => Failure::problem(&error),
+        }
+    }
+}
+
+/// What every part of the command needs.
+struct Desk<'a> {
+    file: &'a Path,
+    wanted: &'a Arguments,
+    answers: Answers,
+    prober: Prober,
+    json: bool,
+}
+
+pub(super) async fn setup(file: &Path, wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
+    let desk = Desk {
+        file,
+        wanted,
+        answers: Answers::of(wanted.yes, json),
+        prober: prober()?,
+        json,
+    };
+    let config = load(file)?;
+    let changes = !wanted.dry_run && !wanted.print;
+    let _alone = match changes {
+        true => Some(Alone::with(&config)?),
+        false => None,
+    };
+    let exit = match &wanted.undo {
+        Some(name) => taking_back::undo(&desk, &config, name).await,
+        None => desk.set_up(config).await,
+    };
+    desk.prober.farewells().await;
+    exit
+}
+
+impl Desk<'_> {
+    async fn set_up(&self, mut config: Config) -> Result<Exit, Failure> {
+        let mut survey = Survey::of(&config).await.map_err(SetupError::from)?;
+        let Some(mut chosen) = self.chosen(&config, &survey).await? else {
+            return self.nothing_left(&config);
+        };
+        let mut earlier = Record::of(&config, chosen.name()).await?;
+        if let Some(record) = &earlier
+            && record.finished.is_none()
+            && !self.wanted.print
+        {
+            let name = chosen.name().to_owned();
+            match taking_back::interrupted(self, &config, &name).await? {
+                Exit::Well => {}
+                other => return Ok(other),
+            }
+            // What was found may have been that set-up's own.
+            config = load(self.file)?;
+            survey = Survey::of(&config).await.map_err(SetupError::from)?;
+            earlier = None;
+            chosen = match self.chosen(&config, &survey).await? {
+                Some(chosen) => chosen,
+                None => return self.nothing_left(&config),
+            };
+        }
+        let Chosen { server, subject } = chosen;
+        if self.wanted.print {
+            return by_hand::print_lines(self, &config, &server, subject).await;
+        }
+        let sql = server.login().await?;
+        let exit = self
+            .with_login(&config, server, subject, earlier, &sql)
+            .await;
+        sql.close().await;
+        exit
+    }
+
+    async fn with_login(
+        &self,
+        config: &Config,
+        server: Server,
+        subject: Subject,
+        earlier: Option<Record>,
+        sql: &Sql,
+    ) -> Result<Exit, Failure> {
+        choice::writable(config, &subject)?;
+        let plan = Plan::made(config, server, sql, subject, &self.prober).await?;
+        let tightening = match self.wanted.require_tls {
+            true => Tightening::proposed(sql, plan.server.owner)
+                .await
+                .map_err(SetupError::from)?,
+            false => None,
+        };
+        let mut document = Document::of(&plan, tightening.as_ref());
+        if !self.json {
+            print(&drawn::plan(
+                &plan,
+                tightening.as_ref(),
+                sql.version,
+                self.wanted,
+            ))?;
+        }
+        if plan.is_empty() && tightening.is_none() {
+            document.outcome = Some(Outcome::Unchanged);
+            return self.set_up_already(&plan, document).await;
+        }
+        if self.wanted.dry_run {
+            document.outcome = Some(Outcome::WouldChange);
+            return self.told(&document, Exit::Well);
+        }
+        let command = choice::command(&plan, self.wanted);
+        if !self.answers.agree("Do this?", &command)? {
+            print("Nothing was changed.\n")?;
+            return Ok(Exit::Problem);
+        }
+        self.carried_out(&plan, tightening.as_ref(), earlier, sql, document)
+            .await
+    }
+
+    async fn carried_out(
+        &self,
+        plan: &Plan,
+        tightening: Option<&Tightening>,
+        earlier: Option<Record>,
+        sql: &Sql,
+        mut document: Document,
+    ) -> Result<Exit, Failure> {
+        let mut steps = Vec::new();
+        let mut tell = |told: Told| {
+            self.step(&told);
+            steps.push(told);
+        };
+        let came = carry_out(plan, tightening, earlier, sql, &self.prober, &mut tell).await;
+        document.steps(&steps);
+        match came {
+            Ok(done) => {
+                document.outcome = Some(Outcome::SetUp);
+                self.finish(plan, done.served.as_ref(), document).await
+            }
+            Err(failed) => {
+                document.outcome = Some(Outcome::TakenBack);
+                document.error = Some(failed.error.to_string());
+                document.left.clone_from(&failed.left);
+                if !self.json {
+                    print(&drawn::failed(plan, &failed.error, &failed.left))?;
+                }
+                self.told(&document, Exit::Problem)
+            }
+        }
+    }
+
+    /// Nothing was to be done; what clients are told is told again.
+    async fn set_up_already(&self, plan: &Plan, document: Document) -> Result<Exit, Failure> {
+        let addresses = plan.server.addresses().unwrap_or_default();
+        let limit = plan.instance.verify_timeout;
+        let mut served = None;
+        for address in &addresses {
+            served = served.or(self.prober.look(address, limit).await.ok());
+        }
+        self.finish(plan, served.as_ref(), document).await
+    }
+
+    /// What comes after: the daemon, and what clients are told.
+    async fn finish(
+        &self,
+        plan: &Plan,
+        served: Option<&crate::instance::probe::Served>,
+        mut document: Document,
+    ) -> Result<Exit, Failure> {
+        let line = served.map(|served| aftermath::connection(plan, served));
+        document.connection = line.as_ref().map(|it| it.conninfo.clone());
+        let next = match self.wanted.dry_run {
+            true => None,
+            false => Some(aftermath::daemon(&plan.config).await),
+        };
+        document.obstacles = aftermath::obstacles(plan);
+        document.next = next.as_ref().map(aftermath::Daemon::sentence);
+        if !self.json {
+            print(&drawn::finished(
+                plan,
+                line.as_ref(),
+                next.as_ref(),
+                &document,
+            ))?;
+        }
+        self.told(&document, Exit::Well)
+    }
+
+    /// Every server that runs has what this command is for.
+    fn nothing_left(&self, config: &Config) -> Result<Exit, Failure> {
+        let document = Document {
+            outcome: Some(Outcome::Unchanged),
+            ..Document::default()
+        };
+        if !self.json {
+            let names: Vec<&str> = config.instances.iter().map(|it| it.name.as_str()).collect();
+            print(&super::paint::hanging(&format!(
+                "Every server that runs here is set up ({}): {} shows them.",
+                names.join(", "),
+                config.command(&["status"])
+            )))?;
+        }
+        self.told(&document, Exit::Well)
+    }
+
+    fn step(&self, told: &Told) {
+        if !self.json {
+            // Where standard output is closed, the work is done all the same.
+            drop(print(&drawn::step(told)));
+        }
+    }
+
+    fn told(&self, document: &Document, exit: Exit) -> Result<Exit, Failure> {
+        if self.json {
+            super::print_json(document)?;
+        }
+        Ok(exit)
+    }
+}

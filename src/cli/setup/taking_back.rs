@@ -1,0 +1,84 @@
+//! `--undo`, and what an interrupted set-up has left.
+
+use super::answers::Answers;
+use super::document::{Document, Outcome};
+use super::{Desk, Exit, Failure, aftermath, drawn, print};
+use crate::config::Config;
+use crate::setup::Told;
+use crate::setup::undo::Undo;
+
+/// `pgcertd setup --undo NAME`.
+pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result<Exit, Failure> {
+    let undo = Undo::of(config, name).await?;
+    let mut document = Document {
+        name: Some(name.to_owned()),
+        data_directory: Some(undo.instance.data_directory.clone()),
+        lines: undo.lines(),
+        ..Document::default()
+    };
+    if !desk.json {
+        print(&drawn::undo(&undo))?;
+    }
+    if desk.wanted.dry_run {
+        document.outcome = Some(Outcome::WouldChange);
+        return desk.told(&document, Exit::Well);
+    }
+    let command = config.command(&["setup", "--yes", "--undo", name]);
+    if !desk.answers.agree("Take it back?", &command)? {
+        print("Nothing was changed.\n")?;
+        return Ok(Exit::Problem);
+    }
+    let (steps, left) = carried_out(desk, &undo).await?;
+    document.steps(&steps);
+    document.outcome = Some(Outcome::Undone);
+    let next = aftermath::daemon(config).await;
+    document.next = Some(next.sentence());
+    if !desk.json {
+        print(&drawn::undone(&undo, &left, &next))?;
+    }
+    let exit = match left.is_empty() {
+        true => Exit::Well,
+        false => Exit::Problem,
+    };
+    desk.told(&document, exit)
+}
+
+/// Takes back what an interrupted set-up has done, before another is begun.
+pub(super) async fn interrupted(
+    desk: &Desk<'_>,
+    config: &Config,
+    name: &str,
+) -> Result<Exit, Failure> {
+    let undo = Undo::of(config, name).await?;
+    let command = config.command(&["setup", "--yes", "--undo", name]);
+    if !desk.json {
+        print(&drawn::interrupted(&undo))?;
+    }
+    if desk.wanted.dry_run || desk.answers == Answers::Nobody {
+        return Err(Failure::problem(&format!(
+            "an earlier set-up of {name} did not come to its end: {command}"
+        )));
+    }
+    if !desk.answers.agree("Take that back first?", &command)? {
+        print("Nothing was changed.\n")?;
+        return Ok(Exit::Problem);
+    }
+    let (_, left) = carried_out(desk, &undo).await?;
+    match left.is_empty() {
+        true => Ok(Exit::Well),
+        false => Err(Failure::problem(&left.join("; "))),
+    }
+}
+
+async fn carried_out(desk: &Desk<'_>, undo: &Undo) -> Result<(Vec<Told>, Vec<String>), Failure> {
+    let sql = undo.server.login().await?;
+    let mut steps = Vec::new();
+    let mut tell = |told: Told| {
+        desk.step(&told);
+        steps.push(told);
+    };
+    let left = undo.carry_out(&sql, &desk.prober, &mut tell).await;
+    sql.close().await;
+    let left = left?;
+    Ok((steps, left))
+}

@@ -1,0 +1,107 @@
+//! `[notify]`: whom `pgcertd notify` tells what, and how.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{At, Document};
+use super::error::ConfigError;
+use super::validate::{at, directory};
+use super::values::{any_duration, choice, command, positive};
+use super::written;
+
+/// What [`Notify::timeout`] is by default.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What [`Notify::after`] is by default.
+pub const DEFAULT_AFTER: Duration = Duration::from_secs(30);
+
+/// What [`Notify::repeat`] is by default.
+pub const DEFAULT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What [`Notify::on`] is by default.
+pub const DEFAULT_ON: [Occasion; 2] = [Occasion::Failure, Occasion::Recovery];
+
+/// Where [`Notify::state_directory`] is by default: the one that the unit makes.
+pub const DEFAULT_NOTIFY_DIRECTORY: &str = "/var/lib/pgcertd-notify";
+
+/// The occasions by their names.
+pub(super) const OCCASIONS: &[(&str, Occasion)] = &[
+    ("failure", Occasion::Failure),
+    ("recovery", Occasion::Recovery),
+    ("deployed", Occasion::Deployed),
+];
+
+/// The `[notify]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// The program and its arguments. Default: none, nobody is told. Never empty.
+    pub command: Option<Vec<String>>,
+    /// How long the command may run. Default: 30 seconds.
+    pub timeout: Duration,
+    /// What is told. Default: failures and recoveries. May be empty.
+    pub on: BTreeSet<Occasion>,
+    /// How long a change must last to be told. Default: 30 seconds. May be zero.
+    pub after: Duration,
+    /// What is still not well is told again after this. Default: one day.
+    pub repeat: Duration,
+    /// Where it is remembered what was told. Default: `/var/lib/pgcertd-notify`.
+    pub state_directory: PathBuf,
+}
+
+/// What may be told.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// Something is not well.
+    Failure,
+    /// It is well again.
+    Recovery,
+    /// A new certificate is served.
+    Deployed,
+}
+
+impl Occasion {
+    /// As in the config and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Occasion::Failure => "failure",
+            Occasion::Recovery => "recovery",
+            Occasion::Deployed => "deployed",
+        }
+    }
+}
+
+pub(super) fn notify(
+    document: &Document,
+    written: Option<&written::Notify>,
+) -> Result<Notify, ConfigError> {
+    let none = written::Notify::default();
+    let written = written.unwrap_or(&none);
+    let longer = |key, default| at(document, key).map_or(Ok(default), |value| positive(&value));
+    Ok(Notify {
+        command: at(document, &written.command)
+            .map(|value| command(&value))
+            .transpose()?,
+        timeout: longer(&written.timeout, DEFAULT_TIMEOUT)?,
+        on: match &written.on {
+            None => DEFAULT_ON.into(),
+            Some(list) => {
+                let names = list.get_ref().iter();
+                let occasions = names.map(|name| choice(&At::new(document, name), OCCASIONS));
+                occasions.collect::<Result<_, _>>()?
+            }
+        },
+        after: at(document, &written.after)
+            .map_or(Ok(DEFAULT_AFTER), |value| any_duration(&value))?,
+        repeat: longer(&written.repeat, DEFAULT_REPEAT)?,
+        state_directory: directory(
+            document,
+            &written.state_directory,
+            Path::new(DEFAULT_NOTIFY_DIRECTORY),
+        )?,
+    })
+}

@@ -1,0 +1,37 @@
+//! What programs of the host are asked: systemd, of its timers, for one.
+//!
+//! Each is asked as the caller, without a right more, and given up after a few seconds.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether systemd is process 1 of this host (sd_booted(3)).
+pub(super) fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// What a program says on its standard output; none where it is not there, fails, or does not answer.
+pub(super) async fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let asked = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let done = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    done.status.success().then_some(text)
+}
+
+/// The value of `KEY=` in what `show` of a systemd program says.
+pub(super) fn property<'t>(shown: &'t str, key: &str) -> Option<&'t str> {
+    let mut values = shown.lines().filter_map(|line| line.split_once('='));
+    values.find(|(it, _)| *it == key).map(|(_, value)| value)
+}

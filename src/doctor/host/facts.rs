@@ -1,0 +1,94 @@
+//! What the findings of the host need to know of the instances.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, Instance as InstanceConfig, Mode};
+use crate::instance::files::Installed;
+use crate::instance::probe::Prober;
+use crate::instance::settings::tls_settings;
+use crate::instance::{Instance, Server, Sight};
+
+/// How long one instance may take; what does not come in time is left out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of one instance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// The lineage, as the config names it.
+    pub(super) lineage: String,
+    /// What nobody but pgcertd should write: the targets, and the files that the server uses.
+    pub(super) files: BTreeSet<PathBuf>,
+    /// The data directory and the state directory, likewise.
+    pub(super) directories: BTreeSet<PathBuf>,
+    /// When the installed certificate was issued.
+    pub(super) issued: Option<Timestamp>,
+}
+
+/// Looks at every instance, at all of them at the same time.
+pub(super) async fn facts(config: &Config, prober: &Prober) -> Vec<Facts> {
+    let mut looking = JoinSet::new();
+    for instance in &config.instances {
+        let written = written(config, instance);
+        let handle = Instance::new(config, instance, prober.clone());
+        looking.spawn(async move {
+            match tokio::time::timeout(PATIENCE, seen(handle, written.clone())).await {
+                Ok(facts) => facts,
+                Err(_) => written,
+            }
+        });
+    }
+    looking.join_all().await
+}
+
+/// What the config alone says.
+fn written(config: &Config, instance: &InstanceConfig) -> Facts {
+    let mut facts = Facts {
+        lineage: instance.lineage.name.clone(),
+        ..Facts::default()
+    };
+    // Elsewhere others are to write the files.
+    if instance.mode == Mode::Manage {
+        facts.files = [&instance.cert_file, &instance.key_file]
+            .into_iter()
+            .cloned()
+            .collect();
+        facts.directories = [instance.data_directory.clone(), config.state_of(instance)].into();
+    }
+    facts
+}
+
+async fn seen(mut instance: Instance, mut facts: Facts) -> Facts {
+    let Ok(sight) = instance.look().await else {
+        return facts;
+    };
+    if let Installed::Usable(bundle) = &sight.look.installed {
+        facts.issued = Some(bundle.leaf().not_before());
+    }
+    if instance.config.mode == Mode::Manage {
+        facts
+            .files
+            .extend(used(&instance.config.data_directory, &sight).await);
+    }
+    facts
+}
+
+/// The files that the server's configuration names, but those that a distribution shares out.
+async fn used(data: &Path, sight: &Sight) -> Vec<PathBuf> {
+    let Server::Up(postmaster) = &sight.server else {
+        return Vec::new();
+    };
+    let settings = tls_settings(postmaster, data, sight.targets.server).await;
+    let Ok(settings) = settings else {
+        return Vec::new();
+    };
+    let shared = |path: &PathBuf| path.to_string_lossy().contains("snakeoil");
+    [settings.cert_file, settings.key_file]
+        .into_iter()
+        .filter(|path| !shared(path))
+        .collect()
+}

@@ -1,0 +1,306 @@
+//! What a unit lets its service see and write (systemd.exec(5), "Sandboxing").
+//!
+//! The settings alone are read; whether the user has the right to a path is another question. Of rules for one path the
+//! strictest counts, and of rules for nested ones the innermost, but that nothing comes back below what is inaccessible.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::Unit;
+
+/// What is to be done with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Look at it, or read it.
+    Read,
+    /// Write in it.
+    Write,
+    /// Run it.
+    Run,
+}
+
+/// What a rule makes of a path and all below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum View {
+    /// It cannot be seen, nor anything below it.
+    Inaccessible,
+    /// Something else is there, in which a bind mount may show a part.
+    Covered,
+    /// It can be seen.
+    ReadOnly,
+    /// It can be seen and written.
+    Writable,
+    /// Shown, in what covers it.
+    Shown,
+    /// The same, and it can be written.
+    ShownWritable,
+    /// Nothing there can be run.
+    NoRun,
+    /// It can be.
+    Run,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    path: PathBuf,
+    view: View,
+    /// The setting, as `ProtectHome=yes`.
+    by: String,
+}
+
+/// The rules of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    rules: Vec<Rule>,
+    /// `RootDirectory=` or `RootImage=`: nothing is where it is here.
+    moved: Option<String>,
+}
+
+/// Why something is not possible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The path.
+    pub path: PathBuf,
+    /// What was to be done with it.
+    pub need: Need,
+    /// The setting that denies it.
+    pub by: String,
+    sight: Sight,
+    remedy: Remedy,
+}
+
+/// Whether what is denied can be seen at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    Hidden,
+    Seen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Remedy {
+    /// Lines for a drop-in.
+    Settings(Vec<String>),
+    /// No drop-in should.
+    Elsewhere,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match (self.sight, self.need) {
+            (Sight::Hidden, _) | (_, Need::Read) => write!(f, "{path} is hidden ({})", self.by),
+            (Sight::Seen, Need::Write) => write!(f, "{path} cannot be written ({})", self.by),
+            (Sight::Seen, Need::Run) => write!(f, "{path} cannot be run ({})", self.by),
+        }
+    }
+}
+
+impl Denial {
+    /// The lines of a drop-in that would allow it; none where something else has to change.
+    #[must_use]
+    pub fn settings(&self) -> Option<&[String]> {
+        match &self.remedy {
+            Remedy::Settings(lines) => Some(lines),
+            Remedy::Elsewhere => None,
+        }
+    }
+}
+
+impl Sandbox {
+    /// As the unit and its drop-ins have it.
+    #[must_use]
+    pub fn of(unit: &Unit) -> Sandbox {
+        let mut rules = Vec::new();
+        let mut add = |path: &str, view, by: String| {
+            rules.push(Rule {
+                path: path.into(),
+                view,
+                by,
+            });
+        };
+        let flag = |key: &str| unit.value(key).filter(|it| !off(it));
+        if let Some(home) = flag("ProtectHome") {
+            let view = match home {
+                "read-only" => View::ReadOnly,
+                "tmpfs" => View::Covered,
+                _ => View::Inaccessible,
+            };
+            for path in ["/home", "/root", "/run/user"] {
+                add(path, view, format!("ProtectHome={home}"));
+            }
+        }
+        if let Some(system) = flag("ProtectSystem") {
+            let by = || format!("ProtectSystem={system}");
+            let paths: &[&str] = match system {
+                "strict" => &["/"],
+                "full" => &["/usr", "/boot", "/efi", "/etc"],
+                _ => &["/usr", "/boot", "/efi"],
+            };
+            paths
+                .iter()
+                .for_each(|path| add(path, View::ReadOnly, by()));
+            if system == "strict" {
+                ["/dev", "/proc", "/sys"]
+                    .iter()
+                    .for_each(|path| add(path, View::Writable, by()));
+            }
+        }
+        if let Some(private) = flag("PrivateTmp") {
+            for path in ["/tmp", "/var/tmp"] {
+                add(path, View::Covered, format!("PrivateTmp={private}"));
+            }
+        }
+        for (key, below) in DIRECTORIES {
+            for word in unit.words(key) {
+                let name = word.split(':').next().unwrap_or(word);
+                add(
+                    &format!("{below}/{name}"),
+                    View::Writable,
+                    format!("{key}={word}"),
+                );
+            }
+        }
+        for (key, view) in LISTS {
+            for word in unit.words(key) {
+                let path = word.trim_start_matches(['-', '+']);
+                let mut parts = path.split(':');
+                let source = parts.next().unwrap_or(path);
+                let shown = match view {
+                    View::Shown | View::ShownWritable => parts.next().unwrap_or(source),
+                    _ => source,
+                };
+                add(&real(shown), view, format!("{key}={word}"));
+            }
+        }
+        let moved = ["RootDirectory", "RootImage"].into_iter().find_map(|key| {
+            let value = unit.value(key).filter(|it| *it != "/")?;
+            Some(format!("{key}={value}"))
+        });
+        Sandbox { rules, moved }
+    }
+
+    /// Why the service cannot do that with a path, which is absolute and without links.
+    #[must_use]
+    pub fn denies(&self, path: &Path, need: Need) -> Option<Denial> {
+        let denied = |by: &str, sight, remedy| {
+            Some(Denial {
+                path: path.to_owned(),
+                need,
+                by: by.to_owned(),
+                sight,
+                remedy,
+            })
+        };
+        let hidden = |by: &str, remedy| denied(by, Sight::Hidden, remedy);
+        let seen = |by: &str, line| denied(by, Sight::Seen, Remedy::Settings(vec![line]));
+        if let Some(moved) = &self.moved {
+            return hidden(moved, Remedy::Elsewhere);
+        }
+        let inaccessible = self.innermost(path, &[View::Inaccessible]);
+        if let Some(rule) = inaccessible {
+            let remedy = self.reopened(rule, path, need);
+            return hidden(&rule.by, remedy);
+        }
+        if let Some(covered) = self.innermost(path, &[View::Covered]) {
+            let shown = self.innermost(path, &[View::Shown, View::ShownWritable]);
+            if shown.is_none_or(|shown| depth(shown) < depth(covered)) {
+                let private = covered.by.starts_with("PrivateTmp");
+                let remedy = if private {
+                    Remedy::Elsewhere
+                } else {
+                    bind(path, need)
+                };
+                return hidden(&covered.by, remedy);
+            }
+        }
+        let views: &[View] = match need {
+            Need::Read => return None,
+            Need::Write => &[
+                View::ReadOnly,
+                View::Writable,
+                View::Shown,
+                View::ShownWritable,
+            ],
+            Need::Run => &[View::NoRun, View::Run],
+        };
+        let rule = self.innermost(path, views)?;
+        match rule.view {
+            View::ReadOnly | View::Shown => seen(&rule.by, write(path)),
+            View::NoRun => seen(&rule.by, format!("ExecPaths={}", path.display())),
+            _ => None,
+        }
+    }
+
+    /// The strictest of the innermost rules with one of these views.
+    fn innermost(&self, path: &Path, views: &[View]) -> Option<&Rule> {
+        let mut rules: Vec<&Rule> = self
+            .rules
+            .iter()
+            .filter(|rule| views.contains(&rule.view) && path.starts_with(&rule.path))
+            .collect();
+        rules.sort_by_key(|rule| (std::cmp::Reverse(depth(rule)), rule.view));
+        rules.first().copied()
+    }
+
+    /// What opens a path that is inaccessible.
+    fn reopened(&self, rule: &Rule, path: &Path, need: Need) -> Remedy {
+        // What the administrator hid by name stays hidden.
+        if !rule.by.starts_with("ProtectHome") {
+            return Remedy::Elsewhere;
+        }
+        let mut lines = vec!["ProtectHome=read-only".to_owned()];
+        if need == Need::Write {
+            lines.push(write(path));
+        }
+        Remedy::Settings(lines)
+    }
+}
+
+/// Settings that make a directory below another, which can be written.
+const DIRECTORIES: [(&str, &str); 4] = [
+    ("StateDirectory", "/var/lib"),
+    ("RuntimeDirectory", "/run"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+];
+
+/// Settings that are lists of paths.
+const LISTS: [(&str, View); 8] = [
+    ("InaccessiblePaths", View::Inaccessible),
+    ("TemporaryFileSystem", View::Covered),
+    ("ReadOnlyPaths", View::ReadOnly),
+    ("ReadWritePaths", View::Writable),
+    ("BindReadOnlyPaths", View::Shown),
+    ("BindPaths", View::ShownWritable),
+    ("NoExecPaths", View::NoRun),
+    ("ExecPaths", View::Run),
+];
+
+fn off(value: &str) -> bool {
+    ["no", "false", "off", "0"].contains(&value)
+}
+
+fn depth(rule: &Rule) -> usize {
+    rule.path.components().count()
+}
+
+/// systemd follows links in the paths of these settings.
+fn real(path: &str) -> String {
+    let followed = std::fs::canonicalize(path).ok();
+    followed.map_or_else(|| path.to_owned(), |it| it.to_string_lossy().into_owned())
+}
+
+fn write(path: &Path) -> String {
+    format!("ReadWritePaths={}", path.display())
+}
+
+fn bind(path: &Path, need: Need) -> Remedy {
+    let key = match need {
+        Need::Write => "BindPaths",
+        Need::Read | Need::Run => "BindReadOnlyPaths",
+    };
+    Remedy::Settings(vec![format!("{key}={}", path.display())])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Runs the command that delivers: without a shell, in a process group of its own, for a bounded
+//! time.
+//!
+//! What it leaves running when it ends by itself is left alone: a mail program may deliver in the
+//! background. When it takes too long, its whole group goes.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, interval, timeout};
+
+/// From SIGTERM to SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// How often a command that was told to end is asked whether it has.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the end of standard error is waited for once the command has ended: what it has left
+/// running may hold it open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How much of standard error is kept, in bytes.
+const TAIL: usize = 1024;
+
+/// A notification was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The command did not start.
+    #[error("{program} cannot be run: {source}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It ended otherwise than with status 0.
+    #[error("{program} ended with {status}: {said}")]
+    Ended {
+        /// The program.
+        program: String,
+        /// How.
+        status: ExitStatus,
+        /// The end of its standard error.
+        said: String,
+    },
+    /// It took too long, and was killed with all that it had started.
+    #[error("{program} ran for more than {} s and was killed: {said}", .after.as_secs_f64())]
+    TimedOut {
+        /// The program.
+        program: String,
+        /// The limit.
+        after: Duration,
+        /// The end of its standard error.
+        said: String,
+    },
+    /// pgcertd ends, and the command did not in time.
+    #[error("{program} did not end in time when pgcertd was stopped, and was killed")]
+    Stopped {
+        /// The program.
+        program: String,
+    },
+}
+
+/// A command, and what it gets.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// What it reads.
+    pub input: Vec<u8>,
+    /// What its environment has beside ours.
+    pub environment: Vec<(&'static str, String)>,
+    /// How long it may run.
+    pub timeout: Duration,
+}
+
+/// What systemd has told us alone.
+const OURS: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "JOURNAL_STREAM",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "MAINPID",
+];
+
+impl Delivery {
+    /// Runs it to its end, or until `stop` is sent or dropped.
+    ///
+    /// # Errors
+    /// It did not end with status 0 in time.
+    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), DeliveryError> {
+        let program = self.words.first().cloned().unwrap_or_default();
+        let mut child = self.start().map_err(|source| DeliveryError::Start {
+            program: program.clone(),
+            source,
+        })?;
+        let group = child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let said = Tail::of(child.stderr.take());
+        if let Some(mut stdin) = child.stdin.take() {
+            let input = self.input;
+            // It may not read at all, and is not waited for in either case.
+            tokio::spawn(async move { stdin.write_all(&input).await });
+        }
+        let ended = tokio::select! {
+            ended = timeout(self.timeout, child.wait()) => ended.ok(),
+            _ = stop => {
+                end(&mut child, group).await;
+                return Err(DeliveryError::Stopped { program });
+            }
+        };
+        match ended {
+            Some(Ok(status)) if status.success() => Ok(()),
+            Some(Ok(status)) => Err(DeliveryError::Ended {
+                program,
+                status,
+                said: said.last_words().await,
+            }),
+            Some(Err(source)) => Err(DeliveryError::Start { program, source }),
+            None => {
+                end(&mut child, group).await;
+                Err(DeliveryError::TimedOut {
+                    program,
+                    after: self.timeout,
+                    said: said.last_words().await,
+                })
+            }
+        }
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let (program, arguments) = self
+            .words
+            .split_first()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut command = Command::new(program);
+        for name in OURS {
+            command.env_remove(name);
+        }
+        let environment = self.environment.iter();
+        command
+            .args(arguments)
+            .envs(environment.map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .current_dir("/")
+            .process_group(0)
+            .spawn()
+    }
+}
+
+/// Ends the command and all of its group: it is asked first, and what is left of it is killed.
+async fn end(child: &mut Child, group: Option<Pid>) {
+    if let Some(group) = group {
+        // ESRCH: nobody is left in it.
+        let _ = kill_process_group(group, Signal::TERM);
+        let deadline = Instant::now() + GRACE;
+        let mut pause = interval(PAUSE);
+        // It is not reaped before the last signal, so that its number stays its own.
+        while !has_ended(group) && Instant::now() < deadline {
+            pause.tick().await;
+        }
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    if let Err(error) = child.wait().await {
+        tracing::debug!("the command cannot be waited for: {error}");
+    }
+}
+
+fn has_ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // An error: it is not there any more.
+    waitid(WaitId::Pid(pid), options).map_or(true, |ended| ended.is_some())
+}
+
+/// Reads standard error to its end, however long that is, and keeps its last bytes.
+struct Tail {
+    kept: Arc<Mutex<Vec<u8>>>,
+    reading: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Tail {
+    fn of(stderr: Option<ChildStderr>) -> Tail {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let reading = stderr.map(|stderr| tokio::spawn(read(stderr, Arc::clone(&kept))));
+        Tail { kept, reading }
+    }
+
+    /// What was said last, on one line.
+    async fn last_words(self) -> String {
+        if let Some(reading) = self.reading {
+            // Whoever still holds it open may go on writing: the reading goes on, too.
+            drop(timeout(LAST_WORDS, reading).await);
+        }
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&kept);
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let said = lines.join(" | ");
+        let said: String = said.chars().filter(|it| !it.is_control()).collect();
+        match said.trim_matches([' ', '|']) {
+            "" => "it said nothing".to_owned(),
+            said => said.to_owned(),
+        }
+    }
+}
+
+async fn read(mut stderr: ChildStderr, kept: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(&buffer[..length]);
+        let excess = kept.len().saturating_sub(TAIL);
+        kept.drain(..excess);
+    }
+}

@@ -1,0 +1,152 @@
+//! Follows the daemon's view: the file in the runtime directory, by inotify and by looking now and
+//! then, and the process that wrote it.
+//!
+//! An event is a hint to look. What is lost, a directory that systemd made anew, or a daemon that
+//! was killed and could write nothing, is found at the next look.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::ledger::Moment;
+use super::scene::{DaemonIs, MISSED, Scene};
+use crate::config::Config;
+use crate::report::view::{FILE, StatusView};
+
+/// How often the file and the process are looked at where no event says so.
+pub const PAUSE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Follower {
+    directory: PathBuf,
+    resync: Duration,
+    hints: mpsc::Receiver<()>,
+    hint: mpsc::Sender<()>,
+    watched: Option<Watched>,
+    last: Option<Last>,
+}
+
+struct Watched {
+    /// Kept, since its end ends the events.
+    _watcher: RecommendedWatcher,
+    device_and_inode: (u64, u64),
+}
+
+struct Last {
+    view: StatusView,
+    /// When it was written, by the clock that nobody sets.
+    written: Instant,
+}
+
+impl Follower {
+    /// Follows the daemon of this config.
+    #[must_use]
+    pub fn of(config: &Config) -> Follower {
+        // One hint says as much as many.
+        let (hint, hints) = mpsc::channel(1);
+        Follower {
+            directory: config.runtime_directory.clone(),
+            resync: config.watch.resync,
+            hints,
+            hint,
+            watched: None,
+            last: None,
+        }
+    }
+
+    /// Waits until there may be something new; for ever where there are no events.
+    pub async fn hinted(&mut self) {
+        // This has a sender of its own, so that there is never none.
+        self.hints.recv().await;
+    }
+
+    /// What is seen now.
+    pub fn look(&mut self, now: Moment) -> Scene {
+        self.watch();
+        let file = self.directory.join(FILE);
+        let daemon = match read(&file) {
+            Ok(Some(view)) => self.seen(view, now),
+            Ok(None) => DaemonIs::Stopped(format!("{} is not there", file.display())),
+            Err(error) => DaemonIs::Unreadable(error),
+        };
+        Scene {
+            view: self.last.as_ref().map(|it| it.view.clone()),
+            daemon,
+            file,
+            resync: self.resync,
+        }
+    }
+
+    fn seen(&mut self, view: StatusView, now: Moment) -> DaemonIs {
+        let known = self.last.as_ref().map(|it| it.view.checked);
+        let written = match &self.last {
+            Some(last) if known == Some(view.checked) => last.written,
+            _ => now.at.checked_sub(age(&view, now.wall)).unwrap_or(now.at),
+        };
+        let is = if !view.daemon_lives() {
+            let pid = view.daemon.as_ref().map(|it| it.pid);
+            let pid = pid.map_or_else(String::new, |pid| format!(" {pid}"));
+            DaemonIs::Stopped(format!("its process{pid} has ended"))
+        } else if now.at.duration_since(written) > self.resync.saturating_mul(MISSED) {
+            DaemonIs::Stale
+        } else {
+            DaemonIs::Running
+        };
+        self.last = Some(Last { view, written });
+        is
+    }
+
+    /// Watches the directory that is there now.
+    fn watch(&mut self) {
+        let place = fs::metadata(&self.directory).map(|it| (it.dev(), it.ino()));
+        let Ok(place) = place else {
+            self.watched = None;
+            return;
+        };
+        if let Some(watched) = &self.watched
+            && watched.device_and_inode == place
+        {
+            return;
+        }
+        self.watched = watch(&self.directory, self.hint.clone())
+            .inspect_err(|error| tracing::debug!("{}: {error}", self.directory.display()))
+            .ok()
+            .map(|watcher| Watched {
+                _watcher: watcher,
+                device_and_inode: place,
+            });
+    }
+}
+
+fn watch(directory: &Path, hint: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Our own reading is an event as well.
+        if !event.is_ok_and(|it| matches!(it.kind, EventKind::Access(_))) {
+            // One that waits already is enough.
+            let _waits = hint.try_send(());
+        }
+    })?;
+    watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// The view in the file; none where there is no file.
+fn read(file: &Path) -> Result<Option<StatusView>, String> {
+    let bytes = match fs::read(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|error| error.to_string())?,
+    };
+    let view = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    Ok(Some(view))
+}
+
+/// How old the view is by the wall clock, which says it only of one that was there before us.
+fn age(view: &StatusView, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(view.checked)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,420 @@
+//! What was told of each subject, and what is to be told now.
+//!
+//! A pure function of what was seen and what was told; time is passed in. A change is told once it
+//! has lasted; what was delivered is marked by [`Ledger::delivered`] and by nothing else, so that
+//! what could not be delivered stays due, as it then is.
+//!
+//! A subject that comes and goes is told of soon and then seldom: a trouble that comes for the
+//! fourth time within an hour need not last, and within an hour no subject is told of more than six
+//! times, the last of them a trouble, so that the silence after it never looks like health.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Notify, Occasion};
+
+/// The time that the limits below are about.
+const WINDOW: Duration = Duration::from_secs(60 * 60);
+
+/// A trouble that has come this often within [`WINDOW`] is told at once.
+const RESTLESS: usize = 4;
+
+/// This often a subject may be told of within [`WINDOW`].
+const MOST: usize = 6;
+
+/// What kind of thing a subject is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// The daemon itself.
+    Daemon,
+    /// The state of an instance.
+    Instance,
+    /// How near the certificates of an instance are to their end.
+    Expiry,
+    /// Which certificate an instance serves.
+    Deployment,
+    /// A server of this host that no instance covers.
+    Uncovered,
+}
+
+/// What may change: one thing that is told of by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// What kind of thing it is.
+    pub about: About,
+    /// The instance's name or the server's data directory; of the daemon, nothing.
+    pub name: String,
+}
+
+impl Subject {
+    /// A subject.
+    #[must_use]
+    pub fn new(about: About, name: impl Into<String>) -> Subject {
+        let name = name.into();
+        Subject { about, name }
+    }
+}
+
+/// How a subject is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// In a word: a state, a level of expiry, a fingerprint.
+    pub word: String,
+    /// Whether nobody has to do anything.
+    pub well: bool,
+}
+
+impl Standing {
+    /// Well.
+    #[must_use]
+    pub fn well(word: impl Into<String>) -> Standing {
+        let word = word.into();
+        Standing { word, well: true }
+    }
+
+    /// Not well.
+    #[must_use]
+    pub fn unwell(word: impl Into<String>) -> Standing {
+        let word = word.into();
+        Standing { word, well: false }
+    }
+}
+
+/// Now, by both clocks: what is remembered across restarts needs the wall's, and what lasts must
+/// not depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the wall clock.
+    pub wall: Timestamp,
+    /// By the one that nobody sets.
+    pub at: Instant,
+}
+
+impl Moment {
+    /// The present one.
+    #[must_use]
+    pub fn now() -> Moment {
+        Moment {
+            wall: Timestamp::now(),
+            at: Instant::now(),
+        }
+    }
+
+    /// Whether it was less than `span` ago. What a clock that was set back left in the future was not.
+    fn is_within(&self, span: Duration, then: Timestamp) -> bool {
+        let passed = Duration::try_from(self.wall.duration_since(then));
+        passed.is_ok_and(|passed| passed < span)
+    }
+}
+
+/// A change that is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Of what.
+    pub subject: Subject,
+    /// Which kind of change.
+    pub occasion: Occasion,
+    /// What was told last; none where nothing was.
+    pub old: Option<Standing>,
+    /// How it is.
+    pub new: Standing,
+    /// When the trouble was first seen, also where this is its end.
+    pub since: Option<Timestamp>,
+    /// How often the trouble has come within the last hour.
+    pub times: usize,
+}
+
+/// A trouble that was told and is not mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lasting {
+    /// Of what.
+    pub subject: Subject,
+    /// How it is.
+    pub standing: Standing,
+    /// When it was first seen.
+    pub since: Option<Timestamp>,
+}
+
+/// What one notification is about; one of the two at least is not empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What is new.
+    pub changes: Vec<Change>,
+    /// What is not well beside that, and was told before.
+    pub lasting: Vec<Lasting>,
+}
+
+/// All subjects.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    entries: BTreeMap<Subject, Entry>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// How it was when it was last told, or when nothing had to be told of it.
+    told: Option<Standing>,
+    /// When the trouble that was told was first seen.
+    since: Option<Timestamp>,
+    /// When it was last in a notification.
+    last: Option<Timestamp>,
+    /// When its changes were told, within the last hour.
+    times: Vec<Timestamp>,
+    #[serde(skip)]
+    pending: Option<Pending>,
+    /// When its trouble came.
+    #[serde(skip)]
+    came: Vec<Instant>,
+}
+
+/// What differs from what was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pending {
+    standing: Standing,
+    at: Instant,
+    wall: Timestamp,
+}
+
+/// As it is written.
+#[derive(Serialize, Deserialize)]
+struct Row<E> {
+    #[serde(flatten)]
+    subject: Subject,
+    #[serde(flatten)]
+    entry: E,
+}
+
+impl Ledger {
+    /// Takes in how things are. Of a subject that is not among them nothing is known now.
+    pub fn see(&mut self, seen: &BTreeMap<Subject, Standing>, now: Moment) {
+        for (subject, standing) in seen {
+            let entry = self.entries.entry(subject.clone()).or_default();
+            entry.see(subject.about, standing, now);
+        }
+    }
+
+    /// The subjects that something is known of.
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.entries.keys()
+    }
+
+    /// Forgets the subjects that are no more; their going is no news. `known` is told whether
+    /// something of the subject is still to be told or mended.
+    pub fn keep(&mut self, known: impl Fn(&Subject, bool) -> bool) {
+        self.entries.retain(|subject, entry| {
+            let done = entry.pending.is_none() && entry.told.as_ref().is_none_or(|it| it.well);
+            known(subject, !done)
+        });
+    }
+
+    /// What is to be told now, if anything is.
+    pub fn due(&mut self, rules: &Notify, now: Moment) -> Option<Batch> {
+        self.pass_over(rules, now);
+        let ready = |it: &&Candidate<'_>| it.entry.has_lasted(&it.change, rules.after, now);
+        let candidates: Vec<Candidate<'_>> = self.candidates(&rules.on, now).collect();
+        let some = candidates.iter().any(|it| ready(&it));
+        if !some && !self.is_to_be_repeated(rules, now) {
+            return None;
+        }
+        // What changes together is told together, though it was not seen in the same moment.
+        let together = candidates.into_iter().filter(|it| {
+            some && it
+                .entry
+                .has_lasted(&it.change, rules.after.div_f64(2.0), now)
+        });
+        let changes: Vec<Change> = together.map(|it| it.change).collect();
+        let lasting = self.lasting(&changes);
+        Some(Batch { changes, lasting })
+    }
+
+    /// When something may become due that is not yet; none where no change is under way.
+    #[must_use]
+    pub fn wake(&self, after: Duration, now: Moment) -> Option<Duration> {
+        let pending = self.entries.values().filter_map(|it| it.pending.as_ref());
+        let left = pending.map(|it| after.saturating_sub(now.at.duration_since(it.at)));
+        left.filter(|it| !it.is_zero()).min()
+    }
+
+    /// Marks what was delivered as told.
+    pub fn delivered(&mut self, batch: &Batch, now: Moment) {
+        for change in &batch.changes {
+            let entry = self.entries.entry(change.subject.clone()).or_default();
+            entry.times.push(now.wall);
+            entry.take(&change.new, change.since, now);
+        }
+        for lasting in &batch.lasting {
+            if let Some(entry) = self.entries.get_mut(&lasting.subject) {
+                entry.last = Some(now.wall);
+            }
+        }
+    }
+
+    /// As it is kept.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        let rows = self.entries.iter().map(|(subject, entry)| Row {
+            subject: subject.clone(),
+            entry,
+        });
+        serde_json::to_string(&rows.collect::<Vec<_>>())
+    }
+
+    /// What [`Ledger::to_json`] wrote.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn from_json(text: &[u8]) -> serde_json::Result<Ledger> {
+        let rows: Vec<Row<Entry>> = serde_json::from_slice(text)?;
+        let entries = rows.into_iter().map(|row| (row.subject, row.entry));
+        Ok(Ledger {
+            entries: entries.collect(),
+        })
+    }
+
+    /// Takes what nobody wants to be told as told.
+    fn pass_over(&mut self, rules: &Notify, now: Moment) {
+        for (subject, entry) in &mut self.entries {
+            let Some(change) = entry.change(subject, now) else {
+                continue;
+            };
+            if !rules.on.contains(&change.occasion) && entry.has_lasted(&change, rules.after, now) {
+                entry.take(&change.new, change.since, now);
+            }
+        }
+    }
+
+    /// The changes that may be told, if they last.
+    fn candidates<'a>(
+        &'a self,
+        on: &'a BTreeSet<Occasion>,
+        now: Moment,
+    ) -> impl Iterator<Item = Candidate<'a>> {
+        self.entries.iter().filter_map(move |(subject, entry)| {
+            let change = entry.change(subject, now)?;
+            let allowed = on.contains(&change.occasion) && entry.may_be_told(change.occasion, now);
+            allowed.then_some(Candidate { entry, change })
+        })
+    }
+
+    fn is_to_be_repeated(&self, rules: &Notify, now: Moment) -> bool {
+        let old = |entry: &Entry| {
+            entry.is_lasting()
+                && entry
+                    .last
+                    .is_none_or(|last| !now.is_within(rules.repeat, last))
+        };
+        rules.on.contains(&Occasion::Failure) && self.entries.values().any(old)
+    }
+
+    fn lasting(&self, changes: &[Change]) -> Vec<Lasting> {
+        let beside = self.entries.iter().filter(|(subject, entry)| {
+            entry.is_lasting() && !changes.iter().any(|it| it.subject == **subject)
+        });
+        let lasting = beside.filter_map(|(subject, entry)| {
+            Some(Lasting {
+                subject: subject.clone(),
+                standing: entry.told.clone()?,
+                since: entry.since,
+            })
+        });
+        lasting.collect()
+    }
+}
+
+struct Candidate<'a> {
+    entry: &'a Entry,
+    change: Change,
+}
+
+impl Entry {
+    fn see(&mut self, about: About, standing: &Standing, now: Moment) {
+        self.came.retain(|it| now.at.duration_since(*it) < WINDOW);
+        let was_well = self.told.as_ref().is_none_or(|it| it.well);
+        let first = self.told.is_none() && standing.well;
+        let uneventful = about != About::Deployment && was_well && standing.well;
+        if first || uneventful || self.told.as_ref() == Some(standing) {
+            self.told = Some(standing.clone());
+            self.pending = None;
+            return;
+        }
+        match &mut self.pending {
+            // A trouble that changes its face has lasted nevertheless.
+            Some(pending) if !pending.standing.well && !standing.well => {
+                pending.standing.clone_from(standing);
+            }
+            Some(pending) if pending.standing == *standing => {}
+            other => {
+                *other = Some(Pending {
+                    standing: standing.clone(),
+                    at: now.at,
+                    wall: now.wall,
+                });
+                if was_well && !standing.well {
+                    self.came.push(now.at);
+                }
+            }
+        }
+    }
+
+    fn change(&self, subject: &Subject, now: Moment) -> Option<Change> {
+        let pending = self.pending.as_ref()?;
+        let occasion = match (subject.about, pending.standing.well) {
+            (About::Deployment, _) => Occasion::Deployed,
+            (_, true) => Occasion::Recovery,
+            (_, false) => Occasion::Failure,
+        };
+        let begun = (!pending.standing.well).then_some(pending.wall);
+        let came = self.came.iter();
+        Some(Change {
+            subject: subject.clone(),
+            occasion,
+            old: self.told.clone(),
+            new: pending.standing.clone(),
+            since: self.since.or(begun),
+            times: came
+                .filter(|it| now.at.duration_since(**it) < WINDOW)
+                .count(),
+        })
+    }
+
+    fn has_lasted(&self, change: &Change, after: Duration, now: Moment) -> bool {
+        let restless = change.occasion == Occasion::Failure && change.times >= RESTLESS;
+        let age = self.pending.as_ref().map(|it| now.at.duration_since(it.at));
+        restless || age.is_some_and(|age| age >= after)
+    }
+
+    /// The last that is told of a restless subject is a trouble.
+    fn may_be_told(&self, occasion: Occasion, now: Moment) -> bool {
+        let recent = self.times.iter().filter(|it| now.is_within(WINDOW, **it));
+        let most = match occasion {
+            Occasion::Recovery => MOST - 1,
+            Occasion::Failure | Occasion::Deployed => MOST,
+        };
+        recent.count() < most
+    }
+
+    fn is_lasting(&self) -> bool {
+        let unwell = self.told.as_ref().is_some_and(|it| !it.well);
+        unwell && self.pending.as_ref().is_none_or(|it| !it.standing.well)
+    }
+
+    fn take(&mut self, new: &Standing, since: Option<Timestamp>, now: Moment) {
+        self.times.retain(|it| now.is_within(WINDOW, *it));
+        self.since = since.filter(|_| !new.well);
+        self.last = Some(now.wall);
+        self.told = Some(new.clone());
+        // What came meanwhile is still to be told.
+        if self.pending.as_ref().is_some_and(|it| it.standing == *new) {
+            self.pending = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Where it is kept what was told, so that a restart neither repeats nor loses it.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::ledger::Ledger;
+use crate::report::notices;
+
+/// The file in the state directory.
+pub const FILE: &str = "told.json";
+
+/// See the module.
+pub struct Memory {
+    directory: PathBuf,
+    /// What the file holds.
+    kept: Option<String>,
+    failing: Option<String>,
+}
+
+impl Memory {
+    /// What is kept in the directory. What cannot be read is as if nothing had been told, which is said.
+    #[must_use]
+    pub fn open(directory: &Path) -> (Memory, Ledger) {
+        let file = directory.join(FILE);
+        let read = match fs::read(&file) {
+            Ok(bytes) => Ledger::from_json(&bytes).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ledger::default()),
+            Err(error) => Err(error.to_string()),
+        };
+        let ledger = read.unwrap_or_else(|error| {
+            notices::notifications_forgotten(&file, &error);
+            Ledger::default()
+        });
+        let memory = Memory {
+            directory: directory.to_owned(),
+            kept: None,
+            failing: None,
+        };
+        (memory, ledger)
+    }
+
+    /// Whether it is that of this directory.
+    #[must_use]
+    pub fn is_in(&self, directory: &Path) -> bool {
+        self.directory == directory
+    }
+
+    /// Keeps what was told, where that is not kept yet; says once that it cannot be kept.
+    pub fn keep(&mut self, ledger: &Ledger) {
+        let text = match ledger.to_json() {
+            Ok(text) => text,
+            Err(error) => return self.failed(&error.to_string()),
+        };
+        if self.kept.as_ref() == Some(&text) {
+            return;
+        }
+        match write(&self.directory, &text) {
+            Ok(()) => {
+                self.kept = Some(text);
+                self.failing = None;
+            }
+            Err(error) => self.failed(&error.to_string()),
+        }
+    }
+
+    fn failed(&mut self, error: &str) {
+        if self.failing.as_deref() != Some(error) {
+            notices::notifications_not_kept(&self.directory.join(FILE), error);
+            self.failing = Some(error.to_owned());
+        }
+    }
+}
+
+/// Whole or not at all, also where the host goes down.
+fn write(directory: &Path, text: &str) -> std::io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let new = directory.join(".told.json.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, directory.join(FILE))?;
+    fs::File::open(directory)?.sync_all()
+}

@@ -1,0 +1,437 @@
+//! Carries a plan out, step by step. Each step is taken back when a later one fails, the last one first.
+//!
+//! What taking it back needs is remembered before the first change, so that another process can do it after
+//! a crash at any point (`undo`). The one way to a deployment stays `reconcile`: the install is one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::fragment::Removal;
+use super::plaintext::{self, Welcome};
+use super::plan::{Change, Plan};
+use super::record::{Record, Was};
+use super::require_tls::Tightening;
+use super::undo::{self, Scene};
+use super::{SetupError, Told};
+use crate::bundle::Fingerprint;
+use crate::config::Verify;
+use crate::instance::files::Found;
+use crate::instance::probe::{Prober, Served};
+use crate::instance::settings::tls_settings;
+use crate::instance::sql::{HbaRule, Sql};
+use crate::instance::{Instance, Purpose, Unseen};
+use crate::reconcile::plan::Intent;
+use crate::reconcile::{Keeper, SyncOutcome};
+
+/// How often what new clients get is looked at, until it is what they should get.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a session may take to see what a reload has changed.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// The steps, each with a point at which a test plants a fault after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(dead_code, reason = "a fault can be planted after each")
+)]
+enum Step {
+    Remembered,
+    Written,
+    Installed,
+    Set,
+    Reloaded,
+    Verified,
+    Tightened,
+}
+
+/// What has come of a set-up.
+#[derive(Debug)]
+pub struct SetUp {
+    /// What new clients get; none where `verify = "none"`.
+    pub served: Option<Served>,
+}
+
+/// A set-up that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: SetupError,
+    /// What could not be taken back; empty where all is as before.
+    pub left: Vec<String>,
+}
+
+struct Work<'a> {
+    plan: &'a Plan,
+    tightening: Option<&'a Tightening>,
+    sql: &'a Sql,
+    keeper: Keeper,
+    earlier: Option<Record>,
+    /// This set-up's own part.
+    record: Record,
+    /// What was in the place of the files.
+    found: Vec<Found>,
+    /// What was served before.
+    before: Option<Fingerprint>,
+    begun: bool,
+    tell: &'a mut dyn FnMut(Told),
+}
+
+/// Does what `plan` says, and what `tightening` does; `tell` hears of each step.
+///
+/// # Errors
+/// A step failed: all that was done before it is taken back, as far as that could be done.
+pub async fn carry_out(
+    plan: &Plan,
+    tightening: Option<&Tightening>,
+    earlier: Option<Record>,
+    sql: &Sql,
+    prober: &Prober,
+    tell: &mut dyn FnMut(Told),
+) -> Result<SetUp, Failed> {
+    let instance = Instance::new(&plan.config, &plan.instance, prober.clone());
+    let mut work = Work {
+        plan,
+        tightening,
+        sql,
+        keeper: Keeper::new(instance),
+        earlier,
+        record: Record::begun(&plan.server.data_directory),
+        found: Vec::new(),
+        before: None,
+        begun: false,
+        tell,
+    };
+    match work.forward().await {
+        Ok(served) => Ok(SetUp { served }),
+        Err(error) => {
+            let left = work.back(&error).await;
+            Err(Failed { error, left })
+        }
+    }
+}
+
+impl Work<'_> {
+    async fn forward(&mut self) -> Result<Option<Served>, SetupError> {
+        self.remembered().await?;
+        planted(Step::Remembered)?;
+        self.written()?;
+        planted(Step::Written)?;
+        self.installed().await?;
+        planted(Step::Installed)?;
+        self.set().await?;
+        planted(Step::Set)?;
+        self.reloaded().await?;
+        planted(Step::Reloaded)?;
+        let served = self.verified().await?;
+        planted(Step::Verified)?;
+        self.tightened().await?;
+        planted(Step::Tightened)?;
+        self.finished().await?;
+        Ok(served)
+    }
+
+    /// Looks at what is there, and remembers it.
+    async fn remembered(&mut self) -> Result<(), SetupError> {
+        let instance = &mut self.keeper.instance;
+        instance.refresh(Purpose::Work).await?;
+        self.found = instance.on_files(|targets| targets.look()).await?.found;
+        if let Ok(addresses) = instance.addresses(&self.plan.server.postmaster) {
+            let limit = instance.config.verify_timeout;
+            let served = instance.served(&addresses, limit).await.ok();
+            self.before = served.map(|it| it.leaf.fingerprint());
+        }
+        let absent = |it: &Found| matches!(it, Found::Absent);
+        self.record.target_was_absent = self.found.iter().all(absent);
+        let fragment = self.plan.fragment.as_ref();
+        self.record.fragment = fragment.map(|it| it.text.clone());
+        let directory = fragment.and_then(|it| it.path.parent());
+        self.record.directory_made = directory.is_some_and(|it| !it.exists());
+        for Change { setting, to, .. } in &self.plan.settings {
+            self.record.settings.push(Was {
+                setting: *setting,
+                before: self.sql.altered(*setting).await?,
+                set: to.clone(),
+            });
+        }
+        let keep = self.plan.config.state_of(&self.plan.instance);
+        self.record.tightened = self.tightening.map(|it| it.record(&keep));
+        let whole = self.record.clone().upon(self.earlier.as_ref());
+        whole.write(&mut self.keeper.instance).await?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// The instance gets into the config.
+    fn written(&mut self) -> Result<(), SetupError> {
+        let Some(fragment) = &self.plan.fragment else {
+            return Ok(());
+        };
+        fragment.write().map_err(|source| SetupError::Fragment {
+            path: fragment.path.clone(),
+            source,
+        })?;
+        self.done(format!("wrote {}", fragment.path.display()));
+        Ok(())
+    }
+
+    /// The bundle gets into its files. Where the server uses those already, it loads them here.
+    async fn installed(&mut self) -> Result<(), SetupError> {
+        let settle = self.plan.config.watch.settle_timeout;
+        let done = self
+            .keeper
+            .reconcile(&self.plan.source, Intent::default(), settle)
+            .await;
+        let lineage = &self.plan.instance.lineage.name;
+        let leaf = done.fingerprint.map(|it| it.short()).unwrap_or_default();
+        let file = self.plan.instance.cert_file.display();
+        let unused = !self.plan.settings.is_empty() || self.plan.instance.verify == Verify::None;
+        match done.outcome {
+            SyncOutcome::Unchanged => {
+                self.done(format!("{lineage} {leaf} is in {file} and served"));
+            }
+            SyncOutcome::Deployed => {
+                self.done(format!("installed {lineage} {leaf} in {file}, served"));
+            }
+            SyncOutcome::Installed | SyncOutcome::Unverified if unused => {
+                self.done(format!("installed {lineage} {leaf} in {file}"));
+            }
+            outcome => {
+                let why = done.problem.unwrap_or_else(|| outcome.meaning().to_owned());
+                return Err(SetupError::Unfit(why));
+            }
+        }
+        Ok(())
+    }
+
+    async fn set(&mut self) -> Result<(), SetupError> {
+        let mut names = Vec::new();
+        for Change { setting, to, .. } in &self.plan.settings {
+            self.sql.alter_system(*setting, to).await?;
+            names.push(setting.name());
+        }
+        if !names.is_empty() {
+            self.done(format!("set {} by ALTER SYSTEM", names.join(", ")));
+        }
+        Ok(())
+    }
+
+    async fn reloaded(&mut self) -> Result<(), SetupError> {
+        if self.plan.settings.is_empty() {
+            return Ok(());
+        }
+        self.sql.reload().await?;
+        self.done("had the server reload its configuration".into());
+        Ok(())
+    }
+
+    /// New clients get the bundle's leaf.
+    async fn verified(&mut self) -> Result<Option<Served>, SetupError> {
+        let instance = &self.keeper.instance;
+        let Some(bundle) = self.plan.source.bundle() else {
+            return Ok(None);
+        };
+        if instance.config.verify == Verify::None {
+            return Ok(None);
+        }
+        let addresses = instance
+            .addresses(&self.plan.server.postmaster)
+            .map_err(Unseen::Nowhere)?;
+        let limit = instance.config.verify_timeout;
+        let deadline = Instant::now() + limit;
+        let wanted = bundle.fingerprint();
+        let seen = loop {
+            let seen = match instance.served(&addresses, limit).await {
+                Ok(served) if served.leaf.fingerprint() == wanted => {
+                    self.done(format!(
+                        "{} shows {} to new clients",
+                        served.address,
+                        wanted.short()
+                    ));
+                    return Ok(Some(served));
+                }
+                Ok(other) => format!(
+                    "{} shows {}",
+                    other.address,
+                    other.leaf.fingerprint().short()
+                ),
+                Err(unseen) => unseen.to_string(),
+            };
+            if Instant::now() >= deadline {
+                break seen;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        Err(SetupError::NotServed {
+            wanted: wanted.short(),
+            seen,
+            faults: self.faults().await,
+        })
+    }
+
+    /// What else keeps a server from loading the files that it is told to.
+    async fn faults(&self) -> Vec<String> {
+        let server = &self.plan.server;
+        let settings = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+        let mut faults = settings.map_or_else(|_| Vec::new(), |it| it.faults_elsewhere());
+        faults.extend(self.sql.file_faults().await.unwrap_or_default());
+        faults
+    }
+
+    /// Clients of other hosts need TLS from now on.
+    async fn tightened(&mut self) -> Result<(), SetupError> {
+        let Some(tightening) = self.tightening else {
+            return Ok(());
+        };
+        let keep = self.plan.config.state_of(&self.plan.instance);
+        let loaded = self.sql.server_settings().await?.loaded;
+        tightening.apply(self.sql, &keep).await?;
+        undo::settled(self.sql, RELOAD, |now| now.loaded > loaded).await?;
+        if let Some(still) = Tightening::proposed(self.sql, self.plan.server.owner).await? {
+            return Err(SetupError::Exposed {
+                diff: still.diff().lines().count(),
+            });
+        }
+        let lines = tightening.lines().len();
+        self.done(format!(
+            "clients of other hosts need TLS: {lines} line{} of pg_hba.conf",
+            if lines == 1 { "" } else { "s" }
+        ));
+        self.refused().await
+    }
+
+    /// A client without TLS is refused, where one can be tried.
+    async fn refused(&mut self) -> Result<(), SetupError> {
+        let port = self.plan.server.port();
+        let samehost = |rule: &HbaRule| rule.address.as_deref() == Some("samehost");
+        let own_are_let_in = self.sql.hba_rules().await?.iter().any(samehost);
+        let patience = if own_are_let_in {
+            Duration::ZERO
+        } else {
+            RELOAD
+        };
+        let deadline = Instant::now() + patience;
+        let let_in = loop {
+            let answers = plaintext::tried(port, &self.sql.role).await;
+            let open = answers.iter().find(|(_, it)| *it == Welcome::LetIn);
+            match (open, answers.first()) {
+                (None, Some((ip, _))) => {
+                    self.done(format!("a client at {ip} without TLS is refused"));
+                    return Ok(());
+                }
+                // The server listens on loopback alone.
+                (None, None) => return Ok(()),
+                (Some((ip, _)), _) if Instant::now() >= deadline => break *ip,
+                // A postmaster takes a moment to load the file.
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        };
+        if own_are_let_in {
+            (self.tell)(Told::Left(format!(
+                "this host's own clients at {let_in} still need no TLS: a samehost line lets them in"
+            )));
+            return Ok(());
+        }
+        Err(SetupError::LetIn { ip: let_in })
+    }
+
+    async fn finished(&mut self) -> Result<(), SetupError> {
+        let mut whole = self.record.clone().upon(self.earlier.as_ref());
+        whole.finished = Some(Timestamp::now());
+        whole.write(&mut self.keeper.instance).await
+    }
+
+    fn done(&mut self, what: String) {
+        (self.tell)(Told::Done(what));
+    }
+
+    /// Takes back what was done; gives what could not be.
+    async fn back(&mut self, error: &SetupError) -> Vec<String> {
+        if !self.begun {
+            return Vec::new();
+        }
+        (self.tell)(Told::TakingBack(error.to_string()));
+        let mut scene = Scene {
+            server: &self.plan.server,
+            sql: self.sql,
+            instance: &mut self.keeper.instance,
+            fragment: self.plan.fragment.as_ref().map(|it| it.path.clone()),
+            found: Some(std::mem::take(&mut self.found)),
+        };
+        let mut left = undo::take_back(&mut scene, &self.record, self.tell).await;
+        if left.is_empty()
+            && let Err(why) = self.as_before().await
+        {
+            left.push(why);
+        }
+        let remembered = match (&self.earlier, left.is_empty()) {
+            (Some(earlier), true) => earlier.write(&mut self.keeper.instance).await,
+            (None, true) => undo::forget(&mut self.keeper.instance).await,
+            // `--undo` goes on from there.
+            (_, false) => Ok(()),
+        };
+        left.extend(remembered.err().map(|e| e.to_string()));
+        left
+    }
+
+    /// Waits until new clients get what they got before.
+    async fn as_before(&self) -> Result<(), String> {
+        let instance = &self.keeper.instance;
+        let (Some(before), Ok(addresses)) = (
+            self.before,
+            instance.addresses(&self.plan.server.postmaster),
+        ) else {
+            return Ok(());
+        };
+        let limit = instance.config.verify_timeout;
+        let deadline = Instant::now() + limit;
+        loop {
+            match instance.served(&addresses, limit).await {
+                Ok(served) if served.leaf.fingerprint() == before => return Ok(()),
+                _ if Instant::now() >= deadline => {
+                    return Err(format!(
+                        "new clients do not get {} again, as before; see the server's log",
+                        before.short()
+                    ));
+                }
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+}
+
+/// Where a test plants a fault.
+#[cfg(feature = "failpoints")]
+fn planted(after: Step) -> Result<(), SetupError> {
+    let point = match after {
+        Step::Remembered => "setup_remembered",
+        Step::Written => "setup_written",
+        Step::Installed => "setup_installed",
+        Step::Set => "setup_set",
+        Step::Reloaded => "setup_reloaded",
+        Step::Verified => "setup_verified",
+        Step::Tightened => "setup_tightened",
+    };
+    fail::fail_point!(point, |_| Err(SetupError::Planted));
+    Ok(())
+}
+
+#[cfg(not(feature = "failpoints"))]
+#[expect(clippy::unnecessary_wraps, reason = "a test's build has faults here")]
+fn planted(_after: Step) -> Result<(), SetupError> {
+    Ok(())
+}
+
+/// What became of a fragment, for a sentence.
+pub(super) fn removal(removal: Removal, path: &std::path::Path) -> Told {
+    match removal {
+        Removal::Removed => Told::Done(format!("removed {}", path.display())),
+        Removal::Absent => Told::Done(format!("{} is gone already", path.display())),
+        Removal::Changed => Told::Left(format!(
+            "{} was changed since, and stays: remove what you do not want of it",
+            path.display()
+        )),
+    }
+}

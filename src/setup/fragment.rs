@@ -1,0 +1,220 @@
+//! The file in `conf.d` that names the instance: its text, and how it comes and goes.
+//!
+//! It is never put over another file, and comes whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+use crate::config::{self, Config, DEFAULT_TARGET};
+
+/// The file, and what is written there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fragment {
+    /// `conf.d/NAME.toml`.
+    pub path: PathBuf,
+    /// All of it.
+    pub text: String,
+}
+
+/// What an instance is to be in the config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// The lineage, by name or absolute directory.
+    pub lineage: String,
+    /// The data directory.
+    pub data_directory: String,
+    /// What clients connect to.
+    pub server_names: Vec<String>,
+    /// Files of the server's own, chain and key, where they are taken over.
+    pub files: Option<(String, String)>,
+}
+
+impl Entry {
+    /// What an instance of the config is, as far as a set-up writes it; none where a path cannot be
+    /// written.
+    #[must_use]
+    pub fn of(config: &Config, instance: &config::Instance) -> Option<Entry> {
+        let (cert, key) = (&instance.cert_file, &instance.key_file);
+        let target = config.state_of(instance).join(DEFAULT_TARGET);
+        let files = match *cert == target && *key == target {
+            true => None,
+            false => Some((cert.to_str()?.to_owned(), key.to_str()?.to_owned())),
+        };
+        let names = instance.server_names.iter();
+        Some(Entry {
+            name: instance.name.clone(),
+            lineage: instance.lineage.name.clone(),
+            data_directory: instance.data_directory.to_str()?.to_owned(),
+            server_names: names.map(|it| it.to_str().into_owned()).collect(),
+            files,
+        })
+    }
+
+    /// The fragment that says so, in this directory.
+    #[must_use]
+    pub fn fragment(&self, directory: &Path) -> Fragment {
+        let name = &self.name;
+        let mut text = format!(
+            "# Written by `pgcertd setup`; `pgcertd setup --undo {name}` takes it back.\n[[instance]]\n"
+        );
+        let mut line = |key: &str, value: Value| {
+            text.push_str(&format!("{key} = {value}\n"));
+        };
+        line("name", name.as_str().into());
+        line("lineage", self.lineage.as_str().into());
+        line("data_directory", self.data_directory.as_str().into());
+        if let Some((cert, key)) = &self.files {
+            line("cert_file", cert.as_str().into());
+            if key != cert {
+                line("key_file", key.as_str().into());
+            }
+        }
+        if !self.server_names.is_empty() {
+            line("server_names", self.server_names.clone().into());
+        }
+        Fragment {
+            path: directory.join(format!("{name}.toml")),
+            text,
+        }
+    }
+}
+
+/// What has become of a fragment that was written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone now.
+    Removed,
+    /// It was gone already.
+    Absent,
+    /// Somebody has changed it since, and it stays.
+    Changed,
+}
+
+impl Fragment {
+    /// Writes it, durably, where nothing is yet; the directory is made if it is missing.
+    ///
+    /// # Errors
+    /// Something has this name already, or the directory cannot be written.
+    pub fn write(&self) -> io::Result<()> {
+        let directory = self.directory()?;
+        match fs::create_dir(directory) {
+            Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        let staged = self.staged(directory);
+        match fs::remove_file(&staged) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // A crash has left it.
+            _ => {}
+        }
+        let written = self.write_to(&staged);
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _second = fs::remove_file(&staged);
+        }
+        written?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn write_to(&self, staged: &Path) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(staged)?;
+        // Whatever the umask: the daemon reads it as another user, and it holds no secret.
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(self.text.as_bytes())?;
+        file.sync_all()?;
+        rustix::fs::renameat_with(CWD, staged, CWD, &self.path, RenameFlags::NOREPLACE)?;
+        Ok(())
+    }
+
+    /// Removes it, if it is as it was written.
+    ///
+    /// # Errors
+    /// It cannot be read or removed.
+    pub fn remove(&self) -> io::Result<Removal> {
+        let directory = self.directory()?;
+        match fs::remove_file(self.staged(directory)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        match fs::read(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+            Err(e) => return Err(e),
+            Ok(text) if text != self.text.as_bytes() => return Ok(Removal::Changed),
+            Ok(_) => {}
+        }
+        fs::remove_file(&self.path)?;
+        File::open(directory)?.sync_all()?;
+        Ok(Removal::Removed)
+    }
+
+    fn directory(&self) -> io::Result<&Path> {
+        self.path
+            .parent()
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Where it is written first: a hidden file, which the config does not count.
+    fn staged(&self, directory: &Path) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        directory.join(crate::instance::files::staging_name(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            name: "16-main".into(),
+            lineage: "pg.example.com".into(),
+            data_directory: "/var/lib/postgresql/16/main \"odd\"".into(),
+            server_names: vec!["pg.example.com".into()],
+            files: Some(("/etc/pg.crt".into(), "/etc/pg.key".into())),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_toml_that_says_what_was_meant() {
+        let fragment = entry().fragment(Path::new("/etc/pgcertd/conf.d"));
+        assert_eq!(fragment.path, Path::new("/etc/pgcertd/conf.d/16-main.toml"));
+        let read: toml::Table = fragment.text.parse().unwrap();
+        let instance = &read["instance"][0];
+        assert_eq!(
+            instance["data_directory"].as_str(),
+            Some("/var/lib/postgresql/16/main \"odd\"")
+        );
+        assert_eq!(instance["key_file"].as_str(), Some("/etc/pg.key"));
+        assert_eq!(instance["server_names"][0].as_str(), Some("pg.example.com"));
+    }
+
+    #[test]
+    fn it_takes_no_other_files_place_and_leaves_a_changed_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let fragment = entry().fragment(&directory.path().join("conf.d"));
+        fragment.write().unwrap();
+        let again = fragment.write().unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        let names = fs::read_dir(directory.path().join("conf.d")).unwrap();
+        assert_eq!(names.count(), 1);
+        fs::write(&fragment.path, "# mine\n").unwrap();
+        assert_eq!(fragment.remove().unwrap(), Removal::Changed);
+        fs::write(&fragment.path, &fragment.text).unwrap();
+        assert_eq!(fragment.remove().unwrap(), Removal::Removed);
+        assert_eq!(fragment.remove().unwrap(), Removal::Absent);
+    }
+}

@@ -1,0 +1,412 @@
+//! What exactly a set-up would change on one server; whatever would not work is refused here, before anything is.
+//!
+//! Nothing is changed. The server is asked over its socket, the files are looked at by the same threads that
+//! would write them, and the config is loaded as it would be.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::fragment::{Entry, Fragment};
+use super::managed::by_patroni;
+use super::server::user_name;
+use super::{Server, SetupError};
+use crate::config::{self, Config, Mode, SHARED};
+use crate::instance::files::{Found, Installed};
+use crate::instance::probe::Prober;
+use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::sql::{ServerSettings, Setting, Sql};
+use crate::instance::{Instance, Purpose, same_file};
+use crate::privilege::Ids;
+use crate::reconcile::plan::Intent;
+use crate::reconcile::{Keeper, SyncOutcome};
+use crate::source::{Source, Spec, Tracked};
+
+/// What is set up.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// An instance that the config has.
+    Known(Box<config::Instance>),
+    /// One that it is to have.
+    New(Entry),
+}
+
+/// A setting, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub setting: Setting,
+    /// What is in force.
+    pub from: String,
+    /// What is to be.
+    pub to: String,
+}
+
+/// What becomes of the files that the server names now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The config says which files are written.
+    Configured,
+    /// The server's own are taken over.
+    TakenOver,
+    /// A file of the instance's own is written; where the server's own are private ones, why they are not
+    /// taken over.
+    Own(Option<String>),
+}
+
+/// Everything that a set-up is going to do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The server.
+    pub server: Server,
+    /// The config as it will be.
+    pub config: Config,
+    /// The instance in it.
+    pub instance: config::Instance,
+    /// The file that is written into `conf.d`; none where the config has the instance.
+    pub fragment: Option<Fragment>,
+    /// Which files are written.
+    pub target: Target,
+    /// What the lineage holds.
+    pub source: Source,
+    /// What an install would come to.
+    pub install: SyncOutcome,
+    /// What is set by ALTER SYSTEM.
+    pub settings: Vec<Change>,
+    /// What is in force.
+    pub current: ServerSettings,
+    /// What is worth knowing; it stops nothing.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// What speaks against it, with the remedy.
+    pub async fn made(
+        config: &Config,
+        server: Server,
+        sql: &Sql,
+        subject: Subject,
+        prober: &Prober,
+    ) -> Result<Plan, SetupError> {
+        let current = sql.server_settings().await?;
+        let pair = Pair::of(&current, &server.data_directory);
+        let Written {
+            config,
+            instance,
+            fragment,
+            target,
+        } = written(config, &server, subject, pair.as_ref(), prober).await?;
+        if instance.mode == Mode::Observe {
+            return Err(SetupError::Observed(instance.name));
+        }
+        if current.listen_addresses.trim().is_empty() {
+            return Err(SetupError::NoTcp);
+        }
+        let settings = changes(&current, &instance, &server.data_directory);
+        if !settings.is_empty() {
+            let print =
+                |data: &str| config.command(&["setup", "--print", "--data-directory", data]);
+            let print = print(&server.data_directory.to_string_lossy());
+            changeable(&server, sql, &current, &settings, print).await?;
+        }
+        let (source, install) = fitting(&config, &instance, prober).await?;
+        let notes = notes(&server, &current, &instance).await;
+        Ok(Plan {
+            server,
+            config,
+            instance,
+            fragment,
+            target,
+            source,
+            install,
+            settings,
+            current,
+            notes,
+        })
+    }
+
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fragment.is_none()
+            && self.settings.is_empty()
+            && self.install == SyncOutcome::Unchanged
+    }
+}
+
+/// The files that a server names, as absolute paths.
+#[derive(Debug, Clone)]
+struct Pair {
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Pair {
+    /// None where TLS is off, or where it is the pair that all services of a host share.
+    fn of(current: &ServerSettings, data: &Path) -> Option<Pair> {
+        let pair = Pair {
+            cert: data.join(&current.cert_file),
+            key: data.join(&current.key_file),
+        };
+        let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
+        (current.ssl && !shared(&pair.cert) && !shared(&pair.key)).then_some(pair)
+    }
+}
+
+/// The config as it will be.
+pub struct Written {
+    /// All of it.
+    pub config: Config,
+    /// The instance.
+    pub instance: config::Instance,
+    /// What is to be written for that.
+    pub fragment: Option<Fragment>,
+    /// Which files are written.
+    pub target: Target,
+}
+
+/// What there would be to write by hand, for a server whose configuration others keep: it is asked for its
+/// files without a login.
+///
+/// # Errors
+/// The config would not be right.
+pub async fn by_hand(
+    config: &Config,
+    server: &Server,
+    subject: Subject,
+    prober: &Prober,
+) -> Result<Written, SetupError> {
+    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    let pair = asked.ok().filter(|it| it.on).map(|it| Pair {
+        cert: it.cert_file,
+        key: it.key_file,
+    });
+    let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
+    let pair = pair.filter(|it| !shared(&it.cert) && !shared(&it.key));
+    written(config, server, subject, pair.as_ref(), prober).await
+}
+
+async fn written(
+    config: &Config,
+    server: &Server,
+    subject: Subject,
+    pair: Option<&Pair>,
+    prober: &Prober,
+) -> Result<Written, SetupError> {
+    let entry = match subject {
+        Subject::Known(instance) => {
+            return Ok(Written {
+                config: config.clone(),
+                instance: *instance,
+                fragment: None,
+                target: Target::Configured,
+            });
+        }
+        Subject::New(entry) => entry,
+    };
+    let mut kept = None;
+    if let Some(pair) = pair {
+        match taken_over(config, server.owner, &entry, pair, prober).await? {
+            Ok(written) => return Ok(written),
+            Err(why) => kept = Some(why),
+        }
+    }
+    let fragment = entry.fragment(&config.fragments());
+    let (config, instance) = with(config, &fragment, &entry.name)?;
+    Ok(Written {
+        config,
+        instance,
+        fragment: Some(fragment),
+        target: Target::Own(kept),
+    })
+}
+
+fn with(
+    config: &Config,
+    fragment: &Fragment,
+    name: &str,
+) -> Result<(Config, config::Instance), SetupError> {
+    let config = Config::load_with(&config.file, &fragment.path, &fragment.text)?;
+    let instance = config.instance(name).cloned();
+    // A config that has been loaded with the fragment has its instance.
+    let instance = instance.ok_or_else(|| SetupError::NoRecord(name.to_owned()))?;
+    Ok((config, instance))
+}
+
+/// The entry with the server's own files, if they are private ones that may be written; a sentence if not.
+async fn taken_over(
+    config: &Config,
+    owner: Ids,
+    entry: &Entry,
+    pair: &Pair,
+    prober: &Prober,
+) -> Result<Result<Written, String>, SetupError> {
+    let said = |path: &Path| path.to_str().map(str::to_owned);
+    let (Some(cert), Some(key)) = (said(&pair.cert), said(&pair.key)) else {
+        return Ok(Err("its path is not UTF-8".into()));
+    };
+    let entry = Entry {
+        files: Some((cert, key)),
+        ..entry.clone()
+    };
+    let fragment = entry.fragment(&config.fragments());
+    let (config, instance) = match with(config, &fragment, &entry.name) {
+        Ok(loaded) => loaded,
+        Err(SetupError::Config(error)) => return Ok(Err(error.message().to_owned())),
+        Err(error) => return Err(error),
+    };
+    let mut handle = Instance::new(&config, &instance, prober.clone());
+    handle.refresh(Purpose::Look).await?;
+    let looked = handle
+        .on_files(|targets| {
+            let closed = targets.unwritable(&targets.directories_of_files());
+            Ok((targets.look()?, closed))
+        })
+        .await;
+    let (look, closed) = match looked {
+        Ok(looked) => looked,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if look.found.iter().any(|it| matches!(it, Found::Link(_))) {
+        return Ok(Err("it is a symbolic link".into()));
+    }
+    if let Installed::Unusable(why) = &look.installed {
+        return Ok(Err(why.clone()));
+    }
+    if let Some((directory, _)) = closed.first() {
+        return Ok(Err(format!(
+            "{} is not writable for {}",
+            directory.display(),
+            user_name(owner.uid)
+        )));
+    }
+    Ok(Ok(Written {
+        config,
+        instance,
+        fragment: Some(fragment),
+        target: Target::TakenOver,
+    }))
+}
+
+/// What is to be set: the files where they are others, and `ssl` where it is off.
+fn changes(current: &ServerSettings, instance: &config::Instance, data: &Path) -> Vec<Change> {
+    let files = [
+        (Setting::CertFile, &current.cert_file, &instance.cert_file),
+        (Setting::KeyFile, &current.key_file, &instance.key_file),
+    ];
+    let mut changes: Vec<Change> = files
+        .into_iter()
+        .filter(|(_, from, to)| !same_file(&data.join(from), to))
+        .map(|(setting, from, to)| Change {
+            setting,
+            from: from.clone(),
+            to: to.display().to_string(),
+        })
+        .collect();
+    if !current.ssl {
+        changes.push(Change {
+            setting: Setting::Ssl,
+            from: "off".into(),
+            to: "on".into(),
+        });
+    }
+    changes
+}
+
+/// Whether ALTER SYSTEM will do it.
+async fn changeable(
+    server: &Server,
+    sql: &Sql,
+    current: &ServerSettings,
+    changes: &[Change],
+    print: String,
+) -> Result<(), SetupError> {
+    let data = server.data_directory.clone();
+    if by_patroni(server, &current.config_file).await? {
+        return Err(SetupError::Managed { data, print });
+    }
+    if !current.allow_alter_system {
+        return Err(SetupError::Forbidden { data, print });
+    }
+    let fixed = sql.on_command_line().await?;
+    let settings: Vec<String> = changes
+        .iter()
+        .map(|it| it.setting.name().to_owned())
+        .filter(|name| fixed.contains(name))
+        .collect();
+    if !settings.is_empty() {
+        return Err(SetupError::CommandLine { settings });
+    }
+    match sql.file_faults().await? {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(SetupError::Faulty { faults }),
+    }
+}
+
+/// What the lineage holds, if it may go in, and what that comes to.
+async fn fitting(
+    config: &Config,
+    instance: &config::Instance,
+    prober: &Prober,
+) -> Result<(Source, SyncOutcome), SetupError> {
+    let watch = &config.watch;
+    let mut tracked = Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout);
+    let source = tracked.settled().await?;
+    let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
+    let intent = Intent {
+        dry_run: true,
+        ..Intent::default()
+    };
+    let done = keeper
+        .reconcile(&source, intent, config.watch.settle_timeout)
+        .await;
+    match done.outcome {
+        SyncOutcome::Waiting
+        | SyncOutcome::Refused
+        | SyncOutcome::RolledBack
+        | SyncOutcome::Failed => {
+            Err(SetupError::Unfit(done.problem.unwrap_or_else(|| {
+                format!("{}: {}", instance.name, done.outcome.meaning())
+            })))
+        }
+        outcome => Ok((source, outcome)),
+    }
+}
+
+async fn notes(
+    server: &Server,
+    current: &ServerSettings,
+    instance: &config::Instance,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let near = |host: &str| matches!(host.trim(), "localhost" | "127.0.0.1" | "::1");
+    if current.listen_addresses.split(',').all(near) {
+        notes.push(format!(
+            "listen_addresses = '{}': clients of other hosts cannot connect; when it suits, set it \
+             (ALTER SYSTEM SET listen_addresses = '*') and restart the server",
+            current.listen_addresses
+        ));
+    }
+    let data = &server.data_directory;
+    if [&instance.cert_file, &instance.key_file]
+        .iter()
+        .any(|it| it.starts_with(data))
+    {
+        notes.push(
+            "the pair lies in the data directory: pg_basebackup and pg_rewind copy it to other hosts, \
+             its key and the previous one included"
+                .into(),
+        );
+    }
+    let loaded = SystemTime::from(current.loaded);
+    let edited = changed_since(&server.postmaster, data, server.owner, loaded).await;
+    for file in edited.unwrap_or_default() {
+        notes.push(format!(
+            "{} was edited since the last reload: that comes into force as well",
+            file.display()
+        ));
+    }
+    notes
+}

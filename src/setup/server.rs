@@ -1,0 +1,158 @@
+//! A server that is to be set up: proven to be the postmaster of its data directory, and on this host.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::SetupError;
+use crate::config::Address;
+use crate::instance::files::Targets;
+use crate::instance::listened;
+use crate::instance::postmaster::{Apart, Phase, Postmaster, Running};
+use crate::instance::sql::{Role, Sql};
+use crate::privilege::{Ids, Rights, Worker, is_root};
+
+/// A running server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its data directory.
+    pub data_directory: PathBuf,
+    /// Who owns that, and runs the server.
+    pub owner: Ids,
+    /// Its postmaster.
+    pub postmaster: Arc<Postmaster>,
+}
+
+impl Server {
+    /// The server of a postmaster that was come across.
+    ///
+    /// # Errors
+    /// It has another root or network than this process, or this process may not act for its user.
+    pub async fn of(running: &Running) -> Result<Server, SetupError> {
+        let data = running.data_directory.clone();
+        match running.apart {
+            Some(Apart::Root) => {
+                return Err(SetupError::Apart {
+                    data,
+                    what: "its own root directory",
+                });
+            }
+            Some(Apart::Network) => {
+                return Err(SetupError::Apart {
+                    data,
+                    what: "a network of its own",
+                });
+            }
+            None => {}
+        }
+        Server::at(&data).await
+    }
+
+    /// The server that runs on this data directory.
+    ///
+    /// # Errors
+    /// None does, or this process may not act for its user.
+    pub async fn at(data: &Path) -> Result<Server, SetupError> {
+        let down = |why: String| SetupError::NotRunning {
+            data: data.to_owned(),
+            why,
+        };
+        let meta = std::fs::metadata(data).map_err(|e| down(e.to_string()))?;
+        let owner = Ids {
+            uid: meta.uid(),
+            gid: meta.gid(),
+        };
+        if !is_root() && Ids::own().uid != owner.uid {
+            return Err(SetupError::Stranger {
+                data: data.to_owned(),
+                owner: user_name(owner.uid),
+            });
+        }
+        let reader = reader(owner, [data.to_owned()].into_iter().collect()).await?;
+        let targets = plain_targets(data, owner);
+        let file = reader.call(move || targets.pid_file()).await?;
+        let file = file.map_err(|e| down(e.to_string()))?;
+        if file.phase == Some(Phase::Stopping) {
+            return Err(down("it is shutting down".into()));
+        }
+        let (path, uid) = (data.to_owned(), owner.uid);
+        let identified =
+            tokio::task::spawn_blocking(move || Postmaster::identify(file, &path, uid));
+        let postmaster = match identified.await {
+            Ok(identified) => identified.map_err(|e| down(e.to_string()))?,
+            Err(error) => return Err(down(error.to_string())),
+        };
+        Ok(Server {
+            data_directory: data.to_owned(),
+            owner,
+            postmaster: Arc::new(postmaster),
+        })
+    }
+
+    /// Logs in over its socket, as its superuser.
+    ///
+    /// # Errors
+    /// It does not let the role in, or the role is no superuser.
+    pub async fn login(&self) -> Result<Sql, SetupError> {
+        let sql = Sql::login(
+            &self.postmaster,
+            &self.data_directory,
+            self.owner,
+            &Role::OfUser,
+        )
+        .await?;
+        match sql.is_superuser {
+            true => Ok(sql),
+            false => Err(SetupError::NoSuperuser { role: sql.role }),
+        }
+    }
+
+    /// Where it listens for clients, as its pid file says.
+    ///
+    /// # Errors
+    /// A sentence: nowhere.
+    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+        listened(&self.postmaster)
+    }
+
+    /// The port, for what clients are told.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.postmaster.file.port.unwrap_or(5432)
+    }
+}
+
+/// A thread that reads below `directories` with the rights of `owner`.
+pub(super) async fn reader(
+    owner: Ids,
+    directories: BTreeSet<PathBuf>,
+) -> Result<Worker, SetupError> {
+    let rights = Rights::Writer {
+        owner,
+        write: BTreeSet::new(),
+        read: directories,
+    };
+    Ok(Worker::start("setup", move || rights).await?)
+}
+
+/// All of an instance's files in one directory.
+pub(super) fn plain_targets(directory: &Path, owner: Ids) -> Targets {
+    let target = directory.join(crate::config::DEFAULT_TARGET);
+    Targets {
+        cert: target.clone(),
+        key: target,
+        state: directory.to_owned(),
+        data: directory.to_owned(),
+        owner,
+        server: owner,
+    }
+}
+
+/// The user's name, or the number where there is none.
+pub(super) fn user_name(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    user.ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name)
+}

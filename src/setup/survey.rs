@@ -1,0 +1,93 @@
+//! What there is to set up: the servers that run here, the lineages, and by which names clients know this host.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::instance::postmaster::{Running, running};
+use crate::privilege::PrivilegeError;
+use crate::source::survey::{Found, survey as lineages};
+
+/// What was come across.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The postmasters of this host, as far as they may be looked at.
+    pub running: Vec<Running>,
+    /// The lineages below the watched directories.
+    pub found: Found,
+    /// The names of this host, and those that instances of the config have.
+    pub names: Vec<String>,
+}
+
+impl Survey {
+    /// Looks at this host.
+    ///
+    /// # Errors
+    /// A thread could not be had.
+    pub async fn of(config: &Config) -> Result<Survey, PrivilegeError> {
+        let running = tokio::task::spawn_blocking(running)
+            .await
+            .map_err(|e| PrivilegeError::Gone(e.to_string()))?;
+        let mut names = host_names();
+        for instance in &config.instances {
+            names.extend(
+                instance
+                    .server_names
+                    .iter()
+                    .map(|it| it.to_str().into_owned()),
+            );
+        }
+        names.sort();
+        names.dedup();
+        Ok(Survey {
+            running,
+            found: lineages(&config.watch.directories).await?,
+            names,
+        })
+    }
+}
+
+/// The names of this host: what the kernel says, and what stands beside it in `/etc/hosts`, where a host has
+/// its qualified name (hosts(5), hostname(1)). No name server is asked.
+fn host_names() -> Vec<String> {
+    let uname = rustix::system::uname();
+    let Ok(node) = uname.nodename().to_str() else {
+        return Vec::new();
+    };
+    let hosts = std::fs::read_to_string(Path::new("/etc/hosts")).unwrap_or_default();
+    named_beside(node, &hosts)
+}
+
+/// `node`, and every other name in the lines of `hosts` that have it.
+fn named_beside(node: &str, hosts: &str) -> Vec<String> {
+    let lines = hosts.lines().map(|line| {
+        let said = line.split('#').next().unwrap_or_default();
+        let names: Vec<&str> = said.split_whitespace().skip(1).collect();
+        names
+    });
+    let beside = lines
+        .filter(|names| names.iter().any(|it| it.eq_ignore_ascii_case(node)))
+        .flatten();
+    std::iter::once(node)
+        .chain(beside)
+        .map(str::to_ascii_lowercase)
+        .filter(|name| {
+            !name.is_empty() && !name.starts_with("localhost") && name != "ip6-localhost"
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_beside;
+
+    #[test]
+    fn a_host_has_its_qualified_name_from_the_line_with_its_short_one() {
+        let hosts = "127.0.0.1 localhost\n127.0.1.1 DB7.example.com db7 # of the installer\n\
+                     192.0.2.9 other.example.com other\n::1 localhost ip6-localhost\n";
+        assert_eq!(
+            named_beside("db7", hosts),
+            ["db7", "db7.example.com", "db7"]
+        );
+        assert_eq!(named_beside("alone", hosts), ["alone"]);
+    }
+}

@@ -1,0 +1,291 @@
+//! Takes a set-up back: at once, where a step failed; later, where the operator says so; after a crash.
+//!
+//! What somebody has changed since is left as it is, and said. It can be done again where it stopped.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::carry_out::removal;
+use super::fragment::{Entry, Fragment};
+use super::record::{Record, Was};
+use super::require_tls::TighteningError;
+use super::{Server, SetupError, Told};
+use crate::config::{self, Config};
+use crate::instance::files::Found;
+use crate::instance::probe::Prober;
+use crate::instance::sql::{ServerSettings, Sql, SqlError};
+use crate::instance::{Instance, Purpose, same_file};
+
+/// How long a session may take to see what a reload has changed.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// Between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is worked on.
+pub(super) struct Scene<'a> {
+    pub(super) server: &'a Server,
+    pub(super) sql: &'a Sql,
+    pub(super) instance: &'a mut Instance,
+    /// Where the fragment of the record is.
+    pub(super) fragment: Option<PathBuf>,
+    /// What was in the place of the files, where this process knows it.
+    pub(super) found: Option<Vec<Found>>,
+}
+
+/// A set-up that can be taken back.
+#[derive(Debug)]
+pub struct Undo {
+    /// What was before it.
+    pub record: Record,
+    /// The instance.
+    pub instance: config::Instance,
+    /// Its server.
+    pub server: Server,
+    /// Where its fragment is, if it wrote one.
+    pub fragment: Option<PathBuf>,
+    config: Config,
+}
+
+impl Undo {
+    /// Of the instance of this name.
+    ///
+    /// # Errors
+    /// Nothing is remembered of it, or its server does not run.
+    pub async fn of(config: &Config, name: &str) -> Result<Undo, SetupError> {
+        let none = || SetupError::NoRecord(name.to_owned());
+        let record = Record::of(config, name).await?.ok_or_else(none)?;
+        let refused = |why: String| SetupError::Record {
+            path: config.state_directory.join(name).join("setup.json"),
+            why,
+        };
+        let path = config.fragments().join(format!("{name}.toml"));
+        let fragment = record.fragment.as_ref().map(|_| path.clone());
+        let (config, instance) = match (config.instance(name), &record.fragment) {
+            (Some(instance), _) => (config.clone(), instance.clone()),
+            (None, Some(text)) => {
+                let config = Config::load_with(&config.file, &path, text)?;
+                let instance = config.instance(name).cloned().ok_or_else(none)?;
+                // The record is the server's user's: what it says counts as far as a set-up says it.
+                if Entry::of(&config, &instance)
+                    .is_none_or(|it| it.fragment(&config.fragments()).text != *text)
+                {
+                    return Err(refused("holds a fragment that no set-up writes".into()));
+                }
+                (config, instance)
+            }
+            (None, None) => return Err(none()),
+        };
+        if !same_file(&instance.data_directory, &record.data_directory) {
+            return Err(refused(format!(
+                "is about the server of {}, and the config has {} for this instance: correct that there",
+                record.data_directory.display(),
+                instance.data_directory.display()
+            )));
+        }
+        let server = Server::at(&instance.data_directory).await?;
+        Ok(Undo {
+            record,
+            instance,
+            server,
+            fragment,
+            config,
+        })
+    }
+
+    /// What will be done, a line each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(tightened) = &self.record.tightened {
+            for file in tightened.files() {
+                lines.push(format!("put {} back as it was", file.display()));
+            }
+        }
+        for was in self.record.settings.iter().rev() {
+            lines.push(match &was.before {
+                Some(before) => format!("ALTER SYSTEM SET {} = '{before}'", was.setting.name()),
+                None => format!("ALTER SYSTEM RESET {}", was.setting.name()),
+            });
+        }
+        if let Some(path) = &self.fragment {
+            lines.push(format!("remove {}", path.display()));
+        }
+        lines
+    }
+
+    /// Takes it back; gives what could not be.
+    ///
+    /// # Errors
+    /// The instance's files cannot be worked on at all.
+    pub async fn carry_out(
+        &self,
+        sql: &Sql,
+        prober: &Prober,
+        tell: &mut dyn FnMut(Told),
+    ) -> Result<Vec<String>, SetupError> {
+        let mut instance = Instance::new(&self.config, &self.instance, prober.clone());
+        instance.refresh(Purpose::Work).await?;
+        let mut scene = Scene {
+            server: &self.server,
+            sql,
+            instance: &mut instance,
+            fragment: self.fragment.clone(),
+            found: None,
+        };
+        let left = take_back(&mut scene, &self.record, tell).await;
+        if left.is_empty() {
+            forget(&mut instance).await?;
+        }
+        Ok(left)
+    }
+}
+
+/// Takes back what `record` says; gives what could not be done, and might be at another time.
+pub(super) async fn take_back(
+    scene: &mut Scene<'_>,
+    record: &Record,
+    tell: &mut dyn FnMut(Told),
+) -> Vec<String> {
+    let mut left = Vec::new();
+    if let Some(tightened) = &record.tightened {
+        match tightened.undo(scene.sql, scene.server.owner).await {
+            Ok(()) => tell(Told::Done("pg_hba.conf is as before".into())),
+            // It is a person's now.
+            Err(error @ TighteningError::Edited { .. }) => tell(Told::Left(error.to_string())),
+            Err(error) => left.push(error.to_string()),
+        }
+    }
+    if let Err(error) = settings(scene.sql, &record.settings, tell).await {
+        left.push(error.to_string());
+    }
+    if left.is_empty()
+        && let Err(error) = files(scene, record).await
+    {
+        left.push(error.to_string());
+    }
+    if let (Some(path), Some(text)) = (&scene.fragment, &record.fragment) {
+        let fragment = Fragment {
+            path: path.clone(),
+            text: text.clone(),
+        };
+        match fragment.remove() {
+            Ok(removed) => {
+                if let (true, Some(directory)) = (record.directory_made, path.parent()) {
+                    // Others may have put something there meanwhile.
+                    let _in_use = std::fs::remove_dir(directory);
+                }
+                tell(removal(removed, path));
+            }
+            Err(error) => left.push(format!("{}: {error}", path.display())),
+        }
+    }
+    for what in &left {
+        tell(Told::Left(what.clone()));
+    }
+    left
+}
+
+/// Puts the settings back, the last one first, and has the server take that.
+async fn settings(sql: &Sql, settings: &[Was], tell: &mut dyn FnMut(Told)) -> Result<(), SqlError> {
+    let mut back = Vec::new();
+    for was in settings.iter().rev() {
+        let now = sql.altered(was.setting).await?;
+        if now == was.before {
+            continue;
+        }
+        let name = was.setting.name();
+        if now.as_ref() != Some(&was.set) {
+            let now = now.map_or_else(|| "nothing".into(), |it| format!("'{it}'"));
+            tell(Told::Left(format!(
+                "ALTER SYSTEM has set {name} to {now} since: that stays"
+            )));
+            continue;
+        }
+        match &was.before {
+            Some(before) => sql.alter_system(was.setting, before).await?,
+            None => sql.reset_system(was.setting).await?,
+        }
+        back.push(was);
+    }
+    if settings.is_empty() {
+        return Ok(());
+    }
+    // What was put back before a crash may wait for its reload still.
+    let loaded = sql.server_settings().await?.loaded;
+    sql.reload().await?;
+    settled(sql, RELOAD, |now| now.loaded > loaded).await?;
+    if !back.is_empty() {
+        let names: Vec<&str> = back.iter().map(|it| it.setting.name()).collect();
+        tell(Told::Done(format!(
+            "{} as before, and reloaded",
+            names.join(", ")
+        )));
+    }
+    Ok(())
+}
+
+/// Waits until this session sees that a reload has come through.
+pub(super) async fn settled(
+    sql: &Sql,
+    patience: Duration,
+    is_so: impl Fn(&ServerSettings) -> bool,
+) -> Result<(), SqlError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if is_so(&sql.server_settings().await?) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(SqlError::Silent {
+                what: "a reload",
+                seconds: patience.as_secs(),
+            });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Puts the files back, where this process knows them; takes away what an interrupted set-up installed where
+/// nothing was. What is in use stays.
+async fn files(scene: &mut Scene<'_>, record: &Record) -> Result<(), SetupError> {
+    let interrupted = record.finished.is_none() && record.target_was_absent;
+    let config = &scene.instance.config;
+    let count = if config.single_file() { 1 } else { 2 };
+    let found = match scene.found.take() {
+        Some(found) if !found.is_empty() => found,
+        _ if interrupted => vec![Found::Absent; count],
+        _ => return Ok(()),
+    };
+    let now = scene.sql.server_settings().await?;
+    let named = |file: &str| same_file(&scene.server.data_directory.join(file), &config.cert_file);
+    let used = now.ssl && named(&now.cert_file);
+    let gone = found.iter().all(|it| matches!(it, Found::Absent));
+    if used && gone {
+        // The server needs what is there.
+        return Ok(());
+    }
+    let changed = scene
+        .instance
+        .on_files(move |targets| {
+            let same = targets.holds(&found)?;
+            if !same {
+                targets.put_back(&found)?;
+            }
+            Ok(!same)
+        })
+        .await?;
+    if used && changed {
+        let loaded = now.loaded;
+        scene.sql.reload().await?;
+        settled(scene.sql, RELOAD, |now| now.loaded > loaded).await?;
+    }
+    Ok(())
+}
+
+/// Forgets the set-up.
+pub(super) async fn forget(instance: &mut Instance) -> Result<(), SetupError> {
+    Ok(instance.on_files(|targets| targets.forget_setup()).await?)
+}

@@ -1,0 +1,524 @@
+//! Notification: what is told of a real daemon and a real server, and what becomes of a command
+//! that fails, hangs or is none.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, test_kill_process};
+use serde_json::Value;
+
+use crate::{
+    stage::{HOST, NAME, Stage, assert_says},
+    world::{
+        SOON, World,
+        config::{Config, Instance, path},
+        daemon::{Daemon, Launch, pgcertd},
+        eventually,
+        lineage::Lineage,
+        throughout,
+    },
+};
+
+/// A stand-in for a mail program: it keeps what it is told, a file for each call. Arguments: a
+/// directory, and whatever else it is given.
+const KEEPER: &str = r#"
+directory=$1
+number=$(ls "$directory" | wc -l)
+if test -e "$directory.does"; then . "$directory.does"; fi
+cat >"$directory/.told"
+printf '%s\n%s\n' "$PGCERTD_SUBJECT" "$PGCERTD_TEXT" >"$directory.text"
+printf '%s\n' "$@" >"$directory.arguments"
+mv "$directory/.told" "$directory/$number.json"
+"#;
+
+/// Whom the keeper tells.
+struct Told {
+    directory: PathBuf,
+    script: PathBuf,
+}
+
+impl Told {
+    fn new(world: &World) -> Told {
+        let script = world.path().join("keeper.sh");
+        fs::write(&script, KEEPER).unwrap();
+        Told {
+            directory: world.directory("told"),
+            script,
+        }
+    }
+
+    /// A configuration by which it is told.
+    fn config(&self, world: &World, more: &[&str]) -> Config {
+        let words = [Path::new("/bin/sh"), &self.script, &self.directory];
+        let mut command: Vec<toml::Value> = words.into_iter().map(path).collect();
+        command.extend(more.iter().map(|it| toml::Value::from(*it)));
+        Config::new(world)
+            .notify("command", command)
+            .notify("after", "1s")
+            .notify("state_directory", path(&world.path().join("notify")))
+    }
+
+    /// What it does from now on before it keeps anything, as sh; `$number` is how often it was told.
+    fn does(&self, script: &str) {
+        fs::write(self.directory.with_extension("does"), script).unwrap();
+    }
+
+    fn beside(&self, extension: &str) -> String {
+        fs::read_to_string(self.directory.with_extension(extension)).unwrap_or_default()
+    }
+
+    fn all(&self) -> Vec<Value> {
+        let count = fs::read_dir(&self.directory).unwrap().count();
+        let files = (0..count).map(|it| self.directory.join(format!("{it}.json")));
+        let texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        texts.map(|it| serde_json::from_str(&it).unwrap()).collect()
+    }
+
+    /// The changes that it was told of so far, but those of other tests' servers.
+    fn changes(&self) -> Vec<Value> {
+        let all = self.all();
+        let changes = all.iter().flat_map(|it| it["changes"].as_array().unwrap());
+        let own = changes.filter(|it| it["about"] != "uncovered");
+        own.cloned().collect()
+    }
+
+    /// Waits for the `count`th change; there is none beside those that were waited for.
+    #[track_caller]
+    fn change(&self, count: usize) -> Value {
+        let changes = eventually(SOON, &format!("{count} changes are told"), || {
+            let changes = self.changes();
+            match changes.len() >= count {
+                true => Ok(changes),
+                false => Err(format!("{changes:#?}")),
+            }
+        });
+        assert_eq!(changes.len(), count, "{changes:#?}");
+        changes[count - 1].clone()
+    }
+
+    #[track_caller]
+    fn stays_at(&self, count: usize) {
+        throughout(Duration::from_secs(4), "nothing more is told", || {
+            self.changes().len() == count
+        });
+    }
+}
+
+fn notifier(world: &World, config: &Config) -> Daemon {
+    let mut notifier = Launch::new(world).notifier(config);
+    notifier.ready();
+    notifier
+}
+
+/// A server that serves its lineage, with a daemon that `told` is to hear of.
+fn at_work(world: &World, told: &Told) -> (Stage, Lineage, Config, Daemon) {
+    let stage = Stage::new(world);
+    let mut lineage = Lineage::new(world, HOST);
+    lineage.renew(&stage.first);
+    let instance = stage.instance(HOST);
+    let names = vec![toml::Value::from(HOST)];
+    let config = told
+        .config(world, &[])
+        .watch("resync", "1s")
+        .notify(
+            "on",
+            ["failure", "recovery", "deployed"]
+                .map(toml::Value::from)
+                .to_vec(),
+        )
+        .instance(instance.set("server_names", names))
+        .write();
+    let daemon = Daemon::start(world, &config);
+    daemon.wait_for_log(": in_sync");
+    (stage, lineage, config, daemon)
+}
+
+#[test]
+fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let (stage, mut lineage, config, daemon) = at_work(&world, &told);
+    let follower = notifier(&world, &config);
+    // What was so before is no news.
+    told.stays_at(0);
+
+    lineage.renew(&stage.ca.issue(&["other.example.com"]));
+    let failure = told.change(1);
+    assert_eq!(failure["event"], "failure", "{failure:#}");
+    assert_eq!(failure["about"], "instance");
+    assert_eq!(failure["name"], NAME);
+    assert_eq!(failure["lineage"], HOST);
+    assert_eq!(failure["state"], "source_invalid");
+    assert_eq!(failure["old_state"], "in_sync");
+    assert_eq!(failure["expiry"], "fine");
+    assert_eq!(failure["served"]["fingerprint"], stage.first.fingerprint);
+    // What a lineage must not hold is told with its remedy in one sentence.
+    let problem = failure["problem"].as_str().unwrap();
+    assert_says(problem, &[HOST, "; issue the certificate for"], "problem");
+    let whole = told
+        .all()
+        .into_iter()
+        .find(|it| it["changes"][0] == failure)
+        .unwrap();
+    assert_eq!(whole["version"], 1);
+    assert_eq!(whole["event"], "failure");
+    let host = whole["host"].as_str().unwrap();
+    let subject = whole["subject"].as_str().unwrap();
+    // A server of another test may be told of with it.
+    assert!(
+        subject.starts_with(&format!("pgcertd {host}: ")),
+        "{subject}"
+    );
+    assert_says(subject, &[&format!("{NAME} source invalid")], "the subject");
+    let text = told.beside("text");
+    assert_says(
+        &text,
+        &[subject, "  was    in sync", "  why  ", "pgcertd status"],
+        "text",
+    );
+    println!("{text}");
+
+    // A restart repeats nothing, and nothing is lost that happens meanwhile.
+    assert_eq!(follower.stop().code(), Some(0));
+    let follower = notifier(&world, &config);
+    told.stays_at(1);
+    assert_eq!(follower.stop().code(), Some(0));
+    let good = stage.ca.issue(&[HOST]);
+    lineage.renew(&good);
+    stage.eventually_serves(&good, "the lineage is mended");
+    let follower = notifier(&world, &config);
+    let [one, other] = [1, 0].map(|before| {
+        eventually(SOON, "both are told", || {
+            told.changes().get(2 - before).cloned()
+        })
+    });
+    assert_eq!(one["event"], "recovery", "{one:#}");
+    assert_eq!(one["old_state"], "source_invalid");
+    assert_eq!(one["since"], failure["since"]);
+    assert_eq!(other["event"], "deployed", "{other:#}");
+    assert_eq!(other["about"], "instance");
+    assert_eq!(other["served"]["fingerprint"], good.fingerprint);
+    told.stays_at(3);
+    assert_eq!(follower.stop().code(), Some(0));
+    stage.ends_with(daemon, &good);
+}
+
+#[test]
+fn a_daemon_that_is_killed_or_hangs_is_told() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let (stage, _lineage, config, mut daemon) = at_work(&world, &told);
+    let _follower = notifier(&world, &config);
+    told.stays_at(0);
+
+    daemon.signal(Signal::STOP);
+    let stale = told.change(1);
+    assert_eq!(stale["about"], "daemon", "{stale:#}");
+    assert_eq!(
+        (&stale["event"], &stale["state"]),
+        (&"failure".into(), &"stale".into())
+    );
+    assert_eq!(stale["command"], "systemctl restart pgcertd", "{stale:#}");
+    daemon.signal(Signal::CONT);
+    assert_eq!(told.change(2)["event"], "recovery");
+
+    daemon.kill9();
+    let stopped = told.change(3);
+    assert_eq!(
+        (&stopped["event"], &stopped["state"]),
+        (&"failure".into(), &"stopped".into())
+    );
+    assert_eq!(stopped["name"], Value::Null);
+    assert_says(
+        stopped["problem"].as_str().unwrap(),
+        &["has ended"],
+        "stopped",
+    );
+    let daemon = Daemon::start(&world, &config);
+    let again = told.change(4);
+    assert_eq!(
+        (&again["event"], &again["state"]),
+        (&"recovery".into(), &"running".into())
+    );
+    // As the unit's runtime directory, the file goes with a daemon that is stopped.
+    drop(daemon);
+    fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
+    let gone = told.change(5);
+    assert_says(gone["problem"].as_str().unwrap(), &["is not there"], "gone");
+    drop(stage);
+}
+
+/// Twenty instances whose lineages do not exist.
+fn twenty(world: &World, told: &Told, more: &[&str]) -> Config {
+    let data = world.postgres_directory("data", 0o700);
+    (0..20).fold(told.config(world, more), |config, number| {
+        let directory = data.join(number.to_string());
+        config.instance(Instance::new(&format!("db{number}"), "none", &directory))
+    })
+}
+
+#[test]
+fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let trap = world.path().join("trap");
+    let argument = format!("; touch {} $(touch {0})", trap.display());
+    let config = twenty(&world, &told, &[&argument]).write();
+    let daemon = Daemon::start(&world, &config);
+    let follower = notifier(&world, &config);
+    eventually(SOON, "twenty failures are told", || {
+        told.changes().len() == 20
+    });
+    let calls = told.all();
+    let of_ours = calls.iter().filter(|it| {
+        let changes = it["changes"].as_array().unwrap();
+        changes.iter().any(|it| it["about"] == "instance")
+    });
+    assert_eq!(of_ours.count(), 1, "{calls:#?}");
+    assert_eq!(
+        told.beside("arguments").lines().nth(1),
+        Some(argument.as_str())
+    );
+    assert!(!trap.exists());
+    let names: Vec<Value> = told.changes().iter().map(|it| it["name"].clone()).collect();
+    assert!(names.contains(&"db19".into()), "{names:?}");
+
+    // An instance that has left the config has not recovered.
+    let text = config.text().replace("\"db19\"", "\"db20\"");
+    config.replace(&text);
+    let mut both = [daemon, follower];
+    for process in &mut both {
+        process.hangup();
+    }
+    eventually(SOON, "db19 is forgotten", || {
+        let kept = fs::read_to_string(world.path().join("notify/told.json")).unwrap();
+        match kept.contains("\"db20\"") && !kept.contains("\"db19\"") {
+            true => Ok(()),
+            false => Err(kept),
+        }
+    });
+    let events = told.changes();
+    assert!(
+        events.iter().all(|it| it["event"] == "failure"),
+        "{events:#?}"
+    );
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let config = told
+        .config(&world, &[])
+        .notify("timeout", "1s")
+        .instance(Instance::new("db", "none", &world.path().join("data")))
+        .write();
+    let number = world.path().join("child");
+    told.does(&format!(
+        "trap '' TERM; sleep 1000 & echo $! >{0}.new && mv {0}.new {0}; echo stuck >&2; sleep 1000",
+        number.display()
+    ));
+    let _daemon = Daemon::start(&world, &config);
+    let follower = notifier(&world, &config);
+    let child = eventually(SOON, "the command runs", || {
+        fs::read_to_string(&number)
+            .ok()
+            .and_then(|it| it.trim().parse().ok())
+    });
+    let child = Pid::from_raw(child).unwrap();
+    let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
+    assert_says(&said, &["error: ", "again in 5s", "--test"], "the log");
+    eventually(SOON, "its child is gone", || {
+        test_kill_process(child).is_err()
+    });
+    told.does("");
+    assert_eq!(told.change(1)["name"], "db");
+}
+
+#[test]
+fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let config = told
+        .config(&world, &[])
+        .instance(Instance::new("db", "none", &world.path().join("data")))
+        .write();
+    told.does("echo one >&2; echo two >&2; exit 75");
+    let _daemon = Daemon::start(&world, &config);
+    let mut follower = notifier(&world, &config);
+    follower.wait_for_log("ended with exit status: 75: one | two; again in 5s");
+    follower.wait_for_log("again in 10s");
+    // It ends while the next try is far away, and begins again with a command that does.
+    assert_eq!(told.changes(), [Value::Null; 0]);
+    told.does("");
+    follower.hangup();
+    assert_eq!(told.change(1)["event"], "failure");
+    // A command that cannot be run at all is said as well.
+    let text = config.text().replace("/bin/sh", "/nonexistent/mail");
+    config.replace(&text);
+    follower.hangup();
+    follower.wait_for_log("tells by /nonexistent/mail");
+    fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
+    follower.wait_for_log("/nonexistent/mail cannot be run: No such file");
+    follower.signal(Signal::TERM);
+    assert_eq!(follower.ended(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_delivery_in_hand_is_finished_at_the_end() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let config = told
+        .config(&world, &[])
+        .instance(Instance::new("db", "none", &world.path().join("data")))
+        .write();
+    let (begun, go) = (world.path().join("begun"), world.path().join("go"));
+    told.does(&format!(
+        "touch {}; while ! test -e {}; do sleep 0.1; done",
+        begun.display(),
+        go.display()
+    ));
+    let _daemon = Daemon::start(&world, &config);
+    let mut follower = notifier(&world, &config);
+    eventually(SOON, "the command runs", || begun.exists());
+    follower.signal(Signal::TERM);
+    eventually(SOON, "it is about to end", || {
+        follower.notified().iter().any(|it| it == "STOPPING=1")
+    });
+    fs::write(go, "").unwrap();
+    assert_eq!(follower.ended(SOON).code(), Some(0));
+    assert_eq!(told.changes().len(), 1);
+    told.does("");
+    let _follower = notifier(&world, &config);
+    told.stays_at(1);
+}
+
+#[test]
+fn without_a_command_it_ends_at_once_and_well() {
+    let Some(world) = World::new() else { return };
+    let config = Config::new(&world).notify("after", "1s").write();
+    let mut notifier = Launch::new(&world).notifier(&config);
+    assert_eq!(notifier.ended(SOON).code(), Some(0));
+    // Otherwise systemd would take it for a failure.
+    assert!(notifier.notified().iter().any(|it| it == "READY=1"));
+    assert_says(&notifier.log(), &["nobody is told", "[notify]"], "the log");
+    let tried = pgcertd(&world, &config, &["notify", "--test"]);
+    assert_eq!(tried.code(), 2, "{tried:?}");
+    assert_says(tried.stderr(), &["no command", "command = ["], "the trial");
+}
+
+#[test]
+fn a_trial_says_how_it_went() {
+    let Some(world) = World::new() else { return };
+    let told = Told::new(&world);
+    let config = told.config(&world, &[]).write();
+    let tried = pgcertd(&world, &config, &["notify", "--test"]);
+    assert_eq!(tried.code(), 0, "{tried:?}");
+    assert_says(tried.stdout(), &["/bin/sh took it", "a test"], "well");
+    let change = told.change(1);
+    assert_eq!(
+        (&change["event"], &change["state"]),
+        (&"test".into(), &"not_served".into())
+    );
+    assert_says(
+        change["problem"].as_str().unwrap(),
+        &["a test"],
+        "the problem",
+    );
+
+    told.does("echo refused >&2; exit 1");
+    let tried = pgcertd(&world, &config, &["notify", "--test"]);
+    assert_eq!(tried.code(), 1, "{tried:?}");
+    assert_says(
+        tried.stdout(),
+        &["not delivered", "exit status: 1: refused"],
+        "badly",
+    );
+    let tried = pgcertd(&world, &config, &["notify", "--test", "--json"]);
+    assert_eq!(tried.code(), 1, "{tried:?}");
+    let json = tried.json();
+    assert_eq!(json["delivered"], false, "{json}");
+    assert_eq!(json["command"][0], "/bin/sh");
+}
+
+/// The example of README.md for this program, as it stands there.
+fn shown(program: &str) -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.unwrap();
+    let mut lines = readme.lines();
+    let line = lines.find(|it| it.starts_with("command = [") && it.contains(program));
+    let table: toml::Table = line
+        .unwrap_or_else(|| panic!("no {program}"))
+        .parse()
+        .unwrap();
+    let words = table["command"].as_array().unwrap();
+    words
+        .iter()
+        .map(|it| it.as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn the_line_for_a_webhook_posts_the_document() {
+    let Some(world) = World::new() else { return };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let hook = format!("http://{}/hook", listener.local_addr().unwrap());
+    let mut command = shown("curl");
+    let address = command.last_mut().unwrap();
+    assert!(address.starts_with("https://"), "{address}");
+    *address = hook;
+    let command: Vec<toml::Value> = command.into_iter().map(toml::Value::from).collect();
+    let config = Config::new(&world).notify("command", command).write();
+    // A stand-in for the other end, which no test may be: it answers each request so.
+    let answers = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answer in ["200 OK", "500 Internal Server Error"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            requests.push(request(&mut stream));
+            write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+        requests
+    });
+    let tried = pgcertd(&world, &config, &["notify", "--test"]);
+    assert_eq!(tried.code(), 0, "{tried:?}");
+    let refused = pgcertd(&world, &config, &["notify", "--test"]);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    assert_says(refused.stdout(), &["500"], "refused");
+    let requests = answers.join().unwrap();
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /hook "), "{head}");
+    assert!(
+        head.to_lowercase()
+            .contains("content-type: application/json"),
+        "{head}"
+    );
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["event"], "test", "{body}");
+}
+
+/// One request, head and body.
+fn request(stream: &mut std::net::TcpStream) -> String {
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "it ends early: {text}");
+        text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let head = head.to_lowercase();
+        let announced = head
+            .lines()
+            .find_map(|it| it.strip_prefix("content-length: "));
+        if announced.is_some_and(|it| it.trim().parse() == Ok(body.len())) {
+            return text;
+        }
+    }
+}

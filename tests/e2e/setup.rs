@@ -1,0 +1,8 @@
+//! `pgcertd setup`: from a server on a shared pair to one that clients verify, and back.
+
+mod bench;
+mod choice;
+mod faults;
+mod refused;
+mod taken_over;
+mod whole;

@@ -1,0 +1,245 @@
+//! The whole way there and back.
+
+use std::fs;
+
+use super::bench::{Bench, HOST, NAME};
+use crate::world::{
+    SOON, World,
+    acme::{Certbot, Pebble},
+    cluster::Cluster,
+    config::{Config, path},
+    daemon::{Daemon, Launch, eventually_state},
+    eventually, give,
+    network::{ADDRESS, in_own_network},
+};
+
+#[test]
+fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    let before = bench.sight();
+    let stamps = bench.stamps();
+
+    let dry = bench.setup(&["--dry-run"]);
+    assert_eq!(dry.code(), 0);
+    bench.sight().is(&before, "a dry run changes nothing");
+    assert_eq!(bench.stamps(), stamps, "not even a time");
+
+    let done = bench.setup(&["--yes"]);
+    assert_eq!(done.code(), 0);
+    let wide = done
+        .stdout()
+        .lines()
+        .find(|it| it.chars().count() > 80 && !it.contains("psql"));
+    assert_eq!(wide, None);
+    bench.verified();
+    assert_eq!(bench.cluster.served(), bench.issued.fingerprint);
+    eventually_state(&world, &bench.config, NAME, "in_sync");
+
+    let again = bench.setup(&["--yes"]);
+    assert_eq!(again.code(), 0);
+    assert!(again.stdout().contains("nothing to change"));
+    let back = bench.undo(&["--yes"]);
+    assert_eq!(back.code(), 0);
+    let state = world.path().join("state");
+    bench
+        .sight()
+        .without(&[&state])
+        .is(&before, "after the undo");
+    assert_eq!(bench.undo(&["--yes"]).code(), 2, "once is enough");
+}
+
+#[test]
+fn what_a_person_has_changed_since_stays_when_it_is_taken_back() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    let text = fs::read_to_string(bench.fragment()).unwrap() + "mode = \"observe\"\n";
+    fs::write(bench.fragment(), &text).unwrap();
+    bench
+        .cluster
+        .sql("alter system set ssl_cert_file = '/mine.pem'");
+    let undone = bench.undo(&["--yes"]);
+    assert!(
+        undone.stdout().contains("'/mine.pem' since"),
+        "{}",
+        undone.stdout()
+    );
+    assert!(
+        undone.stdout().contains("was changed since"),
+        "{}",
+        undone.stdout()
+    );
+    assert_eq!(fs::read_to_string(bench.fragment()).unwrap(), text);
+    let show = bench.cluster.sql("select setting from pg_file_settings where name = 'ssl_cert_file' order by seqno desc limit 1");
+    assert_eq!(show, "/mine.pem");
+}
+
+/// From a real certbot's lineage and `ssl = off`, with what clients trust by default.
+#[test]
+fn a_certbot_lineage_and_a_server_without_tls_need_one_command() {
+    let Some(world) = World::new() else { return };
+    let pebble = Pebble::start(&world);
+    let certbot = Certbot::new(&world, &pebble);
+    certbot.issue(HOST);
+    let cluster = Cluster::build(&world).name("main").start();
+    let config = Config::new(&world)
+        .watch("directories", vec![path(&certbot.live())])
+        .write();
+    let data = cluster.data_directory().to_str().unwrap();
+    // Pebble's root stands in for one that a client has by default.
+    let launch = Launch::new(&world).env("SSL_CERT_FILE", pebble.root().to_str().unwrap());
+    let setup = ["setup", "--yes", "--json", "--data-directory", data];
+    let done = launch.run(&config, &setup);
+    assert_eq!(done.code(), 0, "{}{}", done.stdout(), done.stderr());
+    let document = done.json();
+    assert_eq!(document["outcome"], "set_up", "{document}");
+    let connection = document["connection"].as_str().unwrap();
+    let system = format!(
+        "host={HOST} port={} sslmode=verify-full sslrootcert=system",
+        cluster.port()
+    );
+    assert_eq!(connection, system);
+    cluster.verify_full(pebble.root(), HOST).unwrap();
+
+    // What the set-up has begun the daemon goes on with.
+    let daemon = Daemon::start(&world, &config);
+    eventually_state(&world, &config, NAME, "in_sync");
+    certbot.renew();
+    let (renewed, _) = certbot.leaf(HOST);
+    eventually(SOON, "the renewal is served", || {
+        cluster.served() == renewed
+    });
+    assert!(daemon.stop().success());
+}
+
+/// The host's own address stands in for another host's: to pg_hba.conf it is as remote.
+#[test]
+fn with_require_tls_remote_clients_without_it_are_refused_and_the_undo_lets_them_in() {
+    in_own_network(|| {
+        let Some(world) = World::new() else { return };
+        let mut bench = Bench::with(&world, |it| it.setting("listen_addresses", "*"));
+        let file = bench.cluster.config_directory().join("pg_hba.conf");
+        let text = fs::read_to_string(&file).unwrap() + "host all all all trust\n";
+        fs::write(&file, &text).unwrap();
+        give(&file, bench.cluster.owner(), 0o600);
+        bench.cluster.reload_by_hand();
+        let plain = format!("host={ADDRESS} sslmode=disable");
+        let encrypted = format!("host={ADDRESS} sslmode=require");
+        eventually(SOON, "remote clients are let in", || {
+            bench.cluster.try_by(&plain, "select 1")
+        });
+        let before = bench.sight();
+
+        let dry = bench.setup(&["--dry-run", "--require-tls"]);
+        assert!(
+            dry.stdout().contains("-host all all all trust"),
+            "{}",
+            dry.stdout()
+        );
+        bench.sight().is(&before, "a dry run changes nothing");
+        let done = bench.setup(&["--yes", "--require-tls"]);
+        assert_eq!(done.code(), 0);
+        assert!(
+            done.stdout().contains("without TLS is refused"),
+            "{}",
+            done.stdout()
+        );
+        let refused = bench.cluster.try_by(&plain, "select 1").unwrap_err();
+        assert!(refused.contains("no encryption"), "{refused}");
+        bench.cluster.try_by(&encrypted, "select 1").unwrap();
+        bench.verified();
+
+        let mine = fs::read_to_string(&file).unwrap() + "# mine\n";
+        fs::write(&file, &mine).unwrap();
+        let undone = bench.undo(&["--yes"]);
+        assert!(undone.stdout().contains("left"), "{}", undone.stdout());
+        assert_eq!(fs::read_to_string(&file).unwrap(), mine);
+    });
+}
+
+#[test]
+fn require_tls_can_come_later_and_all_of_it_goes_back() {
+    let Some(world) = World::new() else { return };
+    let mut bench = Bench::new(&world);
+    let file = bench.cluster.config_directory().join("pg_hba.conf");
+    let text = fs::read_to_string(&file).unwrap() + "hostnossl all all 0.0.0.0/0 trust\n";
+    fs::write(&file, &text).unwrap();
+    give(&file, bench.cluster.owner(), 0o600);
+    bench.cluster.reload_by_hand();
+    let before = bench.sight();
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(bench.setup(&["--yes", "--require-tls"]).code(), 0);
+    assert_ne!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(bench.undo(&["--yes"]).code(), 0);
+    let state = world.path().join("state");
+    bench
+        .sight()
+        .without(&[&state])
+        .is(&before, "after the undo");
+}
+
+/// The record belongs to the server's user, and root acts by it.
+#[test]
+fn a_forged_record_has_nothing_done_that_no_set_up_does() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    let victim = world.path().join("victim.pem");
+    fs::write(&victim, "root's\n").unwrap();
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    let file = world.path().join("state").join(NAME).join("setup.json");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let text = fs::read_to_string(bench.fragment()).unwrap();
+    let forged = format!(
+        "{text}owner = \"root\"\ncert_file = \"{}\"\n",
+        victim.display()
+    );
+    record["fragment"] = forged.into();
+    record["finished"] = serde_json::Value::Null;
+    fs::write(&file, record.to_string()).unwrap();
+    fs::remove_file(bench.fragment()).unwrap();
+    let done = bench.undo(&["--yes"]);
+    assert_eq!(done.code(), 1);
+    assert!(
+        done.stderr().contains("no set-up writes"),
+        "{}",
+        done.stderr()
+    );
+    assert!(victim.exists());
+    // A record that says where nothing lies that it may name is none.
+    let launch = Launch::new(&world);
+    let odd = launch.run(
+        &bench.config,
+        &["setup", "--yes", "--undo", "../letsencrypt"],
+    );
+    assert_eq!(odd.code(), 2, "{}", odd.stderr());
+}
+
+#[test]
+fn a_server_that_does_not_load_the_pair_gets_its_settings_back() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    // An edit that waits for a reload, and that no reload survives.
+    let broken = world.path().join("broken-ca.pem");
+    fs::write(&broken, "no certificate\n").unwrap();
+    bench.cluster.set("ssl_ca_file", broken.to_str().unwrap());
+    let before = bench.sight();
+    let done = bench.setup(&["--yes"]);
+    assert_eq!(done.code(), 1);
+    let said = done.stdout();
+    assert!(said.contains("test.conf was edited since"), "{said}");
+    assert!(said.contains("broken-ca.pem"), "{said}");
+    bench.sight().is(&before, "taken back");
+}
+
+#[test]
+fn the_config_is_not_touched_by_a_set_up_whose_fragment_would_be_wrong() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    let before = bench.sight();
+    let done = bench.setup(&["--yes", "--instance", "-odd"]);
+    assert_eq!(done.code(), 2, "{}", done.stderr());
+    bench.sight().is(&before, "refused");
+}

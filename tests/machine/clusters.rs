@@ -1,0 +1,165 @@
+//! Several clusters of Debian's, each a `postgresql@V-NAME` with its configuration under `/etc/postgresql`,
+//! and what pg_upgradecluster leaves.
+
+use crate::{
+    machine::LATER,
+    postgres::CONFIG,
+    stand::{HOST, PORT, Stand},
+    world::{SOON, ca::Issued, eventually},
+};
+
+/// The further cluster.
+const REPORTS: u16 = 5433;
+
+const DATA: &str = "/var/lib/postgresql/15";
+
+/// The table of one instance.
+fn table(name: &str, cluster: &str) -> String {
+    format!(
+        "[[instance]]\nname = \"{name}\"\nlineage = \"{HOST}\"\n\
+         data_directory = \"{DATA}/{cluster}\"\n\n"
+    )
+}
+
+/// The servers that no instance covers, by the daemon and by a look of `status` itself.
+fn uncovered(stand: &Stand) -> Result<Vec<String>, String> {
+    let look = stand.machine.run(["pgcertd", "status", "--json"]).stdout;
+    let view = stand.machine.run(["cat", "/run/pgcertd/status.json"]);
+    let of = |text: &str| {
+        let read: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let all = read["uncovered"].as_array().ok_or("not told")?;
+        let all = all.iter().filter_map(|it| it.as_str().map(str::to_owned));
+        Ok::<Vec<String>, String>(all.collect())
+    };
+    let (look, view) = (of(&look)?, of(&view.stdout)?);
+    match look == view {
+        true => Ok(look),
+        false => Err(format!("{look:?} is not {view:?}")),
+    }
+}
+
+#[track_caller]
+fn is_uncovered(stand: &Stand, expected: &[&str]) {
+    eventually(SOON, &format!("{expected:?} is uncovered"), || {
+        let now = uncovered(stand)?;
+        if now == expected {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    });
+}
+
+#[test]
+fn debians_clusters_are_deployed_to_and_the_one_that_an_upgrade_leaves_is_named() {
+    let Some(mut stand) = Stand::boot() else {
+        return;
+    };
+    a_further_cluster_is_named_until_the_config_has_it(&mut stand);
+    debians_own_commands_and_pgcertd_get_along(&mut stand);
+    an_upgraded_cluster_is_named_until_the_config_follows(&mut stand);
+}
+
+#[track_caller]
+fn both_serve(stand: &Stand, issued: &Issued) {
+    stand.serves(issued);
+    stand.machine.wait_served(REPORTS, &issued.fingerprint);
+    stand.machine.wait_well();
+}
+
+fn a_further_cluster_is_named_until_the_config_has_it(stand: &mut Stand) {
+    let machine = &stand.machine;
+    is_uncovered(stand, &[]);
+    let port = REPORTS.to_string();
+    machine.ok(["pg_createcluster", "--port", &port, "15", "reports"]);
+    let file = "/var/lib/pgcertd/15-reports/server.pem";
+    machine.configure(
+        "reports",
+        &format!("ssl = off\nssl_cert_file = '{file}'\nssl_key_file = '{file}'\n"),
+    );
+    machine.ok(["pg_ctlcluster", "15", "reports", "start"]);
+    // The daemon looks when it begins, and at every comparison.
+    machine.ok(["systemctl", "reload", "pgcertd"]);
+    is_uncovered(stand, &["/var/lib/postgresql/15/reports"]);
+    let shown = machine.run(["pgcertd", "status"]);
+    println!("{}", shown.stdout);
+    assert!(shown.stdout.contains("/var/lib/postgresql/15/reports"));
+    machine.wait_entry("pgcertd", "15/reports");
+
+    stand.config(&(table("15-main", "main") + &table("15-reports", "reports")));
+    machine.ok(["systemctl", "reload", "pgcertd"]);
+    is_uncovered(stand, &[]);
+    eventually(SOON, "its file is installed", || machine.exists(file));
+    machine.configure("reports", "ssl = on\n");
+    machine.ok(["pg_ctlcluster", "15", "reports", "reload"]);
+    both_serve(stand, &stand.issued);
+    assert!(machine.is_active("postgresql@15-reports"));
+}
+
+fn debians_own_commands_and_pgcertd_get_along(stand: &mut Stand) {
+    stand.machine.set_password(REPORTS);
+    let mut session = stand.machine.session(REPORTS);
+    let second = stand.renew();
+    both_serve(stand, &second);
+    assert_eq!(session.lives(), Ok(()));
+    drop(session);
+    let machine = &stand.machine;
+    machine.ok(["pg_ctlcluster", "15", "reports", "restart"]);
+    both_serve(stand, &second);
+    machine.ok(["pg_ctlcluster", "15", "reports", "stop"]);
+    machine.wait_state("15-reports", "not_running");
+    let third = stand.renew();
+    stand.serves(&third);
+    stand
+        .machine
+        .ok(["pg_ctlcluster", "15", "reports", "start"]);
+    both_serve(stand, &third);
+    let listed = stand.machine.ok(["pg_lsclusters", "-h"]);
+    assert_eq!(listed.matches("online").count(), 2, "{listed}");
+}
+
+/// Debian 12 has one major version, so that the upgrade is to a new name within it; the command, and what it
+/// leaves, are the same: the old cluster stopped, the new one on its port with the old one's settings.
+fn an_upgraded_cluster_is_named_until_the_config_follows(stand: &mut Stand) {
+    let machine = &stand.machine;
+    let upgrade = [
+        "pg_upgradecluster",
+        "-v",
+        "15",
+        "--rename",
+        "next",
+        "15",
+        "main",
+    ];
+    let upgraded = machine.run_within(LATER, upgrade);
+    assert_eq!(upgraded.code(), 0, "{upgraded:?}");
+    assert!(machine.is_active("postgresql@15-next"));
+    machine.wait_state("15-main", "not_running");
+    machine.ok(["systemctl", "reload", "pgcertd"]);
+    is_uncovered(stand, &["/var/lib/postgresql/15/next"]);
+    let shown = machine.run(["pgcertd", "status"]);
+    println!("{}", shown.stdout);
+    assert!(shown.stdout.contains("/var/lib/postgresql/15/next"));
+    machine.wait_entry("pgcertd", "15/next");
+
+    // The new server serves the old one's file already: the config is all that has to follow.
+    stand.serves(&stand.issued);
+    let text = machine.read(CONFIG);
+    let followed = text.replace("/15/main\"", "/15/next\"");
+    assert_ne!(followed, text);
+    machine.write(CONFIG, followed);
+    machine.ok(["systemctl", "reload", "pgcertd"]);
+    is_uncovered(stand, &[]);
+    machine.wait_state("15-main", "in_sync");
+    machine.ok(["pg_dropcluster", "15", "main"]);
+    let issued = stand.renew();
+    both_serve(stand, &issued);
+    let port = PORT.to_string();
+    let listed = stand.machine.ok(["pg_lsclusters", "-h"]);
+    assert!(
+        listed
+            .lines()
+            .any(|it| it.contains("next") && it.contains(&port)),
+        "{listed}"
+    );
+}

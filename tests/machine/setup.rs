@@ -1,0 +1,85 @@
+//! `pgcertd setup` as a new user has it: the package, Debian's own cluster on the snakeoil pair, certbot's lineage.
+
+use crate::{
+    acme::{DOMAIN, ROOT},
+    machine::Machine,
+    postgres::MAIN,
+};
+
+const TARGET: &str = "/var/lib/pgcertd/15-main/server.pem";
+
+/// All that a set-up may change of the server and of the config, in one text.
+fn sight(machine: &Machine) -> String {
+    machine.sh(
+        "cd / && for file in /etc/pgcertd/pgcertd.toml /etc/pgcertd/conf.d/* /etc/postgresql/15/main/*.conf \
+             /var/lib/postgresql/15/main/postgresql.auto.conf /etc/ssl/certs/ssl-cert-snakeoil.pem \
+             /etc/ssl/private/ssl-cert-snakeoil.key; do \
+             stat -c '%n %U %a %Y %Z' $file; sha256sum $file; done",
+    )
+}
+
+#[test]
+fn from_apt_install_one_command_leads_to_a_daemon_that_keeps_it_so() {
+    let Some(machine) = Machine::boot() else {
+        return;
+    };
+    machine.install_deb();
+    machine.start_pebble();
+    machine.certbot_issues();
+    machine.name(&[DOMAIN]);
+    machine.set_password(5432);
+    let postmaster = machine.number(MAIN, "MainPID");
+    let before = sight(&machine);
+
+    let dry = machine.ok(["pgcertd", "setup", "--dry-run", "--require-tls"]);
+    println!("{dry}");
+    assert_eq!(sight(&machine), before);
+
+    // The unit's daemon is not asked to take a config that it would not run with.
+    let done = machine.ok(["pgcertd", "setup", "--yes"]);
+    println!("{done}");
+    assert!(done.contains("systemctl enable --now pgcertd"), "{done}");
+    assert_eq!(machine.served(5432), Ok(machine.live_leaf()));
+    let verified = machine.psql_verify_full(5432, DOMAIN, ROOT);
+    assert_eq!(verified, Ok("t".to_owned()));
+    machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
+    machine.wait_well();
+    machine.wait_state("15-main", "in_sync");
+
+    let renewed = machine.certbot_renews();
+    machine.wait_served(5432, &renewed);
+    machine.wait_well();
+
+    // With the daemon at work: back, and forth again.
+    let undone = machine.ok(["pgcertd", "setup", "--yes", "--undo", "15-main"]);
+    println!("{undone}");
+    assert!(
+        undone.contains("the daemon has taken the config"),
+        "{undone}"
+    );
+    let shown = machine.sql(5432, "show ssl_cert_file");
+    assert_eq!(shown, "/etc/ssl/certs/ssl-cert-snakeoil.pem");
+    let again = machine.ok(["pgcertd", "setup", "--yes", "--require-tls"]);
+    println!("{again}");
+    assert!(again.contains("the daemon has taken the config"), "{again}");
+    machine.wait_served(5432, &renewed);
+    machine.wait_state("15-main", "in_sync");
+    assert_eq!(machine.leaf(TARGET), renewed);
+    let renewed = machine.certbot_renews();
+    machine.wait_served(5432, &renewed);
+    let check = machine.run(["pgcertd", "check"]);
+    println!("{}", check.stdout);
+    assert_eq!(machine.number(MAIN, "MainPID"), postmaster, "no restart");
+
+    // What setup said is what it did: all but pgcertd's own file is as it was.
+    machine.ok(["pgcertd", "setup", "--yes", "--undo", "15-main"]);
+    let words = |text: &str| -> Vec<String> {
+        let mut lines = text.lines().map(str::to_owned);
+        let mut kept = Vec::new();
+        while let (Some(_), Some(digest)) = (lines.next(), lines.next()) {
+            kept.push(digest);
+        }
+        kept
+    };
+    assert_eq!(words(&sight(&machine)), words(&before));
+}
