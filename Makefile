@@ -82,7 +82,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
 	install -D -m 0644 docs/journal.md $(DESTDIR)$(DOCDIR)/docs/journal.md
-	install -m 0644 docs/clients.md docs/findings.md $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 docs/clients.md docs/findings.md docs/metrics.md $(DESTDIR)$(DOCDIR)/docs
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
@@ -95,6 +95,8 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 			>$(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml && \
 		chmod 0644 $(DESTDIR)$(SYSCONFDIR)/pgcertd/pgcertd.toml; }
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pgcertd config/*.schema.json
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pgcertd/prometheus packaging/prometheus/*.yml
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/pgcertd/grafana packaging/grafana/pgcertd.json
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man8 man/*.8
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man5 man/*.5
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions completions/pgcertd

@@ -25,7 +25,7 @@
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
 //! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/notify.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/paint.rs` fits text into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
-//! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd |
+//! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd; `daemon/metrics/mod.rs` answers scrapes |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
 //! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
 //! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
@@ -35,7 +35,7 @@
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
 //! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
-//! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd |
+//! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs`, `report/metrics/mod.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd; what is measured, for Prometheus |
 //!
 //! [`notification`] (`notification/mod.rs`) is a process beside the daemon: it follows what that reports
 //! (`notification/follow.rs`, `notification/scene.rs`), decides what a person is to be told

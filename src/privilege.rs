@@ -6,7 +6,8 @@
 //! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
 //! directories of its targets; the main thread, which looks at processes, signals and
 //! connects, has no effective capability. A [`Rights::Caller`] becomes another user altogether,
-//! where a server must be told who connects to its Unix socket.
+//! where a server must be told who connects to its Unix socket; a [`Rights::Publisher`] puts what
+//! everybody may see into one directory.
 //!
 //! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
 //! to inodes: [`Worker::covers`] says when to start a new one.
@@ -87,6 +88,14 @@ pub enum Rights {
         write: BTreeSet<PathBuf>,
         /// Directories in which files are read.
         read: BTreeSet<PathBuf>,
+    },
+    /// Creates, replaces and removes what everybody may see, files and sockets, with the rights
+    /// of `owner` alone; reads no file.
+    Publisher {
+        /// Whose rights count, and who owns what is created.
+        owner: Ids,
+        /// The directories for it.
+        write: BTreeSet<PathBuf>,
     },
     /// Reads what a service may read, and writes nothing: with the user and the groups of the
     /// service where this process is root, and with its own elsewhere.
@@ -246,6 +255,7 @@ impl Worker {
 /// Gives the calling thread its rights; the directories that the rules hold are returned.
 fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let publish = make_bitflags!(AccessFs::{ReadDir | WriteFile | MakeReg | MakeSock | RemoveFile});
     let write = make_bitflags!(AccessFs::{
         ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeSym | RemoveFile | Refer
     });
@@ -273,6 +283,15 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
                 .filter_map(|p| Covered::now(p))
                 .collect();
             landlock(&[(targets, write), (others, read)])?;
+            Ok(covered)
+        }
+        Rights::Publisher {
+            owner,
+            write: directories,
+        } => {
+            act_as(*owner)?;
+            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
+            landlock(&[(directories, publish)])?;
             Ok(covered)
         }
         Rights::Service {

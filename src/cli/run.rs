@@ -14,7 +14,8 @@ pub(super) const MANUAL: Manual = Manual {
          other.",
         "At start the files come first, with no server asked: what cannot load, has expired or is missing is \
          replaced, so that Postgres, which is ordered after it, starts. A sound pair waits until its server runs.",
-        "What it sees is in `status.json` in the runtime directory, for those who may not look themselves.",
+        "What it sees is in `status.json` in the runtime directory, for those who may not look themselves. \
+         What it measures, `[metrics]` of pgcertd.toml(5) gives to Prometheus.",
     ],
     exit: &[
         (Exit::Well, "ended by SIGTERM or SIGINT"),

@@ -132,6 +132,11 @@ impl<'a, T> At<'a, T> {
 }
 
 impl At<'_, String> {
+    /// A path that is part of the value, made absolute.
+    pub(super) fn resolved(&self, part: &Path) -> PathBuf {
+        paths::normal(&self.document.directory.join(part))
+    }
+
     /// The value as a path: not empty, without the byte that ends a path for the kernel, made absolute.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         if self.value.is_empty() || self.value.contains('\0') {

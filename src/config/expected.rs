@@ -23,6 +23,13 @@ pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or a number from 
 /// Where a server listens.
 pub(super) const ADDRESS: &str = "HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"";
 
+/// Where the metrics are to be had.
+pub(super) const LISTEN: &str = "a loopback address with a port, such as \"127.0.0.1:19187\" or \"[::1]:19187\", or the path of a Unix socket, \
+     such as \"unix:/run/pgcertd/metrics.sock\"";
+
+/// The file that node_exporter's collector reads.
+pub(super) const TEXTFILE: &str = "the path of a file whose name ends in `.prom`";
+
 /// A file of a lineage.
 pub(super) const INSIDE: &str = "a file name, or a path without `..` relative to the lineage";
 

@@ -59,6 +59,8 @@ pub(crate) enum Holds {
     Account,
     Address,
     Inside,
+    Listen,
+    Textfile,
     /// A table of these.
     Table(Vec<Key>),
 }
@@ -84,6 +86,8 @@ impl Holds {
             Holds::Account => "string or number",
             Holds::Address => "host and port",
             Holds::Inside => "file name",
+            Holds::Listen => "address or path",
+            Holds::Textfile => "path of a file",
             Holds::Table(_) => "table",
         }
     }
@@ -106,6 +110,8 @@ impl Holds {
             Holds::Account => expected::ACCOUNT,
             Holds::Address => expected::ADDRESS,
             Holds::Inside => expected::INSIDE,
+            Holds::Listen => expected::LISTEN,
+            Holds::Textfile => expected::TEXTFILE,
             Holds::Table(_) => return None,
         };
         Some(expected.to_owned())
@@ -223,6 +229,37 @@ pub(crate) fn of_watch() -> Vec<Key> {
             "\"1m\"",
             &[
                 "Look at the lineages this often as well. For file systems that give no events, such as NFS.",
+            ],
+        ),
+    ]
+}
+
+/// `[metrics]`.
+pub(crate) fn of_metrics() -> Vec<Key> {
+    vec![
+        key(
+            "listen",
+            Holds::Listen,
+            Unless::Else("the metrics are not served"),
+            "\"127.0.0.1:19187\"",
+            &[
+                "Where `GET /metrics` is answered, for Prometheus: as OpenMetrics where that is asked for, else as \
+                 Prometheus's own text. No other address than one of this host alone is taken, since there is neither \
+                 a password nor encryption; nothing in it is secret. A Unix socket may be used by every user. One that \
+                 was left behind is replaced, where nobody answers there.",
+                "What cannot be had is said in the log and tried again at every `resync`; a reload that asks for it \
+                 leaves the old place open until then.",
+            ],
+        ),
+        key(
+            "textfile",
+            Holds::Textfile,
+            Unless::Else("none is written"),
+            "\"/var/lib/prometheus/node-exporter/pgcertd.prom\"",
+            &[
+                "A file with the same metrics for the textfile collector of node_exporter, replaced as a whole whenever \
+                 something was compared, and readable by all. Its directory must exist, and pgcertd's user must be able to \
+                 write there; for the unit it needs `ReadWritePaths=` in a drop-in.",
             ],
         ),
     ]

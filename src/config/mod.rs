@@ -18,6 +18,7 @@ mod error;
 mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
+mod listen;
 mod notification;
 mod paths;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use rustls::pki_types::ServerName;
 pub use address::{Address, AddressError};
 pub(crate) use conflicts::SHARED;
 pub use error::ConfigError;
+pub use listen::{Listen, ListenError};
 pub use notification::{DEFAULT_NOTIFY_DIRECTORY, Notify, Occasion};
 
 /// The file that is read where `--config` names no other.
@@ -83,8 +85,19 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
     pub runtime_directory: PathBuf,
+    /// Where the metrics are to be had.
+    pub metrics: Metrics,
     /// Whom `pgcertd notify` tells what; the daemon has no use for it.
     pub notify: Notify,
+}
+
+/// The `[metrics]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Metrics {
+    /// Where to answer a scrape. Default: nowhere.
+    pub listen: Option<Listen>,
+    /// The file that is written for node_exporter; its name ends in `.prom`. Default: none.
+    pub textfile: Option<PathBuf>,
 }
 
 /// The `[watch]` table.

@@ -3,6 +3,7 @@
 mod accepted;
 mod conflicts;
 mod keys;
+mod metrics;
 mod model;
 mod read;
 mod refused;

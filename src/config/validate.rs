@@ -16,13 +16,13 @@ use super::expected;
 use super::notification::notify;
 use super::values::{
     MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command, files,
-    kind, positive, server_names, target,
+    kind, listen, positive, server_names, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
     Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
     DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
-    DEFAULT_WATCHED, Instance, Kind, Lineage, Mode, Reload, Verify, Watch,
+    DEFAULT_WATCHED, Instance, Kind, Lineage, Metrics, Mode, Reload, Verify, Watch,
 };
 
 /// What to do where the file does not exist.
@@ -69,6 +69,7 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         &root.runtime_directory,
         Path::new(DEFAULT_RUNTIME_DIRECTORY),
     )?;
+    let metrics = metrics(&document, root.metrics.as_ref().map(|table| &table.0))?;
     let notify = notify(&document, root.notify.as_ref().map(|table| &table.0))?;
     let none = Keys::default();
     let shared = Layer {
@@ -94,6 +95,7 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         watch,
         state_directory,
         runtime_directory,
+        metrics,
         notify,
         file: absolute,
     })
@@ -153,6 +155,22 @@ fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch,
         resync: time(&written.resync, DEFAULT_RESYNC)?,
         poll: at(document, &written.poll)
             .map(|value| positive(&value))
+            .transpose()?,
+    })
+}
+
+fn metrics(
+    document: &Document,
+    written: Option<&written::Metrics>,
+) -> Result<Metrics, ConfigError> {
+    let none = written::Metrics::default();
+    let written = written.unwrap_or(&none);
+    Ok(Metrics {
+        listen: at(document, &written.listen)
+            .map(|value| listen(&value))
+            .transpose()?,
+        textfile: at(document, &written.textfile)
+            .map(|value| textfile(&value))
             .transpose()?,
     })
 }

@@ -11,7 +11,7 @@ use super::duration;
 use super::error::ConfigError;
 use super::expected;
 use super::written::{self, Table, Text};
-use super::{Account, Address, Files, Kind, Mode, Reload, Verify};
+use super::{Account, Address, Files, Kind, Listen, ListenError, Mode, Reload, Verify};
 
 pub(super) const KINDS: &[(&str, Kind)] = &[("postgres", Kind::Postgres)];
 
@@ -133,6 +133,28 @@ pub(super) fn address(written: &At<'_, String>) -> Result<Option<Address>, Confi
             &expected_is(expected::ADDRESS),
         )
     })
+}
+
+pub(super) fn listen(written: &At<'_, String>) -> Result<Listen, ConfigError> {
+    let refused = |error: ListenError| {
+        written.refuse_value(&error.to_string(), &expected_is(expected::LISTEN))
+    };
+    match Listen::parse(written.value).map_err(refused)? {
+        Listen::Tcp(address) => Ok(Listen::Tcp(address)),
+        Listen::Unix(path) => Listen::at(written.resolved(&path)).map_err(refused),
+    }
+}
+
+pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
+    let path = target(written)?;
+    // node_exporter reads no other, and a name that is an extension alone has none.
+    if path.extension().is_some_and(|it| it == "prom") {
+        return Ok(path);
+    }
+    Err(written.refuse_value(
+        "is no file that node_exporter reads",
+        &expected_is(expected::TEXTFILE),
+    ))
 }
 
 pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Files>, ConfigError> {

@@ -22,6 +22,7 @@ pub(super) struct Root {
     pub(super) state_directory: Key<String>,
     pub(super) runtime_directory: Key<String>,
     pub(super) watch: Option<Table<Watch>>,
+    pub(super) metrics: Option<Table<Metrics>>,
     pub(super) defaults: Option<Table<Keys>>,
     pub(super) notify: Option<Table<Notify>>,
     #[serde(default)]
@@ -45,6 +46,14 @@ pub(super) struct Watch {
     pub(super) settle_timeout: Key<Text>,
     pub(super) resync: Key<Text>,
     pub(super) poll: Key<Text>,
+}
+
+/// `[metrics]`.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Key<String>,
+    pub(super) textfile: Key<String>,
 }
 
 /// `[notify]`.
@@ -114,6 +123,10 @@ trait Shape {
 
 impl Shape for Watch {
     const EXPECTED: &'static str = "one table, [watch]";
+}
+
+impl Shape for Metrics {
+    const EXPECTED: &'static str = "one table, [metrics]";
 }
 
 impl Shape for Notify {

@@ -12,6 +12,7 @@ use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
 use crate::report::Told;
+use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
 use crate::source::Source;
@@ -40,6 +41,7 @@ pub(super) struct Task {
     pub news: mpsc::UnboundedSender<News>,
     pub stopped: watch::Receiver<bool>,
     pub turns: Turns,
+    pub metrics: Metrics,
     pub settle: Duration,
     pub debounce: Duration,
     pub longest_pause: Duration,
@@ -140,6 +142,12 @@ impl Task {
         for event in events {
             event.emit();
         }
+        let compared = Compared {
+            view: &view,
+            loads: done.seen.can_start(config),
+            deployment: done.acted.then_some((done.outcome, done.took)),
+        };
+        self.metrics.compared(&compared, done.seen.at);
         let seen = News::Seen {
             instance: self.index,
             view: Box::new(view),

@@ -7,8 +7,10 @@
 //!
 //! A new config starts new tasks with new threads; the process stays.
 
+mod error;
 mod instance;
 mod lineage;
+mod metrics;
 pub(crate) mod systemd;
 mod turns;
 mod watching;
@@ -23,19 +25,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, ConfigError, Instance as InstanceConfig};
+use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::instance::probe::Prober;
 use crate::privilege::PrivilegeError;
 use crate::reconcile::Keeper;
 use crate::report::headline::headline;
+use crate::report::metrics::Metrics;
 use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
 use crate::source::{Hint, Tracked, Trail};
 
+pub use error::DaemonError;
 use instance::Nudge;
 use lineage::ToLineage;
+use metrics::Outlets;
 use systemd::Systemd;
 use turns::Turns;
 use watching::Watching;
@@ -50,32 +55,6 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
 /// of what is to be watched into one arming.
 const GATHER: Duration = Duration::from_millis(50);
-
-/// Why the daemon ended other than by a signal.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The config is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A thread could not be given its rights.
-    #[error(transparent)]
-    Privilege(#[from] PrivilegeError),
-    /// inotify is not to be had.
-    #[error(transparent)]
-    Watch(#[from] crate::source::WatchError),
-    /// The TLS library refused its own defaults.
-    #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
-    Tls(#[from] rustls::Error),
-    /// Signals cannot be received.
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[source] std::io::Error),
-    /// A thread cannot be had.
-    #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
-    Thread(#[source] std::io::Error),
-    /// A task ended that never should.
-    #[error("{0}; this is a fault in pgcertd")]
-    Task(String),
-}
 
 /// What tasks tell the loop.
 enum News {
@@ -116,15 +95,19 @@ pub async fn run(file: &Path) -> Result<(), DaemonError> {
     };
     let since = Timestamp::now();
     let systemd = Systemd::start().map_err(DaemonError::Thread)?;
+    let outlets = Outlets::start(Metrics::new(since));
     notices::started(next.config.instances.len(), file);
     loop {
-        let generation = Generation::start(next, since, systemd.clone()).await?;
+        let generation = Generation::start(next, since, systemd.clone(), outlets.clone()).await?;
         match generation.serve(file, &mut signals).await? {
             Some(new) => {
                 notices::config_taken(new.config.instances.len(), file);
                 next = new;
             }
-            None => return Ok(()),
+            None => {
+                outlets.close().await;
+                return Ok(());
+            }
         }
     }
 }
@@ -168,6 +151,7 @@ struct Generation {
     ready: bool,
     prober: Prober,
     systemd: Systemd,
+    outlets: Outlets,
     /// What systemd was last told of how it is.
     said: String,
 }
@@ -177,6 +161,7 @@ impl Generation {
         before: Handover,
         since: Timestamp,
         systemd: Systemd,
+        outlets: Outlets,
     ) -> Result<Generation, DaemonError> {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
@@ -191,6 +176,7 @@ impl Generation {
         let instances = before.config.instances.iter();
         let views = instances.map(|it| before.view(it)).collect();
         let config = before.config;
+        outlets.configured(&config);
         for instance in &config.instances {
             let spec = crate::source::Spec::from(instance);
             // Instances that share a lineage share its task.
@@ -231,6 +217,7 @@ impl Generation {
                     news: tell.clone(),
                     stopped: stopped.clone(),
                     turns: turns.clone(),
+                    metrics: outlets.metrics().clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
                     longest_pause: config.watch.resync,
@@ -259,6 +246,7 @@ impl Generation {
             ready: false,
             prober,
             systemd,
+            outlets,
             said: String::new(),
         })
     }
@@ -316,6 +304,7 @@ impl Generation {
                 _ = resync.tick() => {
                     // What was mounted over or renamed from above raised no event.
                     self.watch();
+                    self.outlets.went_round();
                     self.compare_all();
                     self.look_for_uncovered();
                 }
@@ -408,6 +397,7 @@ impl Generation {
             }
             News::Uncovered(directories) => {
                 notices::uncovered(&self.uncovered, &directories);
+                self.outlets.metrics().uncovered(directories.len());
                 self.uncovered = directories;
                 self.looking = false;
                 true
@@ -513,6 +503,7 @@ impl Generation {
         let directory = &self.config.runtime_directory;
         let written = status.write(directory);
         self.status_file.written(directory, written);
+        self.outlets.changed();
         let line = self.headline();
         if line != self.said {
             self.said.clone_from(&line);

@@ -218,6 +218,16 @@ impl Observation {
         Some(Problem::new(why, mend).with(config.command(&["sync"])))
     }
 
+    /// Whether Postgres could start with what is installed, as far as that can be told. A server
+    /// that runs and uses other files could.
+    #[must_use]
+    pub fn can_start(&self, config: &config::Instance) -> bool {
+        let broken = self.sight.as_ref().is_ok_and(|sight| {
+            matches!(sight.server, Server::Down(_)) && sight.look.installed.bundle().is_none()
+        });
+        !broken && self.would_not_start(config).is_none()
+    }
+
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
             sight

@@ -5,7 +5,9 @@ use roff::{bold, italic, roman};
 use super::Made;
 use super::page::{Page, sentences};
 use super::pages::files;
-use crate::config::keys::{Holds, Key, Unless, of_an_instance, of_notify, of_the_file, of_watch};
+use crate::config::keys::{
+    Holds, Key, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+};
 
 /// Where a package puts the schemas.
 const SCHEMAS: &str = "/usr/share/pgcertd";
@@ -81,6 +83,12 @@ pub(super) fn page() -> Made {
         "[watch]",
         &["What is watched, and how often it is looked at."],
         &of_watch(),
+    );
+    table(
+        &mut page,
+        "[metrics]",
+        &["Where the metrics of the daemon are to be had."],
+        &of_metrics(),
     );
     table(
         &mut page,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Made;
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_notify, of_the_file, of_watch,
+    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
 };
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.
@@ -35,6 +35,10 @@ fn of_config() -> Value {
             table(&of_watch()),
             "What is watched, and how often it is looked at.",
         ),
+    );
+    properties.insert(
+        "metrics".into(),
+        described(table(&of_metrics()), "Where the metrics are to be had."),
     );
     properties.insert(
         "notify".into(),
@@ -182,6 +186,10 @@ fn value(holds: &Holds) -> Value {
             "pattern": "^[^/].*$",
             "not": { "pattern": r"(^|/)[.][.](/|$)|/$|^[.]/" },
         }),
+        Holds::Listen => {
+            text(r"^(127[.][0-9.]+:[0-9]+|\[[0-9:]*1\]:[0-9]+|unix:.*[^/]|[^:]*/.*[^/])$")
+        }
+        Holds::Textfile => text("[^/][.]prom$"),
         Holds::Table(keys) => table(keys),
     }
 }

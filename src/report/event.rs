@@ -1,6 +1,7 @@
 //! One thing that pgcertd says, once: a line for a person, fields for the journal.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::Field;
 use super::kind::{Kind, Priority};
@@ -8,6 +9,15 @@ use super::kind::{Kind, Priority};
 /// The target of what is one priority above the one that its level stands for. `tracing` has
 /// no level for `notice` nor for `crit`; [`super::log`] gives these a layer of their own.
 pub const RAISED: &str = "pgcertd::report::raised";
+
+/// How often each kind was said since the process began, in the order of [`Kind::ALL`].
+static SAID: [AtomicU64; Kind::ALL.len()] = [const { AtomicU64::new(0) }; Kind::ALL.len()];
+
+/// How often an event of this kind was said since the process began.
+#[must_use]
+pub fn said(kind: Kind) -> u64 {
+    SAID[kind as usize].load(Ordering::Relaxed)
+}
 
 /// The target of all other events.
 const PLAIN: &str = "pgcertd::report";
@@ -87,6 +97,7 @@ impl Event {
     /// Says it.
     pub fn emit(&self) {
         debug_assert!(self.is_as_documented(), "{self:?}");
+        SAID[self.kind as usize].fetch_add(1, Ordering::Relaxed);
         // Each use is a place of its own to `tracing`, which knows target and level of a place.
         macro_rules! record {
             ($target:expr, $level:ident) => {

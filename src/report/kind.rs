@@ -257,6 +257,18 @@ kinds! {
     StatusWritten "status_written" "d21da6ad03b846bf92dacf73170b1f22" Info Daemon &[File], &[];
     "`status.json` is written again."
 
+    MetricsNotServed "metrics_not_served" "ce5439ccb39e40428d16d7b227d7d98a" Warning Daemon &[Problem, Remedy], &[File];
+    "The metrics cannot be had where `listen` says. It is tried again at every `resync`."
+
+    MetricsServed "metrics_served" "0a30f03c3306497e9437b89287fa31c7" Info Daemon &[], &[File];
+    "They can be had there now."
+
+    MetricsNotWritten "metrics_not_written" "afabe030400f46bdae39b2b743e4cc40" Warning Daemon &[File, Problem, Remedy], &[];
+    "`textfile`, the metrics for node_exporter, cannot be written."
+
+    MetricsWritten "metrics_written" "ff8633c5ec2040b3b59185c290b39bda" Info Daemon &[File], &[];
+    "It is written again."
+
     Uncovered "uncovered" "473543b8da1142fcb1bf91ff9e28b8ae" Warning Daemon &[File], &[];
     "A PostgreSQL server runs on this host that no instance covers."
 

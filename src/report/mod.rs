@@ -11,6 +11,7 @@
 //!   [`nearing`] says what is near its end.
 //! * [`notices`] are what the daemon says of itself and of the host.
 //! * [`headline`] is the line for systemd's status; [`log`] is where events go.
+//! * [`metrics`] is what is measured, for Prometheus.
 
 pub mod deployment;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod field;
 pub mod headline;
 pub mod kind;
 pub mod log;
+pub mod metrics;
 pub mod nearing;
 pub mod notices;
 pub mod told;

@@ -9,7 +9,8 @@ use jiff::SignedDuration;
 use super::event::Event;
 use super::field::Field;
 use super::kind::Kind;
-use crate::config;
+use crate::config::{self, Listen};
+use crate::reconcile::state::Problem;
 
 fn instances(count: usize) -> String {
     match count {
@@ -269,4 +270,96 @@ impl StatusFile {
         }
         self.failing = failing;
     }
+}
+
+/// Whether scrapes are answered where the config says: said when that changes.
+#[derive(Debug, Default)]
+pub struct Listening {
+    failing: Option<(Listen, Problem)>,
+}
+
+impl Listening {
+    /// It was opened, or is `still` at another place because of a problem.
+    pub fn at(&mut self, place: &Listen, problem: Option<&Problem>, still: Option<&Listen>) {
+        let file = match place {
+            Listen::Unix(path) => Some(path.display()),
+            Listen::Tcp(_) => None,
+        };
+        let failing = problem.map(|problem| (place.clone(), problem.clone()));
+        match (problem, &self.failing) {
+            (Some(problem), before) if *before != failing => {
+                let still = still.map_or_else(
+                    || "it is tried again at every `resync`".to_owned(),
+                    |still| {
+                        format!("they stay at {still}, and it is tried again at every `resync`")
+                    },
+                );
+                Event::new(
+                    Kind::MetricsNotServed,
+                    format!(
+                        "the metrics cannot be served: {}; {still}",
+                        problem.sentence()
+                    ),
+                )
+                .with_some(Field::File, file)
+                .with(Field::Problem, &problem.why)
+                .with(Field::Remedy, problem.remedy())
+                .emit();
+            }
+            (None, Some(_)) => {
+                let message = format!("{place}: the metrics are served there now");
+                Event::new(Kind::MetricsServed, message)
+                    .with_some(Field::File, file)
+                    .emit();
+            }
+            _ => {}
+        }
+        self.failing = failing;
+    }
+}
+
+/// Whether the file for node_exporter can be written: said when that changes.
+#[derive(Debug, Default)]
+pub struct Textfile {
+    failing: Option<(PathBuf, Problem)>,
+}
+
+impl Textfile {
+    /// It was written, or not.
+    pub fn written(&mut self, path: &Path, result: Result<(), Problem>) {
+        let failing = result.err().map(|problem| (path.to_owned(), problem));
+        match (&failing, &self.failing) {
+            (Some((_, problem)), before) if *before != failing => {
+                unwritten(path, "the metrics cannot be written", problem);
+            }
+            (None, Some(_)) => {
+                let shown = path.display();
+                let message = format!("{shown}: the metrics are written there now");
+                Event::new(Kind::MetricsWritten, message)
+                    .with(Field::File, shown)
+                    .emit();
+            }
+            _ => {}
+        }
+        self.failing = failing;
+    }
+
+    /// An earlier one was removed, or not.
+    pub fn removed(&mut self, path: &Path, result: Result<(), Problem>) {
+        self.failing = None;
+        if let Err(problem) = result {
+            let what =
+                "the metrics of before cannot be removed, and node_exporter goes on reading them";
+            unwritten(path, what, &problem);
+        }
+    }
+}
+
+fn unwritten(path: &Path, what: &str, problem: &Problem) {
+    let message = format!("{what}: {}", problem.sentence());
+    Event::new(Kind::MetricsNotWritten, message)
+        .with(Field::File, path.display())
+        .with(Field::Problem, &problem.why)
+        .with(Field::Remedy, problem.remedy())
+        .emit();
 }

@@ -28,6 +28,7 @@ mod host;
 mod journal;
 mod layouts;
 mod mends;
+mod metrics;
 mod modes;
 mod namespaces;
 mod notify;

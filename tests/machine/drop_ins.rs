@@ -13,7 +13,7 @@ const EXAMPLES: &str = "/usr/share/doc/pgcertd/examples";
 impl Stand {
     /// Types the commands that the example's first lines tell.
     #[track_caller]
-    fn follow_example(&self, name: &str) {
+    pub fn follow_example(&self, name: &str) {
         let example = self.machine.read(&format!("{EXAMPLES}/{name}"));
         let commands: Vec<&str> = example
             .lines()

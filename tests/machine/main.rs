@@ -18,6 +18,7 @@ mod findings;
 mod harness;
 mod journey;
 mod machine;
+mod metrics;
 mod notify;
 mod package;
 mod package_life;

@@ -55,6 +55,14 @@ const EXPECTED_OF_THE_WRITER: [&str; 6] = [
     "writer watches /etc",
 ];
 
+const EXPECTED_OF_THE_PUBLISHER: [&str; 5] = [
+    "publisher writes /var/lib/pgcertd/ours/server.pem",
+    "publisher creates in /var/lib/pgcertd/ours",
+    "publisher watches /var/lib/pgcertd/ours",
+    "publisher watches /var/lib/pgcertd/theirs",
+    "publisher watches /etc",
+];
+
 /// In pgcertd's place: all of the unit but what it runs.
 const DROP_IN: &str = "[Service]
 Type=oneshot
@@ -93,7 +101,8 @@ pub fn each_thread_can_do_what_it_is_for_and_nothing_else(stand: &Stand) {
             .filter_map(|line| line.strip_prefix("could: "));
         lines.map(str::to_owned).collect()
     };
-    let expected: Vec<&str> = EXPECTED.into_iter().chain(EXPECTED_OF_THE_WRITER).collect();
+    let expected = EXPECTED.into_iter().chain(EXPECTED_OF_THE_WRITER);
+    let expected: Vec<&str> = expected.chain(EXPECTED_OF_THE_PUBLISHER).collect();
     assert_eq!(could(&report), expected, "{report}");
 }
 
@@ -120,6 +129,13 @@ fn inside_the_unit() {
                 owner: Ids::own(),
                 write: directories(OURS),
                 read: directories(OURS),
+            },
+        ),
+        (
+            "publisher",
+            Rights::Publisher {
+                owner: Ids::own(),
+                write: directories(OURS),
             },
         ),
     ];

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{Written, instance, load};
 use crate::config::Config;
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_notify, of_the_file, of_watch,
+    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
 };
 
 /// A configuration in which a key of an instance has a value, with what that value needs.
@@ -38,6 +38,11 @@ fn all() -> Vec<(Key, With)> {
     for key in of_watch() {
         all.push((key, |key, value| {
             format!("{}[watch]\n{key} = {value}\n", instance("a"))
+        }));
+    }
+    for key in of_metrics() {
+        all.push((key, |key, value| {
+            format!("{}[metrics]\n{key} = {value}\n", instance("a"))
         }));
     }
     for key in of_notify() {
@@ -82,9 +87,10 @@ fn told(text: &str) -> String {
 
 #[test]
 fn every_key_that_is_read_is_described_and_no_other() {
-    let tables = ["watch", "notify", "defaults", "instance"];
+    let tables = ["watch", "metrics", "notify", "defaults", "instance"];
     same("x = 1", &[&names(&of_the_file())[..], &tables].concat());
     same("[watch]\nx = 1", &names(&of_watch()));
+    same("[metrics]\nx = 1", &names(&of_metrics()));
     same("[notify]\nx = 1", &names(&of_notify()));
     same("[[instance]]\nx = 1", &names(&of_an_instance()));
     same("[defaults]\nx = 1", &names(&of_an_instance()));
@@ -165,6 +171,8 @@ fn what_is_expected_is_what_an_error_says() {
             Holds::Command => "[]",
             Holds::Account => "\"a:b\"",
             Holds::Address => "\"/run\"",
+            Holds::Listen => "\"x\"",
+            Holds::Textfile => "\"/x\"",
             Holds::Inside | Holds::Table(_) => continue,
         };
         let note = Written::new(with(key.name, bad)).error().note().to_owned();

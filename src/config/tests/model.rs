@@ -80,7 +80,13 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
 #[test]
 fn the_model_shows_every_key_that_is_read() {
     let enabled = enabled();
-    for table in ["", "[watch]\n", "[notify]\n", "[[instance]]\n"] {
+    for table in [
+        "",
+        "[watch]\n",
+        "[metrics]\n",
+        "[notify]\n",
+        "[[instance]]\n",
+    ] {
         let error = Written::new(format!("{table}x = 1")).error();
         let keys = error
             .note()

@@ -19,6 +19,7 @@ pub struct Config {
     runtime: PathBuf,
     top: Table,
     watch: Table,
+    metrics: Table,
     notify: Table,
     defaults: Table,
     instances: Vec<Table>,
@@ -64,6 +65,7 @@ impl Config {
             runtime,
             top,
             watch: Table::new(),
+            metrics: Table::new(),
             notify: Table::new(),
             defaults: Table::new(),
             instances: Vec::new(),
@@ -83,6 +85,12 @@ impl Config {
     /// Sets a key of `[watch]`.
     pub fn watch(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.watch.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a key of `[metrics]`.
+    pub fn metrics(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.metrics.insert(key.to_owned(), value.into());
         self
     }
 
@@ -121,6 +129,9 @@ impl Config {
     pub fn text(&self) -> String {
         let mut file = self.top.clone();
         file.insert("watch".to_owned(), self.watch.clone().into());
+        if !self.metrics.is_empty() {
+            file.insert("metrics".to_owned(), self.metrics.clone().into());
+        }
         if !self.notify.is_empty() {
             file.insert("notify".to_owned(), self.notify.clone().into());
         }

@@ -23,6 +23,7 @@ pub mod network;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod record;
 pub mod slow_motion;
 mod template;

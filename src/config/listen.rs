@@ -1,0 +1,89 @@
+//! Where the metrics are served: on this host alone.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// What a Unix socket's path may be told by.
+const UNIX: &str = "unix:";
+
+/// The longest path by which a client can name a Unix socket, in bytes (unix(7)).
+const LONGEST: usize = 107;
+
+/// An address that only this host reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A loopback address; the port is never zero.
+    Tcp(SocketAddr),
+    /// A Unix socket, of at most 107 bytes.
+    Unix(PathBuf),
+}
+
+/// Why a text is no [`Listen`]; the end of a sentence that begins with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ListenError {
+    /// It is neither an IP address with a port nor a path.
+    #[error("is neither an IP address with a port nor a path")]
+    Address,
+    /// The port is missing or zero.
+    #[error("is an address without a port from 1 to 65535")]
+    Port,
+    /// Other hosts may reach it.
+    #[error(
+        "may be reached from other hosts, and there is neither a password nor encryption: for them, have a proxy or node_exporter (`textfile`) serve the metrics"
+    )]
+    NotLoopback,
+    /// No file can have this path.
+    #[error("is no path of a socket")]
+    Path,
+    /// No client can name it.
+    #[error("is longer than the 107 bytes by which a Unix socket can be named")]
+    Long,
+}
+
+impl Listen {
+    /// What a text says; a path is as it was written.
+    pub(super) fn parse(text: &str) -> Result<Self, ListenError> {
+        let path = text.strip_prefix(UNIX);
+        if let Some(path) = path.or(Some(text).filter(|text| text.contains('/'))) {
+            let named = Path::new(path).file_name().is_some();
+            return match named && !path.ends_with('/') && !path.contains('\0') {
+                true => Ok(Self::Unix(PathBuf::from(path))),
+                false => Err(ListenError::Path),
+            };
+        }
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            let bare = text.trim_start_matches('[').trim_end_matches(']');
+            return Err(match bare.parse::<IpAddr>() {
+                Ok(_) => ListenError::Port,
+                Err(_) => ListenError::Address,
+            });
+        };
+        if !address.ip().is_loopback() {
+            return Err(ListenError::NotLoopback);
+        }
+        match address.port() {
+            0 => Err(ListenError::Port),
+            _ => Ok(Self::Tcp(address)),
+        }
+    }
+
+    /// A socket at an absolute path.
+    pub(super) fn at(path: PathBuf) -> Result<Self, ListenError> {
+        match path.as_os_str().len() > LONGEST {
+            true => Err(ListenError::Long),
+            false => Ok(Self::Unix(path)),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Why the daemon ends.
+
+use crate::config::ConfigError;
+use crate::privilege::PrivilegeError;
+
+/// Why the daemon ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The config is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A thread could not be given its rights.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// inotify is not to be had.
+    #[error(transparent)]
+    Watch(#[from] crate::source::WatchError),
+    /// The TLS library refused its own defaults.
+    #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
+    Tls(#[from] rustls::Error),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// A thread cannot be had.
+    #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
+    Thread(#[source] std::io::Error),
+    /// A task ended that never should.
+    #[error("{0}; this is a fault in pgcertd")]
+    Task(String),
+}

@@ -1,0 +1,293 @@
+//! Files and sockets that hold the metrics: one directory, opened once, and a name in it.
+//!
+//! Blocking, for a thread that may write in that directory alone, with the rights of whoever
+//! owns it: in a directory of another user a path is that user's to bend.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::reconcile::state::Problem;
+
+/// Everybody may read the file.
+const READABLE: Mode = Mode::from_raw_mode(0o644);
+
+/// Everybody may connect to the socket.
+const OPEN: Mode = Mode::from_raw_mode(0o666);
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FilesError {
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Step {
+        path: PathBuf,
+        action: &'static str,
+        #[source]
+        source: Errno,
+    },
+    #[error("{}: something that is no socket lies there", .0.display())]
+    NoSocket(PathBuf),
+    #[error("{}: another process answers there", .0.display())]
+    Taken(PathBuf),
+    #[error("{}: whether another process answers there cannot be told: {source}", path.display())]
+    Unasked {
+        path: PathBuf,
+        #[source]
+        source: Errno,
+    },
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+}
+
+impl FilesError {
+    /// What is wrong, and what mends it; `key` is the one of the config that names the path.
+    pub fn problem(&self, key: &str) -> Problem {
+        let why = self.to_string();
+        match self {
+            FilesError::Step { path, source, .. } => remedy(why, *source, path, key),
+            FilesError::NoSocket(path) => {
+                Problem::new(why, format!("set another {key}, or remove it"))
+                    .with(format!("rm {}", path.display()))
+            }
+            FilesError::Taken(path) => Problem::new(
+                why,
+                format!("set another {key}, or stop it; it is shown by"),
+            )
+            .with(format!("ss -lxp src {}", path.display())),
+            FilesError::Unasked { path, .. } => {
+                let mend = format!(
+                    "remove it (`rm {}`) if no process is shown by",
+                    path.display()
+                );
+                Problem::new(why, mend).with(format!("ss -lxp src {}", path.display()))
+            }
+            FilesError::Privilege(_) => Problem::new(why, ""),
+        }
+    }
+}
+
+fn remedy(why: String, error: Errno, path: &Path, key: &str) -> Problem {
+    let directory = path.parent().unwrap_or(path).display();
+    match error {
+        Errno::NOENT | Errno::NOTDIR => Problem::new(
+            why,
+            format!("set another {key}, or create the directory for pgcertd's user"),
+        )
+        .with(format!("install -d -o postgres {directory}")),
+        Errno::ACCESS | Errno::PERM => Problem::new(why, "let pgcertd's user write there").with(
+            format!("chgrp postgres {directory} && chmod g+w {directory}"),
+        ),
+        Errno::ROFS => Problem::new(
+            why,
+            format!(
+                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+            ),
+        ),
+        Errno::NOSPC | Errno::DQUOT => Problem::new(
+            why,
+            format!("free some room on the file system of {directory}"),
+        ),
+        _ => Problem::new(why, format!("set another {key}")),
+    }
+}
+
+/// Runs a job on the directory of `path`, in a thread that may write there alone. A thread for
+/// each, since Landlock rules bind to the directory as it is now.
+pub(super) async fn beside<R: Send + 'static>(
+    name: &str,
+    path: &Path,
+    job: impl FnOnce(&Place) -> Result<R, FilesError> + Send + 'static,
+) -> Result<R, FilesError> {
+    let directory = path.parent().unwrap_or(path).to_owned();
+    let path = path.to_owned();
+    let rights = move || {
+        let owner = std::fs::metadata(&directory).map(|it| Ids {
+            uid: it.uid(),
+            gid: it.gid(),
+        });
+        Rights::Publisher {
+            // What is not there is found missing when it is opened.
+            owner: owner.unwrap_or_else(|_| Ids::own()),
+            write: BTreeSet::from([directory]),
+        }
+    };
+    let worker = Worker::start(name, rights).await?;
+    worker
+        .call(move || Place::open(&path).and_then(|place| job(&place)))
+        .await?
+}
+
+/// A directory that was opened, and a name in it.
+pub(super) struct Place {
+    directory: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+}
+
+/// A socket that was made, as the file system knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl Inode {
+    fn of(stat: &Stat) -> Inode {
+        Inode(stat.st_dev, stat.st_ino)
+    }
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Place, FilesError> {
+        let directory = path.parent().unwrap_or(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(directory, flags, Mode::empty());
+        let place = |directory| Place {
+            directory,
+            name: path.file_name().unwrap_or_default().to_owned(),
+            path: path.to_owned(),
+        };
+        opened
+            .map(place)
+            .map_err(failed(path, "open its directory"))
+    }
+
+    /// Puts a text there as a whole, which everybody may read.
+    pub fn write(&self, text: &str) -> Result<(), FilesError> {
+        let mut beside = OsString::from(".");
+        beside.push(&self.name);
+        beside.push(".new");
+        self.remove(&beside)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, &beside, flags, READABLE)
+            .map_err(failed(&self.path, "create a file beside it"))?;
+        let written = rustix::fs::fchmod(&file, READABLE)
+            .map_err(failed(&self.path, "set the mode of a file beside it"))
+            .and_then(|()| {
+                // Not synced: what a crash takes, the next start writes anew.
+                let written = File::from(file).write_all(text.as_bytes());
+                written.map_err(|error| failed(&self.path, "write a file beside it")(errno(&error)))
+            })
+            .and_then(|()| {
+                rustix::fs::renameat(&self.directory, &beside, &self.directory, &self.name)
+                    .map_err(failed(&self.path, "replace it"))
+            });
+        if written.is_err()
+            && let Err(error) = self.remove(&beside)
+        {
+            tracing::debug!("{error}");
+        }
+        written
+    }
+
+    /// Removes the file.
+    pub fn clear(&self) -> Result<(), FilesError> {
+        let name = self.name.clone();
+        self.remove(&name)
+    }
+
+    /// Listens there; what a process that is gone has left is replaced.
+    pub fn listen(&self) -> Result<(UnixListener, Inode), FilesError> {
+        // Of two that find the same leftover, one would remove the other's new socket.
+        rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive)
+            .map_err(failed(&self.path, "lock its directory"))?;
+        let address = self.by_descriptor();
+        let bound = match UnixListener::bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                self.remove_leftover()?;
+                UnixListener::bind(&address)
+            }
+            bound => bound,
+        };
+        let refused = |error: &io::Error| failed(&self.path, "listen there")(errno(error));
+        let listener = bound.map_err(|error| refused(&error))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| refused(&error))?;
+        let inode = self.open_to_all()?;
+        Ok((listener, inode))
+    }
+
+    /// Removes the socket, if it is still that one.
+    pub fn unlisten(&self, inode: Inode) -> Result<(), FilesError> {
+        match self.stat() {
+            Ok(stat) if Inode::of(&stat) == inode => self.clear(),
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(&self.path, "look at it")(error)),
+        }
+    }
+
+    /// The path by which the kernel finds the name in the opened directory, wherever that is now.
+    fn by_descriptor(&self) -> PathBuf {
+        let directory = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
+        Path::new(&directory).join(&self.name)
+    }
+
+    fn stat(&self) -> Result<Stat, Errno> {
+        rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn remove(&self, name: &OsStr) -> Result<(), FilesError> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(&self.path, "remove what is in its place")(error)),
+        }
+    }
+
+    fn remove_leftover(&self) -> Result<(), FilesError> {
+        let stat = self.stat().map_err(failed(&self.path, "look at it"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+            return Err(FilesError::NoSocket(self.path.clone()));
+        }
+        match self.answers() {
+            // Nobody listens, and nobody ever will: a socket's file is of one process.
+            Err(nix::errno::Errno::ECONNREFUSED) => self.clear(),
+            Ok(()) | Err(nix::errno::Errno::EAGAIN) => Err(FilesError::Taken(self.path.clone())),
+            Err(error) => Err(FilesError::Unasked {
+                path: self.path.clone(),
+                source: Errno::from_raw_os_error(error as i32),
+            }),
+        }
+    }
+
+    /// Whether somebody does; a full queue is an answer too, and not waited for.
+    fn answers(&self) -> nix::Result<()> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(&self.by_descriptor())?)
+    }
+
+    /// Lets everybody connect, whatever the umask: the file that was just made, and no link.
+    fn open_to_all(&self) -> Result<Inode, FilesError> {
+        let failed = || failed(&self.path, "set its mode");
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
+            .map_err(failed())?;
+        let stat = rustix::fs::fstat(&made).map_err(failed())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
+            return Err(FilesError::NoSocket(self.path.clone()));
+        }
+        let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
+        rustix::fs::chmod(by_descriptor, OPEN).map_err(failed())?;
+        Ok(Inode::of(&stat))
+    }
+}
+
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
+    move |source| FilesError::Step {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::INVAL)
+}

@@ -1,0 +1,203 @@
+//! The tally as text: each metric with its series, at a moment that is passed in.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::metric::Metric;
+use super::tally::{Seen, Server, Tally, outcomes};
+use super::{Format, locked};
+use crate::bundle::Expiry;
+use crate::reconcile::state::State;
+use crate::report::Kind;
+use crate::report::nearing::Place;
+
+/// A series: the values of its labels, in the order of the metric's, and its own.
+type Series = (Vec<String>, Value);
+
+#[derive(Clone)]
+enum Value {
+    Number(f64),
+    Count(u64),
+    Spread(Histogram),
+    Info,
+}
+
+/// How often an event of each kind was said.
+pub(super) type Said = fn(Kind) -> u64;
+
+#[derive(Debug)]
+struct Shown {
+    tally: Arc<Mutex<Tally>>,
+    said: Said,
+    now: Timestamp,
+}
+
+/// All of it as text.
+pub(super) fn text(
+    tally: &Arc<Mutex<Tally>>,
+    said: Said,
+    now: Timestamp,
+    format: Format,
+) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Shown {
+        tally: Arc::clone(tally),
+        said,
+        now,
+    }));
+    let mut text = String::new();
+    match format {
+        Format::OpenMetrics => prometheus_client::encoding::text::encode(&mut text, &registry)?,
+        Format::Prometheus => {
+            prometheus_client::encoding::prometheus_text::encode(&mut text, &registry)?;
+        }
+    }
+    Ok(text)
+}
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let tally = locked(&self.tally);
+        for metric in Metric::ALL {
+            let unit = metric.counted().unit();
+            let stem = metric.stem();
+            let (help, of_type) = (metric.help(), metric.of_type().of_the_format());
+            let mut of_it = encoder.encode_descriptor(&stem, help, unit.as_ref(), of_type)?;
+            for (values, value) in self.series(*metric, &tally) {
+                debug_assert_eq!(values.len(), metric.labels().len(), "{metric:?}");
+                let labels = metric.labels().iter().copied().zip(values);
+                write(&mut of_it, &labels.collect(), &value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write(
+    metric: &mut MetricEncoder<'_>,
+    labels: &Vec<(&'static str, String)>,
+    value: &Value,
+) -> fmt::Result {
+    match value {
+        Value::Info => metric.encode_info(labels),
+        Value::Number(number) => metric.encode_family(labels)?.encode_gauge(number),
+        Value::Count(count) => metric
+            .encode_family(labels)?
+            .encode_counter::<NoLabelSet, _, u64>(count, None),
+        Value::Spread(histogram) => histogram.encode(metric.encode_family(labels)?),
+    }
+}
+
+impl Shown {
+    fn series(&self, metric: Metric, tally: &Tally) -> Vec<Series> {
+        match metric {
+            Metric::State => seen(tally, |seen| {
+                State::ALL
+                    .map(|state| labelled(state.as_str(), yes(seen.view.state == state)))
+                    .to_vec()
+            }),
+            Metric::InSync => seen(tally, |seen| {
+                vec![alone(yes(seen.view.state == State::InSync))]
+            }),
+            Metric::InstalledLoads => seen(tally, |seen| vec![alone(yes(seen.loads))]),
+            Metric::NotAfter => places(tally, |it| moment(it.not_after)),
+            Metric::NotBefore => places(tally, |it| moment(it.not_before)),
+            Metric::ExpiryLevel => places(tally, |it| level(it.expiry_at(self.now))),
+            Metric::Deployments => servers(tally, |server| {
+                let count = |outcome: &str| server.deployments.get(outcome).copied();
+                outcomes()
+                    .map(|outcome| outcome.as_str())
+                    .map(|it| labelled(it, Value::Count(count(it).unwrap_or_default())))
+                    .collect()
+            }),
+            Metric::DeploymentDuration => servers(tally, |server| {
+                vec![alone(Value::Spread(server.took.clone()))]
+            }),
+            Metric::LastSuccess => servers(tally, |server| {
+                let success = server.last_success.map(moment);
+                success.map(alone).into_iter().collect()
+            }),
+            Metric::LastReconcile => {
+                servers(tally, |server| vec![alone(moment(server.reconciled))])
+            }
+            Metric::OldestReconcile => vec![alone(moment(tally.oldest()))],
+            Metric::Resync => vec![alone(Value::Number(tally.resync.as_secs_f64()))],
+            Metric::Events => Kind::ALL
+                .iter()
+                .map(|kind| labelled(kind.as_str(), Value::Count((self.said)(*kind))))
+                .collect(),
+            Metric::Uncovered => {
+                let count = tally.uncovered.and_then(|it| u32::try_from(it).ok());
+                let count = count.map(|it| alone(Value::Number(it.into())));
+                count.into_iter().collect()
+            }
+            Metric::Build => vec![labelled(env!("CARGO_PKG_VERSION"), Value::Info)],
+            Metric::Start => vec![alone(moment(tally.started))],
+        }
+    }
+}
+
+/// The series of each server.
+fn servers(tally: &Tally, of: impl Fn(&Server) -> Vec<Series>) -> Vec<Series> {
+    let named = |name: &String, (labels, value): Series| {
+        let labels = std::iter::once(name.clone()).chain(labels);
+        (labels.collect(), value)
+    };
+    tally
+        .servers
+        .iter()
+        .flat_map(|(name, server)| of(server).into_iter().map(move |it| named(name, it)))
+        .collect()
+}
+
+/// The series of each server that was compared.
+fn seen(tally: &Tally, of: impl Fn(&Seen) -> Vec<Series>) -> Vec<Series> {
+    servers(tally, |server| {
+        server.seen.as_ref().map(&of).unwrap_or_default()
+    })
+}
+
+/// A series for each certificate that is seen of a server.
+fn places(
+    tally: &Tally,
+    of: impl Fn(&crate::report::view::CertificateView) -> Value,
+) -> Vec<Series> {
+    seen(tally, |seen| {
+        let there = Place::ALL.into_iter();
+        let there = there.filter_map(|place| Some((place, place.of(&seen.view)?)));
+        there
+            .map(|(place, certificate)| labelled(place.as_str(), of(certificate)))
+            .collect()
+    })
+}
+
+fn alone(value: Value) -> Series {
+    (Vec::new(), value)
+}
+
+fn labelled(label: &str, value: Value) -> Series {
+    (vec![label.to_owned()], value)
+}
+
+fn yes(so: bool) -> Value {
+    Value::Number(if so { 1.0 } else { 0.0 })
+}
+
+fn moment(time: Timestamp) -> Value {
+    Value::Number(time.as_duration().as_secs_f64())
+}
+
+fn level(expiry: Expiry) -> Value {
+    Value::Number(match expiry {
+        Expiry::Fine => 0.0,
+        Expiry::Warning => 1.0,
+        Expiry::Critical => 2.0,
+        Expiry::Expired => 3.0,
+    })
+}

@@ -1,0 +1,136 @@
+//! What was seen and counted so far, by server; time is passed in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::config::{self, Config};
+use crate::reconcile::SyncOutcome;
+use crate::reconcile::state::State;
+use crate::report::Kind;
+use crate::report::view::InstanceView;
+
+/// The upper ends of the histogram of deployments, in seconds: a renewal takes some tens of
+/// milliseconds, and a proof at most `verify_timeout`, 10 s by default.
+const TOOK: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// What came of comparing a server.
+#[derive(Debug)]
+pub struct Compared<'a> {
+    /// What is shown of it.
+    pub view: &'a InstanceView,
+    /// Whether Postgres could start with what is installed.
+    pub loads: bool,
+    /// How a deployment came out and how long it took, where one was begun.
+    pub deployment: Option<(SyncOutcome, Duration)>,
+}
+
+/// Everything that is measured.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) started: Timestamp,
+    /// When the daemon last went round, whether there was a server or not.
+    pub(super) round: Timestamp,
+    pub(super) resync: Duration,
+    /// None before the first look.
+    pub(super) uncovered: Option<usize>,
+    pub(super) servers: BTreeMap<String, Server>,
+}
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Server {
+    config: config::Instance,
+    pub(super) reconciled: Timestamp,
+    pub(super) last_success: Option<Timestamp>,
+    /// What was seen of it under this config.
+    pub(super) seen: Option<Seen>,
+    pub(super) deployments: BTreeMap<&'static str, u64>,
+    pub(super) took: Histogram,
+}
+
+/// How a server was when it was last compared.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) view: InstanceView,
+    pub(super) loads: bool,
+}
+
+/// How a deployment may come out, in the order in which it is told.
+pub(super) fn outcomes() -> impl Iterator<Item = SyncOutcome> {
+    SyncOutcome::ALL
+        .into_iter()
+        .filter(|outcome| Kind::of_outcome(*outcome).is_some())
+}
+
+impl Tally {
+    pub(super) fn new(now: Timestamp) -> Tally {
+        Tally {
+            started: now,
+            round: now,
+            resync: config::DEFAULT_RESYNC,
+            uncovered: None,
+            servers: BTreeMap::new(),
+        }
+    }
+
+    /// Takes up the servers of a config. One that stays as it was keeps everything, one that
+    /// changed its counts alone, and one that is gone nothing.
+    pub(super) fn configured(&mut self, config: &Config, now: Timestamp) {
+        self.resync = config.watch.resync;
+        self.round = now;
+        let mut before = std::mem::take(&mut self.servers);
+        for instance in &config.instances {
+            let server = match before.remove(&instance.name) {
+                Some(same) if same.config == *instance => same,
+                Some(other) => Server {
+                    config: instance.clone(),
+                    reconciled: now,
+                    seen: None,
+                    ..other
+                },
+                None => Server::new(instance.clone(), now),
+            };
+            self.servers.insert(instance.name.clone(), server);
+        }
+    }
+
+    pub(super) fn compared(&mut self, compared: &Compared<'_>, now: Timestamp) {
+        let Some(server) = self.servers.get_mut(&compared.view.name) else {
+            return;
+        };
+        server.reconciled = now;
+        if compared.view.state == State::InSync {
+            server.last_success = Some(now);
+        }
+        if let Some((outcome, took)) = compared.deployment {
+            *server.deployments.entry(outcome.as_str()).or_default() += 1;
+            server.took.observe(took.as_secs_f64());
+        }
+        server.seen = Some(Seen {
+            view: compared.view.clone(),
+            loads: compared.loads,
+        });
+    }
+
+    /// When the server was compared whose last comparison is the longest ago.
+    pub(super) fn oldest(&self) -> Timestamp {
+        let compared = self.servers.values().map(|server| server.reconciled);
+        compared.min().unwrap_or(self.round)
+    }
+}
+
+impl Server {
+    fn new(config: config::Instance, now: Timestamp) -> Server {
+        Server {
+            config,
+            reconciled: now,
+            last_success: None,
+            seen: None,
+            deployments: outcomes().map(|outcome| (outcome.as_str(), 0)).collect(),
+            took: Histogram::new(TOOK),
+        }
+    }
+}
