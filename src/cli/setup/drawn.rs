@@ -39,11 +39,12 @@ pub(super) fn plan(
     let verb = if wanted.dry_run { "would" } else { "will" };
     out.push_str(&format!("\nThis {verb} change:\n"));
     out.push_str(&changes(plan, tightening));
+    out.push_str(
+        "Then new connections are looked at. Nothing is restarted, and no session ends.\n",
+    );
+    // One line, which can be pasted.
     let undo = plan.instance.command(&["setup", "--undo"]);
-    out.push_str(&hanging(&format!(
-        "Then new connections are looked at. Nothing is restarted, and no session ends. \
-         What takes it back: {undo}"
-    )));
+    out.push_str(&format!("  undo  {undo}\n"));
     out.push('\n');
     out
 }
@@ -282,7 +283,7 @@ pub(super) fn interrupted(undo: &Undo) -> String {
 }
 
 /// The end of an undo.
-pub(super) fn undone(undo: &Undo, left: &[String], daemon: &Daemon) -> String {
+pub(super) fn undone(undo: &Undo, steps: &[Told], left: &[String], daemon: &Daemon) -> String {
     let name = &undo.instance.name;
     if !left.is_empty() {
         return format!(
@@ -293,12 +294,16 @@ pub(super) fn undone(undo: &Undo, left: &[String], daemon: &Daemon) -> String {
             ))
         );
     }
-    let mut out = format!("\n{name} is as before.\n");
+    let but = match steps.iter().any(|it| matches!(it, Told::Left(_))) {
+        true => ", but for what stands above as left",
+        false => "",
+    };
+    let mut out = format!("\n{name} is as before{but}.\n");
     let file = &undo.instance.cert_file;
     if undo.fragment.is_some() {
         out.push_str(&labelled(
             "left",
-            &format!("{}, the certificate that was served", file.display()),
+            &format!("{}, which may go once no server uses it", file.display()),
         ));
     }
     if !matches!(daemon, Daemon::Absent(_)) {

@@ -54,7 +54,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Problem,
-            "it could not be, or the answer was no; the output says what stays",
+            "it could not be, or the answer was no, or something stays; the output says what",
         ),
         (
             Exit::Usage,

@@ -30,15 +30,16 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     }
     let (steps, left) = carried_out(desk, &undo).await?;
     document.steps(&steps);
+    let stays = steps.iter().any(|it| matches!(it, Told::Left(_)));
     document.outcome = Some(Outcome::Undone);
     let next = aftermath::daemon(config).await;
     document.next = Some(next.sentence());
     if !desk.json {
-        print(&drawn::undone(&undo, &left, &next))?;
+        print(&drawn::undone(&undo, &steps, &left, &next))?;
     }
-    let exit = match left.is_empty() {
-        true => Exit::Well,
-        false => Exit::Problem,
+    let exit = match stays {
+        true => Exit::Problem,
+        false => Exit::Well,
     };
     desk.told(&document, exit)
 }

@@ -58,15 +58,15 @@ pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
     }
 }
 
-/// Every file of ours in a data directory, with its owner.
+/// Every file in a data directory that holds a certificate or a key, with its owner.
 pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
     let mut found: Vec<(String, u32)> = fs::read_dir(data)
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter_map(|entry| {
+            let holds = fs::read_to_string(entry.path()).is_ok_and(|it| it.contains("-----BEGIN"));
             let name = entry.file_name().into_string().unwrap();
-            let ours = name.contains("server.") || name.contains("pgcertd");
-            ours.then(|| (name, entry.metadata().unwrap().uid()))
+            holds.then(|| (name, entry.metadata().unwrap().uid()))
         })
         .collect();
     found.sort();
@@ -116,7 +116,8 @@ fn is_backed_up_across_deployments(cert: &str, key: &str) {
     assert!(copied.iter().all(|(_, uid)| *uid == owner), "{copied:?}");
     let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
     assert!([cert, key].iter().all(|it| names.contains(it)), "{names:?}");
-    assert!(!names.iter().any(|name| name.contains("previous")));
+    let known = |name: &str| name == cert || name == key || name.ends_with(".pgcertd-new");
+    assert!(names.iter().all(|name| known(name)), "{names:?}");
     assert_eq!(mode(&data.join(key)), 0o600);
     let latest = deployed.last().unwrap().clone();
     starts_as_its_own(&stage, &home, &latest);

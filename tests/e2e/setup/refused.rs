@@ -133,3 +133,31 @@ fn where_nobody_can_be_asked_it_says_what_to_pass() {
         &["other.example.com"],
     );
 }
+
+#[test]
+fn what_the_command_line_sets_is_named_since_no_file_overrides_it() {
+    let Some(world) = World::new() else { return };
+    let mut bench = Bench::new(&world);
+    let shared = bench.cluster.sql("show ssl_cert_file");
+    bench.cluster.stop();
+    let mut postgres = crate::world::command("setpriv");
+    postgres
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .args(["/usr/lib/postgresql/15/bin/postgres", "-D"])
+        .arg(bench.cluster.data_directory())
+        .args(["-c", &format!("ssl_cert_file={shared}")])
+        .stderr(std::process::Stdio::null());
+    let mut server = crate::world::process::Process::spawn(&mut postgres);
+    let pid_file = bench.cluster.data_directory().join("postmaster.pid");
+    crate::world::eventually(crate::world::SOON, "it is up", || {
+        fs::read_to_string(&pid_file).is_ok_and(|it| it.contains("ready"))
+    });
+    refuses(
+        &bench,
+        &["--yes"],
+        1,
+        &["started with ssl_cert_file", "command line", "restart"],
+    );
+    server.signal(rustix::process::Signal::INT);
+    assert!(server.wait(crate::world::SOON).is_some());
+}
