@@ -5,6 +5,7 @@
 //! the data directory's owner.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -180,7 +181,7 @@ impl Program {
         command
             .arg("-C")
             .arg(setting)
-            .args(&self.arguments)
+            .args(placed(&self.arguments, data_directory))
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
         let child = command.spawn();
@@ -202,6 +203,27 @@ impl Program {
                 .to_owned())
         }
     }
+}
+
+/// The arguments, as they mean the same from any directory: a server that was started with a relative
+/// `-D` has gone there since, and nothing tells where it came from.
+fn placed(arguments: &[OsString], data_directory: &Path) -> Vec<OsString> {
+    let data_directory = data_directory.as_os_str();
+    let mut follows = false;
+    let placed = arguments.iter().map(|argument| {
+        let is_value = std::mem::replace(&mut follows, argument == "-D");
+        let attached = argument.as_bytes().strip_prefix(b"-D");
+        if is_value && Path::new(argument).is_relative() {
+            data_directory.to_owned()
+        } else if attached.is_some_and(|it| !it.is_empty() && !it.starts_with(b"/")) && !is_value {
+            let mut whole = OsString::from("-D");
+            whole.push(data_directory);
+            whole
+        } else {
+            argument.clone()
+        }
+    });
+    placed.collect()
 }
 
 /// What Postgres said on standard error, without time and process, in one line.
@@ -249,6 +271,26 @@ mod tests {
         assert_eq!(debian.arguments.len(), 4);
         assert_eq!(of(""), None);
         assert_eq!(of("/usr/bin/postgres \"-D"), None);
+    }
+
+    #[test]
+    fn a_relative_data_directory_is_the_one_that_is_known() {
+        let placed = |given: &[&str]| {
+            let given: Vec<OsString> = given.iter().map(OsString::from).collect();
+            placed(&given, Path::new("/pg/data"))
+        };
+        assert_eq!(
+            placed(&["-D", "data", "-c", "a=b"]),
+            ["-D", "/pg/data", "-c", "a=b"]
+        );
+        assert_eq!(placed(&["-Ddata"]), ["-D/pg/data"]);
+        for stays in [
+            ["-D", "/etc/pg"].as_slice(),
+            &["-D/etc/pg"],
+            &["-c", "Data=x"],
+        ] {
+            assert_eq!(placed(stays), stays);
+        }
     }
 
     #[test]

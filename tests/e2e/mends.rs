@@ -78,3 +78,19 @@ fn the_command_for_what_is_not_served_has_it_served() {
     stage.becomes("in_sync");
     stage.serves(&second);
 }
+
+#[test]
+fn the_command_for_what_is_not_used_sets_the_server_up() {
+    let Some(world) = World::new() else { return };
+    let stage = Stage::with(
+        &world,
+        |cluster| cluster.setting("ssl", "off"),
+        |instance| instance,
+    );
+    stage.becomes("not_used");
+    // Here is no terminal to ask at.
+    typed(&format!("{} --yes", pasted(&stage)));
+    stage.becomes("in_sync");
+    let first = stage.first.clone();
+    stage.serves(&first);
+}

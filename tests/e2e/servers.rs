@@ -32,10 +32,8 @@ fn a_server_that_uses_another_file_is_said_to_even_where_both_held_the_same() {
         &[
             "ssl_cert_file",
             other.to_str().unwrap(),
-            "set",
-            "ssl_key_file",
-            target.to_str().unwrap(),
-            "reload",
+            "setup --instance",
+            NAME,
         ],
     );
     assert_eq!(seen["installed"]["fingerprint"], *second.fingerprint);
@@ -61,14 +59,14 @@ fn a_server_with_tls_off_is_told_to_turn_it_on() {
         |instance| instance,
     );
     let daemon = Daemon::start(&world, &stage.config);
-    daemon.wait_for_log("ssl = on");
+    daemon.wait_for_log("ssl = off");
     let second = stage.renew();
     daemon.wait_for_log(&format!(
         "{} installed, not served yet",
         &second.fingerprint[..6]
     ));
     let seen = stage.becomes("not_used");
-    says(&problem(&seen), &["ssl = off", "ssl = on", "reload"]);
+    says(&problem(&seen), &["ssl = off", "setup --instance", NAME]);
     assert_eq!(seen["installed"]["fingerprint"], *second.fingerprint);
     stage.synced(&[], "installed", 1);
 
