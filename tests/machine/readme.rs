@@ -166,23 +166,21 @@ impl Reader {
 
     fn has_postgres_use_it(&mut self) {
         let postmaster = self.machine.number(MAIN, "MainPID");
-        let shown = self.agrees_to("pgcertd setup");
-        assert!(
-            shown.contains("sslmode=verify-full sslrootcert=system"),
-            "{shown}"
-        );
-        let leaf = self.machine.live_leaf();
-        assert_eq!(self.machine.served(5432), Ok(leaf.clone()));
+        let before = self.machine.served(5432);
         self.does("pgcertd setup --dry-run");
         let printed = self.does("pgcertd setup --print");
-        assert!(
-            printed.contains("ssl_cert_file = '/var/lib/pgcertd/15-main/server.pem'"),
-            "{printed}"
-        );
+        let named = "ssl_cert_file = '/var/lib/pgcertd/15-main/server.pem'";
+        assert!(printed.contains(named), "{printed}");
+        assert_eq!(self.machine.served(5432), before);
+        let shown = self.agrees_to("pgcertd setup");
+        // Debian 12's psql has no sslrootcert=system.
+        assert!(shown.contains("sslmode=verify-full"), "{shown}");
+        let leaf = self.machine.live_leaf();
+        assert_eq!(self.machine.served(5432), Ok(leaf.clone()));
         self.agrees_to("pgcertd setup --undo 15-main");
-        assert_ne!(
+        assert_eq!(
             self.machine.served(5432),
-            Ok(leaf.clone()),
+            before,
             "the pair of before is back"
         );
         assert!(!self.machine.exists("/etc/pgcertd/conf.d/15-main.toml"));
@@ -202,10 +200,7 @@ impl Reader {
         let shown = self.does("pgcertd status");
         assert!(shown.contains("in_sync"), "{shown}");
         let checked = self.does("pgcertd check");
-        assert!(
-            checked.contains(" 0 problems") || checked.contains("all well"),
-            "{checked}"
-        );
+        assert!(checked.contains("all is well"), "{checked}");
     }
 
     fn looks_and_verifies(&mut self) {

@@ -101,6 +101,10 @@ fn is_backed_up_across_deployments(cert: &str, key: &str) {
     let Some(world) = World::new() else { return };
     let mut stage = in_data(&world, cert, key);
     let daemon = stage.daemon();
+    // From here on there is a previous bundle.
+    let before = stage.renew();
+    stage.serves(&before);
+    stage.becomes("in_sync");
     let home = world.postgres_directory(&format!("clusters/{COPY}"), 0o755);
     let data = home.join("data");
     let mut backup = stage.cluster.base_backup(&data);
