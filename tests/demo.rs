@@ -67,7 +67,9 @@ fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
         assert!(told.contains(shown), "{shown} is not in:\n{told}");
     }
     for line in told.lines() {
-        assert!(line.chars().count() <= 80, "too wide: {line}");
+        // A command stays whole, so that it can be pasted.
+        let command = line.contains("  pgcertd --config ");
+        assert!(command || line.chars().count() <= 80, "too wide: {line}");
     }
     assert_gone(&world);
 }
