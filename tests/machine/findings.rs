@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     acme::DOMAIN,
     machine::Machine,
-    postgres::{CONFIG, MAIN},
+    postgres::MAIN,
     stand::{HOST, Stand},
     world::{SOON, eventually},
 };
@@ -74,11 +74,13 @@ fn the_hook_of_a_guide_is_found_where_cron_and_certbot_have_it_and_goes() {
     };
     machine.install_deb();
     a_guide_was_followed(&machine);
-    the_same_files_are_given_to_pgcertd(&machine);
+    the_set_up_takes_the_files_over(&machine);
     both_copies_of_the_hook_go_and_nothing_else(&machine);
     a_renewal_restarts_nothing_any_more(&machine);
     the_unit_is_opened_for_the_files(&machine);
     what_renews_is_looked_for(&machine);
+    a_unit_whose_user_is_not_there_becomes_roots(&machine);
+    a_kernel_without_landlock_is_named(&machine);
 }
 
 /// `certbot renew` saves the hook that it is given.
@@ -106,13 +108,22 @@ fn a_guide_was_followed(machine: &Machine) {
     machine.wait_served(5432, &machine.live_leaf());
 }
 
-fn the_same_files_are_given_to_pgcertd(machine: &Machine) {
-    let config = format!(
-        "[[instance]]\nname = \"15-main\"\nlineage = \"{DOMAIN}\"\n\
-         data_directory = \"/var/lib/postgresql/15/main\"\n\
-         cert_file = \"{FILES}/server.crt\"\nkey_file = \"{FILES}/server.key\"\n"
-    );
-    machine.write(CONFIG, config);
+/// The set-up goes on with the two files, and changes no setting.
+fn the_set_up_takes_the_files_over(machine: &Machine) {
+    machine.ok(["chown", "postgres:", FILES]);
+    let alone =
+        "sha256sum /var/lib/postgresql/15/main/postgresql.auto.conf /etc/postgresql/15/main/*.conf";
+    let (before, served) = (machine.sh(alone), machine.served(5432));
+    println!("{}", machine.ok(["pgcertd", "setup", "--yes"]));
+    assert_eq!(machine.sh(alone), before);
+    assert_eq!(machine.served(5432), served);
+    let instance = machine.read("/etc/pgcertd/conf.d/15-main.toml");
+    for file in ["server.crt", "server.key"] {
+        assert!(
+            instance.contains(&format!("\"{FILES}/{file}\"")),
+            "{instance}"
+        );
+    }
 }
 
 fn both_copies_of_the_hook_go_and_nothing_else(machine: &Machine) {
@@ -151,7 +162,6 @@ fn a_renewal_restarts_nothing_any_more(machine: &Machine) {
 }
 
 fn the_unit_is_opened_for_the_files(machine: &Machine) {
-    machine.ok(["chown", "postgres:", FILES]);
     machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
     machine.finds_and_mends(
         "sandbox",
@@ -186,6 +196,41 @@ fn what_renews_is_looked_for(machine: &Machine) {
     machine.finds_and_mends("renewal", &["/etc/cron.d/renewal", "cron does not run"]);
     machine.ok(["rm", "/etc/cron.d/renewal"]);
     machine.finds_for_a_person("renewal", &["no timer", "no crontab runs certbot"]);
+}
+
+fn a_unit_whose_user_is_not_there_becomes_roots(machine: &Machine) {
+    machine.write(
+        "/etc/systemd/system/pgcertd.service.d/a-user.conf",
+        "[Service]\nUser=nobody-of-that-name\n",
+    );
+    machine.ok(["systemctl", "daemon-reload"]);
+    machine.finds_and_mends("unit_user", &["nobody-of-that-name", "cannot start"]);
+    machine.ok(["systemctl", "restart", "pgcertd"]);
+    machine.wait_well();
+}
+
+/// A filter that answers as a kernel does which does not have the call.
+fn a_kernel_without_landlock_is_named(machine: &Machine) {
+    let check = |filter: &str| {
+        let words = [
+            "systemd-run",
+            "--quiet",
+            "--pipe",
+            "--wait",
+            filter,
+            "pgcertd",
+            "check",
+            "--json",
+        ];
+        let done = machine.run(words);
+        let document: Value = serde_json::from_str(&done.stdout).unwrap();
+        let host = document["host"].as_array().unwrap().clone();
+        host.into_iter().find(|it| it["id"] == "landlock").unwrap()
+    };
+    let found = check("--property=SystemCallFilter=~landlock_create_ruleset:ENOSYS");
+    assert_eq!(found["weight"], "notice", "{found:#}");
+    assert!(found["mend"]["sentence"].is_string(), "{found:#}");
+    assert_eq!(check("--property=SystemCallFilter=")["weight"], "good");
 }
 
 #[test]

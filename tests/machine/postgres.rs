@@ -50,9 +50,15 @@ impl Machine {
     /// What psql says to who verifies everything.
     #[track_caller]
     pub fn psql_verify_full(&self, port: u16, host: &str, root: &str) -> Result<String, String> {
-        let to = format!(
-            "host={host} port={port} user=postgres dbname=postgres sslmode=verify-full sslrootcert={root}"
-        );
+        self.psql(&format!(
+            "host={host} port={port} sslmode=verify-full sslrootcert={root}"
+        ))
+    }
+
+    /// Whether psql's own session is encrypted, or why there is none.
+    #[track_caller]
+    pub fn psql(&self, to: &str) -> Result<String, String> {
+        let to = format!("{to} user=postgres dbname=postgres");
         let password = format!("PGPASSWORD={PASSWORD}");
         let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         self.run([

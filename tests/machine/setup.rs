@@ -67,8 +67,6 @@ fn from_apt_install_one_command_leads_to_a_daemon_that_keeps_it_so() {
     assert_eq!(machine.leaf(TARGET), renewed);
     let renewed = machine.certbot_renews();
     machine.wait_served(5432, &renewed);
-    let check = machine.run(["pgcertd", "check"]);
-    println!("{}", check.stdout);
     assert_eq!(machine.number(MAIN, "MainPID"), postmaster, "no restart");
 
     // What setup said is what it did: all but pgcertd's own file is as it was.
@@ -82,4 +80,43 @@ fn from_apt_install_one_command_leads_to_a_daemon_that_keeps_it_so() {
         kept
     };
     assert_eq!(words(&sight(&machine)), words(&before));
+}
+
+/// Another host's client, to pg_hba.conf: an address of this machine that is none of loopback's.
+const REMOTE: &str = "192.0.2.7";
+
+#[test]
+fn one_command_on_a_fresh_cluster_leaves_no_way_in_without_tls_and_nothing_to_find() {
+    let Some(machine) = Machine::boot() else {
+        return;
+    };
+    machine.install_deb();
+    machine.start_pebble();
+    machine.certbot_issues();
+    machine.name(&[DOMAIN]);
+    machine.set_password(5432);
+    machine.add_address(REMOTE);
+    machine.sh(&format!(
+        "cp {ROOT} /usr/local/share/ca-certificates/pebble.crt
+        update-ca-certificates >/dev/null 2>&1
+        echo 'host all all 0.0.0.0/0 scram-sha-256' >>/etc/postgresql/15/main/pg_hba.conf"
+    ));
+    machine.configure("main", "listen_addresses = '*'\n");
+    machine.ok(["systemctl", "restart", MAIN]);
+    let plain = || machine.psql(&format!("host={REMOTE} sslmode=disable"));
+    assert_eq!(plain(), Ok("f".to_owned()), "it is let in before");
+
+    let done = machine.ok(["pgcertd", "setup", "--yes", "--require-tls"]);
+    println!("{done}");
+    let refused = plain().unwrap_err();
+    assert!(refused.contains("no encryption"), "{refused}");
+    let verified = machine.psql_verify_full(5432, DOMAIN, ROOT);
+    assert_eq!(verified, Ok("t".to_owned()));
+
+    machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
+    machine.wait_well();
+    let checked = machine.run(["pgcertd", "check"]);
+    println!("{}", checked.stdout);
+    assert_eq!(checked.code(), 0, "{}", checked.stdout);
+    assert!(checked.stdout.contains("all is well"), "{}", checked.stdout);
 }

@@ -28,7 +28,11 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::world::{SOON, command, eventually, process::Process, tail};
+use crate::world::{
+    SOON, command, eventually,
+    process::{Process, run},
+    tail,
+};
 use cgroup::Cgroup;
 use lair::Lair;
 
@@ -206,6 +210,23 @@ impl Machine {
             .args(["--", program])
             .env("HOME", "/root");
         inside
+    }
+
+    /// Gives the machine's loopback interface an address, which nothing outside reaches.
+    #[track_caller]
+    pub fn add_address(&self, address: &str) {
+        let init = self
+            .running
+            .as_ref()
+            .expect("the machine does not run")
+            .init
+            .to_string();
+        // By the host's ip: the machine has none.
+        let mut ip = command("nsenter");
+        ip.args(["--target", &init, "--net", "--", "ip", "address", "add"])
+            .args([&format!("{address}/32"), "dev", "lo"]);
+        let done = run(&mut ip, SOON);
+        assert_eq!(done.code(), 0, "{done:?}");
     }
 
     /// The number on the host of a process of the machine.
