@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::UnixListener,
     },
     path::Path,
@@ -224,14 +224,18 @@ fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
 
     // Somebody does answer.
     let other = UnixListener::bind(&socket).unwrap();
+    let inode = |socket: &Path| fs::metadata(socket).unwrap().ino();
+    let theirs = inode(&socket);
     give(&socket, world.postgres(), 0o000);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
     daemon.ready();
     let line = daemon.wait_for_log("cannot be told: Permission denied");
     assert!(line.contains("remove it (`rm "), "{line}");
     give(&socket, world.postgres(), 0o666);
-    let line = daemon.wait_for_log("another process answers there");
+    // Not the line of before, which has the same words.
+    let line = daemon.wait_for_log(": another process answers there");
     assert!(line.contains("ss -lxp src"), "{line}");
+    assert_eq!(inode(&socket), theirs, "what answers is left alone");
     drop(other);
     eventually(SOON, "it is replaced once nobody does", || {
         at_socket(&socket)
