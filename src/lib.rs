@@ -69,6 +69,7 @@
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
 //! [`patience`] (`patience.rs`) asks file systems that may not answer.
+//! [`foreign`] (`foreign.rs`) reads files that somebody else names, whatever lies there.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
@@ -80,6 +81,7 @@ pub mod config;
 pub mod daemon;
 pub mod deploy;
 pub mod doctor;
+pub mod foreign;
 pub mod instance;
 pub mod notification;
 pub mod patience;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use crate::foreign;
 
 /// The largest text that is read; a crontab or a hook is far smaller.
 const LARGEST: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl Tree {
     /// # Errors
     /// It is there and cannot be read.
     pub fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
-        match bounded(&self.at(path)) {
+        match foreign::read(&self.at(path), LARGEST) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(unread(path, &error)),
@@ -114,19 +114,4 @@ fn unread(path: &Path, error: &io::Error) -> Unread {
         denied: error.kind() == io::ErrorKind::PermissionDenied,
         why: error.to_string(),
     }
-}
-
-/// Whatever lies there, this neither waits for it nor takes more than a text needs.
-fn bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > LARGEST {
-        return Err(io::Error::other(
-            "it is not a regular file of a sensible size",
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -5,16 +5,16 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
 use crate::bundle::Certificate;
+use crate::foreign;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
@@ -122,21 +122,10 @@ impl TlsSettings {
     }
 }
 
-/// Reads a file that somebody else names: whatever it is, this neither waits for it nor takes
-/// more than a large bundle of roots needs.
+/// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 16 << 20;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > LARGEST {
-        return Err(io::Error::other(
-            "it is not a regular file of a sensible size",
-        ));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    foreign::read(path, LARGEST)
 }
 
 /// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
@@ -313,7 +302,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("ca.pem");
         let kind = rustix::fs::FileType::Fifo;
-        let mode = Mode::from_raw_mode(0o600);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
         let settings = TlsSettings {
             on: true,
