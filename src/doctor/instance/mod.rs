@@ -5,6 +5,7 @@
 
 mod edits;
 mod files;
+mod labels;
 mod plaintext;
 mod restart;
 mod served;
@@ -138,6 +139,7 @@ impl Case {
     async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(files::apart(self, sight, eyes).await);
+        findings.extend(labels::finding(self, sight, eyes).await);
         let postmaster = match &sight.server {
             Server::Down(absence) => {
                 findings.push(server::down(absence, sight));
