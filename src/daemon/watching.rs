@@ -51,6 +51,8 @@ pub(super) struct Places {
     pid_file: Option<PathBuf>,
     data_directory: Option<PathBuf>,
     targets: [Option<PathBuf>; 2],
+    /// Where the server's configuration lies, as far as that is known.
+    configuration: BTreeSet<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
 }
@@ -91,7 +93,12 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance]) {
+    pub fn arm(
+        &mut self,
+        trails: &[Trail],
+        instances: &[Instance],
+        configurations: &[BTreeSet<PathBuf>],
+    ) {
         if self.under_way {
             self.again = true;
             return;
@@ -101,7 +108,11 @@ impl Watching {
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        let instances = instances.to_vec();
+        let instances: Vec<_> = instances
+            .iter()
+            .cloned()
+            .zip(configurations.iter().cloned())
+            .collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
@@ -159,12 +170,10 @@ impl Watching {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
                 if is(&places.pid_file) || is(&places.data_directory) {
                     Some((index, Nudge::Compare))
+                } else if places.targets.iter().any(is) {
+                    Some((index, Nudge::Touched))
                 } else {
-                    places
-                        .targets
-                        .iter()
-                        .any(is)
-                        .then_some((index, Nudge::Touched))
+                    places.configures(path).then_some((index, Nudge::Edited))
                 }
             })
             .collect()
@@ -172,11 +181,16 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<Instance>) -> Armed {
+    fn arm(
+        &self,
+        mut wanted: BTreeSet<PathBuf>,
+        instances: Vec<(Instance, BTreeSet<PathBuf>)>,
+    ) -> Armed {
         let count = instances.len();
-        let mut found = self
-            .places
-            .ask(0..count, move |index| Places::of(&instances[*index]));
+        let mut found = self.places.ask(0..count, move |index| {
+            let (instance, configuration) = &instances[*index];
+            Places::of(instance, configuration)
+        });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
             .map(|index| found.remove(&index).unwrap_or_default())
@@ -208,7 +222,7 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance) -> Places {
+    fn of(instance: &Instance, configuration: &BTreeSet<PathBuf>) -> Places {
         let pid_file = instance.data_directory.join("postmaster.pid");
         let directories = [
             Some(instance.data_directory.as_path()),
@@ -216,6 +230,10 @@ impl Places {
             instance.cert_file.parent(),
             instance.key_file.parent(),
         ];
+        let configuration: BTreeSet<PathBuf> = configuration
+            .iter()
+            .filter_map(|it| canonical_directory(it))
+            .collect();
         Places {
             pid_file: canonical(&pid_file),
             data_directory: canonical(&instance.data_directory),
@@ -227,8 +245,20 @@ impl Places {
                 .into_iter()
                 .flatten()
                 .filter_map(|d| d.ancestors().find_map(canonical_directory))
+                .chain(configuration.iter().cloned())
                 .collect(),
+            configuration,
         }
+    }
+}
+
+impl Places {
+    /// Whether the server may read its configuration there; an editor's own files are not meant.
+    fn configures(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|it| it == "conf")
+            && path
+                .parent()
+                .is_some_and(|it| self.configuration.contains(it))
     }
 }
 

@@ -14,6 +14,8 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,8 +24,9 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
+use crate::instance::configuration::Configuration;
 use crate::instance::probe::Served;
-use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::settings::changed_since;
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 pub use outcome::SyncOutcome;
@@ -51,7 +54,7 @@ pub struct Done {
     /// What is odd and no reason to stop.
     pub remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
-    pub also_applied: Vec<std::path::PathBuf>,
+    pub also_applied: Vec<PathBuf>,
     /// From the decision to its proof.
     pub took: Duration,
     /// Whether a deployment was begun.
@@ -77,6 +80,7 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
+    configuration: Configuration,
 }
 
 impl Keeper {
@@ -88,7 +92,14 @@ impl Keeper {
             memory: Memory::default(),
             failure: None,
             loaded: None,
+            configuration: Configuration::default(),
         }
+    }
+
+    /// The directories in which the server's configuration lies, as far as it was asked.
+    #[must_use]
+    pub fn configuration_directories(&self) -> BTreeSet<PathBuf> {
+        self.configuration.directories()
     }
 
     /// Compares, does what is needed, and compares again.
@@ -442,10 +453,20 @@ impl Keeper {
             });
         }
         let wanted = self.instance.config.verify == Verify::Handshake;
-        let settings = match (&sight.server, amiss && wanted) {
-            (Server::Up(postmaster), true) => {
-                let data = &self.instance.config.data_directory;
-                Some(tls_settings(postmaster, data, sight.targets.server).await)
+        let settings = match &sight.server {
+            Server::Up(postmaster) if wanted => {
+                let (data, server) = (&self.instance.config.data_directory, sight.targets.server);
+                let known = &mut self.configuration;
+                match (amiss, installed) {
+                    (true, _) => Some(known.tls_settings(postmaster, data, server).await),
+                    // The right leaf may be read from another file, which no renewal reaches.
+                    (false, Some(_)) => {
+                        known
+                            .tls_settings_at_leisure(postmaster, data, server)
+                            .await
+                    }
+                    (false, None) => None,
+                }
             }
             _ => None,
         };
@@ -467,12 +488,15 @@ impl Keeper {
     }
 
     /// Whether the server's configuration is known to name other files, or no TLS.
-    async fn uses_other_files(&self, sight: &Sight) -> bool {
+    async fn uses_other_files(&mut self, sight: &Sight) -> bool {
         let Server::Up(postmaster) = &sight.server else {
             return false;
         };
-        let config = &self.instance.config;
-        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
+        let (config, server) = (&self.instance.config, sight.targets.server);
+        let known = &mut self.configuration;
+        let settings = known
+            .tls_settings(postmaster, &config.data_directory, server)
+            .await;
         settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
     }
 
