@@ -49,7 +49,8 @@ struct Armory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     pid_file: Option<PathBuf>,
-    data_directory: Option<PathBuf>,
+    /// The data directory, or the file that a server of another kind is started with.
+    home: Option<PathBuf>,
     targets: [Option<PathBuf>; 2],
     /// Where the server's configuration lies, as far as that is known.
     configuration: BTreeSet<PathBuf>,
@@ -168,7 +169,7 @@ impl Watching {
             .enumerate()
             .filter_map(|(index, places)| {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
-                if is(&places.pid_file) || is(&places.data_directory) {
+                if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
                 } else if places.targets.iter().any(is) {
                     Some((index, Nudge::Touched))
@@ -223,10 +224,11 @@ impl Armory {
 
 impl Places {
     fn of(instance: &Instance, configuration: &BTreeSet<PathBuf>) -> Places {
-        let pid_file = instance.data_directory.join("postmaster.pid");
+        let data_directory = instance.data_directory();
+        let pid_file = data_directory.map(|it| it.join("postmaster.pid"));
         let directories = [
-            Some(instance.data_directory.as_path()),
-            instance.data_directory.parent(),
+            data_directory,
+            instance.home().parent(),
             instance.cert_file.parent(),
             instance.key_file.parent(),
         ];
@@ -235,8 +237,8 @@ impl Places {
             .filter_map(|it| canonical_directory(it))
             .collect();
         Places {
-            pid_file: canonical(&pid_file),
-            data_directory: canonical(&instance.data_directory),
+            pid_file: pid_file.as_deref().and_then(canonical),
+            home: canonical(instance.home()),
             targets: [
                 canonical(&instance.cert_file),
                 canonical(&instance.key_file),

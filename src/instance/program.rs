@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::postmaster::Postmaster;
 use super::same_file;
-use super::settings::{SettingsError, TlsSettings, command_as, read_bounded};
+use super::settings::{Names, SettingsError, TlsSettings, command_as, read_bounded};
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -240,6 +240,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
     let path = |text: &str| data_directory.join(text);
     let optional = |text: &str| (!text.is_empty()).then(|| path(text));
     TlsSettings {
+        names: Names::POSTGRES,
         on: ssl == "on",
         cert_file: path(cert),
         key_file: path(key),

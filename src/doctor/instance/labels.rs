@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::{Case, Eyes};
-use crate::config::Mode;
+use crate::config::{self, Mode};
 use crate::doctor::{Finding, Kind, quoted};
 use crate::instance::Sight;
 
@@ -113,7 +113,11 @@ impl Labels {
 pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Finding> {
     let kind = Kind::Label;
     let (targets, mode) = (sight.targets.clone(), case.instance().mode);
-    let server = sight.server.postmaster().map(|it| it.pid);
+    if targets.kind != config::Kind::Postgres {
+        // What others may read is in other policies, or in none.
+        return None;
+    }
+    let server = sight.server.process().map(|it| it.pid());
     let looked = eyes.see(move || {
         let enforcement = Enforcement::of_host()?;
         let of_process = |pid| fs::read(format!("/proc/{pid}/attr/current")).ok();
