@@ -131,6 +131,11 @@ impl Bundle {
         self.same_pair(other) && self.companions == other.companions
     }
 
+    /// Whether it is `other` as far as that goes, which may come without CA and CRL files.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.same_pair(other) && self.companions.holds(&other.companions)
+    }
+
     /// The same, of leaf, intermediates and key alone.
     pub fn same_pair(&self, other: &Self) -> bool {
         self.leaf == other.leaf

@@ -63,7 +63,11 @@ impl RevocationList {
         let Ok(([], parsed)) = CertificateRevocationList::from_der(&der) else {
             return Err(broken);
         };
-        if parsed.extensions().iter().any(|it| it.critical && is_beyond(&it.oid.to_id_string())) {
+        if parsed
+            .extensions()
+            .iter()
+            .any(|it| it.critical && is_beyond(&it.oid.to_id_string()))
+        {
             return Err(CompanionError::RevocationsPartial { position });
         }
         Ok(Self {
@@ -99,8 +103,8 @@ impl RevocationList {
 
     fn signed_by(&self, authority: &Certificate) -> Result<(), LinkError> {
         let issuer = certificate::parse(authority.der()).map_err(|_| LinkError::BadSignature)?;
-        let (_, list) = CertificateRevocationList::from_der(&self.der)
-            .map_err(|_| LinkError::BadSignature)?;
+        let (_, list) =
+            CertificateRevocationList::from_der(&self.der).map_err(|_| LinkError::BadSignature)?;
         signature::check_revocations(&issuer, &list)
     }
 }
@@ -111,7 +115,12 @@ fn is_beyond(oid: &str) -> bool {
     const ISSUING_DISTRIBUTION_POINT: &str = "2.5.29.28";
     const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
     const CRL_NUMBER: &str = "2.5.29.20";
-    ![ISSUING_DISTRIBUTION_POINT, AUTHORITY_KEY_IDENTIFIER, CRL_NUMBER].contains(&oid)
+    ![
+        ISSUING_DISTRIBUTION_POINT,
+        AUTHORITY_KEY_IDENTIFIER,
+        CRL_NUMBER,
+    ]
+    .contains(&oid)
 }
 
 impl Companions {
@@ -150,6 +159,13 @@ impl Companions {
     pub fn names(&self) -> Option<BTreeSet<Vec<u8>>> {
         let names = self.authorities.iter().map(|it| it.subject_der().to_vec());
         (!self.authorities.is_empty()).then(|| names.collect())
+    }
+
+    /// Whether each file of `other` is the one that is here.
+    pub(super) fn holds(&self, other: &Self) -> bool {
+        let ca = other.authorities.is_empty() || self.authorities == other.authorities;
+        let crl = other.revocations.is_empty() || self.revocations == other.revocations;
+        ca && crl
     }
 
     /// SHA-256 of all of it, as it is written; none where there is nothing.
@@ -370,4 +386,3 @@ fn check_issuer(
     }
     Err(fault)
 }
-

@@ -57,13 +57,11 @@ impl Section<'_> {
         }
         match self.label {
             b"CERTIFICATE" | b"X509 CRL" | b"PRIVATE KEY" | b"RSA PRIVATE KEY"
-            | b"EC PRIVATE KEY" => {
-                decode(self.text).map(Some).ok_or(BundleError::BrokenPem {
-                    part,
-                    fault: PemFault::BadBase64,
-                    line: self.line,
-                })
-            }
+            | b"EC PRIVATE KEY" => decode(self.text).map(Some).ok_or(BundleError::BrokenPem {
+                part,
+                fault: PemFault::BadBase64,
+                line: self.line,
+            }),
             b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE" => {
                 Err(BundleError::UncommonCertificate { part })
             }

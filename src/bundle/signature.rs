@@ -71,12 +71,9 @@ impl Signed<'_> {
             return Err(unsupported());
         }
         if let Some(algorithm) = beyond_x509_parser(issuer.public_key(), self.with) {
-            return UnparsedPublicKey::new(
-                algorithm,
-                &issuer.public_key().subject_public_key.data,
-            )
-            .verify(self.content, self.value)
-            .map_err(|_| LinkError::BadSignature);
+            return UnparsedPublicKey::new(algorithm, &issuer.public_key().subject_public_key.data)
+                .verify(self.content, self.value)
+                .map_err(|_| LinkError::BadSignature);
         }
         usual().map_err(|error| match error {
             X509Error::SignatureVerificationError => LinkError::BadSignature,

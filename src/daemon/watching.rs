@@ -50,7 +50,7 @@ struct Armory {
 pub(super) struct Places {
     pid_file: Option<PathBuf>,
     data_directory: Option<PathBuf>,
-    targets: [Option<PathBuf>; 2],
+    targets: Vec<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
 }
@@ -160,11 +160,8 @@ impl Watching {
                 if is(&places.pid_file) || is(&places.data_directory) {
                     Some((index, Nudge::Compare))
                 } else {
-                    places
-                        .targets
-                        .iter()
-                        .any(is)
-                        .then_some((index, Nudge::Touched))
+                    let touched = places.targets.iter().any(|target| target == path);
+                    touched.then_some((index, Nudge::Touched))
                 }
             })
             .collect()
@@ -213,18 +210,15 @@ impl Places {
         let directories = [
             Some(instance.data_directory.as_path()),
             instance.data_directory.parent(),
-            instance.cert_file.parent(),
-            instance.key_file.parent(),
         ];
+        let of_targets = instance.targets().map(Path::parent);
         Places {
             pid_file: canonical(&pid_file),
             data_directory: canonical(&instance.data_directory),
-            targets: [
-                canonical(&instance.cert_file),
-                canonical(&instance.key_file),
-            ],
+            targets: instance.targets().filter_map(canonical).collect(),
             directories: directories
                 .into_iter()
+                .chain(of_targets)
                 .flatten()
                 .filter_map(|d| d.ancestors().find_map(canonical_directory))
                 .collect(),

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
-use crate::instance::probe::Served;
+use crate::instance::probe::{Served, Shown};
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
@@ -236,8 +236,8 @@ impl Keeper {
             true => None,
             false => Some(self.served(&sight).await),
         };
-        let leaf = served.as_ref().map(|s| match s {
-            Ok(served) => Ok(served.leaf.fingerprint()),
+        let shown = served.as_ref().map(|s| match s {
+            Ok(served) => Ok(served.shown()),
             Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
             Err(_) => Err(NotSeen::Failed),
         });
@@ -245,14 +245,18 @@ impl Keeper {
             source,
             readiness: &readiness,
             sight: &sight,
-            served: leaf.as_ref(),
+            served: shown.as_ref(),
             config: &self.instance.config,
             memory: &self.memory,
             intent,
             now,
         });
         let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
-        if only_reload && self.uses_other_files(&sight).await {
+        if only_reload
+            && self
+                .uses_other_files(&sight, shown.and_then(Result::ok))
+                .await
+        {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
@@ -274,6 +278,7 @@ impl Keeper {
     ) -> Done {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
+        let identity = order.bundle.identity();
         let not_after = order.bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
         let mut remarks = if from_source {
@@ -290,14 +295,22 @@ impl Keeper {
             let start = postmaster.file.start_time;
             self.memory.asked = Some(Asked {
                 start_time: start,
-                leaf: fingerprint,
+                bundle: identity,
                 answered: !matches!(outcome, Outcome::Unverified(_)),
             });
             self.loaded = Some((start, SystemTime::now()));
+            self.memory.loaded = Some(identity);
             let data = &self.instance.config.data_directory;
             also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
                 .await
                 .unwrap_or_default();
+        }
+        // A server that is down loads the files when it starts.
+        if reloaded
+            && identity.companions.is_some()
+            && let Err(e) = self.instance.on_files(|t| t.reloaded()).await
+        {
+            remarks.push(Remark::NotForgotten(e.to_string()));
         }
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
@@ -313,7 +326,7 @@ impl Keeper {
             SyncOutcome::Deployed | SyncOutcome::Unverified | SyncOutcome::Installed
         ) && from_source
         {
-            self.memory.settled = Some(fingerprint);
+            self.memory.settled = Some(identity);
             if sight.look.held.is_some()
                 && let Err(e) = self.instance.on_files(|t| t.release()).await
             {
@@ -432,17 +445,26 @@ impl Keeper {
             Some(served) => served,
             None => self.served(&sight).await,
         };
-        let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
-        if let (Some(leaf), false, Some(postmaster)) = (installed, amiss, sight.server.postmaster())
+        let installed = sight.look.installed.bundle();
+        let amiss = match (&served, installed) {
+            (Ok(served), Some(installed)) => !served.shown().is_of(installed),
+            (seen, installed) => seen.is_ok() || installed.is_some(),
+        };
+        if let (Some(installed), false, Some(postmaster)) =
+            (installed, amiss, sight.server.postmaster())
         {
             self.memory.proven = Some(Proven {
-                leaf,
+                bundle: installed.identity(),
                 start_time: postmaster.file.start_time,
             });
         }
-        let wanted = self.instance.config.verify == Verify::Handshake;
-        let settings = match (&sight.server, amiss && wanted) {
+        let identity = installed.map(|it| it.identity());
+        self.memory.loaded = self.memory.loaded.or(identity);
+        let config = &self.instance.config;
+        let wanted = config.verify == Verify::Handshake;
+        // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
+        let ask = (amiss || config.ca.is_some()) && wanted;
+        let settings = match (&sight.server, ask) {
             (Server::Up(postmaster), true) => {
                 let data = &self.instance.config.data_directory;
                 Some(tls_settings(postmaster, data, sight.targets.server).await)
@@ -466,14 +488,20 @@ impl Keeper {
         }
     }
 
-    /// Whether the server's configuration is known to name other files, or no TLS.
-    async fn uses_other_files(&self, sight: &Sight) -> bool {
+    /// Whether the server's configuration is known to name other files, or no TLS. Where it
+    /// serves the installed leaf as it is, it is the CA and CRL files that a reload is due for.
+    async fn uses_other_files(&self, sight: &Sight, shown: Option<Shown>) -> bool {
         let Server::Up(postmaster) = &sight.server else {
             return false;
         };
         let config = &self.instance.config;
         let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
-        settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
+        let leaf = sight.look.installed.bundle().map(|it| it.fingerprint());
+        let serves_leaf = shown.is_some_and(|it| Some(it.leaf) == leaf);
+        settings.is_ok_and(|it| {
+            it.not_used(&config.cert_file, &config.key_file).is_some()
+                || serves_leaf && it.companions_not_used(config).is_some()
+        })
     }
 
     async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {

@@ -47,7 +47,9 @@ pub enum CompanionError {
         position: usize,
     },
     /// A certificate of the CA file that neither is a CA nor stands for itself.
-    #[error("certificate {position} of the CA file, {subject}, is no CA: no client is accepted by it")]
+    #[error(
+        "certificate {position} of the CA file, {subject}, is no CA: no client is accepted by it"
+    )]
     NotAuthority {
         /// Its place.
         position: usize,
@@ -55,7 +57,9 @@ pub enum CompanionError {
         subject: String,
     },
     /// A CA whose key may not be used for what it must be.
-    #[error("the key of the CA {subject} may not sign {what} (keyUsage without {usage}): Postgres refuses all its clients")]
+    #[error(
+        "the key of the CA {subject} may not sign {what} (keyUsage without {usage}): Postgres refuses all its clients"
+    )]
     MayNotSign {
         /// Its name.
         subject: String,
@@ -73,13 +77,17 @@ pub enum CompanionError {
         weakness: String,
     },
     /// A list that is not all of what its CA has revoked, or that OpenSSL does not understand.
-    #[error("CRL {position} of the CRL file is a delta CRL, or has a critical extension that OpenSSL does not know")]
+    #[error(
+        "CRL {position} of the CRL file is a delta CRL, or has a critical extension that OpenSSL does not know"
+    )]
     RevocationsPartial {
         /// Its place.
         position: usize,
     },
     /// A list of a CA that the CA file does not hold.
-    #[error("CRL {position} of the CRL file is of {issuer}, which is not in the CA file: it cannot be checked")]
+    #[error(
+        "CRL {position} of the CRL file is of {issuer}, which is not in the CA file: it cannot be checked"
+    )]
     Stranger {
         /// Its place.
         position: usize,
@@ -87,7 +95,9 @@ pub enum CompanionError {
         issuer: String,
     },
     /// A list that its CA did not sign.
-    #[error("CRL {position} of the CRL file is of {issuer}, and {reason}: Postgres refuses all clients of that CA")]
+    #[error(
+        "CRL {position} of the CRL file is of {issuer}, and {reason}: Postgres refuses all clients of that CA"
+    )]
     NotSigned {
         /// Its place.
         position: usize,
@@ -143,7 +153,10 @@ impl CompanionError {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::NotPem { part: Part::Revocations, .. }
+            Self::NotPem {
+                part: Part::Revocations,
+                ..
+            }
             | Self::NoRevocations
             | Self::RevocationsBroken { .. } => {
                 "put the whole CRL there, in PEM, or name the right file with crl_source"
@@ -177,13 +190,17 @@ pub enum CompanionRefusal {
     )]
     NoAuthority,
     /// A CA without a list, where there are lists of others.
-    #[error("the CRL file holds no CRL of {issuer}: Postgres would refuse every client certificate of that CA")]
+    #[error(
+        "the CRL file holds no CRL of {issuer}: Postgres would refuse every client certificate of that CA"
+    )]
     RevocationsMissing {
         /// The CA.
         issuer: String,
     },
     /// A CA whose newest list is out of date.
-    #[error("the CRL of {issuer} was due to be replaced at {next_update}: Postgres refuses every client certificate of that CA since then")]
+    #[error(
+        "the CRL of {issuer} was due to be replaced at {next_update}: Postgres refuses every client certificate of that CA since then"
+    )]
     RevocationsExpired {
         /// The CA.
         issuer: String,
@@ -191,7 +208,9 @@ pub enum CompanionRefusal {
         next_update: Timestamp,
     },
     /// A CA whose only list is of the future.
-    #[error("the CRL of {issuer} counts from {this_update} on: Postgres refuses every client certificate of that CA until then")]
+    #[error(
+        "the CRL of {issuer} counts from {this_update} on: Postgres refuses every client certificate of that CA until then"
+    )]
     RevocationsNotBegun {
         /// The CA.
         issuer: String,
