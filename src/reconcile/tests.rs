@@ -124,7 +124,7 @@ impl Moment {
             previous: None,
             held: None,
             up_since: Some(1),
-            served: Some(Ok(shown(&bundle))),
+            served: Some(Ok(shown(bundle))),
             memory: Memory::default(),
             intent: Intent {
                 follow_up: true,
