@@ -453,12 +453,7 @@ impl Generation {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
-        let covered: Vec<PathBuf> = self
-            .config
-            .instances
-            .iter()
-            .map(|i| i.data_directory.clone())
-            .collect();
+        let covered = self.config.data_directories();
         let tell = self.tell.clone();
         tokio::task::spawn_blocking(move || {
             drop(tell.send(News::Uncovered(uncovered(&covered))));

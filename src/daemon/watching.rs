@@ -49,7 +49,8 @@ struct Armory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     pid_file: Option<PathBuf>,
-    data_directory: Option<PathBuf>,
+    /// The data directory, or the file that a server of another kind is started with.
+    home: Option<PathBuf>,
     targets: Vec<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
@@ -157,7 +158,7 @@ impl Watching {
             .enumerate()
             .filter_map(|(index, places)| {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
-                if is(&places.pid_file) || is(&places.data_directory) {
+                if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
                 } else {
                     let touched = places.targets.iter().any(|target| target == path);
@@ -206,15 +207,13 @@ impl Armory {
 
 impl Places {
     fn of(instance: &Instance) -> Places {
-        let pid_file = instance.data_directory.join("postmaster.pid");
-        let directories = [
-            Some(instance.data_directory.as_path()),
-            instance.data_directory.parent(),
-        ];
+        let data_directory = instance.data_directory();
+        let pid_file = data_directory.map(|it| it.join("postmaster.pid"));
+        let directories = [data_directory, instance.home().parent()];
         let of_targets = instance.targets().map(Path::parent);
         Places {
-            pid_file: canonical(&pid_file),
-            data_directory: canonical(&instance.data_directory),
+            pid_file: pid_file.as_deref().and_then(canonical),
+            home: canonical(instance.home()),
             targets: instance.targets().filter_map(canonical).collect(),
             directories: directories
                 .into_iter()

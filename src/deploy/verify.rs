@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Deployment, Refused, Reloaded, Verdict, ask_reload};
-use crate::config::{Address, Mode, Reload, Verify};
+use crate::config::{Address, Kind, Mode, Reload, Verify};
 use crate::instance::Unseen;
 use crate::instance::probe::Served;
-use crate::instance::settings::{NotUsed, TlsSettings, tls_settings};
+use crate::instance::settings::{Names, NotUsed, TlsSettings};
 
 /// The least time between the signal and the second connection that shows the old leaf. A
 /// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
-/// would do; a second one, later, costs nothing when the answer is yes.
+/// would do; PgBouncer may accept in the same turn of its loop. A second one, later, costs nothing when the answer is yes.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
 /// The first pause between two looks while a verdict is awaited; each further one is longer.
@@ -44,7 +44,7 @@ impl<'a> Deployment<'a, Reloaded> {
         if self.instance.config.verify == Verify::None {
             return Verdict::Served;
         }
-        let addresses = match self.instance.addresses(&self.state.postmaster) {
+        let addresses = match self.instance.addresses(&self.state.process) {
             Ok(addresses) => addresses,
             Err(why) => return Verdict::Unverified(why),
         };
@@ -54,7 +54,10 @@ impl<'a> Deployment<'a, Reloaded> {
                 let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
                 self.used(Err(why.into())).await
             }
-            Seen::Off => Verdict::NotUsed(NotUsed::tls_off().to_string()),
+            Seen::Off => {
+                let names = Names::of(&self.instance.config.place);
+                Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
+            }
             Seen::Unclear(why) => Verdict::Unverified(why),
             Seen::Third(why) => self.explained(why).await,
             Seen::Old => self.weighed().await,
@@ -65,7 +68,10 @@ impl<'a> Deployment<'a, Reloaded> {
         let limit = self.instance.config.verify_timeout;
         let deadline = self.state.at + limit;
         let new = &self.bundle;
-        let immediate = self.instance.config.reload == Reload::Signal;
+        // A command may let the reload happen later, and Patroni does it in its next loop: there,
+        // only the last look counts.
+        let config = &self.instance.config;
+        let immediate = config.reload == Reload::Signal && config.kind() != Kind::Patroni;
         let mut shown_old = 0_u32;
         let mut shown_third = 0_u32;
         let mut pause = FIRST_PAUSE;
@@ -85,8 +91,6 @@ impl<'a> Deployment<'a, Reloaded> {
                     Some(another) => Some(another.sentence()),
                     None if self.before.is_shown(&served.shown(), new) => {
                         shown_old += 1;
-                        // A command may let the reload happen later (Patroni does at its next
-                        // loop): there, only the last look counts.
                         let late = self.state.at.elapsed() >= SECOND_LOOK;
                         if immediate && shown_old >= 2 && late {
                             return Seen::Old;
@@ -138,9 +142,11 @@ impl<'a> Deployment<'a, Reloaded> {
         if self.bundle.companions().digest().is_none() {
             return Verdict::Served;
         }
+        let asked = self
+            .instance
+            .tls_settings(&self.state.process, &self.before.sight);
+        let asked = asked.await;
         let config = &self.instance.config;
-        let owner = self.before.sight.targets.server;
-        let asked = tls_settings(&self.state.postmaster, &config.data_directory, owner).await;
         match (asked.map(|it| it.companions_not_used(config)), doubt) {
             (Ok(Some(not_used)), _) => Verdict::NotUsed(not_used.to_string()),
             (_, Err(why)) => Verdict::Unverified(why),
@@ -151,15 +157,15 @@ impl<'a> Deployment<'a, Reloaded> {
     /// A configured address may lead to another host of the row, or to a proxy, that serves the
     /// very leaf of before: then the server itself, seen where it listens, tells.
     async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
-        let postmaster = &self.state.postmaster;
-        self.instance.another(postmaster, served, limit).await
+        let process = &self.state.process;
+        self.instance.another(process, served, limit).await
     }
 
     /// A third leaf is served: does the configuration say why?
     async fn explained(self, why: String) -> Verdict<'a> {
-        let config = &self.instance.config;
-        let owner = self.before.sight.targets.server;
-        let asked = tls_settings(&self.state.postmaster, &config.data_directory, owner).await;
+        let process = &self.state.process;
+        let asked = self.instance.tls_settings(process, &self.before.sight);
+        let asked = asked.await;
         match asked.map(|it| self.not_used(&it)) {
             Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
             _ => Verdict::Unverified(why),
@@ -190,13 +196,9 @@ impl<'a> Deployment<'a, Reloaded> {
         if let Some(known) = self.state.known.take() {
             return self.refused(Some(&known));
         }
-        let config = &self.instance.config;
-        let asked = tls_settings(
-            &self.state.postmaster,
-            &config.data_directory,
-            self.before.sight.targets.server,
-        )
-        .await;
+        let process = &self.state.process;
+        let asked = self.instance.tls_settings(process, &self.before.sight);
+        let asked = asked.await;
         match asked {
             Ok(settings) => match self.not_used(&settings) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
@@ -214,12 +216,12 @@ impl<'a> Deployment<'a, Reloaded> {
     /// A server that was not seen to use the files may have read its configuration before
     /// somebody made it name them. What it shows after another signal is its answer to them.
     async fn signalled_again(self, settings: TlsSettings) -> Verdict<'a> {
-        let postmaster = Arc::clone(&self.state.postmaster);
-        if let Err(error) = ask_reload(self.instance, &self.before.sight, &postmaster).await {
+        let process = Arc::clone(&self.state.process);
+        if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {
             return Verdict::Unverified(error.to_string());
         }
         let again = self.into_state(Reloaded {
-            postmaster,
+            process,
             at: Instant::now(),
             known: Some(settings),
         });
@@ -227,13 +229,16 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {
-        let short = self.bundle.fingerprint().short();
+        let (name, short) = (
+            self.instance.config.kind().name(),
+            self.bundle.fingerprint().short(),
+        );
         let mut reason = match (self.before.leaf(), self.before.has_leaf_of(&self.bundle)) {
             (_, true) => format!(
-                "Postgres did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
+                "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
             ),
             (before, false) => format!(
-                "Postgres did not load {short}: after the reload, new connections still get {}",
+                "{name} did not load {short}: after the reload, new connections still get {}",
                 before.map_or_else(|| "none".into(), |leaf| leaf.short()),
             ),
         };
@@ -241,19 +246,22 @@ impl<'a> Deployment<'a, Reloaded> {
             .map(TlsSettings::faults_elsewhere)
             .unwrap_or_default();
         if causes.is_empty() {
-            reason.push_str(
-                "; the server's log says why, just before \"SSL configuration was not reloaded\"",
-            );
+            reason.push_str(match self.instance.config.kind() {
+                Kind::Postgres => {
+                    "; the server's log says why, just before \"SSL configuration was not reloaded\""
+                }
+                Kind::PgBouncer | Kind::Patroni => "; its log says why",
+            });
         }
         for cause in causes {
             reason.push_str("; ");
             reason.push_str(&cause);
         }
-        let postmaster = Arc::clone(&self.state.postmaster);
+        let process = Arc::clone(&self.state.process);
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
             return Verdict::NotTaken(reason);
         }
-        Verdict::Refused(Box::new(self.into_state(Refused { postmaster, reason })))
+        Verdict::Refused(Box::new(self.into_state(Refused { process, reason })))
     }
 }

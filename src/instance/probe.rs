@@ -104,6 +104,8 @@ pub enum Opening {
     /// By a TLS handshake at once, with ALPN `postgresql`: PostgreSQL 17 and later
     /// (`sslnegotiation=direct`).
     Direct,
+    /// By a TLS handshake at once, without a protocol to agree on: an HTTPS server.
+    Https,
 }
 
 /// Why the served certificate could not be seen.
@@ -240,9 +242,14 @@ impl Prober {
     ///
     /// # Errors
     /// Each way in which a server can fail to show a certificate within `limit` has its own.
-    pub async fn look(&self, address: &Address, limit: Duration) -> Result<Served, ProbeError> {
+    pub async fn look(
+        &self,
+        address: &Address,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
         let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        self.see(address, &address.host, connecting, Opening::Request, limit)
+        self.see(address, &address.host, connecting, opening, limit)
             .await
     }
 
@@ -309,7 +316,7 @@ impl Prober {
         }
         *stage = "shaking hands";
         let config = match opening {
-            Opening::Request => &self.config,
+            Opening::Request | Opening::Https => &self.config,
             Opening::Direct => &self.direct,
         };
         let asked = Arc::new(Asked::default());

@@ -23,7 +23,7 @@ use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::probe::{Served, Shown};
-use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::process::Process;
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 pub use outcome::SyncOutcome;
@@ -291,19 +291,17 @@ impl Keeper {
         let took = began.elapsed();
         let reloaded = !matches!(outcome, Outcome::Failed(_));
         let mut also_applied = Vec::new();
-        if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
-            let start = postmaster.file.start_time;
+        if let (Server::Up(process), true) = (&sight.server, reloaded) {
+            let run = process.run();
             self.memory.asked = Some(Asked {
-                start_time: start,
+                run,
                 bundle: identity,
                 answered: !matches!(outcome, Outcome::Unverified(_)),
             });
-            self.loaded = Some((start, SystemTime::now()));
+            self.loaded = Some((run, SystemTime::now()));
             self.memory.loaded = Some(identity);
-            let data = &self.instance.config.data_directory;
-            also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
-                .await
-                .unwrap_or_default();
+            let changed = self.instance.changed_since(process, &sight, loaded);
+            also_applied = changed.await;
         }
         // A server that is down loads the files when it starts.
         if reloaded
@@ -389,10 +387,10 @@ impl Keeper {
 
     /// When the server last loaded its configuration, as far as this process knows.
     fn last_load(&self, sight: &Sight) -> SystemTime {
-        let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
+        let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
-            Some((of, at)) if of == start => at,
-            _ => self.instance.started(start),
+            Some((of, at)) if of == run => at,
+            _ => self.instance.started(run),
         }
     }
 
@@ -450,25 +448,18 @@ impl Keeper {
             (Ok(served), Some(installed)) => !served.shown().is_of(installed),
             (seen, installed) => seen.is_ok() || installed.is_some(),
         };
-        if let (Some(installed), false, Some(postmaster)) =
-            (installed, amiss, sight.server.postmaster())
-        {
-            self.memory.proven = Some(Proven {
-                bundle: installed.identity(),
-                start_time: postmaster.file.start_time,
-            });
-        }
         let identity = installed.map(|it| it.identity());
+        if let (Some(bundle), false, Some(process)) = (identity, amiss, sight.server.process()) {
+            let run = process.run();
+            self.memory.proven = Some(Proven { bundle, run });
+        }
         self.memory.loaded = self.memory.loaded.or(identity);
         let config = &self.instance.config;
         let wanted = config.verify == Verify::Handshake;
         // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
         let ask = (amiss || config.ca.is_some()) && wanted;
         let settings = match (&sight.server, ask) {
-            (Server::Up(postmaster), true) => {
-                let data = &self.instance.config.data_directory;
-                Some(tls_settings(postmaster, data, sight.targets.server).await)
-            }
+            (Server::Up(process), true) => Some(self.instance.tls_settings(process, &sight).await),
             _ => None,
         };
         let about = source.bundle().map(|b| b.fingerprint());
@@ -490,12 +481,12 @@ impl Keeper {
 
     /// Whether the server's configuration is known to name other files, or no TLS. Where it
     /// serves the installed leaf as it is, it is the CA and CRL files that a reload is due for.
-    async fn uses_other_files(&self, sight: &Sight, shown: Option<Shown>) -> bool {
-        let Server::Up(postmaster) = &sight.server else {
+    async fn uses_other_files(&mut self, sight: &Sight, shown: Option<Shown>) -> bool {
+        let Server::Up(process) = &sight.server else {
             return false;
         };
+        let settings = self.instance.tls_settings(process, sight).await;
         let config = &self.instance.config;
-        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
         let leaf = sight.look.installed.bundle().map(|it| it.fingerprint());
         let serves_leaf = shown.is_some_and(|it| Some(it.leaf) == leaf);
         settings.is_ok_and(|it| {
@@ -508,18 +499,15 @@ impl Keeper {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
         }
-        let Server::Up(postmaster) = &sight.server else {
+        let Server::Up(process) = &sight.server else {
             return Err(Unseen::Down);
         };
-        let addresses = self
-            .instance
-            .addresses(postmaster)
-            .map_err(Unseen::Nowhere)?;
+        let addresses = self.instance.addresses(process).map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
         let served = self.instance.served(&addresses, limit).await?;
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         if Some(served.leaf.fingerprint()) != installed
-            && let Some(another) = self.instance.another(postmaster, &served, limit).await
+            && let Some(another) = self.instance.another(process, &served, limit).await
         {
             return Err(another);
         }

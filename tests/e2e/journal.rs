@@ -13,6 +13,7 @@ use crate::{
         daemon::{Daemon, Launch},
         eventually,
         journal::Journal,
+        postgres::STRICT,
     },
 };
 
@@ -63,7 +64,9 @@ fn daemon(stage: &Stage<'_>, journal: &Journal) -> Daemon {
 
 #[test]
 fn a_refusal_and_its_end_are_in_the_journal_with_all_that_is_known() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let Some(journal) = Journal::start(&world) else {
         return;
     };
@@ -282,7 +285,9 @@ fn queries(stage: &Stage<'_>) -> Vec<String> {
 
 #[test]
 fn what_the_readme_has_an_operator_type_answers() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let Some(journal) = Journal::start(&world) else {
         return;
     };
@@ -324,7 +329,9 @@ fn what_the_readme_has_an_operator_type_answers() {
 
 #[test]
 fn sync_says_the_same_to_the_journal_and_says_it_once() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let Some(journal) = Journal::start(&world) else {
         return;
     };

@@ -37,7 +37,7 @@ pub(super) async fn print_lines(
     let document = Document {
         name: Some(instance.name.clone()),
         lineage: Some(instance.lineage.name.clone()),
-        data_directory: Some(instance.data_directory.clone()),
+        data_directory: Some(instance.home().to_owned()),
         fragment: written.fragment.clone(),
         lines: lines.clone(),
         outcome: Some(Outcome::Printed),
