@@ -188,7 +188,10 @@ impl<'a> Deployment<'a, Reloaded> {
                 Kind::Postgres => {
                     "; the server's log says why, just before \"SSL configuration was not reloaded\""
                 }
-                Kind::PgBouncer | Kind::Patroni => "; its log says why",
+                Kind::PgBouncer => {
+                    "; its log says why, just before \"TLS configuration could not be reloaded\""
+                }
+                Kind::Patroni => "; its log says why",
             });
         }
         for cause in causes {
