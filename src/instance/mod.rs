@@ -181,6 +181,8 @@ pub struct Instance {
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     lodger: Option<Worker>,
+    /// Where the server leaves its number, where its own configuration says so.
+    pid_file: Option<PathBuf>,
 }
 
 impl Instance {
@@ -193,6 +195,7 @@ impl Instance {
             prober,
             writer: None,
             lodger: None,
+            pid_file: None,
         }
     }
 
@@ -416,6 +419,7 @@ impl Instance {
             Ok(read) => read,
             Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
         };
+        self.pid_file.clone_from(&settings.pid_file);
         let (targets, _) = self.writer().await?;
         let wanted = pgbouncer::Wanted {
             config_file,
@@ -428,11 +432,21 @@ impl Instance {
         };
         if found.directory != Path::new("/") {
             match self.settings_of(&found).await? {
-                Ok(settings) => found.settings = settings,
+                Ok(settings) => {
+                    self.pid_file.clone_from(&settings.pid_file);
+                    found.settings = settings;
+                }
                 Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
             }
         }
-        Ok(Server::Up(Arc::new(Process::PgBouncer(found))))
+        Ok(Server::Up(Arc::new(Process::PgBouncer(Box::new(found)))))
+    }
+
+    /// Where the server leaves its number, as its own configuration said at the last look; nothing
+    /// where that is known from the config.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
     }
 
     /// What a PgBouncer's configuration says now.

@@ -13,7 +13,7 @@ pub enum Process {
     /// A PostgreSQL.
     Postmaster(Postmaster),
     /// A PgBouncer.
-    PgBouncer(PgBouncer),
+    PgBouncer(Box<PgBouncer>),
 }
 
 impl Process {

@@ -20,6 +20,8 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::foreign;
 use crate::instance::postmaster::Absence;
+use crate::instance::settings::command_as;
+use crate::privilege::Ids;
 
 pub use ini::IniError;
 pub use settings::Settings;
@@ -29,6 +31,9 @@ const NAME: &str = "pgbouncer";
 
 /// What starts it, where its package's unit is in use.
 const START: &str = "start pgbouncer: systemctl start pgbouncer";
+
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The number in a pid file is followed by a newline.
 const LARGEST_PID_FILE: u64 = 64;
@@ -149,6 +154,16 @@ impl PgBouncer {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
 
+    /// The version of its executable, major and minor, as it says itself; none where it cannot be
+    /// run from here, or says something else. It runs as `owner`.
+    pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
+        let executable = self.executable.as_deref()?;
+        let mut command = command_as(executable, owner, Path::new("/"));
+        command.arg("--version");
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
+    }
+
     /// When it began, and read its configuration, by the wall clock of now.
     #[must_use]
     pub fn began(&self) -> SystemTime {
@@ -160,6 +175,13 @@ impl PgBouncer {
 
 fn not_found(why: String) -> Absence {
     Absence::NotFound { why, mend: START }
+}
+
+/// The version in `PgBouncer 1.18.0`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.strip_prefix("PgBouncer ")?.split('.');
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
 }
 
 /// Why no process was found, in words.
@@ -329,6 +351,13 @@ mod tests {
         assert!(stale.contains("no longer exists"), "{stale}");
         let none = absence(None, &file);
         assert!(none.starts_with("no PgBouncer runs with "), "{none}");
+    }
+
+    #[test]
+    fn its_version_is_what_it_says_first() {
+        let debians = "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n";
+        assert_eq!(version(debians), Some((1, 18)));
+        assert_eq!(version("pgbouncer version 1.5.4 (debian)\n"), None);
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     stage.synced(&[], "unchanged", 0);
 
     // The operator goes back, and on again.
-    let back = pgcertd(&world, &stage.config, &["rollback", NAME, "--yes"]);
+    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     stage.becomes("held");
@@ -417,8 +417,8 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
         .watch("resync", "1h")
         .instance(entry.set("mode", "reload"))
         .write();
-    let daemon = stage.daemon();
-    assert_eq!(stage.pooler.served(), second.fingerprint);
+    let daemon = Daemon::start(&world, &stage.config);
+    stage.serves(&second);
     let third = stage.renew();
     world.place(&third, &stage.target);
     stage.serves(&third);

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
+    net::{Ipv4Addr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -142,11 +143,12 @@ impl PgBouncer {
             .stderr(log);
         let mut process = Process::spawn(&mut pgbouncer);
         let up = eventually(SOON, "the pooler is up or has ended", || {
-            let log = self.log()[begun..].to_owned();
-            if log.contains("process up: ") {
-                return Some(Ok(()));
+            if let Some(_status) = process.ended() {
+                return Some(Err(tail(&self.log()[begun..])));
             }
-            process.ended().map(|_| Err(tail(&log)))
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()))
+                .ok()
+                .map(|_| Ok(()))
         });
         self.process = Some(process);
         up
