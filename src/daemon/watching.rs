@@ -133,7 +133,9 @@ impl Watching {
             places,
             silence,
         } = armed;
-        self.places = places;
+        // What happened to a pid file before it was known as one was no hint.
+        let before = std::mem::replace(&mut self.places, places);
+        let known = |index: usize| before.get(index).and_then(|it| it.pid_file.as_ref());
         let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
@@ -154,7 +156,9 @@ impl Watching {
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
         let instances = self.places.iter().enumerate();
-        let instances = instances.filter(|(_, p)| inside(p)).map(|(n, _)| n);
+        let instances = instances
+            .filter(|(n, p)| inside(p) || p.pid_file.as_ref() != known(*n))
+            .map(|(n, _)| n);
         let again = if std::mem::take(&mut self.again) {
             Some(Duration::ZERO)
         } else {
