@@ -74,6 +74,9 @@ impl<'a> Deployment<'a, Reloaded> {
         let immediate = config.reload == Reload::Signal && config.kind() != Kind::Patroni;
         let mut shown_old = 0_u32;
         let mut shown_third = 0_u32;
+        // What accepts in the turn of its loop in which it also reloads may answer as before.
+        let at_once = config.kind() == Kind::Postgres;
+        let mut shown_off = 0_u32;
         let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -107,7 +110,14 @@ impl<'a> Deployment<'a, Reloaded> {
                         Some(why)
                     }
                 },
-                Err(unseen) if unseen.is_tls_off() => return Seen::Off,
+                Err(unseen) if unseen.is_tls_off() => {
+                    shown_off += 1;
+                    let late = self.state.at.elapsed() >= SECOND_LOOK;
+                    if at_once || shown_off >= 2 && late {
+                        return Seen::Off;
+                    }
+                    Some(unseen.sentence())
+                }
                 Err(unseen) => Some(unseen.sentence()),
             };
             if Instant::now() + pause >= deadline {
@@ -252,7 +262,10 @@ impl<'a> Deployment<'a, Reloaded> {
                 Kind::Postgres => {
                     "; the server's log says why, just before \"SSL configuration was not reloaded\""
                 }
-                Kind::PgBouncer | Kind::Patroni => "; its log says why",
+                Kind::PgBouncer => {
+                    "; its log says why, just before \"TLS configuration could not be reloaded\""
+                }
+                Kind::Patroni => "; its log says why",
             });
         }
         for cause in causes {

@@ -10,6 +10,7 @@ pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
+pub mod pgbouncer;
 mod placement;
 pub mod postmaster;
 pub mod probe;
@@ -30,6 +31,7 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
@@ -180,6 +182,8 @@ pub struct Instance {
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     lodger: Option<Worker>,
+    /// Where the server leaves its number, where its own configuration says so.
+    pid_file: Option<PathBuf>,
 }
 
 impl Instance {
@@ -192,6 +196,7 @@ impl Instance {
             prober,
             writer: None,
             lodger: None,
+            pid_file: None,
         }
     }
 
@@ -368,7 +373,8 @@ impl Instance {
     async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
         let server = match self.config.kind() {
             Kind::Postgres => self.postgres(&mut look).await?,
-            Kind::PgBouncer | Kind::Patroni => Server::Down(Absence::NotFound {
+            Kind::PgBouncer => self.pgbouncer().await?,
+            Kind::Patroni => Server::Down(Absence::NotFound {
                 why: "this version does not look for its process".into(),
                 mend: "",
             }),
@@ -401,6 +407,60 @@ impl Instance {
         })
     }
 
+    /// The PgBouncer that was started with the configuration file.
+    async fn pgbouncer(&mut self) -> Result<Server, InstanceError> {
+        // Relative paths in it begin where the process works, which is known once it is found.
+        let root = PathBuf::from("/");
+        let config_file = self.config.home().to_owned();
+        let read = self.on_data(move |targets| {
+            let settings = pgbouncer::Settings::read(&targets.data, &root);
+            Ok(settings.map(|it| (pgbouncer::PidFile::read(&it), it)))
+        });
+        let (pid_file, settings) = match read.await? {
+            Ok(read) => read,
+            Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
+        };
+        self.pid_file.clone_from(&settings.pid_file);
+        let (targets, _) = self.writer().await?;
+        let wanted = pgbouncer::Wanted {
+            config_file,
+            user: targets.server.uid,
+        };
+        let found = apart(move || PgBouncer::find(&wanted, &pid_file, settings));
+        let mut found = match found.await? {
+            Ok(found) => found,
+            Err(absence) => return Ok(Server::Down(absence)),
+        };
+        if found.directory != Path::new("/") {
+            match self.settings_of(&found).await? {
+                Ok(settings) => {
+                    self.pid_file.clone_from(&settings.pid_file);
+                    found.settings = settings;
+                }
+                Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
+            }
+        }
+        Ok(Server::Up(Arc::new(Process::PgBouncer(Box::new(found)))))
+    }
+
+    /// Where the server leaves its number, as its own configuration said at the last look; nothing
+    /// where that is known from the config.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
+    }
+
+    /// What a PgBouncer's configuration says now.
+    async fn settings_of(
+        &mut self,
+        found: &PgBouncer,
+    ) -> Result<Result<pgbouncer::Settings, pgbouncer::IniError>, InstanceError> {
+        let directory = found.directory.clone();
+        let read =
+            move |targets: &Targets| Ok(pgbouncer::Settings::read(&targets.data, &directory));
+        self.on_data(read).await
+    }
+
     /// What the server's configuration says of its TLS files, as the next reload would read it.
     ///
     /// # Errors
@@ -414,6 +474,12 @@ impl Instance {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 settings::tls_settings(postmaster, data, server).await
+            }
+            Process::PgBouncer(pgbouncer) => {
+                let unreadable = |reason: String| SettingsError::Unreadable { reason };
+                let read = self.settings_of(pgbouncer).await;
+                let settings = read.map_err(|error| unreadable(error.to_string()))?;
+                Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
             }
         }
     }
@@ -431,6 +497,17 @@ impl Instance {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 let changed = settings::changed_since(postmaster, data, server, loaded).await;
                 changed.unwrap_or_default()
+            }
+            Process::PgBouncer(pgbouncer) => {
+                let files = pgbouncer.settings.files.clone();
+                let changed = self.on_data(move |_| {
+                    let changed = |file: &PathBuf| {
+                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
+                        modified.is_ok_and(|it| it > loaded)
+                    };
+                    Ok(files.into_iter().filter(changed).collect())
+                });
+                changed.await.unwrap_or_default()
             }
         }
     }

@@ -4,6 +4,7 @@
 //! before that: what is signalled through it is what was proven.
 
 use crate::config::{Address, Kind};
+use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Phase, Postmaster};
 
 /// A running server whose identity was proven.
@@ -11,6 +12,8 @@ use crate::instance::postmaster::{Phase, Postmaster};
 pub enum Process {
     /// A PostgreSQL.
     Postmaster(Postmaster),
+    /// A PgBouncer.
+    PgBouncer(Box<PgBouncer>),
 }
 
 impl Process {
@@ -19,6 +22,7 @@ impl Process {
     pub fn kind(&self) -> Kind {
         match self {
             Process::Postmaster(_) => Kind::Postgres,
+            Process::PgBouncer(_) => Kind::PgBouncer,
         }
     }
 
@@ -27,6 +31,7 @@ impl Process {
     pub fn pid(&self) -> u32 {
         match self {
             Process::Postmaster(postmaster) => postmaster.pid,
+            Process::PgBouncer(pgbouncer) => pgbouncer.pid,
         }
     }
 
@@ -37,6 +42,7 @@ impl Process {
     pub fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
+            Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
         }
     }
 
@@ -47,6 +53,7 @@ impl Process {
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         match self {
             Process::Postmaster(postmaster) => postmaster.signal_reload(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
         }
     }
 
@@ -57,6 +64,7 @@ impl Process {
     pub fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
+            Process::PgBouncer(pgbouncer) => pgbouncer.settings.addresses(),
         }
     }
 
@@ -65,6 +73,7 @@ impl Process {
     pub fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
+            Process::PgBouncer(_) => true,
         }
     }
 
@@ -73,6 +82,7 @@ impl Process {
     pub fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
+            Process::PgBouncer(_) => false,
         }
     }
 
@@ -81,6 +91,7 @@ impl Process {
     pub fn postmaster(&self) -> Option<&Postmaster> {
         match self {
             Process::Postmaster(postmaster) => Some(postmaster),
+            Process::PgBouncer(_) => None,
         }
     }
 }

@@ -402,7 +402,10 @@ impl Keeper {
         let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
             Some((of, at)) if of == run => at,
-            _ => self.instance.started(run),
+            _ => match sight.server.process() {
+                Some(Process::PgBouncer(pgbouncer)) => pgbouncer.began(),
+                _ => self.instance.started(run),
+            },
         }
     }
 

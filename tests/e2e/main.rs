@@ -33,6 +33,7 @@ mod mends;
 mod metrics;
 mod modes;
 mod namespaces;
+mod neighbours;
 mod notify;
 mod packaged;
 mod pid_files;
