@@ -33,6 +33,7 @@ mod modes;
 mod namespaces;
 mod notify;
 mod packaged;
+mod patroni;
 mod pid_files;
 mod probes;
 mod quiet;
