@@ -9,6 +9,7 @@
 mod deployment;
 pub mod files;
 pub mod hba;
+pub mod patroni;
 mod placement;
 pub mod postmaster;
 pub mod probe;
