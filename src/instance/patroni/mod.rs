@@ -12,12 +12,14 @@
 //! dead API to end, and the node, if it leads, is failed over (tried with 3.0.2). So whoever has a
 //! Patroni reload must know before that the pair loads and that the API answers.
 
+mod process;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
 use crate::config::Address;
 
+pub use process::{Missing, Patroni};
 use yaml::Node;
 pub use yaml::YamlError;
 
@@ -44,6 +46,8 @@ pub struct RestApi {
     pub certfile: Option<PathBuf>,
     /// `restapi.keyfile`; without it the key is in `certfile`.
     pub keyfile: Option<PathBuf>,
+    /// `restapi.cafile`: the authorities of clients, loaded as one with the pair.
+    pub cafile: Option<PathBuf>,
     /// `restapi.ciphers`, in OpenSSL's words.
     pub ciphers: Option<String>,
     /// `restapi.verify_client`.
@@ -149,6 +153,7 @@ fn rest_api(whole: &Node, environment: &[(String, String)]) -> RestApi {
         listen: set("restapi", "listen"),
         certfile: path("restapi", "certfile"),
         keyfile: path("restapi", "keyfile"),
+        cafile: path("restapi", "cafile"),
         ciphers: set("restapi", "ciphers"),
         verify_client,
         client: pair("ctl").or_else(|| pair("restapi")),
@@ -156,6 +161,18 @@ fn rest_api(whole: &Node, environment: &[(String, String)]) -> RestApi {
 }
 
 impl RestApi {
+    /// The same with its paths resting on the directory in which Patroni runs.
+    #[must_use]
+    pub fn from(mut self, directory: &Path) -> RestApi {
+        let placed = |path: PathBuf| directory.join(path);
+        self.certfile = self.certfile.map(placed);
+        self.keyfile = self.keyfile.map(placed);
+        self.cafile = self.cafile.map(placed);
+        let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
+        self.client = self.client.map(both);
+        self
+    }
+
     /// Where to look at it from this host, best first.
     ///
     /// # Errors
