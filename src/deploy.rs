@@ -1,4 +1,4 @@
-//! One deployment: install, reload, verify, and where Postgres refuses, roll back.
+//! One deployment: install, reload, verify, and where the server refuses, roll back.
 //!
 //! A deployment is a value that passes through its states; each transition is a method of the
 //! state that it leaves:
@@ -20,10 +20,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bundle::{Bundle, Fingerprint};
-use crate::config::Verify;
+use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles};
-use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
+use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::TlsSettings;
 use crate::instance::{Instance, InstanceError, Server, Sight};
@@ -31,18 +31,21 @@ use crate::instance::{Instance, InstanceError, Server, Sight};
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
 
+/// How long a Patroni's REST API may take to show that it lives, before Patroni is asked to reload.
+const DEAF: Duration = Duration::from_secs(5);
+
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// New clients get the bundle. `verify = "none"` counts as well.
     Deployed,
-    /// The files are right, and Postgres is down or does not use them: why, and what to set.
+    /// The files are right, and the server is down or does not use them: why, and what to set.
     Installed(String),
     /// The files are right, and what is served could not be seen: why.
     Unverified(String),
-    /// Postgres would not load it, and the files are somebody else's and stay: why.
+    /// The server would not load it, and the files are somebody else's and stay: why.
     NotTaken(String),
-    /// Postgres would not load it; what was there before is back: why.
+    /// The server would not load it; what was there before is back: why.
     RolledBack(String),
     /// A step failed: why, and what to do.
     Failed(String),
@@ -78,8 +81,8 @@ pub enum Replaced {
 pub struct Proven {
     /// The leaf.
     pub leaf: Fingerprint,
-    /// The server that showed it, by the start time in its pid file.
-    pub start_time: i64,
+    /// The run of the server that showed it ([`Process::run`]).
+    pub run: i64,
 }
 
 /// What was, before anything was changed.
@@ -107,10 +110,10 @@ impl Before {
     }
 
     fn proven_by_this_server(&self) -> bool {
-        let server = self.sight.server.postmaster();
+        let server = self.sight.server.process();
         self.proven.is_some_and(|proven| {
             Some(proven.leaf) == self.installed
-                && server.is_some_and(|p| p.file.start_time == proven.start_time)
+                && server.is_some_and(|process| process.run() == proven.run)
         })
     }
 
@@ -146,16 +149,16 @@ struct Begun;
 struct Staged(StagedFiles);
 /// The new files are in place.
 struct Installed;
-/// Postgres was asked to load them.
+/// The server was asked to load them.
 struct Reloaded {
-    postmaster: Arc<Postmaster>,
+    process: Arc<Process>,
     at: Instant,
     /// The configuration, where it was asked before the signal and names the files.
     known: Option<TlsSettings>,
 }
-/// Postgres was proven not to take them.
+/// The server was proven not to take them.
 struct Refused {
-    postmaster: Arc<Postmaster>,
+    process: Arc<Process>,
     reason: String,
 }
 
@@ -184,13 +187,16 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     } else {
         begun.unchanged()
     };
-    let down = installed.before.sight.server.postmaster().is_none();
-    if down {
+    if !installed.before.sight.server.is_up() {
         return Ok(Outcome::Installed(
             "the server is not running; it will load the files when it starts".into(),
         ));
     }
-    match installed.reloaded().await?.verified().await {
+    let verdict = match installed.foreseen().await {
+        Some(reason) => installed.foreseen_refused(reason)?,
+        None => installed.reloaded().await?.verified().await,
+    };
+    match verdict {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
@@ -226,7 +232,7 @@ impl<'a> Deployment<'a, Begun> {
             .before
             .sight
             .server
-            .postmaster()
+            .process()
             .filter(|_| wanted)
             .and_then(|p| {
                 let addresses = self.instance.addresses(p).ok()?;
@@ -290,17 +296,42 @@ impl<'a> Deployment<'a, Staged> {
 }
 
 impl<'a> Deployment<'a, Installed> {
-    /// Asks Postgres to load the files.
-    async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
-        let Server::Up(postmaster) = self.before.sight.server.clone() else {
+    /// Why the server would not load the files, where that can be tried beforehand: a Patroni that
+    /// was asked to load what it cannot goes on without its REST API.
+    async fn foreseen(&self) -> Option<String> {
+        let server = self.before.sight.targets.server;
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        let said = patroni.refuses(server).await?;
+        Some(format!(
+            "Patroni would not load {}, and was not asked to: {said}",
+            self.bundle.fingerprint().short()
+        ))
+    }
+
+    fn foreseen_refused(self, reason: String) -> Result<Verdict<'a>, String> {
+        let Server::Up(process) = self.before.sight.server.clone() else {
             return Err("the server is not running".into());
         };
-        ask_reload(self.instance, &self.before.sight, &postmaster)
+        if self.instance.config.mode != Mode::Manage {
+            return Ok(Verdict::NotTaken(reason));
+        }
+        let refused = self.into_state(Refused { process, reason });
+        Ok(Verdict::Refused(Box::new(refused)))
+    }
+
+    /// Asks the server to load the files.
+    async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
+        let Server::Up(process) = self.before.sight.server.clone() else {
+            return Err("the server is not running".into());
+        };
+        ask_reload(self.instance, &self.before.sight, &process)
             .await
             .map_err(|e| e.to_string())?;
         let at = Instant::now();
         Ok(self.into_state(Reloaded {
-            postmaster,
+            process,
             at,
             known: None,
         }))
@@ -321,14 +352,24 @@ impl<'a, State> Deployment<'a, State> {
 async fn ask_reload(
     instance: &Instance,
     sight: &Sight,
-    postmaster: &Postmaster,
+    process: &Process,
 ) -> Result<(), ReloadError> {
     let config = &instance.config;
+    if process.kind() == Kind::Patroni {
+        // One that lost its REST API to a pair before would wait for ever for its end.
+        let addresses = instance.addresses(process).map_err(ReloadError::Deaf)?;
+        let seen = instance.served(&addresses, DEAF).await;
+        if let Err(unseen) = seen
+            && !unseen.is_tls_off()
+        {
+            return Err(ReloadError::Deaf(unseen.sentence()));
+        }
+    }
     reload(
         &config.reload,
-        postmaster,
+        process,
         &config.name,
-        &config.data_directory,
+        &config.place,
         sight.targets.server,
     )
     .await

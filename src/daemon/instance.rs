@@ -1,5 +1,6 @@
 //! The task of one instance: keeps it equal to what its lineage holds.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -53,6 +54,7 @@ impl Task {
         let mut told = Told::default();
         let mut warned = Warned::default();
         let mut pause = FIRST_PAUSE;
+        let mut pid_file = None;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
@@ -65,6 +67,7 @@ impl Task {
             });
             if let Some(source) = source {
                 let done = self.compare(&source).await;
+                self.announce(&mut pid_file);
                 self.say(&done, &mut told, &mut warned);
                 let unfinished =
                     matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
@@ -131,6 +134,18 @@ impl Task {
         // Whatever else was hinted at meanwhile is seen by the same comparison.
         while self.nudged.try_recv().is_ok() {}
         *self.stopped.borrow()
+    }
+
+    /// Has the place watched where the server leaves its number, once that is another one.
+    fn announce(&self, known: &mut Option<PathBuf>) {
+        let file = self.keeper.instance.pid_file();
+        if file != known.as_deref() {
+            *known = file.map(Path::to_owned);
+            drop(self.news.send(News::PidFile {
+                instance: self.index,
+                file: known.clone(),
+            }));
+        }
     }
 
     fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) {

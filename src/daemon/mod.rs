@@ -66,6 +66,11 @@ enum News {
     Uncovered(Vec<PathBuf>),
     /// An instance's files were looked at, and mended where a stopped server could not load them.
     Filed { instance: usize },
+    /// Where an instance's server leaves its number, as its own configuration says now.
+    PidFile {
+        instance: usize,
+        file: Option<PathBuf>,
+    },
     /// An instance was compared.
     Seen {
         instance: usize,
@@ -137,6 +142,8 @@ struct Generation {
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
     views: Vec<Option<InstanceView>>,
+    /// What the servers' own configurations name.
+    pid_files: Vec<Option<PathBuf>>,
     /// Whose files were not looked at yet.
     unfiled: BTreeSet<usize>,
     stop: watch::Sender<bool>,
@@ -227,6 +234,7 @@ impl Generation {
         }
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
+            pid_files: vec![None; config.instances.len()],
             views,
             unfiled: (0..nudges.len()).collect(),
             config,
@@ -406,6 +414,11 @@ impl Generation {
                 self.filed(instance);
                 false
             }
+            News::PidFile { instance, file } => {
+                self.pid_files[instance] = file;
+                self.watch_soon();
+                false
+            }
             News::Seen { instance, view } => {
                 self.views[instance] = Some(*view);
                 self.filed(instance);
@@ -428,7 +441,8 @@ impl Generation {
     /// Has watched what matters now.
     fn watch(&mut self) {
         self.watch_at = None;
-        self.watching.arm(&self.trails, &self.config.instances);
+        self.watching
+            .arm(&self.trails, &self.config.instances, &self.pid_files);
     }
 
     /// Has read again what was not watched before.
@@ -452,12 +466,7 @@ impl Generation {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
-        let covered: Vec<PathBuf> = self
-            .config
-            .instances
-            .iter()
-            .map(|i| i.data_directory.clone())
-            .collect();
+        let covered = self.config.data_directories();
         let tell = self.tell.clone();
         tokio::task::spawn_blocking(move || {
             drop(tell.send(News::Uncovered(uncovered(&covered))));

@@ -49,7 +49,8 @@ struct Armory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     pid_file: Option<PathBuf>,
-    data_directory: Option<PathBuf>,
+    /// The data directory, or the file that a server of another kind is started with.
+    home: Option<PathBuf>,
     targets: [Option<PathBuf>; 2],
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
@@ -91,7 +92,9 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance]) {
+    ///
+    /// `pid_files` are those that the servers' own configurations name, one for each instance.
+    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance], pid_files: &[Option<PathBuf>]) {
         if self.under_way {
             self.again = true;
             return;
@@ -101,7 +104,8 @@ impl Watching {
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        let instances = instances.to_vec();
+        let pid_files = pid_files.iter().cloned();
+        let instances = instances.iter().cloned().zip(pid_files).collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
@@ -157,7 +161,7 @@ impl Watching {
             .enumerate()
             .filter_map(|(index, places)| {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
-                if is(&places.pid_file) || is(&places.data_directory) {
+                if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
                 } else {
                     places
@@ -172,11 +176,16 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<Instance>) -> Armed {
+    fn arm(
+        &self,
+        mut wanted: BTreeSet<PathBuf>,
+        instances: Vec<(Instance, Option<PathBuf>)>,
+    ) -> Armed {
         let count = instances.len();
-        let mut found = self
-            .places
-            .ask(0..count, move |index| Places::of(&instances[*index]));
+        let mut found = self.places.ask(0..count, move |index| {
+            let (instance, pid_file) = &instances[*index];
+            Places::of(instance, pid_file.as_deref())
+        });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
             .map(|index| found.remove(&index).unwrap_or_default())
@@ -208,17 +217,22 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance) -> Places {
-        let pid_file = instance.data_directory.join("postmaster.pid");
+    fn of(instance: &Instance, pid_file: Option<&Path>) -> Places {
+        let data_directory = instance.data_directory();
+        let pid_file = match data_directory {
+            Some(data_directory) => Some(data_directory.join("postmaster.pid")),
+            None => pid_file.map(Path::to_owned),
+        };
         let directories = [
-            Some(instance.data_directory.as_path()),
-            instance.data_directory.parent(),
+            data_directory,
+            instance.home().parent(),
+            pid_file.as_deref().and_then(Path::parent),
             instance.cert_file.parent(),
             instance.key_file.parent(),
         ];
         Places {
-            pid_file: canonical(&pid_file),
-            data_directory: canonical(&instance.data_directory),
+            pid_file: pid_file.as_deref().and_then(canonical),
+            home: canonical(instance.home()),
             targets: [
                 canonical(&instance.cert_file),
                 canonical(&instance.key_file),

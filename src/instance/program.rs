@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postmaster::Postmaster;
-use super::settings::{SettingsError, TlsSettings, command_as, read_bounded};
+use super::settings::{Names, SettingsError, TlsSettings, command_as, read_bounded};
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -97,6 +97,7 @@ impl Program {
         let path = |text: &str| data_directory.join(text);
         let optional = |text: &str| (!text.is_empty()).then(|| path(text));
         Ok(TlsSettings {
+            names: Names::POSTGRES,
             on: ssl == "on",
             cert_file: path(&cert),
             key_file: path(&key),

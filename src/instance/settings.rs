@@ -14,24 +14,93 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
 use crate::bundle::Certificate;
+use crate::config::Place;
 use crate::foreign;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
 use crate::privilege::{self, Ids};
 
+/// What a kind of server calls its settings, and where they are set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The setting without TLS, such as `ssl = off`.
+    pub off: &'static str,
+    /// What turns it on, such as `ssl = on`.
+    pub on: &'static str,
+    /// The certificate.
+    pub cert: &'static str,
+    /// Its key.
+    pub key: &'static str,
+    /// The authorities of clients.
+    pub ca: &'static str,
+    /// Their revocation lists.
+    pub crl: &'static str,
+    /// Where they are set; `None` where the server's configuration may be in many places.
+    pub file: Option<PathBuf>,
+}
+
+impl Names {
+    /// Those of PostgreSQL.
+    pub const POSTGRES: Names = Names {
+        off: "ssl = off",
+        on: "ssl = on",
+        cert: "ssl_cert_file",
+        key: "ssl_key_file",
+        ca: "ssl_ca_file",
+        crl: "ssl_crl_file",
+        file: None,
+    };
+
+    /// Those of the server at `place`.
+    #[must_use]
+    pub fn of(place: &Place) -> Names {
+        match place {
+            Place::Postgres { .. } => Names::POSTGRES,
+            Place::PgBouncer { config_file } => Names {
+                off: "client_tls_sslmode = disable",
+                on: "client_tls_sslmode = prefer, or a stricter one,",
+                cert: "client_tls_cert_file",
+                key: "client_tls_key_file",
+                ca: "client_tls_ca_file",
+                // It has none.
+                crl: "client_tls_crl_file",
+                file: Some(config_file.clone()),
+            },
+            Place::Patroni { config_file } => Names {
+                off: "restapi.certfile is not set",
+                on: "restapi.certfile and restapi.keyfile",
+                cert: "restapi.certfile",
+                key: "restapi.keyfile",
+                ca: "restapi.cafile",
+                // It has none.
+                crl: "restapi.crlfile",
+                file: Some(config_file.clone()),
+            },
+        }
+    }
+
+    /// As the middle of a sentence: ` in FILE`, or nothing.
+    fn place(&self) -> String {
+        let file = self.file.as_ref();
+        file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    }
+}
+
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// `ssl`.
+    /// What the server calls them.
+    pub names: Names,
+    /// Whether TLS is on.
     pub on: bool,
-    /// `ssl_cert_file`, as an absolute path.
+    /// The certificate, as an absolute path; empty where it is not set.
     pub cert_file: PathBuf,
-    /// `ssl_key_file`, as an absolute path.
+    /// Its key, as an absolute path; empty where it is not set.
     pub key_file: PathBuf,
-    /// `ssl_ca_file`, where set.
+    /// The authorities of clients, where set.
     pub ca_file: Option<PathBuf>,
-    /// `ssl_crl_file`, where set.
+    /// Their revocation lists, where set.
     pub crl_file: Option<PathBuf>,
 }
 
@@ -45,12 +114,16 @@ pub struct NotUsed {
 }
 
 impl NotUsed {
-    /// `ssl = off`.
+    /// TLS is off.
     #[must_use]
-    pub fn tls_off() -> NotUsed {
+    pub fn tls_off(names: &Names) -> NotUsed {
+        let place = match &names.file {
+            Some(file) => file.display().to_string(),
+            None => "the server's configuration".into(),
+        };
         NotUsed {
-            why: "ssl = off".into(),
-            mend: "set ssl = on in the server's configuration and reload it".into(),
+            why: names.off.into(),
+            mend: format!("set {} in {place} and reload it", names.on),
         }
     }
 }
@@ -66,30 +139,40 @@ impl TlsSettings {
     #[must_use]
     pub fn not_used(&self, cert_file: &Path, key_file: &Path) -> Option<NotUsed> {
         if !self.on {
-            return Some(NotUsed::tls_off());
+            return Some(NotUsed::tls_off(&self.names));
         }
         let why = self.other_files(cert_file, key_file)?;
         let (cert, key) = (cert_file.display(), key_file.display());
+        let (names, place) = (&self.names, self.names.place());
         Some(NotUsed {
             why,
             mend: if cert_file == key_file {
-                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
+                format!(
+                    "set {} and {}{place} to {cert} and reload",
+                    names.cert, names.key
+                )
             } else {
-                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
+                format!(
+                    "set {} to {cert} and {} to {key}{place} and reload",
+                    names.cert, names.key
+                )
             },
         })
     }
 
-    /// Which other file the configuration names, whether `ssl` is on or not; `None` if neither.
+    /// Which other file the configuration names, whether TLS is on or not; `None` if neither.
     #[must_use]
     pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
         let (setting, named) = if !same_file(&self.cert_file, cert_file) {
-            ("ssl_cert_file", &self.cert_file)
+            (self.names.cert, &self.cert_file)
         } else if !same_file(&self.key_file, key_file) {
-            ("ssl_key_file", &self.key_file)
+            (self.names.key, &self.key_file)
         } else {
             return None;
         };
+        if named.as_os_str().is_empty() {
+            return Some(format!("{setting} is not set"));
+        }
         let named = named.display();
         Some(format!("{setting} = {named}, which pgcertd does not write"))
     }
@@ -99,11 +182,11 @@ impl TlsSettings {
     pub fn faults_elsewhere(&self) -> Vec<String> {
         let named = [
             (
-                "ssl_ca_file",
+                self.names.ca,
                 self.ca_file.as_deref(),
                 SectionKind::Certificate,
             ),
-            ("ssl_crl_file", self.crl_file.as_deref(), SectionKind::Crl),
+            (self.names.crl, self.crl_file.as_deref(), SectionKind::Crl),
         ];
         named
             .into_iter()
@@ -164,6 +247,12 @@ pub enum SettingsError {
         setting: &'static str,
         /// Its words.
         said: String,
+    },
+    /// The configuration of a server of another kind cannot be read.
+    #[error("{reason}")]
+    Unreadable {
+        /// Which file, and why.
+        reason: String,
     },
     /// `postgres -C` could not be started, or took too long.
     #[error("{executable} -C {setting}: {reason}")]
@@ -305,6 +394,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
         let settings = TlsSettings {
+            names: Names::POSTGRES,
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),

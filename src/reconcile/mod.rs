@@ -23,7 +23,7 @@ use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::probe::Served;
-use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::process::Process;
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 pub use outcome::SyncOutcome;
@@ -286,18 +286,16 @@ impl Keeper {
         let took = began.elapsed();
         let reloaded = !matches!(outcome, Outcome::Failed(_));
         let mut also_applied = Vec::new();
-        if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
-            let start = postmaster.file.start_time;
+        if let (Server::Up(process), true) = (&sight.server, reloaded) {
+            let run = process.run();
             self.memory.asked = Some(Asked {
-                start_time: start,
+                run,
                 leaf: fingerprint,
                 answered: !matches!(outcome, Outcome::Unverified(_)),
             });
-            self.loaded = Some((start, SystemTime::now()));
-            let data = &self.instance.config.data_directory;
-            also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
-                .await
-                .unwrap_or_default();
+            self.loaded = Some((run, SystemTime::now()));
+            let changed = self.instance.changed_since(process, &sight, loaded);
+            also_applied = changed.await;
         }
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
@@ -376,10 +374,13 @@ impl Keeper {
 
     /// When the server last loaded its configuration, as far as this process knows.
     fn last_load(&self, sight: &Sight) -> SystemTime {
-        let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
+        let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
-            Some((of, at)) if of == start => at,
-            _ => self.instance.started(start),
+            Some((of, at)) if of == run => at,
+            _ => match sight.server.process() {
+                Some(Process::PgBouncer(pgbouncer)) => pgbouncer.began(),
+                _ => self.instance.started(run),
+            },
         }
     }
 
@@ -434,19 +435,13 @@ impl Keeper {
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
-        if let (Some(leaf), false, Some(postmaster)) = (installed, amiss, sight.server.postmaster())
-        {
-            self.memory.proven = Some(Proven {
-                leaf,
-                start_time: postmaster.file.start_time,
-            });
+        if let (Some(leaf), false, Some(process)) = (installed, amiss, sight.server.process()) {
+            let run = process.run();
+            self.memory.proven = Some(Proven { leaf, run });
         }
         let wanted = self.instance.config.verify == Verify::Handshake;
         let settings = match (&sight.server, amiss && wanted) {
-            (Server::Up(postmaster), true) => {
-                let data = &self.instance.config.data_directory;
-                Some(tls_settings(postmaster, data, sight.targets.server).await)
-            }
+            (Server::Up(process), true) => Some(self.instance.tls_settings(process, &sight).await),
             _ => None,
         };
         let about = source.bundle().map(|b| b.fingerprint());
@@ -467,12 +462,12 @@ impl Keeper {
     }
 
     /// Whether the server's configuration is known to name other files, or no TLS.
-    async fn uses_other_files(&self, sight: &Sight) -> bool {
-        let Server::Up(postmaster) = &sight.server else {
+    async fn uses_other_files(&mut self, sight: &Sight) -> bool {
+        let Server::Up(process) = &sight.server else {
             return false;
         };
+        let settings = self.instance.tls_settings(process, sight).await;
         let config = &self.instance.config;
-        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
         settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
     }
 
@@ -480,18 +475,15 @@ impl Keeper {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
         }
-        let Server::Up(postmaster) = &sight.server else {
+        let Server::Up(process) = &sight.server else {
             return Err(Unseen::Down);
         };
-        let addresses = self
-            .instance
-            .addresses(postmaster)
-            .map_err(Unseen::Nowhere)?;
+        let addresses = self.instance.addresses(process).map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
         let served = self.instance.served(&addresses, limit).await?;
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         if Some(served.leaf.fingerprint()) != installed
-            && let Some(another) = self.instance.another(postmaster, &served, limit).await
+            && let Some(another) = self.instance.another(process, &served, limit).await
         {
             return Err(another);
         }

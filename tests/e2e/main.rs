@@ -31,6 +31,7 @@ mod mends;
 mod metrics;
 mod modes;
 mod namespaces;
+mod neighbours;
 mod notify;
 mod packaged;
 mod patroni;

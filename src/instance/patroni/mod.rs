@@ -13,11 +13,13 @@
 //! Patroni reload must know before that the pair loads and that the API answers.
 
 mod process;
+mod rehearsal;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Address;
+use crate::config::{Address, Place};
+use crate::instance::settings::{Names, TlsSettings};
 
 pub use process::{Missing, Patroni};
 use yaml::Node;
@@ -171,6 +173,20 @@ impl RestApi {
         let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
         self.client = self.client.map(both);
         self
+    }
+
+    /// The settings that decide which certificate it serves.
+    #[must_use]
+    pub fn tls(self, place: &Place) -> TlsSettings {
+        let cert_file = self.certfile.unwrap_or_default();
+        TlsSettings {
+            names: Names::of(place),
+            on: !cert_file.as_os_str().is_empty(),
+            key_file: self.keyfile.unwrap_or_else(|| cert_file.clone()),
+            cert_file,
+            ca_file: self.cafile,
+            crl_file: None,
+        }
     }
 
     /// Where to look at it from this host, best first.

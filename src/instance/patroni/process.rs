@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::instance::postmaster::Absence;
+
 use super::{RestApi, SettingsError, environment};
 
 /// A running Patroni whose identity was proven.
@@ -51,6 +53,31 @@ pub enum Missing {
         /// What is against it.
         evidence: String,
     },
+}
+
+impl Missing {
+    /// The same as a reason for which an instance is down.
+    #[must_use]
+    pub fn absence(&self, config_file: &Path) -> Absence {
+        let file = config_file.display();
+        let (why, mend) = match self {
+            Missing::None => (
+                format!("no Patroni runs with {file}"),
+                "start it: systemctl start patroni",
+            ),
+            Missing::Several(pids) => (
+                format!("more than one Patroni runs with {file} ({pids:?}), and none was touched"),
+                "see which of them is left over, and end it",
+            ),
+            Missing::Unfit { pid, evidence } => (
+                format!(
+                    "process {pid} has {file}, and is not its Patroni ({evidence}); it was not touched"
+                ),
+                "start Patroni as the user that config_file belongs to, or set owner",
+            ),
+        };
+        Absence::NotFound { why, mend }
+    }
 }
 
 /// A process that has the file among its arguments.
