@@ -9,8 +9,8 @@ use crate::{
     standing::{HOST, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
-        config::Config,
+        ca::{Ca, Issued, KeyType, Options},
+        config::{Config, Instance},
         daemon::{Launch, Outcome, eventually_state, pgcertd},
         eventually,
         lineage::Lineage,
@@ -208,4 +208,98 @@ fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_res
         assert_eq!(node.cluster.served(), third.fingerprint);
     }
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The instance of the tests below: the REST API of the node that leads.
+const API: &str = "api";
+
+#[test]
+fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_never() {
+    let Some(world) = World::new() else { return };
+    let ca = Ca::new(&world, "Test Root");
+    let first = ca.issue(&[HOST]);
+    let mut lineage = Lineage::new(&world, HOST);
+    lineage.renew(&first);
+    let target = world.target(API);
+    world.place(&first, &target);
+    let mut bed = Bed::start(&world, |name| Settings {
+        restapi: match name {
+            // At this level OpenSSL takes no RSA key of 2048 bits.
+            "n1" => vec![
+                ("certfile", target.display().to_string()),
+                ("ciphers", "DEFAULT@SECLEVEL=3".into()),
+            ],
+            _ => Vec::new(),
+        },
+        ..Settings::default()
+    });
+    let config = Config::new(&world)
+        .watch("resync", "1h")
+        .instance(
+            Instance::of_pgbouncer(API, HOST, bed.nodes[0].config_file())
+                .set("kind", "patroni")
+                .set("verify_timeout", "8s"),
+        )
+        .write();
+    let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
+    daemon.ready();
+    eventually_state(&world, &config, API, "in_sync");
+    let members = bed.nodes[0].members();
+
+    let second = ca.issue(&[HOST]);
+    lineage.renew(&second);
+    bed.nodes[0].rest_serves(&second.fingerprint);
+    eventually_state(&world, &config, API, "in_sync");
+
+    // Patroni would lose its REST API to this, and is not asked.
+    let weak = Options {
+        key: KeyType::Rsa2048,
+        ..Options::default()
+    };
+    lineage.renew(&ca.issue_with(&[HOST], &weak));
+    let seen = eventually_state(&world, &config, API, "rejected");
+    says(
+        seen["problem"].as_str().unwrap(),
+        &["was not asked", "KEY_TOO_SMALL"],
+    );
+    assert_eq!(bed.nodes[0].rest_peer(None), Ok(second.fingerprint.clone()));
+    assert_eq!(fs::read_to_string(&target).unwrap(), second.combined_pem());
+    let third = ca.issue(&[HOST]);
+    lineage.renew(&third);
+    bed.nodes[0].rest_serves(&third.fingerprint);
+    eventually_state(&world, &config, API, "in_sync");
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(bed.nodes[0].members(), members);
+    let log = bed.nodes[0].log();
+    for fault in ["Traceback", "Exception", "Failed to reload"] {
+        assert!(!log.contains(fault), "{fault}");
+    }
+
+    // Somebody else has it load what it cannot: a second signal would hold Patroni up for ever.
+    let other = ca.issue(&[HOST]);
+    fs::write(&target, other.fullchain_pem() + &third.key_pem).unwrap();
+    assert!(bed.nodes[0].signal(Signal::HUP));
+    eventually(SOON, "the REST API is lost", || {
+        bed.nodes[0].log().contains("Failed to reload")
+    });
+    let done = pgcertd(&world, &config, &["sync", "--json", "--force"]);
+    says(
+        done.stdout(),
+        &["was not asked to reload", "patronictl pause"],
+    );
+    let seen = bed.nodes[0].log().len();
+    eventually(SOON, "Patroni goes on leading", || {
+        bed.nodes[0].log()[seen..].contains("the leader with the lock")
+    });
+    assert_eq!(bed.nodes[0].log().matches("Failed to reload").count(), 1);
+
+    bed.nodes[0].kill9();
+    let seen = eventually_state(&world, &config, API, "not_running");
+    says(
+        seen["problem"].as_str().unwrap(),
+        &["no Patroni runs", "systemctl start patroni"],
+    );
+    bed.nodes[0].start();
+    bed.nodes[0].rest_serves(&third.fingerprint);
+    eventually_state(&world, &config, API, "in_sync");
 }
