@@ -43,7 +43,7 @@ use lineage::ToLineage;
 use metrics::Outlets;
 use systemd::Systemd;
 use turns::Turns;
-use watching::Watching;
+use watching::{Learned, Watching};
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
@@ -64,6 +64,11 @@ enum News {
     Armed(Result<watching::Armed, PrivilegeError>),
     /// Postmasters that no instance covers.
     Uncovered(Vec<PathBuf>),
+    /// Where the configuration of an instance's server lies.
+    Configured {
+        instance: usize,
+        directories: BTreeSet<PathBuf>,
+    },
     /// An instance's files were looked at, and mended where a stopped server could not load them.
     Filed { instance: usize },
     /// Where an instance's server leaves its number, as its own configuration says now.
@@ -141,9 +146,9 @@ struct Generation {
     lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
+    /// What each instance's server is known to have where.
+    learned: Vec<Learned>,
     views: Vec<Option<InstanceView>>,
-    /// What the servers' own configurations name.
-    pid_files: Vec<Option<PathBuf>>,
     /// Whose files were not looked at yet.
     unfiled: BTreeSet<usize>,
     stop: watch::Sender<bool>,
@@ -234,7 +239,7 @@ impl Generation {
         }
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
-            pid_files: vec![None; config.instances.len()],
+            learned: vec![Learned::default(); nudges.len()],
             views,
             unfiled: (0..nudges.len()).collect(),
             config,
@@ -410,12 +415,20 @@ impl Generation {
                 self.looking = false;
                 true
             }
+            News::Configured {
+                instance,
+                directories,
+            } => {
+                self.learned[instance].configuration = directories;
+                self.watch_soon();
+                false
+            }
             News::Filed { instance } => {
                 self.filed(instance);
                 false
             }
             News::PidFile { instance, file } => {
-                self.pid_files[instance] = file;
+                self.learned[instance].pid_file = file;
                 self.watch_soon();
                 false
             }
@@ -442,7 +455,7 @@ impl Generation {
     fn watch(&mut self) {
         self.watch_at = None;
         self.watching
-            .arm(&self.trails, &self.config.instances, &self.pid_files);
+            .arm(&self.trails, &self.config.instances, &self.learned);
     }
 
     /// Has read again what was not watched before.

@@ -45,6 +45,15 @@ struct Armory {
     directories: Questions<PathBuf>,
 }
 
+/// What an instance's server is known to have where, by its own configuration.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Learned {
+    /// The directories in which that configuration lies.
+    pub configuration: BTreeSet<PathBuf>,
+    /// Where it leaves its number, where the config does not tell.
+    pub pid_file: Option<PathBuf>,
+}
+
 /// The paths that events on an instance's files bear.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
@@ -52,6 +61,8 @@ pub(super) struct Places {
     /// The data directory, or the file that a server of another kind is started with.
     home: Option<PathBuf>,
     targets: [Option<PathBuf>; 2],
+    /// Where the server's configuration lies, as far as that is known.
+    configuration: BTreeSet<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
 }
@@ -92,9 +103,7 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    ///
-    /// `pid_files` are those that the servers' own configurations name, one for each instance.
-    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance], pid_files: &[Option<PathBuf>]) {
+    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance], learned: &[Learned]) {
         if self.under_way {
             self.again = true;
             return;
@@ -104,8 +113,8 @@ impl Watching {
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        let pid_files = pid_files.iter().cloned();
-        let instances = instances.iter().cloned().zip(pid_files).collect();
+        let learned = learned.iter().cloned();
+        let instances: Vec<_> = instances.iter().cloned().zip(learned).collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
@@ -124,7 +133,9 @@ impl Watching {
             places,
             silence,
         } = armed;
-        self.places = places;
+        // What happened to a pid file before it was known as one was no hint.
+        let before = std::mem::replace(&mut self.places, places);
+        let known = |index: usize| before.get(index).and_then(|it| it.pid_file.as_ref());
         let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
@@ -145,7 +156,9 @@ impl Watching {
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
         let instances = self.places.iter().enumerate();
-        let instances = instances.filter(|(_, p)| inside(p)).map(|(n, _)| n);
+        let instances = instances
+            .filter(|(n, p)| inside(p) || p.pid_file.as_ref() != known(*n))
+            .map(|(n, _)| n);
         let again = if std::mem::take(&mut self.again) {
             Some(Duration::ZERO)
         } else {
@@ -163,12 +176,10 @@ impl Watching {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
                 if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
+                } else if places.targets.iter().any(is) {
+                    Some((index, Nudge::Touched))
                 } else {
-                    places
-                        .targets
-                        .iter()
-                        .any(is)
-                        .then_some((index, Nudge::Touched))
+                    places.configures(path).then_some((index, Nudge::Edited))
                 }
             })
             .collect()
@@ -176,15 +187,11 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(
-        &self,
-        mut wanted: BTreeSet<PathBuf>,
-        instances: Vec<(Instance, Option<PathBuf>)>,
-    ) -> Armed {
+    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<(Instance, Learned)>) -> Armed {
         let count = instances.len();
         let mut found = self.places.ask(0..count, move |index| {
-            let (instance, pid_file) = &instances[*index];
-            Places::of(instance, pid_file.as_deref())
+            let (instance, learned) = &instances[*index];
+            Places::of(instance, learned)
         });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
@@ -217,11 +224,11 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance, pid_file: Option<&Path>) -> Places {
+    fn of(instance: &Instance, learned: &Learned) -> Places {
         let data_directory = instance.data_directory();
         let pid_file = match data_directory {
             Some(data_directory) => Some(data_directory.join("postmaster.pid")),
-            None => pid_file.map(Path::to_owned),
+            None => learned.pid_file.clone(),
         };
         let directories = [
             data_directory,
@@ -230,6 +237,11 @@ impl Places {
             instance.cert_file.parent(),
             instance.key_file.parent(),
         ];
+        let configuration: BTreeSet<PathBuf> = learned
+            .configuration
+            .iter()
+            .filter_map(|it| canonical_directory(it))
+            .collect();
         Places {
             pid_file: pid_file.as_deref().and_then(canonical),
             home: canonical(instance.home()),
@@ -241,8 +253,20 @@ impl Places {
                 .into_iter()
                 .flatten()
                 .filter_map(|d| d.ancestors().find_map(canonical_directory))
+                .chain(configuration.iter().cloned())
                 .collect(),
+            configuration,
         }
+    }
+}
+
+impl Places {
+    /// Whether the server may read its configuration there; an editor's own files are not meant.
+    fn configures(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|it| it == "conf")
+            && path
+                .parent()
+                .is_some_and(|it| self.configuration.contains(it))
     }
 }
 

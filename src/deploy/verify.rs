@@ -185,7 +185,7 @@ impl<'a> Deployment<'a, Reloaded> {
     /// The old leaf is still served: is that a refusal, or are other files in use?
     async fn weighed(mut self) -> Verdict<'a> {
         if let Some(known) = self.state.known.take() {
-            return self.refused(Some(&known));
+            return self.refused(Some(known)).await;
         }
         let process = &self.state.process;
         let asked = self.instance.tls_settings(process, &self.before.sight);
@@ -194,11 +194,11 @@ impl<'a> Deployment<'a, Reloaded> {
         match asked {
             Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None if self.before.proven() => self.refused(Some(&settings)),
+                None if self.before.proven() => self.refused(Some(settings)).await,
                 None => self.signalled_again(settings).await,
             },
             // What was installed was served until now: these files are in use.
-            Err(_) if self.before.proven() => self.refused(None),
+            Err(_) if self.before.proven() => self.refused(None).await,
             Err(why) => Verdict::Unverified(format!(
                 "the certificate of before is still served, and whether the server uses the files is not known: {why}"
             )),
@@ -220,7 +220,7 @@ impl<'a> Deployment<'a, Reloaded> {
         Box::pin(again.verified()).await
     }
 
-    fn refused(self, settings: Option<&TlsSettings>) -> Verdict<'a> {
+    async fn refused(self, settings: Option<TlsSettings>) -> Verdict<'a> {
         let mut reason = format!(
             "{} did not load {}: after the reload, new connections still get {}",
             self.instance.config.kind().name(),
@@ -229,9 +229,11 @@ impl<'a> Deployment<'a, Reloaded> {
                 .leaf()
                 .map_or_else(|| "none".into(), |l| l.short()),
         );
-        let causes: Vec<String> = settings
-            .map(TlsSettings::faults_elsewhere)
-            .unwrap_or_default();
+        let look = |it: TlsSettings| tokio::task::spawn_blocking(move || it.faults_elsewhere());
+        let causes = match settings.map(look) {
+            Some(looked) => looked.await.unwrap_or_default(),
+            None => Vec::new(),
+        };
         if causes.is_empty() {
             reason.push_str(match self.instance.config.kind() {
                 Kind::Postgres => {

@@ -6,6 +6,7 @@
 //!
 //! Nothing here decides what should be; that is for `reconcile` and `deploy`.
 
+pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;

@@ -2,7 +2,7 @@
 //!
 //! How it is asked is in [`Program`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -19,6 +19,7 @@ use crate::foreign;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
+use crate::patience::Questions;
 use crate::privilege::{self, Ids};
 
 /// What a kind of server calls its settings, and where they are set.
@@ -177,31 +178,42 @@ impl TlsSettings {
         Some(format!("{setting} = {named}, which pgcertd does not write"))
     }
 
-    /// Faults in the other files that a reload loads as one with the certificate.
+    /// Faults in the other files that a reload loads as one with the certificate. Blocks, for less
+    /// than a second whatever those files lie on.
     #[must_use]
     pub fn faults_elsewhere(&self) -> Vec<String> {
-        let named = [
-            (
-                self.names.ca,
-                self.ca_file.as_deref(),
-                SectionKind::Certificate,
-            ),
-            (self.names.crl, self.crl_file.as_deref(), SectionKind::Crl),
-        ];
-        named
-            .into_iter()
-            .filter_map(|(setting, path, kind)| {
-                let path = path?;
-                let fault = match read_bounded(path) {
-                    Err(e) => e.to_string(),
-                    Ok(bytes) => pem_fault(&bytes, kind)?,
-                };
-                Some(format!(
-                    "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
-                    path.display()
-                ))
-            })
-            .collect()
+        let crl = self.names.crl;
+        let named: BTreeMap<&'static str, &Path> = [
+            (self.names.ca, self.ca_file.as_deref()),
+            (crl, self.crl_file.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(setting, path)| Some((setting, path?)))
+        .collect();
+        let paths = named
+            .iter()
+            .map(|(setting, path)| (*setting, path.to_path_buf()));
+        let mut seen = Questions::default().ask(paths, move |(setting, path)| {
+            let wanted = match *setting == crl {
+                true => SectionKind::Crl,
+                false => SectionKind::Certificate,
+            };
+            match read_bounded(path) {
+                Err(error) => Some(error.to_string()),
+                Ok(bytes) => pem_fault(&bytes, wanted),
+            }
+        });
+        let fault = |(setting, path): (&'static str, &Path)| {
+            let fault = match seen.remove(&(setting, path.to_path_buf())) {
+                None => "its file system does not answer".to_owned(),
+                Some(fault) => fault?,
+            };
+            Some(format!(
+                "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
+                path.display()
+            ))
+        };
+        named.into_iter().filter_map(fault).collect()
     }
 }
 
@@ -312,13 +324,32 @@ pub async fn changed_since(
     let program = Program::of(postmaster)?;
     let files = program.ask(data_directory, owner, names).await?;
     let files = files.map(|file| data_directory.join(file));
-    Ok(changed_after(&files, data_directory, loaded))
+    let data = data_directory.to_owned();
+    // A file system that does not answer has changed nothing that anybody could tell.
+    let changed = tokio::task::spawn_blocking(move || {
+        let waiting = Questions::default();
+        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
+        changed.into_values().flatten().collect()
+    });
+    Ok(changed.await.unwrap_or_default())
 }
 
 /// Which of these configuration files, of those that they include, and of
 /// `postgresql.auto.conf` changed after `loaded`. Blocks.
 #[must_use]
 pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTime) -> Vec<PathBuf> {
+    with_included(files, data_directory)
+        .into_iter()
+        .filter(|file| {
+            std::fs::metadata(file)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|modified| modified > loaded)
+        })
+        .collect()
+}
+
+/// These configuration files, those that they include, and `postgresql.auto.conf`. Blocks.
+pub(super) fn with_included(files: &[PathBuf], data_directory: &Path) -> BTreeSet<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
     waiting.extend(files.iter().cloned());
@@ -328,13 +359,7 @@ pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTim
             waiting.extend(included(&file));
         }
     }
-    seen.into_iter()
-        .filter(|file| {
-            std::fs::metadata(file)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|modified| modified > loaded)
-        })
-        .collect()
+    seen
 }
 
 /// The files that a configuration file includes, by `include`, `include_if_exists` and
@@ -342,12 +367,9 @@ pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTim
 fn included(file: &Path) -> Vec<PathBuf> {
     const LARGEST: u64 = 1 << 20;
     let base = file.parent().unwrap_or(Path::new("/"));
-    let small = std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
-    let text = small
-        .then(|| std::fs::read_to_string(file).ok())
-        .flatten()
-        .unwrap_or_default();
-    text.lines()
+    let bytes = foreign::read(file, LARGEST).unwrap_or_default();
+    String::from_utf8_lossy(&bytes)
+        .lines()
         .filter_map(|line| {
             let line = line.trim();
             let (word, rest) = line.split_once(|c: char| c.is_whitespace() || c == '=')?;

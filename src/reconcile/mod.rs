@@ -14,6 +14,8 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,8 +24,10 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
+use crate::instance::configuration::Configuration;
 use crate::instance::probe::Served;
 use crate::instance::process::Process;
+use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 pub use outcome::SyncOutcome;
@@ -51,7 +55,7 @@ pub struct Done {
     /// What is odd and no reason to stop.
     pub remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
-    pub also_applied: Vec<std::path::PathBuf>,
+    pub also_applied: Vec<PathBuf>,
     /// From the decision to its proof.
     pub took: Duration,
     /// Whether a deployment was begun.
@@ -77,6 +81,7 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
+    configuration: Configuration,
 }
 
 impl Keeper {
@@ -88,7 +93,14 @@ impl Keeper {
             memory: Memory::default(),
             failure: None,
             loaded: None,
+            configuration: Configuration::default(),
         }
+    }
+
+    /// The directories in which the server's configuration lies, as far as it was asked.
+    #[must_use]
+    pub fn configuration_directories(&self) -> BTreeSet<PathBuf> {
+        self.configuration.directories()
     }
 
     /// Compares, does what is needed, and compares again.
@@ -440,8 +452,12 @@ impl Keeper {
             self.memory.proven = Some(Proven { leaf, run });
         }
         let wanted = self.instance.config.verify == Verify::Handshake;
-        let settings = match (&sight.server, amiss && wanted) {
-            (Server::Up(process), true) => Some(self.instance.tls_settings(process, &sight).await),
+        let settings = match (&sight.server, amiss, installed) {
+            (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
+            // The right leaf may be read from another file, which no renewal reaches.
+            (Server::Up(process), false, Some(_)) if wanted => {
+                self.settings_at_leisure(process, &sight).await
+            }
             _ => None,
         };
         let about = source.bundle().map(|b| b.fingerprint());
@@ -461,12 +477,41 @@ impl Keeper {
         }
     }
 
+    /// What the server's configuration says; Postgres is asked where that may have changed.
+    async fn settings(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+    ) -> Result<TlsSettings, SettingsError> {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        match process.postmaster() {
+            Some(it) => self.configuration.tls_settings(it, data, server).await,
+            None => self.instance.tls_settings(process, sight).await,
+        }
+    }
+
+    /// The same where nothing seems amiss.
+    async fn settings_at_leisure(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+    ) -> Option<Result<TlsSettings, SettingsError>> {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        match process.postmaster() {
+            Some(it) => {
+                let known = &mut self.configuration;
+                known.tls_settings_at_leisure(it, data, server).await
+            }
+            None => Some(self.instance.tls_settings(process, sight).await),
+        }
+    }
+
     /// Whether the server's configuration is known to name other files, or no TLS.
     async fn uses_other_files(&mut self, sight: &Sight) -> bool {
         let Server::Up(process) = &sight.server else {
             return false;
         };
-        let settings = self.instance.tls_settings(process, sight).await;
+        let settings = self.settings(process, sight).await;
         let config = &self.instance.config;
         settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
     }

@@ -5,6 +5,7 @@
 
 mod edits;
 mod files;
+mod labels;
 mod neighbour;
 mod plaintext;
 mod restart;
@@ -143,6 +144,7 @@ impl Case {
     async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(files::apart(self, sight, eyes).await);
+        findings.extend(labels::finding(self, sight, eyes).await);
         if let Server::Down(absence) = &sight.server {
             findings.push(server::down(absence, sight));
             findings.extend(self.of_next_start(sight, absence, eyes).await);
