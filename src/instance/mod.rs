@@ -10,6 +10,7 @@ pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
+pub mod patroni;
 pub mod pgbouncer;
 mod placement;
 pub mod postmaster;
@@ -31,6 +32,7 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Absence, Phase, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
@@ -374,10 +376,7 @@ impl Instance {
         let server = match self.config.kind() {
             Kind::Postgres => self.postgres(&mut look).await?,
             Kind::PgBouncer => self.pgbouncer().await?,
-            Kind::Patroni => Server::Down(Absence::NotFound {
-                why: "this version does not look for its process".into(),
-                mend: "",
-            }),
+            Kind::Patroni => self.patroni().await?,
         };
         let (targets, _) = self.writer().await?;
         Ok(Sight {
@@ -404,6 +403,16 @@ impl Instance {
                     Err(absence) => Server::Down(absence),
                 }
             }
+        })
+    }
+
+    /// The Patroni that was started with the configuration file.
+    async fn patroni(&mut self) -> Result<Server, InstanceError> {
+        let (targets, _) = self.writer().await?;
+        let found = apart(move || Patroni::find(&targets.data, targets.server.uid)).await?;
+        Ok(match found {
+            Ok(patroni) => Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))),
+            Err(missing) => Server::Down(missing.absence(self.config.home())),
         })
     }
 
@@ -481,6 +490,11 @@ impl Instance {
                 let settings = read.map_err(|error| unreadable(error.to_string()))?;
                 Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
             }
+            Process::Patroni(patroni) => {
+                let api = patroni.api.clone();
+                let reason = |reason: String| SettingsError::Unreadable { reason };
+                Ok(api.map_err(reason)?.tls(&self.config.place))
+            }
         }
     }
 
@@ -505,6 +519,18 @@ impl Instance {
                         let modified = std::fs::metadata(file).and_then(|it| it.modified());
                         modified.is_ok_and(|it| it > loaded)
                     };
+                    Ok(files.into_iter().filter(changed).collect())
+                });
+                changed.await.unwrap_or_default()
+            }
+            Process::Patroni(_) => {
+                let config_file = self.config.home().to_owned();
+                let changed = self.on_data(move |_| {
+                    let changed = |file: &PathBuf| {
+                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
+                        modified.is_ok_and(|it| it > loaded)
+                    };
+                    let files = patroni::files(&config_file).unwrap_or_default();
                     Ok(files.into_iter().filter(changed).collect())
                 });
                 changed.await.unwrap_or_default()

@@ -4,6 +4,7 @@
 //! before that: what is signalled through it is what was proven.
 
 use crate::config::{Address, Kind};
+use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Phase, Postmaster};
 
@@ -14,6 +15,8 @@ pub enum Process {
     Postmaster(Postmaster),
     /// A PgBouncer.
     PgBouncer(Box<PgBouncer>),
+    /// A Patroni.
+    Patroni(Box<Patroni>),
 }
 
 impl Process {
@@ -23,6 +26,7 @@ impl Process {
         match self {
             Process::Postmaster(_) => Kind::Postgres,
             Process::PgBouncer(_) => Kind::PgBouncer,
+            Process::Patroni(_) => Kind::Patroni,
         }
     }
 
@@ -32,6 +36,7 @@ impl Process {
         match self {
             Process::Postmaster(postmaster) => postmaster.pid,
             Process::PgBouncer(pgbouncer) => pgbouncer.pid,
+            Process::Patroni(patroni) => patroni.pid,
         }
     }
 
@@ -43,6 +48,7 @@ impl Process {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
             Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
+            Process::Patroni(patroni) => i64::try_from(patroni.start_ticks).unwrap_or(i64::MAX),
         }
     }
 
@@ -54,6 +60,7 @@ impl Process {
         match self {
             Process::Postmaster(postmaster) => postmaster.signal_reload(),
             Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
+            Process::Patroni(patroni) => patroni.signal_reload(),
         }
     }
 
@@ -65,6 +72,10 @@ impl Process {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
             Process::PgBouncer(pgbouncer) => pgbouncer.settings.addresses(),
+            Process::Patroni(patroni) => match &patroni.api {
+                Ok(api) => api.addresses(),
+                Err(why) => Err(why.clone()),
+            },
         }
     }
 
@@ -73,7 +84,7 @@ impl Process {
     pub fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
-            Process::PgBouncer(_) => true,
+            Process::PgBouncer(_) | Process::Patroni(_) => true,
         }
     }
 
@@ -82,7 +93,7 @@ impl Process {
     pub fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
-            Process::PgBouncer(_) => false,
+            Process::PgBouncer(_) | Process::Patroni(_) => false,
         }
     }
 
@@ -91,7 +102,7 @@ impl Process {
     pub fn postmaster(&self) -> Option<&Postmaster> {
         match self {
             Process::Postmaster(postmaster) => Some(postmaster),
-            Process::PgBouncer(_) => None,
+            Process::PgBouncer(_) | Process::Patroni(_) => None,
         }
     }
 }

@@ -33,6 +33,12 @@ pub enum ReloadError {
         /// The postmaster's number.
         pid: u32,
     },
+    /// Patroni's REST API does not answer.
+    #[error(
+        "Patroni was not asked to reload: its REST API does not answer, and a reload would then hold it up for ever and have \
+         the node failed over ({0}); restart it: patronictl pause --wait, systemctl restart patroni, patronictl resume"
+    )]
+    Deaf(String),
     /// A command did not do it.
     #[error("{command} did not reload the server: {reason}")]
     Command {

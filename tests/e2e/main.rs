@@ -36,6 +36,7 @@ mod namespaces;
 mod neighbours;
 mod notify;
 mod packaged;
+mod patroni;
 mod pid_files;
 mod probes;
 mod quiet;
