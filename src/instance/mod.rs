@@ -9,6 +9,8 @@
 mod deployment;
 pub mod files;
 pub mod hba;
+pub mod mounts;
+mod namespaces;
 mod placement;
 pub mod postmaster;
 pub mod probe;
@@ -28,7 +30,7 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config};
 use crate::instance::files::{FilesError, Look, Targets};
-use crate::instance::postmaster::{Absence, Phase, Postmaster};
+use crate::instance::postmaster::{Absence, Network, Phase, Postmaster};
 use crate::instance::probe::{ProbeError, Prober, Served};
 use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
@@ -367,7 +369,8 @@ impl Instance {
     /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
-    /// The server listens on Unix sockets alone, or does not yet say where.
+    /// The server listens on Unix sockets alone, does not yet say where, or does so in a network of
+    /// its own, where none but a configured address leads.
     pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
         match &self.config.address {
             Some(address) => Ok(vec![address.clone()]),
@@ -433,6 +436,10 @@ impl Instance {
 
 /// Where a postmaster listens, by its pid file.
 pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+    if postmaster.network == Network::Own {
+        // Here the same address is another server's, if anybody's.
+        return Err("the server listens in a network namespace of its own, as in a container; set address to where it is reached from here".into());
+    }
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {

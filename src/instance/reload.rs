@@ -34,6 +34,16 @@ pub enum ReloadError {
         /// The postmaster's number.
         pid: u32,
     },
+    /// `pg_ctl` would signal whatever has the server's own number here.
+    #[error(
+        "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""
+    )]
+    OtherNumbers {
+        /// The postmaster's number.
+        pid: u32,
+        /// What it is by its own pid file.
+        inner: u32,
+    },
     /// A command did not do it.
     #[error("{command} did not reload the server: {reason}")]
     Command {
@@ -60,6 +70,10 @@ pub async fn reload(
         Reload::Signal => postmaster
             .signal_reload()
             .map_err(|source| ReloadError::Signal { pid, source }),
+        Reload::PgCtl if postmaster.file.pid != pid => Err(ReloadError::OtherNumbers {
+            pid,
+            inner: postmaster.file.pid,
+        }),
         Reload::PgCtl => {
             let pg_ctl = postmaster
                 .executable

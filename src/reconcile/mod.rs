@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
+use crate::instance::mounts::pinned_by;
 use crate::instance::probe::Served;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
@@ -256,6 +257,10 @@ impl Keeper {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
+        if matches!(plan, Plan::Deploy { write: true, .. }) && pinned_by(&sight).await.is_some() {
+            // The server would never see what is written; the state says so.
+            plan = Plan::Nothing;
+        }
         Visit {
             readiness,
             sight,
@@ -415,6 +420,7 @@ impl Keeper {
             sight: Err(error),
             served: Err(Unseen::Down),
             settings: None,
+            pinned: None,
             contended: false,
             failure: None,
             at: clock.now,
@@ -450,12 +456,17 @@ impl Keeper {
             _ => None,
         };
         let about = source.bundle().map(|b| b.fingerprint());
+        let pinned = match amiss || about != installed {
+            true => pinned_by(&sight).await,
+            false => None,
+        };
         Observation {
             source: source.clone(),
             readiness,
             sight: Ok(sight),
             served,
             settings,
+            pinned,
             contended: self.memory.contended(),
             failure: self
                 .failure
