@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{
     SOON, World, command,
     config::Config,
+    container::Host,
     eventually,
     journal::Journal,
     process::{Done, Process, run},
@@ -76,6 +77,12 @@ impl Launch {
         self.prefix.push(log.to_str().unwrap().to_owned());
         self.prefix.extend(args.iter().map(|&arg| arg.to_owned()));
         self
+    }
+
+    /// On a host of a test's own.
+    pub fn on(self, host: &Host) -> Self {
+        let prefix = host.prefix();
+        self.through(&prefix.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// With an environment variable.
