@@ -14,6 +14,7 @@ mod check;
 mod clients;
 mod configs;
 mod containers;
+mod configuration;
 mod crashes;
 mod denied;
 mod deploy;
