@@ -4,6 +4,7 @@
 
 mod found;
 mod networks;
+mod sidecar;
 mod single_files;
 mod verdicts;
 

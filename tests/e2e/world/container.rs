@@ -273,6 +273,21 @@ impl Container {
         text.lines().next().unwrap().parse().unwrap()
     }
 
+    /// What has a program run in a container beside this one: it shares the pid namespace, has a
+    /// root directory of its own, in `root`, and these volumes.
+    pub fn beside(&self, root: &Path, volumes: &[(&Path, &str)]) -> Vec<String> {
+        let number = self.postmaster.to_string();
+        let entered = [
+            "nsenter", "--target", &number, "--pid", "unshare", "--mount",
+        ];
+        let made = ["sh", "-c", ENTER, "sh", root.to_str().unwrap()];
+        let mounted = volumes
+            .iter()
+            .flat_map(|(source, place)| [source.to_str().unwrap(), place]);
+        let words = entered.into_iter().chain(made).chain(mounted);
+        words.chain(["--"]).map(str::to_owned).collect()
+    }
+
     /// How often the server has been asked to reload.
     pub fn reloads(&self) -> usize {
         let log = fs::read_to_string(&self.log).unwrap();
