@@ -75,6 +75,9 @@ kinds! {
     Targets "targets" Instance
         "the owner of the files can write in their directories";
         "an install writes beside the files, and renames"
+    SingleFile "single_file" Instance
+        "the server sees the files in their directories, and not as single files that are mounted";
+        "a file that is mounted by itself stays the old one there when it is replaced"
     KeysApart "keys_apart" Instance
         "installed and previous key lie in no data directory";
         "pg_basebackup and pg_rewind copy what lies there, keys included"

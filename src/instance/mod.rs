@@ -10,6 +10,8 @@ pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
+pub mod mounts;
+mod namespaces;
 pub mod patroni;
 pub mod pgbouncer;
 mod placement;
@@ -34,7 +36,7 @@ use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
-use crate::instance::postmaster::{Absence, Phase, Postmaster};
+use crate::instance::postmaster::{Absence, Network, Phase, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
@@ -630,6 +632,10 @@ impl Instance {
 
 /// Where a postmaster listens, by its pid file.
 pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+    if postmaster.network == Network::Own {
+        // Here the same address is another server's, if anybody's.
+        return Err("the server listens in a network namespace of its own, as in a container; set address to where it is reached from here".into());
+    }
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {

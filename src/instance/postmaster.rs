@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::namespaces::{self, Numbers};
+pub use super::namespaces::{Apart, Network};
+
 /// `postmaster.pid`, as far as it was written when it was read.
 ///
 /// The lines are those of PostgreSQL's `miscadmin.h` (`LOCK_FILE_LINE_*`); those from the
@@ -188,8 +191,11 @@ pub struct Postmaster {
     pub pid: u32,
     /// What its pid file says.
     pub file: PidFile,
-    /// Its executable, where it may be looked at and is the one at that path here.
+    /// Its executable, where it may be looked at, is the one at that path here, and paths mean
+    /// here what they mean to it.
     pub executable: Option<PathBuf>,
+    /// In which network it listens.
+    pub network: Network,
     /// Its arguments, without its own name.
     pub arguments: Vec<OsString>,
     pidfd: OwnedFd,
@@ -209,8 +215,13 @@ impl Postmaster {
         match Postmaster::prove(file.pid, &file, data_directory, owner) {
             Ok(found) => Ok(found),
             Err(absence) => {
-                // The number may be one of another pid namespace (a container's server).
+                // The number may be one of another pid namespace (a container's server). Each
+                // container has a process 1, and many start at once: the directory alone tells.
                 namesakes(file.pid)
+                    .filter(|pid| {
+                        let proc = PathBuf::from(format!("/proc/{pid}"));
+                        evidence_of_directory(&proc, data_directory) == Ok(true)
+                    })
                     .find_map(|pid| Postmaster::prove(pid, &file, data_directory, owner).ok())
                     .ok_or(absence)
             }
@@ -263,10 +274,15 @@ impl Postmaster {
         if !(by_exe && by_cwd) {
             evidence_of_start(&process, file.start_time).map_err(&foreign)?;
         }
+        let numbers = match pid == file.pid {
+            true => Numbers::Shared,
+            false => Numbers::Own,
+        };
         let arguments = std::fs::read(proc.join("cmdline")).unwrap_or_default();
         Ok(Postmaster {
             pid,
-            executable: executable(&proc),
+            executable: namespaces::executable(&proc),
+            network: namespaces::network_of(&proc, numbers),
             arguments: arguments
                 .split(|b| *b == 0)
                 .skip(1)
@@ -286,6 +302,7 @@ impl Postmaster {
             pid: std::process::id(),
             file,
             executable: None,
+            network: Network::Shared,
             arguments: Vec::new(),
             pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).expect("it runs"),
         }
@@ -339,15 +356,6 @@ pub struct Running {
     pub apart: Option<Apart>,
 }
 
-/// What a server in a container does not share with this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Apart {
-    /// Its root directory: paths mean other files.
-    Root,
-    /// Its network: addresses mean other hosts.
-    Network,
-}
-
 /// The postmasters on this host, as far as they may be looked at, by their data directories.
 #[must_use]
 pub fn running() -> Vec<Running> {
@@ -369,28 +377,12 @@ pub fn running() -> Vec<Running> {
             Some(Running {
                 data_directory: std::fs::read_link(&cwd).ok()?,
                 pid: u32::try_from(process.pid()).ok()?,
-                apart: apart(&proc),
+                apart: namespaces::apart(&proc),
             })
         })
         .collect();
     found.sort();
     found
-}
-
-/// What the process does not share with this one; what may not be looked at counts as shared.
-fn apart(proc: &Path) -> Option<Apart> {
-    let of = |path: PathBuf| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
-    let differs = |theirs: &str, ours: &str| {
-        let (theirs, ours) = (of(proc.join(theirs)), of(PathBuf::from(ours)));
-        theirs.is_some() && theirs != ours
-    };
-    if differs("root", "/") {
-        Some(Apart::Root)
-    } else if differs("ns/net", "/proc/thread-self/ns/net") {
-        Some(Apart::Network)
-    } else {
-        None
-    }
 }
 
 /// The data directories of postmasters on this host that are not among `covered`, as far as
@@ -488,14 +480,6 @@ fn evidence_of_start(process: &Process, start_time: i64) -> Result<(), String> {
     } else {
         Err("it began at another time than postmaster.pid says, and its executable or directory may not be looked at".into())
     }
-}
-
-/// The executable's path, if that path holds the very file that runs.
-fn executable(proc: &Path) -> Option<PathBuf> {
-    let path = std::fs::read_link(proc.join("exe")).ok()?;
-    let running = std::fs::metadata(proc.join("exe")).ok()?;
-    let here = std::fs::metadata(&path).ok()?;
-    ((running.dev(), running.ino()) == (here.dev(), here.ino())).then_some(path)
 }
 
 #[cfg(test)]

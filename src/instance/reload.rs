@@ -39,6 +39,16 @@ pub enum ReloadError {
          the node failed over ({0}); restart it: patronictl pause --wait, systemctl restart patroni, patronictl resume"
     )]
     Deaf(String),
+    /// `pg_ctl` would signal whatever has the server's own number here.
+    #[error(
+        "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""
+    )]
+    OtherNumbers {
+        /// The postmaster's number.
+        pid: u32,
+        /// What it is by its own pid file.
+        inner: u32,
+    },
     /// A command did not do it.
     #[error("{command} did not reload the server: {reason}")]
     Command {
@@ -66,7 +76,11 @@ pub async fn reload(
             .signal_reload()
             .map_err(|source| ReloadError::Signal { pid, source }),
         Reload::PgCtl => {
-            let executable = process.postmaster().and_then(|it| it.executable.as_deref());
+            let postmaster = process.postmaster();
+            if let Some(inner) = postmaster.map(|it| it.file.pid).filter(|it| *it != pid) {
+                return Err(ReloadError::OtherNumbers { pid, inner });
+            }
+            let executable = postmaster.and_then(|it| it.executable.as_deref());
             let pg_ctl = executable.map(|postgres| postgres.with_file_name("pg_ctl"));
             let (Some(pg_ctl), Some(data_directory)) = (pg_ctl, place.data_directory()) else {
                 return Err(ReloadError::NoPgCtl { pid });

@@ -25,6 +25,7 @@ use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::configuration::Configuration;
+use crate::instance::mounts::pinned_by;
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
@@ -272,6 +273,10 @@ impl Keeper {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
+        if matches!(plan, Plan::Deploy { write: true, .. }) && pinned_by(&sight).await.is_some() {
+            // The server would never see what is written; the state says so.
+            plan = Plan::Nothing;
+        }
         Visit {
             readiness,
             sight,
@@ -441,6 +446,7 @@ impl Keeper {
             sight: Err(error),
             served: Err(Unseen::Down),
             settings: None,
+            pinned: None,
             contended: false,
             failure: None,
             at: clock.now,
@@ -482,12 +488,17 @@ impl Keeper {
             _ => None,
         };
         let about = source.bundle().map(|b| b.fingerprint());
+        let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
+            true => pinned_by(&sight).await,
+            false => None,
+        };
         Observation {
             source: source.clone(),
             readiness,
             sight: Ok(sight),
             served,
             settings,
+            pinned,
             contended: self.memory.contended(),
             failure: self
                 .failure

@@ -14,6 +14,7 @@ use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
 use crate::deploy::{Order, Replaced};
 use crate::instance::files::{Held, HeldBy, Look};
+use crate::instance::mounts::pinned_by;
 use crate::instance::{InstanceError, Lock, Purpose, Sight};
 use crate::source::Source;
 
@@ -138,6 +139,12 @@ impl Keeper {
                 not_after: Some(way.previous.leaf().not_after()),
                 ..self.untouched(would, None, source, settle, began).await
             });
+        }
+        if !way.there
+            && let Some(pinned) = pinned_by(&sight).await
+        {
+            let (refused, why) = (SyncOutcome::Refused, Some(pinned.sentence()));
+            return Ok(self.untouched(refused, why, source, settle, began).await);
         }
         if let Some(bundle) = way.hold.filter(|_| !way.there) {
             self.hold(bundle, &way.previous).await?;

@@ -8,6 +8,7 @@ pub use super::problem::Problem;
 use crate::bundle::{Bundle, Expiry, Fingerprint};
 use crate::config::{self, Kind, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
+use crate::instance::mounts::Pinned;
 use crate::instance::postmaster::Absence;
 use crate::instance::probe::Served;
 use crate::instance::process::Process;
@@ -148,6 +149,8 @@ pub struct Observation {
     pub served: Result<Served, Unseen>,
     /// What the server's configuration says, where something is amiss and it could be asked.
     pub settings: Option<Result<TlsSettings, SettingsError>>,
+    /// A target that the server sees as a single file, where something is amiss.
+    pub pinned: Option<Pinned>,
     /// Whether something else keeps rewriting the installed files.
     pub contended: bool,
     /// Why the last attempt did not succeed.
@@ -359,6 +362,9 @@ impl Observation {
     }
 
     fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
+        if let Some(pinned) = &self.pinned {
+            return Problem::new(pinned.to_string(), pinned.mend());
+        }
         if let Some(failure) = &self.failure {
             return Problem::new(failure, "");
         }
@@ -437,6 +443,9 @@ impl Observation {
     }
 
     fn not_served(&self, served: &Served, config: &config::Instance) -> Problem {
+        if let Some(pinned) = &self.pinned {
+            return Problem::new(pinned.to_string(), pinned.mend());
+        }
         let why = self.failure.clone().unwrap_or_else(|| {
             let address = &served.address;
             match Some(served.leaf.fingerprint()) == self.installed_leaf() {

@@ -219,6 +219,7 @@ impl Moment {
             sight: Ok(sight),
             served: Err(Unseen::Down),
             settings: None,
+            pinned: None,
             contended: self.memory.contended(),
             failure: None,
             at: self.now,

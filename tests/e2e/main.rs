@@ -15,6 +15,7 @@ mod clients;
 mod companions;
 mod configs;
 mod configuration;
+mod containers;
 mod crashes;
 mod denied;
 mod deploy;

@@ -10,6 +10,8 @@ use crate::doctor::unit::root_operation;
 use crate::doctor::{Finding, Kind, group_name, quoted, user_name};
 use crate::instance::Sight;
 use crate::instance::files::{Installed, Targets};
+use crate::instance::mounts;
+use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, is_root};
 use crate::reconcile::Keeper;
 use crate::report::day;
@@ -192,6 +194,17 @@ fn of_service(case: &Case, sight: &Sight) -> Option<Finding> {
             Kind::ServiceUser,
             format!("the service's user {} may write and signal", unit.user()),
         ),
+    })
+}
+
+/// Whether the server sees the files in their directories. Nothing where its mounts may not be
+/// looked at.
+pub(super) async fn single(sight: &Sight, postmaster: &Postmaster) -> Option<Finding> {
+    let kind = Kind::SingleFile;
+    let looked = mounts::look(postmaster, &sight.targets).await.ok()?;
+    Some(match looked {
+        None => Finding::good(kind, "no target is mounted by itself where the server runs"),
+        Some(pinned) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),
     })
 }
 

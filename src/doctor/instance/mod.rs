@@ -158,6 +158,7 @@ impl Case {
             Kind::Server,
             format!("the server runs, process {}", postmaster.pid),
         ));
+        findings.extend(files::single(sight, postmaster).await);
         let answers = match Program::of(postmaster) {
             Ok(program) => asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),

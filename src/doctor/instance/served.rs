@@ -113,6 +113,10 @@ pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<F
         Err(unseen) if unseen.is_tls_off() && config.kind() != config::Kind::Postgres => {
             return None;
         }
+        Err(Unseen::Nowhere(text)) => {
+            let (seen, mend) = text.split_once("; ").unwrap_or((text, ""));
+            return Some(Finding::problem(kind, seen).advised(mend));
+        }
         Err(unseen) => {
             return Some(Finding::problem(kind, unseen.to_string()).advised(unseen.mend()));
         }

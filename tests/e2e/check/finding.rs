@@ -24,6 +24,7 @@ pub const INSTANCE: &[&str] = &[
     "installed",
     "key_rule",
     "targets",
+    "single_file",
     "keys_apart",
     "server",
     "ssl",

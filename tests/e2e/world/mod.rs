@@ -14,6 +14,7 @@ pub mod ca;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod container;
 pub mod daemon;
 pub mod faults;
 pub mod in_place;

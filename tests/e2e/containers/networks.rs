@@ -1,0 +1,96 @@
+//! A server in a network of its own.
+
+use super::{Ground, is_well, says};
+use crate::stage::{HOST, NAME};
+use crate::world::{
+    SOON, World, ca::describe, cluster::Cluster, command, config::Instance, container::Container,
+    network::in_own_network, process::run,
+};
+
+/// The container's address and the host's (RFC 5737).
+const CONTAINER: &str = "198.51.100.2";
+const GATEWAY: &str = "198.51.100.1";
+
+/// Joins the container's network with the test's by a pair of interfaces, as an engine does.
+fn join(container: &Container) {
+    let number = container.postmaster().to_string();
+    let pair = ["link", "add", "pg0", "type", "veth", "peer", "name", "eth0"];
+    ip(&[&pair[..], &["netns", &number]].concat(), &[]);
+    ip(
+        &["address", "add", &format!("{GATEWAY}/24"), "dev", "pg0"],
+        &[],
+    );
+    ip(&["link", "set", "pg0", "up"], &[]);
+    let inside = ["--target", &number, "--net", "ip"];
+    let address = format!("{CONTAINER}/24");
+    ip(&["address", "add", &address, "dev", "eth0"], &inside);
+    ip(&["link", "set", "eth0", "up"], &inside);
+}
+
+/// Runs `ip`, here or through nsenter with what stands before it.
+#[track_caller]
+fn ip(arguments: &[&str], nsenter: &[&str]) {
+    let program = if nsenter.is_empty() { "ip" } else { "nsenter" };
+    let done = run(command(program).args(nsenter).args(arguments), SOON).result();
+    assert_eq!(done.as_deref(), Ok(""), "{nsenter:?} {arguments:?}");
+}
+
+/// The leaf that a new connection to the container is shown, by `openssl s_client`.
+fn served(port: u16) -> String {
+    let mut client = command("openssl");
+    client.args(["s_client", "-starttls", "postgres", "-connect"]);
+    let shown = run(client.arg(format!("{CONTAINER}:{port}")), SOON);
+    describe(&shown.stdout).0
+}
+
+#[test]
+fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_server_in_its_place() {
+    let Some(world) = World::new() else { return };
+    in_own_network(move || {
+        let mut ground = Ground::new(&world);
+        let cluster = ground.cluster_with(NAME, |it| it.setting("listen_addresses", "*"));
+        let container = ground.container(&cluster).network().postgres(&cluster);
+        let second = ground.renew();
+        // A server of the host has the same port, and serves the very certificate that is due.
+        let file = world.target("namesake");
+        world.place(&second, &file);
+        let namesake = Cluster::build(&world)
+            .name("namesake")
+            .tls(&file)
+            .setting("port", &cluster.port().to_string())
+            .start();
+        let config = ground.config_of(&cluster);
+
+        let remedy = ["a network namespace of its own", "set address"];
+        says(ground.synced(&config, NAME), "unverified", &remedy);
+        says(ground.state(&config, NAME), "unverified", &remedy);
+        says(ground.found(&config, "served"), "problem", &remedy);
+        assert_eq!(container.reloads(), 1);
+
+        join(&container);
+        assert_eq!(served(cluster.port()), second.fingerprint);
+        let address = format!("{CONTAINER}:{}", cluster.port());
+        let config = ground.config([Instance::of(&cluster, HOST).set("address", &*address)]);
+        is_well(ground.state(&config, NAME), "in_sync");
+        // What the namesake serves, where postmaster.pid says, is no argument against it.
+        let third = ground.renew();
+        is_well(ground.synced(&config, NAME), "deployed");
+        assert_eq!(served(cluster.port()), third.fingerprint);
+        let (weight, _) = ground.found(&config, "served");
+        assert_eq!(weight, "good");
+        is_well(ground.state(&config, NAME), "in_sync");
+        let peer = run(
+            command("openssl")
+                .args(["s_client", "-starttls", "postgres", "-connect"])
+                .arg(format!("127.0.0.1:{}", cluster.port())),
+            SOON,
+        );
+        assert_eq!(
+            describe(&peer.stdout).0,
+            second.fingerprint,
+            "the namesake's"
+        );
+        drop(namesake);
+        container.stop();
+    });
+}

@@ -1,0 +1,56 @@
+//! A target that the container has as a single file.
+
+use super::{CERTIFICATES, Ground, holds, is_well, says};
+use crate::stage::NAME;
+use crate::world::{World, container::ContainerBuilder, give};
+
+#[test]
+fn a_target_that_the_container_mounts_by_itself_is_refused_until_its_directory_is_mounted() {
+    let Some(world) = World::new() else { return };
+    let mut ground = Ground::new(&world);
+    let cluster = ground.cluster(NAME);
+    let target = world.target(NAME);
+    let config = ground.config_of(&cluster);
+    let file = format!("{CERTIFICATES}/server.pem");
+    let alone = |ground: &Ground<'_>| {
+        ContainerBuilder::new(&ground.host)
+            .volume(&target, &file)
+            .postgres(&cluster)
+    };
+    let container = alone(&ground);
+    // It is right as long as nothing is renewed.
+    is_well(ground.state(&config, NAME), "in_sync");
+    let remedy = [
+        "as a single file",
+        file.as_str(),
+        "mount its directory there instead",
+    ];
+    says(ground.found(&config, "single_file"), "problem", &remedy);
+
+    let second = ground.renew();
+    let would = ground.pgcertd(&config, &["sync", "--dry-run", "--json"]);
+    assert_eq!(would.instance(NAME)["outcome"], "failed", "{would:?}");
+    says(ground.synced(&config, NAME), "failed", &remedy);
+    says(ground.state(&config, NAME), "out_of_date", &remedy);
+    holds(&target, &ground.first);
+    assert_eq!(container.reloads(), 0);
+
+    // Somebody else replaces it, and the server reloads: what it has is the old one.
+    let beside = target.with_extension("new");
+    std::fs::write(&beside, second.combined_pem()).unwrap();
+    give(&beside, world.postgres(), 0o600);
+    std::fs::rename(&beside, &target).unwrap();
+    says(ground.synced(&config, NAME), "unverified", &[]);
+    assert_eq!(cluster.served(), ground.first.fingerprint);
+    says(ground.state(&config, NAME), "not_served", &remedy);
+
+    container.stop();
+    let container = ground.started(&cluster);
+    is_well(ground.state(&config, NAME), "in_sync");
+    let (weight, _) = ground.found(&config, "single_file");
+    assert_eq!(weight, "good");
+    let third = ground.renew();
+    is_well(ground.synced(&config, NAME), "deployed");
+    assert_eq!(cluster.served(), third.fingerprint);
+    container.stop();
+}
