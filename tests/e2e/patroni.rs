@@ -218,7 +218,7 @@ const REPLICA: &str = "replica";
 
 /// Takes in the REST API of a node that speaks plain HTTP as the program says it, then has it demand
 /// certificates of its clients.
-fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut Lineage) {
+fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut Lineage) -> Issued {
     let target = world.target(REPLICA);
     let synced = |outcome: &str| {
         let done = pgcertd(world, config, &["sync", "--json", "--force", REPLICA]);
@@ -245,12 +245,14 @@ fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut 
     let root = ca.root().display();
     let demanding = format!("restapi:\n  verify_client: required\n  cafile: {root}\n");
     node.edit("restapi:\n", &demanding);
-    for _ in 0..2 {
+    let [_, last] = [(); 2].map(|()| {
         let issued = ca.issue(&[HOST]);
         lineage.renew(&issued);
         synced("deployed");
-        assert_eq!(node.rest_peer(None), Ok(issued.fingerprint));
-    }
+        assert_eq!(node.rest_peer(None), Ok(issued.fingerprint.clone()));
+        issued
+    });
+    last
 }
 
 #[test]
@@ -317,7 +319,7 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
         assert!(!log.contains(fault), "{fault}");
     }
 
-    takes_in(&world, &config, &bed.nodes[1], &ca, &mut lineage);
+    let last = takes_in(&world, &config, &bed.nodes[1], &ca, &mut lineage);
     assert_eq!(bed.nodes[0].members(), members);
 
     // Somebody else has it load what it cannot: a second signal would hold Patroni up for ever.
@@ -338,7 +340,7 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
     });
     assert_eq!(bed.nodes[0].log().matches("Failed to reload").count(), 1);
 
-    // The files are right again, so that a Patroni which starts now has its REST API.
+    // The sync has put the newest in place, so that a Patroni which starts now has its REST API.
     bed.nodes[0].kill9();
     let seen = eventually_state(&world, &config, API, "not_running");
     says(
@@ -346,6 +348,6 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
         &["no Patroni runs", "systemctl start patroni"],
     );
     bed.nodes[0].start();
-    bed.nodes[0].rest_serves(&third.fingerprint);
+    bed.nodes[0].rest_serves(&last.fingerprint);
     eventually_state(&world, &config, API, "in_sync");
 }
