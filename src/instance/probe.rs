@@ -8,16 +8,18 @@
 //! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
 //! end before it closes. No session is resumed, since a resumed one shows no certificate.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::bundle::Certificate;
+use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
@@ -46,12 +48,52 @@ pub struct Served {
     pub leaf: Certificate,
     /// What was sent after the leaf, in the order sent, as DER.
     pub intermediates: Vec<Vec<u8>>,
+    /// The names of the CAs of which it asks clients for certificates, as DER, each once; empty
+    /// where it asks for none. Postgres sends those of `ssl_ca_file`.
+    pub authorities: BTreeSet<Vec<u8>>,
     /// Such as `TLSv1.3`.
     pub protocol: String,
     /// Such as `TLS_AES_256_GCM_SHA384`, the name that OpenSSL and `pg_stat_ssl` have too in TLS 1.3.
     pub cipher: String,
     /// Such as `X25519`.
     pub key_exchange: String,
+}
+
+/// What of a handshake tells one bundle from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// See [`Served::authorities`].
+    pub authorities: BTreeSet<Vec<u8>>,
+}
+
+impl Shown {
+    /// Whether a server that has loaded `bundle` shows this. Where its CA file is another's there
+    /// is nothing to compare; a CRL shows in no handshake, nor a CA file that holds other
+    /// certificates by the same names.
+    #[must_use]
+    pub fn is_of(&self, bundle: &Bundle) -> bool {
+        self.leaf == bundle.fingerprint() && self.asks_as(bundle)
+    }
+
+    /// Whether clients are asked for certificates of the CAs that `bundle` comes with.
+    #[must_use]
+    pub fn asks_as(&self, bundle: &Bundle) -> bool {
+        let names = bundle.companions().names();
+        names.is_none_or(|names| names == self.authorities)
+    }
+}
+
+impl Served {
+    /// By what it is compared.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        Shown {
+            leaf: self.leaf.fingerprint(),
+            authorities: self.authorities.clone(),
+        }
+    }
 }
 
 /// How a client asks for TLS.
@@ -284,6 +326,8 @@ impl Prober {
         config
             .dangerous()
             .set_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>);
+        let asked = Arc::new(Asked::default());
+        config.client_auth_cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesClientCert>;
         let connector = TlsConnector::from(Arc::new(config));
         let failed = |source: io::Error| match opening {
             Opening::Direct if is_end(&source) => ProbeError::NotDirect {
@@ -305,7 +349,9 @@ impl Prober {
                     && let Some(shown) = seen.proven() =>
             {
                 let rest = shown.get(1..).unwrap_or_default().to_vec();
-                return Ok((unfinished(address, shown.first(), rest)?, None));
+                let mut served = unfinished(address, shown.first(), rest)?;
+                served.authorities = asked.names();
+                return Ok((served, None));
             }
             Err(error) => return Err(failed(error)),
         };
@@ -317,7 +363,9 @@ impl Prober {
                     .into(),
             });
         }
-        Ok((served(address, &stream)?, Some(stream)))
+        let mut served = served(address, &stream)?;
+        served.authorities = asked.names();
+        Ok((served, Some(stream)))
     }
 }
 
@@ -392,6 +440,7 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
         address: address.clone(),
         leaf: Certificate::from_der(leaf.as_ref()).map_err(|e| unparsable(e.to_string()))?,
         intermediates: rest.iter().map(|c| c.to_vec()).collect(),
+        authorities: BTreeSet::new(),
         protocol: connection
             .protocol_version()
             .and_then(|v| v.as_str())
@@ -429,6 +478,7 @@ fn unfinished(
     Ok(Served {
         address: address.clone(),
         leaf: Certificate::from_der(leaf.as_slice()).map_err(|e| unparsable(e.to_string()))?,
+        authorities: BTreeSet::new(),
         intermediates,
         protocol: "TLSv1.2".into(),
         cipher: unknown(),
@@ -469,17 +519,43 @@ async fn error_text(tcp: &mut TcpStream) -> String {
         .to_owned()
 }
 
+/// Has no certificate for the server, and takes down of which CAs it would like one.
+#[derive(Debug, Default)]
+struct Asked(Mutex<BTreeSet<Vec<u8>>>);
+
+impl Asked {
+    fn names(&self) -> BTreeSet<Vec<u8>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, names: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let names = names.iter().map(|name| name.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        // Else it would not be asked.
+        true
+    }
+}
+
 /// Accepts any certificate, and demands that the server holds its key. One for each connection: it
 /// remembers what was shown there.
 #[derive(Debug)]
 struct AnyCertificate {
     provider: Arc<CryptoProvider>,
-    shown: Mutex<Shown>,
+    shown: Mutex<Presented>,
 }
 
 /// What a server has shown so far.
 #[derive(Debug, Default)]
-struct Shown {
+struct Presented {
     /// The leaf, and what came after it, as DER.
     chain: Vec<Vec<u8>>,
     /// Whether a signature of the handshake was the leaf's.
@@ -494,7 +570,7 @@ impl AnyCertificate {
         })
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    fn shown(&self) -> MutexGuard<'_, Presented> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
