@@ -236,6 +236,9 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
             "the server is not running; it will load the files when it starts".into(),
         ));
     }
+    if let Some(why) = installed.unused() {
+        return Ok(Outcome::Installed(why));
+    }
     let verdict = match installed.foreseen().await {
         Some(reason) => installed.foreseen_refused(reason)?,
         None => installed.reloaded().await?.verified().await,
@@ -337,6 +340,18 @@ impl<'a> Deployment<'a, Staged> {
 }
 
 impl<'a> Deployment<'a, Installed> {
+    /// Why a Patroni does not use the files, which no reload would change: it is left alone, since
+    /// it loses more than other servers by a reload that it need not make.
+    fn unused(&self) -> Option<String> {
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        let config = &self.instance.config;
+        let settings = patroni.api.clone().ok()?.tls(&config.place);
+        let not_used = settings.not_used(&config.cert_file, &config.key_file)?;
+        Some(not_used.to_string())
+    }
+
     /// Why the server would not load the files, where that can be tried beforehand: a Patroni that
     /// was asked to load what it cannot goes on without its REST API.
     async fn foreseen(&self) -> Option<String> {

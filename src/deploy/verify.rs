@@ -152,7 +152,10 @@ impl<'a> Deployment<'a, Reloaded> {
                 Err(unseen) if unseen.is_tls_off() => {
                     shown_off += 1;
                     let late = self.state.at.elapsed() >= SECOND_LOOK;
-                    if at_once || shown_off >= 2 && late {
+                    if at_once || !self.is_patroni() && shown_off >= 2 && late {
+                        return Seen::Off;
+                    }
+                    if Instant::now() + pause >= deadline {
                         return Seen::Off;
                     }
                     Some(unseen.sentence())

@@ -15,6 +15,7 @@ mod namespaces;
 pub mod patroni;
 pub mod pgbouncer;
 mod placement;
+mod plain;
 pub mod postmaster;
 pub mod probe;
 pub mod process;
@@ -412,10 +413,14 @@ impl Instance {
     async fn patroni(&mut self) -> Result<Server, InstanceError> {
         let (targets, _) = self.writer().await?;
         let found = apart(move || Patroni::find(&targets.data, targets.server.uid)).await?;
-        Ok(match found {
-            Ok(patroni) => Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))),
-            Err(missing) => Server::Down(missing.absence(self.config.home())),
-        })
+        let mut patroni = match found {
+            Ok(patroni) => patroni,
+            Err(missing) => return Ok(Server::Down(missing.absence(self.config.home()))),
+        };
+        // With the rights of the server's user, since the configuration may be any file of its.
+        let read = patroni.reading();
+        patroni.api = self.on_data(move |targets| Ok(read(&targets.data))).await?;
+        Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
     }
 
     /// The PgBouncer that was started with the configuration file.
@@ -666,11 +671,22 @@ async fn first_served(
     limit: Duration,
 ) -> Result<Served, Unseen> {
     let mut last = Unseen::Nowhere("there is no address to look at".into());
+    let patience = match opening {
+        Opening::Https => limit.min(plain::SILENCE),
+        Opening::Request | Opening::Direct => limit,
+    };
     for address in addresses {
-        match prober.look(address, opening, limit).await {
+        match prober.look(address, opening, patience).await {
             Ok(served) => return Ok(served),
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 last = Unseen::Probe(error);
+            }
+            Err(error)
+                if opening == Opening::Https
+                    && plain::is_likely(&error)
+                    && plain::speaks_http(address).await =>
+            {
+                return Err(Unseen::Plain(address.clone()));
             }
             Err(error) => return Err(Unseen::Probe(error)),
         }

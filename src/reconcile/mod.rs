@@ -409,6 +409,7 @@ impl Keeper {
             Some((of, at)) if of == run => at,
             _ => match sight.server.process() {
                 Some(Process::PgBouncer(pgbouncer)) => pgbouncer.began(),
+                Some(Process::Patroni(patroni)) => patroni.began(),
                 _ => self.instance.started(run),
             },
         }

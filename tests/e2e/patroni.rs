@@ -210,8 +210,50 @@ fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_res
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
-/// The instance of the tests below: the REST API of the node that leads.
+/// The REST API of the node that leads.
 const API: &str = "api";
+
+/// That of the other, which speaks plain HTTP at first.
+const REPLICA: &str = "replica";
+
+/// Takes in the REST API of a node that speaks plain HTTP as the program says it, then has it demand
+/// certificates of its clients.
+fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut Lineage) -> Issued {
+    let target = world.target(REPLICA);
+    let synced = |outcome: &str| {
+        let done = pgcertd(world, config, &["sync", "--json", "--force", REPLICA]);
+        let row = done.instance(REPLICA);
+        assert_eq!(row["outcome"], outcome, "{row}");
+        row
+    };
+    let row = synced("installed");
+    let seen = eventually_state(world, config, REPLICA, "not_used");
+    for told in [&row, &seen] {
+        let problem = told["problem"].as_str().unwrap();
+        says(problem, &["restapi.certfile is not set", "patroni.yml"]);
+    }
+    assert!(node.rest_peer(None).is_err());
+
+    let named = format!("restapi:\n  certfile: {}\n", target.display());
+    node.edit("restapi:\n", &named);
+    // The file names it, and it is not served until the reload.
+    eventually_state(world, config, REPLICA, "not_used");
+    synced("deployed");
+    let checked = pgcertd(world, config, &["check", "--json"]);
+    says(checked.stdout(), &["it is Patroni 3.", "TLS is on"]);
+
+    let root = ca.root().display();
+    let demanding = format!("restapi:\n  verify_client: required\n  cafile: {root}\n");
+    node.edit("restapi:\n", &demanding);
+    let [_, last] = [(); 2].map(|()| {
+        let issued = ca.issue(&[HOST]);
+        lineage.renew(&issued);
+        synced("deployed");
+        assert_eq!(node.rest_peer(None), Ok(issued.fingerprint.clone()));
+        issued
+    });
+    last
+}
 
 #[test]
 fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_never() {
@@ -236,8 +278,10 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
     let config = Config::new(&world)
         .watch("resync", "1h")
         .instance(
-            Instance::of_pgbouncer(API, HOST, bed.nodes[0].config_file())
-                .set("kind", "patroni")
+            Instance::of_patroni(API, HOST, bed.nodes[0].config_file()).set("verify_timeout", "8s"),
+        )
+        .instance(
+            Instance::of_patroni(REPLICA, HOST, bed.nodes[1].config_file())
                 .set("verify_timeout", "8s"),
         )
         .write();
@@ -275,6 +319,9 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
         assert!(!log.contains(fault), "{fault}");
     }
 
+    let last = takes_in(&world, &config, &bed.nodes[1], &ca, &mut lineage);
+    assert_eq!(bed.nodes[0].members(), members);
+
     // Somebody else has it load what it cannot: a second signal would hold Patroni up for ever.
     let other = ca.issue(&[HOST]);
     fs::write(&target, other.fullchain_pem() + &third.key_pem).unwrap();
@@ -293,6 +340,7 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
     });
     assert_eq!(bed.nodes[0].log().matches("Failed to reload").count(), 1);
 
+    // The sync has put the newest in place, so that a Patroni which starts now has its REST API.
     bed.nodes[0].kill9();
     let seen = eventually_state(&world, &config, API, "not_running");
     says(
@@ -300,6 +348,6 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
         &["no Patroni runs", "systemctl start patroni"],
     );
     bed.nodes[0].start();
-    bed.nodes[0].rest_serves(&third.fingerprint);
+    bed.nodes[0].rest_serves(&last.fingerprint);
     eventually_state(&world, &config, API, "in_sync");
 }

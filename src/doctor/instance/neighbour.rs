@@ -24,8 +24,13 @@ pub(super) async fn findings(
     let (name, pid) = (process.kind().name(), process.pid());
     let runs = Finding::good(Kind::Server, format!("{name} runs, process {pid}"));
     let mut findings = vec![runs];
-    if let Process::PgBouncer(pgbouncer) = &**process {
-        findings.push(of_version(pgbouncer.version(sight.targets.server).await));
+    let user = sight.targets.server;
+    match &**process {
+        Process::Postmaster(_) => {}
+        Process::PgBouncer(pgbouncer) => findings.push(of_version(pgbouncer.version(user).await)),
+        Process::Patroni(patroni) => {
+            findings.push(of_patronis_version(patroni.version(user).await));
+        }
     }
     match keeper.instance.tls_settings(process, sight).await {
         Ok(settings) => findings.extend(of_settings(case, &settings)),
@@ -56,6 +61,24 @@ fn of_version(version: Option<(u32, u32)>) -> Finding {
         true => Finding::good(kind, seen),
         false => Finding::problem(kind, seen)
             .because("before 1.16 it loads its TLS files when it starts, and at no reload")
+            .sentence(format!("upgrade it: {supported}")),
+    }
+}
+
+/// Whether a Patroni of this version loads a renewed certificate at a reload: from 2.1.0 on, but for
+/// 3.0.3 (its release notes, 2.1.0 and 3.0.4).
+fn of_patronis_version(version: Option<(u32, u32, u32)>) -> Finding {
+    let kind = Kind::Version;
+    let supported = "pgcertd supports Patroni 2.1 and later, but for 3.0.3";
+    let Some((major, minor, patch)) = version else {
+        return Finding::notice(kind, "which version it is of is not known")
+            .sentence(format!("see what patroni --version says: {supported}"));
+    };
+    let seen = format!("it is Patroni {major}.{minor}.{patch}");
+    match (major, minor, patch) < (2, 1, 0) || (major, minor, patch) == (3, 0, 3) {
+        false => Finding::good(kind, seen),
+        true => Finding::problem(kind, seen)
+            .because("it does not load a renewed certificate at a reload")
             .sentence(format!("upgrade it: {supported}")),
     }
 }
@@ -92,6 +115,16 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::doctor::Weight;
+
+    #[test]
+    fn a_patroni_that_loads_no_certificate_at_a_reload_is_named_with_what_is_supported() {
+        let weight = |version| of_patronis_version(version).weight;
+        assert_eq!(weight(Some((2, 0, 2))), Weight::Problem);
+        assert_eq!(weight(Some((2, 1, 0))), Weight::Good);
+        assert_eq!(weight(Some((3, 0, 3))), Weight::Problem);
+        assert_eq!(weight(Some((4, 1, 0))), Weight::Good);
+        assert_eq!(weight(None), Weight::Notice);
+    }
 
     #[test]
     fn a_pooler_that_loads_no_tls_files_at_a_reload_is_named_with_what_is_supported() {

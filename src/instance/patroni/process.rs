@@ -9,12 +9,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::{RestApi, environment};
 use crate::instance::postmaster::Absence;
+use crate::instance::settings::command_as;
+use crate::privilege::Ids;
 
-use super::{RestApi, SettingsError, environment};
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running Patroni whose identity was proven.
 #[derive(Debug)]
@@ -120,12 +125,12 @@ impl Patroni {
                     pid: one.pid,
                     evidence,
                 }),
-                None => Ok(Patroni::of(one, config_file)),
+                None => Ok(Patroni::of(one)),
             },
         }
     }
 
-    fn of(candidate: Candidate, config_file: &Path) -> Patroni {
+    fn of(candidate: Candidate) -> Patroni {
         let proc = PathBuf::from(format!("/proc/{}", candidate.pid));
         let whole = std::fs::read(proc.join("environ")).ok();
         let openssl_conf = whole.as_deref().and_then(|bytes| {
@@ -133,30 +138,52 @@ impl Patroni {
             let value = variables.find_map(|it| it.strip_prefix(b"OPENSSL_CONF="))?;
             String::from_utf8(value.to_vec()).ok()
         });
-        let environment = whole.as_deref().map(environment);
-        let set = environment.clone().unwrap_or_default();
-        let directory = std::fs::read_link(proc.join("cwd")).ok();
-        let api = super::read(config_file, &set)
-            .map(|api| match &directory {
-                Some(directory) => api.from(directory),
-                None => api,
-            })
-            .map_err(|error: SettingsError| error.to_string());
+        let words = arguments(&proc);
         Patroni {
             pid: candidate.pid,
             start_ticks: candidate.ticks,
-            python: executable(&proc),
-            arguments: arguments(&proc)
+            python: python(&proc, &words),
+            arguments: words
                 .into_iter()
                 .skip_while(|it| !is_script(it))
                 .map(PathBuf::from)
                 .collect(),
             openssl_conf,
-            environment,
-            api,
-            directory,
+            environment: whole.as_deref().map(environment),
+            api: Err("Patroni's configuration has not been read".into()),
+            directory: std::fs::read_link(proc.join("cwd")).ok(),
             pidfd: candidate.pidfd,
         }
+    }
+
+    /// How its configuration is read, by whoever may.
+    pub(crate) fn reading(&self) -> impl FnOnce(&Path) -> Result<RestApi, String> + Send + use<> {
+        let set = self.environment.clone().unwrap_or_default();
+        let directory = self.directory.clone();
+        move |config_file| {
+            let api = super::read(config_file, &set).map_err(|error| error.to_string())?;
+            Ok(match directory {
+                Some(directory) => api.from(&directory),
+                None => api,
+            })
+        }
+    }
+
+    /// When it began, by the wall clock of now.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        let booted = procfs::boot_time_secs().unwrap_or_default();
+        let second = booted + self.start_ticks / procfs::ticks_per_second();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
+    /// runs as `user`.
+    pub async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
+        let mut command = command_as(self.python.as_ref()?, user, Path::new("/"));
+        command.arg(self.arguments.first()?).arg("--version");
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
     }
 
     /// Asks Patroni to reload its configuration, the certificate of its REST API, and its
@@ -258,10 +285,22 @@ fn not_python(proc: &Path) -> Option<String> {
     (!is).then(|| format!("its executable is {}", path.display()))
 }
 
-/// The executable's path, if that path holds the very file that runs.
-fn executable(proc: &Path) -> Option<PathBuf> {
-    let path = std::fs::read_link(proc.join("exe")).ok()?;
+/// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
+/// one that it was started as.
+fn python(proc: &Path, arguments: &[std::ffi::OsString]) -> Option<PathBuf> {
+    let Ok(path) = std::fs::read_link(proc.join("exe")) else {
+        let first = PathBuf::from(arguments.first()?);
+        let name = first.file_name()?.to_string_lossy().into_owned();
+        return (first.is_absolute() && name.starts_with("python")).then_some(first);
+    };
     (identity(&proc.join("exe"))? == identity(&path)?).then_some(path)
+}
+
+/// The version in `patroni 3.0.2`.
+fn version(said: &str) -> Option<(u32, u32, u32)> {
+    let numbers = said.trim().strip_prefix("patroni ")?;
+    let mut numbers = numbers.split('.').map(|it| it.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
 }
 
 #[cfg(test)]
@@ -307,6 +346,12 @@ mod tests {
             candidate_of(20, 1, false, None),
         ];
         assert_eq!(pids(found), [20]);
+    }
+
+    #[test]
+    fn its_version_has_three_numbers() {
+        assert_eq!(version("patroni 3.0.2\n"), Some((3, 0, 2)));
+        assert_eq!(version("Traceback"), None);
     }
 
     #[test]
