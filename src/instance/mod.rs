@@ -10,6 +10,7 @@ pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
+mod kinds;
 pub mod mounts;
 mod namespaces;
 pub mod patroni;
@@ -35,12 +36,9 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
-use crate::instance::patroni::Patroni;
-use crate::instance::pgbouncer::PgBouncer;
-use crate::instance::postmaster::{Absence, Network, Phase, Postmaster};
+use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
-use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
 pub use deployment::Moment;
@@ -373,176 +371,6 @@ impl Instance {
     pub async fn look(&mut self) -> Result<Sight, InstanceError> {
         let look = self.on_files(|targets| targets.look()).await?;
         self.with_server(look).await
-    }
-
-    async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
-        let server = match self.config.kind() {
-            Kind::Postgres => self.postgres(&mut look).await?,
-            Kind::PgBouncer => self.pgbouncer().await?,
-            Kind::Patroni => self.patroni().await?,
-        };
-        let (targets, _) = self.writer().await?;
-        Ok(Sight {
-            look: Arc::new(look),
-            server,
-            targets,
-        })
-    }
-
-    /// The Postgres that runs on the data directory.
-    async fn postgres(&mut self, look: &mut Look) -> Result<Server, InstanceError> {
-        if self.lodger.is_some() {
-            look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
-        }
-        let (targets, _) = self.writer().await?;
-        Ok(match look.pid_file.clone() {
-            Err(absence) => Server::Down(absence),
-            Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
-            Ok(file) => {
-                let identified =
-                    apart(move || Postmaster::identify(file, &targets.data, targets.server.uid));
-                match identified.await? {
-                    Ok(postmaster) => Server::Up(Arc::new(Process::Postmaster(postmaster))),
-                    Err(absence) => Server::Down(absence),
-                }
-            }
-        })
-    }
-
-    /// The Patroni that was started with the configuration file.
-    async fn patroni(&mut self) -> Result<Server, InstanceError> {
-        let (targets, _) = self.writer().await?;
-        let found = apart(move || Patroni::find(&targets.data, targets.server.uid)).await?;
-        let mut patroni = match found {
-            Ok(patroni) => patroni,
-            Err(missing) => return Ok(Server::Down(missing.absence(self.config.home()))),
-        };
-        // With the rights of the server's user, since the configuration may be any file of its.
-        let read = patroni.reading();
-        patroni.api = self.on_data(move |targets| Ok(read(&targets.data))).await?;
-        Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
-    }
-
-    /// The PgBouncer that was started with the configuration file.
-    async fn pgbouncer(&mut self) -> Result<Server, InstanceError> {
-        // Relative paths in it begin where the process works, which is known once it is found.
-        let root = PathBuf::from("/");
-        let config_file = self.config.home().to_owned();
-        let read = self.on_data(move |targets| {
-            let settings = pgbouncer::Settings::read(&targets.data, &root);
-            Ok(settings.map(|it| (pgbouncer::PidFile::read(&it), it)))
-        });
-        let (pid_file, settings) = match read.await? {
-            Ok(read) => read,
-            Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
-        };
-        self.pid_file.clone_from(&settings.pid_file);
-        let (targets, _) = self.writer().await?;
-        let wanted = pgbouncer::Wanted {
-            config_file,
-            user: targets.server.uid,
-        };
-        let found = apart(move || PgBouncer::find(&wanted, &pid_file, settings));
-        let mut found = match found.await? {
-            Ok(found) => found,
-            Err(absence) => return Ok(Server::Down(absence)),
-        };
-        if found.directory != Path::new("/") {
-            match self.settings_of(&found).await? {
-                Ok(settings) => {
-                    self.pid_file.clone_from(&settings.pid_file);
-                    found.settings = settings;
-                }
-                Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
-            }
-        }
-        Ok(Server::Up(Arc::new(Process::PgBouncer(Box::new(found)))))
-    }
-
-    /// Where the server leaves its number, as its own configuration said at the last look; nothing
-    /// where that is known from the config.
-    #[must_use]
-    pub fn pid_file(&self) -> Option<&Path> {
-        self.pid_file.as_deref()
-    }
-
-    /// What a PgBouncer's configuration says now.
-    async fn settings_of(
-        &mut self,
-        found: &PgBouncer,
-    ) -> Result<Result<pgbouncer::Settings, pgbouncer::IniError>, InstanceError> {
-        let directory = found.directory.clone();
-        let read =
-            move |targets: &Targets| Ok(pgbouncer::Settings::read(&targets.data, &directory));
-        self.on_data(read).await
-    }
-
-    /// What the server's configuration says of its TLS files, as the next reload would read it.
-    ///
-    /// # Errors
-    /// It cannot be asked or read.
-    pub async fn tls_settings(
-        &mut self,
-        process: &Process,
-        sight: &Sight,
-    ) -> Result<TlsSettings, SettingsError> {
-        match process {
-            Process::Postmaster(postmaster) => {
-                let (data, server) = (&sight.targets.data, sight.targets.server);
-                settings::tls_settings(postmaster, data, server).await
-            }
-            Process::PgBouncer(pgbouncer) => {
-                let unreadable = |reason: String| SettingsError::Unreadable { reason };
-                let read = self.settings_of(pgbouncer).await;
-                let settings = read.map_err(|error| unreadable(error.to_string()))?;
-                Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
-            }
-            Process::Patroni(patroni) => {
-                let api = patroni.api.clone();
-                let reason = |reason: String| SettingsError::Unreadable { reason };
-                Ok(api.map_err(reason)?.tls(&self.config.place))
-            }
-        }
-    }
-
-    /// Configuration files that changed after `loaded`, as a time of the wall clock: a reload
-    /// applies what waits in them too. Empty where that cannot be told.
-    pub async fn changed_since(
-        &mut self,
-        process: &Process,
-        sight: &Sight,
-        loaded: SystemTime,
-    ) -> Vec<PathBuf> {
-        match process {
-            Process::Postmaster(postmaster) => {
-                let (data, server) = (&sight.targets.data, sight.targets.server);
-                let changed = settings::changed_since(postmaster, data, server, loaded).await;
-                changed.unwrap_or_default()
-            }
-            Process::PgBouncer(pgbouncer) => {
-                let files = pgbouncer.settings.files.clone();
-                let changed = self.on_data(move |_| {
-                    let changed = |file: &PathBuf| {
-                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
-                        modified.is_ok_and(|it| it > loaded)
-                    };
-                    Ok(files.into_iter().filter(changed).collect())
-                });
-                changed.await.unwrap_or_default()
-            }
-            Process::Patroni(_) => {
-                let config_file = self.config.home().to_owned();
-                let changed = self.on_data(move |_| {
-                    let changed = |file: &PathBuf| {
-                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
-                        modified.is_ok_and(|it| it > loaded)
-                    };
-                    let files = patroni::files(&config_file).unwrap_or_default();
-                    Ok(files.into_iter().filter(changed).collect())
-                });
-                changed.await.unwrap_or_default()
-            }
-        }
     }
 
     /// Where to look at what `process` serves, best first; a sentence where nowhere.

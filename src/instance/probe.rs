@@ -8,6 +8,8 @@
 //! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
 //! end before it closes. No session is resumed, since a resumed one shows no certificate.
 
+mod witness;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -15,12 +17,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::ClientConfig;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -29,6 +30,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
+use witness::{AnyCertificate, Asked};
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -517,130 +519,4 @@ async fn error_text(tcp: &mut TcpStream) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
-}
-
-/// Has no certificate for the server, and takes down of which CAs it would like one.
-#[derive(Debug, Default)]
-struct Asked(Mutex<BTreeSet<Vec<u8>>>);
-
-impl Asked {
-    fn names(&self) -> BTreeSet<Vec<u8>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-impl ResolvesClientCert for Asked {
-    fn resolve(&self, names: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let names = names.iter().map(|name| name.to_vec()).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        // Else it would not be asked.
-        true
-    }
-}
-
-/// Accepts any certificate, and demands that the server holds its key. One for each connection: it
-/// remembers what was shown there.
-#[derive(Debug)]
-struct AnyCertificate {
-    provider: Arc<CryptoProvider>,
-    shown: Mutex<Presented>,
-}
-
-/// What a server has shown so far.
-#[derive(Debug, Default)]
-struct Presented {
-    /// The leaf, and what came after it, as DER.
-    chain: Vec<Vec<u8>>,
-    /// Whether a signature of the handshake was the leaf's.
-    proven: bool,
-}
-
-impl AnyCertificate {
-    fn by(provider: &Arc<CryptoProvider>) -> Arc<AnyCertificate> {
-        Arc::new(AnyCertificate {
-            provider: Arc::clone(provider),
-            shown: Mutex::default(),
-        })
-    }
-
-    fn shown(&self) -> MutexGuard<'_, Presented> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The chain, where the server has proven that it holds the leaf's key.
-    fn proven(&self) -> Option<Vec<Vec<u8>>> {
-        let shown = self.shown();
-        shown.proven.then(|| shown.chain.clone())
-    }
-
-    /// Notes that a signature was right.
-    fn noted(
-        &self,
-        verified: Result<HandshakeSignatureValid, rustls::Error>,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.shown().proven = verified.is_ok();
-        verified
-    }
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(leaf).chain(intermediates);
-        self.shown().chain = chain.map(|it| it.to_vec()).collect();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let verified = verify_tls12_signature(message, leaf, signed, algorithms);
-        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let verified = verify_tls13_signature(message, leaf, signed, algorithms);
-        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-}
-
-/// A leaf that webpki does not parse at all (X.509 version 1, which Postgres serves without a
-/// word), or whose key is too weak for it, is shown unverified rather than not at all.
-fn beyond_webpki(
-    leaf: &CertificateDer<'_>,
-    error: rustls::Error,
-) -> Result<HandshakeSignatureValid, rustls::Error> {
-    let is_weak = || Certificate::from_der(leaf.as_ref()).is_ok_and(|it| it.weak_key().is_some());
-    match webpki::EndEntityCert::try_from(leaf) {
-        Ok(_) if !is_weak() => Err(error),
-        _ => Ok(HandshakeSignatureValid::assertion()),
-    }
 }

@@ -7,6 +7,7 @@
 //!
 //! Everything here blocks, and belongs on the thread that has the right to read private keys.
 
+mod error;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,10 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::privilege::if_hidden;
+pub use error::{Class, NotRegular, ReadError};
 use resolve::{End, Walk, timestamp};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
@@ -216,154 +217,6 @@ pub struct Trail {
     /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
     /// existing ancestor), the lineage's own and its parent: what to watch.
     pub directories: BTreeSet<PathBuf>,
-}
-
-/// Why a lineage's files could not be read. None quotes a file's content.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// None of the directories exists.
-    #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`{}", list(.candidates), hidden(.candidates))]
-    DirectoryMissing {
-        /// Where it was looked for.
-        candidates: Vec<PathBuf>,
-    },
-    /// A file, or what a link points to, does not exist.
-    #[error("{} does not exist; if no renewal is under way, issue the certificate again, or name the lineage's files with `files`", .path.display())]
-    Missing {
-        /// The name that is missing: at the end of a dangling link, what it points to.
-        path: PathBuf,
-    },
-    /// A CA or CRL file that is not there, or is no such file.
-    #[error("{} ({setting}) {what}; put the file there, or correct {setting} in the config", .path.display())]
-    Companion {
-        /// The config's key.
-        setting: &'static str,
-        /// Where it was looked for.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-        /// Whether it may be half of a renewal.
-        class: Class,
-    },
-    /// Something that is not read, because it might block or have no end.
-    #[error("{} is a {kind}, not a regular file; put the certificate's file in its place, or name another with `files`", .path.display())]
-    NotRegular {
-        /// Where it lies, without links.
-        path: PathBuf,
-        /// What it is.
-        kind: NotRegular,
-    },
-    /// More than [`MAX_SIZE`] bytes.
-    #[error("{} has {size} bytes, no certificate or key has more than {MAX_SIZE}; name the right file with `files`", .path.display())]
-    TooLarge {
-        /// Where it lies, without links.
-        path: PathBuf,
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// More than 40 links on the way.
-    #[error("{} leads through more than 40 symbolic links; one of them points back to itself: mend it", .path.display())]
-    LinkLoop {
-        /// The path that was followed.
-        path: PathBuf,
-    },
-    /// No right to look at it.
-    #[error(
-        "no permission to read {}; run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, \
-         or let a group or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)", .path.display()
-    )]
-    Denied {
-        /// What was refused: a file, or a name in a directory that cannot be searched.
-        path: PathBuf,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// Anything else the kernel says.
-    #[error("cannot read {}; mend the file system or the path", .path.display())]
-    Io {
-        /// What was looked at.
-        path: PathBuf,
-        /// The kernel's answer.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// What stands where a regular file is expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotRegular {
-    /// A directory.
-    Directory,
-    /// A named pipe.
-    Fifo,
-    /// A Unix socket.
-    Socket,
-    /// A character or block device.
-    Device,
-}
-
-impl fmt::Display for NotRegular {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Directory => "directory",
-            Self::Fifo => "FIFO",
-            Self::Socket => "socket",
-            Self::Device => "device",
-        })
-    }
-}
-
-/// What a [`ReadError`] means for the lineage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// May be half a renewal: something is not there, yet.
-    Incomplete,
-    /// What is there cannot be used.
-    Unfit,
-}
-
-impl ReadError {
-    /// Whether it may be half a renewal.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Missing { .. } => Class::Incomplete,
-            Self::Companion { class, .. } => *class,
-            _ => Class::Unfit,
-        }
-    }
-
-    /// The same, of a file that this key of the config names.
-    fn of_companion(self, setting: &'static str) -> Self {
-        let class = self.class();
-        let (path, what) = match self {
-            Self::Missing { path } => (path, "does not exist".to_owned()),
-            Self::NotRegular { path, kind } => (path, format!("is a {kind}, not a regular file")),
-            Self::TooLarge { path, size } => (
-                path,
-                format!("has {size} bytes, and {MAX_SIZE} at most are read"),
-            ),
-            other => return other,
-        };
-        Self::Companion {
-            setting,
-            path,
-            what,
-            class,
-        }
-    }
-
-    fn of(path: &Path, source: io::Error) -> Self {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => Self::Missing { path },
-            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
-            _ if source.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-                Self::LinkLoop { path }
-            }
-            _ => Self::Io { path, source },
-        }
-    }
 }
 
 /// Reads the lineage's files, each once.
