@@ -4,7 +4,7 @@
 //! default and example, and has each bad value refused in the words that stand here. Defaults and choices come
 //! from the code that applies them.
 
-mod notify;
+mod notices;
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{
     DEFAULT_WATCHED, Kind, Mode, Reload, Verify, expected,
 };
 
-pub(crate) use notify::of_notify;
+pub(crate) use notices::of_notify;
 
 /// One key.
 pub(crate) struct Key {
