@@ -1,4 +1,4 @@
-//! One deployment: install, reload, verify, and where Postgres refuses, roll back.
+//! One deployment: install, reload, verify, and where the server refuses, roll back.
 //!
 //! A deployment is a value that passes through its states; each transition is a method of the
 //! state that it leaves:
@@ -22,8 +22,8 @@ use tokio::time::Instant;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::Verify;
 use crate::instance::files::{Keep, Staged as StagedFiles};
-use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::Served;
+use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::TlsSettings;
 use crate::instance::{Instance, InstanceError, Server, Sight};
@@ -36,13 +36,13 @@ const GLANCE: Duration = Duration::from_secs(2);
 pub enum Outcome {
     /// New clients get the bundle. `verify = "none"` counts as well.
     Deployed,
-    /// The files are right, and Postgres is down or does not use them: why, and what to set.
+    /// The files are right, and the server is down or does not use them: why, and what to set.
     Installed(String),
     /// The files are right, and what is served could not be seen: why.
     Unverified(String),
-    /// Postgres would not load it, and the files are somebody else's and stay: why.
+    /// The server would not load it, and the files are somebody else's and stay: why.
     NotTaken(String),
-    /// Postgres would not load it; what was there before is back: why.
+    /// The server would not load it; what was there before is back: why.
     RolledBack(String),
     /// A step failed: why, and what to do.
     Failed(String),
@@ -78,8 +78,8 @@ pub enum Replaced {
 pub struct Proven {
     /// The leaf.
     pub leaf: Fingerprint,
-    /// The server that showed it, by the start time in its pid file.
-    pub start_time: i64,
+    /// The run of the server that showed it ([`Process::run`]).
+    pub run: i64,
 }
 
 /// What was, before anything was changed.
@@ -107,10 +107,10 @@ impl Before {
     }
 
     fn proven_by_this_server(&self) -> bool {
-        let server = self.sight.server.postmaster();
+        let server = self.sight.server.process();
         self.proven.is_some_and(|proven| {
             Some(proven.leaf) == self.installed
-                && server.is_some_and(|p| p.file.start_time == proven.start_time)
+                && server.is_some_and(|process| process.run() == proven.run)
         })
     }
 
@@ -146,16 +146,16 @@ struct Begun;
 struct Staged(StagedFiles);
 /// The new files are in place.
 struct Installed;
-/// Postgres was asked to load them.
+/// The server was asked to load them.
 struct Reloaded {
-    postmaster: Arc<Postmaster>,
+    process: Arc<Process>,
     at: Instant,
     /// The configuration, where it was asked before the signal and names the files.
     known: Option<TlsSettings>,
 }
-/// Postgres was proven not to take them.
+/// The server was proven not to take them.
 struct Refused {
-    postmaster: Arc<Postmaster>,
+    process: Arc<Process>,
     reason: String,
 }
 
@@ -184,8 +184,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     } else {
         begun.unchanged()
     };
-    let down = installed.before.sight.server.postmaster().is_none();
-    if down {
+    if !installed.before.sight.server.is_up() {
         return Ok(Outcome::Installed(
             "the server is not running; it will load the files when it starts".into(),
         ));
@@ -226,7 +225,7 @@ impl<'a> Deployment<'a, Begun> {
             .before
             .sight
             .server
-            .postmaster()
+            .process()
             .filter(|_| wanted)
             .and_then(|p| {
                 let addresses = self.instance.addresses(p).ok()?;
@@ -290,17 +289,17 @@ impl<'a> Deployment<'a, Staged> {
 }
 
 impl<'a> Deployment<'a, Installed> {
-    /// Asks Postgres to load the files.
+    /// Asks the server to load the files.
     async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
-        let Server::Up(postmaster) = self.before.sight.server.clone() else {
+        let Server::Up(process) = self.before.sight.server.clone() else {
             return Err("the server is not running".into());
         };
-        ask_reload(self.instance, &self.before.sight, &postmaster)
+        ask_reload(self.instance, &self.before.sight, &process)
             .await
             .map_err(|e| e.to_string())?;
         let at = Instant::now();
         Ok(self.into_state(Reloaded {
-            postmaster,
+            process,
             at,
             known: None,
         }))
@@ -321,14 +320,14 @@ impl<'a, State> Deployment<'a, State> {
 async fn ask_reload(
     instance: &Instance,
     sight: &Sight,
-    postmaster: &Postmaster,
+    process: &Process,
 ) -> Result<(), ReloadError> {
     let config = &instance.config;
     reload(
         &config.reload,
-        postmaster,
+        process,
         &config.name,
-        &config.data_directory,
+        &config.place,
         sight.targets.server,
     )
     .await

@@ -34,7 +34,7 @@
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
-//! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use |
+//! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs`, `instance/configuration.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use, again where that may have changed |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs`, `report/metrics/mod.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd; what is measured, for Prometheus |
 //!
 //! [`notification`] (`notification/mod.rs`) is a process beside the daemon: it follows what that reports

@@ -18,7 +18,6 @@ use super::paint::{hanging, wrapped};
 use super::{Exit, Failure, paint, print, print_json, prober};
 use crate::config::{self, Config, ConfigError};
 use crate::instance::files::Installed;
-use crate::instance::settings::tls_settings;
 use crate::instance::{Instance, Server, Sight};
 use crate::report::day;
 use crate::report::view::VERSION;
@@ -117,16 +116,17 @@ async fn left(instance: &mut Instance) -> Left {
         Installed::Absent | Installed::Unusable(_) => None,
     };
     Left {
-        seen: standing(&config, &sight).await,
+        seen: standing(instance, &sight).await,
+        configured_in: configured_in(config.home().to_owned(), &sight.server),
         name: config.name,
         file: config.cert_file,
         not_after,
-        configured_in: configured_in(config.data_directory, &sight.server),
     }
 }
 
 /// What is so of a server whose files could be looked at.
-async fn standing(config: &config::Instance, sight: &Sight) -> String {
+async fn standing(instance: &mut Instance, sight: &Sight) -> String {
+    let config = instance.config.clone();
     let file = config.cert_file.display();
     let until = match &sight.look.installed {
         Installed::Absent => {
@@ -135,10 +135,10 @@ async fn standing(config: &config::Instance, sight: &Sight) -> String {
         Installed::Unusable(why) => return format!("cannot load {file}: {why}"),
         Installed::Usable(bundle) => until(bundle.leaf().not_after(), Timestamp::now()),
     };
-    let Server::Up(postmaster) = &sight.server else {
+    let Server::Up(process) = &sight.server else {
         return format!("is down, and serves {file} {until} if its configuration names that");
     };
-    match tls_settings(postmaster, &config.data_directory, sight.targets.server).await {
+    match instance.tls_settings(process, sight).await {
         Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
             None => format!("goes on serving {file} {until}"),
             Some(not_used) => format!("does not serve {file}: {}", not_used.why),
@@ -166,18 +166,18 @@ fn cannot_tell(config: &config::Instance, why: &str) -> Left {
             file.display()
         ),
         file,
-        configured_in: vec![config.data_directory.clone()],
+        configured_in: vec![config.home().to_owned()],
     }
 }
 
-/// Where a server's configuration lies: its data directory, and what its arguments name.
-fn configured_in(data_directory: PathBuf, server: &Server) -> Vec<PathBuf> {
+/// Where a server's configuration lies: by what it is known, and what its arguments name.
+fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
     let arguments = server.postmaster().map(|it| it.arguments.as_slice());
     let named = arguments.unwrap_or_default().iter().filter_map(|it| {
         let (_, file) = it.to_str()?.split_once("config_file=")?;
         Path::new(file).is_absolute().then(|| PathBuf::from(file))
     });
-    [data_directory].into_iter().chain(named).collect()
+    [home].into_iter().chain(named).collect()
 }
 
 /// Writes the list. The directory may be another user's, so that nothing there is followed.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::manual::{Chapter, Manual};
 use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
 use super::{Exit, Failure, named, print, print_json, prober};
-use crate::config::Config;
+use crate::config::{self, Config, Kind};
 use crate::instance::postmaster::Absence;
 use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
 use crate::instance::{Instance, Server};
@@ -179,7 +179,7 @@ pub(super) async fn sessions(
     wanted: &Arguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let chosen = named(config, &wanted.instances)?;
+    let chosen = asked_for(config, wanted)?;
     let prober = prober()?;
     let role = match &wanted.user {
         Some(name) => Role::Named(name.clone()),
@@ -215,6 +215,27 @@ pub(super) async fn sessions(
     })
 }
 
+/// The instances whose sessions are wanted: those of Postgres, which alone tells of them over SQL.
+fn asked_for<'a>(
+    config: &'a Config,
+    wanted: &Arguments,
+) -> Result<Vec<&'a config::Instance>, Failure> {
+    let mut chosen = named(config, &wanted.instances)?;
+    let is_other = |it: &&config::Instance| it.kind() != Kind::Postgres;
+    if let (Some(other), false) = (
+        chosen.iter().copied().find(is_other),
+        wanted.instances.is_empty(),
+    ) {
+        return Err(Failure::usage(&format!(
+            "{} is a {}, and sessions are told of PostgreSQL servers alone; name the instance of the server behind it",
+            other.name,
+            other.kind().name()
+        )));
+    }
+    chosen.retain(|it| !is_other(it));
+    Ok(chosen)
+}
+
 /// What came of asking one instance.
 enum Asked {
     Down(Absence),
@@ -232,10 +253,13 @@ impl Asked {
             Err(error) if error.is_denied() => return Asked::Failed(denied(&error.to_string())),
             Err(error) => return Asked::Failed(error.to_string()),
         };
-        let postmaster = match &sight.server {
-            Server::Up(postmaster) => postmaster,
-            Server::Down(Absence::Unreadable(reason)) => return Asked::Failed(denied(reason)),
-            Server::Down(absence) => return Asked::Down(absence.clone()),
+        let postmaster = match (&sight.server, sight.server.postmaster()) {
+            (Server::Down(Absence::Unreadable(reason)), _) => {
+                return Asked::Failed(denied(reason));
+            }
+            (Server::Down(absence), _) => return Asked::Down(absence.clone()),
+            (Server::Up(_), Some(postmaster)) => postmaster,
+            (Server::Up(_), None) => return Asked::Failed("it is no PostgreSQL server".into()),
         };
         // First the sessions: what began after a deployment that happens now is not older than it.
         let targets = &sight.targets;

@@ -38,7 +38,7 @@ pub(super) fn refuse(
 ) -> Result<(), ConfigError> {
     one_name_each(checked)?;
     let real = look(checked, watched, state_directory);
-    one_data_directory_each(checked, &real)?;
+    one_home_each(checked, &real)?;
     let sources = sources(checked, watched, &real);
     let state_directory = real.directory(state_directory);
     for one in checked {
@@ -59,11 +59,17 @@ pub(super) fn refuse(
 fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
     let instances = || checked.iter().map(|one| &one.instance);
     let directories = instances()
-        .flat_map(|it| it.lineage.candidates.iter().chain([&it.data_directory]))
-        .chain(watched)
-        .map(PathBuf::as_path)
+        .flat_map(|it| {
+            let candidates = it.lineage.candidates.iter().map(PathBuf::as_path);
+            candidates.chain(it.data_directory())
+        })
+        .chain(watched.iter().map(PathBuf::as_path))
         .chain([state_directory]);
-    let files = instances().flat_map(|it| [it.cert_file.as_path(), &it.key_file]);
+    let files = instances().flat_map(|it| {
+        let own_config = it.data_directory().is_none().then(|| it.home());
+        let targets = [it.cert_file.as_path(), &it.key_file];
+        targets.into_iter().chain(own_config)
+    });
     Real::of(directories, files.chain(SHARED.map(Path::new)))
 }
 
@@ -78,20 +84,29 @@ fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn one_data_directory_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+/// A data directory has one server, and so has the file that a server is started with.
+fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+    let twin = |it: &Instance| match it.data_directory() {
+        Some(directory) => real.directory(directory),
+        None => real.target(it.home()),
+    };
     let twins: Vec<_> = checked
         .iter()
-        .map(|one| (real.directory(&one.instance.data_directory), one))
+        .map(|one| (twin(&one.instance), one))
         .collect();
     for ((twin, first), (other, second)) in pairs(&twins) {
         if twin.same(other) {
+            let what = match second.instance.data_directory() {
+                Some(_) => "data directory",
+                None => "config_file",
+            };
             let message = format!(
-                "the instance {} has this data directory, {}",
+                "the instance {} has this {what}, {}",
                 first.instance.name,
-                first.data_directory.place()
+                first.home.place()
             );
-            let note = "expected a data directory of its own for each instance";
-            return Err(second.data_directory.refuse(&message, note));
+            let note = format!("expected a {what} of its own for each instance");
+            return Err(second.home.refuse(&message, &note));
         }
     }
     Ok(())

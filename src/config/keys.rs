@@ -66,7 +66,7 @@ pub(crate) enum Holds {
 }
 
 /// The keys of an instance that `[defaults]` cannot hold.
-pub(crate) const OWN: &[&str] = &["name", "lineage", "data_directory"];
+pub(crate) const OWN: &[&str] = &["name", "lineage", "data_directory", "config_file"];
 
 impl Holds {
     /// In one or two words.
@@ -377,7 +377,20 @@ fn source_and_target() -> Vec<Key> {
             Holds::Path,
             Unless::Needed,
             "\"/var/lib/postgresql/16/main\"",
-            &["What `SHOW data_directory` gives in psql; no two instances have the same."],
+            &[
+                "What `SHOW data_directory` gives in psql; no two instances have the same. Needed for kind = \"postgres\", \
+                 and refused for others.",
+            ],
+        ),
+        key(
+            "config_file",
+            Holds::Path,
+            Unless::Else("none; needed where `kind` is not \"postgres\""),
+            "\"/etc/pgbouncer/pgbouncer.ini\"",
+            &[
+                "The file that a PgBouncer or a Patroni is started with, by which its process is known; no two instances \
+                 have the same. Refused for kind = \"postgres\".",
+            ],
         ),
         key(
             "cert_file",
@@ -426,14 +439,17 @@ fn source_and_target() -> Vec<Key> {
         key(
             "owner",
             Holds::Account,
-            Unless::Else("the owner of the data directory"),
+            Unless::Else("the owner of the data directory, or of `config_file`"),
             "\"postgres\"",
-            &["Who owns the installed files, by name or number."],
+            &[
+                "Who owns the installed files, by name or number. Where `config_file` belongs to root, it must be written: \
+                 it is then also the user that the server runs as.",
+            ],
         ),
         key(
             "group",
             Holds::Account,
-            Unless::Else("the group of the data directory"),
+            Unless::Else("the group of the data directory, or of `config_file`"),
             "115",
             &["The group of the installed files, by name or number."],
         ),
@@ -456,8 +472,8 @@ fn deployment() -> Vec<Key> {
         key(
             "reload",
             choice(RELOADS, |reload| match reload {
-                Reload::Signal => "SIGHUP to the postmaster, after its identity was proven",
-                Reload::PgCtl => "`pg_ctl reload`, of the server's own version",
+                Reload::Signal => "SIGHUP to the server's process, after its identity was proven",
+                Reload::PgCtl => "`pg_ctl reload`, of the server's own version; for Postgres alone",
                 Reload::Command(_) => "what `reload_command` says",
             }),
             chosen(RELOADS, &Reload::default()),
@@ -489,7 +505,7 @@ fn deployment() -> Vec<Key> {
         key(
             "address",
             Holds::Address,
-            Unless::Else("what postmaster.pid says"),
+            Unless::Else("what postmaster.pid, or the server's own configuration, says"),
             "\"127.0.0.1:5432\"",
             &[
                 "Where to see what the server serves. Without a port it is 5432. A path of a socket is refused, since \
@@ -501,7 +517,7 @@ fn deployment() -> Vec<Key> {
             Holds::Longer,
             lasting(DEFAULT_VERIFY_TIMEOUT),
             "\"30s\"",
-            &["How long the proof may take."],
+            &["How long the proof may take. For a Patroni it is 30s where it is not written."],
         ),
         key(
             "delay",
@@ -517,10 +533,19 @@ fn deployment() -> Vec<Key> {
             "kind",
             choice(KINDS, |kind| match kind {
                 Kind::Postgres => "PostgreSQL",
+                Kind::PgBouncer => {
+                    "PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows to its clients"
+                }
+                Kind::Patroni => {
+                    "Patroni: `restapi.certfile` and `restapi.keyfile`, what its REST API shows"
+                }
             }),
             chosen(KINDS, &Kind::default()),
-            "\"postgres\"",
-            &["What kind of server it is. There is one so far."],
+            "\"pgbouncer\"",
+            &[
+                "What kind of server it is, and thus which of its settings are meant. Servers of several kinds may share a \
+                 lineage; each is an instance of its own.",
+            ],
         ),
     ]
 }

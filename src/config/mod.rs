@@ -65,6 +65,10 @@ pub const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
 /// What [`Instance::verify_timeout`] is by default.
 pub const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What it is by default for [`Kind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
+/// by default.
+pub const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
+
 /// What [`Instance::delay`] is by default.
 pub const DEFAULT_DELAY: Duration = Duration::ZERO;
 
@@ -117,21 +121,19 @@ pub struct Watch {
     pub poll: Option<Duration>,
 }
 
-/// One Postgres server: an `[[instance]]` table, completed from `[defaults]`.
+/// One server: an `[[instance]]` table, completed from `[defaults]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// The name in logs, metrics, commands and paths. It consists of letters, digits, `.`, `_` and `-`, starts
     /// with none of `.` and `-`, and is unique.
     pub name: String,
-    /// What kind of server this is. Default: [`Kind::Postgres`].
-    pub kind: Kind,
     /// Where its certificate comes from.
     pub lineage: Lineage,
-    /// The data directory of the server, in which `postmaster.pid` lies while it runs. Unique among instances.
-    pub data_directory: PathBuf,
-    /// The file that `ssl_cert_file` names. Default: `server.pem` in [`Config::state_of`] the instance.
+    /// What kind of server this is, and where it is to be found. Unique among instances.
+    pub place: Place,
+    /// The file that the server's setting names, `ssl_cert_file` for Postgres. Default: `server.pem` in [`Config::state_of`] the instance.
     pub cert_file: PathBuf,
-    /// The file that `ssl_key_file` names. Default: [`Instance::cert_file`], one file for both.
+    /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`Instance::cert_file`], one file for both.
     pub key_file: PathBuf,
     /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
     pub server_names: Vec<ServerName<'static>>,
@@ -139,22 +141,22 @@ pub struct Instance {
     pub mode: Mode,
     /// How the instance is told of new files. Default: [`Reload::Signal`].
     pub reload: Reload,
-    /// The owner of installed files. Default: none, the owner of the data directory.
+    /// The owner of installed files. Default: none, the owner of [`Place::home`].
     pub owner: Option<Account>,
-    /// The group of installed files. Default: none, the group of the data directory.
+    /// The group of installed files. Default: none, the group of [`Place::home`].
     pub group: Option<Account>,
-    /// Where to see what the instance serves. Default: none, what `postmaster.pid` says.
+    /// Where to see what the instance serves. Default: none, where the server itself says that it listens.
     pub address: Option<Address>,
     /// What counts as proof. Default: [`Verify::Handshake`].
     pub verify: Verify,
-    /// How long the proof may take. Default: 10 seconds.
+    /// How long the proof may take. Default: that of its [`Kind`].
     pub verify_timeout: Duration,
     /// How long a new bundle is held before it is deployed. Default: zero, it is not held.
     pub delay: Duration,
     /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
     /// Kubernetes use are tried.
     pub files: Option<Files>,
-    /// [`Config::file`] of the config that it belongs to.
+    /// [`Config::file`] of the config that it belongs to: pgcertd's own, not the server's.
     pub config_file: PathBuf,
 }
 
@@ -174,6 +176,90 @@ pub enum Kind {
     /// PostgreSQL, written `"postgres"`.
     #[default]
     Postgres,
+    /// PgBouncer, the connection pooler, written `"pgbouncer"`: what it shows to its clients.
+    PgBouncer,
+    /// Patroni, which runs a Postgres, written `"patroni"`: what its REST API shows.
+    Patroni,
+}
+
+impl Kind {
+    /// The name of the program, as a person writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Postgres => "Postgres",
+            Kind::PgBouncer => "PgBouncer",
+            Kind::Patroni => "Patroni",
+        }
+    }
+
+    /// What [`Instance::verify_timeout`] is by default.
+    #[must_use]
+    pub fn verify_timeout(self) -> Duration {
+        match self {
+            Kind::Postgres | Kind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
+            Kind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
+        }
+    }
+}
+
+/// By what a server is known, and where that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A Postgres, by the directory in which `postmaster.pid` lies while it runs.
+    Postgres {
+        /// The data directory.
+        data_directory: PathBuf,
+    },
+    /// A PgBouncer, by the file that it was started with.
+    PgBouncer {
+        /// Its `pgbouncer.ini`.
+        config_file: PathBuf,
+    },
+    /// A Patroni, by the file that it was started with.
+    Patroni {
+        /// Its YAML.
+        config_file: PathBuf,
+    },
+}
+
+impl Place {
+    /// What kind of server it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Place::Postgres { .. } => Kind::Postgres,
+            Place::PgBouncer { .. } => Kind::PgBouncer,
+            Place::Patroni { .. } => Kind::Patroni,
+        }
+    }
+
+    /// The data directory, which only a Postgres has.
+    #[must_use]
+    pub fn data_directory(&self) -> Option<&Path> {
+        match self {
+            Place::Postgres { data_directory } => Some(data_directory),
+            Place::PgBouncer { .. } | Place::Patroni { .. } => None,
+        }
+    }
+
+    /// The directory or file by which it is known: its data directory, or its own configuration.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        match self {
+            Place::Postgres { data_directory } => data_directory,
+            Place::PgBouncer { config_file } | Place::Patroni { config_file } => config_file,
+        }
+    }
+
+    /// The key of the config that names [`Place::home`].
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Place::Postgres { .. } => "data_directory",
+            Place::PgBouncer { .. } | Place::Patroni { .. } => "config_file",
+        }
+    }
 }
 
 /// What may be done to an instance.
@@ -191,10 +277,10 @@ pub enum Mode {
 /// How an instance is told of new files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reload {
-    /// SIGHUP to the postmaster, written `"signal"`.
+    /// SIGHUP to the server's process, written `"signal"`.
     #[default]
     Signal,
-    /// `pg_ctl reload`, written `"pg_ctl"`.
+    /// `pg_ctl reload`, written `"pg_ctl"`; for Postgres alone.
     PgCtl,
     /// A command, written `"command"`, with the program and its arguments in `reload_command`. Never empty.
     Command(Vec<String>),
@@ -255,6 +341,14 @@ impl Config {
         validate::fragments_beside(&self.file)
     }
 
+    /// The data directories of all Postgres instances.
+    #[must_use]
+    pub fn data_directories(&self) -> Vec<PathBuf> {
+        let all = self.instances.iter();
+        all.filter_map(|it| it.data_directory().map(Path::to_owned))
+            .collect()
+    }
+
     /// The instance of that name, if there is one.
     #[must_use]
     pub fn instance(&self, name: &str) -> Option<&Instance> {
@@ -279,6 +373,24 @@ impl Instance {
     #[must_use]
     pub fn single_file(&self) -> bool {
         self.cert_file == self.key_file
+    }
+
+    /// What kind of server it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.place.kind()
+    }
+
+    /// The data directory, which only a Postgres has.
+    #[must_use]
+    pub fn data_directory(&self) -> Option<&Path> {
+        self.place.data_directory()
+    }
+
+    /// The directory or file by which it is known, see [`Place::home`].
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.place.home()
     }
 
     /// A command of pgcertd about this instance, as a person types it.

@@ -15,14 +15,14 @@ use super::error::ConfigError;
 use super::expected;
 use super::notification::notify;
 use super::values::{
-    MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command, files,
-    kind, listen, positive, server_names, target, textfile,
+    KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
+    files, listen, positive, server_names, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
     Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
-    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
-    DEFAULT_WATCHED, Instance, Kind, Lineage, Metrics, Mode, Reload, Verify, Watch,
+    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED, Instance,
+    Kind, Lineage, Metrics, Mode, Place, Reload, Verify, Watch,
 };
 
 /// What to do where the file does not exist.
@@ -36,7 +36,8 @@ const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere c
 pub(super) struct Checked<'a> {
     pub(super) instance: Instance,
     pub(super) name: At<'a, String>,
-    pub(super) data_directory: At<'a, String>,
+    /// That of `data_directory` or `config_file`.
+    pub(super) home: At<'a, String>,
     pub(super) cert_file: Option<At<'a, String>>,
     pub(super) key_file: Option<At<'a, String>>,
 }
@@ -273,23 +274,19 @@ impl<'a> World<'a> {
                 "\"postgres.example.com\", a subdirectory of a watched directory, or an absolute path",
             )
         })?;
-        let data_directory = own.find(|keys| &keys.data_directory).ok_or_else(|| {
-            missing(
-                "data_directory",
-                "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
-            )
-        })?;
         let layers = Layers {
             own,
             shared: Some(self.shared),
         };
+        let kind = kind(layers)?;
+        let (home, place) = place(own, kind, missing)?;
         let files = TargetFiles::read(layers)?;
         let default = self.state_directory.join(name.value).join(DEFAULT_TARGET);
         let cert_file = files.cert.unwrap_or(default);
         let instance = Instance {
             name: name.value.clone(),
             lineage: self.lineage(&lineage)?,
-            data_directory: data_directory.path()?,
+            place,
             key_file: files.key.unwrap_or_else(|| cert_file.clone()),
             cert_file,
             config_file: self.file.to_owned(),
@@ -298,7 +295,7 @@ impl<'a> World<'a> {
         Ok(Checked {
             instance,
             name,
-            data_directory,
+            home,
             cert_file: layers.find(|keys| &keys.cert_file),
             key_file: layers.find(|keys| &keys.key_file),
         })
@@ -328,20 +325,78 @@ impl<'a> World<'a> {
     }
 }
 
+fn kind(layers: Layers<'_>) -> Result<Kind, ConfigError> {
+    layers.read(|keys| &keys.kind, Kind::default(), |at| choice(at, KINDS))
+}
+
+/// Where a server of this kind is: the one key that it needs, without the one of the other kinds.
+fn place<'a>(
+    own: Layer<'a>,
+    kind: Kind,
+    missing: impl Fn(&str, &str) -> ConfigError,
+) -> Result<(At<'a, String>, Place), ConfigError> {
+    let data_directory = own.find(|keys| &keys.data_directory);
+    let config_file = own.find(|keys| &keys.config_file);
+    let unfit = |at: &At<'_, String>, key: &str, wanted: &str| {
+        let message = format!("`{key}` does not go with an instance of {}", kind.name());
+        Err(at.refuse(&message, &format!("expected {wanted}")))
+    };
+    match (kind, &config_file, &data_directory) {
+        (Kind::Postgres, Some(config_file), _) => {
+            let wanted = "data_directory, from which pgcertd finds the rest; config_file is for kind = \
+                          \"pgbouncer\" and \"patroni\"";
+            return unfit(config_file, "config_file", wanted);
+        }
+        (Kind::PgBouncer | Kind::Patroni, _, Some(data_directory)) => {
+            let wanted = "config_file, the file that it is started with";
+            return unfit(data_directory, "data_directory", wanted);
+        }
+        _ => {}
+    }
+    let (home, key, example) = match kind {
+        Kind::Postgres => (
+            data_directory,
+            "data_directory",
+            "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
+        ),
+        Kind::PgBouncer => (
+            config_file,
+            "config_file",
+            "\"/etc/pgbouncer/pgbouncer.ini\", or the file that PgBouncer is started with",
+        ),
+        Kind::Patroni => (
+            config_file,
+            "config_file",
+            "\"/etc/patroni/config.yml\", or the file that Patroni is started with",
+        ),
+    };
+    let home = home.ok_or_else(|| missing(key, example))?;
+    let path = home.path()?;
+    let place = match kind {
+        Kind::Postgres => Place::Postgres {
+            data_directory: path,
+        },
+        Kind::PgBouncer => Place::PgBouncer { config_file: path },
+        Kind::Patroni => Place::Patroni { config_file: path },
+    };
+    Ok((home, place))
+}
+
 /// The defaults hold what every instance may share, right even where no instance takes it.
 fn check_defaults(shared: Layer<'_>) -> Result<(), ConfigError> {
     let own = [
         ("name", shared.find(|keys| &keys.name)),
         ("lineage", shared.find(|keys| &keys.lineage)),
         ("data_directory", shared.find(|keys| &keys.data_directory)),
+        ("config_file", shared.find(|keys| &keys.config_file)),
     ];
     for (key, value) in own {
         if let Some(value) = value {
             let message = format!("`{key}` cannot have a default");
             return Err(value.refuse(
                 &message,
-                "expected any key of an instance but name, lineage and data_directory, which each \
-                 [[instance]] has of its own",
+                "expected any key of an instance but name, lineage, data_directory and config_file, \
+                 which each [[instance]] has of its own",
             ));
         }
     }
@@ -370,20 +425,22 @@ impl TargetFiles {
 
 /// An instance that has everything but what is its own: name, lineage, data directory and files.
 fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
+    let kind = kind(layers)?;
     Ok(Instance {
         name: String::new(),
         lineage: Lineage {
             name: String::new(),
             candidates: Vec::new(),
         },
-        data_directory: PathBuf::new(),
+        place: Place::Postgres {
+            data_directory: PathBuf::new(),
+        },
         cert_file: PathBuf::new(),
         key_file: PathBuf::new(),
         config_file: PathBuf::new(),
-        kind: layers.read(|keys| &keys.kind, Kind::default(), kind)?,
         server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
         mode: layers.read(|keys| &keys.mode, Mode::default(), |at| choice(at, MODES))?,
-        reload: reload(layers)?,
+        reload: reload(layers, kind)?,
         owner: layers.read(|keys| &keys.owner, None, account)?,
         group: layers.read(|keys| &keys.group, None, account)?,
         address: layers.read(|keys| &keys.address, None, address)?,
@@ -394,7 +451,7 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
         )?,
         verify_timeout: layers.read(
             |keys| &keys.verify_timeout,
-            DEFAULT_VERIFY_TIMEOUT,
+            kind.verify_timeout(),
             positive,
         )?,
         delay: layers.read(|keys| &keys.delay, DEFAULT_DELAY, any_duration)?,
@@ -404,11 +461,17 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
 
 /// `reload` with its command. A `reload_command` that its own table's `reload` would leave unused is refused;
 /// one from the defaults may go unused in an instance that reloads otherwise.
-fn reload(layers: Layers<'_>) -> Result<Reload, ConfigError> {
+fn reload(layers: Layers<'_>, kind: Kind) -> Result<Reload, ConfigError> {
     let reload = layers.read(
         |keys| &keys.reload,
         Reload::default(),
-        |at| choice(at, RELOADS),
+        |at| match choice(at, RELOADS)? {
+            Reload::PgCtl if kind != Kind::Postgres => Err(at.refuse(
+                &format!("pg_ctl does not reload {}", kind.name()),
+                "expected one of: signal, command",
+            )),
+            reload => Ok(reload),
+        },
     )?;
     let Reload::Command(_) = reload else {
         return match layers.own.find(|keys| &keys.reload_command) {

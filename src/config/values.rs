@@ -13,7 +13,11 @@ use super::expected;
 use super::written::{self, Table, Text};
 use super::{Account, Address, Files, Kind, Listen, ListenError, Mode, Reload, Verify};
 
-pub(super) const KINDS: &[(&str, Kind)] = &[("postgres", Kind::Postgres)];
+pub(super) const KINDS: &[(&str, Kind)] = &[
+    ("postgres", Kind::Postgres),
+    ("pgbouncer", Kind::PgBouncer),
+    ("patroni", Kind::Patroni),
+];
 
 pub(super) const MODES: &[(&str, Mode)] = &[
     ("manage", Mode::Manage),
@@ -46,16 +50,6 @@ pub(super) fn choice<T: Clone>(
             &format!("expected one of: {}", names.join(", ")),
         )
     })
-}
-
-pub(super) fn kind(written: &At<'_, String>) -> Result<Kind, ConfigError> {
-    match written.value.as_str() {
-        later @ ("pgbouncer" | "patroni") => Err(written.refuse(
-            &format!("this version does not know the kind \"{later}\""),
-            "expected \"postgres\", the only kind so far",
-        )),
-        _ => choice(written, KINDS),
-    }
 }
 
 /// What the system can start: a program that has a name, and no byte that ends a string for the kernel.

@@ -75,6 +75,7 @@ pub(super) struct Keys {
     pub(super) name: Key<String>,
     pub(super) lineage: Key<String>,
     pub(super) data_directory: Key<String>,
+    pub(super) config_file: Key<String>,
     pub(super) cert_file: Key<String>,
     pub(super) key_file: Key<String>,
     pub(super) kind: Key<String>,

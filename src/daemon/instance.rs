@@ -1,5 +1,7 @@
 //! The task of one instance: keeps it equal to what its lineage holds.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -10,6 +12,7 @@ use super::turns::Turns;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
+use crate::reconcile::state::State;
 use crate::reconcile::{Done, Keeper, SyncOutcome};
 use crate::report::Told;
 use crate::report::metrics::{Compared, Metrics};
@@ -23,6 +26,34 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);
 
+/// The pauses between attempts that do not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    fn up_to(longest: Duration) -> Pauses {
+        Pauses {
+            next: FIRST_PAUSE,
+            longest,
+        }
+    }
+
+    /// The one after another attempt that did not succeed.
+    fn grown(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause
+    }
+
+    /// Begins with the shortest again.
+    fn begin_anew(&mut self) {
+        self.next = FIRST_PAUSE;
+    }
+}
+
 /// A reason to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nudge {
@@ -30,6 +61,8 @@ pub(super) enum Nudge {
     Compare,
     /// Something wrote to an installed file, and may still be writing.
     Touched,
+    /// Somebody edits the server's configuration, and may not be done; the reload comes after that.
+    Edited,
 }
 
 /// See the module.
@@ -52,7 +85,8 @@ impl Task {
     pub async fn run(mut self) -> Result<(), PrivilegeError> {
         let mut told = Told::default();
         let mut warned = Warned::default();
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Pauses::up_to(self.longest_pause);
+        let mut configured = BTreeSet::new();
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
@@ -65,21 +99,37 @@ impl Task {
             });
             if let Some(source) = source {
                 let done = self.compare(&source).await;
-                self.say(&done, &mut told, &mut warned);
-                let unfinished =
-                    matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
-                let retry = unfinished.then(|| Instant::now() + pause);
-                pause = if unfinished {
-                    (pause * 2).min(self.longest_pause)
+                let state = self.say(&done, &mut told, &mut warned);
+                // Nothing tells when a configuration that was corrected is loaded.
+                let unfinished = state == State::NotUsed
+                    || matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
+                let retry = if unfinished {
+                    Some(Instant::now() + pauses.grown())
                 } else {
-                    FIRST_PAUSE
+                    pauses.begin_anew();
+                    None
                 };
                 next = earliest(retry, done.again_at().map(instant));
             }
-            if self.wait(next).await {
+            self.tell_configuration(&mut configured);
+            if self.wait(next, &mut pauses).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Has watched where the server's configuration lies, once that is known.
+    fn tell_configuration(&self, before: &mut BTreeSet<PathBuf>) {
+        let now = self.keeper.configuration_directories();
+        if now.is_empty() || now == *before {
+            return;
+        }
+        before.clone_from(&now);
+        let configured = News::Configured {
+            instance: self.index,
+            directories: now,
+        };
+        drop(self.news.send(configured));
     }
 
     async fn compare(&mut self, source: &Source) -> Done {
@@ -104,8 +154,9 @@ impl Task {
         self.turns.take(work).await
     }
 
-    /// Waits for a reason to compare; true once the daemon stops.
-    async fn wait(&mut self, mut next: Option<Instant>) -> bool {
+    /// Waits for a reason to compare; true once the daemon stops. After an edit of the server's
+    /// configuration the next of `pauses` is short again.
+    async fn wait(&mut self, mut next: Option<Instant>, pauses: &mut Pauses) -> bool {
         loop {
             let wake = async {
                 match next {
@@ -121,7 +172,10 @@ impl Task {
                     None => return true,
                     Some(Nudge::Compare) => break,
                     // Whoever writes there may not be done; a renewal does not wait for that.
-                    Some(Nudge::Touched) => {
+                    Some(nudge @ (Nudge::Touched | Nudge::Edited)) => {
+                        if nudge == Nudge::Edited {
+                            pauses.begin_anew();
+                        }
                         next = earliest(next, Some(Instant::now() + self.debounce));
                     }
                 },
@@ -133,7 +187,7 @@ impl Task {
         *self.stopped.borrow()
     }
 
-    fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) {
+    fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) -> State {
         let config = &self.keeper.instance.config;
         let view = InstanceView::of(config, &done.seen);
         let now = Instant::now();
@@ -148,11 +202,13 @@ impl Task {
             deployment: done.acted.then_some((done.outcome, done.took)),
         };
         self.metrics.compared(&compared, done.seen.at);
+        let state = view.state;
         let seen = News::Seen {
             instance: self.index,
             view: Box::new(view),
         };
         drop(self.news.send(seen));
+        state
     }
 }
 
@@ -168,4 +224,18 @@ fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 fn instant(wall: Timestamp) -> Instant {
     let left = wall.duration_since(Timestamp::now());
     Instant::now() + Duration::try_from(left).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_the_longest_and_begin_anew() {
+        let mut pauses = Pauses::up_to(Duration::from_secs(10));
+        let seconds: Vec<u64> = (0..5).map(|_| pauses.grown().as_secs()).collect();
+        assert_eq!(seconds, [2, 4, 8, 10, 10]);
+        pauses.begin_anew();
+        assert_eq!(pauses.grown(), FIRST_PAUSE);
+    }
 }

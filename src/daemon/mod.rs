@@ -64,6 +64,11 @@ enum News {
     Armed(Result<watching::Armed, PrivilegeError>),
     /// Postmasters that no instance covers.
     Uncovered(Vec<PathBuf>),
+    /// Where the configuration of an instance's server lies.
+    Configured {
+        instance: usize,
+        directories: BTreeSet<PathBuf>,
+    },
     /// An instance's files were looked at, and mended where a stopped server could not load them.
     Filed { instance: usize },
     /// An instance was compared.
@@ -136,6 +141,8 @@ struct Generation {
     lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
+    /// Where the configuration of each instance's server lies.
+    configurations: Vec<BTreeSet<PathBuf>>,
     views: Vec<Option<InstanceView>>,
     /// Whose files were not looked at yet.
     unfiled: BTreeSet<usize>,
@@ -227,6 +234,7 @@ impl Generation {
         }
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
+            configurations: vec![BTreeSet::new(); nudges.len()],
             views,
             unfiled: (0..nudges.len()).collect(),
             config,
@@ -402,6 +410,14 @@ impl Generation {
                 self.looking = false;
                 true
             }
+            News::Configured {
+                instance,
+                directories,
+            } => {
+                self.configurations[instance] = directories;
+                self.watch_soon();
+                false
+            }
             News::Filed { instance } => {
                 self.filed(instance);
                 false
@@ -428,7 +444,8 @@ impl Generation {
     /// Has watched what matters now.
     fn watch(&mut self) {
         self.watch_at = None;
-        self.watching.arm(&self.trails, &self.config.instances);
+        self.watching
+            .arm(&self.trails, &self.config.instances, &self.configurations);
     }
 
     /// Has read again what was not watched before.
@@ -452,12 +469,7 @@ impl Generation {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
-        let covered: Vec<PathBuf> = self
-            .config
-            .instances
-            .iter()
-            .map(|i| i.data_directory.clone())
-            .collect();
+        let covered = self.config.data_directories();
         let tell = self.tell.clone();
         tokio::task::spawn_blocking(move || {
             drop(tell.send(News::Uncovered(uncovered(&covered))));

@@ -49,8 +49,11 @@ struct Armory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     pid_file: Option<PathBuf>,
-    data_directory: Option<PathBuf>,
+    /// The data directory, or the file that a server of another kind is started with.
+    home: Option<PathBuf>,
     targets: [Option<PathBuf>; 2],
+    /// Where the server's configuration lies, as far as that is known.
+    configuration: BTreeSet<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
     directories: BTreeSet<PathBuf>,
 }
@@ -91,7 +94,12 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance]) {
+    pub fn arm(
+        &mut self,
+        trails: &[Trail],
+        instances: &[Instance],
+        configurations: &[BTreeSet<PathBuf>],
+    ) {
         if self.under_way {
             self.again = true;
             return;
@@ -101,7 +109,11 @@ impl Watching {
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        let instances = instances.to_vec();
+        let instances: Vec<_> = instances
+            .iter()
+            .cloned()
+            .zip(configurations.iter().cloned())
+            .collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
@@ -157,14 +169,12 @@ impl Watching {
             .enumerate()
             .filter_map(|(index, places)| {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
-                if is(&places.pid_file) || is(&places.data_directory) {
+                if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
+                } else if places.targets.iter().any(is) {
+                    Some((index, Nudge::Touched))
                 } else {
-                    places
-                        .targets
-                        .iter()
-                        .any(is)
-                        .then_some((index, Nudge::Touched))
+                    places.configures(path).then_some((index, Nudge::Edited))
                 }
             })
             .collect()
@@ -172,11 +182,16 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<Instance>) -> Armed {
+    fn arm(
+        &self,
+        mut wanted: BTreeSet<PathBuf>,
+        instances: Vec<(Instance, BTreeSet<PathBuf>)>,
+    ) -> Armed {
         let count = instances.len();
-        let mut found = self
-            .places
-            .ask(0..count, move |index| Places::of(&instances[*index]));
+        let mut found = self.places.ask(0..count, move |index| {
+            let (instance, configuration) = &instances[*index];
+            Places::of(instance, configuration)
+        });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
             .map(|index| found.remove(&index).unwrap_or_default())
@@ -208,17 +223,22 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance) -> Places {
-        let pid_file = instance.data_directory.join("postmaster.pid");
+    fn of(instance: &Instance, configuration: &BTreeSet<PathBuf>) -> Places {
+        let data_directory = instance.data_directory();
+        let pid_file = data_directory.map(|it| it.join("postmaster.pid"));
         let directories = [
-            Some(instance.data_directory.as_path()),
-            instance.data_directory.parent(),
+            data_directory,
+            instance.home().parent(),
             instance.cert_file.parent(),
             instance.key_file.parent(),
         ];
+        let configuration: BTreeSet<PathBuf> = configuration
+            .iter()
+            .filter_map(|it| canonical_directory(it))
+            .collect();
         Places {
-            pid_file: canonical(&pid_file),
-            data_directory: canonical(&instance.data_directory),
+            pid_file: pid_file.as_deref().and_then(canonical),
+            home: canonical(instance.home()),
             targets: [
                 canonical(&instance.cert_file),
                 canonical(&instance.key_file),
@@ -227,8 +247,20 @@ impl Places {
                 .into_iter()
                 .flatten()
                 .filter_map(|d| d.ancestors().find_map(canonical_directory))
+                .chain(configuration.iter().cloned())
                 .collect(),
+            configuration,
         }
+    }
+}
+
+impl Places {
+    /// Whether the server may read its configuration there; an editor's own files are not meant.
+    fn configures(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|it| it == "conf")
+            && path
+                .parent()
+                .is_some_and(|it| self.configuration.contains(it))
     }
 }
 

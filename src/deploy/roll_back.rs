@@ -1,4 +1,4 @@
-//! The way back, where Postgres was proven not to take the files.
+//! The way back, where a server was proven not to take the files.
 
 use std::sync::Arc;
 
@@ -71,18 +71,17 @@ impl Deployment<'_, Refused> {
             by: HeldBy::Postgres,
             reason: self.state.reason.clone(),
             since: Timestamp::now(),
-            postmaster_start: Some(self.state.postmaster.file.start_time),
+            postmaster_start: Some(self.state.process.run()),
         };
         self.instance.on_files(move |t| t.hold(&held)).await
     }
 
     /// Reloads the files of before; a sentence if they are not what is served then.
     async fn doubt_after_return(&self) -> Option<String> {
-        if let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.postmaster).await
-        {
+        if let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await {
             return Some(format!("the reload after that failed: {e}"));
         }
-        let addresses = match self.instance.addresses(&self.state.postmaster) {
+        let addresses = match self.instance.addresses(&self.state.process) {
             Ok(addresses) => addresses,
             Err(why) => return Some(why),
         };

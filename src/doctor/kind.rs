@@ -81,6 +81,9 @@ kinds! {
     KeysApart "keys_apart" Instance
         "installed and previous key lie in no data directory";
         "pg_basebackup and pg_rewind copy what lies there, keys included"
+    Label "label" Instance
+        "SELinux lets the server read the installed files, and those that the next install makes";
+        "a confined server that may not read them does not start with them"
     ServiceUser "service_user" Instance
         "the service's user owns the files and the server";
         "the service may neither write the files of another user nor signal its server"

@@ -41,13 +41,13 @@ impl Instance {
                 held.fingerprint.short()
             ));
         }
-        let Server::Up(postmaster) = &sight.server else {
+        let Server::Up(process) = &sight.server else {
             return Err("the server is not running".into());
         };
         if self.config.verify == Verify::None {
             return Err("what is served is not looked at (verify = \"none\")".into());
         }
-        let addresses = self.addresses(postmaster)?;
+        let addresses = self.addresses(process)?;
         let limit = self.config.verify_timeout;
         let served = self.served(&addresses, limit).await;
         let served = served.map_err(|unseen| unseen.to_string())?;

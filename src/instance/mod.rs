@@ -1,4 +1,4 @@
-//! One Postgres: its postmaster, its files, how it is reloaded and what it serves.
+//! One server: its process, its files, how it is reloaded and what it serves.
 //!
 //! [`Instance`] is the handle that the rest of the program uses. It owns the instance's writer
 //! thread, and hides which step runs where: files are touched on the writer thread with the
@@ -6,6 +6,7 @@
 //!
 //! Nothing here decides what should be; that is for `reconcile` and `deploy`.
 
+pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
@@ -14,6 +15,7 @@ mod namespaces;
 mod placement;
 pub mod postmaster;
 pub mod probe;
+pub mod process;
 pub mod program;
 pub mod reload;
 pub mod settings;
@@ -28,10 +30,12 @@ use std::time::{Duration, SystemTime};
 
 use nix::fcntl::Flock;
 
-use crate::config::{self, Address, Config};
+use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Phase, Postmaster};
-use crate::instance::probe::{ProbeError, Prober, Served};
+use crate::instance::probe::{Opening, ProbeError, Prober, Served};
+use crate::instance::process::Process;
+use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
 pub use deployment::Moment;
@@ -43,14 +47,22 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
-    /// The data directory cannot be looked at.
-    #[error("data_directory {}: {source}; mount it, or correct the path in the config{}", path.display(), if_hidden(path))]
-    DataDirectory {
+    /// The data directory, or the server's own configuration, cannot be looked at.
+    #[error("{key} {}: {source}; mount it, or correct the path in the config{}", path.display(), if_hidden(path))]
+    Home {
+        /// `data_directory` or `config_file`.
+        key: &'static str,
         /// The path.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// Root owns the server's configuration, so that it does not tell the server's user.
+    #[error("config_file {} belongs to root, which does not say as whom the server runs; set owner in the config to the server's user", path.display())]
+    Unowned {
+        /// The path.
+        path: PathBuf,
     },
     /// A user or group of the config does not exist.
     #[error("{key} = \"{name}\": there is no such {kind} on this host")]
@@ -74,7 +86,7 @@ pub enum InstanceError {
     /// Another pgcertd holds the lock.
     #[error("another pgcertd has been at work on {} for more than {} s; wait for it, or look what keeps it", path.display(), waited.as_secs())]
     Locked {
-        /// The data directory.
+        /// The data directory, or the server's own configuration.
         path: PathBuf,
         /// How long it was waited for.
         waited: Duration,
@@ -92,7 +104,7 @@ impl InstanceError {
     #[must_use]
     pub fn is_denied(&self) -> bool {
         match self {
-            InstanceError::DataDirectory { source, .. } | InstanceError::State { source, .. } => {
+            InstanceError::Home { source, .. } | InstanceError::State { source, .. } => {
                 source.kind() == std::io::ErrorKind::PermissionDenied
             }
             InstanceError::Files(error) => error.is_denied(),
@@ -107,17 +119,29 @@ pub enum Server {
     /// It does not, or is about to stop; why it is thought so.
     Down(Absence),
     /// It runs, and its identity was proven.
-    Up(Arc<Postmaster>),
+    Up(Arc<Process>),
 }
 
 impl Server {
-    /// The postmaster, where there is one.
+    /// The process, where it runs.
     #[must_use]
-    pub fn postmaster(&self) -> Option<&Postmaster> {
+    pub fn process(&self) -> Option<&Process> {
         match self {
-            Server::Up(postmaster) => Some(postmaster),
+            Server::Up(process) => Some(process),
             Server::Down(_) => None,
         }
+    }
+
+    /// The postmaster, where it runs and is one.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<&Postmaster> {
+        self.process()?.postmaster()
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self, Server::Up(_))
     }
 }
 
@@ -155,7 +179,8 @@ pub struct Instance {
     state: PathBuf,
     prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
-    /// Reads in the data directory, where the files belong to another user than the server.
+    /// Reads what is the server's own: in the data directory, where the files belong to another user
+    /// than the server; everywhere, where its configuration may include other files.
     lodger: Option<Worker>,
 }
 
@@ -213,16 +238,18 @@ impl Instance {
         Ok(())
     }
 
-    /// The thread that reads in the data directory, where the writer may not: none but the
-    /// server's user may enter it.
+    /// The thread that reads what is the server's own, where the writer may not: a data directory
+    /// that none but the server's user may enter, a configuration that may include any file.
     async fn lodger(&self, targets: &Targets) -> Result<Option<Worker>, PrivilegeError> {
-        if targets.owner.uid == targets.server.uid {
-            return Ok(None);
-        }
+        let read = match targets.kind {
+            Kind::Postgres if targets.owner.uid == targets.server.uid => return Ok(None),
+            Kind::Postgres => targets.data.clone(),
+            Kind::PgBouncer | Kind::Patroni => PathBuf::from("/"),
+        };
         let rights = Rights::Writer {
             owner: targets.server,
             write: BTreeSet::new(),
-            read: [targets.data.clone()].into_iter().collect(),
+            read: [read].into_iter().collect(),
         };
         let name = format!("d:{}", self.config.name);
         Worker::start(name, move || rights).await.map(Some)
@@ -288,7 +315,7 @@ impl Instance {
             }
             if began.elapsed() >= patience {
                 return Err(InstanceError::Locked {
-                    path: self.config.data_directory.clone(),
+                    path: self.config.home().to_owned(),
                     waited: patience,
                 });
             }
@@ -298,8 +325,8 @@ impl Instance {
         let began = tokio::time::Instant::now();
         while sight
             .server
-            .postmaster()
-            .is_some_and(|p| !p.file.is_whole())
+            .process()
+            .is_some_and(|process| !process.is_whole())
             && began.elapsed() < self.config.verify_timeout
         {
             tokio::time::sleep(PAUSE).await;
@@ -341,53 +368,116 @@ impl Instance {
     }
 
     async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
-        if self.lodger.is_some() {
-            look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
-        }
-        let look = Arc::new(look);
-        let (targets, _) = self.writer().await?;
-        let server = match look.pid_file.clone() {
-            Err(absence) => Server::Down(absence),
-            Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
-            Ok(file) => {
-                let targets = Arc::clone(&targets);
-                let identified =
-                    apart(move || Postmaster::identify(file, &targets.data, targets.server.uid));
-                match identified.await? {
-                    Ok(postmaster) => Server::Up(Arc::new(postmaster)),
-                    Err(absence) => Server::Down(absence),
-                }
-            }
+        let server = match self.config.kind() {
+            Kind::Postgres => self.postgres(&mut look).await?,
+            Kind::PgBouncer | Kind::Patroni => Server::Down(Absence::NotFound {
+                why: "this version does not look for its process".into(),
+                mend: "",
+            }),
         };
+        let (targets, _) = self.writer().await?;
         Ok(Sight {
-            look,
+            look: Arc::new(look),
             server,
             targets,
         })
     }
 
-    /// Where to look at what `postmaster` serves, best first; a sentence where nowhere.
+    /// The Postgres that runs on the data directory.
+    async fn postgres(&mut self, look: &mut Look) -> Result<Server, InstanceError> {
+        if self.lodger.is_some() {
+            look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
+        }
+        let (targets, _) = self.writer().await?;
+        Ok(match look.pid_file.clone() {
+            Err(absence) => Server::Down(absence),
+            Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
+            Ok(file) => {
+                let identified =
+                    apart(move || Postmaster::identify(file, &targets.data, targets.server.uid));
+                match identified.await? {
+                    Ok(postmaster) => Server::Up(Arc::new(Process::Postmaster(postmaster))),
+                    Err(absence) => Server::Down(absence),
+                }
+            }
+        })
+    }
+
+    /// What the server's configuration says of its TLS files, as the next reload would read it.
     ///
     /// # Errors
-    /// The server listens on Unix sockets alone, does not yet say where, or does so in a network of
-    /// its own, where none but a configured address leads.
-    pub fn addresses(&self, postmaster: &Postmaster) -> Result<Vec<Address>, String> {
-        match &self.config.address {
-            Some(address) => Ok(vec![address.clone()]),
-            None => listened(postmaster),
+    /// It cannot be asked or read.
+    pub async fn tls_settings(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+    ) -> Result<TlsSettings, SettingsError> {
+        match process {
+            Process::Postmaster(postmaster) => {
+                let (data, server) = (&sight.targets.data, sight.targets.server);
+                settings::tls_settings(postmaster, data, server).await
+            }
         }
     }
 
-    /// Whether another server than `postmaster` showed `served`: where the config names an
-    /// address, `postmaster` itself is looked at where its pid file says, and shows another leaf.
+    /// Configuration files that changed after `loaded`, as a time of the wall clock: a reload
+    /// applies what waits in them too. Empty where that cannot be told.
+    pub async fn changed_since(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+        loaded: SystemTime,
+    ) -> Vec<PathBuf> {
+        match process {
+            Process::Postmaster(postmaster) => {
+                let (data, server) = (&sight.targets.data, sight.targets.server);
+                let changed = settings::changed_since(postmaster, data, server, loaded).await;
+                changed.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Where to look at what `process` serves, best first; a sentence where nowhere.
+    ///
+    /// # Errors
+    /// The server listens on Unix sockets alone, or does not yet say where.
+    pub fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
+        self.address_or(|| process.addresses())
+    }
+
+    /// The configured address, or else those at which the server says that it listens.
+    ///
+    /// # Errors
+    /// As `listened` has it.
+    pub(crate) fn address_or(
+        &self,
+        listened: impl FnOnce() -> Result<Vec<Address>, String>,
+    ) -> Result<Vec<Address>, String> {
+        match &self.config.address {
+            Some(address) => Ok(vec![address.clone()]),
+            None => listened(),
+        }
+    }
+
+    /// How its clients ask for TLS.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        match self.config.kind() {
+            Kind::Postgres | Kind::PgBouncer => Opening::Request,
+            Kind::Patroni => Opening::Https,
+        }
+    }
+
+    /// Whether another server than `process` showed `served`: where the config names an
+    /// address, `process` itself is looked at where it says that it listens, and shows another leaf.
     pub async fn another(
         &self,
-        postmaster: &Postmaster,
+        process: &Process,
         served: &Served,
         limit: Duration,
     ) -> Option<Unseen> {
         self.config.address.as_ref()?;
-        let own = listened(postmaster).ok()?;
+        let own = process.addresses().ok()?;
         if own.contains(&served.address) {
             return None;
         }
@@ -400,7 +490,7 @@ impl Instance {
         })
     }
 
-    /// When the server that began in the Unix second `start_time` had read its configuration.
+    /// When the Postgres that began in the Unix second `start_time` had read its configuration.
     /// It writes `postmaster.opts` at once after that; the second alone would make edits of the
     /// moment before look newer.
     #[must_use]
@@ -408,7 +498,7 @@ impl Instance {
         const AT_MOST_LATER: Duration = Duration::from_secs(5);
         let second = SystemTime::UNIX_EPOCH
             + Duration::from_secs(u64::try_from(start_time).unwrap_or_default());
-        std::fs::metadata(self.config.data_directory.join("postmaster.opts"))
+        std::fs::metadata(self.config.home().join("postmaster.opts"))
             .and_then(|meta| meta.modified())
             .ok()
             .filter(|written| (second..second + AT_MOST_LATER).contains(written))
@@ -420,7 +510,7 @@ impl Instance {
     /// # Errors
     /// What the last address answered.
     pub async fn served(&self, addresses: &[Address], limit: Duration) -> Result<Served, Unseen> {
-        first_served(&self.prober, addresses, limit).await
+        first_served(&self.prober, addresses, self.opening(), limit).await
     }
 
     /// The same, as a value that does not borrow the instance.
@@ -429,8 +519,11 @@ impl Instance {
         addresses: Vec<Address>,
         limit: Duration,
     ) -> impl Future<Output = Option<Served>> + use<> {
-        let prober = self.prober.clone();
-        async move { first_served(&prober, &addresses, limit).await.ok() }
+        let (prober, opening) = (self.prober.clone(), self.opening());
+        async move {
+            let served = first_served(&prober, &addresses, opening, limit);
+            served.await.ok()
+        }
     }
 }
 
@@ -466,11 +559,12 @@ pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> 
 async fn first_served(
     prober: &Prober,
     addresses: &[Address],
+    opening: Opening,
     limit: Duration,
 ) -> Result<Served, Unseen> {
     let mut last = Unseen::Nowhere("there is no address to look at".into());
     for address in addresses {
-        match prober.look(address, limit).await {
+        match prober.look(address, opening, limit).await {
             Ok(served) => return Ok(served),
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 last = Unseen::Probe(error);

@@ -10,31 +10,57 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 
 use super::InstanceError;
 use super::files::{Targets, staging_name};
-use crate::config::{self, Account};
+use crate::config::{self, Account, Kind};
 use crate::privilege::{Ids, is_root};
 
 /// Where an instance's files are and whose, as things are now.
 pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
-    let data = &config.data_directory;
-    let meta = std::fs::metadata(data).map_err(|source| InstanceError::DataDirectory {
-        path: data.clone(),
+    let home = config.home();
+    let meta = std::fs::metadata(home).map_err(|source| InstanceError::Home {
+        key: config.place.key(),
+        path: home.to_owned(),
         source,
     })?;
-    let server = Ids {
+    let found = Ids {
         uid: meta.uid(),
         gid: meta.gid(),
+    };
+    let server = match config.kind() {
+        Kind::Postgres => found,
+        Kind::PgBouncer | Kind::Patroni => user_of(config, found)?,
     };
     Ok(Targets {
         cert: config.cert_file.clone(),
         key: config.key_file.clone(),
         state,
-        data: data.clone(),
+        kind: config.kind(),
+        data: home.to_owned(),
         owner: Ids {
             uid: user(config.owner.as_ref())?.unwrap_or(server.uid),
             gid: group(config.group.as_ref())?.unwrap_or(server.gid),
         },
         server,
     })
+}
+
+/// As whom a server runs whose configuration `found` owns: as `owner` says, or as that owner. What
+/// root owns says nothing, and a server that runs as root says that it does.
+fn user_of(config: &config::Instance, found: Ids) -> Result<Ids, InstanceError> {
+    let Some(uid) = user(config.owner.as_ref())? else {
+        return match found.uid {
+            0 => Err(InstanceError::Unowned {
+                path: config.home().to_owned(),
+            }),
+            _ => Ok(found),
+        };
+    };
+    let own = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    let gid = match own {
+        _ if uid == found.uid => found.gid,
+        Ok(Some(user)) => user.gid.as_raw(),
+        _ => found.gid,
+    };
+    Ok(Ids { uid, gid })
 }
 
 /// Makes the state directory with the rights of this process, for the owner of the files;

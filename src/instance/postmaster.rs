@@ -81,6 +81,13 @@ pub enum Absence {
     Stopping,
     /// The file cannot be read.
     Unreadable(String),
+    /// A server of another kind, which leaves no such file in a place that is known.
+    NotFound {
+        /// Why it is thought to be down.
+        why: String,
+        /// What to do about it.
+        mend: &'static str,
+    },
 }
 
 impl fmt::Display for Absence {
@@ -101,7 +108,9 @@ impl fmt::Display for Absence {
                 "postmaster.pid is left over: process {pid} is another one ({evidence}) and was not touched"
             ),
             Absence::Stopping => write!(f, "the server is shutting down"),
-            Absence::Unreadable(reason) => write!(f, "{reason}"),
+            Absence::Unreadable(reason) | Absence::NotFound { why: reason, .. } => {
+                write!(f, "{reason}")
+            }
         }
     }
 }
@@ -112,6 +121,7 @@ impl Absence {
     pub fn mend(&self) -> &'static str {
         match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
+            Absence::NotFound { mend, .. } => mend,
             Absence::HalfWritten => {
                 "a server is about to start, or failed as it did: see the server's log"
             }

@@ -62,6 +62,8 @@ pub enum Opening {
     /// By a TLS handshake at once, with ALPN `postgresql`: PostgreSQL 17 and later
     /// (`sslnegotiation=direct`).
     Direct,
+    /// By a TLS handshake at once, without a protocol to agree on: an HTTPS server.
+    Https,
 }
 
 /// Why the served certificate could not be seen.
@@ -198,9 +200,14 @@ impl Prober {
     ///
     /// # Errors
     /// Each way in which a server can fail to show a certificate within `limit` has its own.
-    pub async fn look(&self, address: &Address, limit: Duration) -> Result<Served, ProbeError> {
+    pub async fn look(
+        &self,
+        address: &Address,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
         let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        self.see(address, &address.host, connecting, Opening::Request, limit)
+        self.see(address, &address.host, connecting, opening, limit)
             .await
     }
 
@@ -267,7 +274,7 @@ impl Prober {
         }
         *stage = "shaking hands";
         let connector = match opening {
-            Opening::Request => &self.connector,
+            Opening::Request | Opening::Https => &self.connector,
             Opening::Direct => &self.direct,
         };
         let failed = |source: io::Error| match opening {

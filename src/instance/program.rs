@@ -10,11 +10,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postmaster::Postmaster;
-use super::settings::{SettingsError, TlsSettings, command_as, read_bounded};
+use super::same_file;
+use super::settings::{Names, SettingsError, TlsSettings, command_as, read_bounded};
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The settings that [`TlsSettings`] holds, in its order.
+const TLS: [&str; 5] = [
+    "ssl",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "ssl_ca_file",
+    "ssl_crl_file",
+];
 
 /// What a server is started as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +44,13 @@ pub struct Surroundings {
     pub files: [PathBuf; 3],
     /// Whether `ssl_passphrase_command` opens an encrypted key.
     pub opens_keys: bool,
+}
+
+/// What a configuration says of TLS, and in which file it begins.
+pub(super) struct Spoken {
+    pub tls: TlsSettings,
+    /// `config_file`, as an absolute path.
+    pub file: PathBuf,
 }
 
 impl Surroundings {
@@ -85,23 +102,35 @@ impl Program {
         data_directory: &Path,
         owner: Ids,
     ) -> Result<TlsSettings, SettingsError> {
-        let names = [
-            "ssl",
-            "ssl_cert_file",
-            "ssl_key_file",
-            "ssl_ca_file",
-            "ssl_crl_file",
-        ];
-        let [ssl, cert, key, ca, crl] = self.ask(data_directory, owner, names).await?;
-        // Relative paths are relative to the data directory, where the postmaster stands.
-        let path = |text: &str| data_directory.join(text);
-        let optional = |text: &str| (!text.is_empty()).then(|| path(text));
-        Ok(TlsSettings {
-            on: ssl == "on",
-            cert_file: path(&cert),
-            key_file: path(&key),
-            ca_file: optional(&ca),
-            crl_file: optional(&crl),
+        let answers = self.ask(data_directory, owner, TLS).await?;
+        Ok(tls_of(&answers, data_directory))
+    }
+
+    /// The same, with the file that says it. What another data directory is to use, where these
+    /// arguments mean that one here, is no answer.
+    ///
+    /// # Errors
+    /// As [`Program::tls_settings`].
+    pub(super) async fn spoken(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<Spoken, SettingsError> {
+        let (tls, [file, data]) = tokio::try_join!(
+            self.ask(data_directory, owner, TLS),
+            self.ask(data_directory, owner, ["config_file", "data_directory"]),
+        )?;
+        let data = data_directory.join(data);
+        if !same_file(&data, data_directory) {
+            return Err(SettingsError::Asking {
+                executable: self.executable.display().to_string(),
+                setting: "data_directory",
+                reason: format!("it is that of {}", data.display()),
+            });
+        }
+        Ok(Spoken {
+            tls: tls_of(&tls, data_directory),
+            file: data_directory.join(file),
         })
     }
 
@@ -202,6 +231,21 @@ impl Program {
                 .trim_end_matches('\n')
                 .to_owned())
         }
+    }
+}
+
+fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
+    let [ssl, cert, key, ca, crl] = answers;
+    // Relative paths are relative to the data directory, where the postmaster stands.
+    let path = |text: &str| data_directory.join(text);
+    let optional = |text: &str| (!text.is_empty()).then(|| path(text));
+    TlsSettings {
+        names: Names::POSTGRES,
+        on: ssl == "on",
+        cert_file: path(cert),
+        key_file: path(key),
+        ca_file: optional(ca),
+        crl_file: optional(crl),
     }
 }
 

@@ -1,26 +1,25 @@
-//! Asks a running Postgres to load its TLS files anew, in the way that the config chose.
+//! Asks a running server to load its TLS files anew, in the way that the config chose.
 //!
-//! Whatever the way, the postmaster's identity was proven just before: `pg_ctl` by itself
+//! Whatever the way, the identity of its process was proven just before: `pg_ctl` by itself
 //! signals whatever process has the number that it finds in `postmaster.pid`.
 
-use std::path::Path;
 use std::time::Duration;
 
-use crate::config::Reload;
-use crate::instance::postmaster::Postmaster;
+use crate::config::{Place, Reload};
+use crate::instance::process::Process;
 use crate::instance::settings::command_as;
 use crate::privilege::Ids;
 
 /// How long `pg_ctl` or a `reload_command` may run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Postgres could not be asked to reload.
+/// A server could not be asked to reload.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The signal was refused.
-    #[error("cannot signal postmaster {pid}: {source}; run pgcertd as root or as its user")]
+    #[error("cannot signal process {pid}: {source}; run pgcertd as root or as its user")]
     Signal {
-        /// The postmaster's number.
+        /// The process's number.
         pid: u32,
         /// What the system said.
         #[source]
@@ -54,32 +53,32 @@ pub enum ReloadError {
     },
 }
 
-/// Reloads the server of `postmaster`.
+/// Reloads the server of `process`, which is the one at `place`.
 ///
 /// # Errors
 /// Each way has its own; after an error the server may or may not have been asked.
 pub async fn reload(
     way: &Reload,
-    postmaster: &Postmaster,
+    process: &Process,
     instance: &str,
-    data_directory: &Path,
+    place: &Place,
     owner: Ids,
 ) -> Result<(), ReloadError> {
-    let pid = postmaster.pid;
+    let pid = process.pid();
     match way {
-        Reload::Signal => postmaster
+        Reload::Signal => process
             .signal_reload()
             .map_err(|source| ReloadError::Signal { pid, source }),
-        Reload::PgCtl if postmaster.file.pid != pid => Err(ReloadError::OtherNumbers {
-            pid,
-            inner: postmaster.file.pid,
-        }),
         Reload::PgCtl => {
-            let pg_ctl = postmaster
-                .executable
-                .as_deref()
-                .map(|postgres| postgres.with_file_name("pg_ctl"))
-                .ok_or(ReloadError::NoPgCtl { pid })?;
+            let inner = process.postmaster().map_or(pid, |it| it.file.pid);
+            if inner != pid {
+                return Err(ReloadError::OtherNumbers { pid, inner });
+            }
+            let executable = process.postmaster().and_then(|it| it.executable.as_deref());
+            let pg_ctl = executable.map(|postgres| postgres.with_file_name("pg_ctl"));
+            let (Some(pg_ctl), Some(data_directory)) = (pg_ctl, place.data_directory()) else {
+                return Err(ReloadError::NoPgCtl { pid });
+            };
             let mut command = command_as(&pg_ctl, owner, data_directory);
             command.arg("reload").arg("-D").arg(data_directory);
             run(&pg_ctl.display().to_string(), command).await
@@ -97,10 +96,12 @@ pub async fn reload(
             command
                 .args(arguments)
                 .env("PGCERTD_INSTANCE", instance)
-                .env("PGDATA", data_directory)
                 .stdin(std::process::Stdio::null())
                 .current_dir("/")
                 .kill_on_drop(true);
+            if let Some(data_directory) = place.data_directory() {
+                command.env("PGDATA", data_directory);
+            }
             run(program, command).await
         }
     }

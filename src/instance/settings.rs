@@ -2,7 +2,7 @@
 //!
 //! How it is asked is in [`Program`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -14,24 +14,94 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
 use crate::bundle::Certificate;
+use crate::config::Place;
 use crate::foreign;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
+use crate::patience::Questions;
 use crate::privilege::{self, Ids};
+
+/// What a kind of server calls its settings, and where they are set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// The setting without TLS, such as `ssl = off`.
+    pub off: &'static str,
+    /// What turns it on, such as `ssl = on`.
+    pub on: &'static str,
+    /// The certificate.
+    pub cert: &'static str,
+    /// Its key.
+    pub key: &'static str,
+    /// The authorities of clients.
+    pub ca: &'static str,
+    /// Their revocation lists.
+    pub crl: &'static str,
+    /// Where they are set; `None` where the server's configuration may be in many places.
+    pub file: Option<PathBuf>,
+}
+
+impl Names {
+    /// Those of PostgreSQL.
+    pub const POSTGRES: Names = Names {
+        off: "ssl = off",
+        on: "ssl = on",
+        cert: "ssl_cert_file",
+        key: "ssl_key_file",
+        ca: "ssl_ca_file",
+        crl: "ssl_crl_file",
+        file: None,
+    };
+
+    /// Those of the server at `place`.
+    #[must_use]
+    pub fn of(place: &Place) -> Names {
+        match place {
+            Place::Postgres { .. } => Names::POSTGRES,
+            Place::PgBouncer { config_file } => Names {
+                off: "client_tls_sslmode = disable",
+                on: "client_tls_sslmode = prefer, or a stricter one,",
+                cert: "client_tls_cert_file",
+                key: "client_tls_key_file",
+                ca: "client_tls_ca_file",
+                // It has none.
+                crl: "client_tls_crl_file",
+                file: Some(config_file.clone()),
+            },
+            Place::Patroni { config_file } => Names {
+                off: "restapi.certfile is not set",
+                on: "restapi.certfile and restapi.keyfile",
+                cert: "restapi.certfile",
+                key: "restapi.keyfile",
+                ca: "restapi.cafile",
+                // It has none.
+                crl: "restapi.crlfile",
+                file: Some(config_file.clone()),
+            },
+        }
+    }
+
+    /// As the middle of a sentence: ` in FILE`, or nothing.
+    fn place(&self) -> String {
+        let file = self.file.as_ref();
+        file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    }
+}
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// `ssl`.
+    /// What the server calls them.
+    pub names: Names,
+    /// Whether TLS is on.
     pub on: bool,
-    /// `ssl_cert_file`, as an absolute path.
+    /// The certificate, as an absolute path; empty where it is not set.
     pub cert_file: PathBuf,
-    /// `ssl_key_file`, as an absolute path.
+    /// Its key, as an absolute path; empty where it is not set.
     pub key_file: PathBuf,
-    /// `ssl_ca_file`, where set.
+    /// The authorities of clients, where set.
     pub ca_file: Option<PathBuf>,
-    /// `ssl_crl_file`, where set.
+    /// Their revocation lists, where set.
     pub crl_file: Option<PathBuf>,
 }
 
@@ -45,12 +115,16 @@ pub struct NotUsed {
 }
 
 impl NotUsed {
-    /// `ssl = off`.
+    /// TLS is off.
     #[must_use]
-    pub fn tls_off() -> NotUsed {
+    pub fn tls_off(names: &Names) -> NotUsed {
+        let place = match &names.file {
+            Some(file) => file.display().to_string(),
+            None => "the server's configuration".into(),
+        };
         NotUsed {
-            why: "ssl = off".into(),
-            mend: "set ssl = on in the server's configuration and reload it".into(),
+            why: names.off.into(),
+            mend: format!("set {} in {place} and reload it", names.on),
         }
     }
 }
@@ -66,59 +140,80 @@ impl TlsSettings {
     #[must_use]
     pub fn not_used(&self, cert_file: &Path, key_file: &Path) -> Option<NotUsed> {
         if !self.on {
-            return Some(NotUsed::tls_off());
+            return Some(NotUsed::tls_off(&self.names));
         }
         let why = self.other_files(cert_file, key_file)?;
         let (cert, key) = (cert_file.display(), key_file.display());
+        let (names, place) = (&self.names, self.names.place());
         Some(NotUsed {
             why,
             mend: if cert_file == key_file {
-                format!("set ssl_cert_file and ssl_key_file to {cert} and reload")
+                format!(
+                    "set {} and {}{place} to {cert} and reload",
+                    names.cert, names.key
+                )
             } else {
-                format!("set ssl_cert_file to {cert} and ssl_key_file to {key} and reload")
+                format!(
+                    "set {} to {cert} and {} to {key}{place} and reload",
+                    names.cert, names.key
+                )
             },
         })
     }
 
-    /// Which other file the configuration names, whether `ssl` is on or not; `None` if neither.
+    /// Which other file the configuration names, whether TLS is on or not; `None` if neither.
     #[must_use]
     pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
         let (setting, named) = if !same_file(&self.cert_file, cert_file) {
-            ("ssl_cert_file", &self.cert_file)
+            (self.names.cert, &self.cert_file)
         } else if !same_file(&self.key_file, key_file) {
-            ("ssl_key_file", &self.key_file)
+            (self.names.key, &self.key_file)
         } else {
             return None;
         };
+        if named.as_os_str().is_empty() {
+            return Some(format!("{setting} is not set"));
+        }
         let named = named.display();
         Some(format!("{setting} = {named}, which pgcertd does not write"))
     }
 
-    /// Faults in the other files that a reload loads as one with the certificate.
+    /// Faults in the other files that a reload loads as one with the certificate. Blocks, for less
+    /// than a second whatever those files lie on.
     #[must_use]
     pub fn faults_elsewhere(&self) -> Vec<String> {
-        let named = [
-            (
-                "ssl_ca_file",
-                self.ca_file.as_deref(),
-                SectionKind::Certificate,
-            ),
-            ("ssl_crl_file", self.crl_file.as_deref(), SectionKind::Crl),
-        ];
-        named
-            .into_iter()
-            .filter_map(|(setting, path, kind)| {
-                let path = path?;
-                let fault = match read_bounded(path) {
-                    Err(e) => e.to_string(),
-                    Ok(bytes) => pem_fault(&bytes, kind)?,
-                };
-                Some(format!(
-                    "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
-                    path.display()
-                ))
-            })
-            .collect()
+        let crl = self.names.crl;
+        let named: BTreeMap<&'static str, &Path> = [
+            (self.names.ca, self.ca_file.as_deref()),
+            (crl, self.crl_file.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(setting, path)| Some((setting, path?)))
+        .collect();
+        let paths = named
+            .iter()
+            .map(|(setting, path)| (*setting, path.to_path_buf()));
+        let mut seen = Questions::default().ask(paths, move |(setting, path)| {
+            let wanted = match *setting == crl {
+                true => SectionKind::Crl,
+                false => SectionKind::Certificate,
+            };
+            match read_bounded(path) {
+                Err(error) => Some(error.to_string()),
+                Ok(bytes) => pem_fault(&bytes, wanted),
+            }
+        });
+        let fault = |(setting, path): (&'static str, &Path)| {
+            let fault = match seen.remove(&(setting, path.to_path_buf())) {
+                None => "its file system does not answer".to_owned(),
+                Some(fault) => fault?,
+            };
+            Some(format!(
+                "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
+                path.display()
+            ))
+        };
+        named.into_iter().filter_map(fault).collect()
     }
 }
 
@@ -164,6 +259,14 @@ pub enum SettingsError {
         setting: &'static str,
         /// Its words.
         said: String,
+    },
+    /// The configuration of a server of another kind cannot be read.
+    #[error("{}: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// `postgres -C` could not be started, or took too long.
     #[error("{executable} -C {setting}: {reason}")]
@@ -223,13 +326,32 @@ pub async fn changed_since(
     let program = Program::of(postmaster)?;
     let files = program.ask(data_directory, owner, names).await?;
     let files = files.map(|file| data_directory.join(file));
-    Ok(changed_after(&files, data_directory, loaded))
+    let data = data_directory.to_owned();
+    // A file system that does not answer has changed nothing that anybody could tell.
+    let changed = tokio::task::spawn_blocking(move || {
+        let waiting = Questions::default();
+        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
+        changed.into_values().flatten().collect()
+    });
+    Ok(changed.await.unwrap_or_default())
 }
 
 /// Which of these configuration files, of those that they include, and of
 /// `postgresql.auto.conf` changed after `loaded`. Blocks.
 #[must_use]
 pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTime) -> Vec<PathBuf> {
+    with_included(files, data_directory)
+        .into_iter()
+        .filter(|file| {
+            std::fs::metadata(file)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|modified| modified > loaded)
+        })
+        .collect()
+}
+
+/// These configuration files, those that they include, and `postgresql.auto.conf`. Blocks.
+pub(super) fn with_included(files: &[PathBuf], data_directory: &Path) -> BTreeSet<PathBuf> {
     let mut seen = BTreeSet::new();
     let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
     waiting.extend(files.iter().cloned());
@@ -239,13 +361,7 @@ pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTim
             waiting.extend(included(&file));
         }
     }
-    seen.into_iter()
-        .filter(|file| {
-            std::fs::metadata(file)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|modified| modified > loaded)
-        })
-        .collect()
+    seen
 }
 
 /// The files that a configuration file includes, by `include`, `include_if_exists` and
@@ -253,12 +369,9 @@ pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTim
 fn included(file: &Path) -> Vec<PathBuf> {
     const LARGEST: u64 = 1 << 20;
     let base = file.parent().unwrap_or(Path::new("/"));
-    let small = std::fs::metadata(file).is_ok_and(|m| m.is_file() && m.len() <= LARGEST);
-    let text = small
-        .then(|| std::fs::read_to_string(file).ok())
-        .flatten()
-        .unwrap_or_default();
-    text.lines()
+    let bytes = foreign::read(file, LARGEST).unwrap_or_default();
+    String::from_utf8_lossy(&bytes)
+        .lines()
         .filter_map(|line| {
             let line = line.trim();
             let (word, rest) = line.split_once(|c: char| c.is_whitespace() || c == '=')?;
@@ -305,6 +418,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
         let settings = TlsSettings {
+            names: Names::POSTGRES,
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),

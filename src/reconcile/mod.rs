@@ -14,6 +14,8 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,9 +24,11 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
+use crate::instance::configuration::Configuration;
 use crate::instance::mounts::pinned_by;
 use crate::instance::probe::Served;
-use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::process::Process;
+use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
 pub use outcome::SyncOutcome;
@@ -52,7 +56,7 @@ pub struct Done {
     /// What is odd and no reason to stop.
     pub remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
-    pub also_applied: Vec<std::path::PathBuf>,
+    pub also_applied: Vec<PathBuf>,
     /// From the decision to its proof.
     pub took: Duration,
     /// Whether a deployment was begun.
@@ -78,6 +82,7 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
+    configuration: Configuration,
 }
 
 impl Keeper {
@@ -89,7 +94,14 @@ impl Keeper {
             memory: Memory::default(),
             failure: None,
             loaded: None,
+            configuration: Configuration::default(),
         }
+    }
+
+    /// The directories in which the server's configuration lies, as far as it was asked.
+    #[must_use]
+    pub fn configuration_directories(&self) -> BTreeSet<PathBuf> {
+        self.configuration.directories()
     }
 
     /// Compares, does what is needed, and compares again.
@@ -291,18 +303,16 @@ impl Keeper {
         let took = began.elapsed();
         let reloaded = !matches!(outcome, Outcome::Failed(_));
         let mut also_applied = Vec::new();
-        if let (Server::Up(postmaster), true) = (&sight.server, reloaded) {
-            let start = postmaster.file.start_time;
+        if let (Server::Up(process), true) = (&sight.server, reloaded) {
+            let run = process.run();
             self.memory.asked = Some(Asked {
-                start_time: start,
+                run,
                 leaf: fingerprint,
                 answered: !matches!(outcome, Outcome::Unverified(_)),
             });
-            self.loaded = Some((start, SystemTime::now()));
-            let data = &self.instance.config.data_directory;
-            also_applied = changed_since(postmaster, data, sight.targets.server, loaded)
-                .await
-                .unwrap_or_default();
+            self.loaded = Some((run, SystemTime::now()));
+            let changed = self.instance.changed_since(process, &sight, loaded);
+            also_applied = changed.await;
         }
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
@@ -381,10 +391,10 @@ impl Keeper {
 
     /// When the server last loaded its configuration, as far as this process knows.
     fn last_load(&self, sight: &Sight) -> SystemTime {
-        let start = sight.server.postmaster().map_or(0, |p| p.file.start_time);
+        let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
-            Some((of, at)) if of == start => at,
-            _ => self.instance.started(start),
+            Some((of, at)) if of == run => at,
+            _ => self.instance.started(run),
         }
     }
 
@@ -440,18 +450,16 @@ impl Keeper {
         };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
-        if let (Some(leaf), false, Some(postmaster)) = (installed, amiss, sight.server.postmaster())
-        {
-            self.memory.proven = Some(Proven {
-                leaf,
-                start_time: postmaster.file.start_time,
-            });
+        if let (Some(leaf), false, Some(process)) = (installed, amiss, sight.server.process()) {
+            let run = process.run();
+            self.memory.proven = Some(Proven { leaf, run });
         }
         let wanted = self.instance.config.verify == Verify::Handshake;
-        let settings = match (&sight.server, amiss && wanted) {
-            (Server::Up(postmaster), true) => {
-                let data = &self.instance.config.data_directory;
-                Some(tls_settings(postmaster, data, sight.targets.server).await)
+        let settings = match (&sight.server, amiss, installed) {
+            (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
+            // The right leaf may be read from another file, which no renewal reaches.
+            (Server::Up(process), false, Some(_)) if wanted => {
+                self.settings_at_leisure(process, &sight).await
             }
             _ => None,
         };
@@ -477,13 +485,42 @@ impl Keeper {
         }
     }
 
+    /// What the server's configuration says; Postgres is asked where that may have changed.
+    async fn settings(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+    ) -> Result<TlsSettings, SettingsError> {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        match process.postmaster() {
+            Some(it) => self.configuration.tls_settings(it, data, server).await,
+            None => self.instance.tls_settings(process, sight).await,
+        }
+    }
+
+    /// The same where nothing seems amiss.
+    async fn settings_at_leisure(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+    ) -> Option<Result<TlsSettings, SettingsError>> {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        match process.postmaster() {
+            Some(it) => {
+                let known = &mut self.configuration;
+                known.tls_settings_at_leisure(it, data, server).await
+            }
+            None => Some(self.instance.tls_settings(process, sight).await),
+        }
+    }
+
     /// Whether the server's configuration is known to name other files, or no TLS.
-    async fn uses_other_files(&self, sight: &Sight) -> bool {
-        let Server::Up(postmaster) = &sight.server else {
+    async fn uses_other_files(&mut self, sight: &Sight) -> bool {
+        let Server::Up(process) = &sight.server else {
             return false;
         };
+        let settings = self.settings(process, sight).await;
         let config = &self.instance.config;
-        let settings = tls_settings(postmaster, &config.data_directory, sight.targets.server).await;
         settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
     }
 
@@ -491,18 +528,15 @@ impl Keeper {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
         }
-        let Server::Up(postmaster) = &sight.server else {
+        let Server::Up(process) = &sight.server else {
             return Err(Unseen::Down);
         };
-        let addresses = self
-            .instance
-            .addresses(postmaster)
-            .map_err(Unseen::Nowhere)?;
+        let addresses = self.instance.addresses(process).map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
         let served = self.instance.served(&addresses, limit).await?;
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         if Some(served.leaf.fingerprint()) != installed
-            && let Some(another) = self.instance.another(postmaster, &served, limit).await
+            && let Some(another) = self.instance.another(process, &served, limit).await
         {
             return Err(another);
         }

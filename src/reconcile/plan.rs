@@ -9,6 +9,7 @@ use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
 use crate::config::{self, Mode};
 use crate::deploy::Proven;
 use crate::instance::files::{Held, HeldBy, Installed, Look};
+use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
 use crate::source::Source;
 
@@ -147,11 +148,11 @@ pub fn still_held(held: &Held, server: &Server, now: Timestamp) -> bool {
         HeldBy::Operator => true,
         HeldBy::Postgres => {
             let another = server
-                .postmaster()
-                .is_some_and(|p| Some(p.file.start_time) != held.postmaster_start);
+                .process()
+                .is_some_and(|process| Some(process.run()) != held.postmaster_start);
             let old = now.duration_since(held.since) >= REFUSAL_HOLDS;
             // While the server is down nobody could refuse it again before it is a disaster.
-            server.postmaster().is_none() || !(another || old)
+            !server.is_up() || !(another || old)
         }
     }
 }
@@ -179,8 +180,8 @@ pub struct Intent {
 /// A server was asked to load a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// The server, by its start time.
-    pub start_time: i64,
+    /// The run of the server ([`Process::run`]).
+    pub run: i64,
     /// The leaf.
     pub leaf: Fingerprint,
     /// Whether it was seen what came of it.
@@ -346,7 +347,7 @@ impl Scene<'_> {
             from_source: true,
         };
         let same = self.installed().is_some_and(|i| i.same_content(bundle));
-        let down = self.sight.server.postmaster().is_none();
+        let down = !self.sight.server.is_up();
         if self.intent.force {
             return deploy(true);
         }
@@ -393,7 +394,7 @@ impl Scene<'_> {
         let Some(installed) = self.installed() else {
             return Plan::Nothing;
         };
-        let up = self.sight.server.postmaster().is_some();
+        let up = self.sight.server.is_up();
         if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
             let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
@@ -410,11 +411,11 @@ impl Scene<'_> {
     /// it since, which only another request proves. Unseen, it is asked once: a signal may have
     /// been lost.
     fn reload_is_due(&self, installed: Fingerprint) -> bool {
-        let start = self.sight.server.postmaster().map(|p| p.file.start_time);
+        let run = self.sight.server.process().map(Process::run);
         let asked = self
             .memory
             .asked
-            .filter(|asked| Some(asked.start_time) == start && asked.leaf == installed);
+            .filter(|asked| Some(asked.run) == run && asked.leaf == installed);
         match self.served {
             Some(Ok(served)) => *served != installed && asked.is_none_or(|asked| !asked.answered),
             Some(Err(NotSeen::NotWanted)) => false,

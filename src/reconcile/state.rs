@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Readiness, still_held};
 pub use super::problem::Problem;
 use crate::bundle::{Expiry, Fingerprint};
-use crate::config::{self, Mode, Verify};
+use crate::config::{self, Kind, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
 use crate::instance::mounts::Pinned;
-use crate::instance::postmaster::{Absence, Phase};
+use crate::instance::postmaster::Absence;
 use crate::instance::probe::Served;
-use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
+use crate::instance::process::Process;
+use crate::instance::settings::{Names, NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
 use crate::source::Source;
 
@@ -25,11 +26,11 @@ pub enum State {
     SourceInvalid,
     /// The operator rolled back; waits for the lineage to change.
     Held,
-    /// Postgres refused the source's bundle.
+    /// The server refused the source's bundle.
     Rejected,
     /// The source's files do not fit yet, or a delay runs.
     Waiting,
-    /// Postgres is down, and what is installed can load.
+    /// The server is down, and what is installed can load.
     NotRunning,
     /// Something else keeps rewriting the installed files.
     Contended,
@@ -67,16 +68,16 @@ impl State {
     pub fn meaning(self) -> &'static str {
         match self {
             State::InSync => "the lineage's certificate is installed and served",
-            State::NotRunning => "Postgres is down; what is installed can load",
+            State::NotRunning => "the server is down; what is installed can load",
             State::Waiting => "a renewal is under way, or is not valid yet, or a `delay` runs",
             State::Unknown => "you may not look, and the daemon does not run",
             State::SourceInvalid => {
                 "the lineage cannot be read, or holds what must not be installed"
             }
-            State::Rejected => "Postgres would not load it; the one of before is back",
+            State::Rejected => "the server would not load it; the one of before is back",
             State::Held => "the operator holds this bundle back",
             State::OutOfDate => "what is installed is not what the lineage holds",
-            State::NotUsed => "the server's configuration names other files, or `ssl` is off",
+            State::NotUsed => "the server's configuration names other files, or TLS is off",
             State::NotServed => "another certificate is served than is installed",
             State::Unverified => "it is installed, and what is served cannot be seen",
             State::Contended => "something else keeps rewriting the installed files",
@@ -190,7 +191,7 @@ impl Observation {
         let sight = self.sight.as_ref().ok()?;
         let settings = self.settings.as_ref()?.as_ref().ok()?;
         let (cert, key) = (&config.cert_file, &config.key_file);
-        if sight.server.postmaster().is_none() || settings.not_used(cert, key).is_some() {
+        if !sight.server.is_up() || settings.not_used(cert, key).is_some() {
             return None;
         }
         let why = match &sight.look.installed {
@@ -221,7 +222,7 @@ impl Observation {
         Some(Problem::new(why, mend).with(config.command(&["sync"])))
     }
 
-    /// Whether Postgres could start with what is installed, as far as that can be told. A server
+    /// Whether the server could start with what is installed, as far as that can be told. A server
     /// that runs and uses other files could.
     #[must_use]
     pub fn can_start(&self, config: &config::Instance) -> bool {
@@ -233,10 +234,8 @@ impl Observation {
 
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
-            sight
-                .server
-                .postmaster()
-                .is_some_and(|p| matches!(p.file.phase, None | Some(Phase::Starting)))
+            let process = sight.server.process();
+            process.is_some_and(Process::is_starting)
         })
     }
 
@@ -279,7 +278,10 @@ impl Observation {
                         Some(
                             Problem::new(
                                 &held.reason,
-                                "it is tried again when the lineage changes, when Postgres has restarted, or a day later; at once, when the cause is mended",
+                                format!(
+                                    "it is tried again when the lineage changes, when {} has restarted, or a day later; at once, when the cause is mended",
+                                    config.kind().name()
+                                ),
                             )
                             .with(config.command(&["sync", "--force"])),
                         ),
@@ -390,7 +392,8 @@ impl Observation {
             }
             Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
             Err(unseen) if unseen.is_tls_off() => {
-                let problem = not_used_by(config, NotUsed::tls_off());
+                let names = Names::of(&config.place);
+                let problem = not_used_by(config, NotUsed::tls_off(&names));
                 (State::NotUsed, Some(problem))
             }
             // A server that starts says so before it listens; its pid file tells when it does.
@@ -426,10 +429,10 @@ impl Observation {
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.
 fn not_used_by(config: &config::Instance, NotUsed { why, mend }: NotUsed) -> Problem {
-    match config.mode {
-        Mode::Manage | Mode::Reload => {
+    match (config.kind(), config.mode) {
+        (Kind::Postgres, Mode::Manage | Mode::Reload) => {
             Problem::new(why, "").with(config.command(&["setup", "--instance"]))
         }
-        Mode::Observe => Problem::new(why, mend),
+        _ => Problem::new(why, mend),
     }
 }

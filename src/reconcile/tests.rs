@@ -15,9 +15,10 @@ use super::plan::{
 };
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, Fingerprint};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Kind};
 use crate::instance::files::{Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
+use crate::instance::process::Process;
 use crate::instance::{Server, Sight, Unseen};
 use crate::privilege::Ids;
 use crate::source::Source;
@@ -149,7 +150,7 @@ impl Moment {
     fn sight(&mut self) -> Sight {
         let server = match self.up_since {
             None => Server::Down(Absence::NoPidFile),
-            Some(start) => Server::Up(Arc::new(Postmaster::stand_in(start))),
+            Some(start) => Server::Up(Arc::new(Process::Postmaster(Postmaster::stand_in(start)))),
         };
         let ids = Ids { uid: 1, gid: 1 };
         Sight {
@@ -166,6 +167,7 @@ impl Moment {
                 cert: self.config.cert_file.clone(),
                 key: self.config.key_file.clone(),
                 state: "/state".into(),
+                kind: Kind::Postgres,
                 data: "/data".into(),
                 owner: ids,
                 server: ids,
@@ -277,9 +279,9 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     stale(Some(2)).deploys(&bundle, false);
 }
 
-fn asked_to_load(bundle: &Bundle, start_time: i64, answered: bool) -> Asked {
+fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Asked {
     Asked {
-        start_time,
+        run,
         leaf: bundle.fingerprint(),
         answered,
     }

@@ -48,6 +48,19 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          address = \"127.0.0.1:5433\"\n",
     ),
     (
+        "A server, and the PgBouncer before it that shows its clients the same certificate.",
+        "[[instance]]\n\
+         name = \"16-main\"\n\
+         lineage = \"postgres.example.com\"\n\
+         data_directory = \"/var/lib/postgresql/16/main\"\n\
+         \n\
+         [[instance]]\n\
+         name = \"pooler\"\n\
+         lineage = \"postgres.example.com\"\n\
+         kind = \"pgbouncer\"\n\
+         config_file = \"/etc/pgbouncer/pgbouncer.ini\"\n",
+    ),
+    (
         "A server whose files another program places; pgcertd only tells whether it serves them.",
         "[[instance]]\n\
          name = \"legacy\"\n\
@@ -98,7 +111,7 @@ pub(super) fn page() -> Made {
     );
     page.heading("[defaults]");
     page.paragraphs([
-        "Holds any key of an instance but `name`, `lineage` and `data_directory`, for the instances that do not write \
+        "Holds any key of an instance but `name`, `lineage`, `data_directory` and `config_file`, for the instances that do not write \
          it. A key is taken as a whole: a `files` or `server_names` of the instance is not merged with it.",
     ]);
     let every = "One table for each PostgreSQL server. There may be none.";

@@ -52,7 +52,7 @@ fn of_config() -> Value {
         "defaults".into(),
         described(
             table(&shared),
-            "Any key of an instance but name, lineage and data_directory, for the instances that do not write it.",
+            "Any key of an instance but name, lineage, data_directory and config_file, for the instances that do not write it.",
         ),
     );
     properties.insert("instance".into(), instances());
@@ -76,10 +76,17 @@ fn document(title: &str, properties: Map<String, Value>) -> Value {
 }
 
 fn instances() -> Value {
+    let mut instance = table(&of_an_instance());
+    // Which of the two goes with which `kind` is for pgcertd to say: that may stand in [defaults].
+    instance["required"] = json!(["name", "lineage"]);
+    instance["oneOf"] = json!([
+        { "required": ["data_directory"] },
+        { "required": ["config_file"] },
+    ]);
     json!({
-        "description": "One PostgreSQL server each.",
+        "description": "One server each.",
         "type": "array",
-        "items": described(table(&of_an_instance()), "One PostgreSQL server."),
+        "items": described(instance, "One server."),
     })
 }
 

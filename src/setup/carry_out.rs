@@ -138,7 +138,7 @@ impl Work<'_> {
         let instance = &mut self.keeper.instance;
         instance.refresh(Purpose::Work).await?;
         self.found = instance.on_files(|targets| targets.look()).await?.found;
-        if let Ok(addresses) = instance.addresses(&self.plan.server.postmaster) {
+        if let Ok(addresses) = instance.address_or(|| self.plan.server.addresses()) {
             let limit = instance.config.verify_timeout;
             let served = instance.served(&addresses, limit).await.ok();
             self.before = served.map(|it| it.leaf.fingerprint());
@@ -237,7 +237,7 @@ impl Work<'_> {
             return Ok(None);
         }
         let addresses = instance
-            .addresses(&self.plan.server.postmaster)
+            .address_or(|| self.plan.server.addresses())
             .map_err(Unseen::Nowhere)?;
         let limit = instance.config.verify_timeout;
         let deadline = Instant::now() + limit;
@@ -381,7 +381,7 @@ impl Work<'_> {
         let instance = &self.keeper.instance;
         let (Some(before), Ok(addresses)) = (
             self.before,
-            instance.addresses(&self.plan.server.postmaster),
+            instance.address_or(|| self.plan.server.addresses()),
         ) else {
             return Ok(());
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::require_tls::TighteningError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Kind};
 use crate::instance::sql::SqlError;
 use crate::instance::{InstanceError, Unseen};
 use crate::privilege::PrivilegeError;
@@ -55,6 +55,16 @@ pub enum SetupError {
         data: PathBuf,
         /// Why it is thought so.
         why: String,
+    },
+    /// It is no Postgres, whose settings could be made over SQL.
+    #[error(
+        "{name} is a {}: pgcertd sets up PostgreSQL servers alone; `pgcertd check` says what to set in its configuration", kind.name()
+    )]
+    OtherKind {
+        /// The instance.
+        name: String,
+        /// What it is.
+        kind: Kind,
     },
     /// It runs in a container.
     #[error(

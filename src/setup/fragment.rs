@@ -52,7 +52,7 @@ impl Entry {
         Some(Entry {
             name: instance.name.clone(),
             lineage: instance.lineage.name.clone(),
-            data_directory: instance.data_directory.to_str()?.to_owned(),
+            data_directory: instance.home().to_str()?.to_owned(),
             server_names: names.map(|it| it.to_str().into_owned()).collect(),
             files,
         })

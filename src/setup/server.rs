@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
-use crate::config::Address;
+use crate::config::{Address, Kind};
 use crate::instance::files::Targets;
 use crate::instance::listened;
 use crate::instance::postmaster::{Apart, Phase, Postmaster, Running};
@@ -143,6 +143,7 @@ pub(super) fn plain_targets(directory: &Path, owner: Ids) -> Targets {
         cert: target.clone(),
         key: target,
         state: directory.to_owned(),
+        kind: Kind::Postgres,
         data: directory.to_owned(),
         owner,
         server: owner,

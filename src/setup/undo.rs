@@ -78,14 +78,14 @@ impl Undo {
             }
             (None, None) => return Err(none()),
         };
-        if !same_file(&instance.data_directory, &record.data_directory) {
+        if !same_file(instance.home(), &record.data_directory) {
             return Err(refused(format!(
                 "is about the server of {}, and the config has {} for this instance: correct that there",
                 record.data_directory.display(),
-                instance.data_directory.display()
+                instance.home().display()
             )));
         }
-        let server = Server::at(&instance.data_directory).await?;
+        let server = Server::at(instance.home()).await?;
         Ok(Undo {
             record,
             instance,

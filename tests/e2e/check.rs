@@ -4,6 +4,7 @@
 mod clients;
 mod files;
 mod finding;
+mod labels;
 mod rights;
 mod server;
 

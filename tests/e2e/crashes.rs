@@ -13,6 +13,7 @@ use crate::world::{
     SOON, World,
     daemon::{Launch, eventually_state, pgcertd},
     eventually,
+    postgres::STRICT,
 };
 use stage::{DOMAIN, Files, Left, Stage};
 
@@ -178,7 +179,9 @@ fn an_install_of_two_files_is_killed_at_every_step() {
 /// rolls back; but a Postgres that was restarted before that would not start. So there Postgres
 /// is restarted afterwards.
 fn roll_back_is_survived(files: Files) {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::new(&world, files);
     let weak = stage.weak();
     let mut in_window = 0;
@@ -287,7 +290,9 @@ fn a_first_install_is_killed_at_every_step() {
 
 #[test]
 fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::new(&world, Files::One);
     let mut daemon = Launch::new(&world).daemon(&stage.config);
     daemon.ready();

@@ -19,6 +19,7 @@ use crate::world::{
     faults::{Immutable, StrictOpenssl, Tmpfs, bystander},
     in_place::InPlace,
     lineage::{KINDS, Kind, Lineage, Step, steps},
+    postgres::STRICT,
 };
 
 #[test]
@@ -167,7 +168,10 @@ fn a_leaf_verifies_with_every_kind_of_key_and_any_length_of_chain() {
 
 #[test]
 fn postgres_does_not_start_with_a_weak_key() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians("an OpenSSL that refuses keys of 1024 bits by default")
+    else {
+        return;
+    };
     let options = Options {
         key: KeyType::Rsa1024,
         ..Options::default()
@@ -185,7 +189,9 @@ fn postgres_does_not_start_with_a_weak_key() {
 
 #[test]
 fn a_strict_openssl_refuses_rsa_2048_at_a_reload_and_serves_on() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let ca = Ca::new(&world, "Test Root");
     let good = ca.issue(&["pg.example.com"]);
     let options = Options {

@@ -13,6 +13,7 @@ mod certbot;
 mod check;
 mod clients;
 mod configs;
+mod configuration;
 mod containers;
 mod crashes;
 mod denied;

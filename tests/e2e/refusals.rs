@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     standing::{Stage, mode, problem, says},
-    world::{SOON, World, daemon::Daemon, eventually, throughout},
+    world::{SOON, World, daemon::Daemon, eventually, postgres::STRICT, throughout},
 };
 
 const ROLLED_BACK: &str = "refused by Postgres and rolled back";
@@ -22,7 +22,9 @@ fn held(stage: &Stage<'_>) -> Value {
 
 #[test]
 fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
@@ -70,7 +72,9 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
 
 #[test]
 fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let weak = stage.renew_weak();
@@ -90,7 +94,9 @@ fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
 
 #[test]
 fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     stage.renew_weak();
@@ -198,7 +204,9 @@ fn ago_in_seconds(seconds: i64) -> String {
 
 #[test]
 fn the_previous_bundle_is_the_one_that_was_served_whatever_fails_after_it() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let second = stage.renew();

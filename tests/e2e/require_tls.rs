@@ -29,7 +29,6 @@ use crate::{
         cluster::Cluster,
         command, eventually, give,
         network::{ADDRESS, in_own_network},
-        postgres::Programs,
         process::Process,
     },
 };
@@ -559,7 +558,7 @@ fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
         "mount --bind {} {} && exec setpriv --reuid={uid} --regid={gid} --clear-groups {} -D {}",
         theirs.display(),
         file.display(),
-        Programs::debian().path("postgres").display(),
+        cluster.program("postgres").display(),
         cluster.data_directory().display()
     );
     let mut contained = command("unshare");

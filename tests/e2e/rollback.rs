@@ -16,6 +16,7 @@ use crate::{
         daemon::{Daemon, Launch, Outcome, pgcertd},
         eventually,
         journal::Journal,
+        postgres::STRICT,
         throughout,
     },
 };
@@ -287,7 +288,9 @@ fn while_postgres_is_down_the_previous_bundle_is_installed_and_served_after_its_
 
 #[test]
 fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -332,7 +335,9 @@ fn a_rollback_that_fails_holds_nothing() {
 
 #[test]
 fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);

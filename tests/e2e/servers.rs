@@ -22,7 +22,8 @@ fn a_server_that_uses_another_file_is_said_to_even_where_both_held_the_same() {
         stage.cluster.set(setting, other.to_str().unwrap());
     }
     stage.cluster.restart().unwrap();
-    let daemon = stage.daemon();
+    let daemon = Daemon::start(&world, &stage.config);
+    daemon.wait_for_log(": not_used");
     let second = stage.renew();
     let target = stage.cert.clone();
     daemon.wait_for_log("installed, not served yet");

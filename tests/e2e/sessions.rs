@@ -249,7 +249,9 @@ fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_probl
 #[test]
 fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let Some(world) = World::with_debians("the pg_receivewal that the test has") else {
+            return;
+        };
         let stage = Stage::new(&world);
         let cluster = &stage.cluster;
         let hba = cluster.config_directory().join("pg_hba.conf");

@@ -14,7 +14,9 @@ use pgcertd::{
     privilege::Ids,
 };
 
-use crate::world::{SOON, World, cluster::Cluster, command, eventually, give, process::Process};
+use crate::world::{
+    SOON, World, cluster::Cluster, command, eventually, give, postgres::usual, process::Process,
+};
 
 /// Runs what is asked of a server, as a command of pgcertd would.
 pub fn asked<R>(asking: impl Future<Output = R>) -> R {
@@ -103,7 +105,7 @@ fn root_logs_in_as_the_servers_user_by_peer_authentication_and_stays_root() {
         told
     });
     assert_eq!((sql.0.as_str(), sql.1, sql.2), ("postgres", true, true));
-    assert!((150_000..160_000).contains(&sql.3), "{}", sql.3);
+    assert_eq!(sql.3 / 10_000, usual().cast_signed());
     assert!(rustix::process::geteuid().is_root());
     eventually(SOON, "the session has ended", || {
         let count = "select count(*) from pg_stat_activity where application_name = 'pgcertd'";
@@ -240,7 +242,9 @@ fn a_setting_is_altered_reloaded_and_put_back_to_the_letter() {
 
 #[test]
 fn the_servers_own_reading_of_pg_hba_is_told_with_its_faults() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians("LDAP") else {
+        return;
+    };
     let cluster = Cluster::build(&world).start();
     let text = "# one\nhost shop,\"my db\" +staff 10.0.0.0/8 ldap ldapserver=a ldapprefix=b\nhost all all\n";
     fs::write(cluster.config_directory().join("pg_hba.conf"), text).unwrap();
@@ -298,6 +302,10 @@ fn a_server_without_a_socket_is_told_apart_from_one_that_is_still_starting() {
 
 #[test]
 fn an_abstract_socket_is_one_as_well_as_a_relative_or_a_very_deep_one() {
+    if usual() < 14 {
+        eprintln!("skipped: sockets in the abstract namespace came with PostgreSQL 14");
+        return;
+    }
     let Some(world) = World::new() else { return };
     let space = format!("@pgcertd-{}", world.path().display());
     // A socket's path may have 107 bytes; the server itself is told the short one.
@@ -349,10 +357,11 @@ fn a_server_whose_socket_is_in_another_mount_namespace_is_reached_through_its_ro
     // A file system of its own over the sockets' directory.
     let script = format!(
         "mount -t tmpfs -o mode=0755,uid={} none {sockets} && exec setpriv --reuid={} --regid={} --clear-groups \
-         /usr/lib/postgresql/15/bin/postgres -D {}",
+         {} -D {}",
         owner.uid,
         owner.uid,
         owner.gid,
+        cluster.program("postgres").display(),
         cluster.data_directory().display()
     );
     let mut contained = command("unshare");

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     standing::{HOST, NAME, Stage, mode, place},
-    world::{Owner, World, daemon::Launch, give},
+    world::{Owner, World, daemon::Launch, give, postgres::STRICT},
 };
 
 /// Checks owner and mode.
@@ -56,7 +56,9 @@ fn two_files(world: &World, cert: &Path, key: &Path) {
 
 #[test]
 fn refused_two_files_go_back_both() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let (cert, key) = (
         world.path().join("certs/pg.pem"),
         world.path().join("private/pg.key"),
@@ -136,7 +138,9 @@ fn a_target_that_is_a_link_is_replaced_and_what_it_names_is_not_written() {
 
 #[test]
 fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::strict(&world);
     let precious = world.postgres_directory("precious", 0o700).join("pair.pem");
     place(&world, &stage.first, &precious, &precious);

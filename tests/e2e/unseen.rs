@@ -12,6 +12,7 @@ use crate::{
         daemon::Daemon,
         eventually,
         port::Port,
+        postgres::STRICT,
     },
 };
 
@@ -64,7 +65,9 @@ fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
 
 #[test]
 fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
     let mut stage = Stage::with(
         &world,
         |cluster| strict(&world, cluster),

@@ -28,7 +28,7 @@ pub(super) async fn print_lines(
     let document = Document {
         name: Some(instance.name.clone()),
         lineage: Some(instance.lineage.name.clone()),
-        data_directory: Some(instance.data_directory.clone()),
+        data_directory: Some(instance.home().to_owned()),
         fragment: written.fragment.clone(),
         lines: lines.to_vec(),
         outcome: Some(Outcome::Printed),

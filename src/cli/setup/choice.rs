@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::{Arguments, Desk, Failure};
 use crate::bundle::Certificate;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Kind};
 use crate::instance::postmaster::Running;
+use crate::instance::probe::Opening;
 use crate::instance::same_file;
 use crate::instance::settings::tls_settings;
 use crate::report::day;
@@ -44,7 +45,7 @@ enum Candidate {
 impl Candidate {
     fn data_directory(&self) -> &Path {
         match self {
-            Candidate::Known(instance, _) => &instance.data_directory,
+            Candidate::Known(instance, _) => instance.home(),
             Candidate::New(running) => &running.data_directory,
         }
     }
@@ -81,12 +82,16 @@ impl Desk<'_> {
         let known = named.and_then(|name| config.instance(name)).or_else(|| {
             let data = wanted.data_directory.as_ref()?;
             let mut all = config.instances.iter();
-            all.find(|it| same_file(&it.data_directory, data))
+            all.find(|it| same_file(it.home(), data))
         });
         if let Some(instance) = known {
+            if instance.kind() != Kind::Postgres {
+                let (name, kind) = (instance.name.clone(), instance.kind());
+                return Err(SetupError::OtherKind { name, kind }.into());
+            }
             agrees(config, instance, wanted)?;
             return Ok(Some(Chosen {
-                server: Server::at(&instance.data_directory).await?,
+                server: Server::at(instance.home()).await?,
                 subject: Subject::Known(Box::new(instance.clone())),
             }));
         }
@@ -125,11 +130,11 @@ impl Desk<'_> {
         let mut candidates = Vec::new();
         for running in &survey.running {
             let mut all = config.instances.iter();
-            let known = all.find(|it| same_file(&it.data_directory, &running.data_directory));
+            let known = all.find(|it| same_file(it.home(), &running.data_directory));
             match known {
                 None => candidates.push(Candidate::New(running.clone())),
                 Some(instance) if self.wanted.instance.is_none() => {
-                    let server = Server::at(&instance.data_directory).await?;
+                    let server = Server::at(instance.home()).await?;
                     if self.wanted.require_tls || !uses(instance, &server).await {
                         candidates.push(Candidate::Known(Box::new(instance.clone()), server));
                     }
@@ -247,7 +252,11 @@ impl Desk<'_> {
 
     async fn glance(&self, server: &Server) -> Option<Certificate> {
         let address = server.addresses().ok()?.into_iter().next()?;
-        let served = self.prober.look(&address, GLANCE).await.ok()?;
+        let served = self
+            .prober
+            .look(&address, Opening::Request, GLANCE)
+            .await
+            .ok()?;
         Some(served.leaf)
     }
 
@@ -292,7 +301,7 @@ pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
         .map(str::to_owned)
         .to_vec();
     if plan.fragment.is_some() {
-        let data = instance.data_directory.display().to_string();
+        let data = instance.home().display().to_string();
         words.extend(["--data-directory".into(), data]);
         words.extend(["--lineage".into(), instance.lineage.name.clone()]);
         for name in &wanted.server_name {
@@ -334,7 +343,7 @@ fn agrees(
         return differs("name", "--instance");
     }
     if let Some(data) = &wanted.data_directory
-        && !same_file(data, &instance.data_directory)
+        && !same_file(data, instance.home())
     {
         return differs("data_directory", "--data-directory");
     }

@@ -98,7 +98,7 @@ impl Document {
         Document {
             name: Some(instance.name.clone()),
             lineage: Some(instance.lineage.name.clone()),
-            data_directory: Some(instance.data_directory.clone()),
+            data_directory: Some(instance.home().to_owned()),
             server_names: names.map(|it| it.to_str().into_owned()).collect(),
             fragment: plan.fragment.clone(),
             taken_over: plan.target == Target::TakenOver,

@@ -18,7 +18,7 @@ use clap::Args;
 use super::manual::{Chapter, Manual};
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
-use crate::instance::probe::Prober;
+use crate::instance::probe::{Opening, Prober};
 use crate::instance::sql::Sql;
 use crate::setup::carry_out::carry_out;
 use crate::setup::plan::{Plan, Subject};
@@ -294,7 +294,11 @@ impl Desk<'_> {
         let limit = plan.instance.verify_timeout;
         let mut served = None;
         for address in &addresses {
-            served = served.or(self.prober.look(address, limit).await.ok());
+            served = served.or(self
+                .prober
+                .look(address, Opening::Request, limit)
+                .await
+                .ok());
         }
         self.finish(plan, served.as_ref(), document).await
     }

@@ -12,7 +12,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     let undo = Undo::of(config, name).await?;
     let mut document = Document {
         name: Some(name.to_owned()),
-        data_directory: Some(undo.instance.data_directory.clone()),
+        data_directory: Some(undo.instance.home().to_owned()),
         lines: undo.lines(),
         ..Document::default()
     };

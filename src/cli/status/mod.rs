@@ -148,7 +148,7 @@ async fn look(
 /// The data directories of servers that no instance covers: what the caller can see, and, since
 /// only root sees every process whole, what the daemon does.
 fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Vec<PathBuf> {
-    let mut found = uncovered(config.instances.iter().map(|i| &i.data_directory));
+    let mut found = uncovered(&config.data_directories());
     if !is_root() {
         let told = daemon.map_or(&[][..], |it| &it.uncovered);
         found.extend(told.iter().cloned());

@@ -31,13 +31,13 @@ fn an_instance_with_three_keys_has_the_documented_defaults() {
     assert_eq!(one.as_ref(), config.instances.first());
     assert_eq!(config.instance("17-main"), None);
     let one = &config.instances[0];
-    assert_eq!(one.kind, Kind::Postgres);
+    assert_eq!(one.kind(), Kind::Postgres);
     assert_eq!(one.lineage.name, "a.example");
     assert_eq!(
         one.lineage.candidates,
         [path("/etc/letsencrypt/live/a.example")]
     );
-    assert_eq!(one.data_directory, path("/pg/16-main"));
+    assert_eq!(one.home(), path("/pg/16-main"));
     assert_eq!(one.cert_file, path("/var/lib/pgcertd/16-main/server.pem"));
     assert!(one.single_file());
     assert_eq!(config.state_of(one), path("/var/lib/pgcertd/16-main"));
@@ -169,7 +169,7 @@ fn relative_paths_start_at_the_file_that_they_are_written_in() {
         [Some(written.path("live")), above.clone()]
     );
     let one = &config.instances[0];
-    assert_eq!(one.data_directory, written.path("conf.d/data"));
+    assert_eq!(one.home(), written.path("conf.d/data"));
     assert_eq!(one.cert_file, written.path("tls/a.pem"));
     assert_eq!(
         one.lineage

@@ -1,7 +1,7 @@
 //! What the configuration refuses of instances that are in each other's way, or in another's.
 
-use super::Written;
 use super::refused::{refused, refused_of_instance};
+use super::{Written, load};
 
 #[test]
 fn two_instances_do_not_share_a_name() {
@@ -21,6 +21,27 @@ FILE:6:8: another instance has this name, FILE:2
 6| name = "a"
  |        ^^^
  = expected a name of its own for each instance"#,
+    );
+}
+
+#[test]
+fn two_instances_do_not_share_a_config_file_and_may_share_a_lineage() {
+    let pooler = |name: &str, file: &str| {
+        format!(
+            "[[instance]]\nname = \"{name}\"\nlineage = \"x\"\nkind = \"pgbouncer\"\nconfig_file = \"{file}\"\n"
+        )
+    };
+    let server = "[[instance]]\nname = \"s\"\nlineage = \"x\"\ndata_directory = \"/pg\"\n";
+    let (one, other) = (pooler("a", "/etc/a.ini"), pooler("b", "/etc/b.ini"));
+    assert_eq!(load(&format!("{server}{one}{other}")).instances.len(), 3);
+    refused(
+        &format!("{one}{}", pooler("b", "/etc/./x/../a.ini")),
+        r#"
+FILE:10:15: the instance a has this config_file, FILE:5
+  |
+10| config_file = "/etc/./x/../a.ini"
+  |               ^^^^^^^^^^^^^^^^^^^
+  = expected a config_file of its own for each instance"#,
     );
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Written, load};
-use crate::config::{Config, Mode, Reload};
+use crate::config::{Config, Kind, Mode, Reload};
 
 #[expect(clippy::expect_used, reason = "the model is part of the repository")]
 fn model() -> String {
@@ -57,8 +57,8 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     };
     assert_eq!(notify, empty.notify);
 
-    let [main, reports] = config.instances.as_slice() else {
-        panic!("two instances: {:?}", config.instances);
+    let [main, reports, pooler] = config.instances.as_slice() else {
+        panic!("three instances: {:?}", config.instances);
     };
     let bare: Config = load(
         "[[instance]]\nname = \"16-main\"\nlineage = \"postgres.example.com\"\n\
@@ -75,6 +75,8 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     assert_eq!(reports.mode, Mode::Manage);
     assert!(matches!(&reports.reload, Reload::Command(words) if words[0] == "podman"));
     assert!(!reports.single_file() && reports.files.is_some());
+    assert_eq!(pooler.kind(), Kind::PgBouncer);
+    assert_eq!(pooler.home(), Path::new("/etc/pgbouncer/pgbouncer.ini"));
 }
 
 #[test]

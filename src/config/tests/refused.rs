@@ -105,7 +105,7 @@ FILE:2:8: `name` cannot have a default
  |
 2| name = "a"
  |        ^^^
- = expected any key of an instance but name, lineage and data_directory, which each [[instance]] has of its own"#,
+ = expected any key of an instance but name, lineage, data_directory and config_file, which each [[instance]] has of its own"#,
     );
 }
 
@@ -121,7 +121,7 @@ FILE:3:18: `data_directory` cannot have a default
  |
 3| data_directory = "/pg"
  |                  ^^^^^
- = expected any key of an instance but name, lineage and data_directory, which each [[instance]] has of its own"#,
+ = expected any key of an instance but name, lineage, data_directory and config_file, which each [[instance]] has of its own"#,
     );
 }
 
@@ -252,15 +252,69 @@ FILE:2:8: unknown value "mange"
 }
 
 #[test]
-fn pgbouncer_is_a_kind_of_a_later_version() {
+fn a_pgbouncer_has_no_data_directory() {
     refused_of_instance(
-        r#"kind = "pgbouncer""#,
+        r#"kind = "pgbouncer"
+config_file = "/etc/pgbouncer/pgbouncer.ini""#,
         r#"
-FILE:5:8: this version does not know the kind "pgbouncer"
+FILE:4:18: `data_directory` does not go with an instance of PgBouncer
  |
-5| kind = "pgbouncer"
- |        ^^^^^^^^^^^
- = expected "postgres", the only kind so far"#,
+4| data_directory = "/pg/a"
+ |                  ^^^^^^^
+ = expected config_file, the file that it is started with"#,
+    );
+}
+
+#[test]
+fn a_postgres_has_no_config_file_here() {
+    refused_of_instance(
+        r#"config_file = "/etc/postgresql/16/main/postgresql.conf""#,
+        r#"
+FILE:5:15: `config_file` does not go with an instance of Postgres
+ |
+5| config_file = "/etc/postgresql/16/main/postgresql.conf"
+ |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+ = expected data_directory, from which pgcertd finds the rest; config_file is for kind = "pgbouncer" and "patroni""#,
+    );
+}
+
+#[test]
+fn a_pgbouncer_and_a_patroni_need_a_config_file() {
+    for (kind, file) in [
+        (
+            "pgbouncer",
+            "\"/etc/pgbouncer/pgbouncer.ini\", or the file that PgBouncer is started with",
+        ),
+        (
+            "patroni",
+            "\"/etc/patroni/config.yml\", or the file that Patroni is started with",
+        ),
+    ] {
+        refused(
+            &format!("[[instance]]\nname = \"a\"\nlineage = \"x\"\nkind = \"{kind}\"\n"),
+            &format!(
+                "\nFILE:1:1: an instance without `config_file`\n |\n1| [[instance]]\n | ^^^^^^^^^^^^\n = expected config_file = {file}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn pg_ctl_reloads_a_postgres_alone() {
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+kind = "pgbouncer"
+config_file = "/etc/pgbouncer/pgbouncer.ini"
+reload = "pg_ctl"
+"#,
+        r#"
+FILE:6:10: pg_ctl does not reload PgBouncer
+ |
+6| reload = "pg_ctl"
+ |          ^^^^^^^^
+ = expected one of: signal, command"#,
     );
 }
 
@@ -273,7 +327,7 @@ FILE:5:8: unknown value "mysql"
  |
 5| kind = "mysql"
  |        ^^^^^^^
- = expected one of: postgres"#,
+ = expected one of: postgres, pgbouncer, patroni"#,
     );
 }
 

@@ -1,7 +1,7 @@
 //! What the findings of the host need to know of the instances.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use crate::config::{Config, Instance as InstanceConfig, Mode};
 use crate::instance::files::Installed;
 use crate::instance::probe::Prober;
-use crate::instance::settings::tls_settings;
 use crate::instance::{Instance, Server, Sight};
 
 /// How long one instance may take; what does not come in time is left out.
@@ -23,7 +22,7 @@ pub(super) struct Facts {
     pub(super) lineage: String,
     /// What nobody but pgcertd should write: the targets, and the files that the server uses.
     pub(super) files: BTreeSet<PathBuf>,
-    /// The data directory and the state directory, likewise.
+    /// The data directory, or the server's own configuration, and the state directory, likewise.
     pub(super) directories: BTreeSet<PathBuf>,
     /// When the installed certificate was issued.
     pub(super) issued: Option<Timestamp>,
@@ -57,7 +56,7 @@ fn written(config: &Config, instance: &InstanceConfig) -> Facts {
             .into_iter()
             .cloned()
             .collect();
-        facts.directories = [instance.data_directory.clone(), config.state_of(instance)].into();
+        facts.directories = [instance.home().to_owned(), config.state_of(instance)].into();
     }
     facts
 }
@@ -70,19 +69,17 @@ async fn seen(mut instance: Instance, mut facts: Facts) -> Facts {
         facts.issued = Some(bundle.leaf().not_before());
     }
     if instance.config.mode == Mode::Manage {
-        facts
-            .files
-            .extend(used(&instance.config.data_directory, &sight).await);
+        facts.files.extend(used(&mut instance, &sight).await);
     }
     facts
 }
 
 /// The files that the server's configuration names, but those that a distribution shares out.
-async fn used(data: &Path, sight: &Sight) -> Vec<PathBuf> {
-    let Server::Up(postmaster) = &sight.server else {
+async fn used(instance: &mut Instance, sight: &Sight) -> Vec<PathBuf> {
+    let Server::Up(process) = &sight.server else {
         return Vec::new();
     };
-    let settings = tls_settings(postmaster, data, sight.targets.server).await;
+    let settings = instance.tls_settings(process, sight).await;
     let Ok(settings) = settings else {
         return Vec::new();
     };

@@ -37,7 +37,7 @@ pub(super) fn findings(config: &Config, unit: &Unit, survey: &Survey) -> Vec<Fin
 
 /// What an instance needs.
 fn needs(config: &Config, instance: &Instance, survey: &Survey) -> BTreeSet<(PathBuf, Need)> {
-    let mut needs = BTreeSet::from([(instance.data_directory.clone(), Need::Read)]);
+    let mut needs = BTreeSet::from([(instance.home().to_owned(), Need::Read)]);
     let own = survey
         .lineages
         .iter()

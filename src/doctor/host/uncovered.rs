@@ -1,6 +1,6 @@
 //! PostgreSQL servers of this host that no instance covers; a major upgrade leaves one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -17,11 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A finding for each of them.
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
-    let covered: Vec<PathBuf> = config
-        .instances
-        .iter()
-        .map(|it| it.data_directory.clone())
-        .collect();
+    let covered = config.data_directories();
     let looked = tokio::task::spawn_blocking(move || {
         let found = uncovered(&covered).into_iter();
         let found: Vec<_> = found.map(|it| (version(&it), it)).collect();

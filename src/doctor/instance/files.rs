@@ -9,7 +9,7 @@ use crate::config::Mode;
 use crate::doctor::unit::root_operation;
 use crate::doctor::{Finding, Kind, group_name, quoted, user_name};
 use crate::instance::Sight;
-use crate::instance::files::{Installed, Targets, key_rule};
+use crate::instance::files::{Installed, Targets};
 use crate::instance::mounts;
 use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, is_root};
@@ -30,7 +30,7 @@ pub(super) async fn closed(case: &Case, keeper: &mut Keeper) -> Vec<Finding> {
         let meta = std::fs::symlink_metadata(&targets.key).ok();
         let rule = meta.filter(std::fs::Metadata::is_file).map(|meta| {
             let (uid, gid) = (meta.uid(), meta.gid());
-            key_rule(Ids { uid, gid }, meta.mode() & 0o7777, targets.server.uid)
+            targets.key_rule(Ids { uid, gid }, meta.mode() & 0o7777)
         });
         Ok((targets.clone(), rule.and_then(Result::err)))
     });
@@ -80,7 +80,10 @@ fn installed(case: &Case, sight: &Sight) -> Vec<Finding> {
         )),
         Installed::Unusable(why) => mended(Finding::problem(
             Kind::Installed,
-            format!("Postgres would not load what is installed: {why}"),
+            format!(
+                "{} would not load what is installed: {why}",
+                config.kind().name()
+            ),
         )),
     };
     let is_there = !matches!(look.installed, Installed::Absent);
@@ -208,11 +211,7 @@ pub(super) async fn single(sight: &Sight, postmaster: &Postmaster) -> Option<Fin
 /// Whether the installed or the previous key lies in a data directory.
 pub(super) async fn apart(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Finding> {
     let kind = Kind::KeysApart;
-    let instances = &case.config.instances;
-    let data: Vec<PathBuf> = instances
-        .iter()
-        .map(|it| it.data_directory.clone())
-        .collect();
+    let data = case.config.data_directories();
     let targets = &sight.targets;
     let keys = [
         (targets.key.clone(), "the installed key"),

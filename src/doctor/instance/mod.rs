@@ -5,6 +5,8 @@
 
 mod edits;
 mod files;
+mod labels;
+mod neighbour;
 mod plaintext;
 mod restart;
 mod served;
@@ -115,10 +117,14 @@ impl Case {
                 findings.extend(served::of_address(&self).await);
             }
             Ok(sight) => {
-                findings.push(Finding::good(
-                    Kind::DataDirectory,
-                    format!("data directory {}", sight.targets.data.display()),
-                ));
+                let (key, home) = (self.instance().place.key(), sight.targets.data.display());
+                let what = key.replace("data_directory", "data directory");
+                findings.push(Finding::good(Kind::DataDirectory, format!("{what} {home}")));
+                if self.instance().kind() != config::Kind::Postgres {
+                    findings.extend(files::findings(&self, &mut keeper, sight).await);
+                    findings.extend(neighbour::findings(&self, &mut keeper, sight, &seen).await);
+                    return findings;
+                }
                 findings.push(version::finding(&self, &mut keeper).await);
                 findings.extend(files::findings(&self, &mut keeper, sight).await);
                 let server = sight.targets.server;
@@ -138,13 +144,13 @@ impl Case {
     async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(files::apart(self, sight, eyes).await);
-        let postmaster = match &sight.server {
-            Server::Down(absence) => {
-                findings.push(server::down(absence, sight));
-                findings.extend(self.of_next_start(sight, absence, eyes).await);
-                return findings;
-            }
-            Server::Up(postmaster) => postmaster,
+        findings.extend(labels::finding(self, sight, eyes).await);
+        if let Server::Down(absence) = &sight.server {
+            findings.push(server::down(absence, sight));
+            findings.extend(self.of_next_start(sight, absence, eyes).await);
+        }
+        let Some(postmaster) = sight.server.postmaster() else {
+            return findings;
         };
         findings.push(Finding::good(
             Kind::Server,

@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 
 use super::{Case, unknown};
 use crate::bundle::Certificate;
-use crate::config::{Mode, Verify};
+use crate::config::{self, Mode, Verify};
 use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::Postmaster;
 use crate::instance::probe::{Opening, ProbeError, Served};
-use crate::instance::{Sight, Unseen};
+use crate::instance::{Sight, Unseen, process};
 use crate::reconcile::state::Observation;
 use crate::trust::{self, Fault, Roots};
 
@@ -175,6 +175,23 @@ pub(super) async fn trusted(
     judged(case, sockets).await
 }
 
+/// Whether clients accept what another server than a Postgres serves, where it says that it listens
+/// and where the config says that clients reach it.
+pub(super) async fn of_process(case: &Case, process: &process::Process) -> Vec<Finding> {
+    let config = case.instance();
+    if config.verify == Verify::None || config.server_names.is_empty() {
+        return Vec::new();
+    }
+    let mut addresses = process.addresses().unwrap_or_default();
+    addresses.extend(config.address.clone());
+    let mut sockets = BTreeSet::new();
+    for address in addresses {
+        let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+        sockets.extend(found.into_iter().flatten());
+    }
+    judged(case, sockets).await
+}
+
 /// One look at each address for each name, as a client of that name takes it.
 async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
     let looked = looked(case, sockets).await;
@@ -220,12 +237,16 @@ async fn looked(
     sockets: BTreeSet<SocketAddr>,
 ) -> BTreeMap<(SocketAddr, String), Result<Served, ProbeError>> {
     let limit = case.instance().verify_timeout;
+    let opening = match case.instance().kind() {
+        config::Kind::Postgres | config::Kind::PgBouncer => Opening::Request,
+        config::Kind::Patroni => Opening::Https,
+    };
     let mut looking = JoinSet::new();
     for socket in sockets {
         for name in &case.instance().server_names {
             let (prober, name) = (case.prober.clone(), name.to_str().into_owned());
             looking.spawn(async move {
-                let seen = prober.look_at(socket, &name, Opening::Request, limit).await;
+                let seen = prober.look_at(socket, &name, opening, limit).await;
                 ((socket, name), seen)
             });
         }

@@ -17,7 +17,7 @@ pub(super) async fn finding(case: &Case, keeper: &mut Keeper) -> Finding {
             kind,
             format!(
                 "{} holds no file PG_VERSION: it is no server's data directory",
-                case.instance().data_directory.display()
+                case.instance().home().display()
             ),
         )
         .because("pgcertd takes the server's user and its process from there")

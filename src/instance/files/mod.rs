@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::bundle::Bundle;
+use crate::config::Kind;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
 use crate::privilege::Ids;
@@ -43,13 +44,15 @@ const LARGEST_PID_FILE: u64 = 64 << 10;
 /// Where one instance's files lie, and whose they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Targets {
-    /// What `ssl_cert_file` names.
+    /// What the server's setting names, `ssl_cert_file` for Postgres.
     pub cert: PathBuf,
-    /// What `ssl_key_file` names; the same path for one file that holds both.
+    /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
     pub key: PathBuf,
     /// The instance's own state directory.
     pub state: PathBuf,
-    /// The data directory.
+    /// What kind of server they are for.
+    pub kind: Kind,
+    /// The data directory; of another kind the file that the server is started with.
     pub data: PathBuf,
     /// Who owns what is installed.
     pub owner: Ids,
@@ -388,26 +391,41 @@ impl Targets {
             .collect()
     }
 
-    /// Takes the lock that daemon and `sync` share, a `flock` on the data directory; `None` if
-    /// another holds it.
+    /// Takes the lock that daemon and `sync` share, a `flock` on the data directory, or on the file
+    /// that a server of another kind is started with; `None` if another holds it.
     ///
     /// # Errors
-    /// The data directory cannot be opened.
+    /// It cannot be opened.
     pub fn try_lock(&self) -> Result<Option<Flock<std::fs::File>>, FilesError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(&self.data, flags, Mode::empty())
-            .map_err(FilesError::new(&self.data, "open the data directory"))?;
-        match Flock::lock(directory.into(), FlockArg::LockExclusiveNonblock) {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let (flags, open, lock) = match self.kind {
+            Kind::Postgres => (
+                flags | OFlags::DIRECTORY,
+                "open the data directory",
+                "lock the data directory",
+            ),
+            Kind::PgBouncer | Kind::Patroni => (
+                flags | OFlags::NONBLOCK | OFlags::NOCTTY,
+                "open the server's configuration",
+                "lock the server's configuration",
+            ),
+        };
+        let opened = rustix::fs::open(&self.data, flags, Mode::empty())
+            .map_err(FilesError::new(&self.data, open))?;
+        match Flock::lock(opened.into(), FlockArg::LockExclusiveNonblock) {
             Ok(held) => Ok(Some(held)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, e)) => Err(FilesError::new(&self.data, "lock the data directory")(
-                Errno::from_raw_os_error(e as i32),
-            )),
+            Err((_, e)) => Err(FilesError::new(&self.data, lock)(Errno::from_raw_os_error(
+                e as i32,
+            ))),
         }
     }
 
-    /// Reads `postmaster.pid`.
+    /// Reads `postmaster.pid`, which only a Postgres has.
     pub(crate) fn pid_file(&self) -> Result<PidFile, Absence> {
+        if self.kind != Kind::Postgres {
+            return Err(Absence::NoPidFile);
+        }
         let path = self.data.join("postmaster.pid");
         let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
         match read {
@@ -463,7 +481,7 @@ impl Targets {
             return Installed::Absent;
         };
         if let Some(Found::File { ids, mode, .. }) = found.last()
-            && let Err(reason) = key_rule(*ids, *mode, self.server.uid)
+            && let Err(reason) = self.key_rule(*ids, *mode)
         {
             return Installed::Unusable(format!("{} {reason}", self.key.display()));
         }
@@ -473,13 +491,25 @@ impl Targets {
         }
     }
 
-    /// Why Postgres would refuse the key that was found for its owner or mode, whatever it holds.
+    /// The rule of the server for the owner and the mode of its key file.
+    ///
+    /// # Errors
+    /// What is wrong, as the end of a sentence that begins with the file.
+    pub fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
+        match self.kind {
+            Kind::Postgres => key_rule(ids, mode, self.server.uid),
+            Kind::PgBouncer | Kind::Patroni => private_key_rule(ids, mode, self.server),
+        }
+    }
+
+    /// Why the server would refuse the key that was found for its owner or mode, whatever it holds,
+    /// or why it may not stay so.
     #[must_use]
     pub fn key_fault(&self, found: &[Found]) -> Option<String> {
         let Some(Found::File { ids, mode, .. }) = found.last() else {
             return None;
         };
-        key_rule(*ids, *mode, self.server.uid).err()
+        self.key_rule(*ids, *mode).err()
     }
 
     /// The mode of a file that holds the key.
@@ -514,6 +544,32 @@ pub fn key_rule(ids: Ids, mode: u32, server: u32) -> Result<(), String> {
             "has mode {:04o}, and Postgres accepts at most {:04o} there",
             mode & 0o777,
             allowed & 0o640
+        ));
+    }
+    Ok(())
+}
+
+/// The rule for the key of a server that has none of its own: its user can read it, and nobody who
+/// is neither that user nor of the file's group can do anything with it.
+fn private_key_rule(ids: Ids, mode: u32, server: Ids) -> Result<(), String> {
+    let readable = if ids.uid == server.uid {
+        mode & 0o400 != 0
+    } else {
+        // Of which other groups the user is, the server's own number does not tell.
+        mode & 0o040 != 0
+    };
+    if !readable {
+        return Err(format!(
+            "has mode {:04o} and belongs to user {}, so that user {} cannot read it",
+            mode & 0o777,
+            ids.uid,
+            server.uid
+        ));
+    }
+    if mode & 0o007 != 0 {
+        return Err(format!(
+            "has mode {:04o}, and everybody on this host may use the key",
+            mode & 0o777
         ));
     }
     Ok(())

@@ -24,6 +24,7 @@ impl Place {
         let at = |name: &str| directory.path().join(name);
         let own = Ids::own();
         let targets = Targets {
+            kind: crate::config::Kind::Postgres,
             cert: at(cert),
             key: at(key),
             state: directory.path().to_owned(),

@@ -48,6 +48,13 @@ impl<'w> Healthy<'w> {
         Self::with(world, |cluster| cluster, |instance| instance)
     }
 
+    /// With chain and key in this file, whose directory is there.
+    pub fn at(world: &'w World, target: &Path) -> Self {
+        let named = |entry: Instance| entry.set("server_names", vec![HOST]);
+        let stage = Stage::at(world, target, target, |cluster| cluster, named);
+        Self { stage }
+    }
+
     /// With other settings of the cluster and of the instance.
     pub fn with(
         world: &'w World,

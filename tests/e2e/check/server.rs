@@ -1,11 +1,19 @@
 //! The server and its configuration.
 
-use std::fs;
+use std::{fs, path::PathBuf};
+
+use rustix::process::Signal;
 
 use super::finding::{Healthy, line, sentence, typed};
 use crate::{
     standing::{NAME, says},
-    world::{SOON, World, ca::Ca, cluster::Cluster, command, eventually, give, process::run},
+    world::{
+        SOON, World,
+        ca::Ca,
+        cluster::Cluster,
+        command, eventually, give,
+        process::{Process, run},
+    },
 };
 
 #[test]
@@ -294,4 +302,49 @@ fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
         .find(|it| it["id"] == "uncovered" && it["seen"].as_str().unwrap().contains(data));
     let found = found.unwrap();
     says(&sentence(found), &["container", "[[instance]]"]);
+}
+
+/// A mount, until it is dropped.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
+        if let Err(error) = unmounted {
+            eprintln!("{} is still mounted: {error}", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_file_of_the_configuration_that_hangs_is_told_and_hides_nothing_else() {
+    let Some(world) = World::new() else { return };
+    if !std::path::Path::new("/dev/fuse").exists() {
+        eprintln!("skipped: /dev/fuse is missing: the kernel has no FUSE, or a container hides it");
+        return;
+    }
+    let healthy = Healthy::new(&world);
+    let exported = world.postgres_directory("exported", 0o755);
+    fs::write(exported.join("ca.pem"), healthy.stage.ca.root_pem()).unwrap();
+    let mounted = world.directory("mounted");
+    let mut server = Process::spawn(command("bindfs").arg("-f").arg(&exported).arg(&mounted));
+    let mounted = Mounted(mounted);
+    let ca = mounted.0.join("ca.pem");
+    eventually(SOON, "it is mounted", || ca.exists());
+    healthy
+        .stage
+        .cluster
+        .set("ssl_ca_file", ca.to_str().unwrap());
+    assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+
+    server.signal(Signal::STOP);
+    let seen = healthy.checked();
+    server.signal(Signal::CONT);
+    let found = seen.instance("restart");
+    assert_eq!(found["weight"], "problem", "{found}");
+    says(
+        found["seen"].as_str().unwrap(),
+        &[ca.to_str().unwrap(), "does not answer"],
+    );
+    assert_eq!(seen.instance("served")["weight"], "good");
 }

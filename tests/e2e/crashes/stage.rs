@@ -9,6 +9,7 @@ use std::{
 
 use pgcertd::bundle::Bundle;
 
+use crate::standing::strict;
 use crate::world::{
     SOON, World,
     ca::{Ca, Issued, KeyType, Options},
@@ -16,8 +17,8 @@ use crate::world::{
     command,
     config::{Config, Instance, path},
     daemon::{Launch, Outcome, pgcertd},
-    faults::StrictOpenssl,
     lineage::Lineage,
+    postgres::{DEBIAN, usual},
     process::run,
 };
 
@@ -76,12 +77,12 @@ impl<'w> Stage<'w> {
                 (public.join("server.crt"), private.join("server.key"))
             }
         };
-        let strict = StrictOpenssl::new(world);
-        let mut cluster = Cluster::build(world)
-            .tls_files(&cert, &key)
-            .setting("ssl_dh_params_file", strict.dh_params.to_str().unwrap())
-            .with_env("OPENSSL_CONF", strict.conf.to_str().unwrap())
-            .create();
+        let cluster = Cluster::build(world).tls_files(&cert, &key);
+        // The tests of a refusal are skipped with other builds, see `STRICT`.
+        let mut cluster = match usual() == DEBIAN {
+            true => strict(world, cluster).create(),
+            false => cluster.create(),
+        };
         // The files of a lineage are young here, and nothing else writes them.
         let mut instance = Instance::of(&cluster, DOMAIN);
         if files == Files::Two {

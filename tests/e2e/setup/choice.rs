@@ -95,12 +95,13 @@ fn alone_on_a_host_a_server_is_found_without_being_named() {
     let data = bench.cluster.data_directory();
     let script = format!(
         "setpriv --reuid=postgres --regid=postgres --clear-groups \
-         /usr/lib/postgresql/15/bin/postgres -D {data} 2>/dev/null &\n\
+         {postgres} -D {data} 2>/dev/null &\n\
          server=$!\n\
          until grep -q ready {data}/postmaster.pid 2>/dev/null; do sleep 0.05; done\n\
          {program} setup --yes --config {config}; code=$?\n\
          kill -INT $server; wait $server; exit $code",
         data = data.display(),
+        postgres = bench.cluster.program("postgres").display(),
         program = env!("CARGO_BIN_EXE_pgcertd"),
         config = bench.config.path().display(),
     );

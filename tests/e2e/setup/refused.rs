@@ -143,7 +143,8 @@ fn what_the_command_line_sets_is_named_since_no_file_overrides_it() {
     let mut postgres = crate::world::command("setpriv");
     postgres
         .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
-        .args(["/usr/lib/postgresql/15/bin/postgres", "-D"])
+        .arg(bench.cluster.program("postgres"))
+        .arg("-D")
         .arg(bench.cluster.data_directory())
         .args(["-c", &format!("ssl_cert_file={shared}")])
         .stderr(std::process::Stdio::null());

@@ -55,7 +55,7 @@ impl ClusterBuilder<'_> {
         self
     }
 
-    /// Has it be of this major version, 13 to 18; otherwise it is Debian's.
+    /// Has it be of this major version, 13 to 18; otherwise it is the usual one.
     pub fn version(mut self, major: u32) -> Self {
         self.version = major;
         self
@@ -145,7 +145,7 @@ impl Cluster {
         ClusterBuilder {
             world,
             name: "16-main".to_owned(),
-            version: postgres::DEBIAN,
+            version: postgres::usual(),
             settings: Vec::new(),
             env: Vec::new(),
             config_apart: false,
@@ -160,6 +160,11 @@ impl Cluster {
     /// Its TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The path of one of its programs, such as `postgres`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.programs.path(name)
     }
 
     /// The data directory.

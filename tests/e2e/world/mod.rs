@@ -66,6 +66,16 @@ impl World {
         Self::new_in(Path::new("/tmp"))
     }
 
+    /// As [`World::new`], for a test that needs `what`, which Debian's build of PostgreSQL has and
+    /// the others do not; none where the tests run with another.
+    pub fn with_debians(what: &str) -> Option<Self> {
+        if postgres::usual() != postgres::DEBIAN {
+            eprintln!("skipped: only Debian's build has {what}");
+            return None;
+        }
+        Self::new()
+    }
+
     /// As [`World::new`], in another directory than `/tmp`.
     pub fn new_in(parent: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {

@@ -7,6 +7,20 @@ use super::{World, command, process::run};
 /// The version that Debian 12 has, and whose psql the tests use.
 pub const DEBIAN: u32 = 15;
 
+/// What [`World::with_debians`] is asked for by tests in which Postgres refuses what pgcertd takes.
+pub const STRICT: &str = "an OpenSSL that serves on once it is made stricter than pgcertd";
+
+/// The version of a cluster that asks for none: Debian's, or the one that `make versions` runs
+/// the tests with, named in the environment.
+pub fn usual() -> u32 {
+    match std::env::var("PGCERTD_TEST_POSTGRES") {
+        Ok(major) => major
+            .parse()
+            .expect("PGCERTD_TEST_POSTGRES is a major version, such as 17"),
+        Err(_) => DEBIAN,
+    }
+}
+
 /// A first run fetches some twenty megabytes.
 const FIRST_TIME: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 

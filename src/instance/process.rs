@@ -1,0 +1,87 @@
+//! The process that serves an instance, whatever kind of server it is.
+//!
+//! A value exists only where the process was proven to be that server, and was held by a pidfd
+//! before that: what is signalled through it is what was proven.
+
+use crate::config::{Address, Kind};
+use crate::instance::postmaster::{Phase, Postmaster};
+
+/// A running server whose identity was proven.
+#[derive(Debug)]
+pub enum Process {
+    /// A PostgreSQL.
+    Postmaster(Postmaster),
+}
+
+impl Process {
+    /// What kind of server it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Process::Postmaster(_) => Kind::Postgres,
+        }
+    }
+
+    /// Its process number as this host counts.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        match self {
+            Process::Postmaster(postmaster) => postmaster.pid,
+        }
+    }
+
+    /// What tells this run of the server from another: of a postmaster the start time in its pid
+    /// file, in Unix seconds, which another pid namespace shows alike; of others the clock ticks
+    /// between the boot and the start of the process (proc_pid_stat(5), `starttime`).
+    #[must_use]
+    pub fn run(&self) -> i64 {
+        match self {
+            Process::Postmaster(postmaster) => postmaster.file.start_time,
+        }
+    }
+
+    /// Asks the server to load its configuration and its TLS files anew.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        match self {
+            Process::Postmaster(postmaster) => postmaster.signal_reload(),
+        }
+    }
+
+    /// Where it listens, best first.
+    ///
+    /// # Errors
+    /// A sentence: it listens on Unix sockets alone, does not yet say where, or does so in a network
+    /// of its own.
+    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+        match self {
+            Process::Postmaster(postmaster) => super::listened(postmaster),
+        }
+    }
+
+    /// Whether it has come so far that what it says of itself is its last word.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Process::Postmaster(postmaster) => postmaster.file.is_whole(),
+        }
+    }
+
+    /// Whether it says that it does not yet take connections.
+    #[must_use]
+    pub fn is_starting(&self) -> bool {
+        match self {
+            Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
+        }
+    }
+
+    /// The postmaster, where it is one.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<&Postmaster> {
+        match self {
+            Process::Postmaster(postmaster) => Some(postmaster),
+        }
+    }
+}
