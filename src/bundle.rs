@@ -9,6 +9,7 @@
 //! out is encoded anew from them. No error and no `Debug` shows what a file holds.
 
 mod certificate;
+mod companions;
 mod error;
 mod facts;
 mod fingerprint;
@@ -25,6 +26,7 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 pub use certificate::{Certificate, Expiry};
+pub use companions::{CompanionError, CompanionRefusal, Companions, RevocationList};
 pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
 pub use facts::{Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
@@ -36,11 +38,23 @@ use pem::Block;
 /// public chain has more than five.
 pub const MAX_CERTIFICATES: usize = 32;
 
-/// What a lineage holds at one moment: leaf, intermediates, private key.
+/// What a lineage holds at one moment: leaf, intermediates, private key, and where the instance
+/// has such, the CA and CRL files that Postgres loads with them.
 pub struct Bundle {
     leaf: Certificate,
     intermediates: Vec<Certificate>,
     key: PrivateKey,
+    companions: Companions,
+}
+
+/// Which bundle: what tells one from another where only the last of several counts. The leaf does,
+/// and where CA or CRL files come with it, these do as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// See [`Companions::digest`].
+    pub companions: Option<Fingerprint>,
 }
 
 impl Bundle {
@@ -54,7 +68,7 @@ impl Bundle {
         let key_blocks = pem::blocks(key, Part::Key)?;
         let own_keys = key_blocks.into_iter().filter_map(|block| match block {
             Block::Key(kind, der) => Some((Part::Key, kind, der)),
-            Block::Certificate(_) => None,
+            Block::Certificate(_) | Block::Revocations(_) => None,
         });
         let before = keys.len();
         keys.extend(own_keys);
@@ -73,7 +87,27 @@ impl Bundle {
             leaf,
             intermediates: certificates.collect(),
             key,
+            companions: Companions::default(),
         })
+    }
+
+    /// The same with these files beside it.
+    #[must_use]
+    pub fn with(self, companions: Companions) -> Self {
+        Self { companions, ..self }
+    }
+
+    /// The CA and CRL files that come with it.
+    pub fn companions(&self) -> &Companions {
+        &self.companions
+    }
+
+    /// Which bundle it is.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            leaf: self.fingerprint(),
+            companions: self.companions.digest(),
+        }
     }
 
     /// The server's own certificate.
@@ -91,9 +125,19 @@ impl Bundle {
         self.leaf.fingerprint()
     }
 
-    /// Whether leaf, intermediates and key are all the same, however the files were written.
-    /// A key in another encoding is another key.
+    /// Whether leaf, intermediates, key and what comes with them are all the same, however the
+    /// files were written. A key in another encoding is another key.
     pub fn same_content(&self, other: &Self) -> bool {
+        self.same_pair(other) && self.companions == other.companions
+    }
+
+    /// Whether it is `other` as far as that goes, which may come without CA and CRL files.
+    pub fn holds(&self, other: &Self) -> bool {
+        self.same_pair(other) && self.companions.holds(&other.companions)
+    }
+
+    /// The same, of leaf, intermediates and key alone.
+    pub fn same_pair(&self, other: &Self) -> bool {
         self.leaf == other.leaf
             && self.intermediates == other.intermediates
             && self.key.same_content(&other.key)
@@ -118,6 +162,7 @@ impl Bundle {
                 not_before: self.leaf.not_before(),
             });
         }
+        self.companions.check(now)?;
         let mut missing = Vec::new();
         for name in server_names {
             if !self.leaf.covers(name)? {
@@ -151,6 +196,17 @@ impl Bundle {
             warnings.push(Warning::OlderThanInstalled { new, old });
         }
         warnings
+    }
+
+    /// What is odd about it at `now`, whatever is installed.
+    pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
+        let expired = self.companions.expired_authorities(now);
+        expired
+            .map(|it| Warning::AuthorityExpired {
+                subject: it.subject().to_owned(),
+                not_after: it.not_after(),
+            })
+            .collect()
     }
 
     /// Whether it has fewer intermediates than `installed` although the same CA issued both: a
@@ -225,6 +281,7 @@ fn read_chain(chain: &[&[u8]]) -> Result<(Vec<Certificate>, Vec<FoundKey>), Bund
             match block {
                 Block::Certificate(der) => ders.push(der),
                 Block::Key(kind, der) => keys.push((part, kind, der)),
+                Block::Revocations(_) => {}
             }
         }
         if ders.len() == before {

@@ -14,15 +14,16 @@
 mod roll_back;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::{Bundle, Fingerprint, Identity};
 use crate::config::Verify;
 use crate::instance::files::{Keep, Staged as StagedFiles};
-use crate::instance::probe::Served;
+use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::TlsSettings;
@@ -73,11 +74,11 @@ pub enum Replaced {
     NotKept,
 }
 
-/// A leaf that was seen both installed and served.
+/// A bundle that was seen both installed and served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proven {
-    /// The leaf.
-    pub leaf: Fingerprint,
+    /// Which.
+    pub bundle: Identity,
     /// The run of the server that showed it ([`Process::run`]).
     pub run: i64,
 }
@@ -86,15 +87,19 @@ pub struct Proven {
 struct Before {
     sight: Sight,
     served: Option<Served>,
-    installed: Option<Fingerprint>,
     proven: Option<Proven>,
     replaced: Replaced,
 }
 
 impl Before {
+    fn installed(&self) -> Option<&Bundle> {
+        self.sight.look.installed.bundle().map(|it| &**it)
+    }
+
     /// The leaf that a server which did not take the new one still shows.
     fn leaf(&self) -> Option<Fingerprint> {
-        self.served_leaf().or(self.installed)
+        let installed = self.installed().map(Bundle::fingerprint);
+        self.served_leaf().or(installed)
     }
 
     /// What was served: as seen just now, or as this same server showed it when what is
@@ -102,21 +107,57 @@ impl Before {
     fn served_leaf(&self) -> Option<Fingerprint> {
         match &self.served {
             Some(served) => Some(served.leaf.fingerprint()),
-            None => self.installed.filter(|_| self.proven_by_this_server()),
+            None => self.proven_by_this_server().map(Bundle::fingerprint),
         }
     }
 
-    fn proven_by_this_server(&self) -> bool {
-        let server = self.sight.server.process();
-        self.proven.is_some_and(|proven| {
-            Some(proven.leaf) == self.installed
-                && server.is_some_and(|process| process.run() == proven.run)
-        })
+    /// The CAs of which clients were asked for certificates, in the same way.
+    fn authorities(&self) -> Option<BTreeSet<Vec<u8>>> {
+        match &self.served {
+            Some(served) => Some(served.authorities.clone()),
+            None => self.proven_by_this_server()?.companions().names(),
+        }
     }
 
-    /// Whether what was installed was seen served.
+    /// Whether what is served need not be looked at.
+    fn is_known(&self) -> bool {
+        self.served.is_some() || self.proven_by_this_server().is_some()
+    }
+
+    fn proven_by_this_server(&self) -> Option<&Bundle> {
+        let process = self.sight.server.process()?;
+        let proven = self.proven?;
+        let same = proven.run == process.run();
+        self.installed()
+            .filter(|it| same && it.identity() == proven.bundle)
+    }
+
+    /// Whether what was installed was seen served; its CA and CRL files may not be used.
     fn proven(&self) -> bool {
-        self.installed.is_some() && self.served_leaf() == self.installed
+        let installed = self.installed().map(Bundle::fingerprint);
+        installed.is_some() && self.served_leaf() == installed
+    }
+
+    /// Whether the CAs of which clients were asked for certificates were those installed.
+    fn proven_authorities(&self) -> bool {
+        let names = self.installed().and_then(|it| it.companions().names());
+        names.is_some() && self.authorities() == names
+    }
+
+    /// Whether `shown` is what was there before `new`: by its leaf, or where that is the same, by
+    /// the CAs of which it asks clients for certificates.
+    fn is_shown(&self, shown: &Shown, new: &Bundle) -> bool {
+        if Some(shown.leaf) != self.leaf() || shown.is_of(new) {
+            return false;
+        }
+        let names = || self.installed().and_then(|it| it.companions().names());
+        let before = || self.authorities().or_else(names).unwrap_or_default();
+        shown.leaf != new.fingerprint() || shown.authorities == before()
+    }
+
+    /// Whether `new` has the leaf of before, so that only its CAs can show that it was loaded.
+    fn has_leaf_of(&self, new: &Bundle) -> bool {
+        self.leaf() == Some(new.fingerprint())
     }
 
     /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
@@ -127,7 +168,10 @@ impl Before {
         }
         match self.served {
             Some(_) => self.proven(),
-            None => self.proven.is_some_and(|p| Some(p.leaf) == self.installed),
+            None => {
+                let installed = self.installed().map(Bundle::identity);
+                self.proven.is_some_and(|it| Some(it.bundle) == installed)
+            }
         }
     }
 }
@@ -200,14 +244,12 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
 
 impl<'a> Deployment<'a, Begun> {
     fn begin(instance: &'a mut Instance, order: Order) -> Self {
-        let installed = order.sight.look.installed.bundle().map(|b| b.fingerprint());
         Deployment {
             instance,
             bundle: order.bundle,
             before: Before {
                 sight: order.sight,
                 served: order.served,
-                installed,
                 proven: order.proven,
                 replaced: order.replaced,
             },
@@ -219,8 +261,7 @@ impl<'a> Deployment<'a, Begun> {
     /// is asked meanwhile.
     async fn staged(mut self) -> Result<Deployment<'a, Staged>, String> {
         let bundle = Arc::clone(&self.bundle);
-        let wanted =
-            self.instance.config.verify == Verify::Handshake && self.before.served_leaf().is_none();
+        let wanted = self.instance.config.verify == Verify::Handshake && !self.before.is_known();
         let glance = self
             .before
             .sight

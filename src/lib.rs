@@ -29,7 +29,7 @@
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
 //! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
 //! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
-//! | bundle | `bundle.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load |
+//! | bundle | `bundle.rs`, `bundle/companions.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load, with the CA and CRL files by which it judges its clients, where an instance has such |
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |

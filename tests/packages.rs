@@ -325,6 +325,10 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     let up = "../".repeat(host.path("data/c").components().count() - 1);
     let relative = format!("ssl_cert_file = '{up}var/lib//pgcertd/relative/server.pem'");
     host.write("data/c/tls.conf", &relative);
+    host.write("var/lib/pgcertd/clients/ca.pem", "");
+    host.write("var/lib/pgcertd/clients/previous-ca.pem", "");
+    let relative = format!("ssl_ca_file = '{up}var/lib//pgcertd/clients/ca.pem'");
+    host.write("data/c/clients.conf", &relative);
     // The usual places, without a note of them.
     set("var/lib/postgresql/15/main/postgresql.auto.conf", "auto");
     let pooler = format!("client_tls_key_file = {}\n", file("pooler"));
@@ -341,11 +345,9 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     let kept = [
         "auto", "debian", "included", "linked", "patroni", "pooler", "relative",
     ];
-    assert_eq!(
-        host.left(),
-        kept.map(|it| format!("{it}/server.pem")),
-        "{said}"
-    );
+    let mut left = kept.map(|it| format!("{it}/server.pem")).to_vec();
+    left.insert(1, "clients/ca.pem".to_owned());
+    assert_eq!(host.left(), left, "{said}");
     for instance in kept {
         assert!(said.contains(&file(instance)), "{said}");
     }

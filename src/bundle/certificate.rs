@@ -224,6 +224,12 @@ impl Certificate {
         Expiry::of(self.not_before, self.not_after, now)
     }
 
+    /// The subject's distinguished name as it is encoded, by which a server tells clients whose
+    /// certificates it takes (RFC 8446, 4.2.4).
+    pub fn subject_der(&self) -> &[u8] {
+        &self.subject_der
+    }
+
     /// Whether both name the same issuer, byte for byte.
     pub(super) fn has_issuer_of(&self, other: &Self) -> bool {
         self.issuer_der == other.issuer_der
@@ -254,7 +260,7 @@ impl fmt::Debug for Certificate {
     }
 }
 
-fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
+pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) if is_strict_outside(der, &certificate) => Ok(certificate),
         _ => Err(BundleError::CertificateUnreadable),
@@ -375,7 +381,7 @@ fn serial(bytes: &[u8]) -> String {
     }
 }
 
-fn timestamp(time: &ASN1Time) -> Timestamp {
+pub(super) fn timestamp(time: &ASN1Time) -> Timestamp {
     let seconds = time
         .timestamp()
         .clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second());

@@ -4,6 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::companions::{CompanionError, CompanionRefusal};
+
 /// Which of the files that make a bundle a fault was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -13,6 +15,10 @@ pub enum Part {
     Chain,
     /// The file that holds the private key.
     Key,
+    /// The file with the CAs of clients.
+    Authorities,
+    /// The file with what these have revoked.
+    Revocations,
 }
 
 impl fmt::Display for Part {
@@ -21,6 +27,8 @@ impl fmt::Display for Part {
             Self::Certificate => "certificate file",
             Self::Chain => "chain file",
             Self::Key => "key file",
+            Self::Authorities => "CA file",
+            Self::Revocations => "CRL file",
         })
     }
 }
@@ -82,7 +90,7 @@ pub enum Class {
     Unfit,
 }
 
-/// Why files are not a bundle. Positions in the chain count from 1, the leaf.
+/// Why files are not a bundle, those beside chain and key included. Positions in the chain count from 1, the leaf.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// The file has no content.
@@ -217,12 +225,16 @@ pub enum BundleError {
         /// In what it differs.
         reason: LinkError,
     },
+    /// The CA or the CRL file, which Postgres loads together with chain and key.
+    #[error(transparent)]
+    Companion(#[from] CompanionError),
 }
 
 impl BundleError {
     /// Whether the fault may be half of a renewal that mends by itself.
     pub fn class(&self) -> Class {
         match self {
+            Self::Companion(error) => error.class(),
             Self::Empty { .. }
             | Self::NoPem { .. }
             | Self::BrokenPem { .. }
@@ -258,6 +270,7 @@ impl BundleError {
     /// What to do about it once nothing is being written any more.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Companion(error) => error.remedy(),
             Self::Empty { .. }
             | Self::NoPem { .. }
             | Self::BrokenPem { .. }
@@ -320,12 +333,16 @@ pub enum Refusal {
     /// Whether its names cover the server names cannot be told.
     #[error(transparent)]
     NamesUnreadable(#[from] NamesError),
+    /// With its CA or CRL file, Postgres would refuse clients.
+    #[error(transparent)]
+    Companion(#[from] CompanionRefusal),
 }
 
 impl Refusal {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            Self::Companion(refusal) => refusal.remedy(),
             Self::Expired { .. } => "renew it, and see why the ACME client did not",
             Self::NotYetValid { .. } => {
                 "it is installed then; see whether this host's clock is right"
@@ -353,6 +370,13 @@ pub enum Warning {
         /// Start of validity of the installed leaf.
         old: Timestamp,
     },
+    /// A CA of the CA file has expired; others have not.
+    AuthorityExpired {
+        /// Its name.
+        subject: String,
+        /// The end of its validity.
+        not_after: Timestamp,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -366,6 +390,10 @@ impl fmt::Display for Warning {
             Self::OlderThanInstalled { new, old } => write!(
                 f,
                 "the certificate is valid from {new} and thus older than the installed one, valid from {old}"
+            ),
+            Self::AuthorityExpired { subject, not_after } => write!(
+                f,
+                "the CA file holds {subject}, which expired at {not_after}: no certificate of that CA is accepted; take it out once no client has one"
             ),
         }
     }

@@ -29,6 +29,8 @@ pub struct Facts {
     pub authority: Authority,
     /// Whether its key may sign certificates; `None` where it has no such list of uses.
     pub may_sign_certificates: Option<bool>,
+    /// Whether its key may sign lists of what it revokes; `None` where it has no such list of uses.
+    pub may_sign_revocations: Option<bool>,
     /// Whether its key may be used in a handshake; `None` where it has no such list of uses.
     pub may_shake_hands: Option<bool>,
     /// Whether it is for servers; `None` where it has no such list of purposes. As to OpenSSL,
@@ -66,6 +68,7 @@ impl Facts {
             signature: named(&certificate.signature_algorithm.algorithm),
             authority: Authority::of(certificate),
             may_sign_certificates: usage.map(|it| it.key_cert_sign()),
+            may_sign_revocations: usage.map(|it| it.crl_sign()),
             may_shake_hands: usage
                 .map(|it| it.digital_signature() || it.key_encipherment() || it.key_agreement()),
             may_serve: purposes

@@ -17,6 +17,7 @@ const DASHES: &[u8] = b"-----";
 /// A block that matters to a bundle. All others are checked for soundness and left out.
 pub(super) enum Block {
     Certificate(Vec<u8>),
+    Revocations(Vec<u8>),
     Key(KeyKind, Zeroizing<Vec<u8>>),
 }
 
@@ -55,13 +56,12 @@ impl Section<'_> {
             return Err(BundleError::EncryptedKey { part });
         }
         match self.label {
-            b"CERTIFICATE" | b"PRIVATE KEY" | b"RSA PRIVATE KEY" | b"EC PRIVATE KEY" => {
-                decode(self.text).map(Some).ok_or(BundleError::BrokenPem {
-                    part,
-                    fault: PemFault::BadBase64,
-                    line: self.line,
-                })
-            }
+            b"CERTIFICATE" | b"X509 CRL" | b"PRIVATE KEY" | b"RSA PRIVATE KEY"
+            | b"EC PRIVATE KEY" => decode(self.text).map(Some).ok_or(BundleError::BrokenPem {
+                part,
+                fault: PemFault::BadBase64,
+                line: self.line,
+            }),
             b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE" => {
                 Err(BundleError::UncommonCertificate { part })
             }
@@ -77,6 +77,7 @@ fn decode(text: &[u8]) -> Option<Block> {
     let (item, _rest) = rustls_pemfile::read_one_from_slice(text).ok()??;
     match item {
         Item::X509Certificate(der) => Some(Block::Certificate(der.to_vec())),
+        Item::Crl(der) => Some(Block::Revocations(der.to_vec())),
         Item::Pkcs8Key(mut key) => {
             let der = Zeroizing::new(key.secret_pkcs8_der().to_vec());
             key.zeroize();
@@ -263,5 +264,5 @@ pub(super) fn encode(blocks: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
 
 fn encoded(label: &str, der: &[u8]) -> usize {
     pem_rfc7468::encoded_len(label, pem_rfc7468::LineEnding::LF, der)
-        .expect("the label is one of four constants, and a certificate or key fits in memory")
+        .expect("the label is one of five constants, and what a file held fits in memory")
 }

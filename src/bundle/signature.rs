@@ -1,4 +1,4 @@
-//! Whether one certificate signed another.
+//! Whether one certificate signed another, or a list of revocations.
 //!
 //! x509-parser verifies RSA, RSA-PSS, Ed25519 and ECDSA on P-256 and P-384 with SHA-256 and
 //! SHA-384; the rest of ECDSA is done here with the same library beneath.
@@ -12,6 +12,7 @@ use x509_parser::oid_registry::{
     OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA, OID_SIG_ECDSA_WITH_SHA256,
     OID_SIG_ECDSA_WITH_SHA384, OID_SIG_ECDSA_WITH_SHA512,
 };
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 
@@ -25,23 +26,60 @@ pub(super) fn check(
     if issuer.subject().as_raw() != child.issuer().as_raw() {
         return Err(LinkError::IssuerMismatch);
     }
-    let unsupported = || LinkError::Unsupported {
-        algorithm: child.signature_algorithm.algorithm.to_id_string(),
+    let signed = Signed {
+        with: &child.signature_algorithm,
+        value: &child.signature_value.data,
+        content: child.tbs_certificate.as_ref(),
     };
-    if has_unusual_pss_parameters(&child.signature_algorithm) {
-        return Err(unsupported());
+    signed.by(issuer, || child.verify_signature(Some(issuer.public_key())))
+}
+
+/// The same of a list of revocations.
+pub(super) fn check_revocations(
+    issuer: &X509Certificate<'_>,
+    list: &CertificateRevocationList<'_>,
+) -> Result<(), LinkError> {
+    if issuer.subject().as_raw() != list.issuer().as_raw() {
+        return Err(LinkError::IssuerMismatch);
     }
-    if let Some(algorithm) = beyond_x509_parser(issuer.public_key(), &child.signature_algorithm) {
-        return UnparsedPublicKey::new(algorithm, &issuer.public_key().subject_public_key.data)
-            .verify(child.tbs_certificate.as_ref(), &child.signature_value.data)
-            .map_err(|_| LinkError::BadSignature);
-    }
-    child
-        .verify_signature(Some(issuer.public_key()))
-        .map_err(|error| match error {
+    let signed = Signed {
+        with: &list.signature_algorithm,
+        value: &list.signature_value.data,
+        content: list.tbs_cert_list.as_ref(),
+    };
+    signed.by(issuer, || list.verify_signature(issuer.public_key()))
+}
+
+/// What was signed, and how.
+struct Signed<'a> {
+    with: &'a AlgorithmIdentifier<'a>,
+    value: &'a [u8],
+    content: &'a [u8],
+}
+
+impl Signed<'_> {
+    /// Whether `issuer`'s key made the signature; `usual` asks x509-parser.
+    fn by(
+        &self,
+        issuer: &X509Certificate<'_>,
+        usual: impl FnOnce() -> Result<(), X509Error>,
+    ) -> Result<(), LinkError> {
+        let unsupported = || LinkError::Unsupported {
+            algorithm: self.with.algorithm.to_id_string(),
+        };
+        if has_unusual_pss_parameters(self.with) {
+            return Err(unsupported());
+        }
+        if let Some(algorithm) = beyond_x509_parser(issuer.public_key(), self.with) {
+            return UnparsedPublicKey::new(algorithm, &issuer.public_key().subject_public_key.data)
+                .verify(self.content, self.value)
+                .map_err(|_| LinkError::BadSignature);
+        }
+        usual().map_err(|error| match error {
             X509Error::SignatureVerificationError => LinkError::BadSignature,
             _ => unsupported(),
         })
+    }
 }
 
 /// ECDSA that x509-parser 0.18 does not know: P-521, and SHA-512 on any curve.

@@ -19,7 +19,14 @@ pub(crate) const SHARED: [&str; 2] = [
 ];
 
 /// What pgcertd itself keeps beside the default target.
-const KEPT: [&str; 3] = ["previous.pem", "held.json", "setup.json"];
+const KEPT: [&str; 6] = [
+    "previous.pem",
+    "previous-ca.pem",
+    "previous-crl.pem",
+    "held.json",
+    "reload-due",
+    "setup.json",
+];
 
 /// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
 struct Target<'a> {
@@ -67,8 +74,7 @@ fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) ->
         .chain([state_directory]);
     let files = instances().flat_map(|it| {
         let own_config = it.data_directory().is_none().then(|| it.home());
-        let targets = [it.cert_file.as_path(), &it.key_file];
-        targets.into_iter().chain(own_config)
+        it.targets().chain(own_config).chain(sources_elsewhere(it))
     });
     Real::of(directories, files.chain(SHARED.map(Path::new)))
 }
@@ -114,17 +120,27 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
 
 /// One file by two paths would be written as two, and the key would take the place of the chain.
 fn one_path_for_one_file(targets: &[Target<'_>]) -> Result<(), ConfigError> {
-    match targets {
-        [cert_file, key_file] if cert_file.twin.same(&key_file.twin) => {
-            let message = format!(
-                "`key_file` is the same file as `cert_file`, {}, by another path",
-                cert_file.path.display()
-            );
-            let note = "expected one path in both for one file, or two files";
-            Err(key_file.at.refuse(&message, note))
+    for (first, second) in pairs(targets) {
+        if !first.twin.same(&second.twin) {
+            continue;
         }
-        _ => Ok(()),
+        let by_another_path = match first.path == second.path {
+            true => "",
+            false => ", by another path",
+        };
+        let message = format!(
+            "`{}` is the same file as `{}`, {}{by_another_path}",
+            second.key,
+            first.key,
+            first.path.display()
+        );
+        let note = match second.key {
+            "key_file" => "expected one path in both for one file, or two files",
+            _ => "expected a file of its own for each",
+        };
+        return Err(second.at.refuse(&message, note));
     }
+    Ok(())
 }
 
 /// The previous bundle and the operator's hold are written beside the default target.
@@ -168,18 +184,29 @@ fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(St
         .iter()
         .flat_map(|one| &one.instance.lineage.candidates)
         .map(|path| (words("the lineage", path), real.directory(path)));
-    watched.chain(lineages).collect()
+    let elsewhere = checked
+        .iter()
+        .flat_map(|one| sources_elsewhere(&one.instance));
+    let elsewhere = elsewhere.map(|path| (words("a source,", path), real.target(path)));
+    watched.chain(lineages).chain(elsewhere).collect()
+}
+
+/// The sources of CA and CRL files that lie outside the lineage.
+fn sources_elsewhere(instance: &Instance) -> impl Iterator<Item = &Path> {
+    let both = [&instance.ca, &instance.crl].into_iter().flatten();
+    both.map(|it| it.source.as_path())
+        .filter(|it| it.is_absolute())
 }
 
 fn outside_sources(target: &Target<'_>, sources: &[(String, Twin)]) -> Result<(), ConfigError> {
-    let Some((words, _)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
+    let Some((words, twin)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
         return Ok(());
     };
-    let message = format!(
-        "`{}` is {}, inside {words}",
-        target.key,
-        target.path.display()
-    );
+    let (key, path) = (target.key, target.path.display());
+    let message = match target.twin.same(twin) {
+        true => format!("`{key}` is {path}, which is {words}"),
+        false => format!("`{key}` is {path}, inside {words}"),
+    };
     let note = "expected a file outside of what certificates come from; with mode = \"reload\" or \
                 \"observe\" pgcertd does not write it";
     Err(target.at.refuse(&message, note))
@@ -220,7 +247,7 @@ fn overlap(instances: [&Instance; 2], one: &Target<'_>, other: &Target<'_>) -> C
     at.refuse(&message, note)
 }
 
-/// The one or two files of an instance.
+/// The one to four files of an instance.
 fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<Target<'a>> {
     let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| Target {
         key,
@@ -229,12 +256,29 @@ fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<Target<'a>> {
         at: at.unwrap_or(&one.name),
         written: at.is_some(),
     };
-    let cert_file = target("cert_file", &one.instance.cert_file, one.cert_file.as_ref());
-    if one.instance.single_file() {
-        return vec![cert_file];
+    let instance = &one.instance;
+    let mut all = vec![target(
+        "cert_file",
+        &instance.cert_file,
+        one.cert_file.as_ref(),
+    )];
+    if !instance.single_file() {
+        all.push(target(
+            "key_file",
+            &instance.key_file,
+            one.key_file.as_ref(),
+        ));
     }
-    let key_file = target("key_file", &one.instance.key_file, one.key_file.as_ref());
-    vec![cert_file, key_file]
+    if let Some(ca) = &instance.ca {
+        // Where the target is a default, its source is what brought it.
+        let at = one.ca.file.as_ref().or(one.ca.source.as_ref());
+        all.push(target("ca_file", &ca.file, at));
+    }
+    if let Some(crl) = &instance.crl {
+        let at = one.crl.file.as_ref().or(one.crl.source.as_ref());
+        all.push(target("crl_file", &crl.file, at));
+    }
+    all
 }
 
 /// Every two elements, the earlier one first.

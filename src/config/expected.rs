@@ -33,6 +33,9 @@ pub(super) const TEXTFILE: &str = "the path of a file whose name ends in `.prom`
 /// A file of a lineage.
 pub(super) const INSIDE: &str = "a file name, or a path without `..` relative to the lineage";
 
+/// Where a CA or CRL file comes from.
+pub(super) const SOURCE: &str = "a file name, or a path without `..` relative to the lineage, or the absolute path of a file elsewhere";
+
 /// A command.
 pub(super) const COMMAND: &str = "[\"program\", \"argument\"]";
 

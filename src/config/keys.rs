@@ -59,6 +59,8 @@ pub(crate) enum Holds {
     Account,
     Address,
     Inside,
+    /// A file inside the lineage, or an absolute path.
+    Source,
     Listen,
     Textfile,
     /// A table of these.
@@ -86,6 +88,7 @@ impl Holds {
             Holds::Account => "string or number",
             Holds::Address => "host and port",
             Holds::Inside => "file name",
+            Holds::Source => "file name or path",
             Holds::Listen => "address or path",
             Holds::Textfile => "path of a file",
             Holds::Table(_) => "table",
@@ -110,6 +113,7 @@ impl Holds {
             Holds::Account => expected::ACCOUNT,
             Holds::Address => expected::ADDRESS,
             Holds::Inside => expected::INSIDE,
+            Holds::Source => expected::SOURCE,
             Holds::Listen => expected::LISTEN,
             Holds::Textfile => expected::TEXTFILE,
             Holds::Table(_) => return None,
@@ -349,6 +353,7 @@ fn on_occasions() -> Holds {
 /// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.
 pub(crate) fn of_an_instance() -> Vec<Key> {
     let mut keys = source_and_target();
+    keys.extend(companions());
     keys.extend(deployment());
     keys
 }
@@ -401,8 +406,8 @@ fn source_and_target() -> Vec<Key> {
                 "What `ssl_cert_file` in postgresql.conf names: leaf and intermediates are written there.",
                 "Refused where it lies in a watched directory or a lineage, is written by another instance, or is \
                  Debian's snakeoil certificate, which services share. With `mode` \"reload\" or \"observe\" it is \
-                 not written, and may be any of these. In the state directory, `previous.pem` and `held.json` are \
-                 pgcertd's own, and always refused.",
+                 not written, and may be any of these. In the state directory, `previous.pem`, `held.json` and \
+                 the like are pgcertd's own, and always refused.",
             ],
         ),
         key(
@@ -452,6 +457,54 @@ fn source_and_target() -> Vec<Key> {
             Unless::Else("the group of the data directory, or of `config_file`"),
             "115",
             &["The group of the installed files, by name or number."],
+        ),
+    ]
+}
+
+/// What is installed beside chain and key.
+fn companions() -> Vec<Key> {
+    vec![
+        key(
+            "ca_source",
+            Holds::Source,
+            Unless::Else("none: `ssl_ca_file` is left to others"),
+            "\"ca.crt\"",
+            &[
+                "The CAs of the clients' certificates: a file of the lineage, as `ca.crt` of a Kubernetes secret, or by \
+                 its absolute path a file elsewhere, which is watched as well. It is installed, reloaded and rolled back \
+                 together with chain and key.",
+                "A file by which every client certificate would be refused is not installed, nor is the certificate \
+                 with it: one that holds no CA that is valid, an intermediate without its root, a key that OpenSSL \
+                 takes for too weak.",
+            ],
+        ),
+        key(
+            "ca_file",
+            Holds::Target,
+            Unless::Else("`ca.pem` beside the default of cert_file"),
+            "\"/srv/reports/tls/ca.crt\"",
+            &[
+                "What `ssl_ca_file` in postgresql.conf names, which `pgcertd setup` does not set. Refused without \
+                 `ca_source`, and as `cert_file` is.",
+            ],
+        ),
+        key(
+            "crl_source",
+            Holds::Source,
+            Unless::Else("none: `ssl_crl_file` is left to others"),
+            "\"/srv/ca/crl.pem\"",
+            &[
+                "What these CAs have revoked; as `ca_source`, without which it is refused. Postgres demands a list \
+                 that is not out of date from each CA of the CA file, and so does pgcertd; an intermediate that issues \
+                 to clients stands in the CA file too, so that its list can be checked.",
+            ],
+        ),
+        key(
+            "crl_file",
+            Holds::Target,
+            Unless::Else("`crl.pem` beside the default of cert_file"),
+            "\"/srv/reports/tls/crl.pem\"",
+            &["What `ssl_crl_file` in postgresql.conf names. As `ca_file`."],
         ),
     ]
 }

@@ -53,6 +53,12 @@ pub const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
 /// The file in an instance's part of the state directory that is its target by default.
 pub const DEFAULT_TARGET: &str = "server.pem";
 
+/// The file there that is the target of the CA file by default.
+pub const DEFAULT_CA_TARGET: &str = "ca.pem";
+
+/// The file there that is the target of the CRL file by default.
+pub const DEFAULT_CRL_TARGET: &str = "crl.pem";
+
 /// What [`Watch::debounce`] is by default.
 pub const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
 
@@ -135,6 +141,10 @@ pub struct Instance {
     pub cert_file: PathBuf,
     /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`Instance::cert_file`], one file for both.
     pub key_file: PathBuf,
+    /// The CAs of clients, for `ssl_ca_file`. Default: none, whatever that names is another's.
+    pub ca: Option<Companion>,
+    /// What these have revoked, for `ssl_crl_file`. Default: none. There is none without [`Instance::ca`].
+    pub crl: Option<Companion>,
     /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
     pub server_names: Vec<ServerName<'static>>,
     /// What may be done to the instance. Default: [`Mode::Manage`].
@@ -158,6 +168,15 @@ pub struct Instance {
     pub files: Option<Files>,
     /// [`Config::file`] of the config that it belongs to: pgcertd's own, not the server's.
     pub config_file: PathBuf,
+}
+
+/// A file beside chain and key, installed in the same deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Companion {
+    /// Where it comes from: a relative path inside the lineage, or an absolute one.
+    pub source: PathBuf,
+    /// Where it goes, what the server's setting names.
+    pub file: PathBuf,
 }
 
 /// Where a lineage may be.
@@ -373,6 +392,17 @@ impl Instance {
     #[must_use]
     pub fn single_file(&self) -> bool {
         self.cert_file == self.key_file
+    }
+
+    /// Every file that is installed for it, each once: certificate, key, CA file, CRL file.
+    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+        let key = (!self.single_file()).then_some(&self.key_file);
+        let companions = [&self.ca, &self.crl].into_iter().flatten();
+        let companions = companions.map(|it| it.file.as_path());
+        [self.cert_file.as_path()]
+            .into_iter()
+            .chain(key.map(PathBuf::as_path))
+            .chain(companions)
     }
 
     /// What kind of server it is.

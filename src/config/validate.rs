@@ -16,13 +16,14 @@ use super::expected;
 use super::notification::notify;
 use super::values::{
     KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
-    files, listen, positive, server_names, target, textfile,
+    files, listen, positive, server_names, source, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
-    Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
-    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED, Instance,
-    Kind, Lineage, Metrics, Mode, Place, Reload, Verify, Watch,
+    Companion, Config, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, DEFAULT_DEBOUNCE, DEFAULT_DELAY,
+    DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY,
+    DEFAULT_TARGET, DEFAULT_WATCHED, Instance, Kind, Lineage, Metrics, Mode, Place, Reload, Verify,
+    Watch,
 };
 
 /// What to do where the file does not exist.
@@ -40,6 +41,14 @@ pub(super) struct Checked<'a> {
     pub(super) home: At<'a, String>,
     pub(super) cert_file: Option<At<'a, String>>,
     pub(super) key_file: Option<At<'a, String>>,
+    pub(super) ca: CompanionAt<'a>,
+    pub(super) crl: CompanionAt<'a>,
+}
+
+/// Where source and target of a CA or CRL file stand.
+pub(super) struct CompanionAt<'a> {
+    pub(super) source: Option<At<'a, String>>,
+    pub(super) file: Option<At<'a, String>>,
 }
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
@@ -281,14 +290,17 @@ impl<'a> World<'a> {
         let kind = kind(layers)?;
         let (home, place) = place(own, kind, missing)?;
         let files = TargetFiles::read(layers)?;
-        let default = self.state_directory.join(name.value).join(DEFAULT_TARGET);
-        let cert_file = files.cert.unwrap_or(default);
+        let state = self.state_directory.join(name.value);
+        let cert_file = files.cert.unwrap_or_else(|| state.join(DEFAULT_TARGET));
+        let (ca, crl) = companions(layers, kind, &state)?;
         let instance = Instance {
             name: name.value.clone(),
             lineage: self.lineage(&lineage)?,
             place,
             key_file: files.key.unwrap_or_else(|| cert_file.clone()),
             cert_file,
+            ca,
+            crl,
             config_file: self.file.to_owned(),
             ..settings(layers)?
         };
@@ -298,6 +310,14 @@ impl<'a> World<'a> {
             home,
             cert_file: layers.find(|keys| &keys.cert_file),
             key_file: layers.find(|keys| &keys.key_file),
+            ca: CompanionAt {
+                source: layers.find(|keys| &keys.ca_source),
+                file: layers.find(|keys| &keys.ca_file),
+            },
+            crl: CompanionAt {
+                source: layers.find(|keys| &keys.crl_source),
+                file: layers.find(|keys| &keys.crl_file),
+            },
         })
     }
 
@@ -405,6 +425,7 @@ fn check_defaults(shared: Layer<'_>) -> Result<(), ConfigError> {
         shared: None,
     };
     TargetFiles::read(layers)?;
+    companions(layers, Kind::Postgres, Path::new("/"))?;
     settings(layers)?;
     Ok(())
 }
@@ -423,6 +444,62 @@ impl TargetFiles {
     }
 }
 
+/// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
+/// the CAs that made it.
+fn companions(
+    layers: Layers<'_>,
+    kind: Kind,
+    state: &Path,
+) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
+    if let (Some(written), true) = (layers.find(|keys| &keys.ca_source), kind != Kind::Postgres) {
+        return Err(written.refuse(
+            "`ca_source` is for kind = \"postgres\" alone",
+            "expected none here: pgcertd does not keep the CA files of another kind",
+        ));
+    }
+    let ca = companion(
+        layers,
+        [|keys| &keys.ca_source, |keys| &keys.ca_file],
+        ["ca_file", "ca_source"],
+        state.join(DEFAULT_CA_TARGET),
+    )?;
+    let crl = companion(
+        layers,
+        [|keys| &keys.crl_source, |keys| &keys.crl_file],
+        ["crl_file", "crl_source"],
+        state.join(DEFAULT_CRL_TARGET),
+    )?;
+    match layers.find(|keys| &keys.crl_source) {
+        Some(written) if ca.is_none() => Err(written.refuse(
+            "`crl_source` without `ca_source`",
+            "expected ca_source with it, the CA file that the CRL is checked against",
+        )),
+        _ => Ok((ca, crl)),
+    }
+}
+
+/// One of the two. A target that its own table gives no source is refused; one from the defaults
+/// may go unused.
+fn companion(
+    layers: Layers<'_>,
+    [from, to]: [fn(&Keys) -> &Key<String>; 2],
+    [target_key, source_key]: [&str; 2],
+    default: PathBuf,
+) -> Result<Option<Companion>, ConfigError> {
+    let file = layers.read(to, None, |at| target(at).map(Some))?;
+    match (layers.find(from), layers.own.find(to)) {
+        (Some(written), _) => Ok(Some(Companion {
+            source: source(&written)?,
+            file: file.unwrap_or(default),
+        })),
+        (None, Some(unused)) => Err(unused.refuse(
+            &format!("`{target_key}` is not used"),
+            &format!("expected {source_key} with it, where the file comes from"),
+        )),
+        (None, None) => Ok(None),
+    }
+}
+
 /// An instance that has everything but what is its own: name, lineage, data directory and files.
 fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
     let kind = kind(layers)?;
@@ -437,6 +514,8 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
         },
         cert_file: PathBuf::new(),
         key_file: PathBuf::new(),
+        ca: None,
+        crl: None,
         config_file: PathBuf::new(),
         server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
         mode: layers.read(|keys| &keys.mode, Mode::default(), |at| choice(at, MODES))?,

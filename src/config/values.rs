@@ -87,6 +87,28 @@ pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
     Ok(path)
 }
 
+/// Where a CA or CRL file comes from: a file inside the lineage, or an absolute path.
+pub(super) fn source(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
+    let path = Path::new(written.value);
+    if path.is_absolute() {
+        return target(written);
+    }
+    if is_inside(written.value) {
+        return Ok(path.to_owned());
+    }
+    Err(written.refuse_value(
+        "is neither a file inside the lineage nor an absolute path",
+        &expected_is(expected::SOURCE),
+    ))
+}
+
+fn is_inside(name: &str) -> bool {
+    let plain = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    plain && !name.is_empty() && !name.ends_with('/') && !name.contains('\0')
+}
+
 pub(super) fn server_names(
     written: &At<'_, Vec<Spanned<String>>>,
 ) -> Result<Vec<ServerName<'static>>, ConfigError> {
@@ -154,12 +176,7 @@ pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError>
 pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Files>, ConfigError> {
     let inside = |name: &Spanned<String>| {
         let name = written.part(name);
-        let path = Path::new(name.value);
-        let plain = path
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        let ended = name.value.is_empty() || name.value.ends_with('/');
-        if plain && !ended && !name.value.contains('\0') {
+        if is_inside(name.value) {
             return Ok(name.value.clone());
         }
         Err(name.refuse_value(

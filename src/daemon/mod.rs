@@ -190,6 +190,7 @@ impl Generation {
             let key = (
                 spec.candidates.clone(),
                 instance.files.clone().map(|f| (f.chain, f.key)),
+                [spec.ca.clone(), spec.crl.clone()],
             );
             let source = published
                 .entry(key)

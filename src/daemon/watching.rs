@@ -51,7 +51,7 @@ pub(super) struct Places {
     pid_file: Option<PathBuf>,
     /// The data directory, or the file that a server of another kind is started with.
     home: Option<PathBuf>,
-    targets: [Option<PathBuf>; 2],
+    targets: Vec<PathBuf>,
     /// Where the server's configuration lies, as far as that is known.
     configuration: BTreeSet<PathBuf>,
     /// What is watched for them; for what does not exist yet, the nearest directory above.
@@ -171,7 +171,7 @@ impl Watching {
                 let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
                 if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
-                } else if places.targets.iter().any(is) {
+                } else if places.targets.iter().any(|target| target == path) {
                     Some((index, Nudge::Touched))
                 } else {
                     places.configures(path).then_some((index, Nudge::Edited))
@@ -226,12 +226,8 @@ impl Places {
     fn of(instance: &Instance, configuration: &BTreeSet<PathBuf>) -> Places {
         let data_directory = instance.data_directory();
         let pid_file = data_directory.map(|it| it.join("postmaster.pid"));
-        let directories = [
-            data_directory,
-            instance.home().parent(),
-            instance.cert_file.parent(),
-            instance.key_file.parent(),
-        ];
+        let directories = [data_directory, instance.home().parent()];
+        let of_targets = instance.targets().map(Path::parent);
         let configuration: BTreeSet<PathBuf> = configuration
             .iter()
             .filter_map(|it| canonical_directory(it))
@@ -239,12 +235,10 @@ impl Places {
         Places {
             pid_file: pid_file.as_deref().and_then(canonical),
             home: canonical(instance.home()),
-            targets: [
-                canonical(&instance.cert_file),
-                canonical(&instance.key_file),
-            ],
+            targets: instance.targets().filter_map(canonical).collect(),
             directories: directories
                 .into_iter()
+                .chain(of_targets)
                 .flatten()
                 .filter_map(|d| d.ancestors().find_map(canonical_directory))
                 .chain(configuration.iter().cloned())

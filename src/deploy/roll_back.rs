@@ -68,6 +68,7 @@ impl Deployment<'_, Refused> {
     async fn remember(&mut self) -> Result<(), InstanceError> {
         let held = Held {
             fingerprint: self.bundle.fingerprint(),
+            companions: self.bundle.companions().digest(),
             by: HeldBy::Postgres,
             reason: self.state.reason.clone(),
             since: Timestamp::now(),

@@ -24,9 +24,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What repeated looks at the wire came to.
 enum Seen {
-    /// The new leaf.
+    /// The bundle.
     New,
-    /// The leaf of before, as often and as late as counts for proof.
+    /// The new leaf, and other CAs of clients than those of the bundle.
+    NewLeaf,
+    /// What was there before, as often and as late as counts for proof.
     Old,
     /// TLS is off.
     Off,
@@ -47,7 +49,11 @@ impl<'a> Deployment<'a, Reloaded> {
             Err(why) => return Verdict::Unverified(why),
         };
         match self.watch(&addresses).await {
-            Seen::New => Verdict::Served,
+            Seen::New => self.used(Ok(())).await,
+            Seen::NewLeaf => {
+                let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
+                self.used(Err(why.into())).await
+            }
             Seen::Off => {
                 let names = Names::of(&self.instance.config.place);
                 Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
@@ -61,8 +67,7 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn watch(&self, addresses: &[Address]) -> Seen {
         let limit = self.instance.config.verify_timeout;
         let deadline = self.state.at + limit;
-        let new = self.bundle.fingerprint();
-        let old = self.before.leaf().filter(|old| *old != new);
+        let new = &self.bundle;
         // A command may let the reload happen later, and Patroni does it in its next loop: there,
         // only the last look counts.
         let config = &self.instance.config;
@@ -74,10 +79,17 @@ impl<'a> Deployment<'a, Reloaded> {
             let left = deadline.saturating_duration_since(Instant::now());
             let patience = left.max(Duration::from_millis(1));
             let unclear = match self.instance.served(addresses, patience).await {
-                Ok(served) if served.leaf.fingerprint() == new => return Seen::New,
+                Ok(served) if served.shown().is_of(new) => return Seen::New,
+                // Postgres loads all files or none.
+                Ok(served)
+                    if served.leaf.fingerprint() == new.fingerprint()
+                        && !self.before.has_leaf_of(new) =>
+                {
+                    return Seen::NewLeaf;
+                }
                 Ok(served) => match self.shown_by_another(&served, patience).await {
                     Some(another) => Some(another.sentence()),
-                    None if Some(served.leaf.fingerprint()) == old => {
+                    None if self.before.is_shown(&served.shown(), new) => {
                         shown_old += 1;
                         let late = self.state.at.elapsed() >= SECOND_LOOK;
                         if immediate && shown_old >= 2 && late {
@@ -86,11 +98,7 @@ impl<'a> Deployment<'a, Reloaded> {
                         None
                     }
                     None => {
-                        let why = format!(
-                            "{} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
-                            served.address,
-                            served.leaf.fingerprint().short()
-                        );
+                        let why = self.third(&served);
                         shown_third += 1;
                         let late = self.state.at.elapsed() >= SECOND_LOOK;
                         if immediate && shown_third >= 2 && late {
@@ -114,6 +122,38 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
+    /// What is neither the bundle nor what was before.
+    fn third(&self, served: &Served) -> String {
+        let address = &served.address;
+        match served.leaf.fingerprint() == self.bundle.fingerprint() {
+            true => format!(
+                "{address} asks clients for certificates of CAs that are neither those installed nor those of before; see that no other server answers there"
+            ),
+            false => format!(
+                "{address} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                served.leaf.fingerprint().short()
+            ),
+        }
+    }
+
+    /// The certificate is served; the CA and CRL files that come with it count where the
+    /// configuration names them. `doubt` is what was seen that speaks against it.
+    async fn used(self, doubt: Result<(), String>) -> Verdict<'a> {
+        if self.bundle.companions().digest().is_none() {
+            return Verdict::Served;
+        }
+        let asked = self
+            .instance
+            .tls_settings(&self.state.process, &self.before.sight);
+        let asked = asked.await;
+        let config = &self.instance.config;
+        match (asked.map(|it| it.companions_not_used(config)), doubt) {
+            (Ok(Some(not_used)), _) => Verdict::NotUsed(not_used.to_string()),
+            (_, Err(why)) => Verdict::Unverified(why),
+            _ => Verdict::Served,
+        }
+    }
+
     /// A configured address may lead to another host of the row, or to a proxy, that serves the
     /// very leaf of before: then the server itself, seen where it listens, tells.
     async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
@@ -126,10 +166,28 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = &self.state.process;
         let asked = self.instance.tls_settings(process, &self.before.sight);
         let asked = asked.await;
-        let config = &self.instance.config;
-        match asked.map(|s| s.not_used(&config.cert_file, &config.key_file)) {
+        match asked.map(|it| self.not_used(&it)) {
             Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
             _ => Verdict::Unverified(why),
+        }
+    }
+
+    /// Why what the wire shows says nothing of the files: the configuration names others. CA and
+    /// CRL files count where only these are new.
+    fn not_used(&self, settings: &TlsSettings) -> Option<NotUsed> {
+        let config = &self.instance.config;
+        let pair = settings.not_used(&config.cert_file, &config.key_file);
+        pair.or_else(|| {
+            let alone = self.before.has_leaf_of(&self.bundle);
+            alone.then(|| settings.companions_not_used(config))?
+        })
+    }
+
+    /// Whether what was there before is known to have been in use.
+    fn was_in_use(&self) -> bool {
+        match self.before.has_leaf_of(&self.bundle) {
+            true => self.before.proven_authorities(),
+            false => self.before.proven(),
         }
     }
 
@@ -141,17 +199,16 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = &self.state.process;
         let asked = self.instance.tls_settings(process, &self.before.sight);
         let asked = asked.await;
-        let config = &self.instance.config;
         match asked {
-            Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
+            Ok(settings) => match self.not_used(&settings) {
                 Some(why) => Verdict::NotUsed(why.to_string()),
-                None if self.before.proven() => self.refused(Some(settings)).await,
+                None if self.was_in_use() => self.refused(Some(settings)).await,
                 None => self.signalled_again(settings).await,
             },
             // What was installed was served until now: these files are in use.
-            Err(_) if self.before.proven() => self.refused(None).await,
+            Err(_) if self.was_in_use() => self.refused(None).await,
             Err(why) => Verdict::Unverified(format!(
-                "the certificate of before is still served, and whether the server uses the files is not known: {why}"
+                "what was there before is still served, and whether the server uses the files is not known: {why}"
             )),
         }
     }
@@ -172,14 +229,19 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     async fn refused(self, settings: Option<TlsSettings>) -> Verdict<'a> {
-        let mut reason = format!(
-            "{} did not load {}: after the reload, new connections still get {}",
+        let (name, short) = (
             self.instance.config.kind().name(),
             self.bundle.fingerprint().short(),
-            self.before
-                .leaf()
-                .map_or_else(|| "none".into(), |l| l.short()),
         );
+        let mut reason = match (self.before.leaf(), self.before.has_leaf_of(&self.bundle)) {
+            (_, true) => format!(
+                "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
+            ),
+            (before, false) => format!(
+                "{name} did not load {short}: after the reload, new connections still get {}",
+                before.map_or_else(|| "none".into(), |leaf| leaf.short()),
+            ),
+        };
         let look = |it: TlsSettings| tokio::task::spawn_blocking(move || it.faults_elsewhere());
         let causes = match settings.map(look) {
             Some(looked) => looked.await.unwrap_or_default(),

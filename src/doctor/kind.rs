@@ -96,6 +96,12 @@ kinds! {
     ServerFiles "server_files" Instance
         "ssl_cert_file and ssl_key_file name the files of the instance";
         "a server that uses other files never serves what is renewed"
+    ClientCaFiles "client_ca_files" Instance
+        "ssl_ca_file and ssl_crl_file name the files of the instance, where it has such";
+        "a server that uses other files judges its clients by those, whatever is renewed"
+    ClientCaExpiry "client_ca_expiry" Instance
+        "each CA of clients, and its CRL, has its time";
+        "a CA that has expired, and one whose CRL is out of date, keep all its clients out"
     Restart "restart" Instance
         "the server could start again: its configuration and the files that it names load";
         "a fault there is an outage at the next restart"

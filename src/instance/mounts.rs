@@ -166,6 +166,7 @@ pub async fn pinned_by(sight: &Sight) -> Option<Pinned> {
 pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Option<Pinned>> {
     let theirs = format!("/proc/{}/mountinfo", postmaster.pid);
     let (cert, key) = (targets.cert.clone(), targets.key.clone());
+    let companions = [&targets.ca, &targets.crl].map(Clone::clone);
     let looked = tokio::task::spawn_blocking(move || {
         let theirs = table(Path::new(&theirs))?;
         let ours = table(Path::new("/proc/thread-self/mountinfo"))?;
@@ -173,7 +174,10 @@ pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Opti
             let at = pinned(&ours, &theirs, &without_links(&target))?;
             Some(Pinned { target, at })
         };
-        Ok(of(cert).or_else(|| of(key)))
+        let mut all = [cert, key]
+            .into_iter()
+            .chain(companions.into_iter().flatten());
+        Ok(all.find_map(of))
     });
     looked.await.map_err(io::Error::other)?
 }

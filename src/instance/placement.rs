@@ -32,6 +32,8 @@ pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targe
     Ok(Targets {
         cert: config.cert_file.clone(),
         key: config.key_file.clone(),
+        ca: config.ca.as_ref().map(|it| it.file.clone()),
+        crl: config.crl.as_ref().map(|it| it.file.clone()),
         state,
         kind: config.kind(),
         data: home.to_owned(),

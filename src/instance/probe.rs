@@ -8,16 +8,18 @@
 //! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
 //! end before it closes. No session is resumed, since a resumed one shows no certificate.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -25,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::bundle::Certificate;
+use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
@@ -46,12 +48,52 @@ pub struct Served {
     pub leaf: Certificate,
     /// What was sent after the leaf, in the order sent, as DER.
     pub intermediates: Vec<Vec<u8>>,
+    /// The names of the CAs of which it asks clients for certificates, as DER, each once; empty
+    /// where it asks for none. Postgres sends those of `ssl_ca_file`.
+    pub authorities: BTreeSet<Vec<u8>>,
     /// Such as `TLSv1.3`.
     pub protocol: String,
     /// Such as `TLS_AES_256_GCM_SHA384`, the name that OpenSSL and `pg_stat_ssl` have too in TLS 1.3.
     pub cipher: String,
     /// Such as `X25519`.
     pub key_exchange: String,
+}
+
+/// What of a handshake tells one bundle from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The leaf.
+    pub leaf: Fingerprint,
+    /// See [`Served::authorities`].
+    pub authorities: BTreeSet<Vec<u8>>,
+}
+
+impl Shown {
+    /// Whether a server that has loaded `bundle` shows this. Where its CA file is another's there
+    /// is nothing to compare; a CRL shows in no handshake, nor a CA file that holds other
+    /// certificates by the same names.
+    #[must_use]
+    pub fn is_of(&self, bundle: &Bundle) -> bool {
+        self.leaf == bundle.fingerprint() && self.asks_as(bundle)
+    }
+
+    /// Whether clients are asked for certificates of the CAs that `bundle` comes with.
+    #[must_use]
+    pub fn asks_as(&self, bundle: &Bundle) -> bool {
+        let names = bundle.companions().names();
+        names.is_none_or(|names| names == self.authorities)
+    }
+}
+
+impl Served {
+    /// By what it is compared.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        Shown {
+            leaf: self.leaf.fingerprint(),
+            authorities: self.authorities.clone(),
+        }
+    }
 }
 
 /// How a client asks for TLS.
@@ -148,9 +190,9 @@ pub enum ProbeError {
 /// Opens probes; holds the TLS configuration that they share.
 #[derive(Clone)]
 pub struct Prober {
-    connector: TlsConnector,
+    config: Arc<ClientConfig>,
     /// The same with ALPN `postgresql`.
-    direct: TlsConnector,
+    direct: Arc<ClientConfig>,
     /// The ends of connections, which nobody who wants to know what is served waits for.
     farewells: Arc<Mutex<JoinSet<()>>>,
 }
@@ -177,8 +219,8 @@ impl Prober {
         let mut direct = config.clone();
         direct.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Prober {
-            connector: TlsConnector::from(Arc::new(config)),
-            direct: TlsConnector::from(Arc::new(direct)),
+            config: Arc::new(config),
+            direct: Arc::new(direct),
             farewells: Arc::default(),
         })
     }
@@ -273,10 +315,14 @@ impl Prober {
             request(address, &mut tcp, stage).await?;
         }
         *stage = "shaking hands";
-        let connector = match opening {
-            Opening::Request | Opening::Https => &self.connector,
+        let config = match opening {
+            Opening::Request | Opening::Https => &self.config,
             Opening::Direct => &self.direct,
         };
+        let asked = Arc::new(Asked::default());
+        let mut config = ClientConfig::clone(config);
+        config.client_auth_cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesClientCert>;
+        let connector = TlsConnector::from(Arc::new(config));
         let failed = |source: io::Error| match opening {
             Opening::Direct if is_end(&source) => ProbeError::NotDirect {
                 address: address.clone(),
@@ -298,7 +344,9 @@ impl Prober {
                     .into(),
             });
         }
-        Ok((served(address, &stream)?, stream))
+        let mut served = served(address, &stream)?;
+        served.authorities = asked.names();
+        Ok((served, stream))
     }
 }
 
@@ -373,6 +421,7 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
         address: address.clone(),
         leaf: Certificate::from_der(leaf.as_ref()).map_err(|e| unparsable(e.to_string()))?,
         intermediates: rest.iter().map(|c| c.to_vec()).collect(),
+        authorities: BTreeSet::new(),
         protocol: connection
             .protocol_version()
             .and_then(|v| v.as_str())
@@ -419,6 +468,32 @@ async fn error_text(tcp: &mut TcpStream) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
+}
+
+/// Has no certificate for the server, and takes down of which CAs it would like one.
+#[derive(Debug, Default)]
+struct Asked(Mutex<BTreeSet<Vec<u8>>>);
+
+impl Asked {
+    fn names(&self) -> BTreeSet<Vec<u8>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, names: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let names = names.iter().map(|name| name.to_vec()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        // Else it would not be asked.
+        true
+    }
 }
 
 /// Accepts any certificate, and demands that the server holds its key.

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::{PemObject, SectionKind};
 use tokio::process::Command;
 
 use crate::bundle::Certificate;
-use crate::config::Place;
+use crate::config::{self, Place};
 use crate::foreign;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
@@ -158,6 +158,29 @@ impl TlsSettings {
                     names.cert, names.key
                 )
             },
+        })
+    }
+
+    /// Why the server does not use an instance's CA and CRL files; `None` if it does, or there are
+    /// none. That the pair is used says nothing of them.
+    #[must_use]
+    pub fn companions_not_used(&self, config: &config::Instance) -> Option<NotUsed> {
+        let files = [
+            ("ssl_ca_file", &self.ca_file, &config.ca),
+            ("ssl_crl_file", &self.crl_file, &config.crl),
+        ];
+        files.into_iter().find_map(|(setting, named, companion)| {
+            let wanted = &companion.as_ref()?.file;
+            let why = match named {
+                Some(named) if same_file(named, wanted) => return None,
+                Some(named) => {
+                    let named = named.display();
+                    format!("{setting} = {named}, which pgcertd does not write")
+                }
+                None => format!("{setting} is not set, and pgcertd keeps a file for it"),
+            };
+            let mend = format!("set {setting} = '{}' and reload", wanted.display());
+            Some(NotUsed { why, mend })
         })
     }
 

@@ -26,7 +26,7 @@ use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::configuration::Configuration;
 use crate::instance::mounts::pinned_by;
-use crate::instance::probe::Served;
+use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
@@ -249,8 +249,8 @@ impl Keeper {
             true => None,
             false => Some(self.served(&sight).await),
         };
-        let leaf = served.as_ref().map(|s| match s {
-            Ok(served) => Ok(served.leaf.fingerprint()),
+        let shown = served.as_ref().map(|s| match s {
+            Ok(served) => Ok(served.shown()),
             Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
             Err(_) => Err(NotSeen::Failed),
         });
@@ -258,14 +258,18 @@ impl Keeper {
             source,
             readiness: &readiness,
             sight: &sight,
-            served: leaf.as_ref(),
+            served: shown.as_ref(),
             config: &self.instance.config,
             memory: &self.memory,
             intent,
             now,
         });
         let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
-        if only_reload && self.uses_other_files(&sight).await {
+        if only_reload
+            && self
+                .uses_other_files(&sight, shown.and_then(Result::ok))
+                .await
+        {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
@@ -291,6 +295,7 @@ impl Keeper {
     ) -> Done {
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
+        let identity = order.bundle.identity();
         let not_after = order.bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
         let mut remarks = if from_source {
@@ -307,12 +312,20 @@ impl Keeper {
             let run = process.run();
             self.memory.asked = Some(Asked {
                 run,
-                leaf: fingerprint,
+                bundle: identity,
                 answered: !matches!(outcome, Outcome::Unverified(_)),
             });
             self.loaded = Some((run, SystemTime::now()));
+            self.memory.loaded = Some(identity);
             let changed = self.instance.changed_since(process, &sight, loaded);
             also_applied = changed.await;
+        }
+        // A server that is down loads the files when it starts.
+        if reloaded
+            && identity.companions.is_some()
+            && let Err(e) = self.instance.on_files(|t| t.reloaded()).await
+        {
+            remarks.push(Remark::NotForgotten(e.to_string()));
         }
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
@@ -328,7 +341,7 @@ impl Keeper {
             SyncOutcome::Deployed | SyncOutcome::Unverified | SyncOutcome::Installed
         ) && from_source
         {
-            self.memory.settled = Some(fingerprint);
+            self.memory.settled = Some(identity);
             if sight.look.held.is_some()
                 && let Err(e) = self.instance.on_files(|t| t.release()).await
             {
@@ -448,14 +461,22 @@ impl Keeper {
             Some(served) => served,
             None => self.served(&sight).await,
         };
-        let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let amiss = served.as_ref().ok().map(|s| s.leaf.fingerprint()) != installed;
-        if let (Some(leaf), false, Some(process)) = (installed, amiss, sight.server.process()) {
+        let installed = sight.look.installed.bundle();
+        let amiss = match (&served, installed) {
+            (Ok(served), Some(installed)) => !served.shown().is_of(installed),
+            (seen, installed) => seen.is_ok() || installed.is_some(),
+        };
+        let identity = installed.map(|it| it.identity());
+        if let (Some(bundle), false, Some(process)) = (identity, amiss, sight.server.process()) {
             let run = process.run();
-            self.memory.proven = Some(Proven { leaf, run });
+            self.memory.proven = Some(Proven { bundle, run });
         }
-        let wanted = self.instance.config.verify == Verify::Handshake;
-        let settings = match (&sight.server, amiss, installed) {
+        self.memory.loaded = self.memory.loaded.or(identity);
+        let config = &self.instance.config;
+        let wanted = config.verify == Verify::Handshake;
+        // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
+        let ask = amiss || config.ca.is_some();
+        let settings = match (&sight.server, ask, installed) {
             (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
             // The right leaf may be read from another file, which no renewal reaches.
             (Server::Up(process), false, Some(_)) if wanted => {
@@ -463,11 +484,14 @@ impl Keeper {
             }
             _ => None,
         };
-        let about = source.bundle().map(|b| b.fingerprint());
-        let pinned = match amiss || about != installed {
+        let is_due = source.bundle().is_some_and(|source| {
+            installed.is_none_or(|installed| !installed.same_content(source))
+        });
+        let pinned = match amiss || is_due {
             true => pinned_by(&sight).await,
             false => None,
         };
+        let about = source.bundle().map(|b| b.fingerprint());
         Observation {
             source: source.clone(),
             readiness,
@@ -514,14 +538,20 @@ impl Keeper {
         }
     }
 
-    /// Whether the server's configuration is known to name other files, or no TLS.
-    async fn uses_other_files(&mut self, sight: &Sight) -> bool {
+    /// Whether the server's configuration is known to name other files, or no TLS. Where it
+    /// serves the installed leaf as it is, it is the CA and CRL files that a reload is due for.
+    async fn uses_other_files(&mut self, sight: &Sight, shown: Option<Shown>) -> bool {
         let Server::Up(process) = &sight.server else {
             return false;
         };
         let settings = self.settings(process, sight).await;
         let config = &self.instance.config;
-        settings.is_ok_and(|s| s.not_used(&config.cert_file, &config.key_file).is_some())
+        let leaf = sight.look.installed.bundle().map(|it| it.fingerprint());
+        let serves_leaf = shown.is_some_and(|it| Some(it.leaf) == leaf);
+        settings.is_ok_and(|it| {
+            it.not_used(&config.cert_file, &config.key_file).is_some()
+                || serves_leaf && it.companions_not_used(config).is_some()
+        })
     }
 
     async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {

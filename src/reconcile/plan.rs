@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
-use crate::bundle::{Bundle, Expiry, Fingerprint, Refusal};
+use crate::bundle::{Bundle, Expiry, Identity, Refusal};
 use crate::config::{self, Mode};
 use crate::deploy::Proven;
 use crate::instance::files::{Held, HeldBy, Installed, Look};
+use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
 use crate::source::Source;
@@ -100,6 +101,10 @@ pub fn readiness(
             Refusal::NotYetValid { not_before: at } if alive.is_some() => {
                 Readiness::Later { at, why }
             }
+            Refusal::Companion(refusal) => Readiness::Refused {
+                why,
+                at: refusal.until(),
+            },
             Refusal::NotYetValid { not_before } => Readiness::Refused {
                 why,
                 at: Some(not_before),
@@ -177,13 +182,13 @@ pub struct Intent {
     pub follow_up: bool,
 }
 
-/// A server was asked to load a leaf.
+/// A server was asked to load a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     /// The run of the server ([`Process::run`]).
     pub run: i64,
-    /// The leaf.
-    pub leaf: Fingerprint,
+    /// Which bundle.
+    pub bundle: Identity,
     /// Whether it was seen what came of it.
     pub answered: bool,
 }
@@ -195,8 +200,11 @@ pub struct Memory {
     pub asked: Option<Asked>,
     /// What was last seen both installed and served.
     pub proven: Option<Proven>,
-    /// The leaf that this process last saw rightly installed.
-    pub settled: Option<Fingerprint>,
+    /// What this process last saw rightly installed.
+    pub settled: Option<Identity>,
+    /// What was installed when this process last had a server load it, or first saw it: a CRL
+    /// that others place shows in nothing else.
+    pub loaded: Option<Identity>,
     /// When something else was found to have rewritten the installed files.
     pub rewrites: Vec<Timestamp>,
 }
@@ -213,22 +221,21 @@ impl Memory {
         self.rewrites
             .retain(|at| now.duration_since(*at) < REWRITE_WINDOW);
         let Some(source) = source else { return false };
-        let rolled_back = held.is_some_and(|held| {
-            held.by == HeldBy::Operator && held.fingerprint == source.fingerprint()
-        });
+        let rolled_back =
+            held.is_some_and(|held| held.by == HeldBy::Operator && held.is_of(source.identity()));
         if rolled_back {
             // The operator took it out, and nobody else.
             self.settled = None;
             return false;
         }
         let same = installed.bundle().is_some_and(|i| i.same_content(source));
-        let rewritten = !same && self.settled == Some(source.fingerprint());
+        let rewritten = !same && self.settled == Some(source.identity());
         if same {
             if self.contended() {
                 // pgcertd has left the files alone: somebody else has put them right.
                 self.rewrites.clear();
             }
-            self.settled = Some(source.fingerprint());
+            self.settled = Some(source.identity());
         } else if rewritten {
             self.settled = None;
             self.rewrites.push(now);
@@ -278,7 +285,7 @@ pub struct Scene<'a> {
     /// What is there.
     pub sight: &'a Sight,
     /// What is served, where it was looked at.
-    pub served: Option<&'a Result<Fingerprint, NotSeen>>,
+    pub served: Option<&'a Result<Shown, NotSeen>>,
     /// The instance's rules.
     pub config: &'a config::Instance,
     /// What this process remembers.
@@ -314,19 +321,21 @@ impl Scene<'_> {
         if *self.readiness != Readiness::Ready {
             return None;
         }
-        (self.intent.force || !self.is_held(bundle.fingerprint())).then_some(bundle)
+        (self.intent.force || !self.is_held(bundle.identity())).then_some(bundle)
     }
 
-    fn is_held(&self, fingerprint: Fingerprint) -> bool {
+    fn is_held(&self, bundle: Identity) -> bool {
         self.look().held.as_ref().is_some_and(|held| {
-            held.fingerprint == fingerprint && still_held(held, &self.sight.server, self.now)
+            held.is_of(bundle) && still_held(held, &self.sight.server, self.now)
         })
     }
 
     /// Whether what is installed would keep the server from starting, or clients from trusting it.
     fn broken(&self) -> bool {
+        let of_companions = self.look().companions_fault.is_some();
         self.installed().is_none_or(|i| {
-            i.leaf().expiry(self.now) == Expiry::Expired || self.is_held(i.fingerprint())
+            let expired = i.leaf().expiry(self.now) == Expiry::Expired;
+            expired || of_companions || self.is_held(i.identity())
         })
     }
 
@@ -362,7 +371,7 @@ impl Scene<'_> {
         if !same {
             return deploy(true);
         }
-        if !down && self.reload_is_due(bundle.fingerprint()) {
+        if !down && (self.look().reload_due || self.reload_is_due(bundle)) {
             return deploy(false);
         }
         Plan::Nothing
@@ -370,14 +379,12 @@ impl Scene<'_> {
 
     /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
-        let installed_is_held = self
-            .installed()
-            .is_some_and(|i| self.is_held(i.fingerprint()));
+        let installed_is_held = self.installed().is_some_and(|i| self.is_held(i.identity()));
         let unusable = self.installed().is_none();
         match &self.look().previous {
             Some(previous)
                 if (unusable || installed_is_held)
-                    && !self.is_held(previous.fingerprint())
+                    && !self.is_held(previous.identity())
                     && previous.leaf().expiry(self.now) != Expiry::Expired =>
             {
                 Plan::Deploy {
@@ -395,7 +402,9 @@ impl Scene<'_> {
             return Plan::Nothing;
         };
         let up = self.sight.server.is_up();
-        if up && (self.intent.force || self.reload_is_due(installed.fingerprint())) {
+        let identity = installed.identity();
+        let replaced = self.memory.loaded.is_some_and(|it| it != identity);
+        if up && (self.intent.force || replaced || self.reload_is_due(installed)) {
             let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
@@ -410,14 +419,14 @@ impl Scene<'_> {
     /// not yet seen its answer to a request to load it: a server that hung then may have refused
     /// it since, which only another request proves. Unseen, it is asked once: a signal may have
     /// been lost.
-    fn reload_is_due(&self, installed: Fingerprint) -> bool {
+    fn reload_is_due(&self, installed: &Bundle) -> bool {
         let run = self.sight.server.process().map(Process::run);
         let asked = self
             .memory
             .asked
-            .filter(|asked| Some(asked.run) == run && asked.leaf == installed);
+            .filter(|it| Some(it.run) == run && it.bundle == installed.identity());
         match self.served {
-            Some(Ok(served)) => *served != installed && asked.is_none_or(|asked| !asked.answered),
+            Some(Ok(shown)) => !shown.is_of(installed) && asked.is_none_or(|asked| !asked.answered),
             Some(Err(NotSeen::NotWanted)) => false,
             Some(Err(_)) => asked.is_none(),
             None => false,

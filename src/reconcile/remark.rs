@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use crate::bundle::{Fingerprint, Warning};
 use crate::instance::Sight;
 use crate::source::Source;
@@ -39,6 +41,7 @@ pub(super) fn oddities(source: &Source, sight: &Sight) -> Vec<Remark> {
     let mut told: Vec<String> = new
         .warnings_against(old)
         .iter()
+        .chain(&new.warnings(Timestamp::now()))
         .map(Warning::to_string)
         .collect();
     if new.shorter_than(old) {

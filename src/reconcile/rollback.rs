@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
 use crate::deploy::{Order, Replaced};
 use crate::instance::files::{Held, HeldBy, Look};
@@ -32,7 +32,7 @@ pub enum Errand {
 struct Way {
     previous: Arc<Bundle>,
     /// What is not to be deployed; nothing where neither lineage nor files hold another bundle.
-    hold: Option<Fingerprint>,
+    hold: Option<Identity>,
     /// Whether the files hold the previous bundle already, by an earlier roll-back.
     there: bool,
 }
@@ -55,14 +55,14 @@ fn way(
     let hold = others
         .into_iter()
         .flatten()
-        .find(|other| !other.same_content(&previous))
-        .map(|other| other.fingerprint());
+        .find(|other| !other.holds(&previous))
+        .map(|other| other.identity());
     let installed = look.installed.bundle();
-    let there = installed.is_some_and(|it| it.same_content(&previous));
+    let there = installed.is_some_and(|it| it.holds(&previous));
     let again = look
         .held
         .as_ref()
-        .is_some_and(|held| held.by == HeldBy::Operator && Some(held.fingerprint) == hold);
+        .is_some_and(|held| held.by == HeldBy::Operator && hold.is_some_and(|it| held.is_of(it)));
     if there && !again {
         return Err(format!(
             "the previous bundle, {short}, is what is installed, and no earlier one is kept: renew instead"
@@ -146,8 +146,8 @@ impl Keeper {
             let (refused, why) = (SyncOutcome::Refused, Some(pinned.sentence()));
             return Ok(self.untouched(refused, why, source, settle, began).await);
         }
-        if let Some(fingerprint) = way.hold.filter(|_| !way.there) {
-            self.hold(fingerprint, &way.previous).await?;
+        if let Some(bundle) = way.hold.filter(|_| !way.there) {
+            self.hold(bundle, &way.previous).await?;
         }
         let before = sight.look.held.clone();
         let order = Order {
@@ -161,7 +161,7 @@ impl Keeper {
         let mut done = self.deploy(order, source, false, settle, began).await;
         let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
             let installed = sight.look.installed.bundle();
-            installed.is_some_and(|it| it.same_content(&way.previous))
+            installed.is_some_and(|it| it.holds(&way.previous))
         });
         if !in_place || done.outcome == SyncOutcome::RolledBack {
             self.let_go(before, source, settle, &mut done).await;
@@ -181,17 +181,14 @@ impl Keeper {
         Ok((Some(lock), sight))
     }
 
-    async fn hold(
-        &mut self,
-        fingerprint: Fingerprint,
-        previous: &Bundle,
-    ) -> Result<(), InstanceError> {
+    async fn hold(&mut self, bundle: Identity, previous: &Bundle) -> Result<(), InstanceError> {
         let held = Held {
-            fingerprint,
+            fingerprint: bundle.leaf,
+            companions: bundle.companions,
             by: HeldBy::Operator,
             reason: format!(
                 "{} is held back: the operator went back to {}",
-                fingerprint.short(),
+                bundle.leaf.short(),
                 previous.fingerprint().short()
             ),
             since: Timestamp::now(),

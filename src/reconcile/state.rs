@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Readiness, still_held};
 pub use super::problem::Problem;
-use crate::bundle::{Expiry, Fingerprint};
+use crate::bundle::{Bundle, Expiry, Fingerprint};
 use crate::config::{self, Kind, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
 use crate::instance::mounts::Pinned;
@@ -198,10 +198,16 @@ impl Observation {
             Installed::Absent => format!("{} does not exist", cert.display()),
             Installed::Unusable(why) => why.clone(),
             Installed::Usable(bundle) => {
+                let named = settings.companions_not_used(config).is_none();
+                if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
+                    let mend = "do not restart it before that is mended";
+                    let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
+                    return Some(mended);
+                }
                 let held = sight.look.held.as_ref()?;
                 let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
                 let leaf = bundle.fingerprint();
-                let refused = held.fingerprint == leaf
+                let refused = held.is_of(bundle.identity())
                     && held.by == HeldBy::Postgres
                     && still_held(held, &sight.server, self.at);
                 if !refused || served == Some(leaf) {
@@ -250,9 +256,9 @@ impl Observation {
 
     fn of_memory(&self, config: &config::Instance) -> Option<(State, Option<Problem>)> {
         let sight = self.sight.as_ref().ok()?;
-        let source = self.source.bundle()?.fingerprint();
+        let source = self.source.bundle()?;
         let held = sight.look.held.as_ref()?;
-        if held.fingerprint != source {
+        if !held.is_of(source.identity()) {
             return None;
         }
         match held.by {
@@ -268,9 +274,13 @@ impl Observation {
             )),
             HeldBy::Postgres => {
                 // Refused and yet served: somebody made it work meanwhile.
-                let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
-                let moved_on = served == Some(source)
-                    || self.installed_leaf() == Some(source)
+                let served = self
+                    .served
+                    .as_ref()
+                    .is_ok_and(|it| it.shown().is_of(source));
+                let installed = sight.look.installed.bundle();
+                let moved_on = served
+                    || installed.is_some_and(|it| it.identity() == source.identity())
                         && !still_held(held, &sight.server, self.at);
                 (!moved_on).then(|| {
                     (
@@ -361,11 +371,7 @@ impl Observation {
         let what = match installed {
             Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
             Installed::Unusable(why) => why.clone(),
-            Installed::Usable(_) => format!(
-                "{} is not what the lineage {} holds",
-                config.cert_file.display(),
-                config.lineage.name
-            ),
+            Installed::Usable(installed) => self.difference(installed, config),
         };
         match config.mode {
             Mode::Manage => Problem::new(what, "see that the daemon runs; at once")
@@ -377,6 +383,30 @@ impl Observation {
         }
     }
 
+    /// In what the installed files differ from the source.
+    fn difference(&self, installed: &Bundle, config: &config::Instance) -> String {
+        let sight = self.sight.as_ref().ok();
+        let fault = sight.and_then(|it| it.look.companions_fault.clone());
+        let same_pair = self
+            .source
+            .bundle()
+            .is_some_and(|it| it.same_pair(installed));
+        if let (true, Some(fault)) = (same_pair, fault) {
+            return fault;
+        }
+        let source = self.source.bundle().map(|it| it.companions());
+        let same_ca = source.is_some_and(|it| it.ca_pem() == installed.companions().ca_pem());
+        let (file, holder) = match (same_pair, same_ca, &config.ca, &config.crl) {
+            (true, false, Some(ca), _) => (&ca.file, ca.source.display().to_string()),
+            (true, true, _, Some(crl)) => (&crl.file, crl.source.display().to_string()),
+            _ => {
+                let lineage = format!("the lineage {}", config.lineage.name);
+                (&config.cert_file, lineage)
+            }
+        };
+        format!("{} is not what {holder} holds", file.display())
+    }
+
     fn of_serving(&self, config: &config::Instance) -> (State, Option<Problem>) {
         if config.verify == Verify::None {
             return (State::InSync, None);
@@ -386,8 +416,15 @@ impl Observation {
         {
             return (State::NotUsed, Some(not_used_by(config, not_used)));
         }
+        if let Some(Ok(settings)) = &self.settings
+            && let Some(NotUsed { why, mend }) = settings.companions_not_used(config)
+        {
+            return (State::NotUsed, Some(Problem::new(why, mend)));
+        }
+        let sight = self.sight.as_ref().ok();
+        let installed = sight.and_then(|it| it.look.installed.bundle());
         match &self.served {
-            Ok(served) if Some(served.leaf.fingerprint()) == self.installed_leaf() => {
+            Ok(served) if installed.is_some_and(|it| served.shown().is_of(it)) => {
                 (State::InSync, None)
             }
             Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
@@ -410,10 +447,13 @@ impl Observation {
             return Problem::new(pinned.to_string(), pinned.mend());
         }
         let why = self.failure.clone().unwrap_or_else(|| {
-            format!(
-                "{} serves another certificate than is installed",
-                served.address
-            )
+            let address = &served.address;
+            match Some(served.leaf.fingerprint()) == self.installed_leaf() {
+                true => format!(
+                    "{address} asks clients for certificates of other CAs than are installed"
+                ),
+                false => format!("{address} serves another certificate than is installed"),
+            }
         });
         match config.mode {
             Mode::Manage | Mode::Reload => {

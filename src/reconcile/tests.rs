@@ -14,10 +14,11 @@ use super::plan::{
     Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
 use super::state::{Observation, State};
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::Bundle;
 use crate::config::{self, Config, Kind};
 use crate::instance::files::{Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
+use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight, Unseen};
 use crate::privilege::Ids;
@@ -85,6 +86,14 @@ fn instance(keys: &str) -> config::Instance {
     Config::load(&file).unwrap().instances.remove(0)
 }
 
+/// What a server shows that has loaded this.
+fn shown(bundle: &Bundle) -> Shown {
+    Shown {
+        leaf: bundle.fingerprint(),
+        authorities: bundle.companions().names().unwrap_or_default(),
+    }
+}
+
 fn ready(bundle: &Arc<Bundle>) -> Source {
     Source::Ready {
         bundle: Arc::clone(bundle),
@@ -100,7 +109,7 @@ struct Moment {
     previous: Option<Arc<Bundle>>,
     held: Option<Held>,
     up_since: Option<i64>,
-    served: Option<Result<Fingerprint, NotSeen>>,
+    served: Option<Result<Shown, NotSeen>>,
     memory: Memory,
     intent: Intent,
     now: Timestamp,
@@ -116,7 +125,7 @@ impl Moment {
             previous: None,
             held: None,
             up_since: Some(1),
-            served: Some(Ok(bundle.fingerprint())),
+            served: Some(Ok(shown(bundle))),
             memory: Memory::default(),
             intent: Intent {
                 follow_up: true,
@@ -160,12 +169,16 @@ impl Moment {
                 pid_file: Err(Absence::NoPidFile),
                 held: self.held.clone(),
                 memory_fault: None,
+                companions_fault: None,
+                reload_due: false,
                 previous: self.previous.clone(),
             }),
             server,
             targets: Arc::new(Targets {
                 cert: self.config.cert_file.clone(),
                 key: self.config.key_file.clone(),
+                ca: None,
+                crl: None,
                 state: "/state".into(),
                 kind: Kind::Postgres,
                 data: "/data".into(),
@@ -219,6 +232,7 @@ impl Moment {
 fn held(bundle: &Bundle, by: HeldBy) -> Held {
     Held {
         fingerprint: bundle.fingerprint(),
+        companions: None,
         by,
         reason: "refused".into(),
         since: at(NOW),
@@ -270,7 +284,7 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     let (bundle, other) = (ca.bundle(), ca.bundle());
     let stale = |asked: Option<i64>| {
         let mut moment = Moment::of(&bundle);
-        moment.served = Some(Ok(other.fingerprint()));
+        moment.served = Some(Ok(shown(&other)));
         moment.memory.asked = asked.map(|start| asked_to_load(&bundle, start, true));
         moment.plan()
     };
@@ -282,7 +296,7 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
 fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Asked {
     Asked {
         run,
-        leaf: bundle.fingerprint(),
+        bundle: bundle.identity(),
         answered,
     }
 }
@@ -310,7 +324,7 @@ fn a_server_that_hung_when_it_was_asked_is_asked_again_where_it_shows_another_le
     let (bundle, other) = (ca.bundle(), ca.bundle());
     let mut awake = Moment::of(&bundle);
     awake.memory.asked = Some(asked_to_load(&bundle, 1, false));
-    awake.served = Some(Ok(other.fingerprint()));
+    awake.served = Some(Ok(shown(&other)));
     awake.plan().deploys(&bundle, false);
 }
 
@@ -560,7 +574,7 @@ fn in_mode_observe_nothing_is_done_and_in_mode_reload_nothing_is_written() {
     observed.plan().is_nothing();
     let mut placed = Moment::of(&new);
     placed.config = instance("mode = \"reload\"");
-    placed.served = Some(Ok(old.fingerprint()));
+    placed.served = Some(Ok(shown(&old)));
     placed.plan().deploys(&new, false);
     let mut absent = Moment::of(&new).with_installed(Installed::Absent);
     absent.config = instance("mode = \"reload\"");

@@ -193,6 +193,11 @@ fn value(holds: &Holds) -> Value {
             "pattern": "^[^/].*$",
             "not": { "pattern": r"(^|/)[.][.](/|$)|/$|^[.]/" },
         }),
+        Holds::Source => json!({
+            "type": "string",
+            "pattern": "[^/]$",
+            "not": { "pattern": r"^[.][.]?(/|$)|^[^/].*/[.][.](/|$)" },
+        }),
         Holds::Listen => {
             text(r"^(127[.][0-9.]+:[0-9]+|\[[0-9:]*1\]:[0-9]+|unix:.*[^/]|[^:]*/.*[^/])$")
         }

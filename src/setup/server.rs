@@ -142,6 +142,8 @@ pub(super) fn plain_targets(directory: &Path, owner: Ids) -> Targets {
     Targets {
         cert: target.clone(),
         key: target,
+        ca: None,
+        crl: None,
         state: directory.to_owned(),
         kind: Kind::Postgres,
         data: directory.to_owned(),

@@ -39,6 +39,20 @@ pub struct Spec {
     pub candidates: Vec<PathBuf>,
     /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
     pub files: Option<FileNames>,
+    /// A CA file that is read together with them: relative to the lineage, or absolute.
+    pub ca: Option<PathBuf>,
+    /// The same of a CRL file.
+    pub crl: Option<PathBuf>,
+}
+
+impl Spec {
+    /// The files beside chain and key, and the keys of the config that name them.
+    fn companions(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let named = [("ca_source", &self.ca), ("crl_source", &self.crl)];
+        named
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path.as_deref()?)))
+    }
 }
 
 /// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
@@ -129,6 +143,10 @@ pub struct Parts {
     pub chain: Vec<Zeroizing<Vec<u8>>>,
     /// The private key's file.
     pub key: Zeroizing<Vec<u8>>,
+    /// The CA file, where [`Spec::ca`] names one.
+    pub ca: Option<Zeroizing<Vec<u8>>>,
+    /// The CRL file, where [`Spec::crl`] names one.
+    pub crl: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl fmt::Debug for Parts {
@@ -138,6 +156,8 @@ impl fmt::Debug for Parts {
             .debug_struct("Parts")
             .field("chain", &chain)
             .field("key", &self.key.len())
+            .field("ca", &self.ca.as_ref().map(|it| it.len()))
+            .field("crl", &self.crl.as_ref().map(|it| it.len()))
             .finish()
     }
 }
@@ -212,6 +232,18 @@ pub enum ReadError {
     Missing {
         /// The name that is missing: at the end of a dangling link, what it points to.
         path: PathBuf,
+    },
+    /// A CA or CRL file that is not there, or is no such file.
+    #[error("{} ({setting}) {what}; put the file there, or correct {setting} in the config", .path.display())]
+    Companion {
+        /// The config's key.
+        setting: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+        /// Whether it may be half of a renewal.
+        class: Class,
     },
     /// Something that is not read, because it might block or have no end.
     #[error("{} is a {kind}, not a regular file; put the certificate's file in its place, or name another with `files`", .path.display())]
@@ -296,7 +328,28 @@ impl ReadError {
     pub fn class(&self) -> Class {
         match self {
             Self::Missing { .. } => Class::Incomplete,
+            Self::Companion { class, .. } => *class,
             _ => Class::Unfit,
+        }
+    }
+
+    /// The same, of a file that this key of the config names.
+    fn of_companion(self, setting: &'static str) -> Self {
+        let class = self.class();
+        let (path, what) = match self {
+            Self::Missing { path } => (path, "does not exist".to_owned()),
+            Self::NotRegular { path, kind } => (path, format!("is a {kind}, not a regular file")),
+            Self::TooLarge { path, size } => (
+                path,
+                format!("has {size} bytes, and {MAX_SIZE} at most are read"),
+            ),
+            other => return other,
+        };
+        Self::Companion {
+            setting,
+            path,
+            what,
+            class,
         }
     }
 
@@ -333,13 +386,13 @@ pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
         }
     };
     let layout = choose(spec, settled, &directory);
-    let read = follow(&layout, &directory, &mut before)
-        .and_then(|ends| open_all(&layout, &directory, &ends));
+    let read = follow(spec, &layout, &directory, &mut before)
+        .and_then(|ends| open_all(spec, &layout, &directory, &ends));
 
     let mut after = Walk::default();
     let stayed = find(spec, &mut after).is_ok_and(|found| found == directory);
     // What the second look finds wrong shows in its stamps.
-    let _ = follow(&layout, &directory, &mut after);
+    let _ = follow(spec, &layout, &directory, &mut after);
     after.trail.paths.insert(directory.clone());
     after.trail.directories.extend(
         [&*directory]
@@ -440,27 +493,42 @@ fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
         .unwrap_or(Layout::Certbot)
 }
 
-/// Where the layout's files are, in the order of its names.
-fn follow(layout: &Layout, directory: &Path, walk: &mut Walk) -> Result<Vec<Stamp>, ReadError> {
+/// Where the layout's files are, in the order of its names, and then those beside them.
+fn follow(
+    spec: &Spec,
+    layout: &Layout,
+    directory: &Path,
+    walk: &mut Walk,
+) -> Result<Vec<Stamp>, ReadError> {
     // All are followed before the first error is told, so that the trail has every name.
-    let ends: Vec<_> = layout
+    let mut ends: Vec<_> = layout
         .names()
-        .map(|name| walk.follow(&directory.join(name)))
+        .map(|name| regular(walk.follow(&directory.join(name))))
         .collect();
-    ends.into_iter()
-        .map(|end| match end? {
-            End::File(stamp) => Ok(stamp),
-            End::Directory(path) => Err(ReadError::NotRegular {
-                path,
-                kind: NotRegular::Directory,
-            }),
-            End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
-        })
-        .collect()
+    ends.extend(spec.companions().map(|(setting, path)| {
+        regular(walk.follow(&directory.join(path))).map_err(|error| error.of_companion(setting))
+    }));
+    ends.into_iter().collect()
+}
+
+fn regular(end: Result<End, ReadError>) -> Result<Stamp, ReadError> {
+    match end? {
+        End::File(stamp) => Ok(stamp),
+        End::Directory(path) => Err(ReadError::NotRegular {
+            path,
+            kind: NotRegular::Directory,
+        }),
+        End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
+    }
 }
 
 /// Reads what `follow` found, and says whether it stayed as it was meanwhile.
-fn open_all(layout: &Layout, directory: &Path, ends: &[Stamp]) -> Result<(Parts, bool), ReadError> {
+fn open_all(
+    spec: &Spec,
+    layout: &Layout,
+    directory: &Path,
+    ends: &[Stamp],
+) -> Result<(Parts, bool), ReadError> {
     let mut undisturbed = true;
     let mut contents = Vec::new();
     let names: Vec<&str> = layout.names().collect();
@@ -476,10 +544,22 @@ fn open_all(layout: &Layout, directory: &Path, ends: &[Stamp]) -> Result<(Parts,
     } else {
         contents.pop()
     };
-    let parts = Parts {
+    let mut parts = Parts {
         chain: contents,
         key: key.unwrap_or_default(),
+        ca: None,
+        crl: None,
     };
+    for ((setting, path), stamp) in spec.companions().zip(&ends[names.len()..]) {
+        let (content, same) =
+            open(&directory.join(path), stamp).map_err(|error| error.of_companion(setting))?;
+        undisturbed &= same;
+        let part = match setting {
+            "ca_source" => &mut parts.ca,
+            _ => &mut parts.crl,
+        };
+        *part = Some(content);
+    }
     Ok((parts, undisturbed))
 }
 

@@ -88,6 +88,8 @@ impl World {
             name: "a".to_owned(),
             candidates: vec![self.path("live/a")],
             files: None,
+            ca: None,
+            crl: None,
         };
         let reading = lineage::read(&spec, self.settled.clone());
         let word = reading.parts.as_ref().ok().and_then(|parts| {

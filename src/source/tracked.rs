@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Change, Fit, Layout, ReadError, Reading, Settler, Spec, StampKind, Trail, Verdict};
+use super::{
+    Change, Fit, Layout, Parts, ReadError, Reading, Settler, Spec, StampKind, Trail, Verdict,
+};
 use super::{lineage, settle};
-use crate::bundle::{self, Bundle, BundleError};
+use crate::bundle::{self, Bundle, BundleError, Companions, Part};
 use crate::privilege::{PrivilegeError, Rights, Worker};
 
 /// How long a command waits for files that keep changing.
@@ -174,7 +176,7 @@ impl Tracked {
         if bundle.is_ok() && verdict == Verdict::Taken {
             self.layout.clone_from(&reading.layout);
         }
-        if let Some(source) = judged(bundle, verdict, &reading, wall) {
+        if let Some(source) = judged(&self.spec, bundle, verdict, &reading, wall) {
             self.source = Some(source);
         }
         self.trail = reading.trail;
@@ -244,15 +246,22 @@ impl Tracked {
                     }),
                 );
                 let bundle = parts.map_err(Fault::Read).and_then(|parts| {
-                    let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
-                    Bundle::parse(&chain, &parts.key)
-                        .map(Arc::new)
-                        .map_err(Fault::Bundle)
+                    let bundle = whole(&parts).map_err(Fault::Bundle)?;
+                    Ok(Arc::new(bundle))
                 });
                 Parsed { reading, bundle }
             })
             .await
     }
+}
+
+/// What was read as one bundle.
+fn whole(parts: &Parts) -> Result<Bundle, BundleError> {
+    let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
+    let bundle = Bundle::parse(&chain, &parts.key)?;
+    let ca = parts.ca.as_ref().map(|it| it.as_slice());
+    let crl = parts.crl.as_ref().map(|it| it.as_slice());
+    Ok(bundle.with(Companions::parse(ca, crl)?))
 }
 
 /// The directories in which a lineage's files themselves lie: all that must be opened.
@@ -268,6 +277,7 @@ fn homes(reading: &Reading) -> BTreeSet<PathBuf> {
 
 /// What a verdict makes of a reading; `None` keeps what was known.
 fn judged(
+    spec: &Spec,
     bundle: Result<Arc<Bundle>, Fault>,
     verdict: settle::Verdict,
     reading: &Reading,
@@ -287,11 +297,12 @@ fn judged(
                 Fault::Bundle(error) if waits => {
                     format!(
                         "{}: {error}; awaiting the rest of the renewal",
-                        place(reading)
+                        place(spec, reading, &error)
                     )
                 }
                 Fault::Bundle(error) => {
-                    format!("{}: {error}; {}", place(reading), error.remedy())
+                    let place = place(spec, reading, &error);
+                    format!("{place}: {error}; {}", error.remedy())
                 }
             };
             Some(if waits {
@@ -303,9 +314,17 @@ fn judged(
     }
 }
 
-/// Where the files of a reading lie, for a sentence about them.
-fn place(reading: &Reading) -> String {
+/// Where the files of a reading lie that an error is about, for a sentence about them.
+fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
     let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
+    if let BundleError::Companion(error) = error {
+        let path = match error.part() {
+            Part::Revocations => &spec.crl,
+            _ => &spec.ca,
+        };
+        let path = path.as_deref().unwrap_or(Path::new(""));
+        return directory.join(path).display().to_string();
+    }
     let mut names: Vec<&str> = reading.layout.as_ref().map_or_else(Vec::new, |layout| {
         let mut names = layout.chain();
         names.push(layout.key());
@@ -324,6 +343,8 @@ impl From<&crate::config::Instance> for Spec {
                 chain: files.chain.clone(),
                 key: files.key.clone(),
             }),
+            ca: instance.ca.as_ref().map(|it| it.source.clone()),
+            crl: instance.crl.as_ref().map(|it| it.source.clone()),
         }
     }
 }

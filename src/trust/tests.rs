@@ -10,6 +10,7 @@ fn named(dns: &[&str], addresses: &[&str], common: Option<&str>) -> Facts {
         signature: String::new(),
         authority: Authority::Unsaid,
         may_sign_certificates: None,
+        may_sign_revocations: None,
         may_shake_hands: None,
         may_serve: None,
         is_constrained: false,

@@ -12,6 +12,7 @@ mod bad_source;
 mod certbot;
 mod check;
 mod clients;
+mod companions;
 mod configs;
 mod configuration;
 mod containers;

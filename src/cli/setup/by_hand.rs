@@ -16,21 +16,30 @@ pub(super) async fn print_lines(
     let written = by_hand(config, server, subject, &desk.prober).await?;
     let instance = &written.instance;
     let (cert, key) = (&instance.cert_file, &instance.key_file);
-    let settings = [
+    let mut settings = vec![
         ("ssl", "on".to_owned()),
         ("ssl_cert_file", cert.display().to_string()),
         ("ssl_key_file", key.display().to_string()),
     ];
+    let companions = [
+        ("ssl_ca_file", &instance.ca),
+        ("ssl_crl_file", &instance.crl),
+    ];
+    settings.extend(companions.into_iter().filter_map(|(setting, it)| {
+        let file = it.as_ref()?.file.display().to_string();
+        Some((setting, file))
+    }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
-    let lines = settings
-        .each_ref()
-        .map(|(name, value)| format!("{name} = {}", quoted(value)));
+    let lines: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = {}", quoted(value)))
+        .collect();
     let document = Document {
         name: Some(instance.name.clone()),
         lineage: Some(instance.lineage.name.clone()),
         data_directory: Some(instance.home().to_owned()),
         fragment: written.fragment.clone(),
-        lines: lines.to_vec(),
+        lines: lines.clone(),
         outcome: Some(Outcome::Printed),
         ..Document::default()
     };

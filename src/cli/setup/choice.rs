@@ -407,6 +407,8 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         name: name.clone(),
         candidates: vec![directory],
         files: None,
+        ca: None,
+        crl: None,
     };
     let watch = &config.watch;
     let read = Tracked::new(spec, watch.debounce, watch.settle_timeout)

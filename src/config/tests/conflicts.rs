@@ -301,3 +301,51 @@ CONF.D/a.toml:6:13: the instances a and b both write /t/s
  |             ^^^^^^
  = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#);
 }
+
+#[test]
+fn a_ca_or_crl_file_has_a_path_of_its_own() {
+    refused_of_instance(
+        "ca_source = \"ca.crt\"\nca_file = \"/t/s.pem\"\ncert_file = \"/t/s.pem\"\n",
+        r#"
+FILE:6:11: `ca_file` is the same file as `cert_file`, /t/s.pem
+ |
+6| ca_file = "/t/s.pem"
+ |           ^^^^^^^^^^
+ = expected a file of its own for each"#,
+    );
+}
+
+#[test]
+fn a_ca_file_is_not_written_over_its_source() {
+    refused_of_instance(
+        "ca_source = \"/srv/ca.pem\"\nca_file = \"/srv/x/../ca.pem\"\n",
+        r#"
+FILE:6:11: `ca_file` is /srv/ca.pem, which is a source, /srv/ca.pem
+ |
+6| ca_file = "/srv/x/../ca.pem"
+ |           ^^^^^^^^^^^^^^^^^^
+ = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+    );
+}
+
+#[test]
+fn a_target_without_a_source_and_a_crl_without_its_cas_are_refused() {
+    refused_of_instance(
+        "crl_file = \"/t/crl.pem\"\n",
+        r#"
+FILE:5:12: `crl_file` is not used
+ |
+5| crl_file = "/t/crl.pem"
+ |            ^^^^^^^^^^^^
+ = expected crl_source with it, where the file comes from"#,
+    );
+    refused_of_instance(
+        "crl_source = \"crl.pem\"\n",
+        r#"
+FILE:5:14: `crl_source` without `ca_source`
+ |
+5| crl_source = "crl.pem"
+ |              ^^^^^^^^^
+ = expected ca_source with it, the CA file that the CRL is checked against"#,
+    );
+}

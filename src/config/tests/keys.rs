@@ -15,6 +15,8 @@ fn of_a(key: &str, value: &str) -> String {
     let with = match (key, value) {
         ("reload", "\"command\"") => "reload_command = [\"true\"]\n",
         ("reload_command", _) => "reload = \"command\"\n",
+        ("ca_file" | "crl_source", _) => "ca_source = \"ca.crt\"\n",
+        ("crl_file", _) => "ca_source = \"ca.crt\"\ncrl_source = \"crl.pem\"\n",
         ("config_file", _) => "kind = \"pgbouncer\"\n",
         ("kind", "\"pgbouncer\"" | "\"patroni\"") => "config_file = \"/etc/a.conf\"\n",
         _ => "",
@@ -152,6 +154,8 @@ fn the_defaults_take_every_key_but_an_instances_own() {
     for key in of_an_instance() {
         let with = match key.name {
             "reload_command" => "reload = \"command\"\n",
+            "ca_file" | "crl_source" => "ca_source = \"ca.crt\"\n",
+            "crl_file" => "ca_source = \"ca.crt\"\ncrl_source = \"crl.pem\"\n",
             _ => "",
         };
         let text = format!("[defaults]\n{with}{} = {}\n", key.name, key.example);
@@ -168,6 +172,7 @@ fn what_is_expected_is_what_an_error_says() {
             Holds::Paths => "[\"\"]",
             Holds::Name => "\"a/b\"",
             Holds::Lineage => "\"a/b\"",
+            Holds::Source => "\"../ca.pem\"",
             Holds::Duration | Holds::Longer | Holds::Choice(_) => "\"x\"",
             Holds::Choices(_) => "[\"x\"]",
             Holds::Hosts => "[\"a b\"]",
@@ -207,6 +212,7 @@ proptest! {
             ("server_names", format!("[\"{host}\"]")),
             ("lineage", format!("\"{file}\"")),
             ("cert_file", format!("\"{file}\"")),
+            ("ca_source", format!("\"{file}\"")),
             ("files", format!("{{ chain = \"{file}\", key = \"k\" }}")),
         ];
         for (key, value) in values {

@@ -52,10 +52,7 @@ fn written(config: &Config, instance: &InstanceConfig) -> Facts {
     };
     // Elsewhere others are to write the files.
     if instance.mode == Mode::Manage {
-        facts.files = [&instance.cert_file, &instance.key_file]
-            .into_iter()
-            .cloned()
-            .collect();
+        facts.files = instance.targets().map(PathBuf::from).collect();
         facts.directories = [instance.home().to_owned(), config.state_of(instance)].into();
     }
     facts

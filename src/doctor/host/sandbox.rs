@@ -46,9 +46,11 @@ fn needs(config: &Config, instance: &Instance, survey: &Survey) -> BTreeSet<(Pat
         let there = lineage.directories.iter();
         needs.extend(there.map(|directory| (directory.clone(), Need::Read)));
     }
+    let companions = [&instance.ca, &instance.crl].into_iter().flatten();
+    let elsewhere = companions.filter(|it| it.source.is_absolute());
+    needs.extend(elsewhere.map(|it| (it.source.clone(), Need::Read)));
     if instance.mode == Mode::Manage {
-        let targets = [&instance.cert_file, &instance.key_file];
-        let directories = targets.into_iter().filter_map(|it| it.parent());
+        let directories = instance.targets().filter_map(Path::parent);
         needs.extend(directories.map(|it| (it.to_owned(), Need::Write)));
         needs.insert((config.state_of(instance), Need::Write));
     }

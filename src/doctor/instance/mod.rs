@@ -3,6 +3,7 @@
 //! The order is that of a renewal: may it be read, is it fit, can it be installed, would the
 //! server load it, who gets it.
 
+mod client_ca;
 mod edits;
 mod files;
 mod labels;
@@ -108,6 +109,7 @@ impl Case {
             .observe(&self.source, self.config.watch.settle_timeout)
             .await;
         let mut findings = vec![source::fit(&self, &seen), self.server_names()];
+        findings.extend(client_ca::expiry(&self));
         findings.extend(source::readable(&self).await);
         match &seen.sight {
             Err(error) => {

@@ -1,7 +1,7 @@
 //! What a server's configuration says of TLS.
 
 use super::edits::Edits;
-use super::{Answers, Case, is_hidden, unknown};
+use super::{Answers, Case, client_ca, is_hidden, unknown};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
 use crate::instance::postmaster::Absence;
@@ -54,6 +54,7 @@ pub(super) fn findings(
             );
         }
     }
+    findings.extend(client_ca::used(config, answers));
     findings.extend(sni(answers.sni.as_ref()));
     findings
 }

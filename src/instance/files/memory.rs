@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{FilesError, Found, LARGEST, Place, Targets};
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::{Bundle, Companions, Fingerprint, Identity};
 
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub enum HeldBy {
 pub struct Held {
     /// The bundle's leaf.
     pub fingerprint: Fingerprint,
+    /// The digest of the CA and CRL files that came with it, where such did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companions: Option<Fingerprint>,
     /// Who refused it.
     pub by: HeldBy,
     /// One sentence.
@@ -32,6 +35,16 @@ pub struct Held {
     pub since: Timestamp,
     /// Line 3 of the pid file of the postmaster that refused it; another one is asked again.
     pub postmaster_start: Option<i64>,
+}
+
+impl Held {
+    /// Whether it is about this bundle.
+    #[must_use]
+    pub fn is_of(&self, bundle: Identity) -> bool {
+        let companions = self.companions;
+        let leaf = self.fingerprint;
+        bundle == Identity { leaf, companions }
+    }
 }
 
 /// What `held.json` says.
@@ -50,6 +63,41 @@ impl Targets {
     #[must_use]
     pub fn previous_file(&self) -> PathBuf {
         self.state.join("previous.pem")
+    }
+
+    /// `previous-ca.pem`, the CA file that belongs to it.
+    pub(super) fn previous_ca_file(&self) -> PathBuf {
+        self.state.join("previous-ca.pem")
+    }
+
+    /// `previous-crl.pem`, the CRL file that belongs to it.
+    pub(super) fn previous_crl_file(&self) -> PathBuf {
+        self.state.join("previous-crl.pem")
+    }
+
+    /// The file that is there from an install on until the server was asked to load it.
+    fn reload_due_file(&self) -> PathBuf {
+        self.state.join("reload-due")
+    }
+
+    /// Whether it is not known that a server was asked to load what was installed last.
+    pub(super) fn is_reload_due(&self) -> bool {
+        Place::open(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
+    }
+
+    pub(super) fn note_reload_due(&self) -> Result<(), FilesError> {
+        let place = Place::open(&self.reload_due_file())?;
+        let staged = place.stage(b"", 0o600, self.owner)?;
+        place.replace_by(&staged)?;
+        place.sync_directory()
+    }
+
+    /// Forgets that a reload was due.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn reloaded(&self) -> Result<(), FilesError> {
+        Place::open(&self.reload_due_file())?.remove()
     }
 
     /// Reads `held.json`.
@@ -143,10 +191,21 @@ impl Targets {
 
     /// Reads `previous.pem`; one that cannot be loaded is none.
     pub(super) fn previous(&self) -> Option<Bundle> {
-        let place = Place::open(&self.previous_file()).ok()?;
-        match place.read(LARGEST) {
-            Ok(Found::File { bytes, .. }) => Bundle::parse(&[bytes.as_slice()], &bytes).ok(),
+        let read = |path: PathBuf| match Place::open(&path).ok()?.read(LARGEST) {
+            Ok(Found::File { bytes, .. }) => Some(bytes),
             _ => None,
-        }
+        };
+        let bytes = read(self.previous_file())?;
+        let pair = Bundle::parse(&[bytes.as_slice()], &bytes).ok()?;
+        let ca = self.ca.as_ref().and_then(|_| read(self.previous_ca_file()));
+        let crl = self
+            .crl
+            .as_ref()
+            .and_then(|_| read(self.previous_crl_file()));
+        let companions = Companions::parse(
+            ca.as_ref().map(|it| it.as_slice()),
+            crl.as_ref().map(|it| it.as_slice()),
+        );
+        Some(pair.with(companions.unwrap_or_default()))
     }
 }

@@ -24,7 +24,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Companions, Part};
 use crate::config::Kind;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
@@ -48,6 +48,10 @@ pub struct Targets {
     pub cert: PathBuf,
     /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
     pub key: PathBuf,
+    /// What `ssl_ca_file` names, where that is installed as well.
+    pub ca: Option<PathBuf>,
+    /// What `ssl_crl_file` names, the same.
+    pub crl: Option<PathBuf>,
     /// The instance's own state directory.
     pub state: PathBuf,
     /// What kind of server they are for.
@@ -58,6 +62,19 @@ pub struct Targets {
     pub owner: Ids,
     /// The user that the server runs as.
     pub server: Ids,
+}
+
+/// What a target is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Chain, and in one file the key as well.
+    Cert,
+    /// The key.
+    Key,
+    /// The CAs of clients.
+    Ca,
+    /// What these have revoked.
+    Crl,
 }
 
 /// What is in the place of one target.
@@ -87,7 +104,8 @@ pub enum Installed {
     Absent,
     /// Files that Postgres could not load; why.
     Unusable(String),
-    /// A pair that belongs together, in files that Postgres would accept.
+    /// A pair that belongs together, in files that Postgres would accept, with what could be read
+    /// of the CA and CRL files beside it.
     Usable(Arc<Bundle>),
 }
 
@@ -106,7 +124,12 @@ impl Installed {
 pub struct Look {
     /// What Postgres would load.
     pub installed: Installed,
-    /// The targets as they were found: one for a single file, else certificate and key.
+    /// What of the CA and CRL files that belong there is missing or would not load.
+    pub companions_fault: Option<String>,
+    /// Whether a reload that was to follow an install may not have: see [`Targets::commit`].
+    pub reload_due: bool,
+    /// The targets as they were found: certificate, key where it has a file of its own, CA and CRL
+    /// file where there are such.
     pub found: Vec<Found>,
     /// What the server says of itself.
     pub pid_file: Result<PidFile, Absence>,
@@ -294,26 +317,33 @@ impl Targets {
     /// The directories that the writer must be able to write in.
     #[must_use]
     pub fn directories(&self) -> BTreeSet<PathBuf> {
-        [self.cert.parent(), self.key.parent(), Some(&self.state)]
-            .into_iter()
-            .flatten()
-            .map(Path::to_owned)
-            .collect()
+        let mut directories = self.directories_of_files();
+        directories.insert(self.state.clone());
+        directories
     }
 
     /// Those of the files alone.
     #[must_use]
     pub fn directories_of_files(&self) -> BTreeSet<PathBuf> {
-        let parents = [self.cert.parent(), self.key.parent()];
-        parents.into_iter().flatten().map(Path::to_owned).collect()
+        let parents = self.files().into_iter().filter_map(|(_, it)| it.parent());
+        parents.map(Path::to_owned).collect()
     }
 
-    fn paths(&self) -> Vec<&Path> {
-        if self.single_file() {
-            vec![&self.cert]
-        } else {
-            vec![&self.cert, &self.key]
-        }
+    /// All of them; a new bundle takes their places from the last to the first.
+    ///
+    /// Postgres loads each by itself but for the key, which must fit the certificate: those two
+    /// are renamed one right after the other. What a crash leaves between the others loads, and
+    /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
+    /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
+    /// the clients of a CA that is new, for want of a list.
+    pub(super) fn files(&self) -> Vec<(Role, &Path)> {
+        let key = (!self.single_file()).then_some((Role::Key, self.key.as_path()));
+        let ca = self.ca.as_deref().map(|it| (Role::Ca, it));
+        let crl = self.crl.as_deref().map(|it| (Role::Crl, it));
+        [Some((Role::Cert, self.cert.as_path())), key, ca, crl]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Looks at the targets, the pid file and what is remembered.
@@ -323,7 +353,7 @@ impl Targets {
     /// in [`Look::installed`].
     pub fn look(&self) -> Result<Look, FilesError> {
         let mut found = Vec::new();
-        for path in self.paths() {
+        for (_, path) in self.files() {
             found.push(match Place::open(path) {
                 Ok(place) => place.read(LARGEST)?,
                 // No directory: nothing is installed. An install says what to do about it.
@@ -339,8 +369,16 @@ impl Targets {
             Memory::Nothing => (None, None),
             Memory::Damaged(why) => (None, Some(why)),
         };
+        let (companions, companions_fault) = self.judge_companions(&found);
+        let installed = match self.judge(&found) {
+            Ok(Some(pair)) => Installed::Usable(Arc::new(pair.with(companions))),
+            Ok(None) => Installed::Absent,
+            Err(why) => Installed::Unusable(why),
+        };
         Ok(Look {
-            installed: self.judge(&found),
+            installed,
+            companions_fault,
+            reload_due: self.is_reload_due(),
             found,
             pid_file: self.pid_file(),
             held,
@@ -453,41 +491,64 @@ impl Targets {
         }
     }
 
-    /// Would Postgres load what was found? Its rules are those of
-    /// `check_ssl_key_file_permissions` and of OpenSSL's loader.
-    fn judge(&self, found: &[Found]) -> Installed {
-        if found.iter().all(|f| matches!(f, Found::Absent)) {
-            return Installed::Absent;
+    /// What was found of each target.
+    fn each<'a>(&'a self, found: &'a [Found]) -> impl Iterator<Item = (Role, &'a Path, &'a Found)> {
+        let files = self.files().into_iter().zip(found);
+        files.map(|((role, path), found)| (role, path, found))
+    }
+
+    /// Would Postgres load the pair that was found? Its rules are those of
+    /// `check_ssl_key_file_permissions` and of OpenSSL's loader. Nothing where there is no file.
+    fn judge(&self, found: &[Found]) -> Result<Option<Bundle>, String> {
+        let pair = || {
+            let each = self.each(found);
+            each.filter(|(role, ..)| matches!(role, Role::Cert | Role::Key))
+        };
+        if pair().all(|(.., found)| matches!(found, Found::Absent)) {
+            return Ok(None);
         }
         let mut contents = Vec::new();
-        for (file, path) in found.iter().zip(self.paths()) {
-            match file {
-                Found::File { bytes, .. } => contents.push(bytes),
-                Found::Absent => {
-                    return Installed::Unusable(format!("{} is missing", path.display()));
-                }
-                Found::Link(_) => {
-                    return Installed::Unusable(format!(
-                        "{} is a symbolic link, which pgcertd does not follow",
-                        path.display()
-                    ));
-                }
-                Found::Odd(what) => {
-                    return Installed::Unusable(format!("{} is {what}", path.display()));
-                }
-            }
+        for (_, path, found) in pair() {
+            contents.push(content(path, found)?);
         }
         let (Some(chain), Some(key)) = (contents.first(), contents.last()) else {
-            return Installed::Absent;
+            return Ok(None);
         };
-        if let Some(Found::File { ids, mode, .. }) = found.last()
-            && let Err(reason) = self.key_rule(*ids, *mode)
-        {
-            return Installed::Unusable(format!("{} {reason}", self.key.display()));
+        if let Some(fault) = self.key_fault(found) {
+            return Err(format!("{} {fault}", self.key.display()));
         }
-        match Bundle::parse(&[chain.as_slice()], key) {
-            Ok(bundle) => Installed::Usable(Arc::new(bundle)),
-            Err(e) => Installed::Unusable(format!("{}: {e}", self.cert.display())),
+        Bundle::parse(&[chain], key)
+            .map(Some)
+            .map_err(|e| format!("{}: {e}", self.cert.display()))
+    }
+
+    /// What was found beside the pair, as far as Postgres would load it; and why not all of it.
+    fn judge_companions(&self, found: &[Found]) -> (Companions, Option<String>) {
+        let text = |wanted: Role| {
+            let mut each = self.each(found);
+            let (_, path, found) = each.find(|(role, ..)| *role == wanted)?;
+            Some(content(path, found))
+        };
+        let (ca, crl) = (text(Role::Ca), text(Role::Crl));
+        let parsed = (|| {
+            let (ca, crl) = (ca.clone().transpose()?, crl.clone().transpose()?);
+            Companions::parse(ca, crl).map_err(|error| {
+                let path = match error.part() {
+                    Part::Revocations => &self.crl,
+                    _ => &self.ca,
+                };
+                let path = path.as_deref().unwrap_or(&self.state);
+                format!("{}: {error}", path.display())
+            })
+        })();
+        match parsed {
+            Ok(companions) => (companions, None),
+            // A CA file that loads is what clients are judged by, whatever the CRL file is.
+            Err(why) => {
+                let ca = ca.and_then(Result::ok);
+                let companions = Companions::parse(ca, None).unwrap_or_default();
+                (companions, Some(why))
+            }
         }
     }
 
@@ -506,7 +567,12 @@ impl Targets {
     /// or why it may not stay so.
     #[must_use]
     pub fn key_fault(&self, found: &[Found]) -> Option<String> {
-        let Some(Found::File { ids, mode, .. }) = found.last() else {
+        let wanted = match self.single_file() {
+            true => Role::Cert,
+            false => Role::Key,
+        };
+        let (.., key) = self.each(found).find(|(role, ..)| *role == wanted)?;
+        let Found::File { ids, mode, .. } = key else {
             return None;
         };
         self.key_rule(*ids, *mode).err()
@@ -520,6 +586,19 @@ impl Targets {
         } else {
             0o600
         }
+    }
+}
+
+/// The bytes of a target, or why Postgres could not load them, or pgcertd does not.
+fn content<'a>(path: &Path, found: &'a Found) -> Result<&'a [u8], String> {
+    let path = path.display();
+    match found {
+        Found::File { bytes, .. } => Ok(bytes),
+        Found::Absent => Err(format!("{path} is missing")),
+        Found::Link(_) => Err(format!(
+            "{path} is a symbolic link, which pgcertd does not follow"
+        )),
+        Found::Odd(what) => Err(format!("{path} is {what}")),
     }
 }
 

@@ -27,6 +27,8 @@ impl Place {
             kind: crate::config::Kind::Postgres,
             cert: at(cert),
             key: at(key),
+            ca: None,
+            crl: None,
             state: directory.path().to_owned(),
             data: directory.path().to_owned(),
             owner: own,
@@ -226,6 +228,7 @@ fn what_is_held_is_remembered_until_it_is_released() {
     let place = Place::single();
     let held = Held {
         fingerprint: bundle("bad").fingerprint(),
+        companions: None,
         by: HeldBy::Postgres,
         reason: "refused".into(),
         since: Timestamp::now(),

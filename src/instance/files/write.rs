@@ -4,13 +4,15 @@
 //! is durable before anything relies on it. A reader of the target sees the old file or the
 //! new one, whole.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use zeroize::Zeroizing;
 
-use super::{FilesError, Found, Place, Targets};
+use super::{FilesError, Found, Place, Role, Targets};
 use crate::bundle::Bundle;
 use crate::privilege::Ids;
 
@@ -18,6 +20,8 @@ use crate::privilege::Ids;
 pub struct Staged {
     /// Each target with what will replace it, in the order of the renames.
     files: Vec<(Place, Place)>,
+    /// Whether the wire may not show that they were loaded.
+    reload_due: bool,
 }
 
 /// What becomes of the files that an install replaces.
@@ -91,14 +95,14 @@ impl Targets {
     pub fn clean(&self) -> Result<(), FilesError> {
         let others = [
             self.previous_file(),
+            self.previous_ca_file(),
+            self.previous_crl_file(),
             self.state.join("held.json"),
+            self.state.join("reload-due"),
             self.state.join("setup.json"),
         ];
-        for path in self
-            .paths()
-            .into_iter()
-            .chain(others.iter().map(|p| p.as_path()))
-        {
+        let targets = self.files().into_iter().map(|(_, path)| path);
+        for path in targets.chain(others.iter().map(|p| p.as_path())) {
             // Where there is no directory there is no leftover.
             if let Ok(place) = Place::open(path) {
                 place.beside(staging_name(&place.name))?.remove()?;
@@ -107,53 +111,75 @@ impl Targets {
         Ok(())
     }
 
-    /// Writes `bundle` durably beside the targets; nothing that Postgres reads changes yet.
+    /// Writes `bundle` durably beside the targets; nothing that Postgres reads changes yet. A CA or
+    /// CRL file that does not come with it stays what it is.
     ///
     /// # Errors
     /// The directory is missing, not writable, full: the targets are untouched.
     pub fn stage(&self, bundle: &Bundle) -> Result<Staged, FilesError> {
-        let cert = Place::open(&self.cert)?;
-        if self.single_file() {
-            let new = cert.stage(&bundle.combined_pem(), self.key_mode(), self.owner)?;
-            return Ok(Staged {
-                files: vec![(cert, new)],
-            });
-        }
-        let key = Place::open(&self.key)?;
-        let new_key = key.stage(&bundle.key_pem(), self.key_mode(), self.owner)?;
-        let new_cert = match cert.stage(&bundle.chain_pem(), 0o644, self.owner) {
-            Ok(staged) => staged,
-            Err(error) => {
-                let _second = new_key.remove();
-                return Err(error);
-            }
+        let mut staged = Staged {
+            files: Vec::new(),
+            reload_due: bundle.companions().digest().is_some(),
         };
-        Ok(Staged {
-            files: vec![(key, new_key), (cert, new_cert)],
-        })
+        for (role, path) in self.files().into_iter().rev() {
+            let Some((content, mode)) = self.content(bundle, role) else {
+                continue;
+            };
+            let new = Place::open(path).and_then(|place| {
+                let new = place.stage(&content, mode, self.owner)?;
+                Ok((place, new))
+            });
+            match new {
+                Ok(new) => staged.files.push(new),
+                Err(error) => {
+                    // The first error is the one to tell; leftovers are removed next time.
+                    let _second = self.discard(&staged);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(staged)
     }
 
-    /// Puts staged files in the place of the targets, and makes that durable.
+    /// What a target of this role holds of `bundle`, and its mode.
+    fn content(&self, bundle: &Bundle, role: Role) -> Option<(Zeroizing<Vec<u8>>, u32)> {
+        const PUBLIC: u32 = 0o644;
+        let companions = bundle.companions();
+        match role {
+            Role::Cert if self.single_file() => Some((bundle.combined_pem(), self.key_mode())),
+            Role::Cert => Some((Zeroizing::new(bundle.chain_pem()), PUBLIC)),
+            Role::Key => Some((bundle.key_pem(), self.key_mode())),
+            Role::Ca => Some((Zeroizing::new(companions.ca_pem()?), PUBLIC)),
+            Role::Crl => Some((Zeroizing::new(companions.crl_pem()?), PUBLIC)),
+        }
+    }
+
+    /// Puts staged files in the place of the targets, and makes that durable. Where the wire might
+    /// not show what was loaded, since CA and CRL files are among them, it is remembered that a
+    /// reload is due ([`Look::reload_due`](super::Look::reload_due)) until [`Targets::reloaded`].
     ///
     /// # Errors
-    /// A rename was refused: with one file the target is untouched then; with two, the next
-    /// comparison mends a pair that does not fit.
+    /// A rename was refused: with one file the target is untouched then; with several, the next
+    /// comparison mends what does not fit.
     pub fn commit(&self, staged: &Staged, keep: &Keep<'_>) -> Result<(), FilesError> {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("commit");
         if let Keep::AsPrevious(bundle) = keep {
             self.keep_previous(bundle)?;
         }
+        if staged.reload_due {
+            self.note_reload_due()?;
+        }
         for (target, new) in &staged.files {
             target.replace_by(new)?;
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("renamed");
         }
-        let two_directories = self.cert.parent() != self.key.parent();
-        for (target, _) in staged
-            .files
-            .iter()
-            .take(if two_directories { 2 } else { 1 })
-        {
-            target.sync_directory()?;
+        let mut durable = BTreeSet::new();
+        for (target, _) in &staged.files {
+            if durable.insert(target.path.parent()) {
+                target.sync_directory()?;
+            }
         }
         Ok(())
     }
@@ -166,8 +192,27 @@ impl Targets {
         staged.files.iter().try_for_each(|(_, new)| new.remove())
     }
 
-    /// Makes what is installed the previous bundle.
+    /// Makes what is installed the previous bundle: first what comes with the pair, so that a crash
+    /// in between leaves files that load.
     fn keep_previous(&self, bundle: &Bundle) -> Result<(), FilesError> {
+        let companions = bundle.companions();
+        for (path, content) in [
+            (self.previous_ca_file(), companions.ca_pem()),
+            (self.previous_crl_file(), companions.crl_pem()),
+        ] {
+            let place = Place::open(&path)?;
+            match content {
+                Some(content) => {
+                    let staged = place.stage(&content, 0o600, self.owner)?;
+                    place.replace_by(&staged)?;
+                }
+                None => place.remove()?,
+            }
+        }
+        self.keep_previous_pair(bundle)
+    }
+
+    fn keep_previous_pair(&self, bundle: &Bundle) -> Result<(), FilesError> {
         let previous = Place::open(&self.previous_file())?;
         let cert = Place::open(&self.cert)?;
         let beside = self.single_file() && self.cert.parent() == Some(&self.state);
@@ -215,8 +260,8 @@ impl Targets {
     /// # Errors
     /// A target cannot be written or removed.
     pub fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
-        // The key first, as in an install.
-        for (file, path) in found.iter().zip(self.paths()).rev() {
+        // In the order of an install.
+        for (file, (role, path)) in found.iter().zip(self.files()).rev() {
             let place = Place::open(path)?;
             match file {
                 Found::Absent => place.remove()?,
@@ -232,8 +277,12 @@ impl Targets {
                         // It was another user's, and only root gives files away. What counts is
                         // that the server starts on it.
                         Err(e) if e.is_denied() => {
-                            let public = path == self.cert && !self.single_file();
-                            let mode = if public { 0o644 } else { self.key_mode() };
+                            let holds_key = match role {
+                                Role::Cert => self.single_file(),
+                                Role::Key => true,
+                                Role::Ca | Role::Crl => false,
+                            };
+                            let mode = if holds_key { self.key_mode() } else { 0o644 };
                             place.stage(bytes, mode, self.owner)?
                         }
                         staged => staged?,

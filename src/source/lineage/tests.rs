@@ -56,6 +56,8 @@ impl World {
             name: "a".to_owned(),
             candidates,
             files: None,
+            ca: None,
+            crl: None,
         }
     }
 
@@ -72,6 +74,8 @@ impl World {
         read(
             &Spec {
                 files: Some(files),
+                ca: None,
+                crl: None,
                 ..self.spec(&["a"])
             },
             None,
@@ -432,5 +436,5 @@ fn no_debug_output_shows_what_the_files_hold() {
         "{:?}",
         world.read("live/a").parts.expect("the lineage can be read")
     );
-    assert_eq!(text, "Parts { chain: [9], key: 7 }");
+    assert_eq!(text, "Parts { chain: [9], key: 7, ca: None, crl: None }");
 }

@@ -94,6 +94,8 @@ fn trail(directory: &Path) -> Trail {
         name: "a".to_owned(),
         candidates: vec![directory.to_owned()],
         files: None,
+        ca: None,
+        crl: None,
     };
     read(&spec, None).trail
 }
@@ -196,6 +198,8 @@ fn our_own_reads_wake_nobody() {
         name: "a".to_owned(),
         candidates: vec![lineage],
         files: None,
+        ca: None,
+        crl: None,
     };
     for _ in 0..10 {
         assert!(read(&spec, Some(Layout::Certbot)).parts.is_ok());

@@ -8,8 +8,9 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, RsaKeySize, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, RsaKeySize, SerialNumber, SignatureAlgorithm,
 };
 
 use super::{
@@ -165,6 +166,48 @@ impl Ca {
         self.authorities[0].0.pem()
     }
 
+    /// The certificate of its first intermediate.
+    pub fn intermediate_pem(&self) -> String {
+        self.authorities[1].0.pem()
+    }
+
+    /// The root's list of what it has revoked, which is of an hour ago and good for 30 days.
+    pub fn crl(&self, revoked: &[&Issued]) -> String {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(60 * 60);
+        self.crl_of(revoked, now - hour, now + 30 * DAY)
+    }
+
+    /// The same from and until these times.
+    pub fn crl_of(&self, revoked: &[&Issued], from: SystemTime, until: SystemTime) -> String {
+        let entry = |issued: &&Issued| RevokedCertParams {
+            serial_number: serial_of(&issued.serial),
+            revocation_time: from.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: from.into(),
+            next_update: until.into(),
+            crl_number: next_serial(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.authorities[0].1).unwrap();
+        list.pem().unwrap()
+    }
+
+    /// Issues a certificate, by the root itself, for a client that is called so.
+    pub fn issue_client(&self, name: &str) -> Issued {
+        let options = Options {
+            intermediates: 0,
+            adjust: |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            ..Options::default()
+        };
+        self.issue_with(&[name], &options)
+    }
+
     /// Issues the usual certificate for these DNS names and IP addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_with(names, &Options::default())
@@ -236,6 +279,13 @@ pub fn describe(pem: &str) -> (String, String) {
         line.replace(':', "").to_lowercase()
     };
     (value("sha256 Fingerprint="), value("serial="))
+}
+
+/// A serial number by its digits.
+fn serial_of(hex: &str) -> SerialNumber {
+    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digit).collect();
+    SerialNumber::from_slice(&bytes)
 }
 
 fn authority(name: &str) -> CertificateParams {

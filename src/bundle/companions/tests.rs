@@ -1,0 +1,320 @@
+//! Which CA and CRL files are taken, and what is said of the others. What Postgres makes of each
+//! is in the table of the module; the end-to-end tests show it.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails where its world cannot be built"
+)]
+
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
+
+use super::*;
+use crate::bundle::Class;
+
+const NOW: &str = "2024-02-01T00:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+/// A CA of clients, from 2024-01-01 to 2025-01-01 unless told otherwise.
+struct Clients {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2025, 1, 1);
+    params
+}
+
+impl Clients {
+    fn new(name: &str) -> Self {
+        Self::with(name, |_| {})
+    }
+
+    fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = params(name);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, pem }
+    }
+
+    fn intermediate(&self, name: &str) -> Self {
+        let (params, key) = (params(name), KeyPair::generate().unwrap());
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, pem }
+    }
+
+    /// A list of January and February.
+    fn list(&self) -> String {
+        self.list_of((2024, 1), (2024, 3), None)
+    }
+
+    fn list_of(
+        &self,
+        (from, from_month): (i32, u8),
+        (until, until_month): (i32, u8),
+        point: Option<()>,
+    ) -> String {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(from, from_month, 1),
+            next_update: date_time_ymd(until, until_month, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: point.map(|()| rcgen::CrlIssuingDistributionPoint {
+                distribution_point: rcgen::CrlDistributionPoint {
+                    uris: vec!["http://c/".into()],
+                },
+                scope: None,
+            }),
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+fn parse(ca: &str, crl: &str) -> Result<Companions, CompanionError> {
+    let crl = (!crl.is_empty()).then_some(crl.as_bytes());
+    Companions::parse(Some(ca.as_bytes()), crl)
+}
+
+fn refusal(ca: &str, crl: &str) -> CompanionRefusal {
+    parse(ca, crl).unwrap().check(now()).unwrap_err()
+}
+
+#[test]
+fn what_is_written_is_what_was_read_without_its_remarks() {
+    let (one, other) = (Clients::new("One"), Clients::new("Other"));
+    let ca = format!("# One\r\n{}\n# Other\n{}", one.pem, other.pem);
+    let crl = one.list() + "\n\n" + &other.list();
+    let read = parse(&ca, &crl).unwrap();
+    assert_eq!(read.check(now()), Ok(()));
+    let text = |pem: Option<Vec<u8>>| String::from_utf8(pem.unwrap()).unwrap();
+    let (ca, crl) = (text(read.ca_pem()), text(read.crl_pem()));
+    assert_eq!(ca, (one.pem + &other.pem).replace("\r\n", "\n"));
+    assert!(!crl.contains('#') && crl.matches("BEGIN X509 CRL").count() == 2);
+    let again = parse(&ca, &crl).unwrap();
+    assert_eq!(again, read);
+    assert_eq!(again.digest(), read.digest());
+    assert_eq!(read.names().unwrap().len(), 2);
+}
+
+#[test]
+fn an_instance_without_such_files_has_nothing_to_check() {
+    let none = Companions::parse(None, None).unwrap();
+    assert_eq!(none, Companions::default());
+    assert_eq!(none.check(now()), Ok(()));
+    assert_eq!((none.digest(), none.names()), (None, None));
+    assert_eq!((none.ca_pem(), none.crl_pem()), (None, None));
+}
+
+#[test]
+fn another_list_of_the_same_cas_is_another_content() {
+    let one = Clients::new("One");
+    let before = parse(&one.pem, &one.list()).unwrap();
+    let after = parse(&one.pem, &one.list_of((2024, 2), (2024, 4), None)).unwrap();
+    assert_ne!(before, after);
+    assert_ne!(before.digest(), after.digest());
+    assert_eq!(before.names(), after.names());
+}
+
+#[test]
+fn what_is_no_whole_file_may_be_half_of_a_renewal() {
+    let one = Clients::new("One");
+    let cut = &one.pem[..one.pem.len() - 40];
+    for ca in ["", "no certificate\n", cut, &format!("{}{cut}", one.pem)] {
+        let error = parse(ca, "").unwrap_err();
+        assert_eq!(
+            (error.part(), error.class()),
+            (Part::Authorities, Class::Incomplete),
+            "{error}"
+        );
+    }
+    let list = one.list();
+    for crl in ["\n", "no list\n", &list[..list.len() - 30]] {
+        let error = parse(&one.pem, crl).unwrap_err();
+        assert_eq!(
+            (error.part(), error.class()),
+            (Part::Revocations, Class::Incomplete),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_certificate_in_the_crl_file_is_refused_since_it_would_be_trusted() {
+    let (one, other) = (Clients::new("One"), Clients::new("Other"));
+    let error = parse(&one.pem, &(one.list() + &other.pem)).unwrap_err();
+    assert_eq!(error, CompanionError::WouldBeTrusted);
+    assert_eq!(parse(&one.pem, &one.pem).unwrap_err(), error);
+    assert_eq!(error.class(), Class::Unfit);
+}
+
+#[test]
+fn what_belongs_elsewhere_is_refused() {
+    let one = Clients::new("One");
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let stray = |part, what| CompanionError::Stray { part, what };
+    let ca = [one.pem.clone(), key.clone()].concat();
+    let (a, r) = (Part::Authorities, Part::Revocations);
+    assert_eq!(parse(&ca, "").unwrap_err(), stray(a, "a private key"));
+    assert_eq!(parse(&one.list(), "").unwrap_err(), stray(a, "a CRL"));
+    assert_eq!(
+        parse(&one.pem, &key).unwrap_err(),
+        stray(r, "a private key")
+    );
+}
+
+#[test]
+fn a_certificate_that_is_no_ca_is_refused_unless_it_stands_for_one_client() {
+    let one = Clients::new("One");
+    let mut leaf = params("a client");
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let key = KeyPair::generate().unwrap();
+    let issued = leaf.signed_by(&key, &one.issuer).unwrap().pem();
+    let error = parse(&(one.pem + &issued), "").unwrap_err();
+    assert!(
+        matches!(error, CompanionError::NotAuthority { position: 2, .. }),
+        "{error}"
+    );
+    let pinned = leaf.self_signed(&key).unwrap().pem();
+    assert_eq!(parse(&pinned, "").unwrap().check(now()), Ok(()));
+}
+
+#[test]
+fn a_ca_that_may_not_sign_is_refused() {
+    let no_certificates = Clients::with("One", |it| it.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let error = parse(&no_certificates.pem, "").unwrap_err();
+    assert!(error.to_string().contains("keyCertSign"), "{error}");
+    // rcgen signs no list by a CA that may not, so the list is by the same key before it lost the right.
+    let (able, key) = (params("One"), KeyPair::generate().unwrap());
+    let mut unable = able.clone();
+    unable.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let unable = unable.self_signed(&key).unwrap().pem();
+    let able = Clients {
+        pem: String::new(),
+        issuer: Issuer::new(able, key),
+    };
+    assert_eq!(parse(&unable, "").unwrap().check(now()), Ok(()));
+    let error = parse(&unable, &able.list()).unwrap_err();
+    assert!(error.to_string().contains("cRLSign"), "{error}");
+}
+
+#[test]
+fn an_intermediate_without_its_root_keeps_every_client_out() {
+    let root = Clients::new("Root");
+    let intermediate = root.intermediate("Intermediate");
+    assert_eq!(
+        refusal(&intermediate.pem, ""),
+        CompanionRefusal::NoAuthority
+    );
+    let both = intermediate.pem + &root.pem;
+    assert_eq!(parse(&both, "").unwrap().check(now()), Ok(()));
+}
+
+#[test]
+fn one_expired_ca_is_odd_and_nothing_but_expired_ones_is_refused() {
+    let old = Clients::with("Old", |it| it.not_after = date_time_ymd(2024, 1, 15));
+    let next = Clients::with("Next", |it| it.not_before = date_time_ymd(2024, 6, 1));
+    assert_eq!(refusal(&old.pem, ""), CompanionRefusal::NoAuthority);
+    assert_eq!(refusal(&next.pem, ""), CompanionRefusal::NoAuthority);
+    let one = Clients::new("One");
+    // No list is needed of a CA that nobody is accepted by.
+    let read = parse(&(old.pem + &one.pem + &next.pem), &one.list()).unwrap();
+    assert_eq!(read.check(now()), Ok(()));
+    let expired: Vec<_> = read
+        .expired_authorities(now())
+        .map(Certificate::subject)
+        .collect();
+    assert_eq!(expired, ["CN=Old"]);
+}
+
+#[test]
+fn each_ca_needs_a_list_that_is_not_out_of_date() {
+    let (one, other) = (Clients::new("One"), Clients::new("Other"));
+    let both = one.pem.clone() + &other.pem;
+    let missing = refusal(&both, &one.list());
+    let issuer = "CN=Other".to_owned();
+    assert_eq!(missing, CompanionRefusal::RevocationsMissing { issuer });
+
+    let old = one.list_of((2023, 11), (2024, 1), None);
+    let expired = refusal(&one.pem, &old);
+    assert!(
+        expired.to_string().contains("2024-01-01T00:00:00Z"),
+        "{expired}"
+    );
+    assert_eq!(expired.until(), None);
+    let next = one.list_of((2024, 3), (2024, 5), None);
+    let begins = refusal(&one.pem, &(old.clone() + &next));
+    assert_eq!(
+        begins.until(),
+        Some("2024-03-01T00:00:00Z".parse().unwrap())
+    );
+    // One that counts is enough.
+    let all = old + &next + &one.list();
+    assert_eq!(parse(&one.pem, &all).unwrap().check(now()), Ok(()));
+}
+
+#[test]
+fn a_list_of_another_ca_or_of_another_key_is_refused() {
+    let (one, other) = (Clients::new("One"), Clients::new("Other"));
+    let error = parse(&one.pem, &(one.list() + &other.list())).unwrap_err();
+    assert!(
+        matches!(error, CompanionError::Stranger { position: 2, .. }),
+        "{error}"
+    );
+    let impostor = Clients::new("One");
+    let error = parse(&one.pem, &impostor.list()).unwrap_err();
+    let reason = LinkError::BadSignature;
+    let issuer = "CN=One".to_owned();
+    assert_eq!(
+        error,
+        CompanionError::NotSigned {
+            position: 1,
+            issuer,
+            reason
+        }
+    );
+    // A CA under an old and a new key: either may have made it.
+    let keys = one.pem + &impostor.pem;
+    assert_eq!(parse(&keys, &impostor.list()).unwrap().check(now()), Ok(()));
+}
+
+#[test]
+fn a_list_that_is_not_the_whole_of_it_is_refused_by_its_critical_extensions() {
+    assert!(is_beyond("2.5.29.27"), "a delta");
+    assert!(is_beyond("1.2.3.4"), "what nobody knows");
+    assert!(
+        !is_beyond("2.5.29.28"),
+        "OpenSSL knows the issuing distribution point"
+    );
+    let one = Clients::new("One");
+    let of_a_point = one.list_of((2024, 1), (2024, 3), Some(()));
+    assert_eq!(parse(&one.pem, &of_a_point).unwrap().check(now()), Ok(()));
+}
+
+#[test]
+fn a_list_nears_its_end_as_a_certificate_does() {
+    let one = Clients::new("One");
+    let read = parse(&one.pem, &one.list()).unwrap();
+    let list = &read.revocations()[0];
+    let at = |text: &str| list.expiry(text.parse().unwrap());
+    assert_eq!(at(NOW), Expiry::Fine);
+    assert_eq!(at("2024-02-20T00:00:00Z"), Expiry::Warning);
+    assert_eq!(at("2024-02-26T00:00:00Z"), Expiry::Critical);
+    assert_eq!(at("2024-03-02T00:00:00Z"), Expiry::Expired);
+}

@@ -1,0 +1,58 @@
+//! The files by which the server judges its clients: does it use them, how long do they last.
+
+use jiff::Timestamp;
+
+use super::{Answers, Case};
+use crate::bundle::{Companions, Expiry};
+use crate::config;
+use crate::doctor::{Finding, Kind};
+use crate::report::day;
+
+/// Whether the server uses them; none where the instance has no such files, or it is not known.
+pub(super) fn used(config: &config::Instance, answers: &Answers) -> Option<Finding> {
+    let kind = Kind::ClientCaFiles;
+    config.ca.as_ref()?;
+    let settings = answers.tls.as_ref().ok()?;
+    Some(match settings.companions_not_used(config) {
+        None => Finding::good(kind, "the server judges its clients by these files"),
+        Some(not_used) => Finding::problem(kind, not_used.why).sentence(not_used.mend),
+    })
+}
+
+/// How long they last, as the source has them; none where there are none. What is refused is
+/// said of the source.
+pub(super) fn expiry(case: &Case) -> Option<Finding> {
+    let companions = case.source.bundle()?.companions();
+    lasting(companions, Timestamp::now())
+}
+
+/// The end that comes first is the one to tell.
+fn lasting(companions: &Companions, now: Timestamp) -> Option<Finding> {
+    let kind = Kind::ClientCaExpiry;
+    let authorities = companions.authorities().iter().map(|it| {
+        let what = format!("the CA {} expires", it.subject());
+        (
+            it.expiry(now),
+            it.not_after(),
+            what,
+            "have it issued anew, and put both into the CA file",
+        )
+    });
+    let lists = companions.revocations().iter().filter_map(|it| {
+        let what = format!(
+            "the CRL of {} is to be replaced by its next one",
+            it.issuer()
+        );
+        let mend = "see that what fetches or makes it does so before that";
+        Some((it.expiry(now), it.next_update()?, what, mend))
+    });
+    let alive = authorities
+        .chain(lists)
+        .filter(|it| it.0 != Expiry::Expired);
+    let (expiry, end, what, mend) = alive.min_by_key(|it| (std::cmp::Reverse(it.0), it.1))?;
+    let seen = format!("{what} by {}", day(end));
+    Some(match expiry {
+        Expiry::Fine => Finding::good(kind, seen),
+        _ => Finding::notice(kind, seen).sentence(mend),
+    })
+}
