@@ -4,6 +4,7 @@
 
 mod found;
 mod networks;
+mod sidecars;
 mod single_files;
 mod verdicts;
 
