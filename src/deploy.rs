@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bundle::{Bundle, Fingerprint, Identity};
-use crate::config::Verify;
+use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles};
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
@@ -31,6 +31,9 @@ use crate::instance::{Instance, InstanceError, Server, Sight};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
+
+/// How long a Patroni's REST API may take to show that it lives, before Patroni is asked to reload.
+const DEAF: Duration = Duration::from_secs(5);
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,7 +236,14 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
             "the server is not running; it will load the files when it starts".into(),
         ));
     }
-    match installed.reloaded().await?.verified().await {
+    if let Some(why) = installed.unused() {
+        return Ok(Outcome::Installed(why));
+    }
+    let verdict = match installed.foreseen().await {
+        Some(reason) => installed.foreseen_refused(reason)?,
+        None => installed.reloaded().await?.verified().await,
+    };
+    match verdict {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
@@ -330,6 +340,43 @@ impl<'a> Deployment<'a, Staged> {
 }
 
 impl<'a> Deployment<'a, Installed> {
+    /// Why a Patroni does not use the files, which no reload would change: it is left alone, since
+    /// it loses more than other servers by a reload that it need not make.
+    fn unused(&self) -> Option<String> {
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        let config = &self.instance.config;
+        let settings = patroni.api.clone().ok()?.tls(&config.place);
+        let not_used = settings.not_used(&config.cert_file, &config.key_file)?;
+        Some(not_used.to_string())
+    }
+
+    /// Why the server would not load the files, where that can be tried beforehand: a Patroni that
+    /// was asked to load what it cannot goes on without its REST API.
+    async fn foreseen(&self) -> Option<String> {
+        let server = self.before.sight.targets.server;
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        let said = patroni.refuses(server).await?;
+        Some(format!(
+            "Patroni would not load {}, and was not asked to: {said}",
+            self.bundle.fingerprint().short()
+        ))
+    }
+
+    fn foreseen_refused(self, reason: String) -> Result<Verdict<'a>, String> {
+        let Server::Up(process) = self.before.sight.server.clone() else {
+            return Err("the server is not running".into());
+        };
+        if self.instance.config.mode != Mode::Manage {
+            return Ok(Verdict::NotTaken(reason));
+        }
+        let refused = self.into_state(Refused { process, reason });
+        Ok(Verdict::Refused(Box::new(refused)))
+    }
+
     /// Asks the server to load the files.
     async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
         let Server::Up(process) = self.before.sight.server.clone() else {
@@ -364,6 +411,16 @@ async fn ask_reload(
     process: &Process,
 ) -> Result<(), ReloadError> {
     let config = &instance.config;
+    if process.kind() == Kind::Patroni {
+        // One that lost its REST API to a pair before would wait for ever for its end.
+        let addresses = instance.addresses(process).map_err(ReloadError::Deaf)?;
+        let seen = instance.served(&addresses, DEAF).await;
+        if let Err(unseen) = seen
+            && !unseen.is_tls_off()
+        {
+            return Err(ReloadError::Deaf(unseen.sentence()));
+        }
+    }
     reload(
         &config.reload,
         process,

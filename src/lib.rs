@@ -33,7 +33,7 @@
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
-//! | reload | `instance/postmaster.rs`, `instance/reload.rs` | proves which process is the postmaster, and signals that one or none |
+//! | reload | `instance/process.rs`, `instance/postmaster.rs`, `instance/pgbouncer/mod.rs`, `instance/patroni/process.rs`, `instance/reload.rs` | proves which process is the server, and signals that one or none |
 //! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs`, `instance/configuration.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use, again where that may have changed |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs`, `report/metrics/mod.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd; what is measured, for Prometheus |
 //!
@@ -54,6 +54,13 @@
 //!
 //! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
 //! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.
+//!
+//! An instance is a Postgres, or what stands before one and shows the same certificate ([`config::Kind`]). What differs is in
+//! three places: which process it is (`instance/process.rs`), what it calls its settings (`instance/settings.rs`), and what
+//! its configuration says: Postgres is asked (`instance/program.rs`), of a PgBouncer the file is read
+//! (`instance/pgbouncer/ini.rs`, `instance/pgbouncer/settings.rs`), and so of a Patroni (`instance/patroni/yaml.rs`). What
+//! costs a Patroni its REST API is tried before it is asked (`instance/patroni/rehearsal.rs`), and one without TLS is told
+//! from one that is dead (`instance/plain.rs`).
 //!
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.

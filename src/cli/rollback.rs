@@ -63,7 +63,7 @@ fn outcomes() -> Vec<Chapter> {
         )
         .term(
             SyncOutcome::Installed.as_str(),
-            "it is installed, and Postgres is down or does not use the files",
+            "it is installed, and the server is down or does not use the files",
         )
         .term(
             SyncOutcome::Unverified.as_str(),
@@ -79,7 +79,7 @@ fn outcomes() -> Vec<Chapter> {
         )
         .term(
             SyncOutcome::RolledBack.as_str(),
-            "Postgres refused it; what was there before is back",
+            "the server refused it; what was there before is back",
         )
         .term(
             SyncOutcome::Failed.as_str(),

@@ -19,7 +19,7 @@ pub(super) const MANUAL: Manual = Manual {
     description: &[
         "Compares each instance with its lineage, and does what makes them equal: install, reload, verify, and roll \
          back what Postgres refuses. What is equal already is neither written nor reloaded.",
-        "While Postgres is down it installs what the lineage holds, unless Postgres rejected it before or it is held.",
+        "While the server is down it installs what the lineage holds, unless the server rejected it before or it is held.",
         "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
          run at the same time.",
     ],

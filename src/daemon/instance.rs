@@ -1,7 +1,7 @@
 //! The task of one instance: keeps it equal to what its lineage holds.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -85,6 +85,7 @@ impl Task {
     pub async fn run(mut self) -> Result<(), PrivilegeError> {
         let mut told = Told::default();
         let mut warned = Warned::default();
+        let mut pid_file = None;
         let mut pauses = Pauses::up_to(self.longest_pause);
         let mut configured = BTreeSet::new();
         let mut next = Some(Instant::now() + FIRST_READING);
@@ -112,6 +113,7 @@ impl Task {
                 next = earliest(retry, done.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
+            self.tell_pid_file(&mut pid_file);
             if self.wait(next, &mut pauses).await {
                 return Ok(());
             }
@@ -185,6 +187,18 @@ impl Task {
         // Whatever else was hinted at meanwhile is seen by the same comparison.
         while self.nudged.try_recv().is_ok() {}
         *self.stopped.borrow()
+    }
+
+    /// Has the place watched where the server leaves its number, once that is another one.
+    fn tell_pid_file(&self, known: &mut Option<PathBuf>) {
+        let file = self.keeper.instance.pid_file();
+        if file != known.as_deref() {
+            *known = file.map(Path::to_owned);
+            drop(self.news.send(News::PidFile {
+                instance: self.index,
+                file: known.clone(),
+            }));
+        }
     }
 
     fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) -> State {

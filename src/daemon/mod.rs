@@ -43,7 +43,7 @@ use lineage::ToLineage;
 use metrics::Outlets;
 use systemd::Systemd;
 use turns::Turns;
-use watching::Watching;
+use watching::{Learned, Watching};
 
 /// How long the steps in hand may take after SIGTERM. Shorter than systemd's 90 s.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
@@ -71,6 +71,11 @@ enum News {
     },
     /// An instance's files were looked at, and mended where a stopped server could not load them.
     Filed { instance: usize },
+    /// Where an instance's server leaves its number, as its own configuration says now.
+    PidFile {
+        instance: usize,
+        file: Option<PathBuf>,
+    },
     /// An instance was compared.
     Seen {
         instance: usize,
@@ -141,8 +146,8 @@ struct Generation {
     lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
-    /// Where the configuration of each instance's server lies.
-    configurations: Vec<BTreeSet<PathBuf>>,
+    /// What each instance's server is known to have where.
+    learned: Vec<Learned>,
     views: Vec<Option<InstanceView>>,
     /// Whose files were not looked at yet.
     unfiled: BTreeSet<usize>,
@@ -235,7 +240,7 @@ impl Generation {
         }
         Ok(Generation {
             trails: vec![Trail::default(); lineages.len()],
-            configurations: vec![BTreeSet::new(); nudges.len()],
+            learned: vec![Learned::default(); nudges.len()],
             views,
             unfiled: (0..nudges.len()).collect(),
             config,
@@ -415,12 +420,17 @@ impl Generation {
                 instance,
                 directories,
             } => {
-                self.configurations[instance] = directories;
+                self.learned[instance].configuration = directories;
                 self.watch_soon();
                 false
             }
             News::Filed { instance } => {
                 self.filed(instance);
+                false
+            }
+            News::PidFile { instance, file } => {
+                self.learned[instance].pid_file = file;
+                self.watch_soon();
                 false
             }
             News::Seen { instance, view } => {
@@ -446,7 +456,7 @@ impl Generation {
     fn watch(&mut self) {
         self.watch_at = None;
         self.watching
-            .arm(&self.trails, &self.config.instances, &self.configurations);
+            .arm(&self.trails, &self.config.instances, &self.learned);
     }
 
     /// Has read again what was not watched before.

@@ -45,6 +45,15 @@ struct Armory {
     directories: Questions<PathBuf>,
 }
 
+/// What an instance's server is known to have where, by its own configuration.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Learned {
+    /// The directories in which that configuration lies.
+    pub configuration: BTreeSet<PathBuf>,
+    /// Where it leaves its number, where the config does not tell.
+    pub pid_file: Option<PathBuf>,
+}
+
 /// The paths that events on an instance's files bear.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
@@ -94,12 +103,7 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub fn arm(
-        &mut self,
-        trails: &[Trail],
-        instances: &[Instance],
-        configurations: &[BTreeSet<PathBuf>],
-    ) {
+    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance], learned: &[Learned]) {
         if self.under_way {
             self.again = true;
             return;
@@ -109,11 +113,8 @@ impl Watching {
             .iter()
             .flat_map(|trail| trail.directories.iter().cloned())
             .collect();
-        let instances: Vec<_> = instances
-            .iter()
-            .cloned()
-            .zip(configurations.iter().cloned())
-            .collect();
+        let learned = learned.iter().cloned();
+        let instances: Vec<_> = instances.iter().cloned().zip(learned).collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
         let news = self.news.clone();
@@ -132,7 +133,9 @@ impl Watching {
             places,
             silence,
         } = armed;
-        self.places = places;
+        // What happened to a pid file before it was known as one was no hint.
+        let before = std::mem::replace(&mut self.places, places);
+        let known = |index: usize| before.get(index).and_then(|it| it.pid_file.as_ref());
         let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
@@ -153,7 +156,9 @@ impl Watching {
         self.failing = failing;
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
         let instances = self.places.iter().enumerate();
-        let instances = instances.filter(|(_, p)| inside(p)).map(|(n, _)| n);
+        let instances = instances
+            .filter(|(n, p)| inside(p) || p.pid_file.as_ref() != known(*n))
+            .map(|(n, _)| n);
         let again = if std::mem::take(&mut self.again) {
             Some(Duration::ZERO)
         } else {
@@ -182,15 +187,11 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(
-        &self,
-        mut wanted: BTreeSet<PathBuf>,
-        instances: Vec<(Instance, BTreeSet<PathBuf>)>,
-    ) -> Armed {
+    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<(Instance, Learned)>) -> Armed {
         let count = instances.len();
         let mut found = self.places.ask(0..count, move |index| {
-            let (instance, configuration) = &instances[*index];
-            Places::of(instance, configuration)
+            let (instance, learned) = &instances[*index];
+            Places::of(instance, learned)
         });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
@@ -223,12 +224,20 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance, configuration: &BTreeSet<PathBuf>) -> Places {
+    fn of(instance: &Instance, learned: &Learned) -> Places {
         let data_directory = instance.data_directory();
-        let pid_file = data_directory.map(|it| it.join("postmaster.pid"));
-        let directories = [data_directory, instance.home().parent()];
+        let pid_file = match data_directory {
+            Some(data_directory) => Some(data_directory.join("postmaster.pid")),
+            None => learned.pid_file.clone(),
+        };
+        let directories = [
+            data_directory,
+            instance.home().parent(),
+            pid_file.as_deref().and_then(Path::parent),
+        ];
         let of_targets = instance.targets().map(Path::parent);
-        let configuration: BTreeSet<PathBuf> = configuration
+        let configuration: BTreeSet<PathBuf> = learned
+            .configuration
             .iter()
             .filter_map(|it| canonical_directory(it))
             .collect();

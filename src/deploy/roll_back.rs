@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Deployment, Outcome, Refused, ask_reload};
 use crate::bundle::Bundle;
+use crate::config::Kind;
 use crate::instance::InstanceError;
 use crate::instance::files::{Found, Held, HeldBy, Keep};
 
@@ -79,7 +80,11 @@ impl Deployment<'_, Refused> {
 
     /// Reloads the files of before; a sentence if they are not what is served then.
     async fn doubt_after_return(&self) -> Option<String> {
-        if let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await {
+        let is_patroni = self.state.process.kind() == Kind::Patroni;
+        // A Patroni was either not asked, or answers no more; a second signal would hold it up for ever.
+        if !is_patroni
+            && let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await
+        {
             return Some(format!("the reload after that failed: {e}"));
         }
         let addresses = match self.instance.addresses(&self.state.process) {
@@ -93,6 +98,9 @@ impl Deployment<'_, Refused> {
                 "{} is served now",
                 served.leaf.fingerprint().short()
             )),
+            Err(_) if is_patroni => Some(
+                "restart Patroni for its REST API to come back: patronictl pause --wait, systemctl restart patroni, patronictl resume".into(),
+            ),
             Err(unseen) => Some(format!(
                 "what is served now is not known: {}",
                 unseen.sentence()

@@ -58,9 +58,48 @@ impl<'a> Deployment<'a, Reloaded> {
                 let names = Names::of(&self.instance.config.place);
                 Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
             }
+            // It answered just before the signal: this is how a Patroni refuses.
+            Seen::Unclear(why) if self.is_patroni() && self.before.proven() => self.deaf(&why),
             Seen::Unclear(why) => Verdict::Unverified(why),
             Seen::Third(why) => self.explained(why).await,
+            Seen::Old if self.is_patroni() => self.overslept().await,
             Seen::Old => self.weighed().await,
+        }
+    }
+
+    fn is_patroni(&self) -> bool {
+        self.instance.config.kind() == Kind::Patroni
+    }
+
+    /// Patroni's REST API went silent over the pair.
+    fn deaf(self, why: &str) -> Verdict<'a> {
+        let reason = format!(
+            "Patroni did not load {}, and its REST API has stopped to answer: {why}",
+            self.bundle.fingerprint().short()
+        );
+        let process = Arc::clone(&self.state.process);
+        if self.instance.config.mode != Mode::Manage {
+            return Verdict::NotTaken(reason);
+        }
+        Verdict::Refused(Box::new(self.into_state(Refused { process, reason })))
+    }
+
+    /// A Patroni that still shows the old leaf has not tried the new one: it keeps no old context.
+    async fn overslept(self) -> Verdict<'a> {
+        let process = Arc::clone(&self.state.process);
+        let asked = self
+            .instance
+            .tls_settings(&process, &self.before.sight)
+            .await;
+        let config = &self.instance.config;
+        match asked.map(|it| it.not_used(&config.cert_file, &config.key_file)) {
+            Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
+            _ => Verdict::Unverified(format!(
+                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or it is before 2.1 or 3.0.3, \
+                 which do not reload a certificate, or the serial number is the old one's; it loads it at its next restart",
+                self.bundle.fingerprint().short(),
+                config.verify_timeout.as_secs()
+            )),
         }
     }
 
@@ -74,6 +113,9 @@ impl<'a> Deployment<'a, Reloaded> {
         let immediate = config.reload == Reload::Signal && config.kind() != Kind::Patroni;
         let mut shown_old = 0_u32;
         let mut shown_third = 0_u32;
+        // What accepts in the turn of its loop in which it also reloads may answer as before.
+        let at_once = config.kind() == Kind::Postgres;
+        let mut shown_off = 0_u32;
         let mut pause = FIRST_PAUSE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -107,7 +149,17 @@ impl<'a> Deployment<'a, Reloaded> {
                         Some(why)
                     }
                 },
-                Err(unseen) if unseen.is_tls_off() => return Seen::Off,
+                Err(unseen) if unseen.is_tls_off() => {
+                    shown_off += 1;
+                    let late = self.state.at.elapsed() >= SECOND_LOOK;
+                    if at_once || !self.is_patroni() && shown_off >= 2 && late {
+                        return Seen::Off;
+                    }
+                    if Instant::now() + pause >= deadline {
+                        return Seen::Off;
+                    }
+                    Some(unseen.sentence())
+                }
                 Err(unseen) => Some(unseen.sentence()),
             };
             if Instant::now() + pause >= deadline {
@@ -252,7 +304,10 @@ impl<'a> Deployment<'a, Reloaded> {
                 Kind::Postgres => {
                     "; the server's log says why, just before \"SSL configuration was not reloaded\""
                 }
-                Kind::PgBouncer | Kind::Patroni => "; its log says why",
+                Kind::PgBouncer => {
+                    "; its log says why, just before \"TLS configuration could not be reloaded\""
+                }
+                Kind::Patroni => "; its log says why",
             });
         }
         for cause in causes {

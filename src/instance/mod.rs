@@ -12,7 +12,10 @@ pub mod files;
 pub mod hba;
 pub mod mounts;
 mod namespaces;
+pub mod patroni;
+pub mod pgbouncer;
 mod placement;
+mod plain;
 pub mod postmaster;
 pub mod probe;
 pub mod process;
@@ -32,6 +35,8 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
 use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::patroni::Patroni;
+use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Absence, Network, Phase, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
@@ -182,6 +187,8 @@ pub struct Instance {
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     lodger: Option<Worker>,
+    /// Where the server leaves its number, where its own configuration says so.
+    pid_file: Option<PathBuf>,
 }
 
 impl Instance {
@@ -194,6 +201,7 @@ impl Instance {
             prober,
             writer: None,
             lodger: None,
+            pid_file: None,
         }
     }
 
@@ -370,10 +378,8 @@ impl Instance {
     async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
         let server = match self.config.kind() {
             Kind::Postgres => self.postgres(&mut look).await?,
-            Kind::PgBouncer | Kind::Patroni => Server::Down(Absence::NotFound {
-                why: "this version does not look for its process".into(),
-                mend: "",
-            }),
+            Kind::PgBouncer => self.pgbouncer().await?,
+            Kind::Patroni => self.patroni().await?,
         };
         let (targets, _) = self.writer().await?;
         Ok(Sight {
@@ -403,6 +409,74 @@ impl Instance {
         })
     }
 
+    /// The Patroni that was started with the configuration file.
+    async fn patroni(&mut self) -> Result<Server, InstanceError> {
+        let (targets, _) = self.writer().await?;
+        let found = apart(move || Patroni::find(&targets.data, targets.server.uid)).await?;
+        let mut patroni = match found {
+            Ok(patroni) => patroni,
+            Err(missing) => return Ok(Server::Down(missing.absence(self.config.home()))),
+        };
+        // With the rights of the server's user, since the configuration may be any file of its.
+        let read = patroni.reading();
+        patroni.api = self.on_data(move |targets| Ok(read(&targets.data))).await?;
+        Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
+    }
+
+    /// The PgBouncer that was started with the configuration file.
+    async fn pgbouncer(&mut self) -> Result<Server, InstanceError> {
+        // Relative paths in it begin where the process works, which is known once it is found.
+        let root = PathBuf::from("/");
+        let config_file = self.config.home().to_owned();
+        let read = self.on_data(move |targets| {
+            let settings = pgbouncer::Settings::read(&targets.data, &root);
+            Ok(settings.map(|it| (pgbouncer::PidFile::read(&it), it)))
+        });
+        let (pid_file, settings) = match read.await? {
+            Ok(read) => read,
+            Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
+        };
+        self.pid_file.clone_from(&settings.pid_file);
+        let (targets, _) = self.writer().await?;
+        let wanted = pgbouncer::Wanted {
+            config_file,
+            user: targets.server.uid,
+        };
+        let found = apart(move || PgBouncer::find(&wanted, &pid_file, settings));
+        let mut found = match found.await? {
+            Ok(found) => found,
+            Err(absence) => return Ok(Server::Down(absence)),
+        };
+        if found.directory != Path::new("/") {
+            match self.settings_of(&found).await? {
+                Ok(settings) => {
+                    self.pid_file.clone_from(&settings.pid_file);
+                    found.settings = settings;
+                }
+                Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
+            }
+        }
+        Ok(Server::Up(Arc::new(Process::PgBouncer(Box::new(found)))))
+    }
+
+    /// Where the server leaves its number, as its own configuration said at the last look; nothing
+    /// where that is known from the config.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
+    }
+
+    /// What a PgBouncer's configuration says now.
+    async fn settings_of(
+        &mut self,
+        found: &PgBouncer,
+    ) -> Result<Result<pgbouncer::Settings, pgbouncer::IniError>, InstanceError> {
+        let directory = found.directory.clone();
+        let read =
+            move |targets: &Targets| Ok(pgbouncer::Settings::read(&targets.data, &directory));
+        self.on_data(read).await
+    }
+
     /// What the server's configuration says of its TLS files, as the next reload would read it.
     ///
     /// # Errors
@@ -416,6 +490,17 @@ impl Instance {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 settings::tls_settings(postmaster, data, server).await
+            }
+            Process::PgBouncer(pgbouncer) => {
+                let unreadable = |reason: String| SettingsError::Unreadable { reason };
+                let read = self.settings_of(pgbouncer).await;
+                let settings = read.map_err(|error| unreadable(error.to_string()))?;
+                Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
+            }
+            Process::Patroni(patroni) => {
+                let api = patroni.api.clone();
+                let reason = |reason: String| SettingsError::Unreadable { reason };
+                Ok(api.map_err(reason)?.tls(&self.config.place))
             }
         }
     }
@@ -433,6 +518,29 @@ impl Instance {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 let changed = settings::changed_since(postmaster, data, server, loaded).await;
                 changed.unwrap_or_default()
+            }
+            Process::PgBouncer(pgbouncer) => {
+                let files = pgbouncer.settings.files.clone();
+                let changed = self.on_data(move |_| {
+                    let changed = |file: &PathBuf| {
+                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
+                        modified.is_ok_and(|it| it > loaded)
+                    };
+                    Ok(files.into_iter().filter(changed).collect())
+                });
+                changed.await.unwrap_or_default()
+            }
+            Process::Patroni(_) => {
+                let config_file = self.config.home().to_owned();
+                let changed = self.on_data(move |_| {
+                    let changed = |file: &PathBuf| {
+                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
+                        modified.is_ok_and(|it| it > loaded)
+                    };
+                    let files = patroni::files(&config_file).unwrap_or_default();
+                    Ok(files.into_iter().filter(changed).collect())
+                });
+                changed.await.unwrap_or_default()
             }
         }
     }
@@ -563,11 +671,22 @@ async fn first_served(
     limit: Duration,
 ) -> Result<Served, Unseen> {
     let mut last = Unseen::Nowhere("there is no address to look at".into());
+    let patience = match opening {
+        Opening::Https => limit.min(plain::SILENCE),
+        Opening::Request | Opening::Direct => limit,
+    };
     for address in addresses {
-        match prober.look(address, opening, limit).await {
+        match prober.look(address, opening, patience).await {
             Ok(served) => return Ok(served),
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 last = Unseen::Probe(error);
+            }
+            Err(error)
+                if opening == Opening::Https
+                    && plain::is_likely(&error)
+                    && plain::speaks_http(address).await =>
+            {
+                return Err(Unseen::Plain(address.clone()));
             }
             Err(error) => return Err(Unseen::Probe(error)),
         }

@@ -165,8 +165,8 @@ pub async fn pinned_by(sight: &Sight) -> Option<Pinned> {
 /// A mount table cannot be read.
 pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Option<Pinned>> {
     let theirs = format!("/proc/{}/mountinfo", postmaster.pid);
-    let (cert, key) = (targets.cert.clone(), targets.key.clone());
-    let companions = [&targets.ca, &targets.crl].map(Clone::clone);
+    let pair = [targets.cert.clone(), targets.key.clone()];
+    let companions = [targets.ca.clone(), targets.crl.clone()];
     let looked = tokio::task::spawn_blocking(move || {
         let theirs = table(Path::new(&theirs))?;
         let ours = table(Path::new("/proc/thread-self/mountinfo"))?;
@@ -174,10 +174,8 @@ pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Opti
             let at = pinned(&ours, &theirs, &without_links(&target))?;
             Some(Pinned { target, at })
         };
-        let mut all = [cert, key]
-            .into_iter()
-            .chain(companions.into_iter().flatten());
-        Ok(all.find_map(of))
+        let companions = companions.into_iter().flatten();
+        Ok(pair.into_iter().chain(companions).find_map(of))
     });
     looked.await.map_err(io::Error::other)?
 }

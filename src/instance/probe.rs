@@ -190,9 +190,10 @@ pub enum ProbeError {
 /// Opens probes; holds the TLS configuration that they share.
 #[derive(Clone)]
 pub struct Prober {
-    config: Arc<ClientConfig>,
+    config: ClientConfig,
     /// The same with ALPN `postgresql`.
-    direct: Arc<ClientConfig>,
+    direct: ClientConfig,
+    provider: Arc<CryptoProvider>,
     /// The ends of connections, which nobody who wants to know what is served waits for.
     farewells: Arc<Mutex<JoinSet<()>>>,
 }
@@ -213,14 +214,15 @@ impl Prober {
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_custom_certificate_verifier(AnyCertificate::by(&provider))
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
         let mut direct = config.clone();
         direct.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Prober {
-            config: Arc::new(config),
-            direct: Arc::new(direct),
+            config,
+            direct,
+            provider,
             farewells: Arc::default(),
         })
     }
@@ -287,7 +289,8 @@ impl Prober {
                 .await
         };
         match tokio::time::timeout(limit, looking).await {
-            Ok(Ok((served, stream))) => {
+            Ok(Ok((served, None))) => Ok(served),
+            Ok(Ok((served, Some(stream)))) => {
                 let mut ending = self.ending();
                 while ending.try_join_next().is_some() {}
                 ending.spawn(farewell(stream));
@@ -309,18 +312,21 @@ impl Prober {
         mut tcp: TcpStream,
         opening: Opening,
         stage: &mut &'static str,
-    ) -> Result<(Served, TlsStream<TcpStream>), ProbeError> {
+    ) -> Result<(Served, Option<TlsStream<TcpStream>>), ProbeError> {
         if opening == Opening::Request {
             *stage = "waiting for its answer to a request for TLS";
             request(address, &mut tcp, stage).await?;
         }
         *stage = "shaking hands";
-        let config = match opening {
-            Opening::Request | Opening::Https => &self.config,
-            Opening::Direct => &self.direct,
+        let mut config = match opening {
+            Opening::Request | Opening::Https => self.config.clone(),
+            Opening::Direct => self.direct.clone(),
         };
+        let seen = AnyCertificate::by(&self.provider);
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>);
         let asked = Arc::new(Asked::default());
-        let mut config = ClientConfig::clone(config);
         config.client_auth_cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesClientCert>;
         let connector = TlsConnector::from(Arc::new(config));
         let failed = |source: io::Error| match opening {
@@ -335,7 +341,20 @@ impl Prober {
         };
         let name =
             ServerName::try_from(host.to_owned()).map_err(|e| failed(io::Error::other(e)))?;
-        let stream = connector.connect(name, tcp).await.map_err(failed)?;
+        let stream = match connector.connect(name, tcp).await {
+            Ok(stream) => stream,
+            // It has shown its leaf, and proven that it holds the key, before it refused the client.
+            Err(error)
+                if refuses_clients(&error)
+                    && let Some(shown) = seen.proven() =>
+            {
+                let rest = shown.get(1..).unwrap_or_default().to_vec();
+                let mut served = unfinished(address, shown.first(), rest)?;
+                served.authorities = asked.names();
+                return Ok((served, None));
+            }
+            Err(error) => return Err(failed(error)),
+        };
         // libpq ends a direct connection whose server has not agreed on the protocol.
         if opening == Opening::Direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             return Err(ProbeError::NotDirect {
@@ -346,7 +365,7 @@ impl Prober {
         }
         let mut served = served(address, &stream)?;
         served.authorities = asked.names();
-        Ok((served, stream))
+        Ok((served, Some(stream)))
     }
 }
 
@@ -437,6 +456,36 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
     })
 }
 
+/// Whether the server ended a handshake, as one does under TLS 1.2 that demands a certificate of its
+/// clients; under TLS 1.3 the client is through before that is judged.
+fn refuses_clients(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|it| it.downcast_ref());
+    matches!(inner, Some(rustls::Error::AlertReceived(_))) || is_end(error)
+}
+
+/// What a server showed in a handshake that it ended itself.
+fn unfinished(
+    address: &Address,
+    leaf: Option<&Vec<u8>>,
+    intermediates: Vec<Vec<u8>>,
+) -> Result<Served, ProbeError> {
+    let unparsable = |reason: String| ProbeError::Unparsable {
+        address: address.clone(),
+        reason,
+    };
+    let leaf = leaf.ok_or_else(|| unparsable("it is empty".into()))?;
+    let unknown = || "unknown".to_owned();
+    Ok(Served {
+        address: address.clone(),
+        leaf: Certificate::from_der(leaf.as_slice()).map_err(|e| unparsable(e.to_string()))?,
+        authorities: BTreeSet::new(),
+        intermediates,
+        protocol: "TLSv1.2".into(),
+        cipher: unknown(),
+        key_exchange: unknown(),
+    })
+}
+
 /// `close_notify`, then whatever the server still says, then the end.
 async fn farewell(mut stream: TlsStream<TcpStream>) {
     let _late = tokio::time::timeout(FAREWELL, async {
@@ -496,19 +545,62 @@ impl ResolvesClientCert for Asked {
     }
 }
 
-/// Accepts any certificate, and demands that the server holds its key.
+/// Accepts any certificate, and demands that the server holds its key. One for each connection: it
+/// remembers what was shown there.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+    shown: Mutex<Presented>,
+}
+
+/// What a server has shown so far.
+#[derive(Debug, Default)]
+struct Presented {
+    /// The leaf, and what came after it, as DER.
+    chain: Vec<Vec<u8>>,
+    /// Whether a signature of the handshake was the leaf's.
+    proven: bool,
+}
+
+impl AnyCertificate {
+    fn by(provider: &Arc<CryptoProvider>) -> Arc<AnyCertificate> {
+        Arc::new(AnyCertificate {
+            provider: Arc::clone(provider),
+            shown: Mutex::default(),
+        })
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Presented> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chain, where the server has proven that it holds the leaf's key.
+    fn proven(&self) -> Option<Vec<Vec<u8>>> {
+        let shown = self.shown();
+        shown.proven.then(|| shown.chain.clone())
+    }
+
+    /// Notes that a signature was right.
+    fn noted(
+        &self,
+        verified: Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.shown().proven = verified.is_ok();
+        verified
+    }
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let chain = std::iter::once(leaf).chain(intermediates);
+        self.shown().chain = chain.map(|it| it.to_vec()).collect();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -518,13 +610,9 @@ impl ServerCertVerifier for AnyCertificate {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            leaf,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-        .or_else(|error| beyond_webpki(leaf, error))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let verified = verify_tls12_signature(message, leaf, signed, algorithms);
+        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
     }
 
     fn verify_tls13_signature(
@@ -533,17 +621,14 @@ impl ServerCertVerifier for AnyCertificate {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            leaf,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-        .or_else(|error| beyond_webpki(leaf, error))
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let verified = verify_tls13_signature(message, leaf, signed, algorithms);
+        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 

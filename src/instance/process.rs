@@ -4,6 +4,8 @@
 //! before that: what is signalled through it is what was proven.
 
 use crate::config::{Address, Kind};
+use crate::instance::patroni::Patroni;
+use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Phase, Postmaster};
 
 /// A running server whose identity was proven.
@@ -11,6 +13,10 @@ use crate::instance::postmaster::{Phase, Postmaster};
 pub enum Process {
     /// A PostgreSQL.
     Postmaster(Postmaster),
+    /// A PgBouncer.
+    PgBouncer(Box<PgBouncer>),
+    /// A Patroni.
+    Patroni(Box<Patroni>),
 }
 
 impl Process {
@@ -19,6 +25,8 @@ impl Process {
     pub fn kind(&self) -> Kind {
         match self {
             Process::Postmaster(_) => Kind::Postgres,
+            Process::PgBouncer(_) => Kind::PgBouncer,
+            Process::Patroni(_) => Kind::Patroni,
         }
     }
 
@@ -27,6 +35,8 @@ impl Process {
     pub fn pid(&self) -> u32 {
         match self {
             Process::Postmaster(postmaster) => postmaster.pid,
+            Process::PgBouncer(pgbouncer) => pgbouncer.pid,
+            Process::Patroni(patroni) => patroni.pid,
         }
     }
 
@@ -37,6 +47,8 @@ impl Process {
     pub fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
+            Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
+            Process::Patroni(patroni) => i64::try_from(patroni.start_ticks).unwrap_or(i64::MAX),
         }
     }
 
@@ -47,17 +59,23 @@ impl Process {
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         match self {
             Process::Postmaster(postmaster) => postmaster.signal_reload(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
+            Process::Patroni(patroni) => patroni.signal_reload(),
         }
     }
 
     /// Where it listens, best first.
     ///
     /// # Errors
-    /// A sentence: it listens on Unix sockets alone, does not yet say where, or does so in a network
-    /// of its own.
+    /// A sentence: it listens on Unix sockets alone, or does not yet say where.
     pub fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
+            Process::PgBouncer(pgbouncer) => pgbouncer.settings.addresses(),
+            Process::Patroni(patroni) => match &patroni.api {
+                Ok(api) => api.addresses(),
+                Err(why) => Err(why.clone()),
+            },
         }
     }
 
@@ -66,6 +84,7 @@ impl Process {
     pub fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
+            Process::PgBouncer(_) | Process::Patroni(_) => true,
         }
     }
 
@@ -74,6 +93,7 @@ impl Process {
     pub fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
+            Process::PgBouncer(_) | Process::Patroni(_) => false,
         }
     }
 
@@ -82,6 +102,7 @@ impl Process {
     pub fn postmaster(&self) -> Option<&Postmaster> {
         match self {
             Process::Postmaster(postmaster) => Some(postmaster),
+            Process::PgBouncer(_) | Process::Patroni(_) => None,
         }
     }
 }

@@ -33,6 +33,12 @@ pub enum ReloadError {
         /// The postmaster's number.
         pid: u32,
     },
+    /// Patroni's REST API does not answer.
+    #[error(
+        "Patroni was not asked to reload: its REST API does not answer, and a reload would then hold it up for ever and have \
+         the node failed over ({0}); restart it: patronictl pause --wait, systemctl restart patroni, patronictl resume"
+    )]
+    Deaf(String),
     /// `pg_ctl` would signal whatever has the server's own number here.
     #[error(
         "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""
@@ -70,11 +76,11 @@ pub async fn reload(
             .signal_reload()
             .map_err(|source| ReloadError::Signal { pid, source }),
         Reload::PgCtl => {
-            let inner = process.postmaster().map_or(pid, |it| it.file.pid);
-            if inner != pid {
+            let postmaster = process.postmaster();
+            if let Some(inner) = postmaster.map(|it| it.file.pid).filter(|it| *it != pid) {
                 return Err(ReloadError::OtherNumbers { pid, inner });
             }
-            let executable = process.postmaster().and_then(|it| it.executable.as_deref());
+            let executable = postmaster.and_then(|it| it.executable.as_deref());
             let pg_ctl = executable.map(|postgres| postgres.with_file_name("pg_ctl"));
             let (Some(pg_ctl), Some(data_directory)) = (pg_ctl, place.data_directory()) else {
                 return Err(ReloadError::NoPgCtl { pid });

@@ -284,11 +284,9 @@ pub enum SettingsError {
         said: String,
     },
     /// The configuration of a server of another kind cannot be read.
-    #[error("{}: {reason}", file.display())]
+    #[error("{reason}")]
     Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
+        /// Which file, and why.
         reason: String,
     },
     /// `postgres -C` could not be started, or took too long.

@@ -31,6 +31,9 @@ pub enum Unseen {
         /// What is served there.
         own_leaf: Fingerprint,
     },
+    /// It speaks HTTP without TLS.
+    #[error("{0} speaks HTTP without TLS")]
+    Plain(Address),
     /// The look failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -42,6 +45,9 @@ impl Unseen {
     pub fn mend(&self) -> &'static str {
         match self {
             Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
+            Unseen::Plain(_) => {
+                "set restapi.certfile and restapi.keyfile in Patroni's configuration and reload it"
+            }
             Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
             Unseen::Probe(ProbeError::Connect { .. }) => {
                 "see that the server can be reached there, or set address to where it listens"
@@ -77,6 +83,9 @@ impl Unseen {
     /// Whether the server itself said that TLS is off.
     #[must_use]
     pub fn is_tls_off(&self) -> bool {
-        matches!(self, Unseen::Probe(ProbeError::TlsOff { .. }))
+        matches!(
+            self,
+            Unseen::Plain(_) | Unseen::Probe(ProbeError::TlsOff { .. })
+        )
     }
 }

@@ -407,7 +407,11 @@ impl Keeper {
         let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
             Some((of, at)) if of == run => at,
-            _ => self.instance.started(run),
+            _ => match sight.server.process() {
+                Some(Process::PgBouncer(pgbouncer)) => pgbouncer.began(),
+                Some(Process::Patroni(patroni)) => patroni.began(),
+                _ => self.instance.started(run),
+            },
         }
     }
 
@@ -484,14 +488,11 @@ impl Keeper {
             }
             _ => None,
         };
-        let is_due = source.bundle().is_some_and(|source| {
-            installed.is_none_or(|installed| !installed.same_content(source))
-        });
-        let pinned = match amiss || is_due {
+        let about = source.bundle().map(|b| b.fingerprint());
+        let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
             true => pinned_by(&sight).await,
             false => None,
         };
-        let about = source.bundle().map(|b| b.fingerprint());
         Observation {
             source: source.clone(),
             readiness,

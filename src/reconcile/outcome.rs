@@ -46,13 +46,13 @@ impl SyncOutcome {
             SyncOutcome::Unchanged => "nothing was to be done",
             SyncOutcome::Deployed => "new clients get the lineage's certificate",
             SyncOutcome::Installed => {
-                "the files are right, and Postgres is down or does not use them"
+                "the files are right, and the server is down or does not use them"
             }
             SyncOutcome::Unverified => "the files are right, and what is served cannot be seen",
             SyncOutcome::WouldDeploy => "without `--dry-run` something would be done",
             SyncOutcome::Waiting => "the lineage is not ready yet, or a `delay` runs",
             SyncOutcome::Refused => "the lineage's certificate did not pass the checks, or is held",
-            SyncOutcome::RolledBack => "Postgres refused it; the one of before is back",
+            SyncOutcome::RolledBack => "the server refused it; the one of before is back",
             SyncOutcome::Failed => "a step failed; `problem` says which",
         }
     }

@@ -58,7 +58,11 @@ impl<'a> Deployment<'a> {
             SyncOutcome::Deployed => "deployed and served",
             SyncOutcome::Installed => "installed, not served yet",
             SyncOutcome::Unverified => "installed, serving not verified",
-            SyncOutcome::RolledBack => "refused by Postgres and rolled back",
+            SyncOutcome::RolledBack => match self.config.kind() {
+                config::Kind::Postgres => "refused by Postgres and rolled back",
+                config::Kind::PgBouncer => "refused by PgBouncer and rolled back",
+                config::Kind::Patroni => "refused by Patroni and rolled back",
+            },
             SyncOutcome::Refused => "refused",
             SyncOutcome::Failed => "failed",
             SyncOutcome::Waiting => "waiting",

@@ -150,7 +150,7 @@ kinds! {
     "A bundle is installed, and new clients get it."
 
     Installed "installed" "009b165a5658452e9c72587613c3d7ce" Notice Deployment DEPLOYMENT, DEPLOYMENT_MAY;
-    "A bundle is installed, and Postgres is down or does not use the files."
+    "A bundle is installed, and the server is down or does not use the files."
 
     InstalledUnverified "installed_unverified" "b77f616f685c40b9948fb200b6fa84dc" Warning Deployment DEPLOYMENT, DEPLOYMENT_MAY;
     "A bundle is installed, and what new clients get could not be proven."
@@ -168,7 +168,7 @@ kinds! {
     "Lineage, installed files and what is served are one, after a start or while Postgres was down."
 
     NotRunning "not_running" "2c2e7eb2690545c9a62139e64c23cb29" Info State STATE, STATE_MAY;
-    "Postgres is down, and what is installed can load."
+    "The server is down, and what is installed can load."
 
     Waiting "waiting" "7c9525f518914575ac34e5bf14412a80" Info State STATE, STATE_MAY;
     "A renewal is under way, is not valid yet, or is held by `delay`."
@@ -180,7 +180,7 @@ kinds! {
     "The lineage cannot be read, or holds what must not be installed."
 
     Rejected "rejected" "54b70eb363d241839c648cdec6281f60" Error State STATE, STATE_MAY;
-    "The lineage holds a bundle that Postgres refused earlier."
+    "The lineage holds a bundle that the server refused earlier."
 
     Held "held" "db862777b880499aa979c271080d66c1" Warning State STATE, STATE_MAY;
     "The lineage holds a bundle that the operator took back."
@@ -189,7 +189,7 @@ kinds! {
     "What is installed is not what the lineage holds."
 
     NotUsed "not_used" "6acb96444c634d1c9577e183d0867ee6" Warning State STATE, STATE_MAY;
-    "The server's configuration names other files, or `ssl` is off."
+    "The server's configuration names other files, or TLS is off."
 
     NotServed "not_served" "bf5b580fe9ce4e72ae4cd19582f179f2" Error State STATE, STATE_MAY;
     "New clients get another certificate than is installed."

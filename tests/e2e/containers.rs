@@ -4,7 +4,7 @@
 
 mod found;
 mod networks;
-mod sidecars;
+mod sidecar;
 mod single_files;
 mod verdicts;
 

@@ -57,8 +57,8 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     };
     assert_eq!(notify, empty.notify);
 
-    let [main, reports, pooler] = config.instances.as_slice() else {
-        panic!("three instances: {:?}", config.instances);
+    let [main, reports, pooler, rest_api] = config.instances.as_slice() else {
+        panic!("four instances: {:?}", config.instances);
     };
     let bare: Config = load(
         "[[instance]]\nname = \"16-main\"\nlineage = \"postgres.example.com\"\n\
@@ -77,6 +77,8 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     assert!(!reports.single_file() && reports.files.is_some());
     assert_eq!(pooler.kind(), Kind::PgBouncer);
     assert_eq!(pooler.home(), Path::new("/etc/pgbouncer/pgbouncer.ini"));
+    assert_eq!(rest_api.kind(), Kind::Patroni);
+    assert_eq!(rest_api.home(), Path::new("/etc/patroni/config.yml"));
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use super::{Case, served, server, unknown};
 use crate::doctor::{Finding, Kind};
-use crate::instance::settings::TlsSettings;
+use crate::instance::process::Process;
+use crate::instance::settings::{NotUsed, TlsSettings};
 use crate::instance::{Server, Sight};
 use crate::reconcile::Keeper;
 use crate::reconcile::state::Observation;
+
+/// The first version of PgBouncer that loads its TLS files at a reload (its changelog, 1.16.0).
+const OLDEST: (u32, u32) = (1, 16);
 
 pub(super) async fn findings(
     case: &Case,
@@ -20,6 +24,14 @@ pub(super) async fn findings(
     let (name, pid) = (process.kind().name(), process.pid());
     let runs = Finding::good(Kind::Server, format!("{name} runs, process {pid}"));
     let mut findings = vec![runs];
+    let user = sight.targets.server;
+    match &**process {
+        Process::Postmaster(_) => {}
+        Process::PgBouncer(pgbouncer) => findings.push(of_version(pgbouncer.version(user).await)),
+        Process::Patroni(patroni) => {
+            findings.push(of_patronis_version(patroni.version(user).await));
+        }
+    }
     match keeper.instance.tls_settings(process, sight).await {
         Ok(settings) => findings.extend(of_settings(case, &settings)),
         Err(error) => findings.push(unknown(
@@ -33,19 +45,63 @@ pub(super) async fn findings(
     findings
 }
 
+/// Whether a PgBouncer of this version loads its TLS files at a reload.
+fn of_version(version: Option<(u32, u32)>) -> Finding {
+    let kind = Kind::Version;
+    let supported = format!(
+        "pgcertd supports PgBouncer {}.{} and later",
+        OLDEST.0, OLDEST.1
+    );
+    let Some(version) = version else {
+        return Finding::notice(kind, "which version it is of is not known")
+            .sentence(format!("see what pgbouncer --version says: {supported}"));
+    };
+    let seen = format!("it is PgBouncer {}.{}", version.0, version.1);
+    match version >= OLDEST {
+        true => Finding::good(kind, seen),
+        false => Finding::problem(kind, seen)
+            .because("before 1.16 it loads its TLS files when it starts, and at no reload")
+            .sentence(format!("upgrade it: {supported}")),
+    }
+}
+
+/// Whether a Patroni of this version loads a renewed certificate at a reload: from 2.1.0 on, but for
+/// 3.0.3 (its release notes, 2.1.0 and 3.0.4).
+fn of_patronis_version(version: Option<(u32, u32, u32)>) -> Finding {
+    let kind = Kind::Version;
+    let supported = "pgcertd supports Patroni 2.1 and later, but for 3.0.3";
+    let Some((major, minor, patch)) = version else {
+        return Finding::notice(kind, "which version it is of is not known")
+            .sentence(format!("see what patroni --version says: {supported}"));
+    };
+    let seen = format!("it is Patroni {major}.{minor}.{patch}");
+    match (major, minor, patch) < (2, 1, 0) || (major, minor, patch) == (3, 0, 3) {
+        false => Finding::good(kind, seen),
+        true => Finding::problem(kind, seen)
+            .because("it does not load a renewed certificate at a reload")
+            .sentence(format!("upgrade it: {supported}")),
+    }
+}
+
 /// Whether its configuration turns TLS on, and names the files of the instance.
 fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
     let config = case.instance();
     let (cert, key) = (&config.cert_file, &config.key_file);
-    let mend = settings.not_used(cert, key).map(|it| it.mend);
-    let mended = |finding: Finding| finding.advised(mend.as_deref().unwrap_or_default());
     let on = match settings.on {
         true => Finding::good(Kind::Ssl, "TLS is on"),
-        false => mended(Finding::problem(Kind::Ssl, settings.names.off)),
+        false => {
+            let NotUsed { why, mend } = NotUsed::tls_off(&settings.names);
+            Finding::problem(Kind::Ssl, why).advised(&mend)
+        }
     };
+    let mut settings = settings.clone();
+    settings.on = true;
+    let mend = settings.not_used(cert, key).map(|it| it.mend);
     let files = match settings.other_files(cert, key) {
         None => Finding::good(Kind::ServerFiles, "the server uses these files"),
-        Some(why) => mended(Finding::problem(Kind::ServerFiles, why)),
+        Some(why) => {
+            Finding::problem(Kind::ServerFiles, why).advised(mend.as_deref().unwrap_or_default())
+        }
     };
     let faults = settings.faults_elsewhere();
     let faults = faults.into_iter().map(|fault| {
@@ -53,4 +109,29 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
         Finding::problem(Kind::Restart, seen).advised(mend)
     });
     [on, files].into_iter().chain(faults).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Weight;
+
+    #[test]
+    fn a_patroni_that_loads_no_certificate_at_a_reload_is_named_with_what_is_supported() {
+        let weight = |version| of_patronis_version(version).weight;
+        assert_eq!(weight(Some((2, 0, 2))), Weight::Problem);
+        assert_eq!(weight(Some((2, 1, 0))), Weight::Good);
+        assert_eq!(weight(Some((3, 0, 3))), Weight::Problem);
+        assert_eq!(weight(Some((4, 1, 0))), Weight::Good);
+        assert_eq!(weight(None), Weight::Notice);
+    }
+
+    #[test]
+    fn a_pooler_that_loads_no_tls_files_at_a_reload_is_named_with_what_is_supported() {
+        let weight = |version| of_version(version).weight;
+        assert_eq!(weight(Some((1, 15))), Weight::Problem);
+        assert_eq!(weight(Some((1, 16))), Weight::Good);
+        assert_eq!(weight(Some((2, 0))), Weight::Good);
+        assert_eq!(weight(None), Weight::Notice);
+    }
 }

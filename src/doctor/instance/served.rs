@@ -109,6 +109,10 @@ pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<F
         Ok(served) => served,
         Err(_) if config.verify == Verify::None => return None,
         Err(Unseen::Down) => return None,
+        // That TLS is off is a finding of its own there.
+        Err(unseen) if unseen.is_tls_off() && config.kind() != config::Kind::Postgres => {
+            return None;
+        }
         Err(Unseen::Nowhere(text)) => {
             let (seen, mend) = text.split_once("; ").unwrap_or((text, ""));
             return Some(Finding::problem(kind, seen).advised(mend));

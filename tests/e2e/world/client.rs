@@ -71,32 +71,7 @@ impl Cluster {
 
     /// The certificate that a new TLS connection is shown, by `openssl s_client`.
     pub fn peer(&self) -> Result<Served, String> {
-        let shown = run(
-            command("openssl")
-                .args([
-                    "s_client",
-                    "-starttls",
-                    "postgres",
-                    "-showcerts",
-                    "-connect",
-                ])
-                .arg(format!("127.0.0.1:{}", self.port())),
-            SOON,
-        );
-        let certificates = shown.stdout.matches("-----BEGIN CERTIFICATE-----").count();
-        if certificates == 0 {
-            return Err(format!(
-                "no certificate was shown: {}",
-                shown.stderr.trim_end()
-            ));
-        }
-        // Its first certificate is the leaf, and the one that is described.
-        let (fingerprint, serial) = describe(&shown.stdout);
-        Ok(Served {
-            fingerprint,
-            serial,
-            certificates,
-        })
+        peer_at(self.port())
     }
 
     /// The fingerprint of the leaf that a new TLS connection is shown; panics where none is.
@@ -157,7 +132,8 @@ impl Cluster {
 
     /// Starts a pgbench over TLS: `clients` at once run a short statement for `seconds`.
     pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
-        Load::start(self, clients, seconds)
+        let directory = self.data_directory().parent().unwrap();
+        Load::start(directory, self.port(), clients, seconds)
     }
 
     fn conninfo(&self, sslmode: &str, root_ca: Option<&Path>, host: &str) -> String {
@@ -171,6 +147,36 @@ impl Cluster {
         }
         conninfo
     }
+}
+
+/// The certificate that a new TLS connection to this port of 127.0.0.1 is shown.
+pub fn peer_at(port: u16) -> Result<Served, String> {
+    let shown = run(
+        command("openssl")
+            .args([
+                "s_client",
+                "-starttls",
+                "postgres",
+                "-showcerts",
+                "-connect",
+            ])
+            .arg(format!("127.0.0.1:{port}")),
+        SOON,
+    );
+    let certificates = shown.stdout.matches("-----BEGIN CERTIFICATE-----").count();
+    if certificates == 0 {
+        return Err(format!(
+            "no certificate was shown: {}",
+            shown.stderr.trim_end()
+        ));
+    }
+    // Its first certificate is the leaf, and the one that is described.
+    let (fingerprint, serial) = describe(&shown.stdout);
+    Ok(Served {
+        fingerprint,
+        serial,
+        certificates,
+    })
 }
 
 fn psql() -> Command {
@@ -270,8 +276,8 @@ pub struct Load {
 }
 
 impl Load {
-    fn start(cluster: &Cluster, clients: u32, seconds: u32) -> Self {
-        let directory = cluster.data_directory().parent().unwrap();
+    /// Begins one against this port of 127.0.0.1, with its files in `directory`.
+    pub fn start(directory: &Path, port: u16, clients: u32, seconds: u32) -> Self {
         let script = directory.join("pgbench.sql");
         std::fs::write(&script, "select pg_sleep(0.002);\n").unwrap();
         let report = directory.join("pgbench.log");
@@ -287,7 +293,7 @@ impl Load {
                 ])
                 .arg("--file")
                 .arg(script)
-                .args(["-h", "127.0.0.1", "-p", &cluster.port().to_string()])
+                .args(["-h", "127.0.0.1", "-p", &port.to_string()])
                 .args(["-U", "postgres", "postgres"])
                 .env("PGSSLMODE", "require")
                 .stdin(Stdio::null())

@@ -43,6 +43,24 @@ impl Instance {
             .set("data_directory", path(data_directory))
     }
 
+    /// The pooler that was started with this file.
+    pub fn of_pgbouncer(name: &str, lineage: impl AsRef<Path>, config_file: &Path) -> Self {
+        Self::of_kind("pgbouncer", name, lineage, config_file)
+    }
+
+    /// The REST API of the Patroni that was started with this file.
+    pub fn of_patroni(name: &str, lineage: impl AsRef<Path>, config_file: &Path) -> Self {
+        Self::of_kind("patroni", name, lineage, config_file)
+    }
+
+    fn of_kind(kind: &str, name: &str, lineage: impl AsRef<Path>, config_file: &Path) -> Self {
+        Self(Table::new())
+            .set("name", name)
+            .set("lineage", path(lineage.as_ref()))
+            .set("kind", kind)
+            .set("config_file", path(config_file))
+    }
+
     /// Sets any key.
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.0.insert(key.to_owned(), value.into());

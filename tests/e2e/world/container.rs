@@ -6,14 +6,12 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     SOON, World,
-    ca::describe,
     cluster::{Cluster, ClusterBuilder},
     command, eventually,
     postgres::Programs,
@@ -45,7 +43,7 @@ mkdir "$root/usr" "$root/etc" "$root/dev" "$root/proc" "$root/tmp" "$root/old"
 chmod 1777 "$root/tmp"
 for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
 mount --bind /usr "$root/usr"
-for file in passwd group nsswitch.conf ld.so.cache; do cp "/etc/$file" "$root/etc/"; done
+mount --bind /etc "$root/etc"
 mount --rbind /dev "$root/dev"
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then
@@ -102,7 +100,7 @@ impl Host {
             .to_vec()
     }
 
-    fn command(&self) -> Command {
+    fn command(&self) -> std::process::Command {
         let prefix = self.prefix();
         let mut nsenter = command(&prefix[0]);
         nsenter.args(&prefix[1..]).arg("--");
@@ -217,14 +215,15 @@ impl<'h> ContainerBuilder<'h> {
         let mut started = self.host.command();
         started
             .args(["unshare", "--fork", "--kill-child"])
-            .args(&self.namespaces);
-        let data = (cluster.data_directory().to_owned(), DATA.to_owned());
-        enter(
-            &mut started,
-            &root,
-            [&data].into_iter().chain(&self.volumes),
-        );
+            .args(&self.namespaces)
+            .args(["sh", "-c", ENTER, "sh"])
+            .arg(&root)
+            .args([cluster.data_directory().to_str().unwrap(), DATA]);
+        for (source, place) in &self.volumes {
+            started.arg(source).arg(place);
+        }
         started
+            .arg("--")
             .args(&self.first)
             .args(["setpriv", "--reuid=postgres", "--regid=postgres"])
             .arg("--clear-groups")
@@ -254,58 +253,6 @@ impl<'h> ContainerBuilder<'h> {
     }
 }
 
-/// Has what the command runs next find itself in a root directory of its own.
-fn enter<'v>(command: &mut Command, root: &Path, volumes: impl Iterator<Item = &'v Volume>) {
-    command.args(["sh", "-c", ENTER, "sh"]).arg(root);
-    for (source, place) in volumes {
-        command.arg(source).arg(place);
-    }
-    command.arg("--");
-}
-
-/// What a container of pgcertd is made of: its root directory and its volumes.
-pub struct Sidecar {
-    root: PathBuf,
-    volumes: Vec<Volume>,
-}
-
-impl Sidecar {
-    /// With these volumes; its root is an empty directory of the world, and takes the name.
-    pub fn new(world: &World, name: &str, volumes: Vec<Volume>) -> Self {
-        Self {
-            root: world.directory(name),
-            volumes,
-        }
-    }
-
-    /// A command of it on a host, in namespaces of its own.
-    pub fn alone(&self, host: &Host) -> Command {
-        let mut command = host.command();
-        command.args(["unshare", "--pid", "--net", "--mount", "--fork"]);
-        command.arg("--kill-child");
-        self.filled(command)
-    }
-
-    /// A command of it that shares the numbers and the network of a server's container.
-    pub fn beside(&self, container: &Container) -> Command {
-        let mut command = command("nsenter");
-        let number = container.postmaster.to_string();
-        command.args(["--target", &number, "--pid", "--net", "--"]);
-        command.args(["unshare", "--mount"]);
-        self.filled(command)
-    }
-
-    /// As the user of Postgres, with no capability but that which the engine lets a program take up
-    /// by its file.
-    fn filled(&self, mut command: Command) -> Command {
-        enter(&mut command, &self.root, self.volumes.iter());
-        command.args(["setpriv", "--reuid=postgres", "--regid=postgres"]);
-        command.args(["--clear-groups", "--inh-caps=-all"]);
-        command.arg("--bounding-set=-all,+dac_read_search");
-        command
-    }
-}
-
 /// A server in a container.
 pub struct Container {
     outer: Process,
@@ -326,20 +273,19 @@ impl Container {
         text.lines().next().unwrap().parse().unwrap()
     }
 
-    /// A command in its network.
-    pub fn in_network(&self, program: &str) -> Command {
-        let mut nsenter = command("nsenter");
+    /// What has a program run in a container beside this one: it shares the pid namespace, has a
+    /// root directory of its own, in `root`, and these volumes.
+    pub fn beside(&self, root: &Path, volumes: &[(&Path, &str)]) -> Vec<String> {
         let number = self.postmaster.to_string();
-        nsenter.args(["--target", &number, "--net", "--", program]);
-        nsenter
-    }
-
-    /// The fingerprint of the leaf that a new connection in its network is shown.
-    pub fn served(&self, port: u16) -> String {
-        let mut client = self.in_network("openssl");
-        client.args(["s_client", "-starttls", "postgres", "-connect"]);
-        let shown = run(client.arg(format!("127.0.0.1:{port}")), SOON);
-        describe(&shown.stdout).0
+        let entered = [
+            "nsenter", "--target", &number, "--pid", "unshare", "--mount",
+        ];
+        let made = ["sh", "-c", ENTER, "sh", root.to_str().unwrap()];
+        let mounted = volumes
+            .iter()
+            .flat_map(|(source, place)| [source.to_str().unwrap(), place]);
+        let words = entered.into_iter().chain(made).chain(mounted);
+        words.chain(["--"]).map(str::to_owned).collect()
     }
 
     /// How often the server has been asked to reload.

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     SOON, World, command,
     config::Config,
-    container::Host,
+    container::{self, Container, Host},
     eventually,
     journal::Journal,
     process::{Done, Process, run},
@@ -82,6 +82,20 @@ impl Launch {
     /// On a host of a test's own.
     pub fn on(self, host: &Host) -> Self {
         let prefix = host.prefix();
+        self.through(&prefix.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// In a container beside one with a server; the world is there under its own path, and the
+    /// data directory as the server has it.
+    pub fn beside(self, container: &Container, data_directory: &Path) -> Self {
+        let world = self.directory.clone();
+        let root = world.join("sidecar");
+        fs::create_dir_all(&root).unwrap();
+        let volumes = [
+            (&*world, world.to_str().unwrap()),
+            (data_directory, container::DATA),
+        ];
+        let prefix = container.beside(&root, &volumes);
         self.through(&prefix.iter().map(String::as_str).collect::<Vec<_>>())
     }
 

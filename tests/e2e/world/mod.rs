@@ -21,6 +21,8 @@ pub mod in_place;
 pub mod journal;
 pub mod lineage;
 pub mod network;
+pub mod patroni;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;

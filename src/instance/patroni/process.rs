@@ -1,0 +1,368 @@
+//! The Patroni that has a configuration file: which process it is.
+//!
+//! Patroni writes no pid file. Among the processes of its user it is the Python whose arguments
+//! are a script `patroni` and this very file, and which handles SIGHUP. As always, the process is
+//! held by a pidfd before anything is proven of it, and signalled through that alone.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::{RestApi, environment};
+use crate::instance::postmaster::Absence;
+use crate::instance::settings::command_as;
+use crate::privilege::Ids;
+
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running Patroni whose identity was proven.
+#[derive(Debug)]
+pub struct Patroni {
+    /// Its process number as this host counts.
+    pub pid: u32,
+    /// The clock ticks between the boot and its start (proc_pid_stat(5), `starttime`).
+    pub start_ticks: u64,
+    /// Its Python, where that may be looked at and is the one at that path here.
+    pub python: Option<PathBuf>,
+    /// Its arguments, from its script on.
+    pub arguments: Vec<PathBuf>,
+    /// `OPENSSL_CONF` of its environment, which decides what its OpenSSL takes.
+    pub openssl_conf: Option<String>,
+    /// `PATRONI_*` of its environment, as far as it concerns the REST API; `None` where the environment
+    /// may not be looked at, so that what it sets is not known.
+    pub environment: Option<Vec<(String, String)>>,
+    /// What the configuration says, or why it does not.
+    pub api: Result<RestApi, String>,
+    /// Its working directory, on which relative paths rest.
+    pub directory: Option<PathBuf>,
+    pidfd: OwnedFd,
+}
+
+/// Why no process is that Patroni.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// There is none.
+    None,
+    /// More than one has the file.
+    Several(Vec<u32>),
+    /// One has it, and something is against it.
+    Unfit {
+        /// Its number.
+        pid: u32,
+        /// What is against it.
+        evidence: String,
+    },
+}
+
+impl Missing {
+    /// The same as a reason for which an instance is down.
+    #[must_use]
+    pub fn absence(&self, config_file: &Path) -> Absence {
+        let file = config_file.display();
+        let (why, mend) = match self {
+            Missing::None => (
+                format!("no Patroni runs with {file}"),
+                "start it: systemctl start patroni",
+            ),
+            Missing::Several(pids) => (
+                format!("more than one Patroni runs with {file} ({pids:?}), and none was touched"),
+                "see which of them is left over, and end it",
+            ),
+            Missing::Unfit { pid, evidence } => (
+                format!(
+                    "process {pid} has {file}, and is not its Patroni ({evidence}); it was not touched"
+                ),
+                "start Patroni as the user that config_file belongs to, or set owner",
+            ),
+        };
+        Absence::NotFound { why, mend }
+    }
+}
+
+/// A process that has the file among its arguments.
+struct Candidate {
+    pid: u32,
+    parent: u32,
+    /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
+    is_init: bool,
+    ticks: u64,
+    pidfd: OwnedFd,
+    evidence: Option<String>,
+}
+
+impl Patroni {
+    /// Finds the Patroni of the user `owner` that has `config_file`. Blocks.
+    ///
+    /// # Errors
+    /// There is none, more than one, or one against which something speaks.
+    pub fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
+        let Some(file) = identity(config_file) else {
+            return Err(Missing::None);
+        };
+        let found: Vec<Candidate> = procfs::process::all_processes()
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|process| candidate(process.pid(), file, owner))
+            .collect();
+        let mut fit = leading(found);
+        match (fit.pop(), fit.is_empty()) {
+            (None, _) => Err(Missing::None),
+            (Some(last), false) => {
+                let mut pids: Vec<u32> = fit.iter().map(|it| it.pid).collect();
+                pids.push(last.pid);
+                pids.sort_unstable();
+                Err(Missing::Several(pids))
+            }
+            (Some(one), true) => match one.evidence {
+                Some(evidence) => Err(Missing::Unfit {
+                    pid: one.pid,
+                    evidence,
+                }),
+                None => Ok(Patroni::of(one)),
+            },
+        }
+    }
+
+    fn of(candidate: Candidate) -> Patroni {
+        let proc = PathBuf::from(format!("/proc/{}", candidate.pid));
+        let whole = std::fs::read(proc.join("environ")).ok();
+        let openssl_conf = whole.as_deref().and_then(|bytes| {
+            let mut variables = bytes.split(|byte| *byte == 0);
+            let value = variables.find_map(|it| it.strip_prefix(b"OPENSSL_CONF="))?;
+            String::from_utf8(value.to_vec()).ok()
+        });
+        let words = arguments(&proc);
+        Patroni {
+            pid: candidate.pid,
+            start_ticks: candidate.ticks,
+            python: python(&proc, &words),
+            arguments: words
+                .into_iter()
+                .skip_while(|it| !is_script(it))
+                .map(PathBuf::from)
+                .collect(),
+            openssl_conf,
+            environment: whole.as_deref().map(environment),
+            api: Err("Patroni's configuration has not been read".into()),
+            directory: std::fs::read_link(proc.join("cwd")).ok(),
+            pidfd: candidate.pidfd,
+        }
+    }
+
+    /// How its configuration is read, by whoever may.
+    pub(crate) fn reading(&self) -> impl FnOnce(&Path) -> Result<RestApi, String> + Send + use<> {
+        let set = self.environment.clone().unwrap_or_default();
+        let directory = self.directory.clone();
+        move |config_file| {
+            let api = super::read(config_file, &set).map_err(|error| error.to_string())?;
+            Ok(match directory {
+                Some(directory) => api.from(&directory),
+                None => api,
+            })
+        }
+    }
+
+    /// When it began, by the wall clock of now.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        let booted = procfs::boot_time_secs().unwrap_or_default();
+        let second = booted + self.start_ticks / procfs::ticks_per_second();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+
+    /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
+    /// runs as `user`.
+    pub async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
+        let mut command = command_as(self.python.as_ref()?, user, Path::new("/"));
+        command.arg(self.arguments.first()?).arg("--version");
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
+    }
+
+    /// Asks Patroni to reload its configuration, the certificate of its REST API, and its
+    /// PostgreSQL, in its next loop.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+    }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
+/// The process, if it is a Patroni that has the file; what else is against it, as evidence.
+fn candidate(number: i32, file: (u64, u64), owner: u32) -> Option<Candidate> {
+    // The handle first: what is proven below is proven of this process, or the signal reaches nobody.
+    let pidfd = rustix::process::pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
+    let proc = PathBuf::from(format!("/proc/{number}"));
+    if !names(&arguments(&proc), file, &proc) {
+        return None;
+    }
+    let process = procfs::process::Process::new(number).ok()?;
+    let (status, stat) = (process.status().ok()?, process.stat().ok()?);
+    let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
+    let evidence = if status.euid != owner {
+        Some(format!(
+            "its user is {}, and the configuration is that of user {owner}",
+            status.euid
+        ))
+    } else if !handles {
+        Some("it does not handle SIGHUP".into())
+    } else {
+        not_python(&proc)
+    };
+    Some(Candidate {
+        pid: u32::try_from(number).ok()?,
+        parent: u32::try_from(stat.ppid).unwrap_or_default(),
+        is_init: status.nspid.is_some_and(|all| all.last() == Some(&1)),
+        ticks: stat.starttime,
+        pidfd,
+        evidence,
+    })
+}
+
+/// Of those, the ones that lead: a child that is about to become another program has its parent's
+/// arguments until then; only the first process of a namespace hands signals on to a child.
+fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
+    let known: Vec<(u32, u32, bool)> = found
+        .iter()
+        .map(|it| (it.pid, it.parent, it.is_init))
+        .collect();
+    let is_child_of = |parent: u32, init: bool| {
+        known
+            .iter()
+            .any(|(pid, _, is_init)| *pid == parent && *is_init == init)
+    };
+    let has_child = |pid: u32| known.iter().any(|(_, parent, _)| *parent == pid);
+    found.retain(|it| !(is_child_of(it.parent, false) || it.is_init && has_child(it.pid)));
+    let fits = found.iter().any(|it| it.evidence.is_none());
+    found.retain(|it| !fits || it.evidence.is_none());
+    found
+}
+
+fn arguments(proc: &Path) -> Vec<std::ffi::OsString> {
+    let bytes = std::fs::read(proc.join("cmdline")).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0).filter(|it| !it.is_empty());
+    words.map(|it| OsStr::from_bytes(it).to_owned()).collect()
+}
+
+fn is_script(argument: &std::ffi::OsString) -> bool {
+    let name = Path::new(argument).file_name();
+    name.is_some_and(|it| it == "patroni" || it == "patroni.py")
+}
+
+/// Whether these are a Patroni's arguments, with this file behind its script.
+fn names(arguments: &[std::ffi::OsString], file: (u64, u64), proc: &Path) -> bool {
+    let mut behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
+    // As the process sees it, whatever its root is.
+    behind.any(|argument| {
+        let path = Path::new(argument);
+        let seen = match path.strip_prefix("/") {
+            Ok(below) => proc.join("root").join(below),
+            Err(_) => proc.join("cwd").join(path),
+        };
+        identity(&seen).or_else(|| identity(path).filter(|_| path.is_absolute())) == Some(file)
+    })
+}
+
+/// What is against its executable; nothing where that may not be looked at.
+fn not_python(proc: &Path) -> Option<String> {
+    let path = std::fs::read_link(proc.join("exe")).ok()?;
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let is = name.starts_with("python") || name.starts_with("patroni") || name.starts_with("pypy");
+    (!is).then(|| format!("its executable is {}", path.display()))
+}
+
+/// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
+/// one that it was started as.
+fn python(proc: &Path, arguments: &[std::ffi::OsString]) -> Option<PathBuf> {
+    let Ok(path) = std::fs::read_link(proc.join("exe")) else {
+        let first = PathBuf::from(arguments.first()?);
+        let name = first.file_name()?.to_string_lossy().into_owned();
+        return (first.is_absolute() && name.starts_with("python")).then_some(first);
+    };
+    (identity(&proc.join("exe"))? == identity(&path)?).then_some(path)
+}
+
+/// The version in `patroni 3.0.2`.
+fn version(said: &str) -> Option<(u32, u32, u32)> {
+    let numbers = said.trim().strip_prefix("patroni ")?;
+    let mut numbers = numbers.split('.').map(|it| it.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn candidate_of(pid: u32, parent: u32, is_init: bool, evidence: Option<&str>) -> Candidate {
+        let own = rustix::process::getpid();
+        Candidate {
+            pid,
+            parent,
+            is_init,
+            ticks: 0,
+            pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).unwrap(),
+            evidence: evidence.map(str::to_owned),
+        }
+    }
+
+    fn pids(found: Vec<Candidate>) -> Vec<u32> {
+        leading(found).iter().map(|it| it.pid).collect()
+    }
+
+    #[test]
+    fn a_child_that_is_about_to_be_another_program_is_not_taken_for_it() {
+        let found = [(10, 1, false), (11, 10, false)];
+        let found = found.map(|(pid, parent, init)| candidate_of(pid, parent, init, None));
+        assert_eq!(pids(found.into()), [10]);
+    }
+
+    #[test]
+    fn the_first_process_of_a_container_hands_on_and_its_child_is_patroni() {
+        let found = [(10, 1, true), (11, 10, false), (12, 11, false)];
+        let found = found.map(|(pid, parent, init)| candidate_of(pid, parent, init, None));
+        assert_eq!(pids(found.into()), [11]);
+        assert_eq!(pids(vec![candidate_of(10, 1, true, None)]), [10]);
+    }
+
+    #[test]
+    fn one_that_fits_is_not_hidden_by_another_users() {
+        let found = vec![
+            candidate_of(10, 1, false, Some("its user is 7")),
+            candidate_of(20, 1, false, None),
+        ];
+        assert_eq!(pids(found), [20]);
+    }
+
+    #[test]
+    fn its_version_has_three_numbers() {
+        assert_eq!(version("patroni 3.0.2\n"), Some((3, 0, 2)));
+        assert_eq!(version("Traceback"), None);
+    }
+
+    #[test]
+    fn another_program_with_the_same_file_is_no_patroni() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = std::process::Command::new("tail");
+        let mut child = command.arg("-f").arg(file.path()).spawn().unwrap();
+        let euid = rustix::process::geteuid().as_raw();
+        let found = Patroni::find(file.path(), euid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.unwrap_err(), Missing::None);
+    }
+}

@@ -1,0 +1,385 @@
+//! A PgBouncer: the process that was started with a configuration file, and what that file says.
+//!
+//! As with a postmaster, a number in a file proves nothing: the process is held by a pidfd first,
+//! then its identity is proven, and only through that pidfd is it signalled. The evidence: its
+//! user, its executable, that it handles SIGHUP, and that its arguments name the file, by the file
+//! system's own numbers.
+
+mod ini;
+mod settings;
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use procfs::process::Process;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use crate::foreign;
+use crate::instance::postmaster::Absence;
+use crate::instance::settings::command_as;
+use crate::privilege::Ids;
+
+pub use ini::IniError;
+pub use settings::Settings;
+
+/// How the program is called; Linux cuts the name of a process after 15 bytes.
+const NAME: &str = "pgbouncer";
+
+/// What starts it, where its package's unit is in use.
+const START: &str = "start pgbouncer: systemctl start pgbouncer";
+
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The number in a pid file is followed by a newline.
+const LARGEST_PID_FILE: u64 = 64;
+
+/// A running PgBouncer whose identity was proven.
+#[derive(Debug)]
+pub struct PgBouncer {
+    /// Its process number as this host counts.
+    pub pid: u32,
+    /// When it began, in clock ticks after the boot (`starttime` of proc_pid_stat(5)).
+    pub ticks: u64,
+    /// The directory in which it works, and relative paths begin; `/` where that may not be looked
+    /// at, as systemd has it.
+    pub directory: PathBuf,
+    /// Its executable, where it may be looked at and is the one at that path here.
+    pub executable: Option<PathBuf>,
+    /// What its configuration said when it was looked at.
+    pub settings: Settings,
+    pidfd: OwnedFd,
+}
+
+/// What `pidfile` holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PidFile {
+    /// None is set, or there is none.
+    Absent,
+    /// A number, as PgBouncer's own pid namespace counts.
+    Number {
+        /// Where it stands.
+        file: PathBuf,
+        /// The number.
+        pid: u32,
+    },
+    /// Something else.
+    Garbage(PathBuf),
+    /// It cannot be read; why.
+    Unreadable(PathBuf, String),
+}
+
+impl PidFile {
+    /// Reads the file that the settings name. Blocks.
+    #[must_use]
+    pub fn read(settings: &Settings) -> PidFile {
+        let Some(file) = settings.pid_file.clone() else {
+            return PidFile::Absent;
+        };
+        let bytes = match foreign::read(&file, LARGEST_PID_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return PidFile::Absent,
+            Err(error) => return PidFile::Unreadable(file, error.to_string()),
+        };
+        let number = String::from_utf8_lossy(&bytes).trim().parse().ok();
+        match number.filter(|pid| *pid > 0) {
+            Some(pid) => PidFile::Number { file, pid },
+            None => PidFile::Garbage(file),
+        }
+    }
+}
+
+/// Where a PgBouncer is to be found.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The file that it was started with.
+    pub config_file: PathBuf,
+    /// The user that it runs as.
+    pub user: u32,
+}
+
+/// Why a process is not the one that is wanted.
+enum Other {
+    /// It does not exist.
+    Gone,
+    /// It is another one; which evidence is against it.
+    Foreign(String),
+}
+
+impl PgBouncer {
+    /// Finds the process: the one in the pid file, or the one of this host that was started with
+    /// the configuration file. Blocks.
+    ///
+    /// # Errors
+    /// [`Absence::NotFound`], with what the pid file has to do with it.
+    pub fn find(
+        wanted: &Wanted,
+        pid_file: &PidFile,
+        settings: Settings,
+    ) -> Result<PgBouncer, Absence> {
+        let told = match pid_file {
+            PidFile::Number { file, pid } => match prove(*pid, Some(*pid), wanted, &settings) {
+                Ok(found) => return Ok(found),
+                Err(other) => Some((file, *pid, other)),
+            },
+            _ => None,
+        };
+        let inner = told.as_ref().map(|(_, pid, _)| *pid);
+        let mut found: Vec<PgBouncer> = namesakes()
+            .filter_map(|pid| prove(pid, None, wanted, &settings).ok())
+            .collect();
+        // While one takes over from another (-R), both run: the pid file names the one that stays.
+        if let (true, Some(inner)) = (found.len() > 1, inner) {
+            found.retain(|it| innermost(it.pid) == Some(inner));
+        }
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => Ok(one),
+            (Some(_), false) => Err(not_found(format!(
+                "several processes were started with {}, and no pid file tells which one is meant; set pidfile",
+                wanted.config_file.display()
+            ))),
+            (None, _) => Err(not_found(absent(wanted, pid_file, told))),
+        }
+    }
+
+    /// Asks it to load its configuration and its TLS files anew.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+    }
+
+    /// The version of its executable, major and minor, as it says itself; none where it cannot be
+    /// run from here, or says something else. It runs as `owner`.
+    pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
+        let executable = self.executable.as_deref()?;
+        let mut command = command_as(executable, owner, Path::new("/"));
+        command.arg("--version");
+        let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
+    }
+
+    /// When it began, and read its configuration, by the wall clock of now.
+    #[must_use]
+    pub fn began(&self) -> SystemTime {
+        let booted = procfs::boot_time_secs().unwrap_or_default();
+        let second = booted + self.ticks / procfs::ticks_per_second();
+        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+    }
+}
+
+fn not_found(why: String) -> Absence {
+    Absence::NotFound { why, mend: START }
+}
+
+/// The version in `PgBouncer 1.18.0`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.strip_prefix("PgBouncer ")?.split('.');
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+/// Why no process was found, in words.
+fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Other)>) -> String {
+    let config = wanted.config_file.display();
+    match (told, pid_file) {
+        (Some((file, pid, Other::Gone)), _) => format!(
+            "{} is left over: process {pid} no longer exists",
+            file.display()
+        ),
+        (Some((file, pid, Other::Foreign(evidence))), _) => format!(
+            "{} is left over: process {pid} is another one ({evidence}) and was not touched",
+            file.display()
+        ),
+        (None, PidFile::Garbage(file)) => format!(
+            "{} holds no process number, and no PgBouncer runs with {config}",
+            file.display()
+        ),
+        (None, PidFile::Unreadable(file, why)) => format!(
+            "{}: {why}, and no PgBouncer runs with {config}",
+            file.display()
+        ),
+        (None, _) => format!("no PgBouncer runs with {config}"),
+    }
+}
+
+/// Proves that a process is the PgBouncer that is wanted; `inner` is its number in its own pid
+/// namespace, where a pid file tells it.
+fn prove(
+    pid: u32,
+    inner: Option<u32>,
+    wanted: &Wanted,
+    settings: &Settings,
+) -> Result<PgBouncer, Other> {
+    let number = i32::try_from(pid).map_err(|_| Other::Gone)?;
+    let handle = Pid::from_raw(number).ok_or(Other::Gone)?;
+    // First the handle, then the evidence, as with a postmaster.
+    let pidfd =
+        rustix::process::pidfd_open(handle, PidfdFlags::empty()).map_err(|error| match error {
+            rustix::io::Errno::SRCH => Other::Gone,
+            error => Other::Foreign(format!("it cannot be held: {error}")),
+        })?;
+    let process = Process::new(number).map_err(|_| Other::Gone)?;
+    let status = process.status().map_err(|_| Other::Gone)?;
+    let stat = process.stat().map_err(|_| Other::Gone)?;
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let executable = std::fs::read_link(proc.join("exe")).ok();
+    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Other::Foreign)?;
+    if status.euid != wanted.user {
+        return Err(Other::Foreign(format!(
+            "its user is {}, and user {} is expected, as owner in the config or the owner of {} has it",
+            status.euid,
+            wanted.user,
+            wanted.config_file.display()
+        )));
+    }
+    if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
+        return Err(Other::Foreign("it does not handle SIGHUP".into()));
+    }
+    let own = status.nspid.as_ref().and_then(|all| all.last());
+    let own = own.and_then(|it| u32::try_from(*it).ok());
+    if let (Some(inner), Some(own)) = (inner, own)
+        && inner != own
+    {
+        let evidence = format!("it is number {own} in its own namespace");
+        return Err(Other::Foreign(evidence));
+    }
+    evidence_of_arguments(&proc, &wanted.config_file).map_err(Other::Foreign)?;
+    Ok(PgBouncer {
+        pid,
+        ticks: stat.starttime,
+        directory: std::fs::read_link(proc.join("cwd")).unwrap_or_else(|_| PathBuf::from("/")),
+        executable: executable.filter(|path| same(&proc.join("exe"), path)),
+        settings: settings.clone(),
+        pidfd,
+    })
+}
+
+/// Where the executable may not be looked at, as after a change of user, its name in `stat` has to do.
+fn evidence_of_name(executable: Option<&Path>, comm: &str) -> Result<(), String> {
+    let Some(executable) = executable else {
+        return match comm {
+            NAME => Ok(()),
+            other => Err(format!("it is called {other}")),
+        };
+    };
+    let name = executable.file_name().unwrap_or_default().to_string_lossy();
+    // A package upgrade leaves the running one as "pgbouncer (deleted)".
+    match name.trim_end_matches(" (deleted)") {
+        NAME => Ok(()),
+        _ => Err(format!("its executable is {}", executable.display())),
+    }
+}
+
+/// The one argument that is no option is the file; it means what it means to that process.
+fn evidence_of_arguments(proc: &Path, config_file: &Path) -> Result<(), String> {
+    let bytes = std::fs::read(proc.join("cmdline")).unwrap_or_default();
+    let arguments = bytes.split(|byte| *byte == 0).skip(1);
+    let names = |argument: &[u8]| {
+        let argument = PathBuf::from(OsString::from_vec(argument.to_vec()));
+        let here = match argument.strip_prefix("/") {
+            Ok(rooted) => proc.join("root").join(rooted),
+            Err(_) => proc.join("cwd").join(&argument),
+        };
+        // What has changed its user shows neither root nor directory.
+        let hidden = std::fs::read_link(proc.join("root")).is_err();
+        same(&here, config_file) || hidden && argument.is_absolute() && same(&argument, config_file)
+    };
+    let mut arguments = arguments.filter(|it| !it.is_empty() && !it.starts_with(b"-"));
+    match arguments.any(names) {
+        true => Ok(()),
+        false => Err(format!("it was not started with {}", config_file.display())),
+    }
+}
+
+/// Whether two paths lead to one file.
+fn same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.dev(), meta.ino()))
+    };
+    identity(one).is_some_and(|it| Some(it) == identity(other))
+}
+
+/// The processes of this host that may be a PgBouncer, by what they are called.
+fn namesakes() -> impl Iterator<Item = u32> {
+    let all = procfs::process::all_processes().into_iter().flatten();
+    all.flatten().filter_map(|process| {
+        let is_called_so = process.stat().is_ok_and(|stat| stat.comm == NAME);
+        is_called_so.then(|| u32::try_from(process.pid()).ok())?
+    })
+}
+
+/// The number of a process in its own pid namespace.
+fn innermost(pid: u32) -> Option<u32> {
+    let status = Process::new(i32::try_from(pid).ok()?).ok()?.status().ok()?;
+    u32::try_from(*status.nspid?.last()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn absence(pid: Option<u32>, config_file: &Path) -> String {
+        std::fs::write(config_file, "[pgbouncer]\n").unwrap();
+        let settings = Settings::read(config_file, Path::new("/")).unwrap();
+        let file = PathBuf::from("/run/pgbouncer.pid");
+        let pid_file = pid.map_or(PidFile::Absent, |pid| PidFile::Number { file, pid });
+        let wanted = Wanted {
+            config_file: config_file.to_owned(),
+            user: rustix::process::geteuid().as_raw(),
+        };
+        let found = PgBouncer::find(&wanted, &pid_file, settings);
+        found.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_number_of_another_process_or_of_none_is_left_alone_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgbouncer.ini");
+        let own = absence(Some(std::process::id()), &file);
+        assert!(own.contains("is another one (its executable is "), "{own}");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let stale = absence(Some(child.id()), &file);
+        assert!(stale.contains("no longer exists"), "{stale}");
+        let none = absence(None, &file);
+        assert!(none.starts_with("no PgBouncer runs with "), "{none}");
+    }
+
+    #[test]
+    fn its_version_is_what_it_says_first() {
+        let debians = "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n";
+        assert_eq!(version(debians), Some((1, 18)));
+        assert_eq!(version("pgbouncer version 1.5.4 (debian)\n"), None);
+    }
+
+    #[test]
+    fn a_pid_file_is_a_positive_number_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let ini = directory.path().join("pgbouncer.ini");
+        std::fs::write(&ini, format!("[pgbouncer]\npidfile = {}\n", file.display())).unwrap();
+        let settings = Settings::read(&ini, Path::new("/")).unwrap();
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            PidFile::read(&settings)
+        };
+        let number = PidFile::Number {
+            file: file.clone(),
+            pid: 42,
+        };
+        assert_eq!(read("42\n"), number);
+        for garbage in ["", "0\n", "-1\n", "x\n"] {
+            assert_eq!(read(garbage), PidFile::Garbage(file.clone()));
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(PidFile::read(&settings), PidFile::Absent);
+    }
+}

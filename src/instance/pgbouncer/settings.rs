@@ -1,0 +1,155 @@
+//! What a PgBouncer is told in its configuration, as far as pgcertd needs it.
+
+use std::path::{Path, PathBuf};
+
+use super::ini::{Ini, IniError};
+use crate::config::{Address, Place};
+use crate::instance::settings::{Names, TlsSettings};
+
+/// `listen_port`, where it is not set.
+const PORT: u16 = 6432;
+
+/// What a PgBouncer is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `pidfile`, as an absolute path.
+    pub pid_file: Option<PathBuf>,
+    /// `listen_addr`, one by one.
+    pub listen: Vec<String>,
+    /// `listen_port`; none where it is no port.
+    pub port: Option<u16>,
+    /// `so_reuseport`: other processes may listen at the same port.
+    pub shares_port: bool,
+    /// What it shows to its clients.
+    pub tls: TlsSettings,
+    /// The files that say so.
+    pub files: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// Reads them for a PgBouncer that works in `directory`. Blocks.
+    ///
+    /// # Errors
+    /// As [`Ini::read`].
+    pub fn read(config_file: &Path, directory: &Path) -> Result<Settings, IniError> {
+        let ini = Ini::read(config_file, directory)?;
+        Ok(Settings::of(&ini, config_file, directory))
+    }
+
+    fn of(ini: &Ini, config_file: &Path, directory: &Path) -> Settings {
+        let path = |key: &str| ini.value(key).map(|it| directory.join(it));
+        let place = Place::PgBouncer {
+            config_file: config_file.to_owned(),
+        };
+        let listen = ini.value("listen_addr").unwrap_or_default();
+        let port = ini.value("listen_port");
+        let shares = ini.value("so_reuseport");
+        Settings {
+            pid_file: path("pidfile"),
+            listen: listen
+                .split(',')
+                .map(|it| it.trim().to_owned())
+                .filter(|it| !it.is_empty())
+                .collect(),
+            port: port
+                .map_or(Some(PORT), |it| it.parse().ok())
+                .filter(|port| *port > 0),
+            shares_port: shares.is_some_and(|it| it.parse() != Ok(0)),
+            tls: TlsSettings {
+                names: Names::of(&place),
+                on: !matches!(ini.value("client_tls_sslmode"), None | Some("disable")),
+                cert_file: path("client_tls_cert_file").unwrap_or_default(),
+                key_file: path("client_tls_key_file").unwrap_or_default(),
+                ca_file: path("client_tls_ca_file"),
+                crl_file: None,
+            },
+            files: ini.files.clone(),
+        }
+    }
+
+    /// Where it listens for clients, best first.
+    ///
+    /// # Errors
+    /// A sentence: nowhere over TCP, or where others may answer for it.
+    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+        let (Some(port), false) = (self.port, self.listen.is_empty()) else {
+            return Err(
+                "PgBouncer listens on Unix sockets alone, over which it speaks no TLS; set listen_addr, or verify = \"none\"".into(),
+            );
+        };
+        if self.shares_port {
+            return Err(format!(
+                "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves; set verify = \"none\", or address where it is alone there"
+            ));
+        }
+        let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {
+            "*" => vec!["127.0.0.1", "::1"],
+            "0.0.0.0" => vec!["127.0.0.1"],
+            "::" => vec!["::1"],
+            other => vec![other],
+        });
+        Ok(hosts
+            .map(|host| Address {
+                host: host.to_owned(),
+                port,
+            })
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn settings(lines: &str) -> Settings {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgbouncer.ini");
+        std::fs::write(&file, format!("[pgbouncer]\n{lines}")).unwrap();
+        Settings::read(&file, Path::new("/work-dir")).unwrap()
+    }
+
+    fn addresses(lines: &str) -> Result<Vec<String>, String> {
+        let addresses = settings(lines).addresses()?;
+        Ok(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn tls_is_off_where_nothing_is_said_and_a_relative_path_is_one_of_the_working_directory() {
+        let none = settings("");
+        assert!(!none.tls.on && none.tls.cert_file.as_os_str().is_empty());
+        assert_eq!(none.pid_file, None);
+        assert!(!settings("client_tls_sslmode = disable\n").tls.on);
+        let some = settings(
+            "client_tls_sslmode = allow\nclient_tls_cert_file = c.pem\nclient_tls_key_file = /k.pem\npidfile = p\n",
+        );
+        assert!(some.tls.on);
+        assert_eq!(some.tls.cert_file, Path::new("/work-dir/c.pem"));
+        assert_eq!(some.tls.key_file, Path::new("/k.pem"));
+        assert_eq!(some.pid_file.as_deref(), Some(Path::new("/work-dir/p")));
+    }
+
+    #[test]
+    fn it_is_looked_at_wherever_it_listens() {
+        assert_eq!(
+            addresses("listen_addr = *\n").unwrap(),
+            ["127.0.0.1:6432", "[::1]:6432"]
+        );
+        assert_eq!(
+            addresses("listen_addr = 10.0.0.1 , db.example.com\nlisten_port = 5432\n").unwrap(),
+            ["10.0.0.1:5432", "db.example.com:5432"]
+        );
+    }
+
+    #[test]
+    fn where_no_connection_tells_it_is_said_what_to_set() {
+        for (lines, words) in [
+            ("", "Unix sockets alone"),
+            ("listen_addr = *\nlisten_port = 0\n", "Unix sockets alone"),
+            ("listen_addr = *\nso_reuseport = 1\n", "so_reuseport"),
+        ] {
+            let why = addresses(lines).unwrap_err();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What stands beside PostgreSQL and shows the same certificate.
+
+mod pgbouncer;

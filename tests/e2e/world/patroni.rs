@@ -1,0 +1,313 @@
+//! A real Patroni cluster: an etcd, and two nodes that each run a Patroni and, below it, a PostgreSQL.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, OpenOptions},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{
+    Owner, SOON, World, ca::describe, cluster::Cluster, cluster::processes_in, command, eventually,
+    give, port::Port, process::Process, process::run, tail,
+};
+
+/// How often Patroni looks at its world: the shortest that it takes.
+const LOOP_WAIT: &str = "1";
+
+/// Debian's etcd on loopback, which holds the configuration that the nodes share.
+struct Etcd {
+    clients: Port,
+    _peers: Port,
+    _process: Process,
+}
+
+impl Etcd {
+    #[track_caller]
+    fn start(world: &World) -> Self {
+        let home = world.postgres_directory("etcd", 0o755);
+        let (clients, peers) = (Port::claim(), Port::claim());
+        let url = |port: &Port| format!("http://{}", port.address());
+        let log = fs::File::create(home.join("log")).unwrap();
+        let process = Process::spawn(
+            command("etcd")
+                .current_dir(&home)
+                .args(["--unsafe-no-fsync", "--data-dir", "data"])
+                .args(["--listen-client-urls", &url(&clients)])
+                .args(["--advertise-client-urls", &url(&clients)])
+                .args(["--listen-peer-urls", &url(&peers)])
+                .args(["--initial-advertise-peer-urls", &url(&peers)])
+                .args(["--initial-cluster", &format!("default={}", url(&peers))])
+                .uid(world.postgres().uid)
+                .gid(world.postgres().gid)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log),
+        );
+        let address = clients.address();
+        eventually(SOON, "etcd takes connections", || {
+            std::net::TcpStream::connect(&address).is_ok()
+        });
+        Self {
+            clients,
+            _peers: peers,
+            _process: process,
+        }
+    }
+}
+
+/// A Patroni, and the PostgreSQL that it runs.
+pub struct Node {
+    patroni: Option<Process>,
+    /// What clients see of its PostgreSQL, which is not a child of the test.
+    pub cluster: Cluster,
+    file: PathBuf,
+    log: PathBuf,
+    rest: Port,
+    owner: Owner,
+}
+
+impl Node {
+    /// The name it has in Patroni's cluster.
+    pub fn name(&self) -> &str {
+        self.cluster.name()
+    }
+
+    /// Its YAML file.
+    pub fn config_file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Where its REST API listens.
+    pub fn rest_address(&self) -> String {
+        self.rest.address()
+    }
+
+    /// Patroni's number; panics while it does not run.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.patroni.as_ref().expect("Patroni is down").pid()
+    }
+
+    /// What Patroni and its PostgreSQL have said so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Starts Patroni; it finds the PostgreSQL that one before it left running.
+    #[track_caller]
+    pub fn start(&mut self) {
+        assert!(self.patroni.is_none(), "Patroni runs already");
+        let mut options = OpenOptions::new();
+        let log = options.create(true).append(true).open(&self.log).unwrap();
+        self.patroni = Some(Process::spawn(
+            command("patroni")
+                .arg(&self.file)
+                .env("HOME", self.file.parent().unwrap())
+                .uid(self.owner.uid)
+                .gid(self.owner.gid)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log),
+        ));
+    }
+
+    /// Kills Patroni with SIGKILL, and leaves its PostgreSQL alone.
+    pub fn kill9(&mut self) {
+        self.patroni = None;
+    }
+
+    /// Sends Patroni a signal; false while it does not run.
+    pub fn signal(&mut self, signal: Signal) -> bool {
+        self.patroni.as_mut().is_some_and(|it| it.signal(signal))
+    }
+
+    /// Puts another text in the place of one in its YAML file; it counts from the next SIGHUP or start.
+    #[track_caller]
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.file).unwrap();
+        assert!(text.contains(from), "{from:?} is not in {text}");
+        fs::write(&self.file, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// The fingerprint of the leaf that the REST API shows, to a client that has a certificate if one is given.
+    pub fn rest_peer(&self, client: Option<&Path>) -> Result<String, String> {
+        let mut openssl = command("timeout");
+        openssl.args(["5", "openssl", "s_client", "-showcerts", "-connect"]);
+        openssl.arg(self.rest.address());
+        if let Some(file) = client {
+            openssl.arg("-cert").arg(file).arg("-key").arg(file);
+        }
+        let shown = run(&mut openssl, SOON);
+        match shown.stdout.contains("-----BEGIN CERTIFICATE-----") {
+            true => Ok(describe(&shown.stdout).0),
+            false => Err(format!("no certificate was shown: {}", shown.stderr)),
+        }
+    }
+
+    /// Waits until the REST API shows this leaf.
+    #[track_caller]
+    pub fn rest_serves(&self, fingerprint: &str) {
+        eventually(SOON, "the REST API serves it", || {
+            self.rest_peer(None).is_ok_and(|it| it == fingerprint)
+        });
+    }
+
+    /// Sets a parameter of every node's PostgreSQL, in the configuration that etcd holds.
+    #[track_caller]
+    pub fn set_for_all(&self, guc: &str, value: &str) {
+        let set = format!("{guc}={value}");
+        self.patronictl(&["edit-config", "--force", "--quiet", "--pg", &set]);
+    }
+
+    #[track_caller]
+    fn patronictl(&self, arguments: &[&str]) -> String {
+        let home = self.file.parent().unwrap();
+        let mut patronictl = command("patronictl");
+        patronictl.arg("-c").arg(&self.file).args(arguments);
+        run(patronictl.env("HOME", home), SOON).result().unwrap()
+    }
+
+    /// What `patronictl list` says of the cluster, as this node's configuration leads to it.
+    #[track_caller]
+    pub fn members(&self) -> Vec<Value> {
+        let said = self.patronictl(&["list", "-f", "json"]);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name(), tail(&self.log()));
+        }
+        // What Patroni would do at its end takes its time; the data is about to be removed.
+        self.patroni = None;
+        let data = self.cluster.data_directory();
+        let postmaster = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+        let number = postmaster.lines().next().and_then(|it| it.parse().ok());
+        // No child of ours: that it has its working directory here says that it is still the same.
+        if let Some(number) = number.filter(|it| processes_in(data).contains(it)) {
+            let pid = Pid::from_raw(u32::cast_signed(number)).unwrap();
+            let _ended = kill_process(pid, Signal::QUIT);
+        }
+    }
+}
+
+/// An etcd, and a leader and a replica.
+pub struct Bed {
+    /// The first is the leader, unless a test makes it otherwise.
+    pub nodes: [Node; 2],
+    _etcd: Etcd,
+}
+
+impl Bed {
+    /// Starts all of it, and waits until the replica streams. What `settings` gives for a node's name
+    /// is written into its YAML file: `restapi`, `postgresql.parameters`, and more at the top.
+    #[track_caller]
+    pub fn start(world: &World, settings: impl Fn(&str) -> Settings) -> Self {
+        let etcd = Etcd::start(world);
+        let mut nodes = ["n1", "n2"].map(|name| node(world, &etcd, name, &settings(name)));
+        fs::remove_dir_all(nodes[1].cluster.data_directory()).unwrap();
+        for node in &mut nodes {
+            node.start();
+            if node.name() == "n1" {
+                eventually(SOON * 2, "the first node leads", || {
+                    node.log().contains("the leader with the lock")
+                });
+            }
+        }
+        // Patroni makes the slot a moment after the replica first asks for it.
+        let streaming = "select count(*) from pg_replication_slots join pg_stat_replication on pid = active_pid \
+             where state = 'streaming'";
+        eventually(SOON * 2, "the replica streams", || {
+            nodes[0].cluster.sql(streaming) == "1"
+        });
+        eventually(SOON * 2, "Patroni has seen it", || {
+            nodes[0].members().iter().all(|it| it["TL"].is_number())
+        });
+        Self { nodes, _etcd: etcd }
+    }
+}
+
+/// What a test sets of a node.
+#[derive(Default)]
+pub struct Settings {
+    /// Keys of `restapi`, beside where it listens.
+    pub restapi: Vec<(&'static str, String)>,
+    /// Parameters of PostgreSQL.
+    pub parameters: Vec<(&'static str, String)>,
+    /// Lines at the end of the file.
+    pub more: String,
+}
+
+fn node(world: &World, etcd: &Etcd, name: &str, settings: &Settings) -> Node {
+    let cluster = Cluster::build(world).name(name).create();
+    let home = cluster.data_directory().parent().unwrap().to_owned();
+    let rest = Port::claim();
+    let file = home.join("patroni.yml");
+    fs::write(&file, yaml(&cluster, &rest, etcd, settings)).unwrap();
+    give(&file, world.postgres(), 0o600);
+    Node {
+        patroni: None,
+        file,
+        log: home.join("patroni.log"),
+        rest,
+        owner: cluster.owner(),
+        cluster,
+    }
+}
+
+fn yaml(cluster: &Cluster, rest: &Port, etcd: &Etcd, settings: &Settings) -> String {
+    let lines = |indent: &str, pairs: &[(&str, String)]| {
+        pairs.iter().fold(String::new(), |mut text, (key, value)| {
+            writeln!(text, "{indent}{key}: '{value}'").unwrap();
+            text
+        })
+    };
+    let (name, port) = (cluster.name(), cluster.port());
+    let data = cluster.data_directory().display();
+    let home = cluster.data_directory().parent().unwrap().display();
+    format!(
+        "scope: bed
+name: {name}
+restapi:
+  listen: {rest}
+  connect_address: {rest}
+{restapi}etcd3:
+  hosts: {etcd}
+bootstrap:
+  dcs:
+    ttl: 20
+    loop_wait: {LOOP_WAIT}
+    retry_timeout: 3
+postgresql:
+  listen: 127.0.0.1:{port}
+  connect_address: 127.0.0.1:{port}
+  data_dir: {data}
+  bin_dir: /usr/lib/postgresql/15/bin
+  pgpass: {home}/pgpass
+  authentication:
+    superuser: {{username: postgres, password: none}}
+    replication: {{username: postgres, password: none}}
+  basebackup:
+  - checkpoint: fast
+  - no-sync
+  parameters:
+    log_min_duration_statement: -1
+{parameters}  pg_hba:
+  - local all all trust
+  - host all all 127.0.0.1/32 trust
+  - host replication all 127.0.0.1/32 trust
+{more}",
+        rest = rest.address(),
+        etcd = etcd.clients.address(),
+        restapi = lines("  ", &settings.restapi),
+        parameters = lines("    ", &settings.parameters),
+        more = settings.more,
+    )
+}

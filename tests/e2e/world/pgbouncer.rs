@@ -1,0 +1,236 @@
+//! A throw-away PgBouncer before a throw-away PostgreSQL.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, OpenOptions},
+    net::{Ipv4Addr, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use super::{
+    Owner, SOON, World,
+    client::{Load, Served, Session, peer_at},
+    cluster::Cluster,
+    command, eventually, give,
+    port::Port,
+    process::Process,
+    tail,
+};
+
+/// A configuration and, while it runs, its process, which is a child of the test.
+///
+/// It listens on 127.0.0.1 and on a socket in the world, lets everyone in as postgres, and has TLS off
+/// until a test sets it. It gives a session a server of its own (`pool_mode = session`).
+pub struct PgBouncer {
+    name: String,
+    owner: Owner,
+    home: PathBuf,
+    databases: String,
+    settings: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+    arguments: Vec<String>,
+    port: Port,
+    process: Option<Process>,
+}
+
+impl PgBouncer {
+    /// Makes a configuration for a pooler before this cluster; nothing is started.
+    pub fn before(world: &World, cluster: &Cluster, name: &str) -> Self {
+        let home = world.postgres_directory(&format!("poolers/{name}"), 0o755);
+        let port = Port::claim();
+        let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let settings = vec![
+            setting("listen_addr", "127.0.0.1"),
+            setting("listen_port", &port.number().to_string()),
+            setting("unix_socket_dir", home.to_str().unwrap()),
+            setting("pidfile", home.join("pgbouncer.pid").to_str().unwrap()),
+            setting("auth_type", "any"),
+            setting("admin_users", "postgres"),
+            setting("pool_mode", "session"),
+        ];
+        let pooler = Self {
+            name: name.to_owned(),
+            owner: world.postgres(),
+            databases: format!(
+                "* = host={} port={} user=postgres",
+                cluster.sockets().display(),
+                cluster.port()
+            ),
+            home,
+            settings,
+            env: Vec::new(),
+            arguments: Vec::new(),
+            port,
+            process: None,
+        };
+        pooler.write();
+        pooler
+    }
+
+    /// Sets a parameter, for the next start or reload.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+        self.write();
+    }
+
+    /// Takes a parameter out, for the next start or reload.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.write();
+    }
+
+    /// Turns TLS on, with chain and key in one file.
+    pub fn tls(&mut self, file: &Path) {
+        self.set("client_tls_sslmode", "allow");
+        self.set("client_tls_cert_file", file.to_str().unwrap());
+        self.set("client_tls_key_file", file.to_str().unwrap());
+    }
+
+    /// Sets an environment variable of its process.
+    pub fn with_env(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Has it be started with this argument before its file.
+    pub fn with_argument(&mut self, argument: &str) {
+        self.arguments.push(argument.to_owned());
+    }
+
+    /// Its `pgbouncer.ini`.
+    pub fn config_file(&self) -> PathBuf {
+        self.home.join("pgbouncer.ini")
+    }
+
+    /// Its pid file, where one is set.
+    pub fn pid_file(&self) -> PathBuf {
+        self.home.join("pgbouncer.pid")
+    }
+
+    /// Its TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its number; panics while it does not run.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the pooler is down").pid()
+    }
+
+    /// Starts it and waits until it takes connections; else gives the log's end.
+    pub fn start(&mut self) -> Result<(), String> {
+        let begun = self.log().len();
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
+        let mut pgbouncer = command("pgbouncer");
+        pgbouncer
+            .args(&self.arguments)
+            .arg(self.config_file())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .uid(self.owner.uid)
+            .gid(self.owner.gid)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let mut process = Process::spawn(&mut pgbouncer);
+        let up = eventually(SOON, "the pooler is up or has ended", || {
+            if let Some(_status) = process.ended() {
+                return Some(Err(tail(&self.log()[begun..])));
+            }
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()))
+                .ok()
+                .map(|_| Ok(()))
+        });
+        self.process = Some(process);
+        up
+    }
+
+    /// Shuts it down, and waits for its end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("the pooler is down");
+        process.signal(Signal::TERM);
+        let ended = process.wait(Duration::from_secs(10));
+        assert!(ended.is_some(), "the pooler did not stop");
+    }
+
+    /// Kills it, so that its pid file stays.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        self.process.take().expect("the pooler is down").kill();
+    }
+
+    /// Its log since it was built.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// How often it was asked to reload so far.
+    pub fn reloads(&self) -> usize {
+        self.log().matches("got SIGHUP").count()
+    }
+
+    /// The certificate that a new TLS connection is shown, by `openssl s_client`.
+    pub fn peer(&self) -> Result<Served, String> {
+        peer_at(self.port())
+    }
+
+    /// The fingerprint of the leaf that a new TLS connection is shown; panics where none is.
+    #[track_caller]
+    pub fn served(&self) -> String {
+        match self.peer() {
+            Ok(served) => served.fingerprint,
+            Err(error) => panic!("{}: {error}", self.name),
+        }
+    }
+
+    /// Opens a session through it over TLS, which stays open until it is dropped.
+    #[track_caller]
+    pub fn session(&self, cluster: &Cluster) -> Session {
+        let port = self.port();
+        cluster.session_by(&format!("host=127.0.0.1 port={port} sslmode=require"))
+    }
+
+    /// Starts a pgbench through it over TLS: `clients` at once run a short statement for `seconds`.
+    pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
+        Load::start(&self.home, self.port(), clients, seconds)
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.join("pgbouncer.log")
+    }
+
+    fn write(&self) {
+        let mut text = format!("[databases]\n{}\n\n[pgbouncer]\n", self.databases);
+        for (key, value) in &self.settings {
+            writeln!(text, "{key} = {value}").unwrap();
+        }
+        self.replace(&text);
+    }
+
+    /// Puts other text into its configuration.
+    pub fn replace(&self, text: &str) {
+        let beside = self.home.join("pgbouncer.new");
+        fs::write(&beside, text).unwrap();
+        give(&beside, self.owner, 0o640);
+        fs::rename(beside, self.config_file()).unwrap();
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, tail(&self.log()));
+        }
+    }
+}
