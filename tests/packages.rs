@@ -387,3 +387,88 @@ fn a_purge_leaves_a_state_directory_that_is_a_link_to_the_administrator() {
     assert!(said.contains("/var/lib/pgcertd is a link"), "{said}");
     assert!(host.path("elsewhere/main/server.pem").exists());
 }
+
+/// No engine builds the image here: what it is made of is held against the source.
+#[test]
+fn the_container_is_made_of_what_is_there() {
+    let directory = root().join("packaging/container");
+    let recipe = fs::read_to_string(directory.join("Containerfile")).unwrap();
+    let ignored = fs::read_to_string(directory.join("Containerfile.dockerignore")).unwrap();
+    let mut copied = 0;
+    for line in recipe.lines().filter(|line| line.starts_with("COPY ")) {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let (_, sources) = words.split_last().unwrap();
+        if sources.iter().any(|word| word.starts_with("--from=")) {
+            continue;
+        }
+        for source in sources {
+            assert!(root().join(source).exists(), "{line}");
+            assert!(
+                ignored.lines().any(|kept| kept == format!("!{source}")),
+                "{source} is ignored"
+            );
+            copied += 1;
+        }
+    }
+    assert_eq!(copied, 4, "{recipe}");
+
+    let program = env!("CARGO_BIN_EXE_pgcertd");
+    let checked = Command::new(program)
+        .args(["check", "--config-only", "--config"])
+        .arg(directory.join("pgcertd.toml"))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    // What compose has Postgres name is what the config has pgcertd write.
+    let config = fs::read_to_string(directory.join("pgcertd.toml")).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let instance = &config["instance"][0];
+    let name = instance["name"].as_str().unwrap();
+    let compose = fs::read_to_string(directory.join("compose.yaml")).unwrap();
+    for setting in ["ssl_cert_file", "ssl_key_file"] {
+        let named = format!("-c{setting}=/var/lib/pgcertd/{name}/server.pem");
+        assert!(compose.contains(&named), "{named}");
+    }
+    let data_directory = instance["data_directory"].as_str().unwrap();
+    assert!(compose.contains(&format!("data:{data_directory}\n")));
+    // Each command is one of the program's, in the form of an array.
+    for line in recipe.lines().chain(compose.lines()).map(str::trim) {
+        let command = line.strip_prefix("CMD ").or(line.strip_prefix("command: "));
+        let Some(words) = command.filter(|it| !it.contains("certbot")) else {
+            continue;
+        };
+        let words: Vec<String> = serde_json::from_str(words.trim()).unwrap();
+        let help = Command::new(program).args(&words).arg("--help").output();
+        assert!(help.unwrap().status.success(), "{line}");
+    }
+}
+
+#[test]
+fn the_compose_file_is_yaml_and_gives_pgcertd_what_it_needs_and_no_more() {
+    let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+    let file = fs::File::open(root().join("packaging/container/compose.yaml")).unwrap();
+    let read = succeeded(Command::new("python3").args(["-c", script]).stdin(file));
+    let compose: serde_json::Value = serde_json::from_str(&read).unwrap();
+    let services = compose["services"].as_object().unwrap();
+    for (name, service) in services {
+        for volume in service["volumes"].as_array().unwrap() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            assert!(compose["volumes"].get(source).is_some(), "{name}: {source}");
+        }
+    }
+    for name in ["pgcertd-first", "pgcertd"] {
+        let service = &services[name];
+        let build = &service["build"];
+        let context = root().join("packaging/container");
+        let context = context.join(build["context"].as_str().unwrap());
+        let recipe = build["dockerfile"].as_str().unwrap();
+        assert!(context.join(recipe).is_file(), "{name}: {recipe}");
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
+        let added = serde_json::json!(["DAC_READ_SEARCH"]);
+        assert_eq!(service["cap_add"], added, "{name}");
+    }
+    for shared in ["pid", "network_mode"] {
+        assert_eq!(services["pgcertd"][shared], "service:postgres", "{shared}");
+    }
+}
