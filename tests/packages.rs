@@ -442,3 +442,33 @@ fn the_container_is_made_of_what_is_there() {
         assert!(help.unwrap().status.success(), "{line}");
     }
 }
+
+#[test]
+fn the_compose_file_is_yaml_and_gives_pgcertd_what_it_needs_and_no_more() {
+    let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
+    let file = fs::File::open(root().join("packaging/container/compose.yaml")).unwrap();
+    let read = succeeded(Command::new("python3").args(["-c", script]).stdin(file));
+    let compose: serde_json::Value = serde_json::from_str(&read).unwrap();
+    let services = compose["services"].as_object().unwrap();
+    for (name, service) in services {
+        for volume in service["volumes"].as_array().unwrap() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            assert!(compose["volumes"].get(source).is_some(), "{name}: {source}");
+        }
+    }
+    for name in ["pgcertd-first", "pgcertd"] {
+        let service = &services[name];
+        let build = &service["build"];
+        let context = root().join("packaging/container");
+        let context = context.join(build["context"].as_str().unwrap());
+        let recipe = build["dockerfile"].as_str().unwrap();
+        assert!(context.join(recipe).is_file(), "{name}: {recipe}");
+        assert_eq!(service["read_only"], true, "{name}");
+        assert_eq!(service["cap_drop"], serde_json::json!(["ALL"]), "{name}");
+        let added = serde_json::json!(["DAC_READ_SEARCH"]);
+        assert_eq!(service["cap_add"], added, "{name}");
+    }
+    for shared in ["pid", "network_mode"] {
+        assert_eq!(services["pgcertd"][shared], "service:postgres", "{shared}");
+    }
+}

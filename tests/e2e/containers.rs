@@ -2,6 +2,7 @@
 //!
 //! The host is a pid namespace of the test's own, whose first process notes each SIGHUP.
 
+mod composed;
 mod found;
 mod networks;
 mod sidecar;

@@ -6,12 +6,14 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     SOON, World,
+    ca::describe,
     cluster::{Cluster, ClusterBuilder},
     command, eventually,
     postgres::Programs,
@@ -43,7 +45,7 @@ mkdir "$root/usr" "$root/etc" "$root/dev" "$root/proc" "$root/tmp" "$root/old"
 chmod 1777 "$root/tmp"
 for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
 mount --bind /usr "$root/usr"
-mount --bind /etc "$root/etc"
+for file in passwd group nsswitch.conf ld.so.cache; do cp "/etc/$file" "$root/etc/"; done
 mount --rbind /dev "$root/dev"
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then
@@ -100,7 +102,7 @@ impl Host {
             .to_vec()
     }
 
-    fn command(&self) -> std::process::Command {
+    fn command(&self) -> Command {
         let prefix = self.prefix();
         let mut nsenter = command(&prefix[0]);
         nsenter.args(&prefix[1..]).arg("--");
@@ -253,6 +255,52 @@ impl<'h> ContainerBuilder<'h> {
     }
 }
 
+/// What a container of pgcertd is made of: its root directory and its volumes.
+pub struct Sidecar {
+    root: PathBuf,
+    volumes: Vec<Volume>,
+}
+
+impl Sidecar {
+    /// With these volumes; its root is a directory of the world, and has the name.
+    pub fn new(world: &World, name: &str, volumes: Vec<Volume>) -> Self {
+        Self {
+            root: world.directory(name),
+            volumes,
+        }
+    }
+
+    /// A command of it on a host, in namespaces of its own.
+    pub fn alone(&self, host: &Host) -> Command {
+        let mut command = host.command();
+        command.args(["unshare", "--pid", "--net", "--mount", "--fork"]);
+        command.arg("--kill-child");
+        self.filled(command)
+    }
+
+    /// A command of it that shares the numbers and the network of a server's container.
+    pub fn beside(&self, container: &Container) -> Command {
+        let mut command = command("nsenter");
+        let number = container.postmaster.to_string();
+        command.args(["--target", &number, "--pid", "--net", "--"]);
+        command.args(["unshare", "--mount"]);
+        self.filled(command)
+    }
+
+    /// As the user of Postgres, with no capability but that which the engine lets a program take up
+    /// by its file.
+    fn filled(&self, mut command: Command) -> Command {
+        command.args(["sh", "-c", ENTER, "sh"]).arg(&self.root);
+        for (source, place) in &self.volumes {
+            command.arg(source).arg(place);
+        }
+        command.args(["--", "setpriv", "--reuid=postgres", "--regid=postgres"]);
+        command.args(["--clear-groups", "--inh-caps=-all"]);
+        command.arg("--bounding-set=-all,+dac_read_search");
+        command
+    }
+}
+
 /// A server in a container.
 pub struct Container {
     outer: Process,
@@ -271,6 +319,22 @@ impl Container {
     pub fn inner_number(&self) -> u32 {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
         text.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// A command in its network.
+    pub fn in_network(&self, program: &str) -> Command {
+        let mut nsenter = command("nsenter");
+        let number = self.postmaster.to_string();
+        nsenter.args(["--target", &number, "--net", "--", program]);
+        nsenter
+    }
+
+    /// The fingerprint of the leaf that a new connection in its network is shown.
+    pub fn served(&self, port: u16) -> String {
+        let mut client = self.in_network("openssl");
+        client.args(["s_client", "-starttls", "postgres", "-connect"]);
+        let shown = run(client.arg(format!("127.0.0.1:{port}")), SOON);
+        describe(&shown.stdout).0
     }
 
     /// What has a program run in a container beside this one: it shares the pid namespace, has a
