@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::News;
 use super::turns::Turns;
+use crate::instance::postmaster::Absence;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
@@ -22,6 +23,10 @@ use crate::source::Source;
 
 /// The first pause after an attempt that did not succeed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a server of another kind than Postgres is looked for. One that starts leaves its
+/// number before it handles signals, by which it is known, and Patroni leaves none.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);
@@ -110,7 +115,8 @@ impl Task {
                     pauses.begin_anew();
                     None
                 };
-                next = earliest(retry, done.again_at().map(instant));
+                let search = is_sought(&done).then(|| Instant::now() + SEARCH);
+                next = earliest(earliest(retry, search), done.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
@@ -224,6 +230,14 @@ impl Task {
         drop(self.news.send(seen));
         state
     }
+}
+
+/// Whether no process was found that is the server, and nothing will tell of its start.
+fn is_sought(done: &Done) -> bool {
+    done.seen
+        .sight
+        .as_ref()
+        .is_ok_and(|sight| matches!(sight.server, Server::Down(Absence::NotFound { .. })))
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
