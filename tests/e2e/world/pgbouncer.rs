@@ -146,9 +146,10 @@ impl PgBouncer {
             if let Some(_status) = process.ended() {
                 return Some(Err(tail(&self.log()[begun..])));
             }
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()))
-                .ok()
-                .map(|_| Ok(()))
+            // It listens before it has written its pid file, and may then still end.
+            let is_up = self.log()[begun..].contains("process up")
+                && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_ok();
+            is_up.then_some(Ok(()))
         });
         self.process = Some(process);
         up
