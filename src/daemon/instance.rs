@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::News;
 use super::turns::Turns;
+use crate::config::Kind;
 use crate::instance::postmaster::Absence;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
@@ -36,6 +37,8 @@ const FIRST_READING: Duration = Duration::from_secs(10);
 struct Pauses {
     next: Duration,
     longest: Duration,
+    /// Whether something has told that the server may have started or stopped.
+    hinted: bool,
 }
 
 impl Pauses {
@@ -43,6 +46,7 @@ impl Pauses {
         Pauses {
             next: FIRST_PAUSE,
             longest,
+            hinted: false,
         }
     }
 
@@ -115,7 +119,11 @@ impl Task {
                     pauses.begin_anew();
                     None
                 };
-                let search = is_sought(&done).then(|| Instant::now() + SEARCH);
+                // One that ends takes its pid file away before it is gone.
+                let hinted = std::mem::take(&mut pauses.hinted);
+                let is_other = self.keeper.instance.config.kind() != Kind::Postgres;
+                let again = is_sought(&done) || is_other && hinted;
+                let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), done.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
@@ -178,7 +186,10 @@ impl Task {
                 changed = self.source.changed() => return changed.is_err(),
                 nudge = self.nudged.recv() => match nudge {
                     None => return true,
-                    Some(Nudge::Compare) => break,
+                    Some(Nudge::Compare) => {
+                        pauses.hinted = true;
+                        break;
+                    }
                     // Whoever writes there may not be done; a renewal does not wait for that.
                     Some(nudge @ (Nudge::Touched | Nudge::Edited)) => {
                         if nudge == Nudge::Edited {

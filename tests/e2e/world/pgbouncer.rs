@@ -147,8 +147,9 @@ impl PgBouncer {
                 return Some(Err(tail(&self.log()[begun..])));
             }
             // It listens before it has written its pid file, and may then still end.
-            let is_up = self.log()[begun..].contains("process up")
-                && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_ok();
+            let quiet = self.arguments.iter().any(|it| it == "-q");
+            let said = quiet || self.log()[begun..].contains("process up");
+            let is_up = said && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_ok();
             is_up.then_some(Ok(()))
         });
         self.process = Some(process);
