@@ -30,7 +30,7 @@ impl Settings {
     /// Reads them for a PgBouncer that works in `directory`. Blocks.
     ///
     /// # Errors
-    /// As [`Ini::read`].
+    /// The file, or one that it includes, cannot be read, or is none that PgBouncer would take.
     pub fn read(config_file: &Path, directory: &Path) -> Result<Settings, IniError> {
         let ini = Ini::read(config_file, directory)?;
         Ok(Settings::of(&ini, config_file, directory))
