@@ -411,22 +411,34 @@ pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Vec<Path
 /// at: whether they are servers, and where, cannot be told.
 #[must_use]
 pub fn unnamed() -> usize {
+    procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(may_be_a_hidden_postmaster)
+        .count()
+}
+
+fn may_be_a_hidden_postmaster(process: &Process) -> bool {
     let is_called_so = |process: &Process| {
         let stat = process.stat();
         stat.ok()
             .filter(|it| matches!(it.comm.as_str(), "postgres" | "postmaster" | "edb-postgres"))
     };
-    procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|process| {
-            let parent = |number| Process::new(number).ok().as_ref().and_then(is_called_so);
-            let leads = is_called_so(process).is_some_and(|it| parent(it.ppid).is_none());
-            let exe = format!("/proc/{}/exe", process.pid());
-            leads && std::fs::read_link(exe).is_err()
-        })
-        .count()
+    let Some(own) = is_called_so(process) else {
+        return false;
+    };
+    // One that has ended, and that its parent has not asked for yet, has no executable any more:
+    // so is each `postgres -C` for a moment. proc(5) has the states.
+    if matches!(own.state, 'Z' | 'X' | 'x') {
+        return false;
+    }
+    let parent = Process::new(own.ppid);
+    if parent.ok().as_ref().and_then(is_called_so).is_some() {
+        return false;
+    }
+    let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid()));
+    exe.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// `Ok(false)` where it may not be looked at.
@@ -486,6 +498,7 @@ fn evidence_of_start(process: &Process, start_time: i64) -> Result<(), String> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
+    use std::time::{Duration, Instant};
 
     const READY: &str = "4242\n/var/lib/postgresql/15/main\n1790000000\n5432\n/var/run/postgresql\n127.0.0.1\n  5432001         3\nready   \n";
 
@@ -546,5 +559,31 @@ mod tests {
         let file = PidFile::parse(&READY.replacen("4242", &child.id().to_string(), 1)).unwrap();
         let found = Postmaster::identify(file, Path::new("/"), 0);
         assert_eq!(found.unwrap_err(), Absence::Stale { pid: child.id() });
+    }
+
+    #[test]
+    fn one_that_has_ended_is_no_server_that_cannot_be_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("postgres");
+        // A copy could be "busy" to a process that another test starts at this moment.
+        std::os::unix::fs::symlink("/bin/true", &program).unwrap();
+        let mut child = std::process::Command::new(&program).spawn().unwrap();
+        let number = i32::try_from(child.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let zombie = loop {
+            assert!(Instant::now() < deadline);
+            let process = Process::new(number).unwrap();
+            let stat = process.stat().unwrap();
+            if stat.state == 'Z' {
+                assert_eq!(stat.comm, "postgres");
+                break process;
+            }
+            std::thread::yield_now();
+        };
+        let executable = std::fs::read_link(format!("/proc/{number}/exe"));
+        let hidden = may_be_a_hidden_postmaster(&zombie);
+        child.wait().unwrap();
+        assert!(executable.is_err());
+        assert!(!hidden);
     }
 }
