@@ -9,10 +9,15 @@
 //!                                        Refused --rolled_back--> RolledBack <+ (refused, proven)
 //! ```
 //!
+//! Where a refusal shows in that no client gets in, the way back is part of its proof; where that
+//! leads nowhere, the bundle goes in again (`reinstated`).
+//!
 //! What ends it early leaves the files as they were, or says how they are.
 
 mod roll_back;
+mod shut_out;
 mod verify;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,6 +39,9 @@ const GLANCE: Duration = Duration::from_secs(2);
 
 /// How long a Patroni's REST API may take to show that it lives, before Patroni is asked to reload.
 const DEAF: Duration = Duration::from_secs(5);
+
+/// Why nothing more is to be done about a server that is down.
+const NOT_RUNNING: &str = "the server is not running; it will load the files when it starts";
 
 /// How a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +171,35 @@ impl Before {
         self.leaf() == Some(new.fingerprint())
     }
 
+    /// What goes in again in the place of `new`: the files that were found, or the previous
+    /// bundle, where that is served and they are not, or where they are `new` already.
+    fn way_back(&self, new: &Bundle) -> Option<WayBack> {
+        let found_is_new = self.installed().is_some_and(|it| it.same_content(new));
+        let previous = self.sight.look.previous.as_ref();
+        let previous = previous.filter(|it| !it.same_content(new));
+        let previous_is_served =
+            previous.is_some_and(|it| Some(it.fingerprint()) == self.served_leaf());
+        if !self.proven() && previous_is_served || found_is_new && previous.is_some() {
+            return Some(WayBack::Previous);
+        }
+        (!found_is_new).then_some(WayBack::Found)
+    }
+
+    /// The same, where clients were seen to get in with it: just now, or at the time when it
+    /// became the previous bundle.
+    fn proven_way_back(&self, new: &Bundle) -> Option<WayBack> {
+        self.way_back(new)
+            .filter(|way| *way == WayBack::Previous || self.proven())
+    }
+
+    /// What is installed once that way was gone.
+    fn bundle_on(&self, way: WayBack) -> Option<&Bundle> {
+        match way {
+            WayBack::Found => self.installed(),
+            WayBack::Previous => self.sight.look.previous.as_deref(),
+        }
+    }
+
     /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
     /// where the server hangs, the last time.
     fn worth_keeping(&self) -> bool {
@@ -204,6 +241,25 @@ struct Reloaded {
 struct Refused {
     process: Arc<Process>,
     reason: String,
+    proof: Proof,
+}
+
+/// By what it was proven that a server did not take a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It did not load it.
+    NotLoaded,
+    /// It loaded it, and no client gets in with it.
+    ShutOut,
+}
+
+/// What goes in again in the place of a bundle that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayBack {
+    /// The files that were found.
+    Found,
+    /// The previous bundle.
+    Previous,
 }
 
 /// What the wire said.
@@ -212,6 +268,8 @@ enum Verdict<'a> {
     NotUsed(String),
     Unverified(String),
     NotTaken(String),
+    /// The server ended meanwhile.
+    Ended,
     Refused(Box<Deployment<'a, Refused>>),
 }
 
@@ -232,9 +290,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         begun.unchanged()
     };
     if !installed.before.sight.server.is_up() {
-        return Ok(Outcome::Installed(
-            "the server is not running; it will load the files when it starts".into(),
-        ));
+        return Ok(Outcome::Installed(NOT_RUNNING.into()));
     }
     if let Some(why) = installed.unused() {
         return Ok(Outcome::Installed(why));
@@ -248,6 +304,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
         Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
+        Verdict::Ended => Ok(Outcome::Installed(NOT_RUNNING.into())),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }
@@ -373,7 +430,11 @@ impl<'a> Deployment<'a, Installed> {
         if self.instance.config.mode != Mode::Manage {
             return Ok(Verdict::NotTaken(reason));
         }
-        let refused = self.into_state(Refused { process, reason });
+        let refused = self.into_state(Refused {
+            process,
+            reason,
+            proof: Proof::NotLoaded,
+        });
         Ok(Verdict::Refused(Box::new(refused)))
     }
 

@@ -31,10 +31,10 @@
 //! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
 //! | bundle | `bundle.rs`, `bundle/companions.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load, with the CA and CRL files by which it judges its clients, where an instance has such |
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
-//! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, roll back: states whose methods are the transitions |
+//! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/watch.rs`, `deploy/shut_out.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, or lets no client in any more, roll back: states whose methods are the transitions; when what is seen counts for proof is a pure function |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, put back; what is remembered of it lies beside them |
 //! | reload | `instance/process.rs`, `instance/postmaster.rs`, `instance/pgbouncer/mod.rs`, `instance/patroni/process.rs`, `instance/reload.rs` | proves which process is the server, and signals that one or none |
-//! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs`, `instance/configuration.rs` | asks for TLS as a client does; asks Postgres itself which files it is to use, again where that may have changed |
+//! | verify | `instance/probe.rs`, `instance/settings.rs`, `instance/program.rs`, `instance/configuration.rs`, `instance/lockout.rs`, `instance/ciphers.rs` | asks for TLS as a client does, and where it is turned away, as one that offers all that any client may (`instance/probe/widest.rs`); asks Postgres itself which files it is to use, again where that may have changed |
 //! | report | `report/kind.rs`, `report/told.rs`, `report/nearing.rs`, `report/event.rs`, `report/log.rs`, `report/view.rs`, `report/headline.rs`, `report/metrics/mod.rs` | decides what is new, and says it once: events to the journal; one view for `status`, one line for systemd; what is measured, for Prometheus |
 //!
 //! [`notification`] (`notification/mod.rs`) is a process beside the daemon: it follows what that reports

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Deployment, Outcome, Refused, ask_reload};
-use crate::bundle::Bundle;
+use super::shut_out::Returned;
+use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
 use crate::config::Kind;
 use crate::instance::InstanceError;
 use crate::instance::files::{Found, Held, HeldBy, Keep};
@@ -16,54 +16,58 @@ impl Deployment<'_, Refused> {
     pub(super) async fn rolled_back(mut self) -> Result<Outcome, String> {
         let mut told = self.state.reason.clone();
         let remembered = self.remember().await;
-        match self.restore().await {
+        let way = self.before.way_back(&self.bundle);
+        match self.restore(way).await {
             Ok(restored) => told.push_str(&format!("; {restored}")),
             Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
         }
         if let Err(e) = remembered {
             told.push_str(&format!("; the refusal could not be remembered: {e}"));
         }
-        if let Some(doubt) = self.doubt_after_return().await {
-            told.push_str(&format!("; {doubt}"));
+        match (self.state.proof, way) {
+            (Proof::ShutOut, Some(way)) => match self.returned(way).await {
+                Returned::Served => told.push_str("; TLS clients get in again"),
+                Returned::ShutOut => return self.reinstated().await,
+                Returned::Doubtful(doubt) => told.push_str(&format!("; {doubt}")),
+            },
+            _ => {
+                if let Some(doubt) = self.doubt_after_return().await {
+                    told.push_str(&format!("; {doubt}"));
+                }
+            }
         }
         Ok(Outcome::RolledBack(told))
     }
 
     /// Puts back the files that are known to be good: those that were found, if they were
     /// served; else the previous bundle, if that is served; else what was found, be it nothing.
-    async fn restore(&mut self) -> Result<&'static str, InstanceError> {
+    async fn restore(&mut self, way: Option<WayBack>) -> Result<&'static str, InstanceError> {
         let look = Arc::clone(&self.before.sight.look);
-        let served = self.before.served_leaf();
-        let is_new = |bundle: &Bundle| bundle.same_content(&self.bundle);
-        let found_is_new = look.installed.bundle().is_some_and(|b| is_new(b));
-        let previous = look.previous.as_ref().filter(|p| !is_new(p));
-        let previous_is_served = previous.is_some_and(|p| Some(p.fingerprint()) == served);
-        let take_previous =
-            !self.before.proven() && previous_is_served || found_is_new && previous.is_some();
-        if take_previous {
-            self.instance
-                .on_files(move |targets| match &look.previous {
-                    Some(previous) => {
-                        let staged = targets.stage(previous)?;
-                        targets.commit(&staged, &Keep::No)
-                    }
-                    None => Ok(()),
-                })
-                .await?;
-            return Ok("the previous bundle is back");
-        }
-        if found_is_new {
-            return Ok("there is no earlier bundle to go back to, the files stay");
-        }
         let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
-        self.instance
-            .on_files(move |targets| targets.put_back(&look.found))
-            .await?;
-        Ok(if nothing {
-            "there was no file before, and there is none now"
-        } else {
-            "the files of before are back"
-        })
+        match way {
+            None => Ok("there is no earlier bundle to go back to, the files stay"),
+            Some(WayBack::Previous) => {
+                self.instance
+                    .on_files(move |targets| match &look.previous {
+                        Some(previous) => {
+                            let staged = targets.stage(previous)?;
+                            targets.commit(&staged, &Keep::No)
+                        }
+                        None => Ok(()),
+                    })
+                    .await?;
+                Ok("the previous bundle is back")
+            }
+            Some(WayBack::Found) => {
+                self.instance
+                    .on_files(move |targets| targets.put_back(&look.found))
+                    .await?;
+                Ok(match nothing {
+                    true => "there was no file before, and there is none now",
+                    false => "the files of before are back",
+                })
+            }
+        }
     }
 
     async fn remember(&mut self) -> Result<(), InstanceError> {

@@ -5,38 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Deployment, Refused, Reloaded, Verdict, ask_reload};
-use crate::config::{Address, Kind, Mode, Reload, Verify};
-use crate::instance::Unseen;
+use super::watch::{Glimpse, Next, Seen, Watch};
+use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
+use crate::config::{Address, Kind, Mode, Verify};
 use crate::instance::probe::Served;
 use crate::instance::settings::{Names, NotUsed, TlsSettings};
-
-/// The least time between the signal and the second connection that shows the old leaf. A
-/// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
-/// would do; PgBouncer may accept in the same turn of its loop. A second one, later, costs nothing when the answer is yes.
-const SECOND_LOOK: Duration = Duration::from_millis(100);
-
-/// The first pause between two looks while a verdict is awaited; each further one is longer.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-
-/// The longest pause between two looks while a verdict is awaited.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// What repeated looks at the wire came to.
-enum Seen {
-    /// The bundle.
-    New,
-    /// The new leaf, and other CAs of clients than those of the bundle.
-    NewLeaf,
-    /// What was there before, as often and as late as counts for proof.
-    Old,
-    /// TLS is off.
-    Off,
-    /// A third leaf, as steadily.
-    Third(String),
-    /// Another leaf, or none to be seen.
-    Unclear(String),
-}
+use crate::instance::{Server, Unseen};
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
@@ -58,8 +32,11 @@ impl<'a> Deployment<'a, Reloaded> {
                 let names = Names::of(&self.instance.config.place);
                 Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
             }
-            // It answered just before the signal: this is how a Patroni refuses.
-            Seen::Unclear(why) if self.is_patroni() && self.before.proven() => self.deaf(&why),
+            Seen::Ended => Verdict::Ended,
+            Seen::ShutOut(why) => self.shut_out(why).await,
+            Seen::Unclear(why) if self.is_patroni() && self.before.proven() => {
+                self.silent(&addresses, why).await
+            }
             Seen::Unclear(why) => Verdict::Unverified(why),
             Seen::Third(why) => self.explained(why).await,
             Seen::Old if self.is_patroni() => self.overslept().await,
@@ -71,17 +48,51 @@ impl<'a> Deployment<'a, Reloaded> {
         self.instance.config.kind() == Kind::Patroni
     }
 
+    /// A Patroni's REST API, which answered just before the signal, answers no more where it did:
+    /// this is how it refuses, unless it has ended or was told to listen elsewhere.
+    async fn silent(mut self, addresses: &[Address], why: String) -> Verdict<'a> {
+        let now = match self.instance.look().await {
+            Ok(sight) => sight.server,
+            Err(error) => return Verdict::Unverified(format!("{why}; {error}")),
+        };
+        let before = &self.state.process;
+        let process = match now {
+            Server::Up(process) if process.run() == before.run() => process,
+            _ if before.alive() => return self.deaf(&why),
+            _ => return Verdict::Ended,
+        };
+        match self.instance.addresses(&process) {
+            Ok(moved) if moved != addresses => {
+                let at = Instant::now();
+                let known = self.state.known.take();
+                let moved = self.into_state(Reloaded { process, at, known });
+                Box::pin(moved.verified()).await
+            }
+            _ => self.deaf(&why),
+        }
+    }
+
     /// Patroni's REST API went silent over the pair.
     fn deaf(self, why: &str) -> Verdict<'a> {
         let reason = format!(
             "Patroni did not load {}, and its REST API has stopped to answer: {why}",
             self.bundle.fingerprint().short()
         );
-        let process = Arc::clone(&self.state.process);
+        self.not_taken(reason)
+    }
+
+    /// The files go back, unless they are somebody else's.
+    fn not_taken(self, reason: String) -> Verdict<'a> {
         if self.instance.config.mode != Mode::Manage {
             return Verdict::NotTaken(reason);
         }
-        Verdict::Refused(Box::new(self.into_state(Refused { process, reason })))
+        let process = Arc::clone(&self.state.process);
+        let proof = Proof::NotLoaded;
+        Verdict::Refused(Box::new(self.into_state(Refused {
+            process,
+            reason,
+            proof,
+        })))
     }
 
     /// A Patroni that still shows the old leaf has not tried the new one: it keeps no old context.
@@ -104,73 +115,37 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     async fn watch(&self, addresses: &[Address]) -> Seen {
-        let limit = self.instance.config.verify_timeout;
-        let deadline = self.state.at + limit;
-        let new = &self.bundle;
-        // A command may let the reload happen later, and Patroni does it in its next loop: there,
-        // only the last look counts.
-        let config = &self.instance.config;
-        let immediate = config.reload == Reload::Signal && config.kind() != Kind::Patroni;
-        let mut shown_old = 0_u32;
-        let mut shown_third = 0_u32;
-        // What accepts in the turn of its loop in which it also reloads may answer as before.
-        let at_once = config.kind() == Kind::Postgres;
-        let mut shown_off = 0_u32;
-        let mut pause = FIRST_PAUSE;
+        let mut watch = Watch::of(&self.instance.config, self.state.at);
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let patience = left.max(Duration::from_millis(1));
-            let unclear = match self.instance.served(addresses, patience).await {
-                Ok(served) if served.shown().is_of(new) => return Seen::New,
-                // Postgres loads all files or none.
-                Ok(served)
-                    if served.leaf.fingerprint() == new.fingerprint()
-                        && !self.before.has_leaf_of(new) =>
-                {
-                    return Seen::NewLeaf;
-                }
-                Ok(served) => match self.shown_by_another(&served, patience).await {
-                    Some(another) => Some(another.sentence()),
-                    None if self.before.is_shown(&served.shown(), new) => {
-                        shown_old += 1;
-                        let late = self.state.at.elapsed() >= SECOND_LOOK;
-                        if immediate && shown_old >= 2 && late {
-                            return Seen::Old;
-                        }
-                        None
-                    }
-                    None => {
-                        let why = self.third(&served);
-                        shown_third += 1;
-                        let late = self.state.at.elapsed() >= SECOND_LOOK;
-                        if immediate && shown_third >= 2 && late {
-                            return Seen::Third(why);
-                        }
-                        Some(why)
-                    }
-                },
-                Err(unseen) if unseen.is_tls_off() => {
-                    shown_off += 1;
-                    let late = self.state.at.elapsed() >= SECOND_LOOK;
-                    if at_once || !self.is_patroni() && shown_off >= 2 && late {
-                        return Seen::Off;
-                    }
-                    if Instant::now() + pause >= deadline {
-                        return Seen::Off;
-                    }
-                    Some(unseen.sentence())
-                }
-                Err(unseen) => Some(unseen.sentence()),
+            let patience = watch.patience(Instant::now());
+            let glimpse = match self.instance.served(addresses, patience).await {
+                Ok(served) => self.understood(&served, patience).await,
+                Err(unseen) if unseen.is_tls_off() => Glimpse::Off,
+                Err(_) if !self.state.process.alive() => return Seen::Ended,
+                Err(unseen) if unseen.is_ended_handshake() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) => Glimpse::Unclear(unseen.sentence()),
             };
-            if Instant::now() + pause >= deadline {
-                return match unclear {
-                    Some(why) => Seen::Unclear(why),
-                    None if shown_old >= 2 => Seen::Old,
-                    None => Seen::Unclear("the server was seen only once after the reload".into()),
-                };
+            match watch.heard(glimpse, Instant::now()) {
+                Next::Word(seen) => return seen,
+                Next::After(pause) => tokio::time::sleep(pause).await,
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// What a leaf that is served means; `limit` for a look at the server itself, where needed.
+    async fn understood(&self, served: &Served, limit: Duration) -> Glimpse {
+        let new = &self.bundle;
+        if served.shown().is_of(new) {
+            return Glimpse::New;
+        }
+        // Postgres loads all files or none.
+        if served.leaf.fingerprint() == new.fingerprint() && !self.before.has_leaf_of(new) {
+            return Glimpse::NewLeaf;
+        }
+        match self.shown_by_another(served, limit).await {
+            Some(another) => Glimpse::Unclear(another.sentence()),
+            None if self.before.is_shown(&served.shown(), new) => Glimpse::Old,
+            None => Glimpse::Third(self.third(served)),
         }
     }
 
@@ -226,7 +201,7 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// Why what the wire shows says nothing of the files: the configuration names others. CA and
     /// CRL files count where only these are new.
-    fn not_used(&self, settings: &TlsSettings) -> Option<NotUsed> {
+    pub(super) fn not_used(&self, settings: &TlsSettings) -> Option<NotUsed> {
         let config = &self.instance.config;
         let pair = settings.not_used(&config.cert_file, &config.key_file);
         pair.or_else(|| {
@@ -314,11 +289,6 @@ impl<'a> Deployment<'a, Reloaded> {
             reason.push_str("; ");
             reason.push_str(&cause);
         }
-        let process = Arc::clone(&self.state.process);
-        if self.instance.config.mode != Mode::Manage {
-            // The files are somebody else's: they stay.
-            return Verdict::NotTaken(reason);
-        }
-        Verdict::Refused(Box::new(self.into_state(Refused { process, reason })))
+        self.not_taken(reason)
     }
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::ciphers::Ciphers;
 use super::files::{Look, Targets};
 use super::patroni::{self, Patroni};
 use super::pgbouncer::{self, PgBouncer};
 use super::postmaster::{Absence, Phase, Postmaster};
 use super::process::Process;
+use super::program::Program;
 use super::settings::{self, SettingsError, TlsSettings};
 use super::{Instance, InstanceError, Server, Sight, apart};
 use crate::config::Kind;
@@ -142,6 +144,27 @@ impl Instance {
                 let reason = |reason: String| SettingsError::Unreadable { reason };
                 Ok(api.map_err(reason)?.tls(&self.config.place))
             }
+        }
+    }
+
+    /// What the server's configuration says of ciphers, as the next reload would read it; nothing
+    /// where it cannot be asked, or says nothing of them.
+    pub async fn ciphers(&mut self, process: &Process, sight: &Sight) -> Option<Ciphers> {
+        match process {
+            Process::Postmaster(postmaster) => {
+                let (data, server) = (&sight.targets.data, sight.targets.server);
+                let names = ["ssl_ciphers", "ssl_max_protocol_version"];
+                let program = Program::of(postmaster).ok()?;
+                let [ciphers, newest] = program.ask(data, server, names).await.ok()?;
+                Some(Ciphers::of_postgres(&ciphers, &newest))
+            }
+            Process::PgBouncer(pgbouncer) => {
+                let settings = self.settings_of(pgbouncer).await.ok()?.ok()?;
+                let ciphers = settings.ciphers?;
+                let protocols = settings.protocols.unwrap_or_default();
+                Some(Ciphers::of_pgbouncer(&ciphers, &protocols))
+            }
+            Process::Patroni(_) => None,
         }
     }
 

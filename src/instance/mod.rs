@@ -6,11 +6,13 @@
 //!
 //! Nothing here decides what should be; that is for `reconcile` and `deploy`.
 
+pub mod ciphers;
 pub mod configuration;
 mod deployment;
 pub mod files;
 pub mod hba;
 mod kinds;
+mod lockout;
 pub mod mounts;
 mod namespaces;
 pub mod patroni;
@@ -42,6 +44,7 @@ use crate::instance::process::Process;
 use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
 
 pub use deployment::Moment;
+pub use lockout::Lockout;
 pub use unseen::Unseen;
 
 /// How often a lock that another process holds, or the file of a starting server, is tried again.

@@ -319,16 +319,7 @@ impl Postmaster {
     /// Whether the process still runs.
     #[must_use]
     pub fn alive(&self) -> bool {
-        let mut fds = [rustix::event::PollFd::new(
-            &self.pidfd,
-            rustix::event::PollFlags::IN,
-        )];
-        let now = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // A pidfd becomes readable when its process ends.
-        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(0))
+        super::process::runs(self.pidfd.as_fd())
     }
 }
 

@@ -8,6 +8,7 @@
 //! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
 //! end before it closes. No session is resumed, since a resumed one shows no certificate.
 
+mod widest;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -30,6 +31,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
+pub use widest::Welcome;
 use witness::{AnyCertificate, Asked};
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
@@ -187,6 +189,15 @@ pub enum ProbeError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl ProbeError {
+    /// Whether the server itself ended a TLS handshake that had begun, by an alert or by closing the
+    /// connection.
+    #[must_use]
+    pub fn is_ended_handshake(&self) -> bool {
+        matches!(self, ProbeError::Handshake { source, .. } if is_ended(source))
+    }
 }
 
 /// Opens probes; holds the TLS configuration that they share.
@@ -347,7 +358,7 @@ impl Prober {
             Ok(stream) => stream,
             // It has shown its leaf, and proven that it holds the key, before it refused the client.
             Err(error)
-                if refuses_clients(&error)
+                if is_ended(&error)
                     && let Some(shown) = seen.proven() =>
             {
                 let rest = shown.get(1..).unwrap_or_default().to_vec();
@@ -460,7 +471,7 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
 
 /// Whether the server ended a handshake, as one does under TLS 1.2 that demands a certificate of its
 /// clients; under TLS 1.3 the client is through before that is judged.
-fn refuses_clients(error: &io::Error) -> bool {
+fn is_ended(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|it| it.downcast_ref());
     matches!(inner, Some(rustls::Error::AlertReceived(_))) || is_end(error)
 }

@@ -3,6 +3,8 @@
 //! A value exists only where the process was proven to be that server, and was held by a pidfd
 //! before that: what is signalled through it is what was proven.
 
+use std::os::fd::BorrowedFd;
+
 use crate::config::{Address, Kind};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
@@ -64,6 +66,16 @@ impl Process {
         }
     }
 
+    /// Whether it still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        match self {
+            Process::Postmaster(postmaster) => postmaster.alive(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.alive(),
+            Process::Patroni(patroni) => patroni.alive(),
+        }
+    }
+
     /// Where it listens, best first.
     ///
     /// # Errors
@@ -105,4 +117,18 @@ impl Process {
             Process::PgBouncer(_) | Process::Patroni(_) => None,
         }
     }
+}
+
+/// Whether the process that a pidfd holds still runs, as far as the system tells.
+pub(super) fn runs(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+        pidfd,
+        rustix::event::PollFlags::IN,
+    )];
+    let now = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // A pidfd becomes readable when its process ends.
+    !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
 }

@@ -61,6 +61,9 @@ impl Unseen {
             Unseen::Probe(ProbeError::TlsOff { .. }) => {
                 "set ssl = on in the server's configuration and reload it"
             }
+            Unseen::Probe(error) if error.is_ended_handshake() => {
+                "see whether the server's ciphers and protocols fit its certificate's key; its log says why"
+            }
             Unseen::Probe(
                 ProbeError::Turned { .. }
                 | ProbeError::Closed { .. }
@@ -78,6 +81,12 @@ impl Unseen {
             "" => self.to_string(),
             mend => format!("{self}; {mend}"),
         }
+    }
+
+    /// Whether the server itself ended a TLS handshake that had begun.
+    #[must_use]
+    pub fn is_ended_handshake(&self) -> bool {
+        matches!(self, Unseen::Probe(error) if error.is_ended_handshake())
     }
 
     /// Whether the server itself said that TLS is off.

@@ -74,7 +74,9 @@ impl State {
             State::SourceInvalid => {
                 "the lineage cannot be read, or holds what must not be installed"
             }
-            State::Rejected => "the server would not load it; the one of before is back",
+            State::Rejected => {
+                "the server would not load it, or no client got in with it; the one of before is back"
+            }
             State::Held => "the operator holds this bundle back",
             State::OutOfDate => "what is installed is not what the lineage holds",
             State::NotUsed => "the server's configuration names other files, or TLS is off",

@@ -68,8 +68,30 @@ impl<'w> Stage<'w> {
         cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
         instance: impl FnOnce(Instance) -> Instance,
     ) -> Self {
+        Self::on(world, KeyType::default(), cert, key, cluster, instance)
+    }
+
+    /// As [`Stage::with`], with a first certificate of this kind of key.
+    pub fn of_key(
+        world: &'w World,
+        kind: KeyType,
+        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
+        instance: impl FnOnce(Instance) -> Instance,
+    ) -> Self {
+        let target = world.target(NAME);
+        Self::on(world, kind, &target, &target, cluster, instance)
+    }
+
+    fn on(
+        world: &'w World,
+        kind: KeyType,
+        cert: &Path,
+        key: &Path,
+        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
+        instance: impl FnOnce(Instance) -> Instance,
+    ) -> Self {
         let ca = Ca::new(world, "Test Root");
-        let first = ca.issue(&[HOST]);
+        let first = ca.issue_with(&[HOST], &of_kind(kind));
         let mut lineage = Lineage::new(world, HOST);
         lineage.renew(&first);
         place(world, &first, cert, key);
@@ -115,11 +137,12 @@ impl<'w> Stage<'w> {
 
     /// A renewal with an RSA key of 2048 bits.
     pub fn renew_weak(&mut self) -> Issued {
-        let options = Options {
-            key: KeyType::Rsa2048,
-            ..Options::default()
-        };
-        let issued = self.ca.issue_with(&[HOST], &options);
+        self.renew_to(KeyType::Rsa2048)
+    }
+
+    /// A renewal with this kind of key.
+    pub fn renew_to(&mut self, kind: KeyType) -> Issued {
+        let issued = self.ca.issue_with(&[HOST], &of_kind(kind));
         self.lineage.renew(&issued);
         issued
     }
@@ -231,6 +254,14 @@ impl<'w> Stage<'w> {
         for home in homes {
             assert_eq!(leftovers(&home), Vec::<String>::new(), "{}", home.display());
         }
+    }
+}
+
+/// The usual leaf with this kind of key.
+pub fn of_kind(key: KeyType) -> Options {
+    Options {
+        key,
+        ..Options::default()
     }
 }
 

@@ -194,6 +194,12 @@ impl Patroni {
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        crate::instance::process::runs(self.pidfd.as_fd())
+    }
 }
 
 /// Device and inode.

@@ -154,6 +154,12 @@ impl PgBouncer {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
 
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        crate::instance::process::runs(self.pidfd.as_fd())
+    }
+
     /// The version of its executable, major and minor, as it says itself; none where it cannot be
     /// run from here, or says something else. It runs as `owner`.
     pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {

@@ -22,6 +22,10 @@ pub struct Settings {
     pub shares_port: bool,
     /// What it shows to its clients.
     pub tls: TlsSettings,
+    /// `client_tls_ciphers`, where set.
+    pub ciphers: Option<String>,
+    /// `client_tls_protocols`, where set.
+    pub protocols: Option<String>,
     /// The files that say so.
     pub files: Vec<PathBuf>,
 }
@@ -63,6 +67,8 @@ impl Settings {
                 ca_file: path("client_tls_ca_file"),
                 crl_file: None,
             },
+            ciphers: ini.value("client_tls_ciphers").map(str::to_owned),
+            protocols: ini.value("client_tls_protocols").map(str::to_owned),
             files: ini.files.clone(),
         }
     }

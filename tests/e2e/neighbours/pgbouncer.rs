@@ -5,10 +5,10 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, problem, says},
+    standing::{HOST, of_kind, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
+        ca::{Ca, Issued, KeyType},
         cluster::Cluster,
         config::{Config, Instance},
         daemon::{Daemon, Launch, eventually_state, pgcertd},
@@ -46,8 +46,18 @@ impl<'w> Stage<'w> {
         pooled: impl FnOnce(&mut PgBouncer),
         instance: impl FnOnce(Instance) -> Instance,
     ) -> Self {
+        Self::of_key(world, KeyType::default(), pooled, instance)
+    }
+
+    /// The same with a first certificate of this kind of key.
+    fn of_key(
+        world: &'w World,
+        kind: KeyType,
+        pooled: impl FnOnce(&mut PgBouncer),
+        instance: impl FnOnce(Instance) -> Instance,
+    ) -> Self {
         let ca = Ca::new(world, "Test Root");
-        let first = ca.issue(&[HOST]);
+        let first = ca.issue_with(&[HOST], &of_kind(kind));
         let mut lineage = Lineage::new(world, HOST);
         lineage.renew(&first);
         let target = world.target(NAME);
@@ -257,6 +267,47 @@ fn what_a_pooler_refuses_is_rolled_back_and_the_broken_file_beside_it_is_named()
     fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
     stage.synced(&["--force"], "deployed", 0);
     assert_eq!(stage.pooler.served(), second.fingerprint);
+    assert_eq!(session.lives(), Ok(()));
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::of_key(
+        &world,
+        KeyType::Rsa2048,
+        |pooler| {
+            pooler.set("client_tls_protocols", "tlsv1.2");
+            pooler.set("client_tls_ciphers", "ECDHE-RSA-AES256-GCM-SHA384");
+        },
+        |instance| instance,
+    );
+    let daemon = stage.daemon();
+    let mut session = stage.pooler.session(&stage.cluster);
+    let ecdsa = stage.renew();
+    let line = daemon.wait_for_log("refused by PgBouncer and rolled back");
+    says(
+        &line,
+        &[
+            &ecdsa.fingerprint[..6],
+            "client_tls_ciphers",
+            "client_tls_protocols = tlsv1.2",
+            "has no cipher for an ECDSA key",
+            "TLS clients get in again",
+        ],
+    );
+    stage.becomes("rejected");
+    assert_eq!(stage.pooler.served(), stage.first.fingerprint);
+    assert_eq!(session.lives(), Ok(()));
+    let reloads = stage.pooler.reloads();
+    throughout(Duration::from_millis(500), "it was tried once", || {
+        stage.pooler.reloads() == reloads
+    });
+
+    stage.pooler.unset("client_tls_ciphers");
+    stage.synced(&["--force"], "deployed", 0);
+    assert_eq!(stage.pooler.served(), ecdsa.fingerprint);
     assert_eq!(session.lives(), Ok(()));
     assert_eq!(daemon.stop().code(), Some(0));
 }

@@ -1,0 +1,61 @@
+//! Whether a server shakes hands with no client at all.
+
+use std::time::Duration;
+
+use super::probe::{ProbeError, Welcome};
+use super::process::Process;
+use super::{Instance, Unseen};
+use crate::config::Address;
+
+/// Whether a server ends the handshakes of all its clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lockout {
+    /// It does: how it ends them, as `it sends the alert HandshakeFailure`.
+    Proven(String),
+    /// That is not so, or not known: why, in a sentence.
+    Doubtful(String),
+}
+
+impl Instance {
+    /// Whether the server of `process` ends the handshakes of the probe and of a client that offers
+    /// whatever any may, at the first address that takes connections. That is where the server
+    /// itself listens, if that is known: behind a configured address another may answer.
+    pub async fn lockout(&self, process: &Process, limit: Duration) -> Lockout {
+        let addresses = match (process.addresses(), &self.config.address) {
+            (Ok(own), _) => own,
+            (Err(_), Some(configured)) => vec![configured.clone()],
+            (Err(why), None) => return Lockout::Doubtful(why),
+        };
+        let mut doubt = "there is no address to look at".to_owned();
+        for address in &addresses {
+            match self.locked_out(address, limit).await {
+                Ok(lockout) => return lockout,
+                Err(error) => doubt = error.to_string(),
+            }
+        }
+        Lockout::Doubtful(doubt)
+    }
+
+    /// The same at one address; an error where nothing there takes connections.
+    async fn locked_out(&self, address: &Address, limit: Duration) -> Result<Lockout, ProbeError> {
+        let opening = self.opening();
+        match self.prober.look(address, opening, limit).await {
+            Ok(_) => {
+                let doubt = format!("{address} shakes hands with pgcertd");
+                return Ok(Lockout::Doubtful(doubt));
+            }
+            Err(error) if error.is_ended_handshake() => {}
+            Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
+                return Err(error);
+            }
+            Err(error) => return Ok(Lockout::Doubtful(Unseen::from(error).sentence())),
+        }
+        let welcome = self.prober.welcome(address, opening, limit).await?;
+        Ok(match welcome {
+            Welcome::Ends(how) => Lockout::Proven(how),
+            Welcome::GoesOn => Lockout::Doubtful(format!(
+                "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does; see that psql gets in"
+            )),
+        })
+    }
+}

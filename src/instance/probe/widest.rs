@@ -1,0 +1,279 @@
+//! The hello of a client that offers whatever any client may: does a server end the handshakes of all
+//! of them, or only the probe's?
+//!
+//! The probe's TLS library knows fewer ciphers and curves than the OpenSSL that psql uses. Where it
+//! is turned away, this tells whether that says something of the server. Up to TLS 1.2 a server
+//! shows its certificate before anything is encrypted (RFC 5246, 7.3), so that no key has to be
+//! agreed on here. In TLS 1.3 there is nothing to add: the probe offers every signature of which a
+//! [`Bundle`](crate::bundle::Bundle)'s key is capable, and ciphers do not depend on the key.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::AlertDescription;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Opening, ProbeError, Prober, connected, is_end, request};
+use crate::config::Address;
+
+/// Every cipher suite up to TLS 1.2 that authenticates the server by RSA or ECDSA and encrypts, as
+/// IANA numbers them; last the empty renegotiation, without which some servers end the handshake.
+#[rustfmt::skip]
+const SUITES: &[u16] = &[
+    // ECDHE with ECDSA.
+    0xc02b, 0xc02c, 0xcca9, 0xc0ac, 0xc0ad, 0xc0ae, 0xc0af, 0xc023, 0xc024, 0xc009, 0xc00a, 0xc008,
+    0xc007, 0xc072, 0xc073, 0xc086, 0xc087, 0xc05c, 0xc05d,
+    // ECDHE with RSA.
+    0xc02f, 0xc030, 0xcca8, 0xc027, 0xc028, 0xc013, 0xc014, 0xc012, 0xc011, 0xc076, 0xc077, 0xc08a,
+    0xc08b, 0xc060, 0xc061,
+    // DHE with RSA.
+    0x009e, 0x009f, 0xccaa, 0xc09e, 0xc09f, 0xc0a2, 0xc0a3, 0x0067, 0x006b, 0x0033, 0x0039, 0x0016,
+    0x0045, 0x0088, 0x00be, 0x00c4, 0x009a, 0xc052, 0xc053, 0xc07c, 0xc07d,
+    // RSA alone.
+    0x009c, 0x009d, 0xc09c, 0xc09d, 0xc0a0, 0xc0a1, 0x003c, 0x003d, 0x002f, 0x0035, 0x000a, 0x0041,
+    0x0084, 0x00ba, 0x00c0, 0x0096, 0x0005, 0x0004, 0x0007, 0xc050, 0xc051, 0xc07a, 0xc07b,
+    // TLS_EMPTY_RENEGOTIATION_INFO_SCSV
+    0x00ff,
+];
+
+/// Every group that OpenSSL knows: the curves of NIST, X25519 and X448, Brainpool's, `ffdhe`.
+const GROUPS: &[u16] = &[29, 23, 24, 25, 30, 26, 27, 28, 22, 21, 256, 257, 258, 259];
+
+/// Every signature, with RSA, RSA-PSS, ECDSA and EdDSA, and every digest.
+const SIGNATURES: &[u16] = &[
+    0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b, 0x0401,
+    0x0501, 0x0601, 0x0303, 0x0301, 0x0203, 0x0201, 0x0302, 0x0402,
+];
+
+/// A server sends no more than this before its certificate has begun.
+const ENOUGH: usize = 64 << 10;
+
+/// How a server answers a client that offers everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Welcome {
+    /// It goes on with the handshake.
+    GoesOn,
+    /// It ends it: in which way.
+    Ends(String),
+}
+
+impl Prober {
+    /// Offers what any client may to the server at `address`, up to TLS 1.2, and leaves once it has
+    /// answered: its log then has a line on a handshake that was not finished.
+    ///
+    /// # Errors
+    /// It does not come so far within `limit` that the server could shake hands.
+    pub async fn welcome(
+        &self,
+        address: &Address,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Welcome, ProbeError> {
+        let mut stage = "connecting";
+        let asking = async {
+            let connecting = TcpStream::connect((address.host.as_str(), address.port));
+            let mut tcp = connected(address, connecting).await?;
+            if opening == Opening::Request {
+                stage = "waiting for its answer to a request for TLS";
+                request(address, &mut tcp, stage).await?;
+            }
+            stage = "shaking hands";
+            let failed = |source| ProbeError::Handshake {
+                address: address.clone(),
+                source,
+            };
+            let mut random = [0_u8; 32];
+            let filled = self.provider.secure_random.fill(&mut random);
+            filled.map_err(|_| failed(io::Error::other("there is no randomness")))?;
+            answered(&mut tcp, &hello(random)).await.map_err(failed)
+        };
+        match tokio::time::timeout(limit, asking).await {
+            Ok(answered) => answered,
+            Err(_) => Err(ProbeError::Silent {
+                address: address.clone(),
+                stage,
+                limit,
+            }),
+        }
+    }
+}
+
+async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Welcome> {
+    let mut heard = Vec::new();
+    let mut part = [0_u8; 4096];
+    let mut sent = tcp.write_all(hello).await;
+    loop {
+        let read = match sent {
+            Ok(()) => tcp.read(&mut part).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(0) => return Ok(Welcome::Ends("it closes the connection".into())),
+            Err(error) if is_end(&error) => {
+                return Ok(Welcome::Ends("it closes the connection".into()));
+            }
+            Err(error) => return Err(error),
+            Ok(length) => heard.extend_from_slice(part.get(..length).unwrap_or_default()),
+        }
+        if let Some(welcome) = understood(&heard) {
+            return Ok(welcome);
+        }
+        sent = Ok(());
+    }
+}
+
+/// What a server says with these bytes; nothing where more of them must come.
+fn understood(bytes: &[u8]) -> Option<Welcome> {
+    if bytes.len() > ENOUGH {
+        return Some(Welcome::GoesOn);
+    }
+    let mut messages = Vec::new();
+    let mut rest = bytes;
+    // A record: its type, a version, its length (RFC 5246, 6.2.1).
+    while let [kind, _, _, high, low, after @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((content, following)) = after.split_at_checked(length) else {
+            messages.extend_from_slice(if *kind == HANDSHAKE { after } else { &[] });
+            break;
+        };
+        match (*kind, content) {
+            (HANDSHAKE, _) => messages.extend_from_slice(content),
+            (ALERT, [_, alert]) => {
+                let alert = AlertDescription::from(*alert);
+                return Some(Welcome::Ends(format!("it sends the alert {alert:?}")));
+            }
+            _ => return Some(Welcome::GoesOn),
+        }
+        rest = following;
+    }
+    goes_on(&messages).then_some(Welcome::GoesOn)
+}
+
+/// The type of a record that holds an alert.
+const ALERT: u8 = 21;
+
+/// The type of a record that holds a part of the handshake.
+const HANDSHAKE: u8 = 22;
+
+/// The type of the message in which a server tells what it has chosen; it may not be able to use
+/// its key all the same.
+const SERVER_HELLO: u8 = 2;
+
+/// Whether there is more in these messages than the server's hello.
+fn goes_on(mut messages: &[u8]) -> bool {
+    while let [kind, rest @ ..] = messages {
+        if *kind != SERVER_HELLO {
+            return true;
+        }
+        let [high, middle, low, body @ ..] = rest else {
+            return false;
+        };
+        let length = u32::from_be_bytes([0, *high, *middle, *low]);
+        let following = usize::try_from(length).ok().and_then(|it| body.get(it..));
+        messages = following.unwrap_or_default();
+    }
+    false
+}
+
+/// A ClientHello in its record (RFC 5246, 7.4.1.2).
+fn hello(random: [u8; 32]) -> Vec<u8> {
+    let extensions = [
+        // supported_groups, ec_point_formats, signature_algorithms, extended_master_secret
+        extension(10, &counted(&words(GROUPS))),
+        extension(11, &[1, 0]),
+        extension(13, &counted(&words(SIGNATURES))),
+        extension(23, &[]),
+    ]
+    .concat();
+    let body = [
+        &[3, 3],
+        random.as_slice(),
+        // No session; the suites; no compression.
+        &[0],
+        &counted(&words(SUITES)),
+        &[1, 0],
+        &counted(&extensions),
+    ]
+    .concat();
+    let client_hello = [&[1, 0], counted(&body).as_slice()].concat();
+    [&[HANDSHAKE, 3, 1], counted(&client_hello).as_slice()].concat()
+}
+
+fn extension(number: u16, content: &[u8]) -> Vec<u8> {
+    [number.to_be_bytes().as_slice(), &counted(content)].concat()
+}
+
+fn words(numbers: &[u16]) -> Vec<u8> {
+    numbers.iter().flat_map(|it| it.to_be_bytes()).collect()
+}
+
+/// With its length before it, in two bytes; nothing here is longer than these can tell.
+fn counted(content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+    [length.to_be_bytes().as_slice(), content].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: [u8; 6] = [SERVER_HELLO, 0, 0, 2, 9, 9];
+    const CERTIFICATE: [u8; 4] = [11, 0, 4, 0];
+
+    fn record(kind: u8, content: &[u8]) -> Vec<u8> {
+        [&[kind, 3, 3], counted(content).as_slice()].concat()
+    }
+
+    fn ends(alert: &str) -> Option<Welcome> {
+        Some(Welcome::Ends(format!("it sends the alert {alert}")))
+    }
+
+    #[test]
+    fn an_alert_ends_it_also_after_the_servers_hello() {
+        let alert = record(ALERT, &[2, 40]);
+        assert_eq!(understood(&alert), ends("HandshakeFailure"));
+        let late = [record(HANDSHAKE, &HELLO), record(ALERT, &[2, 80])].concat();
+        assert_eq!(understood(&late), ends("InternalError"));
+    }
+
+    #[test]
+    fn the_servers_hello_alone_is_no_answer_and_its_certificate_is() {
+        let whole = [HELLO.as_slice(), &CERTIFICATE].concat();
+        for content in [&whole[..0], &whole[..1], &whole[..3], &whole[..6]] {
+            assert_eq!(understood(&record(HANDSHAKE, content)), None, "{content:?}");
+        }
+        assert_eq!(
+            understood(&record(HANDSHAKE, &whole)),
+            Some(Welcome::GoesOn)
+        );
+        let split = [
+            record(HANDSHAKE, &whole[..2]),
+            record(HANDSHAKE, &whole[2..]),
+        ]
+        .concat();
+        assert_eq!(understood(&split), Some(Welcome::GoesOn));
+        for cut in 0..split.len() - CERTIFICATE.len() {
+            assert_eq!(understood(&split[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_tls_or_never_ends_ends_nothing() {
+        assert_eq!(understood(b"EFATAL: no\0"), None);
+        assert_eq!(understood(&record(b'E', b"no")), Some(Welcome::GoesOn));
+        assert_eq!(understood(&vec![0; ENOUGH + 1]), Some(Welcome::GoesOn));
+    }
+
+    #[test]
+    fn its_lengths_add_up() {
+        let hello = hello([7; 32]);
+        let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+        assert_eq!(length(3), hello.len() - 5);
+        assert_eq!(length(7), hello.len() - 9);
+        assert!(
+            !SUITES.contains(&0x5600),
+            "a fallback would be refused as one"
+        );
+    }
+}
