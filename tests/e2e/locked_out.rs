@@ -243,9 +243,14 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
 #[test]
 fn what_others_have_placed_stays_and_it_is_said_why_nobody_gets_in() {
     let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| {
-        it.set("mode", "reload")
-    });
+    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    // There is a bundle to which pgcertd could go back.
+    stage.renew_to(KeyType::Rsa2048);
+    stage.synced(&[], "deployed", 0);
+    assert_eq!(stage.previous(), stage.first.combined_pem());
+    let reload = "[[instance]]\nmode = \"reload\"";
+    let text = stage.config.text().replace("[[instance]]", reload);
+    stage.config.replace(&text);
     let daemon = stage.daemon();
     let ecdsa = stage.renew_to(KeyType::P256);
     world.place(&ecdsa, &stage.cert);
