@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::bundle::{Bundle, Fingerprint, Identity};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles};
+use crate::instance::postmaster::Absence;
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
@@ -289,8 +290,13 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     } else {
         begun.unchanged()
     };
-    if !installed.before.sight.server.is_up() {
-        return Ok(Outcome::Installed(NOT_RUNNING.into()));
+    match &installed.before.sight.server {
+        Server::Up(_) => {}
+        // It may well run on what was there before.
+        Server::Down(Absence::Unreadable(why)) => return Ok(Outcome::Unverified(why.clone())),
+        Server::Down(_) => {
+            return Ok(Outcome::Installed(NOT_RUNNING.into()));
+        }
     }
     if let Some(why) = installed.unused() {
         return Ok(Outcome::Installed(why));

@@ -60,7 +60,8 @@
 //! its configuration says: Postgres is asked (`instance/program.rs`), of a PgBouncer the file is read
 //! (`instance/pgbouncer/ini.rs`, `instance/pgbouncer/settings.rs`), and so of a Patroni (`instance/patroni/yaml.rs`). What
 //! costs a Patroni its REST API is tried before it is asked (`instance/patroni/rehearsal.rs`), and one without TLS is told
-//! from one that is dead (`instance/plain.rs`).
+//! from one that is dead (`instance/plain.rs`). Several PgBouncer may answer at one address; where, the kernel tells
+//! (`instance/pgbouncer/listeners.rs`).
 //!
 //! What an operator asks of a running server, who is connected for one, goes over its Unix socket
 //! (`instance/sql/mod.rs`); when it got its certificate, `instance/deployment.rs` tells from the file.

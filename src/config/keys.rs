@@ -393,6 +393,7 @@ fn companions() -> Vec<Key> {
                 "The CAs of the clients' certificates: a file of the lineage, as `ca.crt` of a Kubernetes secret, or by \
                  its absolute path a file elsewhere, which is watched as well. It is installed, reloaded and rolled back \
                  together with chain and key.",
+                "For kind = \"postgres\" alone.",
                 "A file by which every client certificate would be refused is not installed, nor is the certificate \
                  with it: one that holds no CA that is valid, an intermediate without its root, a key that OpenSSL \
                  takes for too weak.",
@@ -483,6 +484,8 @@ fn deployment() -> Vec<Key> {
             &[
                 "Where to see what the server serves. Without a port it is 5432. A path of a socket is refused, since \
                Postgres speaks no TLS there.",
+                "Where several PgBouncer listen at one port (`so_reuseport`), it is one at which this one alone does, such \
+                 as one more of its `listen_addr`; another is not believed.",
             ],
         ),
         key(

@@ -11,6 +11,7 @@
 //! value at a time, in the words of `expected`) → `conflicts` (what only shows when all instances are known).
 
 mod address;
+mod companions;
 mod conflicts;
 mod document;
 pub(crate) mod duration;

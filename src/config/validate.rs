@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use super::companions::companions;
 use super::conflicts;
 use super::document::{At, Document, absolute, unreadable};
 use super::error::ConfigError;
@@ -16,14 +17,13 @@ use super::expected;
 use super::notification::notify;
 use super::values::{
     KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
-    files, listen, positive, server_names, source, target, textfile,
+    files, listen, positive, server_names, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
-    Companion, Config, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, DEFAULT_DEBOUNCE, DEFAULT_DELAY,
-    DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY,
-    DEFAULT_TARGET, DEFAULT_WATCHED, Instance, Kind, Lineage, Metrics, Mode, Place, Reload, Verify,
-    Watch,
+    Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
+    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED, Instance,
+    Kind, Lineage, Metrics, Mode, Place, Reload, Verify, Watch,
 };
 
 /// What to do where the file does not exist.
@@ -199,15 +199,15 @@ pub(super) fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a
 
 /// The keys of one table, and the file it stands in.
 #[derive(Clone, Copy)]
-struct Layer<'a> {
+pub(super) struct Layer<'a> {
     keys: &'a Keys,
     document: &'a Document,
 }
 
 /// The keys of an instance above those of the defaults.
 #[derive(Clone, Copy)]
-struct Layers<'a> {
-    own: Layer<'a>,
+pub(super) struct Layers<'a> {
+    pub(super) own: Layer<'a>,
     shared: Option<Layer<'a>>,
 }
 
@@ -220,20 +220,20 @@ struct World<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
+    pub(super) fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
         at(self.document, key(self.keys))
     }
 }
 
 impl<'a> Layers<'a> {
-    fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
+    pub(super) fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
         self.own
             .find(key)
             .or_else(|| self.shared.and_then(|shared| shared.find(key)))
     }
 
     /// The value of a key through a check, or its default where it is not written.
-    fn read<T, V>(
+    pub(super) fn read<T, V>(
         self,
         key: fn(&Keys) -> &Key<T>,
         default: V,
@@ -441,62 +441,6 @@ impl TargetFiles {
             cert: layers.read(|keys| &keys.cert_file, None, |at| target(at).map(Some))?,
             key: layers.read(|keys| &keys.key_file, None, |at| target(at).map(Some))?,
         })
-    }
-}
-
-/// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
-/// the CAs that made it.
-fn companions(
-    layers: Layers<'_>,
-    kind: Kind,
-    state: &Path,
-) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
-    if let (Some(written), true) = (layers.find(|keys| &keys.ca_source), kind != Kind::Postgres) {
-        return Err(written.refuse(
-            "`ca_source` is for kind = \"postgres\" alone",
-            "expected none here: pgcertd does not keep the CA files of another kind",
-        ));
-    }
-    let ca = companion(
-        layers,
-        [|keys| &keys.ca_source, |keys| &keys.ca_file],
-        ["ca_file", "ca_source"],
-        state.join(DEFAULT_CA_TARGET),
-    )?;
-    let crl = companion(
-        layers,
-        [|keys| &keys.crl_source, |keys| &keys.crl_file],
-        ["crl_file", "crl_source"],
-        state.join(DEFAULT_CRL_TARGET),
-    )?;
-    match layers.find(|keys| &keys.crl_source) {
-        Some(written) if ca.is_none() => Err(written.refuse(
-            "`crl_source` without `ca_source`",
-            "expected ca_source with it, the CA file that the CRL is checked against",
-        )),
-        _ => Ok((ca, crl)),
-    }
-}
-
-/// One of the two. A target that its own table gives no source is refused; one from the defaults
-/// may go unused.
-fn companion(
-    layers: Layers<'_>,
-    [from, to]: [fn(&Keys) -> &Key<String>; 2],
-    [target_key, source_key]: [&str; 2],
-    default: PathBuf,
-) -> Result<Option<Companion>, ConfigError> {
-    let file = layers.read(to, None, |at| target(at).map(Some))?;
-    match (layers.find(from), layers.own.find(to)) {
-        (Some(written), _) => Ok(Some(Companion {
-            source: source(&written)?,
-            file: file.unwrap_or(default),
-        })),
-        (None, Some(unused)) => Err(unused.refuse(
-            &format!("`{target_key}` is not used"),
-            &format!("expected {source_key} with it, where the file comes from"),
-        )),
-        (None, None) => Ok(None),
     }
 }
 

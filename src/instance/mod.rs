@@ -379,8 +379,11 @@ impl Instance {
     /// Where to look at what `process` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
-    /// The server listens on Unix sockets alone, or does not yet say where.
+    /// The server listens on Unix sockets alone, does not yet say where, or others answer for it.
     pub fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
+        if let Some(address) = &self.config.address {
+            process.is_alone_at(address)?;
+        }
         self.address_or(|| process.addresses())
     }
 

@@ -83,11 +83,22 @@ impl Process {
     pub fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
-            Process::PgBouncer(pgbouncer) => pgbouncer.settings.addresses(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.addresses(),
             Process::Patroni(patroni) => match &patroni.api {
                 Ok(api) => api.addresses(),
                 Err(why) => Err(why.clone()),
             },
+        }
+    }
+
+    /// Whether a connection to an address that the config names says anything of this process.
+    ///
+    /// # Errors
+    /// A sentence: the kernel lets other processes answer there as well.
+    pub fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+        match self {
+            Process::PgBouncer(pgbouncer) => pgbouncer.is_alone_at(address),
+            Process::Postmaster(_) | Process::Patroni(_) => Ok(()),
         }
     }
 

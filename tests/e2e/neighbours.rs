@@ -1,3 +1,6 @@
 //! What stands beside PostgreSQL and shows the same certificate.
 
 mod pgbouncer;
+mod restarts;
+mod shared_port;
+mod stage;

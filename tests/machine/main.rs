@@ -22,6 +22,7 @@ mod metrics;
 mod notify;
 mod package;
 mod package_life;
+mod pooler;
 mod postgres;
 mod probe;
 mod readme;

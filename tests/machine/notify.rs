@@ -33,17 +33,6 @@ fn by_mail() -> String {
         .replace("\"root\"", "\"postgres\"")
 }
 
-/// The package of this mail system, with what belongs to it, in the place of any other.
-#[track_caller]
-fn install(machine: &Machine, system: &str) {
-    let install = format!(
-        "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-         --option Dpkg::Options::=--force-confnew /srv/mail/{system}/*.deb"
-    );
-    let done = machine.run_within(LATER, ["sh", "-c", &install]);
-    assert_eq!(done.code(), 0, "{system}: {}{}", done.stdout, done.stderr);
-}
-
 /// Waits until a mail with these words is in the mailbox, and gives all that is in it.
 #[track_caller]
 fn mailed(machine: &Machine, words: &[&str]) -> String {
@@ -64,14 +53,14 @@ fn mail_arrives_through_the_mail_systems_of_debian() {
         return;
     };
     without_a_command_the_unit_ends_well(&stand);
-    install(&stand.machine, "postfix");
+    stand.machine.install_packed("postfix");
     notify(&stand, &by_mail());
     a_trial_is_mailed(&stand);
     stand.machine.ok(["systemctl", "enable", "--now", UNIT]);
     a_failure_and_its_end_are_mailed(&mut stand);
     the_sandbox_holds(&stand);
     for system in ["postfix", "exim4-daemon-light", "dma"] {
-        install(&stand.machine, system);
+        stand.machine.install_packed(system);
         a_daemon_that_stops_is_mailed(&stand, system);
     }
     a_reboot_mails_nothing(&mut stand);
@@ -322,7 +311,7 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
     assert_eq!(posted["host"], "db1");
     assert_eq!(posted["changes"][0]["state"], "stopped", "{posted}");
 
-    install(machine, "msmtp-mta");
+    machine.install_packed("msmtp-mta");
     machine.write(
         "/etc/msmtprc",
         "account default\nhost 127.0.0.1\nport 2525\nfrom pgcertd@db1\n",

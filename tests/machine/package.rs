@@ -67,6 +67,18 @@ impl Machine {
         said
     }
 
+    /// Installs a package that the machine's root holds ready (`make-root`), with what belongs to it, in the
+    /// place of any that it excludes.
+    #[track_caller]
+    pub fn install_packed(&self, name: &str) {
+        let install = format!(
+            "DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+             --option Dpkg::Options::=--force-confnew /srv/packages/{name}/*.deb"
+        );
+        let done = self.run_within(LATER, ["sh", "-c", &install]);
+        assert_eq!(done.code(), 0, "{name}: {}{}", done.stdout, done.stderr);
+    }
+
     /// Offers the package in a higher version, whose model of the config differs, by a repository
     /// that replaces Debian's own; gives the version.
     #[track_caller]

@@ -299,6 +299,64 @@ fn a_pgbouncer_and_a_patroni_need_a_config_file() {
     }
 }
 
+/// A pooler and what further it says, in one text.
+fn of_pooler(keys: &str) -> String {
+    let config_file = "config_file = \"/etc/pgbouncer/pgbouncer.ini\"";
+    format!(
+        "[[instance]]\nname = \"a\"\nlineage = \"x\"\nkind = \"pgbouncer\"\n{config_file}\n{keys}"
+    )
+}
+
+#[test]
+fn a_ca_or_crl_file_is_kept_for_a_postgres_alone() {
+    refused(
+        &of_pooler("ca_source = \"ca.crt\"\n"),
+        r#"
+FILE:6:13: `ca_source` is for kind = "postgres" alone
+ |
+6| ca_source = "ca.crt"
+ |             ^^^^^^^^
+ = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+    );
+    refused(
+        r#"[[instance]]
+name = "a"
+lineage = "x"
+kind = "patroni"
+config_file = "/etc/patroni/config.yml"
+crl_source = "crl.pem"
+"#,
+        r#"
+FILE:6:14: `crl_source` is for kind = "postgres" alone
+ |
+6| crl_source = "crl.pem"
+ |              ^^^^^^^^^
+ = expected none for Patroni: keep the file that restapi.cafile names by other means, and reload Patroni after that"#,
+    );
+    refused(
+        &of_pooler("ca_file = \"/t/ca.pem\"\n"),
+        r#"
+FILE:6:11: `ca_file` is for kind = "postgres" alone
+ |
+6| ca_file = "/t/ca.pem"
+ |           ^^^^^^^^^^^
+ = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+    );
+}
+
+#[test]
+fn a_ca_source_by_default_is_one_of_the_poolers_too() {
+    refused(
+        &format!("[defaults]\nca_source = \"ca.crt\"\n{}", of_pooler("")),
+        r#"
+FILE:2:13: `ca_source` is for kind = "postgres" alone
+ |
+2| ca_source = "ca.crt"
+ |             ^^^^^^^^
+ = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+    );
+}
+
 #[test]
 fn pg_ctl_reloads_a_postgres_alone() {
     refused(

@@ -6,6 +6,7 @@
 //! system's own numbers.
 
 mod ini;
+mod listeners;
 mod settings;
 
 use std::ffi::OsString;
@@ -18,10 +19,13 @@ use std::time::{Duration, SystemTime};
 use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::config::Address;
 use crate::foreign;
 use crate::instance::postmaster::Absence;
 use crate::instance::settings::command_as;
 use crate::privilege::Ids;
+
+use listeners::Listeners;
 
 pub use ini::IniError;
 pub use settings::Settings;
@@ -31,6 +35,10 @@ const NAME: &str = "pgbouncer";
 
 /// What starts it, where its package's unit is in use.
 const START: &str = "start pgbouncer: systemctl start pgbouncer";
+
+/// What mends it that others answer at the same port: systemd may pass a socket more, and else all
+/// that `listen_addr` names have one port.
+const ALONE: &str = "set address to where it alone listens, such as one more of its listen_addr, or verify = \"none\"";
 
 /// How long it may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,6 +60,7 @@ pub struct PgBouncer {
     pub executable: Option<PathBuf>,
     /// What its configuration said when it was looked at.
     pub settings: Settings,
+    listeners: Listeners,
     pidfd: OwnedFd,
 }
 
@@ -115,7 +124,8 @@ impl PgBouncer {
     /// the configuration file. Blocks.
     ///
     /// # Errors
-    /// [`Absence::NotFound`], with what the pid file has to do with it.
+    /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
+    /// run, and nothing tells which one is meant.
     pub fn find(
         wanted: &Wanted,
         pid_file: &PidFile,
@@ -138,8 +148,11 @@ impl PgBouncer {
         }
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => Ok(one),
-            (Some(_), false) => Err(not_found(format!(
-                "several processes were started with {}, and no pid file tells which one is meant; set pidfile",
+            // Not down: nothing may be taken for well that nobody looked at.
+            (Some(_), false) => Err(Absence::Unreadable(format!(
+                "{} processes were started with {}, and no pid file tells which one is meant; give each a file \
+                 of its own, which may %include what they share, with a pidfile, and an instance",
+                found.len() + 1,
                 wanted.config_file.display()
             ))),
             (None, _) => Err(not_found(absent(wanted, pid_file, told))),
@@ -160,6 +173,32 @@ impl PgBouncer {
         crate::instance::process::runs(self.pidfd.as_fd())
     }
 
+    /// Where it alone listens for clients, best first.
+    ///
+    /// # Errors
+    /// A sentence: nowhere over TCP, or others may answer for it everywhere.
+    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+        let listened = self.settings.addresses()?;
+        let (alone, shared): (Vec<_>, Vec<_>) = listened
+            .into_iter()
+            .partition(|address| !self.listeners.share(address));
+        match (alone.is_empty(), shared.first()) {
+            (true, Some(address)) => Err(is_shared(address)),
+            _ => Ok(alone),
+        }
+    }
+
+    /// Whether it alone may answer at an address that the config names.
+    ///
+    /// # Errors
+    /// A sentence: other processes listen there as well.
+    pub fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+        match self.listeners.share(address) {
+            true => Err(is_shared(address)),
+            false => Ok(()),
+        }
+    }
+
     /// The version of its executable, major and minor, as it says itself; none where it cannot be
     /// run from here, or says something else. It runs as `owner`.
     pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
@@ -177,6 +216,13 @@ impl PgBouncer {
         let second = booted + self.ticks / procfs::ticks_per_second();
         SystemTime::UNIX_EPOCH + Duration::from_secs(second)
     }
+}
+
+fn is_shared(address: &Address) -> String {
+    format!(
+        "several processes listen at {address} (SO_REUSEPORT), so that no connection tells what this one serves; \
+         {ALONE}"
+    )
 }
 
 fn not_found(why: String) -> Absence {
@@ -262,6 +308,7 @@ fn prove(
         directory: std::fs::read_link(proc.join("cwd")).unwrap_or_else(|_| PathBuf::from("/")),
         executable: executable.filter(|path| same(&proc.join("exe"), path)),
         settings: settings.clone(),
+        listeners: Listeners::beside(&process),
         pidfd,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::config::{Address, Place};
 use crate::instance::settings::{Names, TlsSettings};
@@ -85,7 +86,7 @@ impl Settings {
         };
         if self.shares_port {
             return Err(format!(
-                "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves; set verify = \"none\", or address where it is alone there"
+                "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves; {ALONE}"
             ));
         }
         let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {

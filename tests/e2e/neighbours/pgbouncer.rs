@@ -1,136 +1,26 @@
 //! PgBouncer: its clients get the renewal, and nobody who comes through it notices.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
-use serde_json::Value;
-
+use super::stage::{NAME, Stage};
 use crate::{
-    standing::{HOST, of_kind, problem, says},
+    standing::{HOST, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued, KeyType},
+        ca::{Ca, KeyType},
         cluster::Cluster,
         config::{Config, Instance},
         daemon::{Daemon, Launch, eventually_state, pgcertd},
         eventually,
         faults::bystander,
         give,
-        lineage::Lineage,
         pgbouncer::PgBouncer,
+        postgres::STRICT,
         throughout,
     },
 };
 
-const NAME: &str = "pooler";
-
-/// A pooler that shows `first` out of its target, whose lineage holds it too.
-struct Stage<'w> {
-    world: &'w World,
-    ca: Ca,
-    first: Issued,
-    lineage: Lineage,
-    target: PathBuf,
-    config: Config,
-    pooler: PgBouncer,
-    cluster: Cluster,
-}
-
-impl<'w> Stage<'w> {
-    fn new(world: &'w World) -> Self {
-        Self::with(world, |_| {}, |instance| instance)
-    }
-
-    /// With other settings of the pooler, before it starts, and of the instance.
-    fn with(
-        world: &'w World,
-        pooled: impl FnOnce(&mut PgBouncer),
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        Self::of_key(world, KeyType::default(), pooled, instance)
-    }
-
-    /// The same with a first certificate of this kind of key.
-    fn of_key(
-        world: &'w World,
-        kind: KeyType,
-        pooled: impl FnOnce(&mut PgBouncer),
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        let ca = Ca::new(world, "Test Root");
-        let first = ca.issue_with(&[HOST], &of_kind(kind));
-        let mut lineage = Lineage::new(world, HOST);
-        lineage.renew(&first);
-        let target = world.target(NAME);
-        world.place(&first, &target);
-        let cluster = Cluster::build(world).start();
-        let mut pooler = PgBouncer::before(world, &cluster, NAME);
-        pooler.tls(&target);
-        pooled(&mut pooler);
-        pooler.start().unwrap();
-        let entry = Instance::of_pgbouncer(NAME, HOST, &pooler.config_file());
-        let config = Config::new(world)
-            .watch("resync", "1h")
-            .instance(instance(entry))
-            .write();
-        Self {
-            world,
-            ca,
-            first,
-            lineage,
-            target,
-            config,
-            pooler,
-            cluster,
-        }
-    }
-
-    #[track_caller]
-    fn daemon(&self) -> Daemon {
-        let daemon = Launch::new(self.world).like_the_unit().daemon(&self.config);
-        daemon.wait_for_log(": in_sync");
-        daemon
-    }
-
-    fn renew(&mut self) -> Issued {
-        let issued = self.ca.issue(&[HOST]);
-        self.lineage.renew(&issued);
-        issued
-    }
-
-    #[track_caller]
-    fn serves(&self, issued: &Issued) {
-        eventually(SOON, "the certificate is served", || {
-            let peer = self.pooler.peer();
-            peer.is_ok_and(|peer| peer.fingerprint == issued.fingerprint)
-        });
-    }
-
-    #[track_caller]
-    fn becomes(&self, state: &str) -> Value {
-        eventually_state(self.world, &self.config, NAME, state)
-    }
-
-    #[track_caller]
-    fn synced(&self, arguments: &[&str], outcome: &str, code: i32) -> Value {
-        let all = [&["sync", "--json"], arguments].concat();
-        let done = pgcertd(self.world, &self.config, &all);
-        let row = done.instance(NAME);
-        println!("sync {arguments:?}: {row}");
-        assert_eq!(row["outcome"], outcome, "{row}");
-        assert_eq!(done.code(), code, "{row}");
-        row
-    }
-
-    /// What `check` finds under this id.
-    fn checked(&self, id: &str) -> Value {
-        let done = pgcertd(self.world, &self.config, &["check", "--json"]);
-        let seen = done.json();
-        println!("check: {seen}");
-        let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let found = findings.iter().find(|it| it["id"] == id);
-        found.unwrap_or_else(|| panic!("no {id} in {seen}")).clone()
-    }
-}
+const ROLLED_BACK: &str = "refused by PgBouncer and rolled back";
 
 #[test]
 fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
@@ -245,7 +135,7 @@ fn what_a_pooler_refuses_is_rolled_back_and_the_broken_file_beside_it_is_named()
     let mut session = stage.pooler.session(&stage.cluster);
     fs::write(&clients, "no certificate\n").unwrap();
     let second = stage.renew();
-    let line = daemon.wait_for_log("refused by PgBouncer and rolled back");
+    let line = daemon.wait_for_log(ROLLED_BACK);
     says(&line, &[&second.fingerprint[..6], "client_tls_ca_file"]);
     let seen = stage.becomes("rejected");
     says(
@@ -309,6 +199,61 @@ fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_a
     stage.synced(&["--force"], "deployed", 0);
     assert_eq!(stage.pooler.served(), ecdsa.fingerprint);
     assert_eq!(session.lives(), Ok(()));
+}
+
+#[test]
+fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
+    let Some(world) = World::with_debians(STRICT) else {
+        return;
+    };
+    let mut stage = Stage::strict(&world);
+    let daemon = stage.daemon();
+    let mut session = stage.pooler.session(&stage.cluster);
+    let load = stage.pooler.pgbench(2, 3);
+    let weak = stage.renew_weak();
+    let line = daemon.wait_for_log(ROLLED_BACK);
+    says(&line, &[NAME, &weak.fingerprint[..6], "its log says why"]);
+    let log = stage.pooler.log();
+    let why = log.find("ee key too small").expect("OpenSSL says why");
+    says(&log[why..], &["TLS configuration could not be reloaded"]);
+
+    let seen = stage.becomes("rejected");
+    says(
+        &problem(&seen),
+        &["PgBouncer did not load", "sync --force", "log says why"],
+    );
+    assert_eq!(seen["source"]["fingerprint"], *weak.fingerprint);
+    assert_eq!(seen["served"]["fingerprint"], *stage.first.fingerprint);
+    assert_eq!(seen["installed"]["fingerprint"], *stage.first.fingerprint);
+    let shown = pgcertd(&world, &stage.config, &["status"]);
+    assert_eq!(shown.code(), 1, "{shown:?}");
+    assert_eq!(stage.pooler.served(), stage.first.fingerprint);
+    assert_eq!(
+        fs::read_to_string(&stage.target).unwrap(),
+        stage.first.combined_pem()
+    );
+    assert_eq!(session.lives(), Ok(()));
+    assert!(load.finish().unwrap() > 0);
+
+    // One reload to try, one to go back, and no more, whoever looks.
+    assert_eq!(daemon.stop().code(), Some(0));
+    stage.synced(&[], "refused", 1);
+    assert_eq!(stage.pooler.reloads(), 2);
+    let row = stage.synced(&["--force"], "rolled_back", 1);
+    says(&problem(&row), &["the files of before are back"]);
+    assert_eq!(stage.pooler.served(), stage.first.fingerprint);
+
+    // Another process is asked once; it starts, for what lies there is good.
+    stage.pooler.stop();
+    stage.pooler.start().unwrap();
+    let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
+    daemon.wait_for_log(ROLLED_BACK);
+    stage.becomes("rejected");
+    assert_eq!(stage.pooler.served(), stage.first.fingerprint);
+
+    let good = stage.renew();
+    stage.serves(&good);
+    stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
 }
 

@@ -151,6 +151,11 @@ impl Cluster {
 
 /// The certificate that a new TLS connection to this port of 127.0.0.1 is shown.
 pub fn peer_at(port: u16) -> Result<Served, String> {
+    peer_of(&format!("127.0.0.1:{port}"))
+}
+
+/// The certificate that a new TLS connection to this address is shown.
+pub fn peer_of(address: &str) -> Result<Served, String> {
     let shown = run(
         command("openssl")
             .args([
@@ -160,7 +165,7 @@ pub fn peer_at(port: u16) -> Result<Served, String> {
                 "-showcerts",
                 "-connect",
             ])
-            .arg(format!("127.0.0.1:{port}")),
+            .arg(address),
         SOON,
     );
     let certificates = shown.stdout.matches("-----BEGIN CERTIFICATE-----").count();

@@ -7,6 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
+    rc::Rc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use rustix::process::Signal;
 
 use super::{
     Owner, SOON, World,
-    client::{Load, Served, Session, peer_at},
+    client::{Load, Served, Session, peer_at, peer_of},
     cluster::Cluster,
     command, eventually, give,
     port::Port,
@@ -34,15 +35,23 @@ pub struct PgBouncer {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
-    port: Port,
+    port: Rc<Port>,
     process: Option<Process>,
 }
 
 impl PgBouncer {
     /// Makes a configuration for a pooler before this cluster; nothing is started.
     pub fn before(world: &World, cluster: &Cluster, name: &str) -> Self {
+        Self::at(world, cluster, name, Rc::new(Port::claim()))
+    }
+
+    /// As [`PgBouncer::before`], at the port of another one.
+    pub fn beside(&self, world: &World, cluster: &Cluster, name: &str) -> Self {
+        Self::at(world, cluster, name, Rc::clone(&self.port))
+    }
+
+    fn at(world: &World, cluster: &Cluster, name: &str, port: Rc<Port>) -> Self {
         let home = world.postgres_directory(&format!("poolers/{name}"), 0o755);
-        let port = Port::claim();
         let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let settings = vec![
             setting("listen_addr", "127.0.0.1"),
@@ -125,6 +134,32 @@ impl PgBouncer {
 
     /// Starts it and waits until it takes connections; else gives the log's end.
     pub fn start(&mut self) -> Result<(), String> {
+        let (process, up) = self.launched(&[]);
+        self.process = Some(process);
+        up
+    }
+
+    /// Starts a second process by `-R`, which takes the sockets of the one that runs, and waits until that
+    /// has ended.
+    #[track_caller]
+    pub fn take_over(&mut self) {
+        let mut old = self.process.take().expect("the pooler is down");
+        let (process, up) = self.launched(&["-R"]);
+        self.process = Some(process);
+        up.unwrap_or_else(|log| panic!("it did not take over:\n{log}"));
+        assert!(old.wait(SOON).is_some(), "the one of before did not end");
+    }
+
+    /// A further process with the same configuration, as long as the value lives.
+    #[track_caller]
+    pub fn another(&self) -> Process {
+        let (process, up) = self.launched(&[]);
+        up.unwrap_or_else(|log| panic!("there is no other one:\n{log}"));
+        process
+    }
+
+    /// A process with these arguments more, once it is up or has ended.
+    fn launched(&self, arguments: &[&str]) -> (Process, Result<(), String>) {
         let begun = self.log().len();
         let log = OpenOptions::new()
             .create(true)
@@ -134,6 +169,7 @@ impl PgBouncer {
         let mut pgbouncer = command("pgbouncer");
         pgbouncer
             .args(&self.arguments)
+            .args(arguments)
             .arg(self.config_file())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .uid(self.owner.uid)
@@ -152,8 +188,7 @@ impl PgBouncer {
             let is_up = said && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_ok();
             is_up.then_some(Ok(()))
         });
-        self.process = Some(process);
-        up
+        (process, up)
     }
 
     /// Shuts it down, and waits for its end.
@@ -185,6 +220,11 @@ impl PgBouncer {
     /// The certificate that a new TLS connection is shown, by `openssl s_client`.
     pub fn peer(&self) -> Result<Served, String> {
         peer_at(self.port())
+    }
+
+    /// The same at another address of its own.
+    pub fn peer_at(&self, host: &str) -> Result<Served, String> {
+        peer_of(&format!("{host}:{}", self.port()))
     }
 
     /// The fingerprint of the leaf that a new TLS connection is shown; panics where none is.

@@ -1,0 +1,92 @@
+//! Who answers where: several processes may listen at one address (`SO_REUSEPORT`), and the kernel
+//! chooses among them for each connection.
+//!
+//! The configuration tells that only in part: `so_reuseport` may have changed since the start, and
+//! sockets that systemd passes share a port by its `ReusePort=`. The kernel's table tells all.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use procfs::net::TcpState;
+use procfs::process::Process;
+
+use crate::config::Address;
+
+/// How many sockets listen at each address, in the network of one process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listeners(BTreeMap<SocketAddr, usize>);
+
+impl Listeners {
+    /// Those that the kernel tells of; none where they may not be looked at. A socket that two
+    /// processes hold, as while one takes over from the other, is one. Blocks.
+    #[must_use]
+    pub(super) fn beside(process: &Process) -> Listeners {
+        let tables = [process.tcp(), process.tcp6()];
+        let listening = tables
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.state == TcpState::Listen)
+            .map(|entry| entry.local_address);
+        Listeners::of(listening)
+    }
+
+    fn of(listening: impl IntoIterator<Item = SocketAddr>) -> Listeners {
+        let mut counts = BTreeMap::new();
+        for address in listening {
+            *counts.entry(address).or_default() += 1;
+        }
+        Listeners(counts)
+    }
+
+    /// Whether more than one socket may get a connection to this address. Of a name it is not known
+    /// which addresses are meant: there, one that is shared at its port counts.
+    #[must_use]
+    pub(super) fn share(&self, address: &Address) -> bool {
+        let port = address.port;
+        let Ok(ip) = address.host.parse::<IpAddr>() else {
+            let mut at_port = self.0.iter().filter(|(at, _)| at.port() == port);
+            return at_port.any(|(_, count)| *count > 1);
+        };
+        // Whoever listens at the very address comes first, then whoever does at all of its family.
+        let [v4, v6] = [
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ];
+        let candidates = match ip.is_ipv4() {
+            true => vec![ip, v4, v6],
+            false => vec![ip, v6],
+        };
+        let mut counts = candidates
+            .into_iter()
+            .filter_map(|ip| self.0.get(&SocketAddr::new(ip, port)));
+        counts.next().is_some_and(|count| *count > 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn shared(listening: &[&str], host: &str, port: u16) -> bool {
+        let listening = listening.iter().map(|it| it.parse().unwrap());
+        let host = host.to_owned();
+        Listeners::of(listening).share(&Address { host, port })
+    }
+
+    #[test]
+    fn an_address_is_shared_where_two_sockets_listen_and_none_is_nearer() {
+        let two = ["127.0.0.1:6432", "127.0.0.1:6432", "127.0.0.2:6432"];
+        assert!(shared(&two, "127.0.0.1", 6432));
+        assert!(!shared(&two, "127.0.0.2", 6432));
+        assert!(!shared(&two, "127.0.0.1", 6433));
+        assert!(shared(&two, "localhost", 6432));
+        let all = ["0.0.0.0:6432", "0.0.0.0:6432", "10.0.0.1:6432"];
+        assert!(shared(&all, "127.0.0.1", 6432));
+        assert!(!shared(&all, "10.0.0.1", 6432));
+        assert!(!shared(&all, "::1", 6432));
+        let both = ["[::]:6432", "[::]:6432"];
+        assert!(shared(&both, "::1", 6432) && shared(&both, "127.0.0.1", 6432));
+    }
+}

@@ -1,0 +1,25 @@
+//! A PgBouncer that ends, starts again or hands over: a renewal of that time is served all the same.
+
+use super::stage::Stage;
+use crate::world::World;
+
+#[test]
+fn a_renewal_of_the_time_of_a_hand_over_is_served_by_the_process_that_took_over() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let daemon = stage.daemon();
+    for _ in 0..3 {
+        // The one of before may load it, and the one that takes over have read the files before.
+        let old = stage.pooler.pid();
+        let before = stage.renew();
+        stage.pooler.take_over();
+        assert_ne!(stage.pooler.pid(), old);
+        stage.serves(&before);
+        stage.becomes("in_sync");
+        stage.pooler.take_over();
+        let behind = stage.renew();
+        stage.serves(&behind);
+        stage.becomes("in_sync");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+}
