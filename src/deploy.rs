@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::bundle::{Bundle, Fingerprint, Identity};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles};
+use crate::instance::patroni::Rehearsal;
 use crate::instance::postmaster::Absence;
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
@@ -410,7 +411,7 @@ impl<'a> Deployment<'a, Installed> {
             return None;
         };
         let config = &self.instance.config;
-        let settings = patroni.api.clone().ok()?.tls(&config.place);
+        let settings = patroni.tls(config).ok()?;
         let not_used = settings.not_used(&config.cert_file, &config.key_file)?;
         Some(not_used.to_string())
     }
@@ -422,11 +423,13 @@ impl<'a> Deployment<'a, Installed> {
         let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
             return None;
         };
-        let said = patroni.refuses(server).await?;
-        Some(format!(
-            "Patroni would not load {}, and was not asked to: {said}",
-            self.bundle.fingerprint().short()
-        ))
+        match patroni.rehearsed(server, &self.instance.config).await? {
+            Rehearsal::Loads => None,
+            Rehearsal::Refused(said) => Some(format!(
+                "Patroni would not load {}, and was not asked to: {said}",
+                self.bundle.fingerprint().short()
+            )),
+        }
     }
 
     fn foreseen_refused(self, reason: String) -> Result<Verdict<'a>, String> {

@@ -9,6 +9,7 @@ use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
 use crate::config::Kind;
 use crate::instance::InstanceError;
 use crate::instance::files::{Found, Held, HeldBy, Keep};
+use crate::instance::patroni;
 
 impl Deployment<'_, Refused> {
     /// Remembers the refusal, puts back what was there, and proves what is served. In this
@@ -102,9 +103,10 @@ impl Deployment<'_, Refused> {
                 "{} is served now",
                 served.leaf.fingerprint().short()
             )),
-            Err(_) if is_patroni => Some(
-                "restart Patroni for its REST API to come back: patronictl pause --wait, systemctl restart patroni, patronictl resume".into(),
-            ),
+            Err(_) if is_patroni => Some(format!(
+                "restart Patroni for its REST API to come back: {}",
+                patroni::RESTART
+            )),
             Err(unseen) => Some(format!(
                 "what is served now is not known: {}",
                 unseen.sentence()

@@ -140,9 +140,8 @@ impl Instance {
                 Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
             }
             Process::Patroni(patroni) => {
-                let api = patroni.api.clone();
                 let reason = |reason: String| SettingsError::Unreadable { reason };
-                Ok(api.map_err(reason)?.tls(&self.config.place))
+                patroni.tls(&self.config).map_err(reason)
             }
         }
     }

@@ -4,11 +4,31 @@
 //! before that: what is signalled through it is what was proven.
 
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
 
 use crate::config::{Address, Kind};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Phase, Postmaster};
+
+/// When a process began whose start is `ticks` clock ticks after the boot (proc_pid_stat(5),
+/// `starttime`), by the wall clock of now. The boot's own time is to be had in whole seconds only,
+/// which would make a file look edited that was written just before the start.
+pub(super) fn began(ticks: u64) -> SystemTime {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let up = Duration::try_from(up).unwrap_or_default();
+    let per_second = procfs::ticks_per_second();
+    moment(ticks, per_second, up, SystemTime::now())
+}
+
+/// The end of the clock tick that is `ticks` after the boot, which was `up` before `now`: what a
+/// process reads at its start it reads after that.
+fn moment(ticks: u64, per_second: u64, up: Duration, now: SystemTime) -> SystemTime {
+    let since_boot =
+        Duration::from_millis(ticks.saturating_add(1).saturating_mul(1000) / per_second.max(1));
+    let ago = up.saturating_sub(since_boot);
+    now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
+}
 
 /// A running server whose identity was proven.
 #[derive(Debug)]
@@ -142,4 +162,19 @@ pub(super) fn runs(pidfd: BorrowedFd<'_>) -> bool {
     };
     // A pidfd becomes readable when its process ends.
     !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_begun_when_the_hundredth_of_a_second_is_over_in_which_it_began() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_700);
+        let up = Duration::from_millis(10_700);
+        let expected = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_270);
+        assert_eq!(moment(1026, 100, up, now), expected);
+        // A start that is yet to come by clocks that were read one after the other is now.
+        assert_eq!(moment(1100, 100, up, now), now);
+    }
 }

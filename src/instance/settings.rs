@@ -16,11 +16,43 @@ use tokio::process::Command;
 use crate::bundle::Certificate;
 use crate::config::{self, Place};
 use crate::foreign;
+use crate::instance::patroni;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
 use crate::patience::Questions;
 use crate::privilege::{self, Ids};
+
+/// Where a setting of a server is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setter {
+    /// In its configuration, which may be in many places.
+    Configuration,
+    /// In this file, or in one of this directory.
+    File(PathBuf),
+    /// In the environment that it was started with, which outweighs any file.
+    Environment,
+}
+
+impl fmt::Display for Setter {
+    /// As the end of a clause: ` in FILE`, or nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setter::Configuration => Ok(()),
+            Setter::File(file) => write!(f, " in {}", file.display()),
+            Setter::Environment => f.write_str(" in its environment"),
+        }
+    }
+}
+
+/// A setting of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// What it is called there.
+    pub name: &'static str,
+    /// Where it is set, or is to be set.
+    pub place: Setter,
+}
 
 /// What a kind of server calls its settings, and where they are set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +62,14 @@ pub struct Names {
     /// What turns it on, such as `ssl = on`.
     pub on: &'static str,
     /// The certificate.
-    pub cert: &'static str,
+    pub cert: Setting,
     /// Its key.
-    pub key: &'static str,
+    pub key: Setting,
     /// The authorities of clients.
     pub ca: &'static str,
     /// Their revocation lists.
     pub crl: &'static str,
-    /// Where they are set; `None` where the server's configuration may be in many places.
+    /// The configuration, file or directory; `None` where it may be in many places.
     pub file: Option<PathBuf>,
 }
 
@@ -46,8 +78,14 @@ impl Names {
     pub const POSTGRES: Names = Names {
         off: "ssl = off",
         on: "ssl = on",
-        cert: "ssl_cert_file",
-        key: "ssl_key_file",
+        cert: Setting {
+            name: "ssl_cert_file",
+            place: Setter::Configuration,
+        },
+        key: Setting {
+            name: "ssl_key_file",
+            place: Setter::Configuration,
+        },
         ca: "ssl_ca_file",
         crl: "ssl_crl_file",
         file: None,
@@ -56,13 +94,17 @@ impl Names {
     /// Those of the server at `place`.
     #[must_use]
     pub fn of(place: &Place) -> Names {
+        let named = |name, file: &Path| Setting {
+            name,
+            place: Setter::File(file.to_owned()),
+        };
         match place {
             Place::Postgres { .. } => Names::POSTGRES,
             Place::PgBouncer { config_file } => Names {
                 off: "client_tls_sslmode = disable",
                 on: "client_tls_sslmode = prefer, or a stricter one,",
-                cert: "client_tls_cert_file",
-                key: "client_tls_key_file",
+                cert: named("client_tls_cert_file", config_file),
+                key: named("client_tls_key_file", config_file),
                 ca: "client_tls_ca_file",
                 // It has none.
                 crl: "client_tls_crl_file",
@@ -71,8 +113,8 @@ impl Names {
             Place::Patroni { config_file } => Names {
                 off: "restapi.certfile is not set",
                 on: "restapi.certfile and restapi.keyfile",
-                cert: "restapi.certfile",
-                key: "restapi.keyfile",
+                cert: named("restapi.certfile", config_file),
+                key: named("restapi.keyfile", config_file),
                 ca: "restapi.cafile",
                 // It has none.
                 crl: "restapi.crlfile",
@@ -81,10 +123,24 @@ impl Names {
         }
     }
 
-    /// As the middle of a sentence: ` in FILE`, or nothing.
-    fn place(&self) -> String {
-        let file = self.file.as_ref();
-        file.map_or_else(String::new, |file| format!(" in {}", file.display()))
+    /// How a server is told to use these files.
+    fn mend(&self, cert_file: &Path, key_file: &Path) -> String {
+        let (cert_path, key_path) = (cert_file.display(), key_file.display());
+        let (cert, key) = (self.cert.name, self.key.name);
+        let (at, key_at) = (&self.cert.place, &self.key.place);
+        let what = match (cert_file == key_file, at == key_at) {
+            (true, true) => format!("{cert} and {key}{at} to {cert_path}"),
+            (true, false) => format!("{cert}{at} and {key}{key_at} to {cert_path}"),
+            (false, true) => format!("{cert} to {cert_path} and {key} to {key_path}{at}"),
+            (false, false) => {
+                format!("{cert}{at} to {cert_path} and {key}{key_at} to {key_path}")
+            }
+        };
+        // Patroni alone has such settings, and its PostgreSQL is to live through it.
+        match [at, key_at].contains(&&Setter::Environment) {
+            true => format!("set {what} and restart it: {}", patroni::RESTART),
+            false => format!("set {what} and reload"),
+        }
     }
 }
 
@@ -143,22 +199,8 @@ impl TlsSettings {
             return Some(NotUsed::tls_off(&self.names));
         }
         let why = self.other_files(cert_file, key_file)?;
-        let (cert, key) = (cert_file.display(), key_file.display());
-        let (names, place) = (&self.names, self.names.place());
-        Some(NotUsed {
-            why,
-            mend: if cert_file == key_file {
-                format!(
-                    "set {} and {}{place} to {cert} and reload",
-                    names.cert, names.key
-                )
-            } else {
-                format!(
-                    "set {} to {cert} and {} to {key}{place} and reload",
-                    names.cert, names.key
-                )
-            },
-        })
+        let mend = self.names.mend(cert_file, key_file);
+        Some(NotUsed { why, mend })
     }
 
     /// Why the server does not use an instance's CA and CRL files; `None` if it does, or there are
@@ -188,9 +230,9 @@ impl TlsSettings {
     #[must_use]
     pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
         let (setting, named) = if !same_file(&self.cert_file, cert_file) {
-            (self.names.cert, &self.cert_file)
+            (self.names.cert.name, &self.cert_file)
         } else if !same_file(&self.key_file, key_file) {
-            (self.names.key, &self.key_file)
+            (self.names.key.name, &self.key_file)
         } else {
             return None;
         };

@@ -1,6 +1,6 @@
 //! What pgcertd does for others' files, against others' writes, and for several servers.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use crate::{
     stage::{HOST, NAME, Stage, assert_says, eventually_both, leaf_of},
@@ -11,31 +11,11 @@ use crate::{
         config::{Config, Instance},
         daemon::{Daemon, eventually_state, pgcertd},
         eventually,
+        inventory::Inventory,
         lineage::Lineage,
         throughout,
     },
 };
-
-/// Everything in a directory by name, with mode, inode and size of what is in it.
-fn inventory(directory: &Path) -> Vec<String> {
-    use std::os::unix::fs::MetadataExt;
-    let mut all: Vec<String> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let meta = entry.metadata().unwrap();
-            format!(
-                "{} {:o} {} {}",
-                entry.path().display(),
-                meta.mode(),
-                meta.ino(),
-                meta.len()
-            )
-        })
-        .collect();
-    all.sort();
-    all
-}
 
 #[test]
 fn in_mode_reload_what_others_place_is_loaded_and_proven() {
@@ -83,7 +63,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     // What another program would have left there is not pgcertd's to remove.
     let state = stage.target.parent().unwrap().to_owned();
     fs::write(state.join(".server.pem.pgcertd-new"), "").unwrap();
-    let before = inventory(&state);
+    let before = Inventory::of([&state]);
     let daemon = Daemon::start(&world, &config);
     eventually_both(&world, &config, "in_sync", "at first");
 
@@ -92,7 +72,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     let problem = eventually_both(&world, &config, "out_of_date", "it was renewed");
     println!("{problem}");
     assert_says(&problem, &["does not write"], "it was renewed");
-    assert_eq!(inventory(&state), before);
+    before.is_untouched();
     world.place(&second, &stage.target);
     let problem = eventually_both(&world, &config, "not_served", "it was placed");
     println!("{problem}");

@@ -1,54 +1,90 @@
-//! Patroni with etcd: a leader and a replica, whose servers are instances like any other.
+//! Patroni with etcd: the PostgreSQL of each node, and the certificate of its REST API.
 
-use std::fs;
+mod cluster;
+mod modes;
+mod rest_api;
+mod settings;
+mod starts;
 
-use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use crate::{
     standing::{HOST, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued, KeyType, Options},
+        ca::{Ca, Issued},
         config::{Config, Instance},
-        daemon::{Launch, Outcome, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, eventually_state, pgcertd},
         eventually,
         lineage::Lineage,
-        patroni::{Bed, Node, Settings},
+        patroni::{Settings, Solo},
     },
 };
 
-/// A bed without TLS between client and server, a lineage, and a config without an instance.
+/// The REST API of the node that leads.
+const API: &str = "api";
+
+/// A node alone, whose REST API shows `first` out of its target. The lineage holds it too.
 struct Stage<'w> {
     world: &'w World,
-    bed: Bed,
+    solo: Solo,
     ca: Ca,
+    first: Issued,
     lineage: Lineage,
+    target: PathBuf,
     config: Config,
 }
 
-/// How the instance of a node is called when `setup` proposes it.
-fn instance_of(node: &Node) -> String {
-    format!("{}-data", node.name())
-}
-
 impl<'w> Stage<'w> {
-    fn new(world: &'w World) -> Self {
+    /// With what `settings` makes of the target, and other keys of the instance.
+    fn with(
+        world: &'w World,
+        settings: impl FnOnce(&Path) -> Settings,
+        instance: impl FnOnce(Instance) -> Instance,
+    ) -> Self {
         let ca = Ca::new(world, "Test Root");
+        let first = ca.issue(&[HOST]);
         let mut lineage = Lineage::new(world, HOST);
-        lineage.renew(&ca.issue(&[HOST]));
-        let bed = Bed::start(world, |_| Settings::default());
-        let config = Config::new(world)
-            // Nothing here may wait for the timer, or be mended by it.
-            .watch("resync", "1h")
-            .write();
+        lineage.renew(&first);
+        let target = world.target(API);
+        world.place(&first, &target);
+        let solo = Solo::start(world, settings(&target));
+        let config = written(world, &solo, instance);
         Self {
             world,
-            bed,
+            solo,
             ca,
+            first,
             lineage,
+            target,
             config,
         }
+    }
+
+    /// Writes the config anew, with other keys of the instance.
+    fn write(&mut self, instance: impl FnOnce(Instance) -> Instance) {
+        self.config = written(self.world, &self.solo, instance);
+    }
+
+    /// The same for a daemon, which takes it in.
+    #[track_caller]
+    fn configure(&mut self, daemon: &mut Daemon, instance: impl FnOnce(Instance) -> Instance) {
+        self.write(instance);
+        let before = daemon.log().len();
+        daemon.hangup();
+        eventually(SOON, "the new configuration counts", || {
+            daemon.log()[before..].contains("read again")
+        });
+    }
+
+    /// As the unit has it; it has found all in order.
+    #[track_caller]
+    fn daemon(&self) -> Daemon {
+        let daemon = Launch::new(self.world).like_the_unit().daemon(&self.config);
+        daemon.wait_for_log(": in_sync");
+        daemon
     }
 
     fn renew(&mut self) -> Issued {
@@ -57,297 +93,72 @@ impl<'w> Stage<'w> {
         issued
     }
 
-    /// `setup` for a node's server.
     #[track_caller]
-    fn setup(&self, node: &Node, arguments: &[&str]) -> Outcome {
-        let data = node.cluster.data_directory().to_str().unwrap();
-        let which = ["setup", "--data-directory", data];
-        pgcertd(self.world, &self.config, &[&which, arguments].concat())
-    }
-
-    /// Does by hand what `setup --print` says: the file in conf.d, a sync, and Patroni's own configuration.
-    #[track_caller]
-    fn set_up_as_printed(&mut self, index: usize) {
-        let node = &self.bed.nodes[index];
-        let printed = self.setup(node, &["--print", "--json"]).json();
-        let text = self.setup(node, &["--print"]);
-        let file = printed["fragment"]["path"].as_str().unwrap();
-        fs::create_dir_all(self.config.path().with_file_name("conf.d")).unwrap();
-        fs::write(file, printed["fragment"]["text"].as_str().unwrap()).unwrap();
-        pgcertd(self.world, &self.config, &["sync", &instance_of(node)]);
-
-        let (_, lines) = text
-            .stdout()
-            .split_once("postgresql:\n  parameters:\n")
-            .unwrap();
-        let (lines, _) = lines.split_once("\n\n").unwrap();
-        node.edit("  parameters:\n", &format!("  parameters:\n{lines}\n"));
-        self.patroni_reloads(index, "ssl", "on");
-    }
-
-    /// Has Patroni take in its file, and with that write the server's configuration anew.
-    #[track_caller]
-    fn patroni_reloads(&mut self, index: usize, guc: &str, value: &str) {
-        let node = &mut self.bed.nodes[index];
-        assert!(node.signal(Signal::HUP));
-        eventually(SOON, "Patroni sets it", || {
-            node.cluster.sql(&format!("show {guc}")) == value
-        });
-    }
-
-    /// Sets `mode = "observe"` in every file that `setup` proposed.
-    fn observe_all(&self) {
-        for node in &self.bed.nodes {
-            let conf = self.config.path().with_file_name("conf.d");
-            let file = conf.join(format!("{}.toml", instance_of(node)));
-            let text = fs::read_to_string(&file).unwrap();
-            fs::write(&file, text + "mode = \"observe\"\n").unwrap();
-        }
-    }
-
-    /// Clients of every node get this, and `status` says that all is well.
-    #[track_caller]
-    fn all_serve(&self, issued: &Issued) {
-        for node in &self.bed.nodes {
-            eventually(SOON, "the certificate is served", || {
-                let peer = node.cluster.peer();
-                peer.is_ok_and(|it| it.fingerprint == issued.fingerprint)
-            });
-            eventually_state(self.world, &self.config, &instance_of(node), "in_sync");
-        }
-    }
-
-    /// What a failover, a restart or a broken connection would change: who leads, which timeline it
-    /// is, since when which processes run, who sends to whom.
-    #[track_caller]
-    fn identity(&self) -> Vec<String> {
-        let [leader, replica] = &self.bed.nodes;
-        let started = "select pg_postmaster_start_time()";
-        let timeline = "select timeline_id from pg_control_checkpoint()";
-        let sender = "select pid, backend_start from pg_stat_replication";
-        let receiver = "select pid from pg_stat_wal_receiver";
-        let told = |it: &Value| format!("{} {} {}", it["Member"], it["Role"], it["TL"]);
-        let mut seen: Vec<String> = leader.members().iter().map(told).collect();
-        for node in &self.bed.nodes {
-            let pid_file = node.cluster.data_directory().join("postmaster.pid");
-            let pid = fs::read_to_string(pid_file).unwrap();
-            seen.push(pid.lines().next().unwrap().to_owned());
-            seen.push(node.pid().to_string());
-            seen.push(node.cluster.sql(started));
-            seen.push(node.cluster.sql(timeline));
-        }
-        seen.push(leader.cluster.sql(sender));
-        seen.push(replica.cluster.sql(receiver));
+    fn becomes(&self, state: &str) -> Value {
+        let seen = eventually_state(self.world, &self.config, API, state);
+        println!("{state}: {}", seen["problem"]);
         seen
     }
-}
 
-#[test]
-fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_restart() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    let before = stage.identity();
-    assert!(
-        before[0].contains("Leader") || before[1].contains("Leader"),
-        "{before:?}"
-    );
-
-    // `setup` leaves Patroni's configuration to Patroni, and says what to write into it.
-    let refused = stage.setup(&stage.bed.nodes[0], &["--yes", "--lineage", HOST]);
-    assert_eq!(refused.code(), 1, "{refused:?}");
-    says(
-        refused.stderr(),
-        &["Patroni keeps", "ssl_cert_file", "setup --print"],
-    );
-    for index in [0, 1] {
-        stage.set_up_as_printed(index);
-    }
-    assert_eq!(stage.identity(), before);
-
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
-    let mut sessions = [0, 1].map(|index| stage.bed.nodes[index].cluster.session());
-    let second = stage.renew();
-    stage.all_serve(&second);
-
-    // Patroni writes postgresql.conf anew, with what was changed in its own file and in etcd.
-    let [leader, _] = &stage.bed.nodes;
-    leader.edit("statement: -1", "statement: 60000");
-    stage.patroni_reloads(0, "log_min_duration_statement", "1min");
-    stage.bed.nodes[1].set_for_all("work_mem", "5MB");
-    for node in &stage.bed.nodes {
-        eventually(SOON, "every node has it", || {
-            node.cluster.sql("show work_mem") == "5MB"
-        });
-    }
-    let third = stage.renew();
-    stage.all_serve(&third);
-    for node in &stage.bed.nodes {
-        let verified = node.cluster.verify_full(stage.ca.root(), HOST);
-        assert_eq!(verified.as_deref(), Ok("TLSv1.3"), "{}", node.name());
+    /// Waits until the REST API shows this, and all is well.
+    #[track_caller]
+    fn serves(&self, issued: &Issued) {
+        self.solo.node.rest_serves(&issued.fingerprint);
+        self.becomes("in_sync");
     }
 
-    assert_eq!(stage.identity(), before);
-    for session in &mut sessions {
-        assert_eq!(session.lives(), Ok(()));
+    /// The REST API shows this at the first look.
+    #[track_caller]
+    fn keeps(&self, issued: &Issued) {
+        let shown = self.solo.node.rest_peer(None);
+        assert_eq!(shown.as_deref(), Ok(&*issued.fingerprint));
     }
-    let [leader, replica] = &stage.bed.nodes;
-    leader.cluster.sql("create table seen (at timestamptz)");
-    replica.cluster.catches_up_with(&leader.cluster);
-    drop(sessions);
-    assert_eq!(daemon.stop().code(), Some(0));
 
-    // A first week of looking.
-    stage.observe_all();
-    let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    let fourth = stage.renew();
-    for node in &stage.bed.nodes {
-        let name = instance_of(node);
-        let seen = eventually_state(&world, &stage.config, &name, "out_of_date");
-        assert_eq!(seen["source"]["fingerprint"], *fourth.fingerprint);
-        assert_eq!(node.cluster.served(), third.fingerprint);
-    }
-    assert_eq!(daemon.stop().code(), Some(0));
-}
-
-/// The REST API of the node that leads.
-const API: &str = "api";
-
-/// That of the other, which speaks plain HTTP at first.
-const REPLICA: &str = "replica";
-
-/// Takes in the REST API of a node that speaks plain HTTP as the program says it, then has it demand
-/// certificates of its clients.
-fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut Lineage) -> Issued {
-    let target = world.target(REPLICA);
-    let synced = |outcome: &str| {
-        let done = pgcertd(world, config, &["sync", "--json", "--force", REPLICA]);
-        let row = done.instance(REPLICA);
-        assert_eq!(row["outcome"], outcome, "{row}");
+    /// Runs a command, which must come to this outcome and exit status.
+    #[track_caller]
+    fn done(&self, arguments: &[&str], outcome: &str, code: i32) -> Value {
+        let done = pgcertd(self.world, &self.config, &[arguments, &["--json"]].concat());
+        let row = done.instance(API);
+        println!("{arguments:?}: {row}");
+        assert_eq!(
+            (row["outcome"].as_str(), done.code()),
+            (Some(outcome), code)
+        );
         row
-    };
-    let row = synced("installed");
-    let seen = eventually_state(world, config, REPLICA, "not_used");
-    for told in [&row, &seen] {
-        let problem = told["problem"].as_str().unwrap();
-        says(problem, &["restapi.certfile is not set", "patroni.yml"]);
     }
-    assert!(node.rest_peer(None).is_err());
 
-    let named = format!("restapi:\n  certfile: {}\n", target.display());
-    node.edit("restapi:\n", &named);
-    // The file names it, and it is not served until the reload.
-    eventually_state(world, config, REPLICA, "not_used");
-    synced("deployed");
-    let checked = pgcertd(world, config, &["check", "--json"]);
-    says(checked.stdout(), &["it is Patroni 3.", "TLS is on"]);
+    /// What `check` says under this id: its weight, what was seen, and what mends it.
+    #[track_caller]
+    fn checked(&self, id: &str) -> (String, String) {
+        self.checked_by(&Launch::new(self.world), id)
+    }
 
-    let root = ca.root().display();
-    let demanding = format!("restapi:\n  verify_client: required\n  cafile: {root}\n");
-    node.edit("restapi:\n", &demanding);
-    let [_, last] = [(); 2].map(|()| {
-        let issued = ca.issue(&[HOST]);
-        lineage.renew(&issued);
-        synced("deployed");
-        assert_eq!(node.rest_peer(None), Ok(issued.fingerprint.clone()));
-        issued
-    });
-    last
+    #[track_caller]
+    fn checked_by(&self, launch: &Launch, id: &str) -> (String, String) {
+        let all = launch.run(&self.config, &["check", "--json"]).instance(API);
+        let findings = all["findings"].as_array().unwrap();
+        let Some(found) = findings.iter().find(|it| it["id"] == id) else {
+            panic!("no {id} in {all}");
+        };
+        println!("check: {found}");
+        let weight = found["weight"].as_str().unwrap();
+        let told = format!("{}; {}", found["seen"], found["mend"]["sentence"]);
+        (weight.to_owned(), told)
+    }
 }
 
-#[test]
-fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_never() {
-    let Some(world) = World::new() else { return };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    let target = world.target(API);
-    world.place(&first, &target);
-    let mut bed = Bed::start(&world, |name| Settings {
-        restapi: match name {
-            // At this level OpenSSL takes no RSA key of 2048 bits.
-            "n1" => vec![
-                ("certfile", target.display().to_string()),
-                ("ciphers", "DEFAULT@SECLEVEL=3".into()),
-            ],
-            _ => Vec::new(),
-        },
-        ..Settings::default()
-    });
-    let config = Config::new(&world)
+/// A config of the one instance, in which nothing waits for the timer or is mended by it.
+fn written(world: &World, solo: &Solo, instance: impl FnOnce(Instance) -> Instance) -> Config {
+    let entry = Instance::of_patroni(API, HOST, solo.node.config_file());
+    Config::new(world)
         .watch("resync", "1h")
-        .instance(
-            Instance::of_patroni(API, HOST, bed.nodes[0].config_file()).set("verify_timeout", "8s"),
-        )
-        .instance(
-            Instance::of_patroni(REPLICA, HOST, bed.nodes[1].config_file())
-                .set("verify_timeout", "8s"),
-        )
-        .write();
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
-    daemon.ready();
-    eventually_state(&world, &config, API, "in_sync");
-    let members = bed.nodes[0].members();
+        .instance(instance(entry.set("verify_timeout", "20s")))
+        .write()
+}
 
-    let second = ca.issue(&[HOST]);
-    lineage.renew(&second);
-    bed.nodes[0].rest_serves(&second.fingerprint);
-    eventually_state(&world, &config, API, "in_sync");
-
-    // Patroni would lose its REST API to this, and is not asked.
-    let weak = Options {
-        key: KeyType::Rsa2048,
-        ..Options::default()
-    };
-    lineage.renew(&ca.issue_with(&[HOST], &weak));
-    let seen = eventually_state(&world, &config, API, "rejected");
-    says(
-        seen["problem"].as_str().unwrap(),
-        &["was not asked", "KEY_TOO_SMALL"],
-    );
-    assert_eq!(bed.nodes[0].rest_peer(None), Ok(second.fingerprint.clone()));
-    assert_eq!(fs::read_to_string(&target).unwrap(), second.combined_pem());
-    let third = ca.issue(&[HOST]);
-    lineage.renew(&third);
-    bed.nodes[0].rest_serves(&third.fingerprint);
-    eventually_state(&world, &config, API, "in_sync");
-    assert_eq!(daemon.stop().code(), Some(0));
-    assert_eq!(bed.nodes[0].members(), members);
-    let log = bed.nodes[0].log();
-    for fault in ["Traceback", "Exception", "Failed to reload"] {
-        assert!(!log.contains(fault), "{fault}");
-    }
-
-    let last = takes_in(&world, &config, &bed.nodes[1], &ca, &mut lineage);
-    assert_eq!(bed.nodes[0].members(), members);
-
-    // Somebody else has it load what it cannot: a second signal would hold Patroni up for ever.
-    let other = ca.issue(&[HOST]);
-    fs::write(&target, other.fullchain_pem() + &third.key_pem).unwrap();
-    assert!(bed.nodes[0].signal(Signal::HUP));
-    eventually(SOON, "the REST API is lost", || {
-        bed.nodes[0].log().contains("Failed to reload")
-    });
-    let done = pgcertd(&world, &config, &["sync", "--json", "--force"]);
-    says(
-        done.stdout(),
-        &["was not asked to reload", "patronictl pause"],
-    );
-    let seen = bed.nodes[0].log().len();
-    eventually(SOON, "Patroni goes on leading", || {
-        bed.nodes[0].log()[seen..].contains("the leader with the lock")
-    });
-    assert_eq!(bed.nodes[0].log().matches("Failed to reload").count(), 1);
-
-    // The sync has put the newest in place, so that a Patroni which starts now has its REST API.
-    bed.nodes[0].kill9();
-    let seen = eventually_state(&world, &config, API, "not_running");
-    says(
-        seen["problem"].as_str().unwrap(),
-        &["no Patroni runs", "systemctl start patroni"],
-    );
-    bed.nodes[0].start();
-    bed.nodes[0].rest_serves(&last.fingerprint);
-    eventually_state(&world, &config, API, "in_sync");
+/// Asserts a finding's weight, and that it says all of these.
+#[track_caller]
+fn weighs((weight, told): (String, String), expected: &str, words: &[&str]) {
+    assert_eq!(weight, expected, "{told}");
+    says(&told, words);
 }

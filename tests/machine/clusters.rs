@@ -56,6 +56,7 @@ fn debians_clusters_are_deployed_to_and_the_one_that_an_upgrade_leaves_is_named(
         return;
     };
     a_further_cluster_is_named_until_the_config_has_it(&mut stand);
+    a_cluster_is_observed_beside_one_that_is_kept(&mut stand);
     debians_own_commands_and_pgcertd_get_along(&mut stand);
     an_upgraded_cluster_is_named_until_the_config_follows(&mut stand);
 }
@@ -94,6 +95,36 @@ fn a_further_cluster_is_named_until_the_config_has_it(stand: &mut Stand) {
     machine.ok(["pg_ctlcluster", "15", "reports", "reload"]);
     both_serve(stand, &stand.issued);
     assert!(machine.is_active("postgresql@15-reports"));
+}
+
+/// A first week for the one: a renewal reaches the other, and of this nothing is touched.
+fn a_cluster_is_observed_beside_one_that_is_kept(stand: &mut Stand) {
+    let (main, reports) = (table("15-main", "main"), table("15-reports", "reports"));
+    let observed = format!("{}\nmode = \"observe\"\n", reports.trim_end());
+    stand.config(&(main.clone() + &observed));
+    stand.machine.ok(["systemctl", "reload", "pgcertd"]);
+    // What is there, and since when; how often the server was asked to reload.
+    let looked = |stand: &Stand| {
+        let files = ["/var/lib/pgcertd/15-reports", "/etc/postgresql/15/reports"].join(" ");
+        let log = "/var/log/postgresql/postgresql-15-reports.log";
+        stand.machine.sh(&format!(
+            "find {files} -printf '%p %i %C@ %T@ %m %u %s\\n'; grep -c 'received SIGHUP' {log}"
+        ))
+    };
+    let before = looked(stand);
+    assert!(before.contains("server.pem"), "{before}");
+    let renewed = stand.renew();
+    stand.serves(&renewed);
+    stand.becomes("15-reports", "out_of_date", &["does not write it"]);
+    let forced = stand
+        .machine
+        .run(["pgcertd", "sync", "--force", "15-reports"]);
+    assert_eq!(forced.code(), 1, "{forced:?}");
+    assert_eq!(looked(stand), before);
+
+    stand.config(&(main + &reports));
+    stand.machine.ok(["systemctl", "reload", "pgcertd"]);
+    both_serve(stand, &renewed);
 }
 
 fn debians_own_commands_and_pgcertd_get_along(stand: &mut Stand) {

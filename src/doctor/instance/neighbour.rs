@@ -1,10 +1,13 @@
 //! What is so of a server that is no Postgres: a pooler before it, or what runs it.
 
 use super::{Case, served, server, unknown};
+use crate::config;
 use crate::doctor::{Finding, Kind};
+use crate::instance::patroni::{Patroni, Rehearsal};
 use crate::instance::process::Process;
 use crate::instance::settings::{NotUsed, TlsSettings};
 use crate::instance::{Server, Sight};
+use crate::privilege::Ids;
 use crate::reconcile::Keeper;
 use crate::reconcile::state::Observation;
 
@@ -30,6 +33,7 @@ pub(super) async fn findings(
         Process::PgBouncer(pgbouncer) => findings.push(of_version(pgbouncer.version(user).await)),
         Process::Patroni(patroni) => {
             findings.push(of_patronis_version(patroni.version(user).await));
+            findings.extend(of_next_start(patroni, user, case.instance()).await);
         }
     }
     match keeper.instance.tls_settings(process, sight).await {
@@ -81,6 +85,21 @@ fn of_patronis_version(version: Option<(u32, u32, u32)>) -> Finding {
             .because("it does not load a renewed certificate at a reload")
             .sentence(format!("upgrade it: {supported}")),
     }
+}
+
+/// Whether a Patroni would have its REST API again after a restart, or a reload: with a pair that it
+/// cannot load it goes on without.
+async fn of_next_start(patroni: &Patroni, user: Ids, config: &config::Instance) -> Option<Finding> {
+    let kind = Kind::Restart;
+    Some(match patroni.rehearsed(user, config).await? {
+        Rehearsal::Loads => Finding::good(kind, "Patroni can load what its configuration names"),
+        Rehearsal::Refused(said) => {
+            let seen = format!("Patroni cannot load what its configuration names: {said}");
+            Finding::problem(kind, seen)
+                .because("when it starts or is told to reload, it goes on without its REST API")
+                .sentence("have files placed that it can load before it is restarted or reloaded")
+        }
+    })
 }
 
 /// Whether its configuration turns TLS on, and names the files of the instance.

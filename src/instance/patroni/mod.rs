@@ -19,14 +19,18 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Address, Place};
-use crate::instance::settings::{Names, TlsSettings};
+use crate::instance::settings::{Names, Setter, Setting, TlsSettings};
 
 pub use process::{Missing, Patroni};
+pub use rehearsal::Rehearsal;
 use yaml::Node;
 pub use yaml::YamlError;
 
 /// The largest configuration file that is read, in bytes.
 pub const LARGEST: u64 = 256 << 10;
+
+/// How it is restarted while its PostgreSQL stays up, and no other node takes the lead.
+pub const RESTART: &str = "patronictl pause --wait, systemctl restart patroni, patronictl resume";
 
 /// Whether the REST API asks clients for a certificate (`restapi.verify_client`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub struct RestApi {
     pub certfile: Option<PathBuf>,
     /// `restapi.keyfile`; without it the key is in `certfile`.
     pub keyfile: Option<PathBuf>,
+    /// What sets `certfile`, or would: the last that has its say.
+    pub cert: Setting,
+    /// What sets `keyfile`; where nothing does, what stands beside that of `certfile`.
+    pub key: Setting,
     /// `restapi.cafile`: the authorities of clients, loaded as one with the pair.
     pub cafile: Option<PathBuf>,
     /// `restapi.ciphers`, in OpenSSL's words.
@@ -94,14 +102,16 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
         path: path.to_owned(),
         source,
     };
-    let mut found: Vec<PathBuf> = std::fs::read_dir(path)
-        .map_err(unreadable)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| {
-            let name = file.file_name().unwrap_or_default().as_encoded_bytes();
-            (name.ends_with(b".yml") || name.ends_with(b".yaml")) && file.is_file()
+    let mut found = std::fs::read_dir(path)
+        .and_then(|entries| {
+            let files = entries.map(|entry| Ok(entry?.path()));
+            files.collect::<Result<Vec<PathBuf>, std::io::Error>>()
         })
-        .collect();
+        .map_err(unreadable)?;
+    found.retain(|file| {
+        let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+        (name.ends_with(b".yml") || name.ends_with(b".yaml")) && file.is_file()
+    });
     found.sort();
     Ok(found)
 }
@@ -111,7 +121,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
 /// # Errors
 /// A file cannot be read, or is not what Patroni reads.
 pub fn read(path: &Path, environment: &[(String, String)]) -> Result<RestApi, SettingsError> {
-    let mut whole = Node::Mapping(Vec::new());
+    let mut layers = Vec::new();
     for file in files(path)? {
         let bytes =
             crate::foreign::read(&file, LARGEST).map_err(|source| SettingsError::Unreadable {
@@ -119,23 +129,65 @@ pub fn read(path: &Path, environment: &[(String, String)]) -> Result<RestApi, Se
                 source,
             })?;
         let text = zeroize::Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
-        let over =
-            yaml::read(&text).map_err(|source| SettingsError::Invalid { path: file, source })?;
-        whole = whole.patched(&over);
+        match yaml::read(&text) {
+            Ok(over) => layers.push((file, over)),
+            Err(source) => return Err(SettingsError::Invalid { path: file, source }),
+        }
     }
-    Ok(rest_api(&whole, environment))
+    Ok(rest_api(path, &layers, environment))
 }
 
-fn rest_api(whole: &Node, environment: &[(String, String)]) -> RestApi {
-    let set = |section: &str, key: &str| {
-        let variable = format!("PATRONI_{section}_{key}").to_uppercase();
-        let by_environment = environment
-            .iter()
-            .find(|(name, value)| *name == variable && !value.is_empty());
-        match by_environment {
-            Some((_, value)) => Some(value.clone()),
-            None => whole.at(section)?.at(key)?.text().map(str::to_owned),
+/// The value of a key in the environment, where it has one.
+fn by_environment(environment: &[(String, String)], section: &str, key: &str) -> Option<String> {
+    let variable = format!("PATRONI_{section}_{key}").to_uppercase();
+    let mut set = environment.iter();
+    let (_, value) = set.find(|(name, value)| *name == variable && !value.is_empty())?;
+    Some(value.clone())
+}
+
+/// What sets certificate and key of the REST API: the environment, or else the last of the files
+/// that has the key.
+fn setters(
+    path: &Path,
+    layers: &[(PathBuf, Node)],
+    environment: &[(String, String)],
+) -> (Setting, Setting) {
+    let place = |key: &str| {
+        if by_environment(environment, "restapi", key).is_some() {
+            return Some(Setter::Environment);
         }
+        let has = |(_, file): &&(PathBuf, Node)| {
+            let section = file.at("restapi");
+            section.is_some_and(|it| it.at(key).is_some())
+        };
+        let last = layers.iter().rev().find(has);
+        last.map(|(file, _)| Setter::File(file.clone()))
+    };
+    let setting = |place: Setter, variable, name| match place {
+        Setter::Environment => Setting {
+            name: variable,
+            place,
+        },
+        _ => Setting { name, place },
+    };
+    let cert = place("certfile").unwrap_or_else(|| Setter::File(path.to_owned()));
+    let key = place("keyfile").unwrap_or_else(|| cert.clone());
+    (
+        setting(cert, "PATRONI_RESTAPI_CERTFILE", "restapi.certfile"),
+        setting(key, "PATRONI_RESTAPI_KEYFILE", "restapi.keyfile"),
+    )
+}
+
+/// What the files `layers` of the configuration at `path` come to, each laid over those before.
+fn rest_api(path: &Path, layers: &[(PathBuf, Node)], environment: &[(String, String)]) -> RestApi {
+    let (cert, key) = setters(path, layers, environment);
+    let nothing = Node::Mapping(Vec::new());
+    let whole = layers
+        .iter()
+        .fold(nothing, |whole, (_, over)| whole.patched(over));
+    let set = |section: &str, key: &str| {
+        by_environment(environment, section, key)
+            .or_else(|| whole.at(section)?.at(key)?.text().map(str::to_owned))
     };
     let path = |section: &str, key: &str| set(section, key).map(PathBuf::from);
     let pair = |section: &str| {
@@ -155,6 +207,8 @@ fn rest_api(whole: &Node, environment: &[(String, String)]) -> RestApi {
         listen: set("restapi", "listen"),
         certfile: path("restapi", "certfile"),
         keyfile: path("restapi", "keyfile"),
+        cert,
+        key,
         cafile: path("restapi", "cafile"),
         ciphers: set("restapi", "ciphers"),
         verify_client,
@@ -180,7 +234,11 @@ impl RestApi {
     pub fn tls(self, place: &Place) -> TlsSettings {
         let cert_file = self.certfile.unwrap_or_default();
         TlsSettings {
-            names: Names::of(place),
+            names: Names {
+                cert: self.cert,
+                key: self.key,
+                ..Names::of(place)
+            },
             on: !cert_file.as_os_str().is_empty(),
             key_file: self.keyfile.unwrap_or_else(|| cert_file.clone()),
             cert_file,
@@ -243,7 +301,9 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        rest_api(&yaml::read(text).unwrap(), &environment)
+        let file = PathBuf::from("/etc/patroni.yml");
+        let layers = [(file.clone(), yaml::read(text).unwrap())];
+        rest_api(&file, &layers, &environment)
     }
 
     fn hosts(listen: &str) -> Result<Vec<String>, String> {
@@ -276,6 +336,21 @@ mod tests {
         assert_eq!(api.certfile.as_deref(), Some(Path::new("/e")));
         assert_eq!(api.keyfile.as_deref(), Some(Path::new("/k")));
         assert_eq!(api.client, Some(("/m".into(), "/m".into())));
+        assert_eq!(api.cert.name, "PATRONI_RESTAPI_CERTFILE");
+        assert_eq!(api.cert.place, Setter::Environment);
+        assert_eq!(api.key.place, Setter::File("/etc/patroni.yml".into()));
+    }
+
+    #[test]
+    fn a_key_that_nothing_sets_is_to_be_set_where_the_certificate_is() {
+        let api = of(
+            "restapi: {listen: 'a:1'}",
+            &[("PATRONI_RESTAPI_CERTFILE", "/e")],
+        );
+        assert_eq!(api.key.name, "PATRONI_RESTAPI_KEYFILE");
+        let api = of("restapi: {listen: 'a:1'}", &[]);
+        let file = Setter::File("/etc/patroni.yml".into());
+        assert_eq!((api.cert.place, api.key.place), (file.clone(), file));
     }
 
     #[test]
@@ -321,6 +396,9 @@ mod tests {
         let api = read(directory.path(), &[]).unwrap();
         assert_eq!(api.certfile.as_deref(), Some(Path::new("/second")));
         assert_eq!(api.keyfile.as_deref(), Some(Path::new("/k")));
+        let file = |name: &str| Setter::File(directory.path().join(name));
+        assert_eq!(api.cert.place, file("20.yaml"));
+        assert_eq!(api.key.place, file("10.yml"));
         let missing = read(&directory.path().join("none.yml"), &[]).unwrap_err();
         assert!(missing.to_string().contains("none.yml"), "{missing}");
     }

@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::{RestApi, environment};
+use crate::config;
 use crate::instance::postmaster::Absence;
-use crate::instance::settings::command_as;
+use crate::instance::process;
+use crate::instance::settings::{TlsSettings, command_as};
 use crate::privilege::Ids;
 
 /// How long it may take to say its version.
@@ -51,6 +53,8 @@ pub enum Missing {
     None,
     /// More than one has the file.
     Several(Vec<u32>),
+    /// One has it, and does not handle SIGHUP: it is starting, or looks at its configuration alone.
+    Starting(u32),
     /// One has it, and something is against it.
     Unfit {
         /// Its number.
@@ -74,6 +78,12 @@ impl Missing {
                 format!("more than one Patroni runs with {file} ({pids:?}), and none was touched"),
                 "see which of them is left over, and end it",
             ),
+            Missing::Starting(pid) => (
+                format!(
+                    "process {pid} has {file}, and does not handle SIGHUP yet; it was not touched"
+                ),
+                "wait until Patroni has started",
+            ),
             Missing::Unfit { pid, evidence } => (
                 format!(
                     "process {pid} has {file}, and is not its Patroni ({evidence}); it was not touched"
@@ -93,7 +103,16 @@ struct Candidate {
     is_init: bool,
     ticks: u64,
     pidfd: OwnedFd,
-    evidence: Option<String>,
+    evidence: Option<Evidence>,
+}
+
+/// What is against a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Evidence {
+    /// It does not handle SIGHUP.
+    Starting,
+    /// This.
+    Of(String),
 }
 
 impl Patroni {
@@ -121,7 +140,8 @@ impl Patroni {
                 Err(Missing::Several(pids))
             }
             (Some(one), true) => match one.evidence {
-                Some(evidence) => Err(Missing::Unfit {
+                Some(Evidence::Starting) => Err(Missing::Starting(one.pid)),
+                Some(Evidence::Of(evidence)) => Err(Missing::Unfit {
                     pid: one.pid,
                     evidence,
                 }),
@@ -169,12 +189,28 @@ impl Patroni {
         }
     }
 
+    /// What it says of the certificate of its REST API, for `config`.
+    ///
+    /// # Errors
+    /// A sentence: its configuration cannot be read, or it names other files than those of `config`, and
+    /// whether its environment outweighs that may not be seen.
+    pub fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
+        let settings = self.api.clone()?.tls(&config.place);
+        let other = settings.other_files(&config.cert_file, &config.key_file);
+        match (other, &self.environment) {
+            (Some(other), None) => Err(format!(
+                "{other}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
+                 let pgcertd run as its user, or as root with CAP_SYS_PTRACE",
+                self.pid
+            )),
+            _ => Ok(settings),
+        }
+    }
+
     /// When it began, by the wall clock of now.
     #[must_use]
     pub fn began(&self) -> SystemTime {
-        let booted = procfs::boot_time_secs().unwrap_or_default();
-        let second = booted + self.start_ticks / procfs::ticks_per_second();
-        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+        process::began(self.start_ticks)
     }
 
     /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
@@ -220,14 +256,14 @@ fn candidate(number: i32, file: (u64, u64), owner: u32) -> Option<Candidate> {
     let (status, stat) = (process.status().ok()?, process.stat().ok()?);
     let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
     let evidence = if status.euid != owner {
-        Some(format!(
+        Some(Evidence::Of(format!(
             "its user is {}, and the configuration is that of user {owner}",
             status.euid
-        ))
-    } else if !handles {
-        Some("it does not handle SIGHUP".into())
+        )))
+    } else if let Some(other) = not_python(&proc) {
+        Some(Evidence::Of(other))
     } else {
-        not_python(&proc)
+        (!handles).then_some(Evidence::Starting)
     };
     Some(Candidate {
         pid: u32::try_from(number).ok()?,
@@ -322,7 +358,7 @@ mod tests {
             is_init,
             ticks: 0,
             pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).unwrap(),
-            evidence: evidence.map(str::to_owned),
+            evidence: evidence.map(|it| Evidence::Of(it.to_owned())),
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Patroni;
+use crate::config;
 use crate::instance::settings::command_as;
 use crate::privilege::Ids;
 
@@ -20,17 +21,29 @@ context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
 if ciphers: context.set_ciphers(ciphers)
 context.load_cert_chain(certfile=cert, keyfile=key, password='')";
 
+/// What came of loading a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// It loads.
+    Loads,
+    /// It does not: Python's words.
+    Refused(String),
+}
+
 impl Patroni {
-    /// Loads what the configuration names, as the user `server`: `Some` with Python's words where it does
-    /// not load. Nothing is said where that cannot be tried, or TLS is off.
-    pub async fn refuses(&self, server: Ids) -> Option<String> {
+    /// Loads what the configuration names, as the user `server`. Nothing is said where that cannot be
+    /// tried, or TLS is off. The files of `config` are loaded where the environment, which may name
+    /// them, may not be seen.
+    pub async fn rehearsed(&self, server: Ids, config: &config::Instance) -> Option<Rehearsal> {
         let (python, api) = (self.python.as_ref()?, self.api.as_ref().ok()?);
+        let (certfile, keyfile) = match self.environment {
+            Some(_) => (api.certfile.as_deref()?, api.keyfile.as_deref()),
+            None => (&*config.cert_file, Some(&*config.key_file)),
+        };
         let mut command = command_as(python, server, Path::new("/"));
-        command
-            .args(["-I", "-S", "-c", SCRIPT])
-            .arg(api.certfile.as_ref()?);
-        for path in [&api.keyfile, &api.cafile] {
-            command.arg(path.as_deref().unwrap_or(Path::new("")));
+        command.args(["-I", "-S", "-c", SCRIPT]).arg(certfile);
+        for path in [keyfile, api.cafile.as_deref()] {
+            command.arg(path.unwrap_or(Path::new("")));
         }
         command.arg(api.ciphers.as_deref().unwrap_or_default());
         command.env_remove("PGDATA");
@@ -44,7 +57,11 @@ impl Patroni {
         let output = ran.ok()?.ok()?;
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().last().unwrap_or("it said nothing").trim();
-        // Another exit status is Python's own trouble, of which Patroni knows nothing.
-        (output.status.code() == Some(1)).then(|| last.to_owned())
+        match output.status.code() {
+            Some(0) => Some(Rehearsal::Loads),
+            Some(1) => Some(Rehearsal::Refused(last.to_owned())),
+            // Python's own trouble, of which Patroni knows nothing.
+            _ => None,
+        }
     }
 }

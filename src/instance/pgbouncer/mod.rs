@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use crate::config::Address;
 use crate::foreign;
 use crate::instance::postmaster::Absence;
+use crate::instance::process;
 use crate::instance::settings::command_as;
 use crate::privilege::Ids;
 
@@ -212,9 +213,7 @@ impl PgBouncer {
     /// When it began, and read its configuration, by the wall clock of now.
     #[must_use]
     pub fn began(&self) -> SystemTime {
-        let booted = procfs::boot_time_secs().unwrap_or_default();
-        let second = booted + self.ticks / procfs::ticks_per_second();
-        SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+        process::began(self.ticks)
     }
 }
 

@@ -4,7 +4,33 @@ use std::fs;
 
 use super::{Ground, is_well, says};
 use crate::stage::{HOST, NAME};
-use crate::world::{World, config::Instance};
+use crate::world::{
+    World, ca::Issued, cluster::Cluster, config::Instance, container::Container,
+    inventory::Inventory,
+};
+
+/// A first week: a renewal is told of each server, and no file and no process touched. Gives the renewal.
+fn is_observed(ground: &mut Ground<'_>, servers: [(&Cluster, &Container); 2]) -> Issued {
+    let observed = |(cluster, _)| Instance::of(cluster, HOST).set("mode", "observe");
+    let config = ground.config(servers.map(observed));
+    let inventory = Inventory::of([config.state_directory()]);
+    is_well(ground.state(&config, "one"), "in_sync");
+    let renewed = ground.renew();
+    for (cluster, container) in servers {
+        let name = cluster.name();
+        says(
+            ground.state(&config, name),
+            "out_of_date",
+            &["does not write it"],
+        );
+        let forced = ground.pgcertd(&config, &["sync", "--force", "--json", name]);
+        assert_eq!(forced.instance(name)["outcome"], "failed", "{forced:?}");
+        assert_eq!(cluster.served(), ground.first.fingerprint);
+        assert_eq!(container.reloads(), 0, "{name}");
+    }
+    inventory.is_untouched();
+    renewed
+}
 
 /// `postmaster.pid` of both says 1, which on the host is init.
 #[test]
@@ -15,12 +41,11 @@ fn of_two_servers_that_are_number_one_each_gets_its_own_certificate_and_init_get
     let of_one = ground.started(&one);
     let of_other = ground.started(&other);
     assert_eq!((of_one.inner_number(), of_other.inner_number()), (1, 1));
+    let servers = [(&one, &of_one), (&other, &of_other)];
+    let second = is_observed(&mut ground, servers);
     let config = ground.config([Instance::of(&one, HOST), Instance::of(&other, HOST)]);
-    is_well(ground.state(&config, "one"), "in_sync");
-
-    let second = ground.renew();
     is_well(ground.synced(&config, "one"), "deployed");
-    for (cluster, container) in [(&one, &of_one), (&other, &of_other)] {
+    for (cluster, container) in servers {
         assert_eq!(cluster.served(), second.fingerprint);
         assert_eq!(container.reloads(), 1, "{}", cluster.name());
     }

@@ -13,6 +13,7 @@ use crate::{
         config::{Config, Instance},
         daemon::{Launch, pgcertd, status},
         eventually,
+        inventory::Inventory,
         lineage::Lineage,
     },
 };
@@ -161,6 +162,7 @@ fn are_observed(
     lineage: &mut Lineage,
 ) -> Issued {
     let before: Vec<String> = clusters.iter().map(Cluster::served).collect();
+    let inventory = Inventory::of([config.state_directory()]);
     let renewed = ca.issue(&[HOST]);
     lineage.renew(&renewed);
     eventually(SOON * 2, "all are out of date", || {
@@ -173,6 +175,7 @@ fn are_observed(
     });
     let after: Vec<String> = clusters.iter().map(Cluster::served).collect();
     assert_eq!(after, before);
+    inventory.is_untouched();
     let mut logs = clusters.iter().map(Cluster::log);
     assert!(!logs.any(|log| log.contains("received SIGHUP")));
     renewed

@@ -11,6 +11,7 @@ use crate::{
         ca::Ca,
         cluster::{Cluster, ClusterBuilder},
         daemon::{Launch, pgcertd},
+        inventory::Inventory,
         lineage::Lineage,
         throughout,
     },
@@ -49,15 +50,40 @@ fn owner(file: &Path) -> u32 {
     fs::symlink_metadata(file).unwrap().uid()
 }
 
+/// A first week: a renewal is told, and neither the server's files nor a directory of pgcertd's own is touched.
+fn is_observed(stage: &mut Stage<'_>) {
+    let managed = |stage: &Stage<'_>| instance(&stage.cluster, &stage.cert, &stage.key);
+    stage.config = config(stage.world, [managed(stage).set("mode", "observe")]);
+    let owned = [&stage.cert, &stage.key].map(|it| it.to_path_buf());
+    let own = stage.config.state_directory().to_owned();
+    let inventory = Inventory::of(owned.into_iter().chain([own]));
+    let daemon = Launch::new(stage.world)
+        .like_the_unit()
+        .daemon(&stage.config);
+    daemon.wait_for_log(": in_sync");
+    stage.renew();
+    says(
+        &problem(&stage.becomes("out_of_date")),
+        &["does not write it"],
+    );
+    daemon.wait_for_log(": out_of_date");
+    stage.synced(&["--force"], "failed", 1);
+    assert_eq!(daemon.stop().code(), Some(0));
+    inventory.is_untouched();
+    assert_eq!(stage.reloads(), 0);
+    assert_eq!(leftovers(stage.cluster.data_directory()), [""; 0]);
+    stage.config = config(stage.world, [managed(stage)]);
+}
+
 #[test]
 fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     let Some(world) = World::new() else { return };
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.sql("show ssl_cert_file"), "server.crt");
+    is_observed(&mut stage);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.ready();
-    daemon.wait_for_log(": in_sync");
     let mut session = stage.cluster.session();
     let second = stage.renew();
     stage.serves(&second);

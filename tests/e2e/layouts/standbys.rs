@@ -9,6 +9,7 @@ use crate::{
         config::Instance,
         daemon::{Daemon, Launch, eventually_state, pgcertd},
         eventually,
+        inventory::Inventory,
     },
 };
 
@@ -22,7 +23,7 @@ struct Pair<'w> {
 
 impl<'w> Pair<'w> {
     fn new(world: &'w World) -> Self {
-        let mut stage = Stage::with(
+        let stage = Stage::with(
             world,
             |cluster| crate::standing::strict(world, cluster),
             |instance| instance,
@@ -34,11 +35,40 @@ impl<'w> Pair<'w> {
             standby.set(setting, target.to_str().unwrap());
         }
         standby.start().unwrap();
-        let instances = [&stage.cluster, &standby].map(|it| Instance::of(it, HOST));
-        stage.config = config(world, instances);
-        let pair = Self { stage, standby };
+        let mut pair = Self { stage, standby };
+        pair.configure("manage");
         pair.streams();
         pair
+    }
+
+    fn configure(&mut self, mode: &str) {
+        let servers = [&self.stage.cluster, &self.standby];
+        let instances = servers.map(|it| Instance::of(it, HOST).set("mode", mode));
+        self.stage.config = config(self.stage.world, instances);
+    }
+
+    /// A first week: a renewal is told of both, and no file and no server touched.
+    fn is_observed(&mut self) {
+        self.configure("observe");
+        let first = self.stage.first.fingerprint.clone();
+        let inventory = Inventory::of([self.stage.config.state_directory()]);
+        let launch = Launch::new(self.stage.world).like_the_unit();
+        let daemon = launch.daemon(&self.stage.config);
+        self.both_are("in_sync");
+        self.stage.renew();
+        self.both_are("out_of_date");
+        for name in [self.stage.cluster.name(), STANDBY] {
+            daemon.wait_for_log(&format!("{name}: out_of_date"));
+        }
+        let done = self.stage.sync(&["--force"]);
+        assert_eq!(done.instance(STANDBY)["outcome"], "failed", "{done:?}");
+        assert_eq!(daemon.stop().code(), Some(0));
+        inventory.is_untouched();
+        for server in [&self.stage.cluster, &self.standby] {
+            assert_eq!(server.served(), first);
+            assert!(!server.log().contains("received SIGHUP"));
+        }
+        self.configure("manage");
     }
 
     /// What is written to the primary is read from the standby, over TLS.
@@ -89,13 +119,14 @@ impl<'w> Pair<'w> {
 fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
     let Some(world) = World::new() else { return };
     let mut pair = Pair::new(&world);
+    let before = pair.identity();
+    pair.is_observed();
     let mut daemon = Launch::new(&world)
         .like_the_unit()
         .daemon(&pair.stage.config);
     daemon.ready();
     pair.both_are("in_sync");
     let mut reader = pair.standby.session();
-    let before = pair.identity();
 
     let second = pair.stage.renew();
     pair.stage.serves(&second);

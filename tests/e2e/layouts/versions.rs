@@ -16,6 +16,7 @@ use crate::{
         config::Instance,
         daemon::{Daemon, Launch, pgcertd},
         eventually,
+        inventory::Inventory,
         process::run,
     },
 };
@@ -84,14 +85,19 @@ fn is_deployed_to(major: u32) {
 /// Others place and reload; pgcertd touches nothing, and tells all.
 fn observes(stage: &mut Stage<'_>, daemon: &Daemon) {
     daemon.wait_for_log(": in_sync");
+    let before = Inventory::of([stage.config.state_directory()]);
     let next = stage.renew();
     stage.becomes("out_of_date");
+    daemon.wait_for_log(": out_of_date");
+    before.is_untouched();
     stage.world.place(&next, &stage.cert);
+    let placed = Inventory::of([stage.config.state_directory()]);
     stage.becomes("not_served");
     assert_eq!(stage.reloads(), 0);
     stage.cluster.reload_by_hand();
     stage.serves(&next);
     stage.becomes("in_sync");
+    placed.is_untouched();
 }
 
 /// Others place; pgcertd reloads and looks.

@@ -14,6 +14,7 @@ use crate::{
         eventually,
         faults::bystander,
         give,
+        inventory::Inventory,
         pgbouncer::PgBouncer,
         postgres::STRICT,
         throughout,
@@ -400,9 +401,13 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::with(&world, |_| {}, |it| it.set("mode", "observe"));
     let daemon = stage.daemon();
+    let before = Inventory::of([stage.config.state_directory(), &stage.pooler.config_file()]);
     let second = stage.renew();
     let seen = stage.becomes("out_of_date");
     says(&problem(&seen), &["does not write"]);
+    daemon.wait_for_log(": out_of_date");
+    stage.synced(&["--force"], "failed", 1);
+    before.is_untouched();
     world.place(&second, &stage.target);
     stage.becomes("not_served");
     assert_eq!(stage.pooler.reloads(), 0);

@@ -68,6 +68,12 @@ impl Launch {
         ])
     }
 
+    /// As root that may not look into the processes of others, as in many containers.
+    pub fn without_ptrace(self) -> Self {
+        // From Linux 6.13 on either of the other two opens a process's environment as well.
+        self.through(&["setpriv", "--bounding-set=-sys_ptrace,-sys_admin,-perfmon"])
+    }
+
     /// Under strace with these arguments, its output in `strace.log` of the world. The number of
     /// the process is pgcertd's all the same (`-D`).
     pub fn strace(mut self, args: &[&str]) -> Self {

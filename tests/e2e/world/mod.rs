@@ -18,6 +18,7 @@ pub mod container;
 pub mod daemon;
 pub mod faults;
 pub mod in_place;
+pub mod inventory;
 pub mod journal;
 pub mod lineage;
 pub mod network;

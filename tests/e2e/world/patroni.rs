@@ -65,7 +65,10 @@ pub struct Node {
     patroni: Option<Process>,
     /// What clients see of its PostgreSQL, which is not a child of the test.
     pub cluster: Cluster,
+    /// What it is started with: its file, or the directory that holds that beside others.
+    config: PathBuf,
     file: PathBuf,
+    environment: Vec<(&'static str, String)>,
     log: PathBuf,
     rest: Port,
     owner: Owner,
@@ -77,9 +80,14 @@ impl Node {
         self.cluster.name()
     }
 
-    /// Its YAML file.
+    /// What it is started with: a YAML file, or a directory of such.
     pub fn config_file(&self) -> &Path {
-        &self.file
+        &self.config
+    }
+
+    /// A file that is laid over its own where its configuration is a directory.
+    pub fn laid_over(&self, name: &str) -> PathBuf {
+        self.config.join(name)
     }
 
     /// Where its REST API listens.
@@ -98,6 +106,17 @@ impl Node {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// How often Patroni was asked to reload, and found nothing of its configuration changed.
+    pub fn reloads(&self) -> usize {
+        let log = self.log();
+        log.matches("No local configuration items changed").count()
+    }
+
+    /// Takes everything out of Patroni's environment that a test put there, from its next start on.
+    pub fn forget_environment(&mut self) {
+        self.environment.clear();
+    }
+
     /// Starts Patroni; it finds the PostgreSQL that one before it left running.
     #[track_caller]
     pub fn start(&mut self) {
@@ -106,7 +125,8 @@ impl Node {
         let log = options.create(true).append(true).open(&self.log).unwrap();
         self.patroni = Some(Process::spawn(
             command("patroni")
-                .arg(&self.file)
+                .arg(&self.config)
+                .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 .env("HOME", self.file.parent().unwrap())
                 .uid(self.owner.uid)
                 .gid(self.owner.gid)
@@ -168,7 +188,7 @@ impl Node {
     fn patronictl(&self, arguments: &[&str]) -> String {
         let home = self.file.parent().unwrap();
         let mut patronictl = command("patronictl");
-        patronictl.arg("-c").arg(&self.file).args(arguments);
+        patronictl.arg("-c").arg(&self.config).args(arguments);
         run(patronictl.env("HOME", home), SOON).result().unwrap()
     }
 
@@ -211,7 +231,7 @@ impl Bed {
     #[track_caller]
     pub fn start(world: &World, settings: impl Fn(&str) -> Settings) -> Self {
         let etcd = Etcd::start(world);
-        let mut nodes = ["n1", "n2"].map(|name| node(world, &etcd, name, &settings(name)));
+        let mut nodes = ["n1", "n2"].map(|name| node(world, &etcd, name, settings(name)));
         fs::remove_dir_all(nodes[1].cluster.data_directory()).unwrap();
         for node in &mut nodes {
             node.start();
@@ -234,6 +254,27 @@ impl Bed {
     }
 }
 
+/// An etcd, and a leader alone.
+pub struct Solo {
+    /// It.
+    pub node: Node,
+    _etcd: Etcd,
+}
+
+impl Solo {
+    /// Starts both, and waits until the node leads.
+    #[track_caller]
+    pub fn start(world: &World, settings: Settings) -> Self {
+        let etcd = Etcd::start(world);
+        let mut node = node(world, &etcd, "n1", settings);
+        node.start();
+        eventually(SOON * 2, "the node leads", || {
+            node.log().contains("the leader with the lock")
+        });
+        Self { node, _etcd: etcd }
+    }
+}
+
 /// What a test sets of a node.
 #[derive(Default)]
 pub struct Settings {
@@ -243,18 +284,39 @@ pub struct Settings {
     pub parameters: Vec<(&'static str, String)>,
     /// Lines at the end of the file.
     pub more: String,
+    /// Files that are laid over the node's own, by name: its configuration is then a directory, in
+    /// which its own is called `10-node.yml`.
+    pub over: Vec<(&'static str, String)>,
+    /// Variables of Patroni's environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// Where the REST API listens, if that is for the test to know before; else anywhere.
+    pub rest: Option<Port>,
 }
 
-fn node(world: &World, etcd: &Etcd, name: &str, settings: &Settings) -> Node {
+fn node(world: &World, etcd: &Etcd, name: &str, mut settings: Settings) -> Node {
     let cluster = Cluster::build(world).name(name).create();
     let home = cluster.data_directory().parent().unwrap().to_owned();
-    let rest = Port::claim();
-    let file = home.join("patroni.yml");
-    fs::write(&file, yaml(&cluster, &rest, etcd, settings)).unwrap();
-    give(&file, world.postgres(), 0o600);
+    let rest = settings.rest.take().unwrap_or_else(Port::claim);
+    let (config, file) = match settings.over.is_empty() {
+        true => (home.join("patroni.yml"), home.join("patroni.yml")),
+        false => {
+            let directory = home.join("patroni");
+            fs::create_dir(&directory).unwrap();
+            (directory.clone(), directory.join("10-node.yml"))
+        }
+    };
+    let own = yaml(&cluster, &rest, etcd, &settings);
+    let over = settings.over.iter();
+    let all = over.map(|(name, text)| (config.join(name), text.clone()));
+    for (file, text) in all.chain([(file.clone(), own)]) {
+        fs::write(&file, text).unwrap();
+        give(&file, world.postgres(), 0o600);
+    }
     Node {
         patroni: None,
+        config,
         file,
+        environment: settings.environment,
         log: home.join("patroni.log"),
         rest,
         owner: cluster.owner(),
