@@ -358,10 +358,18 @@ fn what_ends_first_is_the_nearest_to_its_end_by_the_rule_of_its_kind() {
     let list = first(Piece::Crl);
     assert_eq!((list.name, list.begin), ("CN=One", hour(0)));
     assert_eq!(read.first_end(Piece::Certificate, now()), None);
-    // Of a list that has ended long ago, where another is near its end.
-    let later = "2024-05-31T00:00:00Z".parse().unwrap();
-    let list = read.first_end(Piece::Crl, later).unwrap();
-    assert_eq!((list.name, list.expiry), ("CN=One", Expiry::Expired));
+    // One that lasts some days, half of which are left, and one of years that ends later.
+    let brief = Clients::with("Brief", |it| {
+        it.not_before = date_time_ymd(2024, 1, 31);
+        it.not_after = date_time_ymd(2024, 2, 3);
+    });
+    let long = Clients::with("Long", |it| {
+        it.not_before = date_time_ymd(2020, 1, 1);
+        it.not_after = date_time_ymd(2024, 2, 5);
+    });
+    let read = parse(&(brief.pem + &long.pem), "").unwrap();
+    let ca = read.first_end(Piece::Ca, now()).unwrap();
+    assert_eq!((ca.name, ca.expiry), ("CN=Long", Expiry::Critical));
 }
 
 #[test]
