@@ -15,6 +15,7 @@ mod facts;
 mod fingerprint;
 mod key;
 mod pem;
+mod piece;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -26,11 +27,12 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 pub use certificate::{Certificate, Expiry};
-pub use companions::{CompanionError, CompanionRefusal, Companions, RevocationList};
+pub use companions::{CompanionError, CompanionRefusal, Companions, End, RevocationList};
 pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
 pub use facts::{Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::PrivateKey;
+pub use piece::{Piece, Pieces};
 
 use pem::Block;
 
@@ -108,6 +110,17 @@ impl Bundle {
             leaf: self.fingerprint(),
             companions: self.companions.digest(),
         }
+    }
+
+    /// What tells each of its pieces from another one: of the certificate the chain, whose leaf
+    /// tells the key, and the CA and CRL files as they are written.
+    pub fn pieces(&self) -> Pieces {
+        let of = |text: Vec<u8>| Fingerprint::of(&text);
+        Pieces([
+            Some(of(self.chain_pem())),
+            self.companions.ca_pem().map(of),
+            self.companions.crl_pem().map(of),
+        ])
     }
 
     /// The server's own certificate.

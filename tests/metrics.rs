@@ -10,6 +10,7 @@ use std::{
     process::Command,
 };
 
+use pgcertd::bundle::Piece;
 use pgcertd::reconcile::{SyncOutcome, state::State};
 use pgcertd::report::metrics::Metric;
 use pgcertd::report::{Kind, nearing::Place};
@@ -91,9 +92,10 @@ fn values<'a>(text: &'a str, label: &str) -> Vec<&'a str> {
 
 #[test]
 fn what_ships_asks_for_values_that_labels_take() {
-    let known: [(&str, BTreeSet<&str>); 4] = [
+    let known: [(&str, BTreeSet<&str>); 5] = [
         ("state", State::ALL.map(State::as_str).into()),
         ("place", Place::ALL.map(Place::as_str).into()),
+        ("piece", Piece::ALL.map(Piece::as_str).into()),
         ("outcome", SyncOutcome::ALL.map(SyncOutcome::as_str).into()),
         (
             "event",
@@ -158,7 +160,7 @@ fn each_alert_is_shown_firing_and_not_firing() {
         text("packaging/prometheus/alerts_test.yml"),
     );
     let names: BTreeSet<&str> = alerts(&rules, "- alert:").map(|(name, _)| name).collect();
-    assert_eq!(names.len(), 6, "{names:?}");
+    assert_eq!(names.len(), 8, "{names:?}");
     for name in &names {
         let shown = alerts(&tests, "alertname:").filter(|(it, _)| it == name);
         let shown: Vec<&str> = shown.map(|(_, part)| part).collect();

@@ -43,7 +43,7 @@ enum Names {
     Common(Vec<String>),
 }
 
-/// How near a certificate is to its end.
+/// How near a certificate or a CRL is to its end.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -52,7 +52,7 @@ pub enum Expiry {
     /// Nothing to do.
     Fine,
     /// Less is left than a quarter of the lifetime or 21 days, whichever is shorter: clients
-    /// that renew at a third should have renewed by now.
+    /// that renew at a third should have renewed by now. Of a CRL, see [`Expiry::of_list`].
     Warning,
     /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter.
     Critical,
@@ -72,14 +72,30 @@ impl Expiry {
         }
     }
 
-    /// How near to its end a validity is at `now`.
+    /// How near to its end a certificate's validity is at `now`.
     pub fn of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Self {
-        let remaining = not_after.duration_since(now);
-        let lifetime = not_after
-            .duration_since(not_before)
-            .max(SignedDuration::ZERO);
-        let warning = (lifetime / 4).min(SignedDuration::from_hours(21 * 24));
-        let critical = (lifetime / 10).min(SignedDuration::from_hours(7 * 24));
+        Self::at_most(not_before, not_after, now, [21, 7])
+    }
+
+    /// How near to its end a CRL is at `now`: as for a certificate, but with 3 days and 1 day in
+    /// place of 21 and 7, and with no warning in the first 25 hours of one that lasts a day or
+    /// longer. One that is made anew every day is never near its end, however short it lasts.
+    pub fn of_list(this_update: Timestamp, next_update: Timestamp, now: Timestamp) -> Self {
+        let lasts_a_day = next_update.duration_since(this_update) >= SignedDuration::from_hours(24);
+        let is_young = now.duration_since(this_update) < SignedDuration::from_hours(25);
+        match Self::at_most(this_update, next_update, now, [3, 1]) {
+            Self::Warning | Self::Critical if lasts_a_day && is_young => Self::Fine,
+            expiry => expiry,
+        }
+    }
+
+    /// By a quarter and a tenth of the lifetime, and by these days where they are shorter.
+    fn at_most(begin: Timestamp, end: Timestamp, now: Timestamp, days: [i64; 2]) -> Self {
+        let remaining = end.duration_since(now);
+        let lifetime = end.duration_since(begin).max(SignedDuration::ZERO);
+        let [warning, critical] = days.map(|it| SignedDuration::from_hours(it * 24));
+        let warning = (lifetime / 4).min(warning);
+        let critical = (lifetime / 10).min(critical);
         if remaining.is_negative() {
             Self::Expired
         } else if remaining < critical {

@@ -19,6 +19,7 @@
 //! So a CA or CRL file is refused here where it would keep a whole CA's clients out, or let in
 //! whom nobody meant.
 
+mod ends;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -30,13 +31,14 @@ use jiff::Timestamp;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::certificate::{self, Certificate, Expiry, printable, timestamp};
+use super::certificate::{self, Certificate, printable, timestamp};
 use super::error::{LinkError, Part};
 use super::facts::Authority;
 use super::fingerprint::Fingerprint;
 use super::pem::{self, Block};
 use super::signature;
 
+pub use ends::End;
 pub use error::{CompanionError, CompanionRefusal};
 
 /// A CA file and a CRL file, as far as an instance has such. Where there are lists of revocations
@@ -51,6 +53,7 @@ pub struct Companions {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RevocationList {
     der: Vec<u8>,
+    fingerprint: Fingerprint,
     issuer: String,
     issuer_der: Vec<u8>,
     this_update: Timestamp,
@@ -75,6 +78,7 @@ impl RevocationList {
             issuer_der: parsed.issuer().as_raw().to_vec(),
             this_update: timestamp(&parsed.last_update()),
             next_update: parsed.next_update().as_ref().map(timestamp),
+            fingerprint: Fingerprint::of(&der),
             der,
         })
     }
@@ -90,15 +94,6 @@ impl RevocationList {
     #[must_use]
     pub fn next_update(&self) -> Option<Timestamp> {
         self.next_update
-    }
-
-    /// How near to its end it is at `now`, by the rule for certificates.
-    #[must_use]
-    pub fn expiry(&self, now: Timestamp) -> Expiry {
-        match self.next_update {
-            Some(end) => Expiry::of(self.this_update, end, now),
-            None => Expiry::Fine,
-        }
     }
 
     fn signed_by(&self, authority: &Certificate) -> Result<(), LinkError> {
@@ -216,6 +211,12 @@ impl Companions {
         self.authorities.iter().filter(expired)
     }
 
+    /// The lists that bear the name of `authority` as their issuer.
+    fn lists_of(&self, authority: &Certificate) -> impl Iterator<Item = &RevocationList> {
+        let of = |it: &&RevocationList| it.issuer_der == authority.subject_der();
+        self.revocations.iter().filter(of)
+    }
+
     /// OpenSSL takes of several lists of a CA one that is good now (tried with an expired one
     /// before it).
     fn check_revocations_of(
@@ -223,8 +224,7 @@ impl Companions {
         authority: &Certificate,
         now: Timestamp,
     ) -> Result<(), CompanionRefusal> {
-        let of = |it: &&RevocationList| it.issuer_der == authority.subject_der();
-        let lists: Vec<_> = self.revocations.iter().filter(of).collect();
+        let lists: Vec<_> = self.lists_of(authority).collect();
         let begun = |it: &RevocationList| it.this_update <= now;
         let lasts = |it: &RevocationList| it.next_update.is_none_or(|end| now <= end);
         if lists.iter().any(|it| begun(it) && lasts(it)) {

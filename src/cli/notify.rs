@@ -77,7 +77,7 @@ fn chapters() -> Vec<Chapter> {
         );
     let item = Chapter::new("Items", "")
         .term("event", "`failure`, `recovery`, `deployed`, `lasting` or `test`")
-        .term("about", "`instance`, `expiry`, `daemon` or `uncovered`")
+        .term("about", "`instance`, `expiry`, `ca_expiry`, `crl_expiry`, `daemon` or `uncovered`")
         .term(
             "name, lineage",
             "of the instance; without one, the data directory of the server that no instance covers",
@@ -91,10 +91,16 @@ fn chapters() -> Vec<Chapter> {
         .term("since, times", "when the trouble was first seen, and how often within the last hour")
         .term("problem, mend, command", "what is wrong, what mends it in words, and what to type; null where there is nothing to say, or `problem` says it")
         .term(
-            "expiry, place",
-            "how near to its end the nearest certificate is, and where: `source`, `installed` or `served`",
+            "changed",
+            "what a deployment brought: of `certificate` and `ca` (the CAs of clients) those that are new. A new CRL alone \
+             is not told",
         )
-        .term("source, installed, served", "the certificates, as in `status`");
+        .term(
+            "expiry, piece, place",
+            "how near to its end the nearest is, which that is, `certificate`, `ca` or `crl`, and where: `source`, \
+             `installed` or `served`",
+        )
+        .term("source, installed, served, ca, crl", "the certificates and the files beside them, as in `status`");
     let delivery = format!(
         "It is delivered when the command ends with status 0. Otherwise the exit status and the end of its standard \
          error are logged, and it is tried again after {} s, then after twice as long each time, up to {} minutes; \

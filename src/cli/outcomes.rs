@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Failure, paint, print, print_json};
-use crate::bundle::Fingerprint;
+use crate::bundle::{Fingerprint, Piece};
 use crate::config::Instance as InstanceConfig;
 use crate::reconcile::{Done, SyncOutcome};
 use crate::report::view::{InstanceView, VERSION};
@@ -55,6 +55,7 @@ struct Row {
     name: String,
     outcome: SyncOutcome,
     fingerprint: Option<Fingerprint>,
+    changed: Vec<Piece>,
     problem: Option<String>,
     seconds: f64,
 }
@@ -99,6 +100,7 @@ impl Outcomes {
             name: instance.name.clone(),
             outcome: done.outcome,
             fingerprint: done.fingerprint,
+            changed: done.changed.clone(),
             problem: done.problem.clone(),
             seconds: done.took.as_secs_f64(),
         });

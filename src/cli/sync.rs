@@ -52,7 +52,10 @@ pub(super) const MANUAL: Manual = Manual {
 };
 
 fn outcomes() -> Vec<Chapter> {
-    let outcomes = Chapter::new("Outcomes", "`outcome` of each instance, with `--json`:");
+    let outcomes = Chapter::new(
+        "Outcomes",
+        "`outcome` of each instance, with `--json`; `changed` lists what is new: `certificate`, `ca`, `crl`.",
+    );
     let outcomes = SyncOutcome::ALL.iter().fold(outcomes, |chapter, outcome| {
         chapter.term(outcome.as_str(), outcome.meaning())
     });

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::bundle::Piece;
 use crate::config::{Notify, Occasion};
 
 /// The time that the limits below are about.
@@ -35,10 +36,33 @@ pub enum About {
     Instance,
     /// How near the certificates of an instance are to their end.
     Expiry,
-    /// Which certificate an instance serves.
+    /// The same of its CAs of clients.
+    CaExpiry,
+    /// The same of the CRLs of these.
+    CrlExpiry,
+    /// Which certificate an instance serves, and which CAs' clients it takes.
     Deployment,
     /// A server of this host that no instance covers.
     Uncovered,
+}
+
+impl About {
+    /// How near this piece of an instance is to its end.
+    #[must_use]
+    pub fn expiry_of(piece: Piece) -> About {
+        match piece {
+            Piece::Certificate => About::Expiry,
+            Piece::Ca => About::CaExpiry,
+            Piece::Crl => About::CrlExpiry,
+        }
+    }
+
+    /// Which piece it is that may be near its end, where this is about that.
+    #[must_use]
+    pub fn piece(self) -> Option<Piece> {
+        let of_it = |piece: &Piece| About::expiry_of(*piece) == self;
+        Piece::ALL.into_iter().find(of_it)
+    }
 }
 
 /// What may change: one thing that is told of by itself.

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ledger::{About, Batch, Change, Lasting, Subject};
-use super::scene::Scene;
-use crate::bundle::Expiry;
+use super::scene::{self, Scene};
+use crate::bundle::{Expiry, Piece};
 use crate::cli::paint::wrapped;
 use crate::config::Occasion;
 use crate::reconcile::state::{Problem, State};
 use crate::report::nearing::Nearing;
-use crate::report::view::{CertificateView, InstanceView, VERSION};
+use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
 use crate::report::{day, host};
 
 /// How many changes the subject names one by one.
@@ -54,7 +54,7 @@ pub enum News {
     Failure,
     /// It is well again.
     Recovery,
-    /// Another certificate is served.
+    /// Another certificate is served, or clients are judged by another CA file.
     Deployed,
     /// Something is still not well.
     Lasting,
@@ -125,11 +125,19 @@ pub struct Item {
     mend: Option<String>,
     /// What to type, as root.
     command: Option<String>,
+    /// What a deployment brought.
+    changed: Vec<Piece>,
     expiry: Option<Expiry>,
+    piece: Option<Piece>,
     place: Option<&'static str>,
     source: Option<CertificateView>,
     installed: Option<CertificateView>,
     served: Option<CertificateView>,
+    ca: CompanionPlaces,
+    crl: CompanionPlaces,
+    /// When what is nearest to its end ends.
+    #[serde(skip)]
+    end: Option<Timestamp>,
     #[serde(skip)]
     headline: String,
 }
@@ -207,11 +215,16 @@ impl Item {
             problem: None,
             mend: None,
             command: None,
+            changed: Vec::new(),
             expiry: None,
+            piece: None,
             place: None,
             source: None,
             installed: None,
             served: None,
+            ca: CompanionPlaces::default(),
+            crl: CompanionPlaces::default(),
+            end: None,
             headline: String::new(),
         }
     }
@@ -224,7 +237,11 @@ impl Item {
         match subject.about {
             About::Daemon => item.explained(scene.daemon_problem().as_ref()),
             About::Uncovered => item.explained(Some(&uncovered(Path::new(&subject.name)))),
-            About::Instance | About::Expiry | About::Deployment => {
+            About::Instance
+            | About::Expiry
+            | About::CaExpiry
+            | About::CrlExpiry
+            | About::Deployment => {
                 if let Some(view) = scene.instance(&subject.name) {
                     item.look_at(view, now);
                 }
@@ -234,13 +251,20 @@ impl Item {
     }
 
     fn look_at(&mut self, view: &InstanceView, now: Timestamp) {
-        let nearing = Nearing::of(view, now);
+        let nearing = match self.about.piece() {
+            Some(piece) => Nearing::of_piece(view, piece, now),
+            None => Nearing::of(view, now),
+        };
         self.lineage = Some(clean(&view.lineage));
         self.expiry = Some(nearing.map_or(Expiry::Fine, |it| it.expiry));
+        self.piece = nearing.map(|it| it.piece).or(self.about.piece());
         self.place = nearing.map(|it| it.place.as_str());
+        self.end = nearing.map(|it| it.end.not_after);
         let view = view.clone().as_of(now);
         match (self.about, nearing, &view.details, &view.problem) {
-            (About::Expiry, Some(nearing), ..) => self.explained(Some(&nearing.problem())),
+            (about, Some(nearing), ..) if about.piece().is_some() => {
+                self.explained(Some(&nearing.problem()))
+            }
             (About::Instance, _, Some(details), _) => self.explained(Some(details)),
             (About::Instance, _, None, Some(problem)) => self.problem = Some(clean(problem)),
             _ => {}
@@ -250,6 +274,7 @@ impl Item {
             self.state = view.state.as_str().to_owned();
         }
         (self.source, self.installed, self.served) = (view.source, view.installed, view.served);
+        (self.ca, self.crl) = (view.ca, view.crl);
     }
 
     fn explained(&mut self, problem: Option<&Problem>) {
@@ -300,8 +325,11 @@ fn changed(change: &Change, scene: &Scene, now: Timestamp) -> Item {
     item.event = change.occasion.into();
     item.since = change.since;
     item.times = change.times;
-    if change.subject.about != About::Deployment {
-        item.old_state = change.old.as_ref().map(|it| it.word.clone());
+    let old = change.old.as_ref().map(|it| it.word.clone());
+    if change.subject.about == About::Deployment {
+        item.changed = scene::changed(&old.unwrap_or_default(), &change.new.word);
+    } else {
+        item.old_state = old;
     }
     if change.occasion == Occasion::Recovery && change.subject.about != About::Instance {
         item.explained(None);
@@ -335,21 +363,23 @@ fn headline(item: &Item, subject: &Subject, well: bool) -> String {
         (About::Instance, false) => format!("{name} {state}"),
         (About::Deployment, _) => {
             let short = item.served.as_ref().map(|it| it.fingerprint.short());
-            format!("{name} serves {}", short.unwrap_or(state))
+            let serves = format!("{name} serves {}", short.unwrap_or(state));
+            match item.changed.as_slice() {
+                [Piece::Ca] => format!("{name} takes clients by a new CA file"),
+                [Piece::Certificate, Piece::Ca] => format!("{serves}, with a new CA file"),
+                _ => serves,
+            }
         }
         (About::Expiry, true) => format!("{name} certificates have their time again"),
-        (About::Expiry, false) => {
-            let place = item.place.unwrap_or("source");
-            let certificate = match place {
-                "source" => &item.source,
-                "installed" => &item.installed,
-                _ => &item.served,
-            };
-            let end = certificate.as_ref().map(|it| day(it.not_after));
-            let end = end.unwrap_or_else(|| "soon".to_owned());
+        (About::CaExpiry, true) => format!("{name} CAs of clients have their time again"),
+        (About::CrlExpiry, true) => format!("{name} CRLs have their time again"),
+        (About::Expiry | About::CaExpiry | About::CrlExpiry, false) => {
+            let what = item.piece.map_or("certificate", Piece::words);
+            let what = format!("{name} {} {what}", item.place.unwrap_or("source"));
+            let end = item.end.map_or_else(|| "soon".to_owned(), day);
             match item.expiry {
-                Some(Expiry::Expired) => format!("{name} {place} certificate expired {end}"),
-                _ => format!("{name} {place} certificate expires {end}"),
+                Some(Expiry::Expired) => format!("{what} expired {end}"),
+                _ => format!("{what} expires {end}"),
             }
         }
         (About::Uncovered, true) => format!("{name} is covered, or its server has ended"),

@@ -213,6 +213,12 @@ impl Notifier {
             About::Instance | About::Expiry | About::Deployment => {
                 config.instance(&subject.name).is_some() || seen.contains_key(&instance(subject))
             }
+            About::CaExpiry => config
+                .instance(&subject.name)
+                .is_some_and(|it| it.ca.is_some()),
+            About::CrlExpiry => config
+                .instance(&subject.name)
+                .is_some_and(|it| it.crl.is_some()),
         });
         let paused = self.not_before.is_some_and(|it| now.at < it);
         if self.in_hand.is_none()

@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::{About, Standing, Subject};
-use crate::bundle::Expiry;
+use crate::bundle::{Expiry, Piece};
 use crate::reconcile::state::{Problem, State};
-use crate::report::nearing::Nearing;
+use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{InstanceView, StatusView};
 
 /// The daemon's view is old once it was not written for this many times `resync`.
@@ -56,8 +56,11 @@ impl Scene {
         // What the daemon does not look at may have changed; what a certificate has left does.
         let current = self.daemon == DaemonIs::Running;
         for instance in &view.instances {
-            if let Some(standing) = expiry(instance, now) {
-                seen.insert(Subject::new(About::Expiry, &instance.name), standing);
+            for piece in Piece::ALL {
+                if let Some(standing) = expiry(instance, piece, now) {
+                    let subject = Subject::new(About::expiry_of(piece), &instance.name);
+                    seen.insert(subject, standing);
+                }
             }
             if current {
                 let standing = Standing {
@@ -65,9 +68,7 @@ impl Scene {
                     well: instance.state.is_well(),
                 };
                 seen.insert(Subject::new(About::Instance, &instance.name), standing);
-                let served = instance.served.as_ref();
-                if let (State::InSync, Some(served)) = (instance.state, served) {
-                    let standing = Standing::well(served.fingerprint.to_string());
+                if let (State::InSync, Some(standing)) = (instance.state, deployed(instance)) {
                     seen.insert(Subject::new(About::Deployment, &instance.name), standing);
                 }
             }
@@ -133,16 +134,43 @@ impl DaemonIs {
     }
 }
 
-/// How near the end an instance's certificates are; none where one that may be cannot be seen.
-fn expiry(instance: &InstanceView, now: Timestamp) -> Option<Standing> {
-    if let Some(nearing) = Nearing::of(instance, now) {
+/// What clients get, and by which CA file they are judged. A new CRL is not told of: it comes
+/// every few days or hours, and nobody need know.
+fn deployed(instance: &InstanceView) -> Option<Standing> {
+    let leaf = instance.served.as_ref()?.fingerprint.to_string();
+    let ca = instance
+        .ca
+        .installed
+        .as_ref()
+        .map(|it| it.digest.to_string());
+    let word: Vec<String> = std::iter::once(leaf).chain(ca).collect();
+    Some(Standing::well(word.join(" ")))
+}
+
+/// Which of these pieces a deployment has changed, by the words of [`deployed`].
+pub(super) fn changed(old: &str, new: &str) -> Vec<Piece> {
+    let leaf = |word: &str| word.split(' ').next().map(str::to_owned);
+    let ca = |word: &str| word.split(' ').nth(1).map(str::to_owned);
+    let certificate = (leaf(old) != leaf(new)).then_some(Piece::Certificate);
+    let ca = (ca(old) != ca(new)).then_some(Piece::Ca);
+    certificate.into_iter().chain(ca).collect()
+}
+
+/// How near the end a piece of an instance is; none where it has none, or one that may be near
+/// cannot be seen.
+fn expiry(instance: &InstanceView, piece: Piece, now: Timestamp) -> Option<Standing> {
+    if let Some(nearing) = Nearing::of_piece(instance, piece, now) {
         return Some(Standing::unwell(nearing.expiry.as_str()));
     }
     let settled = matches!(
         instance.state,
         State::InSync | State::NotRunning | State::NotUsed
     );
-    settled.then(|| Standing::well(Expiry::Fine.as_str()))
+    let there = Place::ALL
+        .iter()
+        .any(|it| it.end(piece, instance).is_some());
+    let there = there || piece == Piece::Certificate;
+    (settled && there).then(|| Standing::well(Expiry::Fine.as_str()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
 //! [`state`], another. It changes nothing without the instance's lock.
 
+mod done;
 mod outcome;
 pub mod plan;
 mod problem;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven, Replaced};
 use crate::instance::configuration::Configuration;
@@ -31,6 +32,7 @@ use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
 use crate::source::Source;
+pub use done::Done;
 pub use outcome::SyncOutcome;
 use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 pub use remark::Remark;
@@ -40,30 +42,6 @@ use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What was done about one instance.
-pub struct Done {
-    /// In one word.
-    pub outcome: SyncOutcome,
-    /// The leaf that it was about.
-    pub fingerprint: Option<Fingerprint>,
-    /// The leaf that was installed before.
-    pub old: Option<Fingerprint>,
-    /// Why it is not as it should be.
-    pub problem: Option<String>,
-    /// When the leaf that it was about expires.
-    pub not_after: Option<Timestamp>,
-    /// What is odd and no reason to stop.
-    pub remarks: Vec<Remark>,
-    /// Configuration files whose other edits the reload applied as well.
-    pub also_applied: Vec<PathBuf>,
-    /// From the decision to its proof.
-    pub took: Duration,
-    /// Whether a deployment was begun.
-    pub acted: bool,
-    /// The view after it.
-    pub seen: Observation,
-}
 
 /// What was seen of an instance, and what follows from it.
 struct Visit {
@@ -82,6 +60,8 @@ pub struct Keeper {
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
+    /// What the server last loaded, as far as this process knows.
+    pieces: Option<Pieces>,
     configuration: Configuration,
 }
 
@@ -94,6 +74,7 @@ impl Keeper {
             memory: Memory::default(),
             failure: None,
             loaded: None,
+            pieces: None,
             configuration: Configuration::default(),
         }
     }
@@ -130,6 +111,7 @@ impl Keeper {
                     outcome: SyncOutcome::Failed,
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
                     old: None,
+                    changed: Vec::new(),
                     not_after: source.bundle().map(|b| b.leaf().not_after()),
                     problem: Some(problem),
                     remarks: Vec::new(),
@@ -164,6 +146,7 @@ impl Keeper {
                     outcome: SyncOutcome::WouldDeploy,
                     fingerprint: Some(bundle.fingerprint()),
                     old: old.map(|b| b.fingerprint()),
+                    changed: bundle.pieces().since(old.map(|b| b.pieces())),
                     not_after: Some(bundle.leaf().not_after()),
                     problem: None,
                     remarks: oddities(source, &visit.sight),
@@ -298,6 +281,11 @@ impl Keeper {
         let identity = order.bundle.identity();
         let not_after = order.bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+        let pieces = order.bundle.pieces();
+        let changed = match order.write {
+            true => pieces.since(sight.look.installed.bundle().map(|b| b.pieces())),
+            false => pieces.since(self.pieces.or(Some(pieces))),
+        };
         let mut remarks = if from_source {
             oddities(source, &sight)
         } else {
@@ -317,8 +305,9 @@ impl Keeper {
             });
             self.loaded = Some((run, SystemTime::now()));
             self.memory.loaded = Some(identity);
-            let changed = self.instance.changed_since(process, &sight, loaded);
-            also_applied = changed.await;
+            self.pieces = Some(pieces);
+            let edited = self.instance.changed_since(process, &sight, loaded);
+            also_applied = edited.await;
         }
         // A server that is down loads the files when it starts.
         if reloaded
@@ -357,6 +346,7 @@ impl Keeper {
             outcome,
             fingerprint: Some(fingerprint),
             old,
+            changed,
             not_after: Some(not_after),
             problem,
             remarks,
@@ -392,6 +382,7 @@ impl Keeper {
             outcome,
             fingerprint: about.map(|b| b.fingerprint()),
             old: installed.as_ref().map(|b| b.fingerprint()),
+            changed: Vec::new(),
             not_after: about.map(|b| b.leaf().not_after()),
             problem: problem.map(|p| p.sentence()),
             remarks: Vec::new(),
@@ -476,6 +467,7 @@ impl Keeper {
             self.memory.proven = Some(Proven { bundle, run });
         }
         self.memory.loaded = self.memory.loaded.or(identity);
+        self.pieces = self.pieces.or_else(|| installed.map(|it| it.pieces()));
         let config = &self.instance.config;
         let wanted = config.verify == Verify::Handshake;
         // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
@@ -572,21 +564,5 @@ impl Keeper {
             return Err(another);
         }
         Ok(served)
-    }
-}
-
-impl Done {
-    /// When this instance is to be looked at again without any event.
-    #[must_use]
-    pub fn again_at(&self) -> Option<Timestamp> {
-        match &self.seen.readiness {
-            Readiness::Later { at, .. } => Some(*at).filter(|at| *at < Timestamp::MAX),
-            Readiness::Refused { at, .. } => *at,
-            Readiness::Ready => {
-                let sight = self.seen.sight.as_ref().ok()?;
-                let held = sight.look.held.as_ref()?;
-                plan::held_until(held).filter(|at| *at > Timestamp::now())
-            }
-        }
     }
 }

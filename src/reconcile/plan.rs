@@ -132,7 +132,9 @@ pub fn readiness(
             return later(at, &why);
         }
     }
-    let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical;
+    let mut beside = installed.companions().ends(clock.now);
+    let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical
+        || beside.any(|it| it.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
         let why = format!("held back by the configured delay until {}", second(at));

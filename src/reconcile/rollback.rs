@@ -131,11 +131,12 @@ impl Keeper {
             }
         };
         if errand == Errand::DryRun {
-            let old = sight.look.installed.bundle().map(|b| b.fingerprint());
+            let installed = sight.look.installed.bundle();
             let would = SyncOutcome::WouldDeploy;
             return Ok(Done {
                 fingerprint: Some(way.previous.fingerprint()),
-                old,
+                old: installed.map(|b| b.fingerprint()),
+                changed: way.previous.pieces().since(installed.map(|b| b.pieces())),
                 not_after: Some(way.previous.leaf().not_after()),
                 ..self.untouched(would, None, source, settle, began).await
             });
@@ -182,15 +183,18 @@ impl Keeper {
     }
 
     async fn hold(&mut self, bundle: Identity, previous: &Bundle) -> Result<(), InstanceError> {
+        let (new, old) = (bundle.leaf.short(), previous.fingerprint().short());
+        let reason = match new == old {
+            false => format!("{new} is held back: the operator went back to {old}"),
+            true => format!(
+                "the CA and CRL files beside {new} are held back: the operator went back to those of before"
+            ),
+        };
         let held = Held {
             fingerprint: bundle.leaf,
             companions: bundle.companions,
             by: HeldBy::Operator,
-            reason: format!(
-                "{} is held back: the operator went back to {}",
-                bundle.leaf.short(),
-                previous.fingerprint().short()
-            ),
+            reason,
             since: Timestamp::now(),
             postmaster_start: None,
         };
@@ -233,6 +237,7 @@ impl Keeper {
             outcome,
             fingerprint: None,
             old: None,
+            changed: Vec::new(),
             problem,
             not_after: None,
             remarks: Vec::new(),

@@ -4,6 +4,8 @@
     reason = "a test fails where its world cannot be built"
 )]
 
+mod delay;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -464,26 +466,6 @@ fn a_chain_that_was_cut_waits_for_the_settle_timeout() {
     let mut later = Moment::of(&old).with_source(ready(&cut));
     later.now = at(NOW) + SignedDuration::from_secs(600);
     later.plan().deploys(&cut, true);
-}
-
-#[test]
-fn a_delay_holds_a_bundle_unless_the_installed_one_is_near_its_end() {
-    let ca = Ca::new();
-    let (old, new) = (ca.bundle(), ca.issue(BEGIN, "2026-06-01T00:00:00Z", true));
-    let delayed = |now: &str| {
-        let mut moment = Moment::of(&old).with_source(Source::Ready {
-            bundle: Arc::clone(&new),
-            changed: at(now),
-        });
-        moment.config = instance("delay = \"1h\"");
-        moment.now = at(now);
-        moment
-    };
-    delayed(NOW).plan().is_nothing();
-    assert_eq!(delayed(NOW).state(), State::Waiting);
-    // Seven days before its end, and a second later.
-    delayed("2026-03-25T00:00:00Z").plan().is_nothing();
-    delayed("2026-03-25T00:00:01Z").plan().deploys(&new, true);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::day;
 use super::event::Event;
 use super::field::Field;
 use super::kind::Kind;
-use crate::bundle::Fingerprint;
+use crate::bundle::{Fingerprint, Piece};
 use crate::config;
 use crate::reconcile::state::{Problem, State};
 use crate::reconcile::{Done, SyncOutcome};
@@ -25,6 +25,8 @@ pub struct Deployment<'a> {
     pub old: Option<Fingerprint>,
     /// The leaf that it was about.
     pub new: Option<Fingerprint>,
+    /// What is not as it was before, see [`Done::changed`].
+    pub changed: &'a [Piece],
     /// When that one expires.
     pub not_after: Option<Timestamp>,
     /// From the decision to its proof.
@@ -44,6 +46,7 @@ impl<'a> Deployment<'a> {
             outcome: done.outcome,
             old: done.old,
             new: done.fingerprint,
+            changed: &done.changed,
             not_after: done.not_after,
             took: done.took,
             problem: done.problem.as_deref(),
@@ -54,32 +57,28 @@ impl<'a> Deployment<'a> {
     /// The line.
     #[must_use]
     pub fn message(&self) -> String {
-        let verb = match self.outcome {
-            SyncOutcome::Deployed => "deployed and served",
-            SyncOutcome::Installed => "installed, not served yet",
-            SyncOutcome::Unverified => "installed, serving not verified",
-            SyncOutcome::RolledBack => match self.config.kind() {
-                config::Kind::Postgres => "refused by Postgres and rolled back",
-                config::Kind::PgBouncer => "refused by PgBouncer and rolled back",
-                config::Kind::Patroni => "refused by Patroni and rolled back",
-            },
-            SyncOutcome::Refused => "refused",
-            SyncOutcome::Failed => "failed",
-            SyncOutcome::Waiting => "waiting",
-            SyncOutcome::WouldDeploy => "would be deployed",
-            SyncOutcome::Unchanged => "unchanged",
-        };
-        let mut line = format!("{}: {} ", self.config.name, self.config.lineage.name);
-        if let Some(new) = self.new {
-            line.push_str(&new.short());
-            line.push(' ');
-        }
-        line.push_str(verb);
-        if let Some(old) = self.old.filter(|old| Some(*old) != self.new) {
-            line.push_str(&format!(" (before: {})", old.short()));
-        }
-        if let Some(end) = self.not_after {
-            line.push_str(&format!(", expires {}", day(end)));
+        let lineage = &self.config.lineage.name;
+        let short = self.new.map(|new| new.short());
+        let leaf: Vec<&str> = std::iter::once(lineage.as_str())
+            .chain(short.as_deref())
+            .collect();
+        let (leaf, verb) = (leaf.join(" "), self.verb());
+        let mut line = format!("{}: ", self.config.name);
+        match (self.is_beside(), self.beside()) {
+            // The leaf is as it was, and so is its end.
+            (true, Some(files)) => line.push_str(&format!("{files} beside {leaf} {verb}")),
+            (_, files) => {
+                let files = files
+                    .map(|files| format!(" with {files}"))
+                    .unwrap_or_default();
+                line.push_str(&format!("{leaf}{files} {verb}"));
+                if let Some(old) = self.old.filter(|old| Some(*old) != self.new) {
+                    line.push_str(&format!(" (before: {})", old.short()));
+                }
+                if let Some(end) = self.not_after {
+                    line.push_str(&format!(", expires {}", day(end)));
+                }
+            }
         }
         line.push_str(&format!(", {:.1} ms", self.took.as_secs_f64() * 1000.0));
         if let Some(problem) = self.problem {
@@ -95,6 +94,46 @@ impl<'a> Deployment<'a> {
             line.push_str(&files.join(", "));
         }
         line
+    }
+
+    /// Whether the certificate is as it was, and what changed is what lies beside it.
+    fn is_beside(&self) -> bool {
+        !self.changed.is_empty() && !self.changed.contains(&Piece::Certificate)
+    }
+
+    /// The CA and CRL files that changed.
+    fn beside(&self) -> Option<String> {
+        let changed = self.changed.iter().filter(|it| **it != Piece::Certificate);
+        let words: Vec<&str> = changed.map(|it| it.words()).collect();
+        (!words.is_empty()).then(|| format!("new {}", words.join(" and ")))
+    }
+
+    fn changed_words(&self) -> Option<String> {
+        let words: Vec<&str> = self.changed.iter().map(|it| it.as_str()).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
+    fn verb(&self) -> &'static str {
+        let beside = self.is_beside();
+        match self.outcome {
+            // No handshake shows a CRL.
+            SyncOutcome::Deployed if beside => "deployed",
+            SyncOutcome::Deployed => "deployed and served",
+            SyncOutcome::Installed if beside => "installed, not loaded yet",
+            SyncOutcome::Installed => "installed, not served yet",
+            SyncOutcome::Unverified if beside => "installed, loading not verified",
+            SyncOutcome::Unverified => "installed, serving not verified",
+            SyncOutcome::RolledBack => match self.config.kind() {
+                config::Kind::Postgres => "refused by Postgres and rolled back",
+                config::Kind::PgBouncer => "refused by PgBouncer and rolled back",
+                config::Kind::Patroni => "refused by Patroni and rolled back",
+            },
+            SyncOutcome::Refused => "refused",
+            SyncOutcome::Failed => "failed",
+            SyncOutcome::Waiting => "waiting",
+            SyncOutcome::WouldDeploy => "would be deployed",
+            SyncOutcome::Unchanged => "unchanged",
+        }
     }
 
     /// The event, where a deployment was begun, and the state that it left behind with what is
@@ -120,6 +159,7 @@ impl<'a> Deployment<'a> {
             .with(Field::State, state.as_str())
             .with_some(Field::Fingerprint, self.new)
             .with_some(Field::OldFingerprint, self.old)
+            .with_some(Field::Changed, self.changed_words())
             .with_some(Field::NotAfter, self.not_after)
             .with(Field::Milliseconds, self.took.as_millis())
             .with_some(Field::Problem, self.problem)

@@ -114,6 +114,8 @@ impl Event {
                     pgcertd_state = self.value(Field::State),
                     pgcertd_old_state = self.value(Field::OldState),
                     pgcertd_place = self.value(Field::Place),
+                    pgcertd_piece = self.value(Field::Piece),
+                    pgcertd_changed = self.value(Field::Changed),
                     pgcertd_fingerprint = self.value(Field::Fingerprint),
                     pgcertd_old_fingerprint = self.value(Field::OldFingerprint),
                     pgcertd_served_fingerprint = self.value(Field::ServedFingerprint),

@@ -19,8 +19,12 @@ pub enum Field {
     State,
     /// How it was.
     OldState,
-    /// Where a certificate is seen.
+    /// Where what it is about is seen.
     Place,
+    /// Which part of a bundle it is about.
+    Piece,
+    /// What a deployment changed.
+    Changed,
     /// A leaf.
     Fingerprint,
     /// The leaf before it.
@@ -49,6 +53,8 @@ impl Field {
         Field::State,
         Field::OldState,
         Field::Place,
+        Field::Piece,
+        Field::Changed,
         Field::Fingerprint,
         Field::OldFingerprint,
         Field::ServedFingerprint,
@@ -71,6 +77,8 @@ impl Field {
             Field::State => "PGCERTD_STATE",
             Field::OldState => "PGCERTD_OLD_STATE",
             Field::Place => "PGCERTD_PLACE",
+            Field::Piece => "PGCERTD_PIECE",
+            Field::Changed => "PGCERTD_CHANGED",
             Field::Fingerprint => "PGCERTD_FINGERPRINT",
             Field::OldFingerprint => "PGCERTD_OLD_FINGERPRINT",
             Field::ServedFingerprint => "PGCERTD_SERVED_FINGERPRINT",
@@ -90,7 +98,7 @@ impl Field {
             Field::Instance => "The instance's name in the config.",
             Field::Lineage => "The name of its lineage.",
             Field::File => {
-                "The file or directory that it is about; of an instance, its `cert_file`."
+                "The file or directory that it is about; of an instance, its `cert_file`, or where a CA or a CRL ends, that file."
             }
             Field::Outcome => {
                 "How a deployment came out, as in `sync --json`: `deployed`, `installed`, `unverified`, `rolled_back` or `failed`."
@@ -98,14 +106,18 @@ impl Field {
             Field::State => "The instance's state after it, as in `status`.",
             Field::OldState => "The state that was the last one not well.",
             Field::Place => {
-                "Which certificate is near its end, the worst of the three: `source`, `installed` or `served`."
+                "Where the one is seen that is near its end, the worst of the three: `source`, `installed` or `served`."
+            }
+            Field::Piece => "What is near its end: `certificate`, `ca` (a CA of clients) or `crl`.",
+            Field::Changed => {
+                "What a deployment brought that was not there before: of `certificate`, `ca` and `crl` those that are new, with a space between."
             }
             Field::Fingerprint => {
-                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, the one in `PGCERTD_PLACE`, or the lineage's."
+                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, the one in `PGCERTD_PLACE`, or the lineage's. Of a CA or a CRL that is near its end, SHA-256 of that."
             }
             Field::OldFingerprint => "The leaf that was installed before.",
             Field::ServedFingerprint => "The leaf that new clients get.",
-            Field::NotAfter => "When the leaf of `PGCERTD_FINGERPRINT` expires, RFC 3339, UTC.",
+            Field::NotAfter => "When that of `PGCERTD_FINGERPRINT` expires, RFC 3339, UTC.",
             Field::Milliseconds => {
                 "How long a deployment took, from the decision to its proof; how long a trouble lasted, as far as this process knows."
             }

@@ -10,7 +10,7 @@ use crate::reconcile::state::State;
 const NAMED: usize = 3;
 
 /// How it stands, for a person: `3 instances in sync; next expiry in 58 days
-/// (postgres.example.com)`. A certificate that is about to expire, or has, comes first.
+/// (postgres.example.com)`. What is about to expire, or has, comes first.
 ///
 /// `views` has a place for each instance, empty until it was looked at; `uncovered` counts
 /// the servers of this host that no instance covers.
@@ -76,16 +76,15 @@ fn in_words(state: State) -> String {
     state.as_str().replace('_', " ")
 }
 
-/// The certificate that is the worst off of those that cannot wait, and how many more are so.
+/// What ends first of all that cannot wait, and of how many more instances something does.
 fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
     let nearing = seen.iter().filter_map(|it| {
         let nearing = Nearing::of(it, now).filter(Nearing::is_urgent)?;
         Some((nearing, it.name.as_str()))
     });
     let urgent: Vec<(Nearing<'_>, &str)> = nearing.collect();
-    let (first, name) = urgent.iter().min_by_key(|it| it.0.certificate.not_after)?;
-    let place = first.place.as_str();
-    let first = format!("{name}: {place} certificate {}", first.end());
+    let (first, name) = urgent.iter().min_by_key(|it| it.0.end.not_after)?;
+    let first = format!("{name}: {} {}", first.what(), first.end());
     Some(match urgent.len() - 1 {
         0 => first,
         more => format!("{first}, {more} more near the end"),
@@ -129,7 +128,7 @@ pub(super) fn span(length: SignedDuration) -> String {
 mod tests {
     use super::*;
     use crate::bundle::Expiry;
-    use crate::report::view::CertificateView;
+    use crate::report::view::{CertificateView, CompanionPlaces};
 
     fn now() -> Timestamp {
         "2026-11-25T00:00:00Z".parse().expect("a time")
@@ -158,6 +157,8 @@ mod tests {
             source: None,
             installed: None,
             served: Some(certificate),
+            ca: CompanionPlaces::default(),
+            crl: CompanionPlaces::default(),
         })
     }
 

@@ -5,8 +5,8 @@
 
 use super::field::Field;
 use super::field::Field::{
-    File, Fingerprint, Instance, Lineage, Milliseconds, NotAfter, OldFingerprint, OldState,
-    Outcome, Place, Problem, Remedy, ServedFingerprint, State as StateField,
+    Changed, File, Fingerprint, Instance, Lineage, Milliseconds, NotAfter, OldFingerprint,
+    OldState, Outcome, Piece, Place, Problem, Remedy, ServedFingerprint, State as StateField,
 };
 use crate::reconcile::SyncOutcome;
 use crate::reconcile::state::State;
@@ -87,19 +87,20 @@ const DEPLOYMENT: &[Field] = &[
     NotAfter,
     Milliseconds,
 ];
-const DEPLOYMENT_MAY: &[Field] = &[OldFingerprint, Problem, Remedy];
+const DEPLOYMENT_MAY: &[Field] = &[OldFingerprint, Changed, Problem, Remedy];
 
 /// What every state carries, and what it may.
 const STATE: &[Field] = &[Instance, Lineage, File, StateField];
 const STATE_MAY: &[Field] = &[Fingerprint, NotAfter, ServedFingerprint, Problem, Remedy];
 
-/// What every certificate carries that is near its end.
+/// What every event of what is near its end carries.
 const NEARING: &[Field] = &[
     Instance,
     Lineage,
     File,
     StateField,
     Place,
+    Piece,
     Fingerprint,
     NotAfter,
     Problem,
@@ -207,16 +208,16 @@ kinds! {
     "The danger of `would_not_start` is over."
 
     ExpiryNear "expiry_near" "5d7cd8327fd746d79854c34956fc1551" Warning State NEARING, &[];
-    "A certificate should have been renewed: less than a quarter of its lifetime or 21 days is left. Said again each day."
+    "A certificate, a CA of clients or a CRL should have been renewed: less than a quarter of its lifetime or 21 days is left, of a CRL 3 days. Said again each day."
 
     ExpiryCritical "expiry_critical" "5477e3fe6c8143069b0633b159a69b12" Critical State NEARING, &[];
-    "Less than a tenth of its lifetime or 7 days is left of a certificate. Said again each day."
+    "Less than a tenth of its lifetime or 7 days is left of one of these, of a CRL 1 day. Said again each day."
 
     Expired "expired" "c9966dae761b4f64a9ec7de8c09e61b6" Critical State NEARING, &[];
-    "A certificate has expired. Said again each day."
+    "One of these has expired. Said again each day."
 
-    ExpiryOver "expiry_over" "fc1b653a282640dc95e60b3bc19e3437" Notice State &[Instance, Lineage, File, StateField, Milliseconds], &[Fingerprint, NotAfter];
-    "No certificate of the instance is near its end any more."
+    ExpiryOver "expiry_over" "fc1b653a282640dc95e60b3bc19e3437" Notice State &[Instance, Lineage, File, StateField, Piece, Milliseconds], &[Fingerprint, NotAfter];
+    "Nothing of the kind in `PGCERTD_PIECE` is near its end any more."
 
     MemoryUnreadable "memory_unreadable" "408866c197ae4e31b11d423bf72d2ca5" Warning State &[Instance, Lineage, Problem], &[];
     "`held.json` is damaged, and taken as if nothing were held."

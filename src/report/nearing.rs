@@ -1,5 +1,6 @@
-//! How near to its end a certificate of an instance is, and what of that is to be said: each
-//! crossing at once, the same again once a day while it lasts, and when it is over.
+//! How near to their ends the certificates of an instance and the CA and CRL files beside them
+//! are, and what of that is to be said: each crossing at once, the same again once a day while it
+//! lasts, and when it is over.
 //!
 //! A pure function of what was said and what was seen; time is passed in. That a certificate
 //! does not get to where it belongs is a state, which [`super::told`] says.
@@ -13,15 +14,15 @@ use super::field::Field;
 use super::headline::span;
 use super::kind::Kind;
 use super::told::rounded;
-use super::view::{CertificateView, InstanceView};
-use crate::bundle::Expiry;
+use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
+use crate::bundle::{Expiry, Fingerprint, Piece};
 use crate::config;
 use crate::reconcile::state::{Problem, State};
 
 /// What lasts is said again after this.
 pub const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where a certificate is seen.
+/// Where a piece of a bundle is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In the lineage.
@@ -46,7 +47,7 @@ impl Place {
         }
     }
 
-    /// What is seen there.
+    /// The certificate that is seen there.
     #[must_use]
     pub fn of(self, view: &InstanceView) -> Option<&CertificateView> {
         match self {
@@ -55,15 +56,79 @@ impl Place {
             Place::Served => view.served.as_ref(),
         }
     }
+
+    /// What of a piece ends first there; no handshake shows that of CA and CRL files.
+    #[must_use]
+    pub fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
+        let beside = match piece {
+            Piece::Certificate => return self.of(view).map(End::of_leaf),
+            Piece::Ca => &view.ca,
+            Piece::Crl => &view.crl,
+        };
+        End::of(self.beside(beside)?, piece)
+    }
+
+    fn beside(self, places: &CompanionPlaces) -> Option<&CompanionView> {
+        match self {
+            Place::Source => places.source.as_ref(),
+            Place::Installed => places.installed.as_ref(),
+            Place::Served => None,
+        }
+    }
 }
 
-/// The certificate of an instance that is nearest to its end, where one is too near.
+/// What ends somewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    piece: Piece,
+    /// Of a CA or a CRL, the CA's name.
+    name: Option<&'a str>,
+    /// SHA-256 of its DER.
+    pub fingerprint: Fingerprint,
+    /// When its time began.
+    pub not_before: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl<'a> End<'a> {
+    fn of_leaf(leaf: &'a CertificateView) -> End<'a> {
+        End {
+            piece: Piece::Certificate,
+            name: None,
+            fingerprint: leaf.fingerprint,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+        }
+    }
+
+    fn of(file: &'a CompanionView, piece: Piece) -> Option<End<'a>> {
+        let first = file.first_end.as_ref()?;
+        Some(End {
+            piece,
+            name: Some(&first.name),
+            fingerprint: first.fingerprint,
+            not_before: first.not_before,
+            not_after: first.not_after,
+        })
+    }
+
+    /// How near it is at `now`.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        self.piece.expiry(self.not_before, self.not_after, now)
+    }
+}
+
+/// What of an instance is nearest to its end, where it is too near.
 #[derive(Debug, Clone, Copy)]
 pub struct Nearing<'a> {
+    /// Which part of the bundle it is.
+    pub piece: Piece,
     /// Where it is.
     pub place: Place,
-    /// Which it is.
-    pub certificate: &'a CertificateView,
+    /// What it is, and until when.
+    pub end: End<'a>,
     /// How near; never [`Expiry::Fine`].
     pub expiry: Expiry,
     lineage: &'a str,
@@ -71,26 +136,38 @@ pub struct Nearing<'a> {
 }
 
 impl<'a> Nearing<'a> {
-    /// The worst of source, installed and served; none where all that is seen has its time.
+    /// The worst of all, the certificate first; none where all that is seen has its time.
     #[must_use]
     pub fn of(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
-        let mut worst: Option<Nearing<'a>> = None;
-        for place in Place::ALL {
-            let Some(certificate) = place.of(view) else {
-                continue;
-            };
-            let expiry = certificate.expiry_at(now);
-            if expiry > worst.map_or(Expiry::Fine, |it| it.expiry) {
-                worst = Some(Nearing {
-                    place,
-                    certificate,
-                    expiry,
-                    lineage: &view.lineage,
-                    now,
-                });
-            }
-        }
-        worst
+        // Of several that are as near, the last is the maximum.
+        Nearing::all(view, now).rev().max_by_key(|it| it.expiry)
+    }
+
+    /// The worst of each piece that is too near.
+    pub fn all(
+        view: &'a InstanceView,
+        now: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = Nearing<'a>> {
+        let pieces = Piece::ALL.into_iter();
+        pieces.filter_map(move |piece| Nearing::of_piece(view, piece, now))
+    }
+
+    /// The worst of source, installed and served.
+    #[must_use]
+    pub fn of_piece(view: &'a InstanceView, piece: Piece, now: Timestamp) -> Option<Nearing<'a>> {
+        let places = Place::ALL.into_iter().rev();
+        let seen = places.filter_map(|place| Some((place, place.end(piece, view)?)));
+        let (expiry, place, end) = seen
+            .map(|(place, end)| (end.expiry(now), place, end))
+            .max_by_key(|(expiry, ..)| *expiry)?;
+        (expiry > Expiry::Fine).then_some(Nearing {
+            piece,
+            place,
+            end,
+            expiry,
+            lineage: &view.lineage,
+            now,
+        })
     }
 
     /// Whether it is too late to wait for the next renewal by itself.
@@ -102,7 +179,7 @@ impl<'a> Nearing<'a> {
     /// `expires in 6 days`, `expired 2 days ago`.
     #[must_use]
     pub fn end(&self) -> String {
-        let left = self.certificate.not_after.duration_since(self.now);
+        let left = self.end.not_after.duration_since(self.now);
         let long = span(left.abs());
         match self.expiry {
             Expiry::Expired => format!("expired {long} ago"),
@@ -110,11 +187,25 @@ impl<'a> Nearing<'a> {
         }
     }
 
+    /// `source certificate`, `installed CRL`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        format!("{} {}", self.place.as_str(), self.piece.words())
+    }
+
     /// What is wrong, and what mends it.
     #[must_use]
     pub fn problem(&self) -> Problem {
-        let short = self.certificate.fingerprint.short();
         let end = self.end();
+        match (self.piece, self.end.name) {
+            (Piece::Crl, Some(name)) => self.of_list(name, &end),
+            (Piece::Ca, Some(name)) => self.of_authority(name, &end),
+            _ => self.of_leaf(&end),
+        }
+    }
+
+    fn of_leaf(&self, end: &str) -> Problem {
+        let short = self.end.fingerprint.short();
         let (which, mend) = match self.place {
             Place::Source => (
                 format!("lineage {} is not renewed: its certificate", self.lineage),
@@ -126,6 +217,46 @@ impl<'a> Nearing<'a> {
         Problem::new(format!("{which}, {short}, {end}"), mend)
     }
 
+    fn of_authority(&self, name: &str, end: &str) -> Problem {
+        let refused = self.refused();
+        match self.place {
+            Place::Source => Problem::new(
+                format!("the CA file is not renewed: in its source the CA {name} {end}; {refused}"),
+                "have the CA issued anew, and put both into the source, or take out what is out of use",
+            ),
+            Place::Installed | Place::Served => Problem::new(
+                format!("in the installed CA file the CA {name} {end}; {refused}"),
+                ELSEWHERE,
+            ),
+        }
+    }
+
+    fn of_list(&self, name: &str, end: &str) -> Problem {
+        let refused = self.refused();
+        match self.place {
+            Place::Source => Problem::new(
+                format!(
+                    "the CRL file is not renewed: in its source the CRL of {name} {end}; {refused}"
+                ),
+                "see why what makes or fetches it does not: its timer (systemctl list-timers) or crontab",
+            ),
+            Place::Installed | Place::Served => Problem::new(
+                format!("in the installed CRL file the CRL of {name} {end}; {refused}"),
+                ELSEWHERE,
+            ),
+        }
+    }
+
+    /// What comes of it for the clients of a CA.
+    fn refused(&self) -> &'static str {
+        match self.expiry {
+            Expiry::Expired => "every client of that CA is refused",
+            Expiry::Fine | Expiry::Warning | Expiry::Critical => {
+                "from then on every client of that CA is refused"
+            }
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self.expiry {
             Expiry::Fine | Expiry::Warning => Kind::ExpiryNear,
@@ -135,13 +266,12 @@ impl<'a> Nearing<'a> {
     }
 }
 
-/// The remedy where the lineage has a better one, or cannot be read.
-const ELSEWHERE: &str =
-    "`pgcertd status` says what keeps the lineage's certificate from being used";
+/// The remedy where the source has a better one, or cannot be read.
+const ELSEWHERE: &str = "`pgcertd status` says what keeps the source's from being used";
 
-/// What was last said of one instance.
+/// What was last said of one instance, of each piece by itself.
 #[derive(Debug, Default)]
-pub struct Warned(Option<Said>);
+pub struct Warned([Option<Said>; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Said {
@@ -155,12 +285,12 @@ struct Said {
 
 impl Said {
     /// Whether what it was about cannot be seen for the moment, which ends nothing.
-    fn is_hidden(&self, view: &InstanceView) -> bool {
+    fn is_hidden(&self, piece: Piece, view: &InstanceView) -> bool {
         let settled = matches!(
             view.state,
             State::InSync | State::NotRunning | State::NotUsed
         );
-        !settled && self.place.of(view).is_none()
+        !settled && self.place.end(piece, view).is_none()
     }
 }
 
@@ -173,68 +303,106 @@ impl Warned {
         view: &InstanceView,
         wall: Timestamp,
         now: Instant,
-    ) -> Option<Event> {
-        let nearing = Nearing::of(view, wall);
-        let expiry = nearing.map_or(Expiry::Fine, |it| it.expiry);
-        if let Some(said) = self.0 {
-            let lessened = expiry < said.expiry;
-            let repeated = expiry == said.expiry && now.saturating_duration_since(said.at) < AGAIN;
-            if repeated || lessened && said.is_hidden(view) {
-                return None;
+    ) -> Vec<Event> {
+        let told = Piece::ALL.into_iter().zip(&mut self.0);
+        told.filter_map(|(piece, said)| {
+            let nearing = Nearing::of_piece(view, piece, wall);
+            match heard(said, piece, view, nearing, now)? {
+                Heard::Near(nearing) => Some(near(config, view, &nearing)),
+                Heard::Over(lasted) => Some(over(config, view, piece, lasted)),
             }
-        }
-        let before = self.0.take();
-        let since = before.map_or(now, |it| it.since);
-        let Some(nearing) = nearing else {
-            return before.map(|_| over(config, view, now.saturating_duration_since(since)));
-        };
-        self.0 = Some(Said {
-            expiry,
-            place: nearing.place,
-            at: now,
-            since,
-        });
-        Some(near(config, view, &nearing))
+        })
+        .collect()
     }
+}
+
+/// What is new of a piece.
+enum Heard<'a> {
+    Near(Nearing<'a>),
+    /// After so long.
+    Over(Duration),
+}
+
+fn heard<'a>(
+    told: &mut Option<Said>,
+    piece: Piece,
+    view: &InstanceView,
+    nearing: Option<Nearing<'a>>,
+    now: Instant,
+) -> Option<Heard<'a>> {
+    let expiry = nearing.map_or(Expiry::Fine, |it| it.expiry);
+    if let Some(said) = told {
+        let lessened = expiry < said.expiry;
+        let repeated = expiry == said.expiry && now.saturating_duration_since(said.at) < AGAIN;
+        if repeated || lessened && said.is_hidden(piece, view) {
+            return None;
+        }
+    }
+    let before = told.take();
+    let since = before.map_or(now, |it| it.since);
+    let Some(nearing) = nearing else {
+        return before.map(|_| Heard::Over(now.saturating_duration_since(since)));
+    };
+    *told = Some(Said {
+        expiry,
+        place: nearing.place,
+        at: now,
+        since,
+    });
+    Some(Heard::Near(nearing))
 }
 
 fn near(config: &config::Instance, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
     let problem = nearing.problem();
     let message = format!("{}: {}", view.name, problem.sentence());
-    let event = about(nearing.kind(), message, config, view);
-    of(event, nearing.certificate)
+    let event = about(nearing.kind(), message, config, view, nearing.piece);
+    of(event, nearing.end)
         .with(Field::Place, nearing.place.as_str())
         .with(Field::Problem, &problem.why)
         .with(Field::Remedy, problem.remedy())
 }
 
-fn over(config: &config::Instance, view: &InstanceView, lasted: Duration) -> Event {
+fn over(config: &config::Instance, view: &InstanceView, piece: Piece, lasted: Duration) -> Event {
     let message = format!(
-        "{}: no certificate is near its end any more, after {}",
+        "{}: no {} is near its end any more, after {}",
         view.name,
+        piece.words(),
         rounded(lasted)
     );
-    let event = about(Kind::ExpiryOver, message, config, view)
+    let event = about(Kind::ExpiryOver, message, config, view, piece)
         .with(Field::Milliseconds, lasted.as_millis());
     let mut places = Place::ALL.iter().rev();
-    match places.find_map(|place| place.of(view)) {
-        Some(certificate) => of(event, certificate),
+    match places.find_map(|place| place.end(piece, view)) {
+        Some(end) => of(event, end),
         None => event,
     }
 }
 
-fn about(kind: Kind, message: String, config: &config::Instance, view: &InstanceView) -> Event {
+fn about(
+    kind: Kind,
+    message: String,
+    config: &config::Instance,
+    view: &InstanceView,
+    piece: Piece,
+) -> Event {
+    let beside = match piece {
+        Piece::Certificate => None,
+        Piece::Ca => config.ca.as_ref(),
+        Piece::Crl => config.crl.as_ref(),
+    };
+    let file = beside.map_or(&config.cert_file, |it| &it.file);
     Event::new(kind, message)
         .with(Field::Instance, &view.name)
         .with(Field::Lineage, &view.lineage)
-        .with(Field::File, config.cert_file.display())
+        .with(Field::File, file.display())
         .with(Field::State, view.state.as_str())
+        .with(Field::Piece, piece.as_str())
 }
 
-fn of(event: Event, certificate: &CertificateView) -> Event {
+fn of(event: Event, end: End<'_>) -> Event {
     event
-        .with(Field::Fingerprint, certificate.fingerprint)
-        .with(Field::NotAfter, certificate.not_after)
+        .with(Field::Fingerprint, end.fingerprint)
+        .with(Field::NotAfter, end.not_after)
 }
 
 #[cfg(test)]

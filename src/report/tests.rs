@@ -13,9 +13,9 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::event::RAISED;
 use super::told::Heard;
-use super::view::InstanceView;
+use super::view::{CompanionPlaces, InstanceView};
 use super::{Deployment, Event, Field, Kind, Priority, Told};
-use crate::bundle::Fingerprint;
+use crate::bundle::{Fingerprint, Piece};
 use crate::config::{self, Config};
 use crate::reconcile::state::{Problem, State};
 use crate::reconcile::{Remark, SyncOutcome};
@@ -64,12 +64,15 @@ impl Heeded {
             source: None,
             installed: None,
             served: None,
+            ca: CompanionPlaces::default(),
+            crl: CompanionPlaces::default(),
         };
         let deployment = done.map(|(outcome, problem)| Deployment {
             config: &self.config,
             outcome,
             old: None,
             new: Some(leaf()),
+            changed: &[],
             not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
             took: Duration::from_millis(36),
             problem,
@@ -247,6 +250,8 @@ fn a_remark_is_made_once() {
         source: None,
         installed: None,
         served: None,
+        ca: CompanionPlaces::default(),
+        crl: CompanionPlaces::default(),
     };
     let remarks = [
         Remark::Odd {
@@ -375,4 +380,80 @@ fn every_kind_is_sent_whole_and_at_its_priority() {
         wanted.insert("pgcertd_topic".into(), kind.topic().as_str().into());
         assert_eq!(*fields, wanted, "{kind:?}");
     }
+}
+
+#[test]
+fn a_deployment_says_what_is_new() {
+    let config = instance();
+    let old: Fingerprint = "cd".repeat(32).parse().unwrap();
+    let deployment = |changed, old, outcome| Deployment {
+        config: &config,
+        outcome,
+        old: Some(old),
+        new: Some(leaf()),
+        changed,
+        not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
+        took: Duration::from_millis(36),
+        problem: None,
+        also_applied: &[],
+    };
+    let served = "ababab deployed and served (before: cdcdcd), expires 2026-04-01";
+    let with =
+        "ababab with new CA and CRL deployed and served (before: cdcdcd), expires 2026-04-01";
+    use SyncOutcome::{Deployed, Installed, RolledBack, Unverified, WouldDeploy};
+    for (changed, old, outcome, words) in [
+        (
+            &[Piece::Certificate][..],
+            old,
+            Deployed,
+            format!("pg.example.com {served}"),
+        ),
+        (&Piece::ALL, old, Deployed, format!("pg.example.com {with}")),
+        (
+            &[Piece::Crl],
+            leaf(),
+            Deployed,
+            "new CRL beside pg.example.com ababab deployed".into(),
+        ),
+        (
+            &[Piece::Ca, Piece::Crl],
+            leaf(),
+            WouldDeploy,
+            "new CA and CRL beside pg.example.com ababab would be deployed".into(),
+        ),
+        (
+            &[Piece::Ca],
+            leaf(),
+            RolledBack,
+            "new CA beside pg.example.com ababab refused by Postgres and rolled back".into(),
+        ),
+        (
+            &[Piece::Ca],
+            leaf(),
+            Installed,
+            "new CA beside pg.example.com ababab installed, not loaded yet".into(),
+        ),
+        (
+            &[Piece::Crl],
+            leaf(),
+            Unverified,
+            "new CRL beside pg.example.com ababab installed, loading not verified".into(),
+        ),
+        // The drill: all of it was there already.
+        (
+            &[],
+            leaf(),
+            Deployed,
+            "pg.example.com ababab deployed and served, expires 2026-04-01".into(),
+        ),
+    ] {
+        let message = deployment(changed, old, outcome).message();
+        assert_eq!(message, format!("16-main: {words}, 36.0 ms"));
+    }
+    let event =
+        |changed| deployment(changed, leaf(), Deployed).event(Kind::Deployed, State::InSync, None);
+    let both = event(&[Piece::Ca, Piece::Crl]);
+    assert!(both.is_as_documented(), "{both:?}");
+    assert_eq!(both.value(Field::Changed), Some("ca crl"));
+    assert_eq!(event(&[]).value(Field::Changed), None);
 }

@@ -8,7 +8,7 @@ use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::nearing::Nearing;
-use crate::bundle::{Certificate, Expiry, Fingerprint};
+use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece};
 use crate::config;
 use crate::reconcile::state::{Observation, Problem, State};
 
@@ -59,6 +59,87 @@ impl CertificateView {
     }
 }
 
+/// A file by which a server judges its clients, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanionView {
+    /// SHA-256 of the file as pgcertd writes it.
+    pub digest: Fingerprint,
+    /// What of it ends first; none where nothing of it ends.
+    pub first_end: Option<EndView>,
+}
+
+/// A CA or a CRL, as shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndView {
+    /// The CA's distinguished name.
+    pub name: String,
+    /// SHA-256 of the DER.
+    pub fingerprint: Fingerprint,
+    /// Start of its validity; of a CRL its thisUpdate.
+    pub not_before: Timestamp,
+    /// End of its validity; of a CRL its nextUpdate.
+    pub not_after: Timestamp,
+    /// How near to its end it was when it was looked at.
+    pub expiry: Expiry,
+}
+
+/// Where such a file is seen; no handshake shows what the server has loaded of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompanionPlaces {
+    /// Where it comes from; none where there is none, or none that can be used.
+    pub source: Option<CompanionView>,
+    /// Where Postgres reads it.
+    pub installed: Option<CompanionView>,
+}
+
+impl CompanionPlaces {
+    fn of(
+        piece: Piece,
+        source: Option<&Bundle>,
+        installed: Option<&Bundle>,
+        now: Timestamp,
+    ) -> CompanionPlaces {
+        let shown = |bundle: &Bundle| CompanionView::of(piece, bundle.companions(), now);
+        CompanionPlaces {
+            source: source.and_then(shown),
+            installed: installed.and_then(shown),
+        }
+    }
+
+    /// With what is left at `now`.
+    fn look_at(&mut self, piece: Piece, now: Timestamp) {
+        let places = [&mut self.source, &mut self.installed];
+        let ends = places
+            .into_iter()
+            .flatten()
+            .flat_map(|it| &mut it.first_end);
+        for end in ends {
+            end.expiry = piece.expiry(end.not_before, end.not_after, now);
+        }
+    }
+}
+
+impl CompanionView {
+    fn of(piece: Piece, companions: &Companions, now: Timestamp) -> Option<CompanionView> {
+        let text = match piece {
+            Piece::Certificate => None,
+            Piece::Ca => companions.ca_pem(),
+            Piece::Crl => companions.crl_pem(),
+        };
+        let first_end = companions.first_end(piece, now).map(|end| EndView {
+            name: end.name.to_owned(),
+            fingerprint: end.fingerprint,
+            not_before: end.begin,
+            not_after: end.end,
+            expiry: end.expiry,
+        });
+        Some(CompanionView {
+            digest: Fingerprint::of(&text?),
+            first_end,
+        })
+    }
+}
+
 /// One instance, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceView {
@@ -79,6 +160,12 @@ pub struct InstanceView {
     pub installed: Option<CertificateView>,
     /// What new clients get.
     pub served: Option<CertificateView>,
+    /// The CAs whose certificates it takes from clients, where the instance has such a file.
+    #[serde(default)]
+    pub ca: CompanionPlaces,
+    /// What these have revoked, where the instance has such a file.
+    #[serde(default)]
+    pub crl: CompanionPlaces,
 }
 
 impl InstanceView {
@@ -92,15 +179,19 @@ impl InstanceView {
             .ok()
             .and_then(|sight| sight.look.installed.bundle());
         let shown = |leaf: &Certificate| CertificateView::of(leaf, seen.at);
+        let source = seen.source.bundle().map(|b| &**b);
+        let beside = |piece| CompanionPlaces::of(piece, source, installed.map(|b| &**b), seen.at);
         InstanceView {
             name: config.name.clone(),
             lineage: config.lineage.name.clone(),
             state,
             problem: problem.as_ref().map(Problem::sentence),
             details: problem,
-            source: seen.source.bundle().map(|b| shown(b.leaf())),
+            source: source.map(|b| shown(b.leaf())),
             installed: installed.map(|b| shown(b.leaf())),
             served: seen.served.as_ref().ok().map(|s| shown(&s.leaf)),
+            ca: beside(Piece::Ca),
+            crl: beside(Piece::Crl),
         }
     }
     /// The same view, with what is left of its certificates at `now`.
@@ -110,11 +201,13 @@ impl InstanceView {
         for certificate in certificates.into_iter().flatten() {
             certificate.expiry = certificate.expiry_at(now);
         }
+        self.ca.look_at(Piece::Ca, now);
+        self.crl.look_at(Piece::Crl, now);
         self
     }
 
-    /// Whether nobody has to do anything now: the state is well, and no certificate is in its
-    /// last tenth or its last seven days.
+    /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
+    /// that it cannot wait, see [`Nearing::is_urgent`].
     #[must_use]
     pub fn is_well(&self, now: Timestamp) -> bool {
         self.state.is_well() && !Nearing::of(self, now).is_some_and(|it| it.is_urgent())

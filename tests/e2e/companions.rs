@@ -1,194 +1,29 @@
 //! The files by which Postgres judges its clients, deployed with its certificate: clients with
 //! certificates, of CAs that come and go, some of them revoked.
 
+mod ends;
+mod gate;
+mod words;
+
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
+use serde_json::json;
+
 use crate::{
-    standing::{NAME, Stage, mode, problem, says},
+    standing::{NAME, mode, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, DAY, Issued},
+        ca::{Ca, DAY},
         config::{Config, Instance},
         daemon::{Daemon, Launch, pgcertd},
         eventually,
     },
 };
-
-/// A server that asks for client certificates, by files that pgcertd keeps.
-struct Gate<'w> {
-    stage: Stage<'w>,
-    /// The CA of its clients.
-    clients: Ca,
-    one: Client,
-    other: Client,
-}
-
-/// A client with a certificate.
-struct Client {
-    issued: Issued,
-    conninfo: String,
-}
-
-impl Client {
-    fn new(world: &World, ca: &Ca, name: &str) -> Self {
-        let issued = ca.issue_client(name);
-        let directory = world.directory("clients");
-        let (cert, key) = (
-            directory.join(format!("{name}.crt")),
-            directory.join(format!("{name}.key")),
-        );
-        fs::write(&cert, &issued.leaf_pem).unwrap();
-        fs::write(&key, &issued.key_pem).unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let conninfo = format!(
-            "host=127.0.0.1 sslmode=require sslcert={} sslkey={}",
-            cert.display(),
-            key.display()
-        );
-        Self { issued, conninfo }
-    }
-}
-
-/// Where the sources lie: a directory that only root may enter, outside the lineage.
-fn source(world: &World, name: &str) -> PathBuf {
-    let directory = world.directory("client-ca");
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
-    directory.join(name)
-}
-
-/// Brings a whole file in one step.
-fn bring(world: &World, name: &str, content: &str) {
-    let file = source(world, name);
-    let beside = file.with_extension("new");
-    fs::write(&beside, content).unwrap();
-    fs::rename(beside, file).unwrap();
-}
-
-fn keyed(world: &World, instance: Instance) -> Instance {
-    let text = |name: &str| source(world, name).to_str().unwrap().to_owned();
-    instance
-        .set("ca_source", text("ca.pem"))
-        .set("crl_source", text("crl.pem"))
-}
-
-impl<'w> Gate<'w> {
-    fn new(world: &'w World) -> Self {
-        let target = world.target(NAME);
-        Self::at(world, &target, &target)
-    }
-
-    /// With these targets of chain and key, and files that a first `sync` has installed.
-    fn at(world: &'w World, cert: &Path, key: &Path) -> Self {
-        Self::with(world, cert, key, |instance| instance)
-    }
-
-    fn with(
-        world: &'w World,
-        cert: &Path,
-        key: &Path,
-        change: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        let clients = Ca::new(world, "Clients");
-        let (one, other) = (
-            Client::new(world, &clients, "one"),
-            Client::new(world, &clients, "other"),
-        );
-        bring(world, "ca.pem", &clients.root_pem());
-        bring(world, "crl.pem", &clients.crl(&[]));
-        let state = world.target(NAME);
-        let state = state.parent().unwrap().to_owned();
-        for (file, text) in [
-            ("ca.pem", clients.root_pem()),
-            ("crl.pem", clients.crl(&[])),
-        ] {
-            fs::create_dir_all(&state).unwrap();
-            crate::world::give(&state, world.postgres(), 0o700);
-            fs::write(state.join(file), text).unwrap();
-            crate::world::give(&state.join(file), world.postgres(), 0o644);
-        }
-        let named = |name: &str| state.join(name).to_str().unwrap().to_owned();
-        let (ca, crl) = (named("ca.pem"), named("crl.pem"));
-        let stage = Stage::at(
-            world,
-            cert,
-            key,
-            |cluster| {
-                cluster
-                    .setting("ssl_ca_file", &ca)
-                    .setting("ssl_crl_file", &crl)
-            },
-            |instance| change(keyed(world, instance)),
-        );
-        let gate = Self {
-            stage,
-            clients,
-            one,
-            other,
-        };
-        // The CRL file is another one of the same CA.
-        gate.stage.synced(&[], "deployed", 0);
-        gate
-    }
-
-    fn world(&self) -> &'w World {
-        self.stage.world
-    }
-
-    fn enters(&self, client: &Client) -> Result<String, String> {
-        self.stage.cluster.try_by(&client.conninfo, "select 'in'")
-    }
-
-    #[track_caller]
-    fn lets_in(&self, client: &Client) {
-        assert_eq!(self.enters(client), Ok("in".to_owned()));
-    }
-
-    #[track_caller]
-    fn keeps_out(&self, client: &Client, word: &str) {
-        let error = self.enters(client).unwrap_err();
-        assert!(error.contains(word), "{error}");
-    }
-
-    fn installed(&self) -> [String; 4] {
-        let read = |path: &Path| fs::read_to_string(path).unwrap();
-        let kept = |name: &str| read(&self.stage.kept(name));
-        let stage = &self.stage;
-        [
-            read(&stage.cert),
-            read(&stage.key),
-            kept("ca.pem"),
-            kept("crl.pem"),
-        ]
-    }
-
-    /// Runs `sync`, which must leave everything as it is, for this reason.
-    #[track_caller]
-    fn leaves_all(&self, outcome: &str, words: &[&str]) {
-        let before = (self.installed(), self.stage.reloads());
-        let well = outcome == "waiting";
-        let row = self.stage.synced(&[], outcome, i32::from(!well));
-        says(&problem(&row), words);
-        let seen = pgcertd(self.world(), &self.stage.config, &["status", "--json"]).instance(NAME);
-        let state = if well { "waiting" } else { "source_invalid" };
-        assert_eq!(seen["state"], state, "{seen}");
-        assert_eq!((self.installed(), self.stage.reloads()), before);
-    }
-
-    /// Makes every reload fail that Postgres is asked for.
-    fn breaks_reloads(&self) {
-        self.stage.cluster.set("ssl_ecdh_curve", "none");
-    }
-
-    /// Makes them succeed again.
-    fn mends_reloads(&self) {
-        self.stage.cluster.set("ssl_ecdh_curve", "prime256v1");
-    }
-}
+use gate::{Client, Gate, bring, keyed, source};
 
 fn two_files(world: &World) -> [PathBuf; 2] {
     let private = world.postgres_directory("private", 0o700);
@@ -209,8 +44,9 @@ fn one_deployment_brings_all(world: &World, cert: &Path, key: &Path) {
     bring(world, "ca.pem", &ca);
     bring(world, "crl.pem", &crl);
     let second = gate.stage.renew();
-    gate.stage.synced(&[], "deployed", 0);
+    let row = gate.stage.synced(&[], "deployed", 0);
 
+    assert_eq!(row["changed"], json!(["certificate", "ca", "crl"]));
     assert_eq!(gate.stage.cluster.served(), second.fingerprint);
     assert_eq!(gate.stage.reloads(), before.1 + 1);
     let [_, _, ca_now, crl_now] = gate.installed();
@@ -233,8 +69,7 @@ fn one_deployment_brings_all(world: &World, cert: &Path, key: &Path) {
     gate.lets_in(&gate.other);
     gate.keeps_out(&newcomer, "unknown ca");
     gate.stage.becomes("held");
-    let first = gate.stage.first.clone();
-    gate.stage.ends_serving(&first);
+    gate.ends();
 }
 
 #[test]
@@ -255,22 +90,12 @@ fn a_renewal_with_ca_and_crl_and_two_files_is_one_deployment() {
 fn a_new_ca_and_then_a_new_crl_alone_reach_the_server_while_sessions_live_on() {
     let Some(world) = World::new() else { return };
     let gate = Gate::new(&world);
-    // With the rights of the packaged unit, for which root's directory is closed but by its capability.
-    let mut daemon = Launch::new(&world)
-        .like_the_unit()
-        .daemon(&gate.stage.config);
-    daemon.ready();
+    let daemon = gate.daemon();
     let mut session = gate.stage.cluster.session_by(&gate.one.conninfo);
     let next = Ca::new(&world, "Next clients");
     let newcomer = Client::new(&world, &next, "newcomer");
 
-    // Lists come first, or the CA's clients would have none.
-    bring(&world, "crl.pem", &(gate.clients.crl(&[]) + &next.crl(&[])));
-    bring(
-        &world,
-        "ca.pem",
-        &(gate.clients.root_pem() + &next.root_pem()),
-    );
+    gate.admits(&next);
     eventually(SOON, "the newcomer gets in", || gate.enters(&newcomer));
     gate.stage.becomes("in_sync");
     assert_eq!(gate.stage.cluster.served(), gate.stage.first.fingerprint);
@@ -285,8 +110,7 @@ fn a_new_ca_and_then_a_new_crl_alone_reach_the_server_while_sessions_live_on() {
     assert_eq!(session.lives(), Ok(()));
     gate.stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
-    let first = gate.stage.first.clone();
-    gate.stage.ends_serving(&first);
+    gate.ends();
 }
 
 #[test]
@@ -356,8 +180,7 @@ fn a_file_that_would_keep_clients_out_is_refused_and_the_certificate_with_it() {
         gate.leaves_all(outcome, &words);
     }
     gate.lets_in(&gate.one);
-    let first = gate.stage.first.clone();
-    gate.stage.ends_serving(&first);
+    gate.ends();
 }
 
 #[test]
@@ -366,12 +189,7 @@ fn what_postgres_refuses_goes_back_as_a_whole() {
     let mut gate = Gate::new(&world);
     let before = gate.installed();
     let next = Ca::new(&world, "Next clients");
-    bring(&world, "crl.pem", &(gate.clients.crl(&[]) + &next.crl(&[])));
-    bring(
-        &world,
-        "ca.pem",
-        &(gate.clients.root_pem() + &next.root_pem()),
-    );
+    gate.admits(&next);
     let second = gate.stage.renew();
     gate.breaks_reloads();
     let row = gate.stage.synced(&[], "rolled_back", 1);
@@ -395,12 +213,7 @@ fn a_refused_ca_alone_is_seen_by_the_names_that_clients_are_asked_for() {
     let gate = Gate::new(&world);
     let before = gate.installed();
     let next = Ca::new(&world, "Next clients");
-    bring(&world, "crl.pem", &(gate.clients.crl(&[]) + &next.crl(&[])));
-    bring(
-        &world,
-        "ca.pem",
-        &(gate.clients.root_pem() + &next.root_pem()),
-    );
+    gate.admits(&next);
     gate.breaks_reloads();
     let row = gate.stage.synced(&[], "rolled_back", 1);
     says(
@@ -417,8 +230,7 @@ fn a_refused_ca_alone_is_seen_by_the_names_that_clients_are_asked_for() {
     gate.stage.synced(&["--force"], "deployed", 0);
     let newcomer = Client::new(&world, &next, "newcomer");
     gate.lets_in(&newcomer);
-    let first = gate.stage.first.clone();
-    gate.stage.ends_serving(&first);
+    gate.ends();
 }
 
 /// Runs `sync`, killed on its way into the call on one of the paths; whether it was.
@@ -455,12 +267,7 @@ fn whatever_a_crash_between_the_renames_leaves_loads_and_is_mended() {
     let mut kills = 0;
     for nth in 1.. {
         let next = Ca::new(&world, &format!("Clients {nth}"));
-        bring(&world, "crl.pem", &(gate.clients.crl(&[]) + &next.crl(&[])));
-        bring(
-            &world,
-            "ca.pem",
-            &(gate.clients.root_pem() + &next.root_pem()),
-        );
+        gate.admits(&next);
         let new = gate.stage.renew();
         if !killed(&gate, "renameat", nth) {
             assert_eq!(gate.stage.cluster.served(), new.fingerprint);
@@ -469,10 +276,7 @@ fn whatever_a_crash_between_the_renames_leaves_loads_and_is_mended() {
         kills += 1;
         gate.stage.cluster.stop();
         // As the unit's order has it: before Postgres.
-        let mut daemon = Launch::new(&world)
-            .like_the_unit()
-            .daemon(&gate.stage.config);
-        daemon.ready();
+        let daemon = gate.daemon();
         gate.stage.cluster.start().unwrap();
         gate.lets_in(&gate.one);
         eventually(SOON, "the new bundle is served", || {
@@ -499,8 +303,7 @@ fn a_crl_that_a_crash_kept_from_being_loaded_is_loaded_by_the_next_run() {
     gate.keeps_out(&gate.other, "revoked");
     assert!(!gate.stage.kept("reload-due").exists());
     gate.stage.synced(&[], "unchanged", 0);
-    let first = gate.stage.first.clone();
-    gate.stage.ends_serving(&first);
+    gate.ends();
 }
 
 #[test]
@@ -555,41 +358,4 @@ fn a_server_that_names_another_ca_or_crl_file_is_told_of() {
     gate.stage.cluster.reload_by_hand();
     let seen = gate.stage.becomes("not_used");
     says(&problem(&seen), &["ssl_crl_file is not set", "crl.pem"]);
-}
-
-#[test]
-fn a_crl_that_nears_its_end_is_found_and_one_past_it_is_said() {
-    let Some(world) = World::new() else { return };
-    let gate = Gate::new(&world);
-    let now = SystemTime::now();
-    let soon = Duration::from_secs(40 * 60 * 60);
-    bring(
-        &world,
-        "crl.pem",
-        &gate.clients.crl_of(&[], now - 8 * DAY, now + soon),
-    );
-    gate.stage.synced(&[], "deployed", 0);
-    let check = pgcertd(&world, &gate.stage.config, &["check", "--json"]);
-    says(
-        check.stdout(),
-        &["client_ca_expiry", "CRL of CN=Clients", "next"],
-    );
-    gate.lets_in(&gate.one);
-
-    let end = Duration::from_secs(2);
-    bring(
-        &world,
-        "crl.pem",
-        &gate
-            .clients
-            .crl_of(&[], now - 8 * DAY, SystemTime::now() + end),
-    );
-    let daemon = Daemon::start(&world, &gate.stage.config);
-    gate.stage
-        .becomes_and_says("source_invalid", &["CRL of CN=Clients", "was due"]);
-    gate.keeps_out(&gate.one, "expired");
-    bring(&world, "crl.pem", &gate.clients.crl(&[]));
-    gate.stage.becomes("in_sync");
-    gate.lets_in(&gate.one);
-    assert_eq!(daemon.stop().code(), Some(0));
 }

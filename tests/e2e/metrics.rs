@@ -21,11 +21,13 @@ use crate::{
 };
 
 /// All alerts.
-const ALERTS: [&str; 6] = [
+const ALERTS: [&str; 8] = [
     "ServedExpiring",
     "NotServed",
     "RestartUnsafe",
     "SourceNotRenewed",
+    "ClientCaExpiring",
+    "ClientCaNotRenewed",
     "Silent",
     "Uncovered",
 ];

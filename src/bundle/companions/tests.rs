@@ -12,7 +12,7 @@ use rcgen::{
 };
 
 use super::*;
-use crate::bundle::Class;
+use crate::bundle::{Class, Expiry, Piece};
 
 const NOW: &str = "2024-02-01T00:00:00Z";
 
@@ -307,14 +307,124 @@ fn a_list_that_is_not_the_whole_of_it_is_refused_by_its_critical_extensions() {
     assert_eq!(parse(&one.pem, &of_a_point).unwrap().check(now()), Ok(()));
 }
 
+/// A number of hours after the first of 2024.
+fn hour(count: i64) -> Timestamp {
+    let first: Timestamp = "2024-01-01T00:00:00Z".parse().unwrap();
+    first + jiff::SignedDuration::from_hours(count)
+}
+
 #[test]
-fn a_list_nears_its_end_as_a_certificate_does() {
+fn a_list_that_is_made_every_day_is_never_near_its_end() {
+    for lasts in [24, 25, 26, 30, 36, 48, 7 * 24, 30 * 24] {
+        for age in 0..=24 {
+            let expiry = Expiry::of_list(hour(0), hour(lasts), hour(age));
+            assert_eq!(expiry, Expiry::Fine, "{age} of {lasts} hours");
+        }
+    }
+}
+
+#[test]
+fn a_list_nears_its_end_by_its_own_lifetime_and_by_days_that_fit_it() {
+    // Hours that it lasts, and of which less is left where it is near its end, and very near.
+    for (lasts, near, critical) in [
+        (12, 3, 1),
+        (48, 12, 4),
+        (8 * 24, 48, 19),
+        (30 * 24, 72, 24),
+        (365 * 24, 72, 24),
+    ] {
+        let left = |hours: i64| Expiry::of_list(hour(0), hour(lasts), hour(lasts - hours));
+        assert_eq!(left(near), Expiry::Fine, "{lasts} hours");
+        assert_eq!(left(near - 1), Expiry::Warning, "{lasts} hours");
+        assert_eq!(left(critical + 1), Expiry::Warning, "{lasts} hours");
+        assert_eq!(left(critical - 1), Expiry::Critical, "{lasts} hours");
+        assert_eq!(left(-1), Expiry::Expired, "{lasts} hours");
+    }
+}
+
+#[test]
+fn what_ends_first_is_the_nearest_to_its_end_by_the_rule_of_its_kind() {
+    let (one, other) = (
+        Clients::new("One"),
+        Clients::with("Other", |it| it.not_after = date_time_ymd(2024, 6, 1)),
+    );
+    let crl = one.list() + &other.list_of((2024, 1), (2024, 6), None);
+    let read = parse(&(one.pem + &other.pem), &crl).unwrap();
+    let first = |piece| read.first_end(piece, now()).unwrap();
+    let ca = first(Piece::Ca);
+    assert_eq!((ca.name, ca.expiry), ("CN=Other", Expiry::Fine));
+    assert_eq!(ca.end, "2024-06-01T00:00:00Z".parse().unwrap());
+    assert_eq!(ca.fingerprint, read.authorities()[1].fingerprint());
+    let list = first(Piece::Crl);
+    assert_eq!((list.name, list.begin), ("CN=One", hour(0)));
+    assert_eq!(read.first_end(Piece::Certificate, now()), None);
+    // One that lasts some days, half of which are left, and one of years that ends later.
+    let brief = Clients::with("Brief", |it| {
+        it.not_before = date_time_ymd(2024, 1, 31);
+        it.not_after = date_time_ymd(2024, 2, 3);
+    });
+    let long = Clients::with("Long", |it| {
+        it.not_before = date_time_ymd(2020, 1, 1);
+        it.not_after = date_time_ymd(2024, 2, 5);
+    });
+    let read = parse(&(brief.pem + &long.pem), "").unwrap();
+    let ca = read.first_end(Piece::Ca, now()).unwrap();
+    assert_eq!((ca.name, ca.expiry), ("CN=Long", Expiry::Critical));
+}
+
+#[test]
+fn of_several_lists_of_a_ca_the_one_that_lasts_longest_counts() {
     let one = Clients::new("One");
-    let read = parse(&one.pem, &one.list()).unwrap();
-    let list = &read.revocations()[0];
-    let at = |text: &str| list.expiry(text.parse().unwrap());
-    assert_eq!(at(NOW), Expiry::Fine);
-    assert_eq!(at("2024-02-20T00:00:00Z"), Expiry::Warning);
-    assert_eq!(at("2024-02-26T00:00:00Z"), Expiry::Critical);
-    assert_eq!(at("2024-03-02T00:00:00Z"), Expiry::Expired);
+    let lists = one.list() + &one.list_of((2024, 1), (2024, 4), None);
+    let not_begun = one.list_of((2024, 3), (2024, 12), None);
+    let read = parse(&one.pem, &(lists + &not_begun)).unwrap();
+    let list = read.first_end(Piece::Crl, now()).unwrap();
+    assert_eq!(list.end, "2024-04-01T00:00:00Z".parse().unwrap());
+}
+
+/// Two certificates of a CA by the name of One, the second with a later end, and by another key
+/// where `new_key` is there.
+fn issued_anew(new_key: Option<KeyPair>) -> [String; 2] {
+    let key = KeyPair::generate().unwrap();
+    let old = params("One").self_signed(&key).unwrap().pem();
+    let mut anew = params("One");
+    anew.not_after = date_time_ymd(2030, 1, 1);
+    let anew = anew.self_signed(&new_key.unwrap_or(key)).unwrap();
+    [old, anew.pem()]
+}
+
+#[test]
+fn a_ca_that_was_issued_anew_by_the_same_key_does_not_end() {
+    let end = |[old, anew]: [String; 2]| {
+        let read = parse(&(old + &anew), "").unwrap();
+        read.first_end(Piece::Ca, now()).unwrap().end
+    };
+    assert_eq!(
+        end(issued_anew(None)),
+        "2030-01-01T00:00:00Z".parse().unwrap()
+    );
+    // Clients of the old key are not those of the new one.
+    let new_key = KeyPair::generate().unwrap();
+    assert_eq!(
+        end(issued_anew(Some(new_key))),
+        "2025-01-01T00:00:00Z".parse().unwrap()
+    );
+}
+
+#[test]
+fn a_ca_that_ended_long_ago_beside_others_is_taken_for_left_behind() {
+    let old = Clients::with("Old", |it| it.not_after = date_time_ymd(2024, 1, 15));
+    let one = Clients::new("One");
+    let (alone, both) = (
+        parse(&old.pem, "").unwrap(),
+        parse(&(old.pem.clone() + &one.pem), "").unwrap(),
+    );
+    let first = |read: &Companions, at: &str| {
+        let end = read.first_end(Piece::Ca, at.parse().unwrap()).unwrap();
+        (end.name.to_owned(), end.expiry)
+    };
+    let expired = ("CN=Old".to_owned(), Expiry::Expired);
+    assert_eq!(first(&both, "2024-01-20T00:00:00Z"), expired);
+    assert_eq!(first(&both, NOW), ("CN=One".to_owned(), Expiry::Fine));
+    assert_eq!(first(&alone, NOW), expired);
 }

@@ -4,7 +4,7 @@
 use anstyle::Style;
 use jiff::Timestamp;
 
-use crate::bundle::Expiry;
+use crate::bundle::{Expiry, Piece};
 use crate::cli::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, mended, span, styled};
 use crate::config::Config;
 use crate::reconcile::state::State;
@@ -17,12 +17,11 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Strin
     let mut out = header(view, now);
     out.push_str(&table(view, now));
     for instance in &view.instances {
-        let nearing = Nearing::of(instance, now);
         if instance.problem.is_some() {
             out.push('\n');
             out.push_str(&explained(instance));
         }
-        if let Some(nearing) = nearing {
+        for nearing in Nearing::all(instance, now) {
             out.push_str(&ending(instance, &nearing));
         }
     }
@@ -128,7 +127,7 @@ fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
     }
 }
 
-/// Which certificate of an instance is near its end, and what mends it. Where the lineage's own
+/// What of an instance is near its end, and what mends it. Where the lineage's own
 /// is not, what was said of the state is the remedy.
 fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
     let problem = nearing.problem();
@@ -139,10 +138,15 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
     let style = if nearing.is_urgent() { BAD } else { ODD };
     let mark = if nearing.is_urgent() { "!" } else { "?" };
     let name = &instance.name;
-    let day = day(nearing.certificate.not_after);
+    let day = day(nearing.end.not_after);
+    let what = match nearing.piece {
+        Piece::Certificate => "certificate",
+        Piece::Ca => "CA of its clients",
+        Piece::Crl => "CRL",
+    };
     let line = match nearing.expiry {
-        Expiry::Expired => format!("{name} has a certificate that expired on {day}."),
-        _ => format!("{name} needs another certificate before {day}."),
+        Expiry::Expired => format!("{name} has a {what} that expired on {day}."),
+        _ => format!("{name} needs another {what} before {day}."),
     };
     let line = paint::hanging(&line);
     let mend = mended(&problem.mend, problem.command.as_deref());
@@ -223,7 +227,7 @@ mod tests {
     use super::*;
     use crate::bundle::Fingerprint;
     use crate::reconcile::state::Problem;
-    use crate::report::view::VERSION;
+    use crate::report::view::{CompanionPlaces, CompanionView, EndView, VERSION};
 
     /// A config with nothing in it, where it usually is.
     fn config() -> Config {
@@ -270,6 +274,8 @@ mod tests {
                 source: with_days(source),
                 installed: with_days(source),
                 served: with_days(served),
+                ca: CompanionPlaces::default(),
+                crl: CompanionPlaces::default(),
             }],
             uncovered: Vec::new(),
             checked: now(),
@@ -341,6 +347,36 @@ mod tests {
                 "{lines:#?}"
             );
         }
+    }
+
+    #[test]
+    fn a_crl_that_is_near_its_end_is_explained_beside_the_certificate() {
+        let mut view = view(State::InSync, 20, 20);
+        let hours = |count: i64| now() + SignedDuration::from_hours(count);
+        let crl = CompanionView {
+            digest: Fingerprint::of(b"a CRL"),
+            first_end: Some(EndView {
+                name: "CN=Clients".into(),
+                fingerprint: Fingerprint::of(b"a CRL"),
+                not_before: hours(20 - 10 * 24),
+                not_after: hours(20),
+                expiry: Expiry::Critical,
+            }),
+        };
+        view.instances[0].crl.source = Some(crl.clone());
+        view.instances[0].crl.installed = Some(crl);
+        let (head, lines) = shown(&view);
+        assert_eq!(head, "1 problem");
+        let of_it = |line: &str| lines.iter().any(|it| it == line);
+        assert!(
+            of_it("? 16-main needs another certificate before 2026-12-15."),
+            "{lines:#?}"
+        );
+        assert!(
+            of_it("! 16-main needs another CRL before 2026-11-25."),
+            "{lines:#?}"
+        );
+        assert!(!view.is_well(now()));
     }
 
     #[test]

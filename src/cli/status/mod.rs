@@ -31,15 +31,19 @@ pub(super) const MANUAL: Manual = Manual {
          a quarter of its lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem \
          as any other. The worst of source, installed and served counts. A PostgreSQL server of this host that no \
          instance covers is named with `?` too.",
+        "A CA of clients and a CRL are named in the same way, since every client of a CA is refused once it, or its CRL, \
+         has ended; of a CRL 3 days and 1 day count in place of 21 and 7, and none of the first 25 hours of one that \
+         lasts a day or longer.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`, and no certificate is about to expire",
+            "every instance is `in_sync`, `not_running` or `waiting`, and no certificate, CA of clients or CRL is about to expire",
         ),
         (
             Exit::Problem,
-            "some instance is in another state, or a certificate has less than a tenth of its lifetime or 7 days left",
+            "some instance is in another state, or a certificate or a CA of clients has less than a tenth of its lifetime or 7 days \
+             left, or a CRL a tenth or 1 day",
         ),
         (Exit::Usage, "wrong usage or config"),
     ],
@@ -60,8 +64,9 @@ fn states() -> Vec<Chapter> {
         chapter.term(state.as_str(), says)
     });
     let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
-        .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`")
+        .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`, `ca`, `crl`")
         .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`)")
+        .term("ca, crl", "the files by which clients are judged, as `source` and as `installed`: `digest` (SHA-256 of the file) and `first_end` (`name` of the CA, `fingerprint`, `not_before`, `not_after`, `expiry`; null where nothing ends)")
         .term("uncovered", "the data directories of servers that no instance covers")
         .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
         .term("daemon", "since when it runs, or null");

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Answers, Case};
-use crate::bundle::{Companions, Expiry};
+use crate::bundle::{Companions, Expiry, Piece};
 use crate::config;
 use crate::doctor::{Finding, Kind};
 use crate::report::day;
@@ -29,29 +29,22 @@ pub(super) fn expiry(case: &Case) -> Option<Finding> {
 /// The end that comes first is the one to tell.
 fn lasting(companions: &Companions, now: Timestamp) -> Option<Finding> {
     let kind = Kind::ClientCaExpiry;
-    let authorities = companions.authorities().iter().map(|it| {
-        let what = format!("the CA {} expires", it.subject());
-        (
-            it.expiry(now),
-            it.not_after(),
-            what,
+    let alive = companions
+        .ends(now)
+        .filter(|it| it.expiry != Expiry::Expired);
+    let first = alive.min_by_key(|it| (std::cmp::Reverse(it.expiry), it.end))?;
+    let (name, day) = (first.name, day(first.end));
+    let (seen, mend) = match first.piece {
+        Piece::Crl => (
+            format!("the CRL of {name} is to be replaced by its next one by {day}"),
+            "see that what fetches or makes it does so before that",
+        ),
+        Piece::Ca | Piece::Certificate => (
+            format!("the CA {name} expires by {day}"),
             "have it issued anew, and put both into the CA file",
-        )
-    });
-    let lists = companions.revocations().iter().filter_map(|it| {
-        let what = format!(
-            "the CRL of {} is to be replaced by its next one",
-            it.issuer()
-        );
-        let mend = "see that what fetches or makes it does so before that";
-        Some((it.expiry(now), it.next_update()?, what, mend))
-    });
-    let alive = authorities
-        .chain(lists)
-        .filter(|it| it.0 != Expiry::Expired);
-    let (expiry, end, what, mend) = alive.min_by_key(|it| (std::cmp::Reverse(it.0), it.1))?;
-    let seen = format!("{what} by {}", day(end));
-    Some(match expiry {
+        ),
+    };
+    Some(match first.expiry {
         Expiry::Fine => Finding::good(kind, seen),
         _ => Finding::notice(kind, seen).sentence(mend),
     })

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, SignatureScheme};
@@ -38,6 +40,14 @@ impl ResolvesClientCert for Asked {
         true
     }
 }
+
+/// How a version of TLS has a signature of the handshake verified.
+type Rule = fn(
+    &[u8],
+    &CertificateDer<'_>,
+    &DigitallySignedStruct,
+    &WebPkiSupportedAlgorithms,
+) -> Result<HandshakeSignatureValid, rustls::Error>;
 
 /// Accepts any certificate, and demands that the server holds its key. One for each connection: it
 /// remembers what was shown there.
@@ -74,11 +84,17 @@ impl AnyCertificate {
         shown.proven.then(|| shown.chain.clone())
     }
 
-    /// Notes that a signature was right.
+    /// Notes whether a signature is right, by the rule of its version of TLS.
     fn noted(
         &self,
-        verified: Result<HandshakeSignatureValid, rustls::Error>,
+        rule: Rule,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let verified = rule(message, leaf, signed, algorithms);
+        let verified = verified.or_else(|error| beyond_webpki(leaf, error));
         self.shown().proven = verified.is_ok();
         verified
     }
@@ -104,9 +120,7 @@ impl ServerCertVerifier for AnyCertificate {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let verified = verify_tls12_signature(message, leaf, signed, algorithms);
-        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
+        self.noted(verify_tls12_signature, message, leaf, signed)
     }
 
     fn verify_tls13_signature(
@@ -115,9 +129,7 @@ impl ServerCertVerifier for AnyCertificate {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let verified = verify_tls13_signature(message, leaf, signed, algorithms);
-        self.noted(verified.or_else(|error| beyond_webpki(leaf, error)))
+        self.noted(verify_tls13_signature, message, leaf, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -89,7 +89,7 @@ fn a_program_reads_the_same_in_parts() {
     );
     // Each name that the manual lists.
     let names: Vec<&String> = item.as_object().unwrap().keys().collect();
-    assert_eq!(names.len(), 16, "{names:?}");
+    assert_eq!(names.len(), 20, "{names:?}");
     assert_eq!(
         told.subject,
         format!(
@@ -172,4 +172,70 @@ fn a_test_says_that_it_is_one() {
     assert_eq!(told.event, News::Test);
     assert!(told.subject.ends_with(": a test of [notify]"));
     assert!(told.text.contains("nothing is wrong"), "{}", told.text);
+}
+
+#[test]
+fn what_is_near_its_end_and_what_is_new_is_named_by_what_it_is() {
+    let mut seen = scene(view("in_sync", "2026-04-01T00:00:00Z"), DaemonIs::Running);
+    let crl = serde_json::json!({
+        "digest": "cd".repeat(32),
+        "first_end": {
+            "name": "CN=Clients", "fingerprint": "cd".repeat(32), "not_before": "2026-01-23T00:00:00Z",
+            "not_after": "2026-02-02T12:00:00Z", "expiry": "fine",
+        },
+    });
+    let instance = &mut seen.view.as_mut().unwrap().instances[0];
+    instance.crl.installed = serde_json::from_value(crl).unwrap();
+    let told = |change: Change| {
+        let batch = Batch {
+            changes: vec![change],
+            lasting: vec![],
+        };
+        serde_json::to_value(Notification::of(&batch, &seen, now())).unwrap()
+    };
+    let near = told(failure(About::CrlExpiry, "16-main", "warning"));
+    let item = &near["changes"][0];
+    assert_eq!(item["about"], "crl_expiry");
+    assert_eq!(
+        (&item["expiry"], &item["piece"], &item["place"]),
+        (&"warning".into(), &"crl".into(), &"installed".into())
+    );
+    let subject = near["subject"].as_str().unwrap();
+    let end = ": 16-main installed CRL expires 2026-02-02";
+    assert!(subject.ends_with(end), "{subject}");
+    let why = item["problem"].as_str().unwrap();
+    assert!(why.contains("the CRL of CN=Clients"), "{why}");
+
+    let (leaf, ca) = ("ab".repeat(32), "ef".repeat(32));
+    for (old, new, end, changed) in [
+        (
+            leaf.clone(),
+            format!("{leaf} {ca}"),
+            "16-main takes clients by a new CA file",
+            vec!["ca"],
+        ),
+        (
+            "01".repeat(32),
+            leaf.clone(),
+            "16-main serves ababab",
+            vec!["certificate"],
+        ),
+        (
+            "01".repeat(32),
+            format!("{leaf} {ca}"),
+            "16-main serves ababab, with a new CA file",
+            vec!["certificate", "ca"],
+        ),
+    ] {
+        let new = told(change(
+            About::Deployment,
+            "16-main",
+            Occasion::Deployed,
+            Standing::well(old),
+            Standing::well(new),
+        ));
+        let subject = new["subject"].as_str().unwrap();
+        assert!(subject.ends_with(&format!(": {end}")), "{subject}");
+        assert_eq!(new["changes"][0]["changed"], serde_json::json!(changed));
+    }
 }

@@ -106,3 +106,52 @@ fn an_expiry_is_over_only_where_all_is_seen() {
     let seen = standings(&scene(hidden, DaemonIs::Running), &[]);
     assert_eq!(seen.get(&of(About::Expiry, "16-main")), None);
 }
+
+/// A CRL whose time is short, in a view in which everything else has its time.
+fn with_crl(until: &str) -> StatusView {
+    let mut view = view("in_sync", "2026-04-01T00:00:00Z");
+    let crl = serde_json::json!({
+        "digest": "cd".repeat(32),
+        "first_end": {
+            "name": "CN=Clients", "fingerprint": "cd".repeat(32), "not_before": "2026-01-23T00:00:00Z",
+            "not_after": until, "expiry": "fine",
+        },
+    });
+    let places = serde_json::json!({"source": crl, "installed": crl});
+    view.instances[0].crl = serde_json::from_value(places).unwrap();
+    view
+}
+
+#[test]
+fn a_crl_near_its_end_is_told_of_beside_a_certificate_that_has_its_time() {
+    for (until, standing) in [
+        ("2026-02-08T00:00:00Z", Standing::well("fine")),
+        ("2026-02-03T00:00:00Z", Standing::unwell("warning")),
+        ("2026-02-01T12:00:00Z", Standing::unwell("critical")),
+        ("2026-01-31T00:00:00Z", Standing::unwell("expired")),
+    ] {
+        let seen = standings(&scene(with_crl(until), DaemonIs::Running), &[]);
+        assert_eq!(seen[&of(About::CrlExpiry, "16-main")], standing, "{until}");
+        assert_eq!(seen[&of(About::Expiry, "16-main")], Standing::well("fine"));
+        assert_eq!(seen.get(&of(About::CaExpiry, "16-main")), None);
+    }
+}
+
+#[test]
+fn a_new_ca_is_a_deployment_and_a_new_crl_is_none() {
+    let word = |view: StatusView| {
+        let seen = standings(&scene(view, DaemonIs::Running), &[]);
+        seen[&of(About::Deployment, "16-main")].word.clone()
+    };
+    let plain = word(view("in_sync", "2026-04-01T00:00:00Z"));
+    assert_eq!(word(with_crl("2026-02-08T00:00:00Z")), plain);
+    let mut new_ca = view("in_sync", "2026-04-01T00:00:00Z");
+    let ca = serde_json::json!({"digest": "ef".repeat(32), "first_end": null});
+    new_ca.instances[0].ca.installed = serde_json::from_value(ca).unwrap();
+    let new_ca = word(new_ca);
+    assert_eq!(changed(&plain, &new_ca), [Piece::Ca]);
+    assert_eq!(changed(&plain, &plain), []);
+    let other = format!("{} {}", "01".repeat(32), "ef".repeat(32));
+    assert_eq!(changed(&new_ca, &other), [Piece::Certificate]);
+    assert_eq!(changed(&plain, &other), [Piece::Certificate, Piece::Ca]);
+}

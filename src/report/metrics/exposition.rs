@@ -12,10 +12,10 @@ use prometheus_client::registry::Registry;
 use super::metric::Metric;
 use super::tally::{Seen, Server, Tally, outcomes};
 use super::{Format, locked};
-use crate::bundle::Expiry;
+use crate::bundle::{Expiry, Piece};
 use crate::reconcile::state::State;
 use crate::report::Kind;
-use crate::report::nearing::Place;
+use crate::report::nearing::{End, Place};
 
 /// A series: the values of its labels, in the order of the metric's, and its own.
 type Series = (Vec<String>, Value);
@@ -109,6 +109,8 @@ impl Shown {
             Metric::NotAfter => places(tally, |it| moment(it.not_after)),
             Metric::NotBefore => places(tally, |it| moment(it.not_before)),
             Metric::ExpiryLevel => places(tally, |it| level(it.expiry_at(self.now))),
+            Metric::ClientCaNotAfter => ends(tally, |it| moment(it.not_after)),
+            Metric::ClientCaExpiryLevel => ends(tally, |it| level(it.expiry(self.now))),
             Metric::Deployments => servers(tally, |server| {
                 let count = |outcome: &str| server.deployments.get(outcome).copied();
                 outcomes()
@@ -174,6 +176,20 @@ fn places(
         there
             .map(|(place, certificate)| labelled(place.as_str(), of(certificate)))
             .collect()
+    })
+}
+
+/// A series for each CA and CRL file of a server, and each place in which it is seen.
+fn ends(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
+    seen(tally, |seen| {
+        let files = [Piece::Ca, Piece::Crl].into_iter();
+        let there = files.flat_map(|piece| Place::ALL.map(|place| (piece, place)));
+        let there = there.filter_map(|(piece, place)| {
+            let end = place.end(piece, &seen.view)?;
+            let labels = [piece.as_str(), place.as_str()].map(str::to_owned);
+            Some((labels.to_vec(), of(&end)))
+        });
+        there.collect()
     })
 }
 

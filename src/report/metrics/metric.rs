@@ -134,6 +134,12 @@ metrics! {
     ExpiryLevel "expiry_level" Gauge Things &[SERVER, "place"];
     "How near to its end that certificate is: 0 fine, 1 warning (below a quarter of its lifetime or 21 days), 2 critical (a tenth or 7 days), 3 expired."
 
+    ClientCaNotAfter "client_ca_not_after_timestamp" Gauge Seconds &[SERVER, "piece", "place"];
+    "When the CA of clients expires, or the CRL's next one is due, that ends first in the file that is the source or installed; none without such a file."
+
+    ClientCaExpiryLevel "client_ca_expiry_level" Gauge Things &[SERVER, "piece", "place"];
+    "How near to its end that CA or CRL is: as above, of a CRL with 3 days and 1 day in place of 21 and 7."
+
     Deployments "deployments" Counter Things &[SERVER, "outcome"];
     "Deployments of the daemon by how they came out."
 

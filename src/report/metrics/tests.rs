@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::reconcile::SyncOutcome;
 use crate::reconcile::state::State;
 use crate::report::Kind;
-use crate::report::view::{CertificateView, InstanceView};
+use crate::report::view::{CertificateView, CompanionPlaces, CompanionView, EndView, InstanceView};
 
 const HOUR: i64 = 60 * 60;
 
@@ -66,6 +66,23 @@ fn view(name: &str, state: State) -> InstanceView {
         source: Some(leaf(1000)),
         installed: Some(leaf(24)),
         served: None,
+        ca: CompanionPlaces::default(),
+        crl: CompanionPlaces::default(),
+    }
+}
+
+/// A file in which something ends with [`leaf`].
+fn ends(hours: i64) -> CompanionView {
+    let leaf = leaf(hours);
+    CompanionView {
+        digest: leaf.fingerprint,
+        first_end: Some(EndView {
+            name: "CN=Clients".into(),
+            fingerprint: leaf.fingerprint,
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+            expiry: leaf.expiry,
+        }),
     }
 }
 
@@ -150,6 +167,36 @@ fn a_server_is_measured_once_it_was_compared() {
             "pgcertd_last_success_timestamp_seconds{server=\"a\"} 1764000005.0",
         ],
     );
+}
+
+#[test]
+fn a_ca_and_a_crl_are_measured_where_they_are_seen() {
+    let metrics = Metrics::new(start());
+    metrics.configured(&config(&[("a", "a.example")]), start());
+    let mut view = view("a", State::InSync);
+    see(&metrics, &view, true, after(1));
+    let without = shown(&metrics, after(1));
+    assert_eq!(of(&without, Metric::ClientCaNotAfter), [""; 0]);
+
+    let list = ends(24);
+    view.crl.installed = Some(list.clone());
+    view.ca.source = Some(CompanionView {
+        first_end: None,
+        ..list
+    });
+    see(&metrics, &view, true, after(1));
+    let says_level = |at: i64, level: &str| {
+        let line = format!(
+            "pgcertd_client_ca_expiry_level{{server=\"a\",piece=\"crl\",place=\"installed\"}} {level}"
+        );
+        says(&shown(&metrics, after(at)), &[&line]);
+    };
+    says_level(-40 * HOUR, "1.0");
+    says_level(1, "2.0");
+    says_level(25 * HOUR, "3.0");
+    let text = shown(&metrics, after(1));
+    let line = "pgcertd_client_ca_not_after_timestamp_seconds{server=\"a\",piece=\"crl\",place=\"installed\"} 1764086400.0";
+    assert_eq!(of(&text, Metric::ClientCaNotAfter), [line]);
 }
 
 #[test]
@@ -263,7 +310,9 @@ fn whole(format: Format) -> String {
     let metrics = Metrics::new(start());
     metrics.configured(&config(&[("a", "a.example")]), start());
     metrics.uncovered(1);
-    see(&metrics, &view("a", State::InSync), true, after(1));
+    let mut view = view("a", State::InSync);
+    view.crl.source = Some(ends(24));
+    see(&metrics, &view, true, after(1));
     text(&metrics.0, said, after(2), format).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -10,6 +10,7 @@ use super::*;
 use crate::bundle::Fingerprint;
 use crate::config::Config;
 use crate::report::Priority;
+use crate::report::view::EndView;
 
 const HOUR: u64 = 60 * 60;
 const DAY: u64 = 24 * HOUR;
@@ -57,20 +58,30 @@ impl World {
                 source: first.clone(),
                 installed: first.clone(),
                 served: first,
+                ca: CompanionPlaces::default(),
+                crl: CompanionPlaces::default(),
             },
             wall,
             now: Instant::now(),
         }
     }
 
-    fn looks(&mut self) -> Option<Event> {
-        let event = self
+    /// What is said of all pieces.
+    fn hears(&mut self) -> Vec<Event> {
+        let events = self
             .warned
             .hear(&self.config, &self.view, self.wall, self.now);
-        if let Some(event) = &event {
+        for event in &events {
             assert!(event.is_as_documented(), "{event:?}");
         }
-        event
+        events
+    }
+
+    /// What is said, which is at most one thing.
+    fn looks(&mut self) -> Option<Event> {
+        let mut events = self.hears();
+        assert!(events.len() < 2, "{events:#?}");
+        events.pop()
     }
 
     fn passes(&mut self, seconds: u64) {
@@ -243,4 +254,116 @@ fn a_renewal_that_does_not_last_is_said_as_what_it_is() {
     world.renews(90);
     world.passes(75 * DAY);
     assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+}
+
+/// A file whose first end is that of a CA of clients.
+fn file(begin: Timestamp, hours: u64) -> CompanionView {
+    let fingerprint = Fingerprint::of(format!("{begin} {hours}").as_bytes());
+    CompanionView {
+        digest: fingerprint,
+        first_end: Some(EndView {
+            name: "CN=Clients".into(),
+            fingerprint,
+            not_before: begin,
+            not_after: begin + Duration::from_secs(hours * HOUR),
+            expiry: Expiry::Fine,
+        }),
+    }
+}
+
+fn everywhere(file: CompanionView) -> CompanionPlaces {
+    CompanionPlaces {
+        source: Some(file.clone()),
+        installed: Some(file),
+    }
+}
+
+fn with_files(config: &mut config::Instance) {
+    let beside = |name: &str| config::Companion {
+        source: name.into(),
+        file: format!("/state/{name}").into(),
+    };
+    config.ca = Some(beside("ca.pem"));
+    config.crl = Some(beside("crl.pem"));
+}
+
+#[test]
+fn a_crl_that_is_renewed_daily_is_never_warned_of() {
+    for hours in [25, 36, 7 * 24] {
+        let mut world = World::of(365);
+        for day in 0..20 {
+            world.view.crl = everywhere(file(world.wall, hours));
+            assert_eq!(kinds(&world.lives(1)), [], "{hours} hours, day {day}");
+        }
+    }
+}
+
+#[test]
+fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
+    let mut world = World::of(90);
+    with_files(&mut world.config);
+    world.passes(70 * DAY);
+    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+    let crl = file(world.wall, 10 * 24);
+    let (digest, end) = (crl.digest.to_string(), crl.first_end.clone().unwrap());
+    world.view.crl = everywhere(crl);
+    // Fewer than 60 hours of 240 are left.
+    world.passes(180 * HOUR + 1);
+    let said = world.hears();
+    let crl: Vec<&Event> = said
+        .iter()
+        .filter(|it| it.value(Field::Piece) == Some("crl"))
+        .collect();
+    let [near] = crl.as_slice() else {
+        panic!("{said:#?}")
+    };
+    assert_eq!(near.kind(), Kind::ExpiryNear);
+    assert_eq!(
+        near.message(),
+        "16-main: the CRL file is not renewed: in its source the CRL of CN=Clients expires in 2 days; \
+         from then on every client of that CA is refused; see why what makes or fetches it does not: \
+         its timer (systemctl list-timers) or crontab"
+    );
+    for (field, value) in [
+        (Field::File, "/state/crl.pem"),
+        (Field::Place, "source"),
+        (Field::Fingerprint, &digest),
+        (Field::NotAfter, &end.not_after.to_string()),
+    ] {
+        assert_eq!(near.value(field), Some(value), "{field:?}");
+    }
+    // The source is renewed, and what is installed is not.
+    world.view.crl.source = Some(file(world.wall, 10 * 24));
+    assert_eq!(world.looks(), None, "it is no nearer than before");
+    world.view.crl = everywhere(file(world.wall, 10 * 24));
+    let over = world.looks().unwrap();
+    assert_eq!(over.kind(), Kind::ExpiryOver);
+    assert_eq!(over.value(Field::Piece), Some("crl"));
+    assert!(
+        over.message()
+            .starts_with("16-main: no CRL is near its end any more, after ")
+    );
+}
+
+#[test]
+fn a_ca_is_said_to_expire_where_it_is_installed_though_its_source_has_another() {
+    let mut world = World::of(365);
+    with_files(&mut world.config);
+    world.view.ca = CompanionPlaces {
+        source: Some(file(world.wall, 365 * 24)),
+        installed: Some(file(world.wall, 90 * 24)),
+    };
+    world.passes(84 * DAY);
+    let event = world.looks().unwrap();
+    assert_eq!(event.kind(), Kind::ExpiryCritical);
+    assert_eq!(event.value(Field::Place), Some("installed"));
+    assert_eq!(event.value(Field::File), Some("/state/ca.pem"));
+    let begin = "16-main: in the installed CA file the CA CN=Clients expires in 6 days; ";
+    assert!(event.message().starts_with(begin), "{event:?}");
+    world.passes(6 * DAY + 1);
+    let event = world.looks().unwrap();
+    assert_eq!(event.kind(), Kind::Expired);
+    let refused = "; every client of that CA is refused; ";
+    assert!(event.message().contains(refused), "{event:?}");
+    assert!(!world.view.is_well(world.wall));
 }

@@ -1,6 +1,6 @@
 //! Which process is asked to reload.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use super::{Ground, is_well, says};
 use crate::stage::{HOST, NAME};
@@ -61,18 +61,26 @@ fn of_two_servers_that_are_number_one_each_gets_its_own_certificate_and_init_get
     ground.host.was_left_alone();
 }
 
+/// A server whose `postmaster.pid` says a number that a process of the host has; what that process
+/// notes of signals.
+fn beside_a_holder(ground: &Ground<'_>, cluster: &Cluster) -> (Container, PathBuf) {
+    let container = ground
+        .container(cluster)
+        .below_an_init(4000)
+        .postgres(cluster);
+    let number = container.inner_number();
+    assert!(number > 4000, "{number}");
+    let holder = ground.host.holder(ground.world, number);
+    (container, holder)
+}
+
 #[test]
 fn a_process_of_the_host_that_has_the_number_in_postmaster_pid_is_untouched() {
     let Some(world) = World::new() else { return };
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
-    let container = ground
-        .container(&cluster)
-        .below_an_init(4000)
-        .postgres(&cluster);
+    let (container, holder) = beside_a_holder(&ground, &cluster);
     let number = container.inner_number();
-    assert!(number > 4000, "{number}");
-    let holder = ground.host.holder(&world, number);
     let config = ground.config_of(&cluster);
 
     let second = ground.renew();
@@ -100,11 +108,7 @@ fn pg_ctl_is_not_used_on_a_server_that_has_another_number_here() {
     let Some(world) = World::new() else { return };
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
-    let container = ground
-        .container(&cluster)
-        .below_an_init(4000)
-        .postgres(&cluster);
-    let holder = ground.host.holder(&world, container.inner_number());
+    let (container, holder) = beside_a_holder(&ground, &cluster);
     let config = ground.config([Instance::of(&cluster, HOST).set("reload", "pg_ctl")]);
     ground.renew();
     says(
