@@ -8,7 +8,7 @@ use super::{Deployment, Outcome, Refused, ask_reload};
 use crate::bundle::Bundle;
 use crate::config::Kind;
 use crate::instance::InstanceError;
-use crate::instance::files::{Found, Held, HeldBy, Keep};
+use crate::instance::files::{Found, Held, HeldBy, Keep, Trial};
 
 impl Deployment<'_, Refused> {
     /// Remembers the refusal, puts back what was there, and proves what is served. In this
@@ -45,7 +45,7 @@ impl Deployment<'_, Refused> {
                 .on_files(move |targets| match &look.previous {
                     Some(previous) => {
                         let staged = targets.stage(previous)?;
-                        targets.commit(&staged, &Keep::No)
+                        targets.commit(&staged, &Keep::No, Trial::Unchanged)
                     }
                     None => Ok(()),
                 })

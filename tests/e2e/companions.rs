@@ -1,6 +1,8 @@
 //! The files by which Postgres judges its clients, deployed with its certificate: clients with
 //! certificates, of CAs that come and go, some of them revoked.
 
+mod untried;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
