@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::bundle::{Bundle, Fingerprint, Identity};
 use crate::config::{Kind, Mode, Verify};
-use crate::instance::files::{Keep, Staged as StagedFiles};
+use crate::instance::files::{Keep, Staged as StagedFiles, Trial};
 use crate::instance::patroni::Rehearsal;
 use crate::instance::postmaster::Absence;
 use crate::instance::probe::{Served, Shown};
@@ -203,7 +203,7 @@ impl Before {
     }
 
     /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
-    /// where the server hangs, the last time.
+    /// where the server hangs, the last time, be it by another process.
     fn worth_keeping(&self) -> bool {
         if self.replaced == Replaced::NotKept {
             return false;
@@ -212,8 +212,24 @@ impl Before {
             Some(_) => self.proven(),
             None => {
                 let installed = self.installed().map(Bundle::identity);
-                self.proven.is_some_and(|it| Some(it.bundle) == installed)
+                let seen = self.proven.map(|it| it.bundle);
+                installed.is_some() && (seen == installed || self.sight.look.proven == installed)
             }
+        }
+    }
+
+    /// Whether `new` is on trial once it is in place: a server is there to give the verdict, and
+    /// there is another bundle to go back to.
+    fn trial(&self, new: &Bundle) -> Trial {
+        let is_another = |it: &Bundle| !it.same_content(new);
+        let installed = self.installed().filter(|_| self.worth_keeping());
+        let kept = self.sight.look.previous.as_deref();
+        let back = installed.or(kept).is_some_and(is_another);
+        match self.replaced {
+            Replaced::KeptIfProven if back && self.sight.server.is_up() => {
+                Trial::Begins(new.identity())
+            }
+            _ => Trial::Unchanged,
         }
     }
 }
@@ -369,6 +385,7 @@ impl<'a> Deployment<'a, Staged> {
     /// proven served, and differs, unless it is the previous one that goes in.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
         let worth_keeping = self.before.worth_keeping();
+        let trial = self.before.trial(&self.bundle);
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -385,7 +402,7 @@ impl<'a> Deployment<'a, Staged> {
                     }
                     _ => Keep::No,
                 };
-                let committed = targets.commit(&staged, &keep);
+                let committed = targets.commit(&staged, &keep, trial);
                 if committed.is_err() {
                     // The first error is the one to tell; leftovers are removed next time.
                     let _second = targets.discard(&staged);

@@ -19,13 +19,15 @@ pub(crate) const SHARED: [&str; 2] = [
 ];
 
 /// What pgcertd itself keeps beside the default target.
-const KEPT: [&str; 6] = [
+const KEPT: [&str; 8] = [
     "previous.pem",
     "previous-ca.pem",
     "previous-crl.pem",
     "held.json",
     "reload-due",
     "setup.json",
+    "trial",
+    "proven",
 ];
 
 /// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.

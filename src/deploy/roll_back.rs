@@ -8,7 +8,7 @@ use super::shut_out::Returned;
 use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
 use crate::config::Kind;
 use crate::instance::InstanceError;
-use crate::instance::files::{Found, Held, HeldBy, Keep};
+use crate::instance::files::{Found, Held, HeldBy, Keep, Trial};
 use crate::instance::patroni;
 
 impl Deployment<'_, Refused> {
@@ -52,7 +52,7 @@ impl Deployment<'_, Refused> {
                     .on_files(move |targets| match &look.previous {
                         Some(previous) => {
                             let staged = targets.stage(previous)?;
-                            targets.commit(&staged, &Keep::No)
+                            targets.commit(&staged, &Keep::No, Trial::Unchanged)
                         }
                         None => Ok(()),
                     })

@@ -14,7 +14,7 @@ use super::{Deployment, Outcome, Proof, Refused, Reloaded, Verdict, WayBack};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Kind, Mode};
 use crate::instance::Lockout;
-use crate::instance::files::Keep;
+use crate::instance::files::{Keep, Trial};
 use crate::instance::reload::reload;
 
 /// What became of handshakes once the files of before were back.
@@ -145,7 +145,7 @@ impl Deployment<'_, Refused> {
         self.instance
             .on_files(move |targets| {
                 let staged = targets.stage(&bundle)?;
-                targets.commit(&staged, &Keep::No)?;
+                targets.commit(&staged, &Keep::No, Trial::Unchanged)?;
                 targets.release()
             })
             .await

@@ -14,6 +14,7 @@ mod rollback;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use jiff::Timestamp;
 
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Mode, Verify};
-use crate::deploy::{self, Order, Outcome, Proven, Replaced};
+use crate::deploy::{self, Order, Outcome, Proven};
 use crate::instance::configuration::Configuration;
 use crate::instance::mounts::pinned_by;
 use crate::instance::probe::{Served, Shown};
@@ -34,7 +35,7 @@ use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Uns
 use crate::source::Source;
 pub use done::Done;
 pub use outcome::SyncOutcome;
-use plan::{Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+use plan::{Asked, Cause, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
 pub use remark::Remark;
 use remark::oddities;
 pub use rollback::Errand;
@@ -139,7 +140,7 @@ impl Keeper {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
         let visit = self.weighed(source, sight, intent, settle).await;
-        let done = match visit.plan {
+        let mut done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
                 Done {
@@ -159,20 +160,19 @@ impl Keeper {
             Plan::Deploy {
                 bundle,
                 write,
-                from_source,
+                cause,
             } => {
+                let look = Arc::clone(&visit.sight.look);
                 let order = Order {
                     bundle,
                     write,
                     sight: visit.sight,
                     served: visit.served.and_then(Result::ok),
                     proven: self.memory.proven,
-                    replaced: match from_source {
-                        true => Replaced::KeptIfProven,
-                        false => Replaced::NotKept,
-                    },
+                    replaced: cause.replaced(),
                 };
-                self.deploy(order, source, from_source, settle, began).await
+                let done = self.deploy(order, source, cause, settle, began).await;
+                self.told_by_cause(done, cause, &look)
             }
             Plan::Nothing => {
                 let installed = visit.sight.look.installed.bundle();
@@ -187,6 +187,7 @@ impl Keeper {
                 self.unchanged(seen, installed, began)
             }
         };
+        self.learn(lock.as_ref(), &mut done).await;
         drop(lock);
         Ok(done)
     }
@@ -272,10 +273,11 @@ impl Keeper {
         &mut self,
         order: Order,
         source: &Source,
-        from_source: bool,
+        cause: Cause,
         settle: Duration,
         began: Instant,
     ) -> Done {
+        let from_source = cause == Cause::Source;
         let sight = order.sight.clone();
         let fingerprint = order.bundle.fingerprint();
         let identity = order.bundle.identity();
@@ -336,6 +338,7 @@ impl Keeper {
             {
                 remarks.push(Remark::NotForgotten(e.to_string()));
             }
+            remarks.extend(self.started_on(identity, &sight).await);
         }
         self.failure = problem
             .clone()

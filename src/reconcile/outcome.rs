@@ -21,13 +21,15 @@ pub enum SyncOutcome {
     Refused,
     /// Postgres refused; the previous files are back.
     RolledBack,
+    /// The server is down and was not seen to serve what was installed; the previous files are back.
+    TakenBack,
     /// A step failed.
     Failed,
 }
 
 impl SyncOutcome {
     /// All of them.
-    pub const ALL: [SyncOutcome; 9] = [
+    pub const ALL: [SyncOutcome; 10] = [
         SyncOutcome::Unchanged,
         SyncOutcome::Deployed,
         SyncOutcome::Installed,
@@ -36,6 +38,7 @@ impl SyncOutcome {
         SyncOutcome::Waiting,
         SyncOutcome::Refused,
         SyncOutcome::RolledBack,
+        SyncOutcome::TakenBack,
         SyncOutcome::Failed,
     ];
 
@@ -53,6 +56,9 @@ impl SyncOutcome {
             SyncOutcome::Waiting => "the lineage is not ready yet, or a `delay` runs",
             SyncOutcome::Refused => "the lineage's certificate did not pass the checks, or is held",
             SyncOutcome::RolledBack => "the server refused it; the one of before is back",
+            SyncOutcome::TakenBack => {
+                "the server is down and nobody has seen it serve what was installed; the one of before is back"
+            }
             SyncOutcome::Failed => "a step failed; `problem` says which",
         }
     }
@@ -69,6 +75,7 @@ impl SyncOutcome {
             SyncOutcome::Waiting => "waiting",
             SyncOutcome::Refused => "refused",
             SyncOutcome::RolledBack => "rolled_back",
+            SyncOutcome::TakenBack => "taken_back",
             SyncOutcome::Failed => "failed",
         }
     }

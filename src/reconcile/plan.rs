@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Identity, Refusal};
 use crate::config::{self, Mode};
-use crate::deploy::Proven;
+use crate::deploy::{Proven, Replaced};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
+use crate::instance::postmaster::Absence;
 use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
@@ -272,10 +273,31 @@ pub enum Plan {
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        /// Whether it is the source's bundle; else it is the previous one in place of what cannot
-        /// load, or what others have placed.
-        from_source: bool,
+        /// Why.
+        cause: Cause,
     },
+}
+
+/// Why a bundle is deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The source holds it.
+    Source,
+    /// It is the previous one in place of what cannot load or was refused, or what others have placed.
+    Mend,
+    /// It is the previous one in place of what was not proven before the server went down.
+    Untried,
+}
+
+impl Cause {
+    /// What becomes of the bundle that is installed.
+    #[must_use]
+    pub fn replaced(self) -> Replaced {
+        match self {
+            Cause::Source => Replaced::KeptIfProven,
+            Cause::Mend | Cause::Untried => Replaced::NotKept,
+        }
+    }
 }
 
 /// Everything that [`plan`] weighs.
@@ -355,18 +377,19 @@ impl Scene<'_> {
         let deploy = |write| Plan::Deploy {
             bundle: Arc::clone(bundle),
             write,
-            from_source: true,
+            cause: Cause::Source,
         };
         let same = self.installed().is_some_and(|i| i.same_content(bundle));
         let down = !self.sight.server.is_up();
         if self.intent.force {
             return deploy(true);
         }
-        if !same && down && self.intent.follow_up {
+        let tried_in_vain = self.look().trial == Some(bundle.identity());
+        if down && (self.intent.follow_up || tried_in_vain) {
             // The server will start on what was proven. The source may still be refused, which
             // nobody sees before it is up; then it is deployed like any other.
             return match self.mend() {
-                Plan::Nothing if self.broken() => deploy(true),
+                Plan::Nothing if !same && self.broken() => deploy(true),
                 proven_or_nothing => proven_or_nothing,
             };
         }
@@ -382,21 +405,32 @@ impl Scene<'_> {
     /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
         let installed_is_held = self.installed().is_some_and(|i| self.is_held(i.identity()));
+        let cause = match self.installed() {
+            Some(_) if !installed_is_held && self.is_untried() => Cause::Untried,
+            _ => Cause::Mend,
+        };
         let unusable = self.installed().is_none();
         match &self.look().previous {
             Some(previous)
-                if (unusable || installed_is_held)
+                if (unusable || installed_is_held || cause == Cause::Untried)
                     && !self.is_held(previous.identity())
                     && previous.leaf().expiry(self.now) != Expiry::Expired =>
             {
                 Plan::Deploy {
                     bundle: Arc::clone(previous),
                     write: true,
-                    from_source: false,
+                    cause,
                 }
             }
             _ => Plan::Nothing,
         }
+    }
+
+    /// Whether the server is down, and might not start on what is installed: nobody has seen it
+    /// served. A server that cannot be looked at may be up.
+    fn is_untried(&self) -> bool {
+        let unknown = matches!(self.sight.server, Server::Down(Absence::Unreadable(_)));
+        !self.sight.server.is_up() && !unknown && self.look().is_on_trial()
     }
 
     fn reload_alone(&self) -> Plan {
@@ -411,7 +445,10 @@ impl Scene<'_> {
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
                 write: false,
-                from_source: self.source.bundle().is_some_and(of_source),
+                cause: match self.source.bundle().is_some_and(of_source) {
+                    true => Cause::Source,
+                    false => Cause::Mend,
+                },
             };
         }
         Plan::Nothing
@@ -429,7 +466,8 @@ impl Scene<'_> {
             .filter(|it| Some(it.run) == run && it.bundle == installed.identity());
         match self.served {
             Some(Ok(shown)) => !shown.is_of(installed) && asked.is_none_or(|asked| !asked.answered),
-            Some(Err(NotSeen::NotWanted)) => false,
+            // Whether it was asked before a crash, nothing shows.
+            Some(Err(NotSeen::NotWanted)) => self.look().is_on_trial(),
             Some(Err(_)) => asked.is_none(),
             None => false,
         }

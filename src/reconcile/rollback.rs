@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::plan::Cause;
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
@@ -159,7 +160,7 @@ impl Keeper {
             served: None,
             proven: self.memory.proven,
         };
-        let mut done = self.deploy(order, source, false, settle, began).await;
+        let mut done = self.deploy(order, source, Cause::Mend, settle, began).await;
         let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
             let installed = sight.look.installed.bundle();
             installed.is_some_and(|it| it.holds(&way.previous))
@@ -167,6 +168,7 @@ impl Keeper {
         if !in_place || done.outcome == SyncOutcome::RolledBack {
             self.let_go(before, source, settle, &mut done).await;
         }
+        self.learn(lock.as_ref(), &mut done).await;
         drop(lock);
         Ok(done)
     }

@@ -319,7 +319,8 @@ impl Observation {
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired
         {
-            return (State::NotRunning, self.of_absence());
+            let untried = self.of_trial(look, config);
+            return (State::NotRunning, untried.or_else(|| self.of_absence()));
         }
         if self.contended {
             return (

@@ -5,6 +5,7 @@
 )]
 
 mod delay;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::plan::{
     Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
 use super::state::{Observation, State};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Config, Kind};
 use crate::instance::files::{Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
@@ -110,7 +111,9 @@ struct Moment {
     installed: Installed,
     previous: Option<Arc<Bundle>>,
     held: Option<Held>,
+    trial: Option<Identity>,
     up_since: Option<i64>,
+    absence: Absence,
     served: Option<Result<Shown, NotSeen>>,
     memory: Memory,
     intent: Intent,
@@ -126,7 +129,9 @@ impl Moment {
             installed: Installed::Usable(Arc::clone(bundle)),
             previous: None,
             held: None,
+            trial: None,
             up_since: Some(1),
+            absence: Absence::NoPidFile,
             served: Some(Ok(shown(bundle))),
             memory: Memory::default(),
             intent: Intent {
@@ -160,7 +165,7 @@ impl Moment {
 
     fn sight(&mut self) -> Sight {
         let server = match self.up_since {
-            None => Server::Down(Absence::NoPidFile),
+            None => Server::Down(self.absence.clone()),
             Some(start) => Server::Up(Arc::new(Process::Postmaster(Postmaster::stand_in(start)))),
         };
         let ids = Ids { uid: 1, gid: 1 };
@@ -171,6 +176,8 @@ impl Moment {
                 pid_file: Err(Absence::NoPidFile),
                 held: self.held.clone(),
                 memory_fault: None,
+                trial: self.trial,
+                proven: None,
                 companions_fault: None,
                 reload_due: false,
                 previous: self.previous.clone(),
@@ -212,10 +219,15 @@ impl Moment {
         }))
     }
 
-    fn state(mut self) -> State {
+    fn state(self) -> State {
+        let (seen, config) = self.seen();
+        seen.state(&config).0
+    }
+
+    fn seen(mut self) -> (Observation, config::Instance) {
         let readiness = readiness(&self.source, &self.installed, &self.config, &self.clock());
         let sight = self.sight();
-        let (state, _) = Observation {
+        let seen = Observation {
             source: self.source.clone(),
             readiness,
             sight: Ok(sight),
@@ -225,9 +237,8 @@ impl Moment {
             contended: self.memory.contended(),
             failure: None,
             at: self.now,
-        }
-        .state(&self.config);
-        state
+        };
+        (seen, self.config)
     }
 }
 
@@ -406,55 +417,6 @@ fn what_the_operator_held_waits_for_the_lineage_whatever_restarts() {
     moment.up_since = Some(2);
     moment.now = at(NOW) + SignedDuration::from_hours(48);
     moment.plan().is_nothing();
-}
-
-#[test]
-fn a_refused_bundle_that_a_crash_left_installed_is_taken_back_even_while_the_server_is_down() {
-    let ca = Ca::new();
-    let (old, new) = (ca.bundle(), ca.bundle());
-    for up in [Some(1), None] {
-        let mut moment = Moment::of(&new).held(&new, HeldBy::Postgres);
-        moment.previous = Some(Arc::clone(&old));
-        moment.up_since = up;
-        moment.plan().deploys(&old, true);
-    }
-}
-
-#[test]
-fn a_torn_pair_whose_source_has_nothing_to_give_becomes_the_previous_bundle() {
-    let ca = Ca::new();
-    let old = ca.bundle();
-    let mut moment = Moment::of(&old)
-        .with_source(Source::Waiting { why: "half".into() })
-        .with_installed(Installed::Unusable("torn".into()))
-        .down();
-    moment.previous = Some(Arc::clone(&old));
-    moment.plan().deploys(&old, true);
-}
-
-#[test]
-fn a_server_that_is_down_starts_on_what_was_proven_rather_than_on_an_untried_source() {
-    let ca = Ca::new();
-    let (old, refused, new) = (ca.bundle(), ca.bundle(), ca.bundle());
-    let down = |installed| {
-        let mut moment = Moment::of(&old)
-            .with_source(ready(&new))
-            .with_installed(installed)
-            .down();
-        moment.previous = Some(Arc::clone(&old));
-        moment
-    };
-    let torn = || down(Installed::Unusable("torn".into()));
-    torn().plan().deploys(&old, true);
-    let mut sync = torn();
-    sync.intent.follow_up = false;
-    sync.plan().deploys(&new, true);
-
-    let left = || down(Installed::Usable(Arc::clone(&refused))).held(&refused, HeldBy::Postgres);
-    left().plan().deploys(&old, true);
-    let mut nothing_proven = left();
-    nothing_proven.previous = None;
-    nothing_proven.plan().deploys(&new, true);
 }
 
 #[test]

@@ -254,6 +254,14 @@ pub(super) fn files(command: &str) -> Vec<(String, &'static str)> {
                 "What Postgres rejected or the operator holds back, and why.",
             ),
             (
+                state("trial"),
+                "A link whose text names the bundle that was put in place last, until it is proven served.",
+            ),
+            (
+                state("proven"),
+                "A link whose text names the bundle that was last proven served.",
+            ),
+            (
                 format!("{DEFAULT_RUNTIME_DIRECTORY}/status.json"),
                 "What the daemon saw last, without keys; for every user.",
             ),

@@ -128,6 +128,7 @@ impl<'a> Deployment<'a> {
                 config::Kind::PgBouncer => "refused by PgBouncer and rolled back",
                 config::Kind::Patroni => "refused by Patroni and rolled back",
             },
+            SyncOutcome::TakenBack => "not proven served and taken back",
             SyncOutcome::Refused => "refused",
             SyncOutcome::Failed => "failed",
             SyncOutcome::Waiting => "waiting",

@@ -101,7 +101,7 @@ impl Field {
                 "The file or directory that it is about; of an instance, its `cert_file`, or where a CA or a CRL ends, that file."
             }
             Field::Outcome => {
-                "How a deployment came out, as in `sync --json`: `deployed`, `installed`, `unverified`, `rolled_back` or `failed`."
+                "How a deployment came out, as in `sync --json`: `deployed`, `installed`, `unverified`, `rolled_back`, `taken_back` or `failed`."
             }
             Field::State => "The instance's state after it, as in `status`.",
             Field::OldState => "The state that was the last one not well.",

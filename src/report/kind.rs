@@ -159,6 +159,9 @@ kinds! {
     RolledBack "rolled_back" "f22e7915e3594a63bf807db44390861b" Error Deployment DEPLOYMENT, DEPLOYMENT_MAY;
     "Postgres did not load a bundle, and what was there before is back."
 
+    TakenBack "taken_back" "4fc5c4035d074e05b548df51c56617c9" Warning Deployment DEPLOYMENT, DEPLOYMENT_MAY;
+    "Postgres is down and was not seen to serve what was installed last; what was there before is back, in case that is why."
+
     Failed "failed" "e6b5ed7783334858b25c82f92fb40c49" Error Deployment DEPLOYMENT, DEPLOYMENT_MAY;
     "A step of a deployment failed. It is tried again, with growing pauses."
 
@@ -223,7 +226,7 @@ kinds! {
     "`held.json` is damaged, and taken as if nothing were held."
 
     NotForgotten "not_forgotten" "f809785296a2480faaf5b178627d3247" Warning State &[Instance, Lineage, Problem], &[];
-    "A bundle was deployed, and the earlier refusal in `held.json` cannot be removed."
+    "What is out of date in what is remembered of an instance (`held.json`, `trial`, `proven`) cannot be changed."
 
     FilesUnseen "files_unseen" "c1ed42f26b4b42b094660063d077eddf" Warning State &[Instance, Lineage, Problem, Remedy], &[];
     "At its start, the daemon did not get to see an instance's files in time, and began without it."
@@ -358,6 +361,7 @@ impl Kind {
             SyncOutcome::Installed => Some(Kind::Installed),
             SyncOutcome::Unverified => Some(Kind::InstalledUnverified),
             SyncOutcome::RolledBack => Some(Kind::RolledBack),
+            SyncOutcome::TakenBack => Some(Kind::TakenBack),
             SyncOutcome::Failed => Some(Kind::Failed),
             SyncOutcome::Unchanged
             | SyncOutcome::WouldDeploy

@@ -366,6 +366,7 @@ async fn fitting(
         SyncOutcome::Waiting
         | SyncOutcome::Refused
         | SyncOutcome::RolledBack
+        | SyncOutcome::TakenBack
         | SyncOutcome::Failed => {
             Err(SetupError::Unfit(done.problem.unwrap_or_else(|| {
                 format!("{}: {}", instance.name, done.outcome.meaning())

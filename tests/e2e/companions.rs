@@ -3,6 +3,7 @@
 
 mod ends;
 mod gate;
+mod untried;
 mod words;
 
 use std::{

@@ -9,6 +9,7 @@ mod judge;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod write;
 
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Identity};
 use crate::config::Kind;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
@@ -34,6 +35,7 @@ use crate::privilege::Ids;
 pub use judge::key_rule;
 use memory::Memory;
 pub use memory::{Held, HeldBy};
+pub use trial::Trial;
 pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
 
@@ -140,6 +142,11 @@ pub struct Look {
     /// Why that is not known, where its file is damaged; it is taken as nothing then, which
     /// costs one attempt.
     pub memory_fault: Option<String>,
+    /// The bundle that was put in place last and has not been proven served, as far as there is one
+    /// to go back to.
+    pub trial: Option<Identity>,
+    /// The bundle that was last proven served, whoever saw it.
+    pub proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
     pub previous: Option<Arc<Bundle>>,
 }
@@ -385,6 +392,8 @@ impl Targets {
             pid_file: self.pid_file(),
             held,
             memory_fault,
+            trial: self.named_by(&self.trial_file()),
+            proven: self.named_by(&self.proven_file()),
             previous: self.previous().map(Arc::new),
         })
     }

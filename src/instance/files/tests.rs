@@ -43,7 +43,9 @@ impl Place {
 
     fn install(&self, bundle: &Bundle, keep: &Keep<'_>) {
         let staged = self.targets.stage(bundle).unwrap();
-        self.targets.commit(&staged, keep).unwrap();
+        self.targets
+            .commit(&staged, keep, Trial::Unchanged)
+            .unwrap();
     }
 
     fn look(&self) -> Look {
@@ -126,7 +128,13 @@ fn a_crash_between_keeping_and_replacing_leaves_nothing_that_the_next_run_stumbl
 #[test]
 fn leftovers_of_a_crash_are_removed() {
     let place = Place::single();
-    for name in [".server.pem", ".previous.pem", ".held.json"] {
+    for name in [
+        ".server.pem",
+        ".previous.pem",
+        ".held.json",
+        ".trial",
+        ".proven",
+    ] {
         fs::write(
             place.directory.path().join(format!("{name}.pgcertd-new")),
             "x",
@@ -186,7 +194,12 @@ fn no_odd_file_is_read_or_replaced() {
     fs::create_dir(&place.targets.cert).unwrap();
     assert!(matches!(place.look().found[0], Found::Odd("a directory")));
     let staged = place.targets.stage(&bundle("new")).unwrap();
-    assert!(place.targets.commit(&staged, &Keep::No).is_err());
+    assert!(
+        place
+            .targets
+            .commit(&staged, &Keep::No, Trial::Unchanged)
+            .is_err()
+    );
     place.targets.discard(&staged).unwrap();
     assert_eq!(place.names(), ["server.pem"]);
 
@@ -250,4 +263,55 @@ fn one_process_at_a_time_holds_the_lock() {
     assert!(place.targets.try_lock().unwrap().is_none());
     drop(held);
     assert!(place.targets.try_lock().unwrap().is_some());
+}
+
+#[test]
+fn a_trial_is_known_from_the_install_on_until_the_verdict() {
+    let place = Place::single();
+    let (old, new) = (bundle("old"), bundle("new"));
+    place.install(&old, &Keep::No);
+    place.targets.proven(old.identity()).unwrap();
+    assert!(!place.look().is_on_trial());
+    let staged = place.targets.stage(&new).unwrap();
+    let begins = Trial::Begins(new.identity());
+    let keep = Keep::AsPrevious(&old);
+    place.targets.commit(&staged, &keep, begins).unwrap();
+    let look = place.look();
+    assert!(look.is_on_trial());
+    assert_eq!(look.proven, Some(old.identity()));
+    assert_eq!(
+        place.names(),
+        ["previous.pem", "proven", "server.pem", "trial"]
+    );
+
+    // The one of before is back: what is on trial is known, and not installed.
+    place.install(&old, &Keep::No);
+    let look = place.look();
+    assert!(!look.is_on_trial());
+    assert_eq!(look.trial, Some(new.identity()));
+
+    place.install(&new, &Keep::No);
+    place.targets.proven(new.identity()).unwrap();
+    let look = place.look();
+    assert_eq!((look.trial, look.proven), (None, Some(new.identity())));
+    assert!(!look.is_on_trial());
+}
+
+#[test]
+fn a_trial_that_names_no_bundle_is_none_whatever_lies_there() {
+    let place = Place::single();
+    let (old, new) = (bundle("old"), bundle("new"));
+    place.install(&new, &Keep::AsPrevious(&old));
+    let trial = place.directory.path().join("trial");
+    for text in ["server.pem", "../../etc/passwd", "", "+"] {
+        if text.is_empty() {
+            fs::write(&trial, new.fingerprint().to_string()).unwrap();
+        } else {
+            symlink(text, &trial).unwrap();
+        }
+        assert_eq!(place.look().trial, None, "{text:?}");
+        place.targets.end_trial().unwrap();
+    }
+    place.targets.end_trial().unwrap();
+    assert!(!place.names().contains(&"trial".to_owned()));
 }

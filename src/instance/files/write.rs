@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{FilesError, Found, Place, Role, Targets};
+use super::{FilesError, Found, Place, Role, Targets, Trial};
 use crate::bundle::Bundle;
 use crate::privilege::Ids;
 
@@ -100,6 +100,8 @@ impl Targets {
             self.state.join("held.json"),
             self.state.join("reload-due"),
             self.state.join("setup.json"),
+            self.trial_file(),
+            self.proven_file(),
         ];
         let targets = self.files().into_iter().map(|(_, path)| path);
         for path in targets.chain(others.iter().map(|p| p.as_path())) {
@@ -154,21 +156,28 @@ impl Targets {
         }
     }
 
-    /// Puts staged files in the place of the targets, and makes that durable. Where the wire might
+    /// Puts staged files in the place of the targets, and makes that durable. A trial is said to have
+    /// begun before the first of them is there: no crash leaves the one without the other. Where the wire might
     /// not show what was loaded, since CA and CRL files are among them, it is remembered that a
     /// reload is due ([`Look::reload_due`](super::Look::reload_due)) until [`Targets::reloaded`].
     ///
     /// # Errors
     /// A rename was refused: with one file the target is untouched then; with several, the next
     /// comparison mends what does not fit.
-    pub fn commit(&self, staged: &Staged, keep: &Keep<'_>) -> Result<(), FilesError> {
+    pub fn commit(&self, staged: &Staged, keep: &Keep<'_>, trial: Trial) -> Result<(), FilesError> {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("commit");
+        if let Trial::Begins(bundle) = trial {
+            self.begin_trial(bundle)?;
+        }
         if let Keep::AsPrevious(bundle) = keep {
             self.keep_previous(bundle)?;
         }
         if staged.reload_due {
             self.note_reload_due()?;
+        }
+        if trial != Trial::Unchanged && !self.is_durable_before(staged, keep) {
+            Place::open(&self.trial_file())?.sync_directory()?;
         }
         for (target, new) in &staged.files {
             target.replace_by(new)?;
@@ -182,6 +191,15 @@ impl Targets {
             }
         }
         Ok(())
+    }
+
+    /// Whether the state directory needs no fsync of its own for what was noted there to outlast a
+    /// power failure that the renames outlast: renames within one directory become durable in
+    /// their order, and what is kept or noted beside it was synced.
+    fn is_durable_before(&self, staged: &Staged, keep: &Keep<'_>) -> bool {
+        let beside = |target: &Place| target.path.parent() == Some(&self.state);
+        let kept = matches!(keep, Keep::AsPrevious(_));
+        kept || staged.reload_due || staged.files.iter().all(|(target, _)| beside(target))
     }
 
     /// Takes staged files away again.

@@ -228,7 +228,7 @@ fn deployments_are_counted_by_how_they_came_out() {
             "pgcertd_deployment_duration_seconds_count{server=\"a\"} 3",
         ],
     );
-    assert_eq!(of(&text, Metric::Deployments).len(), 5);
+    assert_eq!(of(&text, Metric::Deployments).len(), 6);
 }
 
 #[test]

@@ -149,6 +149,8 @@ impl<'w> Stage<'w> {
             self.key.clone(),
             self.state.join("previous.pem"),
             self.state.join("held.json"),
+            self.state.join("trial"),
+            self.state.join("proven"),
             self.state.clone(),
         ];
         let mut all = BTreeSet::from(["anon_inode:[pidfd]".to_owned()]);
@@ -256,6 +258,31 @@ impl<'w> Stage<'w> {
     /// What is remembered as refused, as text.
     pub fn held(&self) -> String {
         fs::read_to_string(self.state.join("held.json")).unwrap_or_default()
+    }
+
+    /// How many files the targets are.
+    pub fn targets(&self) -> u32 {
+        if self.cert == self.key { 1 } else { 2 }
+    }
+
+    /// Which bundle is remembered as on trial, as text.
+    pub fn trial(&self) -> String {
+        let link = fs::read_link(self.state.join("trial"));
+        link.map_or(String::new(), |it| it.to_str().unwrap().to_owned())
+    }
+
+    #[track_caller]
+    pub fn has_no_trial(&self) {
+        assert_eq!(self.trial(), "");
+    }
+
+    /// Postgres, which was stopped, refuses to start on what is there.
+    #[track_caller]
+    pub fn does_not_start(&mut self) {
+        let Err(log) = self.cluster.start() else {
+            panic!("Postgres starts on {:?}", self.left());
+        };
+        assert!(log.contains("could not load server certificate"), "{log}");
     }
 
     /// Starts Postgres, which was stopped, on what is there.
