@@ -12,6 +12,7 @@ use crate::{
         ca::Ca,
         cluster::Cluster,
         command, eventually, give,
+        postgres::usual,
         process::{Process, run},
     },
 };
@@ -263,7 +264,8 @@ fn a_server_that_no_instance_covers_is_found_with_its_version_and_set_up() {
     let found = healthy.checked().host("uncovered");
     assert_eq!(found["weight"], "notice");
     let data = left.data_directory().to_str().unwrap();
-    says(found["seen"].as_str().unwrap(), &["PostgreSQL 15", data]);
+    let version = format!("PostgreSQL {}", usual());
+    says(found["seen"].as_str().unwrap(), &[&version, data]);
     typed(&line(&found));
     assert_eq!(healthy.checked().ill(), Vec::<String>::new());
     assert_eq!(left.served(), healthy.stage.first.fingerprint);

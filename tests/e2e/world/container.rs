@@ -16,7 +16,6 @@ use super::{
     ca::describe,
     cluster::{Cluster, ClusterBuilder},
     command, eventually,
-    postgres::Programs,
     process::{Process, run},
     tail,
 };
@@ -214,6 +213,8 @@ impl<'h> ContainerBuilder<'h> {
             .append(true)
             .open(&log)
             .unwrap();
+        let program = cluster.program("postgres");
+        let programs = program.ancestors().nth(2).unwrap();
         let mut started = self.host.command();
         started
             .args(["unshare", "--fork", "--kill-child"])
@@ -221,6 +222,9 @@ impl<'h> ContainerBuilder<'h> {
             .args(["sh", "-c", ENTER, "sh"])
             .arg(&root)
             .args([cluster.data_directory().to_str().unwrap(), DATA]);
+        if !programs.starts_with("/usr") {
+            started.args([programs, programs]);
+        }
         for (source, place) in &self.volumes {
             started.arg(source).arg(place);
         }
@@ -229,7 +233,7 @@ impl<'h> ContainerBuilder<'h> {
             .args(&self.first)
             .args(["setpriv", "--reuid=postgres", "--regid=postgres"])
             .arg("--clear-groups")
-            .arg(Programs::debian().path("postgres"))
+            .arg(&program)
             .args(["-D", DATA])
             .stdin(std::process::Stdio::null())
             .stdout(file.try_clone().unwrap())
