@@ -19,7 +19,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test versions reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test versions image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd
 	$(CARGO) build --release --locked
@@ -38,6 +38,9 @@ versions: deps ## The end-to-end tests of deployments on each other major versio
 		PGCERTD_TEST_POSTGRES=$$major $(CARGO) test --locked --features failpoints --test e2e -- \
 			--skip clients:: --skip packaged:: --skip writers:: --skip layouts:: --skip probes:: || exit 1; \
 	done
+
+image: deps ## Builds packaging/container and runs it by a container engine of its own; as root, ten minutes, 6 GB
+	tests/image/run
 
 reference: ## Man pages, completions and schemas, from the definitions of commands and keys
 	PGCERTD_REFERENCE=write $(CARGO) test --locked --features failpoints --lib reference::tests::man_pages

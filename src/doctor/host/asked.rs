@@ -16,6 +16,12 @@ pub(super) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// Whether this is a container, as podman and the image in packaging/container say it in `$container` (systemd's container
+/// interface).
+pub(super) fn contained() -> bool {
+    std::env::var_os("container").is_some_and(|it| !it.is_empty())
+}
+
 /// What a program says on its standard output; none where it is not there, fails, or does not answer.
 pub(super) async fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let asked = Command::new(program)

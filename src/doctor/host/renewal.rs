@@ -50,7 +50,7 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
     }
     let known = match timers {
         Timers::Known(timers) => timers.as_slice(),
-        Timers::NoSystemd | Timers::Silent => &[],
+        Timers::NoSystemd | Timers::Outside | Timers::Silent => &[],
     };
     let own: Vec<&Timer> = known
         .iter()
@@ -69,6 +69,11 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
             format!("what renews {name} is not known: systemctl does not answer"),
         )
         .sentence("look at `systemctl list-timers`"),
+        None if *timers == Timers::Outside => Finding::notice(
+            KIND,
+            format!("what renews {name} is not known: this is a container, and it runs elsewhere"),
+        )
+        .sentence("look there whether it runs; the expiry is watched here all the same"),
         None => unrenewed(origin, name, &own, &lines, timers, cron),
     }
 }
@@ -97,7 +102,7 @@ fn unrenewed(
     let client = origin.client.program();
     let timers = match systemd {
         Timers::NoSystemd => "systemd does not run here",
-        Timers::Known(_) | Timers::Silent => "no timer",
+        Timers::Known(_) | Timers::Outside | Timers::Silent => "no timer",
     };
     problem(format!("{timers}, and no crontab runs {client}")).sentence(match origin.client {
         Client::Certbot => {
@@ -191,6 +196,21 @@ mod tests {
             "{found:?}"
         );
         assert!(mended(&found).contains("certbot -q renew"), "{found:?}");
+    }
+
+    #[test]
+    fn in_a_container_what_renews_may_be_outside() {
+        let certbots = lineage(Ok(Some(Client::Certbot)));
+        let stopped = Cron::Stopped(None);
+        let found = finding(&certbots, &[], &Timers::Outside, &stopped);
+        assert_eq!(found.weight, Weight::Notice, "{found:?}");
+        let found = finding(
+            &certbots,
+            &[cron_line(None)],
+            &Timers::Outside,
+            &Cron::Running,
+        );
+        assert_eq!(found.weight, Weight::Good, "{found:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The timers of this host that run an ACME client.
 
-use super::asked::{property, said, systemd_runs};
+use super::asked::{contained, property, said, systemd_runs};
 use crate::acme::Schedule;
 
 /// A timer.
@@ -19,6 +19,8 @@ pub(super) enum Timers {
     Known(Vec<Timer>),
     /// systemd is not process 1 here.
     NoSystemd,
+    /// This is a container without one: what runs beside it does not show in here.
+    Outside,
     /// `systemctl` does not answer.
     Silent,
 }
@@ -26,7 +28,10 @@ pub(super) enum Timers {
 /// Asks systemd.
 pub(super) async fn timers() -> Timers {
     if !systemd_runs() {
-        return Timers::NoSystemd;
+        return match contained() {
+            true => Timers::Outside,
+            false => Timers::NoSystemd,
+        };
     }
     match known().await {
         Some(timers) => Timers::Known(timers),

@@ -1,5 +1,5 @@
 //! What `packaging/container` composes, in its order and with its configuration: namespaces stand
-//! for the engine, Debian's server for the image of Postgres.
+//! for the engine, Debian's server for the image of Postgres. `make image` has the files themselves, by an engine.
 
 use std::{
     fs::{self, File},
@@ -24,6 +24,9 @@ use crate::world::{
 const LINEAGE: &str = "postgres.example.com";
 const INSTANCE: &str = "postgres";
 
+/// Where that configuration looks for the server: by the name that it has in the network of the services.
+const ADDRESS: &str = "postgres:5432";
+
 /// Where the image has the program.
 const PROGRAM: &str = "/opt/pgcertd";
 
@@ -40,9 +43,20 @@ fn capable(world: &World) -> PathBuf {
     copy
 }
 
+/// The configuration of the image; here, without that network, the server is on loopback.
+fn configuration(world: &World, cluster: &Cluster) -> PathBuf {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/container/pgcertd.toml");
+    let shipped = fs::read_to_string(shipped).unwrap();
+    let here = shipped.replace(ADDRESS, &format!("127.0.0.1:{}", cluster.port()));
+    assert_ne!(here, shipped);
+    let file = world.path().join("composed.toml");
+    fs::write(&file, here).unwrap();
+    file
+}
+
 /// The volumes of the compose file, and what the image holds.
 fn sidecar(world: &World, name: &str, cluster: &Cluster) -> Sidecar {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/container/pgcertd.toml");
+    let configuration = configuration(world, cluster);
     let run = world.postgres_directory("run-pgcertd", 0o755);
     let volume = |source: PathBuf, place: &str| (source, place.to_owned());
     Sidecar::new(
@@ -50,7 +64,7 @@ fn sidecar(world: &World, name: &str, cluster: &Cluster) -> Sidecar {
         name,
         vec![
             volume(world.directory("bin").join("pgcertd"), PROGRAM),
-            volume(shipped, "/etc/pgcertd/pgcertd.toml"),
+            volume(configuration, "/etc/pgcertd/pgcertd.toml"),
             volume(world.path().join("letsencrypt"), "/etc/letsencrypt"),
             volume(world.path().join("installed"), "/var/lib/pgcertd"),
             volume(run, "/run/pgcertd"),
