@@ -26,7 +26,8 @@ impl Container {
         unshare
             .args(["--pid", "--fork", "--mount-proc"])
             .args(["setpriv", "--reuid=postgres", "--regid=postgres"])
-            .args(["--clear-groups", "/usr/lib/postgresql/15/bin/postgres"])
+            .arg("--clear-groups")
+            .arg(cluster.program("postgres"))
             .arg("-D")
             .arg(cluster.data_directory())
             .stderr(std::process::Stdio::null());

@@ -14,12 +14,15 @@ use crate::{
         lineage::Lineage,
         patroni::{Bed, Settings},
         port::Port,
+        postgres::PATRONI,
     },
 };
 
 #[test]
 fn a_patroni_that_ends_or_listens_elsewhere_has_refused_nothing() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(PATRONI) else {
+        return;
+    };
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);

@@ -280,6 +280,10 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
         trust::Kind::UnknownRoot | trust::Kind::SelfSigned => Finding::notice(kind, seen)
             .because("clients accept it only where sslrootcert names its root")
             .sentence("give clients its root (sslrootcert), or have a public authority issue it"),
+        trust::Kind::IncompleteChain => Finding::problem(kind, seen).sentence(
+            "serve fullchain.pem, which holds the intermediates; if that issuer is a root of your own, \
+             clients name its file by sslrootcert, and SSL_CERT_FILE names it to check",
+        ),
         trust::Kind::NotJudged => Finding::notice(kind, seen).advised(&fault.mend),
         _ => Finding::problem(kind, seen).advised(&fault.mend),
     }

@@ -16,6 +16,7 @@ use crate::{
         inventory::Inventory,
         lineage::Lineage,
         patroni::{Bed, Node, Settings},
+        postgres::PATRONI,
     },
 };
 
@@ -154,7 +155,9 @@ impl<'w> Stage<'w> {
 
 #[test]
 fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_restart() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(PATRONI) else {
+        return;
+    };
     let mut stage = Stage::new(&world);
     let before = stage.identity();
     assert!(

@@ -14,6 +14,7 @@ use crate::{
         eventually,
         inventory::Inventory,
         patroni::Settings,
+        postgres::PATRONI,
     },
 };
 
@@ -27,7 +28,9 @@ fn inventory(stage: &Stage<'_>) -> Inventory {
 
 #[test]
 fn a_rest_api_is_observed_then_reloaded_for_others_then_kept_and_rolled_back() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(PATRONI) else {
+        return;
+    };
     let mut stage = Stage::with(
         &world,
         |target| Settings {

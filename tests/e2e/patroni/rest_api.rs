@@ -15,6 +15,7 @@ use crate::{
         eventually,
         lineage::Lineage,
         patroni::{Bed, Node, Settings},
+        postgres::PATRONI,
     },
 };
 
@@ -62,7 +63,9 @@ fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut 
 
 #[test]
 fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_never() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(PATRONI) else {
+        return;
+    };
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);

@@ -5,12 +5,14 @@ use std::fs;
 use super::{API, Stage, weighs};
 use crate::{
     standing::{problem, says},
-    world::{World, daemon::eventually_state, patroni::Settings},
+    world::{World, daemon::eventually_state, patroni::Settings, postgres::PATRONI},
 };
 
 #[test]
 fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_starts() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = World::with_debians(PATRONI) else {
+        return;
+    };
     let mut stage = Stage::with(
         &world,
         |target| Settings {

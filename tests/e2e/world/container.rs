@@ -194,8 +194,7 @@ impl<'h> ContainerBuilder<'h> {
 
     /// With another first process, whose child the server is, with a number above this one.
     pub fn below_an_init(mut self, number: u32) -> Self {
-        let line =
-            r#"echo $1 >/proc/sys/kernel/ns_last_pid; shift; "$@" & while :; do wait $!; done"#;
+        let line = r#"echo $1 >/proc/sys/kernel/ns_last_pid; shift; "$@" & wait $!"#;
         self.first = ["sh", "-c", line, "init"].map(str::to_owned).to_vec();
         self.first.push(number.to_string());
         self

@@ -10,6 +10,9 @@ pub const DEBIAN: u32 = 15;
 /// What [`World::with_debians`] is asked for by tests in which Postgres refuses what pgcertd takes.
 pub const STRICT: &str = "an OpenSSL that serves on once it is made stricter than pgcertd";
 
+/// What it is asked for by tests of Debian's Patroni.
+pub const PATRONI: &str = "a version that Debian's Patroni knows";
+
 /// The version of a cluster that asks for none: Debian's, or the one that `make versions` runs
 /// the tests with, named in the environment.
 pub fn usual() -> u32 {
