@@ -320,7 +320,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     }
     let verdict = match installed.foreseen().await {
         Some(reason) => installed.foreseen_refused(reason)?,
-        None => installed.reloaded().await?.verified().await,
+        None => installed.tried().await?,
     };
     match verdict {
         Verdict::Served => Ok(Outcome::Deployed),
@@ -385,7 +385,11 @@ impl<'a> Deployment<'a, Staged> {
     /// proven served, and differs, unless it is the previous one that goes in.
     async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
         let worth_keeping = self.before.worth_keeping();
-        let trial = self.before.trial(&self.bundle);
+        let trial = match self.instance.config.kind() {
+            Kind::Postgres | Kind::PgBouncer => self.before.trial(&self.bundle),
+            // Its own Python has loaded it, and it starts on a pair that does not load, too.
+            Kind::Patroni => Trial::Unchanged,
+        };
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
         let Deployment {
@@ -464,20 +468,22 @@ impl<'a> Deployment<'a, Installed> {
         Ok(Verdict::Refused(Box::new(refused)))
     }
 
-    /// Asks the server to load the files.
-    async fn reloaded(self) -> Result<Deployment<'a, Reloaded>, String> {
+    /// Asks the server to load the files, and looks what comes of it.
+    async fn tried(self) -> Result<Verdict<'a>, String> {
         let Server::Up(process) = self.before.sight.server.clone() else {
             return Err("the server is not running".into());
         };
-        ask_reload(self.instance, &self.before.sight, &process)
-            .await
-            .map_err(|e| e.to_string())?;
-        let at = Instant::now();
-        Ok(self.into_state(Reloaded {
+        match ask_reload(self.instance, &self.before.sight, &process).await {
+            Ok(()) => {}
+            Err(_) if !process.alive() => return Ok(Verdict::Ended),
+            Err(error) => return Err(error.to_string()),
+        }
+        let reloaded = Reloaded {
             process,
-            at,
+            at: Instant::now(),
             known: None,
-        }))
+        };
+        Ok(self.into_state(reloaded).verified().await)
     }
 }
 

@@ -22,6 +22,8 @@ impl<'a> Deployment<'a, Reloaded> {
             Ok(addresses) => addresses,
             Err(why) => return Verdict::Unverified(why),
         };
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("reloaded");
         match self.watch(&addresses).await {
             Seen::New => self.used(Ok(())).await,
             Seen::NewLeaf => {

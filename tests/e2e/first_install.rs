@@ -84,7 +84,10 @@ fn a_refused_first_install_leaves_no_file() {
 }
 
 #[test]
+#[cfg(feature = "failpoints")]
 fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal() {
+    use crate::world::daemon::Launch;
+
     let Some(world) = World::with_debians(STRICT) else {
         return;
     };
@@ -96,7 +99,9 @@ fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal()
         }
     };
     name_in_settings(&old_file);
-    let daemon = Daemon::start(&world, &stage.config);
+    // The moment lasts until the edit is made, however busy the machine is.
+    let launch = Launch::new(&world).env("FAILPOINTS", "reloaded=1*sleep(3000)");
+    let daemon = launch.daemon(&stage.config);
     eventually(SOON, "the server is signalled", || stage.reloads() > 0);
     assert_eq!(stage.cluster.served(), old.fingerprint);
     name_in_settings(&stage.cert);
