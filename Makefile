@@ -27,6 +27,8 @@ build: ## The release binary: target/release/pgcertd
 deps: ## What the tests, the demo and the bench need, by apt, where it is missing
 	tests/install-deps
 
+# They wait more than they compute.
+test: export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
 test: deps ## All tests and a short bench; those that start servers or boot a machine need root
 	$(CARGO) test --locked --features failpoints
 	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
