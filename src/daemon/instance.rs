@@ -11,6 +11,7 @@ use super::News;
 use super::turns::Turns;
 use crate::config::Kind;
 use crate::instance::postmaster::Absence;
+use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
 use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
@@ -97,6 +98,7 @@ impl Task {
         let mut pid_file = None;
         let mut pauses = Pauses::up_to(self.longest_pause);
         let mut configured = BTreeSet::new();
+        let mut end = None;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
@@ -121,14 +123,17 @@ impl Task {
                 };
                 // One that ends takes its pid file away before it is gone.
                 let hinted = std::mem::take(&mut pauses.hinted);
-                let is_other = self.keeper.instance.config.kind() != Kind::Postgres;
-                let again = is_sought(&done) || is_other && hinted;
+                let process = other_process(&done);
+                let is_going = process.is_some_and(|it| hinted || !it.alive());
+                // Patroni leaves no pid file whose removal would tell.
+                end = process.filter(|it| it.alive()).map(|it| Box::pin(it.end()));
+                let again = is_sought(&done) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), done.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
-            if self.wait(next, &mut pauses).await {
+            if self.wait(next, &mut end, &mut pauses).await {
                 return Ok(());
             }
         }
@@ -170,13 +175,24 @@ impl Task {
         self.turns.take(work).await
     }
 
-    /// Waits for a reason to compare; true once the daemon stops. After an edit of the server's
-    /// configuration the next of `pauses` is short again.
-    async fn wait(&mut self, mut next: Option<Instant>, pauses: &mut Pauses) -> bool {
+    /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
+    /// stops. After an edit of the server's configuration the next of `pauses` is short again.
+    async fn wait(
+        &mut self,
+        mut next: Option<Instant>,
+        end: &mut Option<impl Future<Output = ()> + Unpin>,
+        pauses: &mut Pauses,
+    ) -> bool {
         loop {
             let wake = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = async {
+                match end {
+                    Some(end) => end.await,
                     None => std::future::pending().await,
                 }
             };
@@ -199,6 +215,10 @@ impl Task {
                     }
                 },
                 () = wake => break,
+                () = ended => {
+                    pauses.hinted = true;
+                    break;
+                }
             }
         }
         // Whatever else was hinted at meanwhile is seen by the same comparison.
@@ -241,6 +261,13 @@ impl Task {
         drop(self.news.send(seen));
         state
     }
+}
+
+/// The server of another kind than Postgres, where it runs.
+fn other_process(done: &Done) -> Option<&Process> {
+    let sight = done.seen.sight.as_ref().ok()?;
+    let process = sight.server.process()?;
+    (process.kind() != Kind::Postgres).then_some(process)
 }
 
 /// Whether no process was found that is the server, and nothing will tell of its start.

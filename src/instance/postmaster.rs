@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -316,10 +316,9 @@ impl Postmaster {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
 
-    /// Whether the process still runs.
-    #[must_use]
-    pub fn alive(&self) -> bool {
-        super::process::runs(self.pidfd.as_fd())
+    /// What holds it.
+    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 }
 

@@ -6,6 +6,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use crate::config::{Address, Kind};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
@@ -89,10 +92,33 @@ impl Process {
     /// Whether it still runs.
     #[must_use]
     pub fn alive(&self) -> bool {
+        runs(self.pidfd())
+    }
+
+    /// Waits for its end; for ever where that cannot be waited for.
+    pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let held = self.pidfd().try_clone_to_owned();
+        async move {
+            let waited = async {
+                // A pidfd becomes readable when its process ends.
+                #[expect(
+                    deprecated,
+                    reason = "unsound only of what may change its descriptor, which an OwnedFd does not"
+                )]
+                let held = AsyncFd::with_interest(held?, Interest::READABLE)?;
+                held.readable().await.map(drop)
+            };
+            if waited.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn pidfd(&self) -> BorrowedFd<'_> {
         match self {
-            Process::Postmaster(postmaster) => postmaster.alive(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.alive(),
-            Process::Patroni(patroni) => patroni.alive(),
+            Process::Postmaster(postmaster) => postmaster.pidfd(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.pidfd(),
+            Process::Patroni(patroni) => patroni.pidfd(),
         }
     }
 
@@ -151,7 +177,7 @@ impl Process {
 }
 
 /// Whether the process that a pidfd holds still runs, as far as the system tells.
-pub(super) fn runs(pidfd: BorrowedFd<'_>) -> bool {
+fn runs(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(
         pidfd,
         rustix::event::PollFlags::IN,

@@ -33,10 +33,6 @@ const RELOAD: Duration = Duration::from_secs(10);
 
 /// The steps, each with a point at which a test plants a fault after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "failpoints"),
-    expect(dead_code, reason = "a fault can be planted after each")
-)]
 enum Step {
     Remembered,
     Written,

@@ -91,8 +91,10 @@ fn edits_are_seen(home: Home) {
     let daemon = stage.daemon();
     let settings = fs::read_to_string(stage.cluster.settings_file()).unwrap();
     let copy = serve_a_copy(&mut stage);
-    let seen = daemon_tells(&stage, "not_used");
-    says(&problem(&seen), &[copy.to_str().unwrap()]);
+    // In the midst of the edit it may have seen half a file.
+    eventually(SOON, "the daemon names the copy", || {
+        problem(&daemon_tells(&stage, "not_used")).contains(copy.to_str().unwrap())
+    });
     stage.cluster.reload_by_hand();
 
     let second = stage.renew();

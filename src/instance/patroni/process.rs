@@ -5,7 +5,7 @@
 //! held by a pidfd before anything is proven of it, and signalled through that alone.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -231,10 +231,9 @@ impl Patroni {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
 
-    /// Whether the process still runs.
-    #[must_use]
-    pub fn alive(&self) -> bool {
-        crate::instance::process::runs(self.pidfd.as_fd())
+    /// What holds it.
+    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 }
 

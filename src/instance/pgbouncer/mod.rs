@@ -10,7 +10,7 @@ mod listeners;
 mod settings;
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -168,10 +168,9 @@ impl PgBouncer {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
     }
 
-    /// Whether the process still runs.
-    #[must_use]
-    pub fn alive(&self) -> bool {
-        crate::instance::process::runs(self.pidfd.as_fd())
+    /// What holds it.
+    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Where it alone listens for clients, best first.
