@@ -58,6 +58,8 @@ pub enum Outcome {
     NotTaken(String),
     /// The server would not load it; what was there before is back: why.
     RolledBack(String),
+    /// Nothing was written, and the server ended before it was seen to load the files.
+    Ended,
     /// A step failed: why, and what to do.
     Failed(String),
 }
@@ -327,7 +329,8 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
         Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
-        Verdict::Ended => Ok(Outcome::Installed(NOT_RUNNING.into())),
+        Verdict::Ended if write => Ok(Outcome::Installed(NOT_RUNNING.into())),
+        Verdict::Ended => Ok(Outcome::Ended),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }

@@ -296,6 +296,12 @@ impl Keeper {
         let loaded = self.last_load(&sight);
         let outcome = deploy::deploy(&mut self.instance, order).await;
         let took = began.elapsed();
+        if outcome == Outcome::Ended {
+            // It loads the files when it starts, and nobody did anything.
+            let seen = self.observe(source, settle).await;
+            let installed = sight.look.installed.bundle().map(Arc::clone);
+            return self.unchanged(seen, installed, began);
+        }
         let reloaded = !matches!(outcome, Outcome::Failed(_));
         let mut also_applied = Vec::new();
         if let (Server::Up(process), true) = (&sight.server, reloaded) {
@@ -321,6 +327,7 @@ impl Keeper {
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
+            Outcome::Ended => (SyncOutcome::Unchanged, None),
             Outcome::Unverified(why) | Outcome::NotTaken(why) => {
                 (SyncOutcome::Unverified, Some(why))
             }

@@ -161,6 +161,10 @@ impl Keeper {
             proven: self.memory.proven,
         };
         let mut done = self.deploy(order, source, Cause::Mend, settle, began).await;
+        if done.outcome == SyncOutcome::Unchanged {
+            // It was there already, and the server ended before it loaded it.
+            done.outcome = SyncOutcome::Installed;
+        }
         let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
             let installed = sight.look.installed.bundle();
             installed.is_some_and(|it| it.holds(&way.previous))

@@ -52,6 +52,36 @@ fn in_mode_reload_what_others_place_is_loaded_and_proven() {
 }
 
 #[test]
+#[cfg(feature = "failpoints")]
+fn a_server_that_ends_while_it_is_asked_to_load_what_is_there_is_told_to_be_down() {
+    use crate::world::daemon::Launch;
+
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let mut lineage = Lineage::new(&world, HOST);
+    lineage.renew(&stage.first);
+    let config = Config::new(&world)
+        .instance(stage.instance(HOST).set("mode", "reload"))
+        .write();
+    let launch = Launch::new(&world).env("FAILPOINTS", "reloaded=1*sleep(3000)");
+    let daemon = launch.daemon(&config);
+    daemon.wait_for_log(": in_sync");
+    let second = stage.ca.issue(&[HOST]);
+    lineage.renew(&second);
+    world.place(&second, &stage.target);
+    eventually(SOON, "the server is signalled", || {
+        stage.cluster.log().contains("received SIGHUP")
+    });
+    stage.cluster.stop();
+    daemon.wait_for_log(": not_running");
+    assert!(!daemon.log().contains("installed"), "{}", daemon.log());
+    stage.cluster.start().unwrap();
+    stage.eventually_serves(&second, "it has started");
+    eventually_both(&world, &config, "in_sync", "it has started");
+    stage.ends_with(daemon, &second);
+}
+
+#[test]
 fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world);
