@@ -17,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause between two looks while a verdict is awaited.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// The least time that is left to a look: one that is cut off sooner tells less than those before it.
+const LEAST_LOOK: Duration = Duration::from_millis(500);
+
 /// What one look at the wire showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Glimpse {
@@ -139,7 +142,7 @@ impl Watch {
             Glimpse::ShutOut(_) => self.shut_out + 1,
             _ => 0,
         };
-        let last = now + self.pause >= self.deadline;
+        let last = now + self.pause + LEAST_LOOK >= self.deadline;
         let shown = self.shown == Firm::Steady;
         let word = match glimpse {
             Glimpse::New => Some(Seen::New),
@@ -239,6 +242,14 @@ mod tests {
             &[(200, shut()), (400, shut()), (end, shut())],
         );
         assert_eq!(patroni, [None, None, Some(Seen::ShutOut("alert".into()))]);
+    }
+
+    #[test]
+    fn no_look_begins_that_would_be_cut_off_at_once() {
+        let unclear = Glimpse::Unclear("another's".into());
+        let looks = [(9_400, unclear.clone()), (9_495, unclear)];
+        let word = Some(Seen::Unclear("another's".into()));
+        assert_eq!(said(Kind::Postgres, &looks), [None, word]);
     }
 
     #[test]

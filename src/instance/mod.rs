@@ -411,7 +411,8 @@ impl Instance {
     }
 
     /// Whether another server than `process` showed `served`: where the config names an
-    /// address, `process` itself is looked at where it says that it listens, and shows another leaf.
+    /// address, `process` itself is looked at where it says that it listens, and shows another leaf,
+    /// or hangs.
     pub async fn another(
         &self,
         process: &Process,
@@ -423,7 +424,12 @@ impl Instance {
         if own.contains(&served.address) {
             return None;
         }
-        let own = self.served(&own, limit).await.ok()?;
+        let own = match self.served(&own, limit).await {
+            Ok(own) => own,
+            // It may show anything once it goes on.
+            Err(unseen) if unseen.is_silence() => return Some(unseen),
+            Err(_) => return None,
+        };
         (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
             address: served.address.clone(),
             leaf: served.leaf.fingerprint(),

@@ -89,6 +89,12 @@ impl Unseen {
         matches!(self, Unseen::Probe(error) if error.is_ended_handshake())
     }
 
+    /// Whether something took the connection and did not go on in time.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Unseen::Probe(ProbeError::Silent { .. }))
+    }
+
     /// Whether the server itself said that TLS is off.
     #[must_use]
     pub fn is_tls_off(&self) -> bool {

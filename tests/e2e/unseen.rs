@@ -163,6 +163,28 @@ fn another_server_with_the_same_certificate_is_no_proof_either() {
 }
 
 #[test]
+fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show() {
+    let Some(world) = World::new() else { return };
+    let file = world.postgres_directory("twin", 0o700).join("server.pem");
+    let first = Ca::new(&world, "Other Root").issue(&[HOST]);
+    world.place(&first, &file);
+    let mut twin = Cluster::build(&world).name("twin").tls(&file).create();
+    let address = format!("127.0.0.1:{}", twin.port());
+    let mut stage = impatient(&world, |instance| instance.set("address", address.as_str()));
+    world.place(&stage.first, &file);
+    twin.start().unwrap();
+    stage.synced(&[], "unchanged", 0);
+    stage.cluster.freeze();
+    let second = stage.renew();
+    let row = stage.synced(&[], "unverified", 1);
+    let own = format!("127.0.0.1:{} did not answer", stage.cluster.port());
+    says(&problem(&row), &[&own]);
+    stage.cluster.thaw();
+    stage.serves(&second);
+    stage.ends_serving(&second);
+}
+
+#[test]
 fn a_server_on_sockets_alone_is_told_what_to_set() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::with(
