@@ -273,7 +273,7 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     place.targets.proven(old.identity()).unwrap();
     assert!(!place.look().is_on_trial());
     let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins(new.identity());
+    let begins = Trial::Begins((&new).into());
     let keep = Keep::AsPrevious(&old);
     place.targets.commit(&staged, &keep, begins).unwrap();
     let look = place.look();
@@ -288,12 +288,12 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     place.install(&old, &Keep::No);
     let look = place.look();
     assert!(!look.is_on_trial());
-    assert_eq!(look.trial, Some(new.identity()));
+    assert_eq!(look.trial(), Some(new.identity()));
 
     place.install(&new, &Keep::No);
     place.targets.proven(new.identity()).unwrap();
     let look = place.look();
-    assert_eq!((look.trial, look.proven), (None, Some(new.identity())));
+    assert_eq!((look.trial(), look.proven), (None, Some(new.identity())));
     assert!(!look.is_on_trial());
 }
 
