@@ -34,10 +34,11 @@ impl<'w> Observed<'w> {
     }
 
     fn inventory(gate: &Gate<'_>) -> Inventory {
-        Inventory::of([
-            gate.stage.config.state_directory(),
-            gate.stage.cluster.config_directory(),
-        ])
+        let of_server = gate.stage.cluster.config_directory();
+        let names = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf"];
+        let of_server = names.map(|it| of_server.join(it));
+        let ours = gate.stage.config.state_directory().to_owned();
+        Inventory::of(of_server.into_iter().chain([ours]))
     }
 
     fn runs(&self, arguments: &[&str]) -> Outcome {
@@ -47,9 +48,7 @@ impl<'w> Observed<'w> {
     /// What every command says of this state of things, none of which changes any.
     #[track_caller]
     fn tells(&self, state: &str, well: bool, words: &[&str]) {
-        let seen = self.gate.stage.becomes(state);
-        let told = seen["problem"].as_str().unwrap_or_default();
-        says(told, words);
+        self.gate.stage.becomes_and_says(state, words);
         for command in [&["sync"][..], &["sync", "--force"], &["status"]] {
             let done = self.runs(command);
             println!("{command:?}: {} {}", done.code(), done.stdout());
@@ -92,7 +91,11 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     // The CRL alone, then the CA as well, then all three.
     let crl = gate.clients.crl(&[&gate.other.issued]);
     bring(&world, "crl.pem", &crl);
-    observed.tells("out_of_date", false, &["CRL", "does not write"]);
+    observed.tells(
+        "out_of_date",
+        false,
+        &["crl.pem is not what", "does not write"],
+    );
     daemon.wait_for_log(": out_of_date");
     let would = observed
         .runs(&["sync", "--dry-run", "--json"])
@@ -100,7 +103,11 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     println!("{would}");
     let next = Ca::new(&world, "Next clients");
     gate.admits(&next);
-    observed.tells("out_of_date", false, &["CA", "does not write"]);
+    observed.tells(
+        "out_of_date",
+        false,
+        &["ca.pem is not what", "does not write"],
+    );
     let back = observed.runs(&["rollback", NAME]);
     assert_eq!(back.code(), 1, "{back:?}");
     observed.is_untouched();

@@ -39,14 +39,14 @@ impl<'w> Rotation<'w> {
     }
 
     /// Runs pgcertd until it dies at the fail point, which it passes so often before.
-    fn dies(&self, command: &str, point: &str, after: usize) {
+    fn dies(&self, command: &[&str], point: &str, after: usize) {
         let action = match after {
             0 => "panic".to_owned(),
             count => format!("{count}*off->panic"),
         };
         let launch = Launch::new(self.gate.world()).env("FAILPOINTS", format!("{point}={action}"));
-        let done = launch.run(&self.gate.stage.config, &[command]);
-        assert!(done.code() < 0, "{command} lives on: {done:?}");
+        let done = launch.run(&self.gate.stage.config, command);
+        assert!(done.code() < 0, "{command:?} lives on: {done:?}");
     }
 
     /// Which of certificate, key, CA and CRL file are no more what they were.
@@ -61,10 +61,13 @@ impl<'w> Rotation<'w> {
         assert_eq!(self.changed(), [3, 2, 1, 0].map(|left| renamed > left));
     }
 
-    /// What was there before is there again, whole.
+    /// What was there before is there again, whole, and is still the one to go back to.
     #[track_caller]
     fn is_back(&self, point: &str) {
         assert_eq!(self.changed(), [false; 4], "{point}");
+        let kept = |name: &str| fs::read_to_string(self.gate.stage.kept(name)).unwrap();
+        let previous = [kept("previous-ca.pem"), kept("previous-crl.pem")];
+        assert_eq!(previous, self.before[2..], "{point}");
     }
 
     /// The server starts on what is there, and whoever got in before gets in.
@@ -99,13 +102,13 @@ fn what_an_install_left_half_done_keeps_clients_out_and_goes_back_before_postgre
         let Some(world) = World::new() else { return };
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
-        torn.dies("sync", "renamed", renamed - 1);
+        torn.dies(&["sync"], "renamed", renamed - 1);
         torn.is_torn_at(renamed);
         torn.gate.stage.cluster.stop();
         if renamed == 1 {
             // A list of one CA beside the certificate of another.
             torn.gate.stage.cluster.start().unwrap();
-            torn.gate.keeps_out(&torn.gate.one, "ssl");
+            torn.gate.keeps_out(&torn.gate.one, "unknown ca");
             torn.gate.keeps_out(&torn.newcomer, "unknown ca");
             torn.gate.stage.cluster.stop();
         }
@@ -123,7 +126,7 @@ fn sync_takes_back_what_an_install_left_half_done_while_postgres_is_down() {
         let Some(world) = World::new() else { return };
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
-        torn.dies("sync", "renamed", renamed - 1);
+        torn.dies(&["sync"], "renamed", renamed - 1);
         torn.gate.stage.cluster.stop();
         let done = torn.gate.stage.sync(&[]);
         assert_eq!(done.code(), 0, "{point}: {done:?}");
@@ -142,7 +145,7 @@ fn what_an_install_left_half_done_goes_back_where_the_sources_have_nothing_to_gi
         let Some(world) = World::new() else { return };
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
-        torn.dies("sync", "renamed", renamed - 1);
+        torn.dies(&["sync"], "renamed", renamed - 1);
         let ca = torn.next.root_pem();
         bring(&world, "ca.pem", &ca[..ca.len() / 2]);
         // The server runs, and is not to load what lies there, whenever it is restarted.
@@ -165,7 +168,7 @@ fn what_postgres_refuses_after_a_crash_goes_back_to_what_was_proven_and_not_to_w
         let Some(world) = World::new() else { return };
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
-        torn.dies("sync", "renamed", renamed - 1);
+        torn.dies(&["sync"], "renamed", renamed - 1);
         torn.gate.breaks_reloads();
         torn.gate.stage.synced(&[], "rolled_back", 1);
         torn.is_back(&point);
@@ -185,7 +188,7 @@ fn what_a_roll_back_left_half_done_is_finished_whether_postgres_runs_or_not() {
             let mut torn = Rotation::new(&world);
             let point = format!("{put_back} files put back, down: {down}");
             torn.gate.breaks_reloads();
-            torn.dies("sync", "put_back", put_back - 1);
+            torn.dies(&["sync"], "put_back", put_back - 1);
             assert_eq!(torn.changed(), [3, 2, 1, 0].map(|left| put_back <= left));
             torn.gate.mends_reloads();
             if down {
@@ -210,7 +213,7 @@ fn what_an_operators_roll_back_left_half_done_is_finished() {
             let mut torn = Rotation::new(&world);
             let point = format!("{renamed} files renamed, down: {down}");
             torn.gate.stage.synced(&[], "deployed", 0);
-            torn.dies("rollback", "renamed", renamed - 1);
+            torn.dies(&["rollback", NAME], "renamed", renamed - 1);
             if down {
                 torn.gate.stage.cluster.stop();
             }
