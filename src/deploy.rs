@@ -176,11 +176,15 @@ impl Before {
     }
 
     /// What goes in again in the place of `new`: the files that were found, or the previous
-    /// bundle, where that is served and they are not, or where they are `new` already.
+    /// bundle, where that is served and they are not, or where they are `new` already, or what a
+    /// crash has left of two.
     fn way_back(&self, new: &Bundle) -> Option<WayBack> {
         let found_is_new = self.installed().is_some_and(|it| it.same_content(new));
         let previous = self.sight.look.previous.as_ref();
         let previous = previous.filter(|it| !it.same_content(new));
+        if self.sight.look.is_torn() {
+            return previous.map(|_| WayBack::Previous);
+        }
         let previous_is_served =
             previous.is_some_and(|it| Some(it.fingerprint()) == self.served_leaf());
         if !self.proven() && previous_is_served || found_is_new && previous.is_some() {
@@ -205,9 +209,10 @@ impl Before {
     }
 
     /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
-    /// where the server hangs, the last time, be it by another process.
+    /// where the server hangs, the last time, be it by another process. What a crash has left of
+    /// two bundles is neither, whatever its leaf.
     fn worth_keeping(&self) -> bool {
-        if self.replaced == Replaced::NotKept {
+        if self.replaced == Replaced::NotKept || self.sight.look.is_torn() {
             return false;
         }
         match self.served {
@@ -220,18 +225,27 @@ impl Before {
         }
     }
 
-    /// Whether `new` is on trial once it is in place: a server is there to give the verdict, and
-    /// there is another bundle to go back to.
+    /// What is on trial while `new` goes in: that one, where a server is there to give the verdict,
+    /// and there is another bundle to go back to. Where `new` is the one to go back to, it is what
+    /// makes room for it, so that a crash between the renames is known for what it is.
     fn trial(&self, new: &Bundle) -> Trial {
-        let is_another = |it: &Bundle| !it.same_content(new);
-        let installed = self.installed().filter(|_| self.worth_keeping());
-        let kept = self.sight.look.previous.as_deref();
-        let back = installed.or(kept).is_some_and(is_another);
+        let is_another = |it: &&Bundle| !it.same_content(new);
         match self.replaced {
-            Replaced::KeptIfProven if back && self.sight.server.is_up() => {
-                Trial::Begins(new.identity())
+            Replaced::KeptIfProven => {
+                let installed = self.installed().filter(|_| self.worth_keeping());
+                let back = installed.or(self.sight.look.previous.as_deref());
+                match back.is_some_and(|it| is_another(&it)) && self.sight.server.is_up() {
+                    true => Trial::Begins(new.into()),
+                    false => Trial::Unchanged,
+                }
             }
-            _ => Trial::Unchanged,
+            Replaced::NotKept => {
+                let leaves = self.installed().filter(is_another);
+                match leaves.filter(|_| !self.sight.look.is_on_trial()) {
+                    Some(installed) => Trial::Begins(installed.into()),
+                    None => Trial::Unchanged,
+                }
+            }
         }
     }
 }

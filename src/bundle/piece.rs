@@ -57,6 +57,13 @@ impl Piece {
 pub struct Pieces(pub(super) [Option<Fingerprint>; 3]);
 
 impl Pieces {
+    /// The digest of this piece; none where there is no such.
+    #[must_use]
+    pub fn of(self, piece: Piece) -> Option<Fingerprint> {
+        let mut each = Piece::ALL.into_iter().zip(self.0);
+        each.find_map(|(it, digest)| digest.filter(|_| it == piece))
+    }
+
     /// Which of them differ from those of `before`; all where there was nothing. What is not among
     /// these was not replaced.
     #[must_use]

@@ -108,6 +108,8 @@ pub(super) async fn rollback(
     json: bool,
     journal: bool,
 ) -> Result<Exit, Failure> {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
     let chosen = named(config, std::slice::from_ref(&wanted.instance))?;
     let mut sources = sources::read(config, &chosen).await?;
     let prober = prober()?;

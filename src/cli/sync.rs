@@ -90,6 +90,8 @@ pub(super) async fn sync(
     json: bool,
     journal: bool,
 ) -> Result<Exit, Failure> {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
     let chosen = chosen(config, wanted)?;
     let intent = Intent {
         force: wanted.force,

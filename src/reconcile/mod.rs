@@ -345,7 +345,7 @@ impl Keeper {
             {
                 remarks.push(Remark::NotForgotten(e.to_string()));
             }
-            remarks.extend(self.started_on(identity, &sight).await);
+            remarks.extend(self.started_on(&sight).await);
         }
         self.failure = problem
             .clone()

@@ -384,7 +384,7 @@ impl Scene<'_> {
         if self.intent.force {
             return deploy(true);
         }
-        let tried_in_vain = self.look().trial == Some(bundle.identity());
+        let tried_in_vain = self.look().trial() == Some(bundle.identity());
         if down && (self.intent.follow_up || tried_in_vain) {
             // The server will start on what was proven. The source may still be refused, which
             // nobody sees before it is up; then it is deployed like any other.
@@ -404,13 +404,16 @@ impl Scene<'_> {
 
     /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
-        let installed_is_held = self.installed().is_some_and(|i| self.is_held(i.identity()));
+        let look = self.look();
+        let held = |it: Identity| self.is_held(it);
+        let installed_is_held = self.installed().is_some_and(|i| held(i.identity()));
+        let is_no_trial = installed_is_held || look.trial().is_some_and(held);
         let cause = match self.installed() {
-            Some(_) if !installed_is_held && self.is_untried() => Cause::Untried,
+            Some(_) if !is_no_trial && self.is_untried() => Cause::Untried,
             _ => Cause::Mend,
         };
-        let unusable = self.installed().is_none();
-        match &self.look().previous {
+        let unusable = self.installed().is_none() || look.is_torn();
+        match &look.previous {
             Some(previous)
                 if (unusable || installed_is_held || cause == Cause::Untried)
                     && !self.is_held(previous.identity())

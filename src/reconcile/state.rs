@@ -387,7 +387,7 @@ impl Observation {
     }
 
     /// In what the installed files differ from the source.
-    fn difference(&self, installed: &Bundle, config: &config::Instance) -> String {
+    fn difference<'a>(&self, installed: &Bundle, config: &'a config::Instance) -> String {
         let sight = self.sight.as_ref().ok();
         let fault = sight.and_then(|it| it.look.companions_fault.clone());
         let same_pair = self
@@ -398,16 +398,26 @@ impl Observation {
             return fault;
         }
         let source = self.source.bundle().map(|it| it.companions());
-        let same_ca = source.is_some_and(|it| it.ca_pem() == installed.companions().ca_pem());
-        let (file, holder) = match (same_pair, same_ca, &config.ca, &config.crl) {
-            (true, false, Some(ca), _) => (&ca.file, ca.source.display().to_string()),
-            (true, true, _, Some(crl)) => (&crl.file, crl.source.display().to_string()),
-            _ => {
-                let lineage = format!("the lineage {}", config.lineage.name);
-                (&config.cert_file, lineage)
-            }
+        let mine = installed.companions();
+        let same_ca = source.is_some_and(|it| it.ca_pem() == mine.ca_pem());
+        let same_crl = source.is_some_and(|it| it.crl_pem() == mine.crl_pem());
+        let pair = (!same_pair).then(|| {
+            let lineage = format!("the lineage {}", config.lineage.name);
+            (&config.cert_file, lineage)
+        });
+        let companion = |same: bool, it: &'a Option<config::Companion>| {
+            let it = it.as_ref().filter(|_| !same)?;
+            Some((&it.file, it.source.display().to_string()))
         };
-        format!("{} is not what {holder} holds", file.display())
+        let differing = [
+            pair,
+            companion(same_ca, &config.ca),
+            companion(same_crl, &config.crl),
+        ];
+        let each = differing.into_iter().flatten();
+        let each =
+            each.map(|(file, holder)| format!("{} is not what {holder} holds", file.display()));
+        each.collect::<Vec<_>>().join(", ")
     }
 
     fn of_serving(&self, config: &config::Instance) -> (State, Option<Problem>) {

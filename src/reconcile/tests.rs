@@ -5,6 +5,7 @@
 )]
 
 mod delay;
+mod torn;
 mod trial;
 
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use super::plan::{
     Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
 use super::state::{Observation, State};
-use crate::bundle::{Bundle, Identity};
+use crate::bundle::Bundle;
 use crate::config::{self, Config, Kind};
-use crate::instance::files::{Held, HeldBy, Installed, Look, Targets};
+use crate::instance::files::{Candidate, Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
 use crate::instance::probe::Shown;
 use crate::instance::process::Process;
@@ -111,7 +112,8 @@ struct Moment {
     installed: Installed,
     previous: Option<Arc<Bundle>>,
     held: Option<Held>,
-    trial: Option<Identity>,
+    trial: Option<Candidate>,
+    brought: bool,
     up_since: Option<i64>,
     absence: Absence,
     served: Option<Result<Shown, NotSeen>>,
@@ -130,6 +132,7 @@ impl Moment {
             previous: None,
             held: None,
             trial: None,
+            brought: false,
             up_since: Some(1),
             absence: Absence::NoPidFile,
             served: Some(Ok(shown(bundle))),
@@ -177,6 +180,7 @@ impl Moment {
                 held: self.held.clone(),
                 memory_fault: None,
                 trial: self.trial,
+                brought: self.brought,
                 proven: None,
                 companions_fault: None,
                 reload_due: false,

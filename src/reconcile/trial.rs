@@ -4,11 +4,13 @@
 //! The decision to put that back is part of [`plan`](super::plan): it is taken only while the server
 //! is down, where it might not start on what nobody has tried.
 
+use std::sync::Arc;
+
 use super::plan::Cause;
 use super::remark::Remark;
 use super::state::{Observation, Problem};
 use super::{Done, Keeper, SyncOutcome};
-use crate::bundle::{Expiry, Identity};
+use crate::bundle::{Bundle, Expiry, Identity};
 use crate::config::{self, Mode, Verify};
 use crate::instance::files::Look;
 use crate::instance::{InstanceError, Lock, Sight};
@@ -32,14 +34,18 @@ impl Observation {
         }
         let installed = look.installed.bundle();
         let served = self.served.as_ref().ok().map(|it| it.shown());
+        let same = |source: &Arc<Bundle>| installed.is_some_and(|it| it.same_content(source));
+        // The wire shows no CRL, and nobody has meant a part of a bundle, but for who has it so.
+        let torn = look.is_torn() && !self.source.bundle().is_some_and(same);
         if let (Some(installed), Some(served)) = (installed, served)
             && served.is_of(installed)
+            && !torn
         {
             let bundle = installed.identity();
             let known = look.proven == Some(bundle) && look.trial.is_none();
             return (!known).then_some(Lesson::Proven(bundle));
         }
-        let pointless = config.verify == Verify::None || !look.is_on_trial();
+        let pointless = config.verify == Verify::None && !torn || !look.is_on_trial();
         (look.trial.is_some() && pointless).then_some(Lesson::NoTrial)
     }
 
@@ -48,7 +54,7 @@ impl Observation {
         if config.mode != Mode::Manage {
             return None;
         }
-        let trial = look.trial?;
+        let trial = look.trial()?;
         let (new, name) = (trial.leaf.short(), config.kind().name());
         if look.is_on_trial() {
             let previous = look.previous.as_ref()?;
@@ -87,10 +93,10 @@ impl Keeper {
         done.remarks.extend(not_forgotten(learned));
     }
 
-    /// Forgets a trial because this very bundle was put in place on purpose while the server was
-    /// down: it is what the server is to start on.
-    pub(super) async fn started_on(&mut self, bundle: Identity, sight: &Sight) -> Option<Remark> {
-        if sight.server.is_up() || sight.look.trial != Some(bundle) {
+    /// Forgets a trial because a bundle was put in place on purpose while the server was down: it is
+    /// what the server is to start on, be it the one on trial or one that shares a file with that.
+    pub(super) async fn started_on(&mut self, sight: &Sight) -> Option<Remark> {
+        if sight.server.is_up() || sight.look.trial.is_none() {
             return None;
         }
         not_forgotten(self.instance.on_files(|t| t.end_trial()).await)
@@ -100,7 +106,7 @@ impl Keeper {
     /// is about that one.
     pub(super) fn told_by_cause(&mut self, mut done: Done, cause: Cause, look: &Look) -> Done {
         let (Cause::Untried, SyncOutcome::Installed, Some(trial)) =
-            (cause, done.outcome, look.trial)
+            (cause, done.outcome, look.trial())
         else {
             return done;
         };

@@ -3,6 +3,8 @@
 
 mod ends;
 mod gate;
+mod observed;
+mod torn;
 mod untried;
 mod words;
 
@@ -18,7 +20,7 @@ use crate::{
     standing::{NAME, mode, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, DAY},
+        ca::{Ca, DAY, Issued},
         config::{Config, Instance},
         daemon::{Daemon, Launch, pgcertd},
         eventually,

@@ -4,3 +4,4 @@ mod pgbouncer;
 mod restarts;
 mod shared_port;
 mod stage;
+mod trial;

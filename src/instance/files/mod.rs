@@ -35,7 +35,7 @@ use crate::privilege::Ids;
 pub use judge::key_rule;
 use memory::Memory;
 pub use memory::{Held, HeldBy};
-pub use trial::Trial;
+pub use trial::{Candidate, Trial};
 pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
 
@@ -144,7 +144,9 @@ pub struct Look {
     pub memory_fault: Option<String>,
     /// The bundle that was put in place last and has not been proven served, as far as there is one
     /// to go back to.
-    pub trial: Option<Identity>,
+    pub trial: Option<Candidate>,
+    /// Whether a CA or CRL file is there that came with that one, and not with the previous one.
+    pub brought: bool,
     /// The bundle that was last proven served, whoever saw it.
     pub proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
@@ -384,17 +386,19 @@ impl Targets {
             Ok(None) => Installed::Absent,
             Err(why) => Installed::Unusable(why),
         };
+        let (trial, previous) = (self.candidate(), self.previous());
         Ok(Look {
             installed,
             companions_fault,
             reload_due: self.is_reload_due(),
+            brought: self.brought(&found, trial, previous.as_ref()),
             found,
             pid_file: self.pid_file(),
             held,
             memory_fault,
-            trial: self.named_by(&self.trial_file()),
-            proven: self.named_by(&self.proven_file()),
-            previous: self.previous().map(Arc::new),
+            trial,
+            proven: self.proven_bundle(),
+            previous: previous.map(Arc::new),
         })
     }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::*;
+use crate::bundle::Companions;
 
 /// Targets in a directory of their own, owned by who runs the test.
 struct Place {
@@ -273,7 +274,7 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     place.targets.proven(old.identity()).unwrap();
     assert!(!place.look().is_on_trial());
     let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins(new.identity());
+    let begins = Trial::Begins((&new).into());
     let keep = Keep::AsPrevious(&old);
     place.targets.commit(&staged, &keep, begins).unwrap();
     let look = place.look();
@@ -288,12 +289,12 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     place.install(&old, &Keep::No);
     let look = place.look();
     assert!(!look.is_on_trial());
-    assert_eq!(look.trial, Some(new.identity()));
+    assert_eq!(look.trial(), Some(new.identity()));
 
     place.install(&new, &Keep::No);
     place.targets.proven(new.identity()).unwrap();
     let look = place.look();
-    assert_eq!((look.trial, look.proven), (None, Some(new.identity())));
+    assert_eq!((look.trial(), look.proven), (None, Some(new.identity())));
     assert!(!look.is_on_trial());
 }
 
@@ -314,4 +315,45 @@ fn a_trial_that_names_no_bundle_is_none_whatever_lies_there() {
     }
     place.targets.end_trial().unwrap();
     assert!(!place.names().contains(&"trial".to_owned()));
+}
+
+#[test]
+fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
+    let mut place = Place::with("server.crt", "server.key");
+    place.targets.ca = Some(place.directory.path().join("ca.pem"));
+    let with_ca = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&key).unwrap().pem();
+        bundle(name).with(Companions::parse(Some(ca.as_bytes()), None).unwrap())
+    };
+    let (old, new) = (with_ca("old"), with_ca("new"));
+    place.install(&old, &Keep::No);
+    let staged = place.targets.stage(&new).unwrap();
+    let begins = Trial::Begins((&new).into());
+    let keep = Keep::AsPrevious(&old);
+    place.targets.commit(&staged, &keep, begins).unwrap();
+    let look = place.look();
+    assert_eq!(look.trial, Some((&new).into()));
+    assert!(look.is_on_trial() && !look.is_torn());
+    let ca = fs::read(place.targets.ca.as_ref().unwrap()).unwrap();
+
+    // On the way in, and on the way back.
+    let found = || place.look().is_on_trial() && place.look().is_torn();
+    place.install(&old, &Keep::No);
+    assert!(!found());
+    fs::write(place.targets.ca.as_ref().unwrap(), ca).unwrap();
+    assert!(found());
+    place.install(&new, &Keep::No);
+    let theirs = old.companions().ca_pem().unwrap();
+    fs::write(place.targets.ca.as_ref().unwrap(), theirs).unwrap();
+    assert!(found());
+
+    // What somebody else has placed is nobody's.
+    place.install(&bundle("other"), &Keep::No);
+    assert!(!place.look().is_on_trial());
 }

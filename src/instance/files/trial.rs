@@ -11,36 +11,77 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FilesError, Found, LARGEST, Look, Place, Targets, staging_name};
-use crate::bundle::Identity;
+use super::{FilesError, Found, LARGEST, Look, Place, Role, Targets, staging_name};
+use crate::bundle::{Bundle, Fingerprint, Identity, Piece};
 
 /// What an install has to do with a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trial {
-    /// The bundle that goes in has to be proven served, and there is another one to go back to:
+    /// There is a bundle to go back to, and this one is not to stay as it is until a verdict is in:
+    /// it goes in and has to be proven served, or it makes room for the one to go back to.
     /// [`Look::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
-    Begins(Identity),
-    /// It is the one to go back to, or there is none: whatever is on trial stays so.
+    Begins(Candidate),
+    /// There is none to go back to, or there is a trial already: whatever is on trial stays so.
     Unchanged,
 }
 
+/// A bundle on trial, and what tells its files where a crash has left some of them alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which bundle.
+    pub bundle: Identity,
+    /// SHA-256 of its CA and of its CRL file, as they are installed.
+    companions: [Option<Fingerprint>; 2],
+}
+
+impl From<&Bundle> for Candidate {
+    fn from(bundle: &Bundle) -> Self {
+        Candidate {
+            bundle: bundle.identity(),
+            companions: companions(bundle),
+        }
+    }
+}
+
+/// SHA-256 of the CA and of the CRL file of a bundle, as they are installed.
+fn companions(bundle: &Bundle) -> [Option<Fingerprint>; 2] {
+    let pieces = bundle.pieces();
+    [Piece::Ca, Piece::Crl].map(|it| pieces.of(it))
+}
+
 impl Look {
-    /// Whether what is installed is the bundle on trial, or what a crash between the renames has
-    /// left of it: its CA and CRL files go in before its certificate.
+    /// The bundle on trial by what tells bundles apart.
+    #[must_use]
+    pub fn trial(&self) -> Option<Identity> {
+        self.trial.map(|it| it.bundle)
+    }
+
+    /// Whether what is installed is the bundle on trial, or holds of it what the previous one has
+    /// not: files are renamed one after the other, on the way in and on the way back, and a crash
+    /// leaves what lies there in between.
     #[must_use]
     pub fn is_on_trial(&self) -> bool {
         let (Some(trial), Some(installed)) = (self.trial, self.installed.bundle()) else {
             return false;
         };
-        let installed = installed.identity();
         let before = self.previous.as_ref().map(|it| it.identity());
-        if before == Some(trial) {
+        if before == Some(trial.bundle) {
             return false;
         }
-        let brought = trial.companions.is_some()
-            && installed.companions == trial.companions
-            && before.is_some_and(|it| it.companions != trial.companions);
-        installed == trial || brought
+        if installed.identity() == trial.bundle {
+            return true;
+        }
+        let leaf = trial.bundle.leaf;
+        let of_trial = installed.fingerprint() == leaf && before.is_none_or(|it| it.leaf != leaf);
+        self.brought || of_trial
+    }
+
+    /// Whether that is a part of the bundle alone: with it the server may load what nobody has
+    /// meant, and keep clients out whose CA the one has and the other has not.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        let installed = self.installed.bundle().map(|it| it.identity());
+        self.is_on_trial() && installed != self.trial()
     }
 }
 
@@ -55,18 +96,49 @@ impl Targets {
         self.state.join("proven")
     }
 
-    /// Which bundle one of them names; a text that names none is taken as no link, which costs an
-    /// attempt at most.
-    pub(super) fn named_by(&self, path: &Path) -> Option<Identity> {
-        let Ok(Found::Link(text)) = Place::open(path).and_then(|it| it.read(LARGEST)) else {
-            return None;
-        };
-        identity(text.to_str()?)
+    /// The bundle that was last proven served. A text that names none is taken as no link, which
+    /// costs an attempt at most.
+    pub(super) fn proven_bundle(&self) -> Option<Identity> {
+        identity(&link(&self.proven_file())?)
+    }
+
+    /// The bundle on trial; of a text that names none the same.
+    pub(super) fn candidate(&self) -> Option<Candidate> {
+        candidate(&link(&self.trial_file())?)
+    }
+
+    /// Whether a CA or CRL file was found that came with the bundle on trial, and not with the
+    /// previous one.
+    pub(super) fn brought(
+        &self,
+        found: &[Found],
+        trial: Option<Candidate>,
+        previous: Option<&Bundle>,
+    ) -> bool {
+        let Some(trial) = trial else { return false };
+        let before = previous.map(companions).unwrap_or_default();
+        self.each(found).any(|(role, _, found)| {
+            let index = match role {
+                Role::Ca => 0,
+                Role::Crl => 1,
+                Role::Cert | Role::Key => return false,
+            };
+            let Found::File { bytes, .. } = found else {
+                return false;
+            };
+            let found = Some(Fingerprint::of(bytes));
+            found == trial.companions[index] && found != before[index]
+        })
     }
 
     /// Says that this bundle is on trial, before it is put in place. It is not durable yet.
-    pub(super) fn begin_trial(&self, bundle: Identity) -> Result<(), FilesError> {
-        self.name_in(&self.trial_file(), bundle)
+    pub(super) fn begin_trial(&self, candidate: Candidate) -> Result<(), FilesError> {
+        let mut text = text(candidate.bundle);
+        for digest in candidate.companions.into_iter().flatten() {
+            text.push('+');
+            text.push_str(&digest.to_string());
+        }
+        self.name_in(&self.trial_file(), &text)
     }
 
     /// Remembers, durably, that a server has shown this bundle; if it was on trial, that is over.
@@ -75,7 +147,7 @@ impl Targets {
     /// The state directory cannot be written.
     pub fn proven(&self, bundle: Identity) -> Result<(), FilesError> {
         let path = self.proven_file();
-        self.name_in(&path, bundle)?;
+        self.name_in(&path, &text(bundle))?;
         self.end_trial()
     }
 
@@ -89,17 +161,17 @@ impl Targets {
         trial.sync_directory()
     }
 
-    fn name_in(&self, path: &Path, bundle: Identity) -> Result<(), FilesError> {
+    fn name_in(&self, path: &Path, text: &str) -> Result<(), FilesError> {
         let place = Place::open(path)?;
         let new = place.beside(staging_name(&place.name))?;
         new.remove()?;
-        rustix::fs::symlinkat(text(bundle), &new.directory, &new.name)
+        rustix::fs::symlinkat(text, &new.directory, &new.name)
             .map_err(FilesError::new(path, "write which bundle it names"))?;
         place.replace_by(&new)
     }
 }
 
-/// The fingerprint of the leaf, and where CA and CRL files came with it, a plus and their digest.
+/// The fingerprint of the leaf, and where CA and CRL files came with it, a plus and the digest of both.
 fn text(bundle: Identity) -> String {
     match bundle.companions {
         None => bundle.leaf.to_string(),
@@ -116,4 +188,25 @@ fn identity(text: &str) -> Option<Identity> {
         leaf: leaf.parse().ok()?,
         companions,
     })
+}
+
+/// The same, and after that with CA and CRL files a plus and the digest of each: there is no CRL
+/// file without a CA file.
+fn candidate(text: &str) -> Option<Candidate> {
+    let mut parts = text.splitn(3, '+');
+    let leaf = parts.next()?.parse().ok()?;
+    let companions = parts.next().map(str::parse).transpose().ok()?;
+    let mut files = parts.next().into_iter().flat_map(|it| it.split('+'));
+    let mut file = || files.next().map(str::parse).transpose().ok();
+    Some(Candidate {
+        bundle: Identity { leaf, companions },
+        companions: [file()?, file()?],
+    })
+}
+
+fn link(path: &Path) -> Option<String> {
+    match Place::open(path).and_then(|it| it.read(LARGEST)) {
+        Ok(Found::Link(text)) => Some(text.to_str()?.to_owned()),
+        _ => None,
+    }
 }

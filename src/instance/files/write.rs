@@ -310,6 +310,8 @@ impl Targets {
                 // An install does not get past these, so there is nothing to put back.
                 Found::Odd(_) => {}
             }
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("put_back");
             place.sync_directory()?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::reconcile::plan::Cause;
 fn on_trial(old: &Arc<Bundle>, new: &Arc<Bundle>) -> Moment {
     let mut moment = Moment::of(new).down();
     moment.previous = Some(Arc::clone(old));
-    moment.trial = Some(new.identity());
+    moment.trial = Some((&**new).into());
     moment
 }
 
@@ -15,10 +15,15 @@ impl Done {
     #[track_caller]
     fn puts_back(&self, old: &Bundle) {
         self.deploys(old, true);
-        let Plan::Deploy { cause, .. } = &self.0 else {
-            panic!("nothing is planned")
-        };
-        assert_eq!(*cause, Cause::Untried);
+        assert_eq!(self.cause(), Cause::Untried);
+    }
+
+    #[track_caller]
+    pub(super) fn cause(&self) -> Cause {
+        match &self.0 {
+            Plan::Deploy { cause, .. } => *cause,
+            Plan::Nothing => panic!("nothing is planned"),
+        }
     }
 }
 
