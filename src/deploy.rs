@@ -513,7 +513,7 @@ async fn ask_reload(
     let config = &instance.config;
     if process.kind() == Kind::Patroni {
         // One that lost its REST API to a pair before would wait for ever for its end.
-        let addresses = instance.addresses(process).map_err(ReloadError::Deaf)?;
+        let addresses = instance.addresses(process).map_err(ReloadError::Unseen)?;
         let seen = instance.served(&addresses, DEAF).await;
         if let Err(unseen) = seen
             && !unseen.is_tls_off()

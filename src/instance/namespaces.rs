@@ -83,11 +83,13 @@ pub(super) fn numbers(pid: u32, nspid: Option<&Vec<i32>>) -> Numbers {
     }
 }
 
-/// Where the root directory of the process is to be seen, if that is another one than this process's and may
-/// be looked at.
+/// Where the root directory of the process is to be seen, if paths may mean other files to it than to this process, and
+/// that may be looked at.
 pub(super) fn root(proc: &Path) -> Option<PathBuf> {
     let root = proc.join("root");
-    (same(&root, Path::new("/")) == Some(false)).then_some(root)
+    let mounts = same(&proc.join("ns/mnt"), Path::new("/proc/thread-self/ns/mnt"));
+    let differs = same(&root, Path::new("/")) == Some(false) || mounts == Some(false);
+    differs.then_some(root)
 }
 
 /// What a process whose root directory is to be seen at `root` calls `path`: the one of `known` that is the same file here,
@@ -98,8 +100,16 @@ pub(super) fn as_here(root: &Path, path: PathBuf, known: &[&Path]) -> PathBuf {
     here.map_or(path, |known| known.to_path_buf())
 }
 
-/// A path of a process whose root directory is to be seen at `root`.
-pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
+/// Where what a process whose root directory is to be seen at `root` calls `path` is found here. Blocks.
+pub(super) fn found(root: &Path, path: PathBuf) -> PathBuf {
+    let seen = below(root, &path);
+    match super::same_file(&seen, &path) {
+        true => path,
+        false => seen,
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 
 use super::InstanceError;
-use super::patroni;
 use super::files::{Targets, staging_name};
+use super::patroni;
 use crate::config::{self, Account, Kind};
 use crate::privilege::{Ids, is_root};
 

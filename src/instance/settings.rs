@@ -199,7 +199,7 @@ impl TlsSettings {
     pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> TlsSettings {
         self.cert_file = namespaces::as_here(root, self.cert_file, known);
         self.key_file = namespaces::as_here(root, self.key_file, known);
-        self.ca_file = self.ca_file.map(|path| namespaces::below(root, &path));
+        self.ca_file = self.ca_file.map(|path| namespaces::found(root, path));
         self
     }
 

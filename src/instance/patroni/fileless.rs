@@ -20,7 +20,10 @@ pub(in crate::instance) const BY_FILE: &str = "pgcertd supports a Patroni whose 
 #[must_use]
 pub(in crate::instance) fn without_file(owner: Option<u32>) -> Vec<u32> {
     let all = procfs::process::all_processes().into_iter().flatten();
-    let found: Vec<(u32, i32)> = all.flatten().filter_map(|it| fileless(&it, owner)).collect();
+    let found: Vec<(u32, i32)> = all
+        .flatten()
+        .filter_map(|it| fileless(&it, owner))
+        .collect();
     // Its own children have its arguments until they become other programs.
     let leads = |(_, parent): &&(u32, i32)| {
         let mut numbers = found.iter().map(|(pid, _)| *pid);

@@ -239,7 +239,7 @@ impl RestApi {
         let placed = |path: PathBuf| namespaces::as_here(root, path, known);
         self.certfile = self.certfile.map(placed);
         self.keyfile = self.keyfile.map(placed);
-        self.cafile = self.cafile.map(|path| namespaces::below(root, &path));
+        self.cafile = self.cafile.map(|path| namespaces::found(root, path));
         let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
         self.client = self.client.map(both);
         self
