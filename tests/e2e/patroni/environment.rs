@@ -46,6 +46,20 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     );
     let file = stage.solo.node.config_file().to_owned();
     assert!(!file.exists());
+    // The set-up of its Postgres leaves Patroni's configuration alone, wherever that is.
+    let data = stage.solo.node.cluster.data_directory().to_str().unwrap();
+    let wanted = [
+        "setup",
+        "--data-directory",
+        data,
+        "--lineage",
+        HOST,
+        "--yes",
+    ];
+    let refused = pgcertd(&world, &stage.config, &wanted);
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    says(refused.stderr(), &["Patroni keeps", "--print"]);
+
     stage.config = Config::new(&world)
         .watch("resync", "1h")
         .instance(Instance::of_patroni(API, HOST, &file).set("verify_timeout", "20s"))
