@@ -121,11 +121,10 @@ impl Task {
                     pauses.begin_anew();
                     None
                 };
-                // One that ends takes its pid file away before it is gone.
                 let hinted = std::mem::take(&mut pauses.hinted);
-                let process = other_process(&done);
-                let is_going = process.is_some_and(|it| hinted || !it.alive());
-                // Patroni leaves no pid file whose removal would tell.
+                let process = process(&done);
+                let is_going = process.is_some_and(|it| !it.alive() || hinted && is_other(it));
+                // One that is killed leaves its pid file, and Patroni has none.
                 end = process.filter(|it| it.alive()).map(|it| Box::pin(it.end()));
                 let again = is_sought(&done) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
@@ -263,11 +262,14 @@ impl Task {
     }
 }
 
-/// The server of another kind than Postgres, where it runs.
-fn other_process(done: &Done) -> Option<&Process> {
-    let sight = done.seen.sight.as_ref().ok()?;
-    let process = sight.server.process()?;
-    (process.kind() != Kind::Postgres).then_some(process)
+/// The server, where it runs.
+fn process(done: &Done) -> Option<&Process> {
+    done.seen.sight.as_ref().ok()?.server.process()
+}
+
+/// Whether its pid file comes late or never, and goes before it does.
+fn is_other(process: &Process) -> bool {
+    process.kind() != Kind::Postgres
 }
 
 /// Whether no process was found that is the server, and nothing will tell of its start.

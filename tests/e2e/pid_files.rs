@@ -5,7 +5,12 @@ use std::{fs, path::PathBuf};
 use crate::{
     standing::{HOST, NAME, Stage, problem, says},
     world::{
-        Owner, World, ca::Ca, cluster::Cluster, daemon::Daemon, faults::bystander, give,
+        Owner, World,
+        ca::Ca,
+        cluster::Cluster,
+        daemon::{Daemon, eventually_at_rest},
+        faults::bystander,
+        give,
         process::Process,
     },
 };
@@ -138,7 +143,10 @@ fn after_the_postmaster_was_killed_its_successor_is_noticed() {
     let Some(world) = World::new() else { return };
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
+    eventually_at_rest(&stage.config);
     stage.cluster.kill9();
+    // Its pid file is left as it is: only its process tells.
+    daemon.wait_for_log(": not_running");
     let second = stage.renew();
     let seen = stage.becomes("not_running");
     says(&problem(&seen), &["left over", "no longer exists"]);

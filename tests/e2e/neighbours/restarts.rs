@@ -1,7 +1,7 @@
 //! A PgBouncer that ends, starts again or hands over: a renewal of that time is served all the same.
 
 use super::stage::Stage;
-use crate::world::World;
+use crate::world::{World, daemon::eventually_at_rest};
 
 #[test]
 fn a_renewal_of_the_time_of_a_hand_over_is_served_by_the_process_that_took_over() {
@@ -21,5 +21,21 @@ fn a_renewal_of_the_time_of_a_hand_over_is_served_by_the_process_that_took_over(
         stage.serves(&behind);
         stage.becomes("in_sync");
     }
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn a_pooler_that_was_killed_is_told_at_once_and_its_successor_gets_the_renewal() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let daemon = stage.daemon();
+    eventually_at_rest(&stage.config);
+    stage.pooler.kill9();
+    // Its pid file is left as it is: only its process tells.
+    daemon.wait_for_log(": not_running");
+    let second = stage.renew();
+    stage.pooler.start().unwrap();
+    stage.serves(&second);
+    stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
 }

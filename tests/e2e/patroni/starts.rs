@@ -5,7 +5,12 @@ use std::fs;
 use super::{API, Stage, weighs};
 use crate::{
     standing::{problem, says},
-    world::{World, daemon::eventually_state, patroni::Settings, postgres::PATRONI},
+    world::{
+        World,
+        daemon::{eventually_at_rest, eventually_state},
+        patroni::Settings,
+        postgres::PATRONI,
+    },
 };
 
 #[test]
@@ -22,6 +27,7 @@ fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_s
         |it| it,
     );
     let daemon = stage.daemon();
+    eventually_at_rest(&stage.config);
     stage.solo.node.kill9();
     let remedy = ["no Patroni runs with", "systemctl start patroni"];
     let seen = eventually_state(&world, &stage.config, API, "not_running");

@@ -266,6 +266,18 @@ pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &
     })
 }
 
+/// Waits until the daemon has looked at nothing for longer than the 5 s in which it looks twice:
+/// what comes then is by something that has told it.
+#[track_caller]
+pub fn eventually_at_rest(config: &Config) {
+    let file = config.runtime_directory().join("status.json");
+    eventually(SOON, "the daemon rests", || {
+        let written = fs::metadata(&file).and_then(|it| it.modified());
+        let age = written.ok().and_then(|it| it.elapsed().ok());
+        age.is_some_and(|it| it > Duration::from_secs(6))
+    });
+}
+
 /// A running `pgcertd run` or `pgcertd notify`.
 pub struct Daemon {
     process: Process,
