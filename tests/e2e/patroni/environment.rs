@@ -30,14 +30,8 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
             give(directory, world.postgres(), 0o700);
             fs::copy(target, &server).unwrap();
             give(&server, world.postgres(), 0o600);
-            let file = server.display().to_string();
             Settings {
                 restapi: vec![("certfile", target.display().to_string())],
-                parameters: vec![
-                    ("ssl", "on".to_owned()),
-                    ("ssl_cert_file", file.clone()),
-                    ("ssl_key_file", file),
-                ],
                 given: Given::InEnvironment,
                 ..Settings::default()
             }
@@ -59,6 +53,14 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     let refused = pgcertd(&world, &stage.config, &wanted);
     assert_eq!(refused.code(), 1, "{refused:?}");
     says(refused.stderr(), &["Patroni keeps", "--print"]);
+    let named = server.to_str().unwrap();
+    for (setting, value) in [
+        ("ssl_cert_file", named),
+        ("ssl_key_file", named),
+        ("ssl", "on"),
+    ] {
+        stage.solo.node.set_for_all(setting, value);
+    }
 
     stage.config = Config::new(&world)
         .watch("resync", "1h")

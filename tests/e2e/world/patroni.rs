@@ -243,7 +243,11 @@ impl Node {
     fn patronictl(&self, arguments: &[&str]) -> String {
         let home = self.file.parent().unwrap();
         let mut patronictl = command("patronictl");
-        patronictl.arg("-c").arg(&self.config).args(arguments);
+        match self.given {
+            Given::AsArgument => patronictl.arg("-c").arg(&self.config),
+            _ => patronictl.env("PATRONI_CONFIGURATION", &self.text),
+        };
+        patronictl.args(arguments);
         run(patronictl.env("HOME", home), SOON).result().unwrap()
     }
 
