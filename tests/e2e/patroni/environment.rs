@@ -8,7 +8,7 @@ use crate::{
     world::{
         World,
         config::{Config, Instance},
-        daemon::{eventually_state, pgcertd},
+        daemon::{Launch, eventually_state, pgcertd},
         give,
         patroni::{Given, Settings},
         postgres::{DEBIAN, usual},
@@ -94,13 +94,21 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     says(&problem(&stage.becomes("unverified")), &words);
     weighs(stage.checked("server"), "problem", &words);
     stage.keeps(&stage.first);
+    // The daemon sees it when it does, though nothing tells of that.
+    let daemon = Launch::new(&world).daemon(&stage.config);
+    daemon.wait_for_log("api: unverified");
+    stage.solo.node.kill9();
+    stage.solo.node.give(Given::AsArgument);
+    stage.solo.node.start();
+    stage.serves(&second);
+    assert_eq!(daemon.stop().code(), Some(0));
 
-    // Nor does one that had it for an argument before it was there.
+    // One that had it for an argument before it was there does not read it either.
     stage.solo.node.kill9();
     fs::remove_file(&file).unwrap();
     stage.solo.node.give(Given::InEnvironmentDespiteArgument);
     stage.solo.node.start();
-    stage.solo.node.rest_serves(&stage.first.fingerprint);
+    stage.solo.node.rest_serves(&second.fingerprint);
     weighs(
         stage.checked("data_directory"),
         "problem",
@@ -116,7 +124,7 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     // As it says.
     stage.solo.node.kill9();
     stage.solo.node.start();
-    stage.solo.node.rest_serves(&stage.first.fingerprint);
+    stage.solo.node.rest_serves(&second.fingerprint);
     weighs(stage.checked("server_files"), "good", &[]);
     let third = stage.renew();
     let synced = pgcertd(&world, &stage.config, &["sync", "--json"]);
