@@ -274,16 +274,10 @@ fn is_other(process: &Process) -> bool {
 
 /// Whether no process was found that is the server, and nothing will tell of its start.
 fn is_sought(done: &Done) -> bool {
-    let sought = |absence: &Absence| {
-        matches!(
-            absence,
-            Absence::NotFound { .. } | Absence::Unsupported { .. }
-        )
-    };
     done.seen
         .sight
         .as_ref()
-        .is_ok_and(|sight| matches!(&sight.server, Server::Down(absence) if sought(absence)))
+        .is_ok_and(|sight| matches!(sight.server, Server::Down(Absence::NotFound { .. })))
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
