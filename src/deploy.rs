@@ -29,7 +29,6 @@ use crate::bundle::{Bundle, Fingerprint, Identity};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles, Trial};
 use crate::instance::patroni::Rehearsal;
-use crate::instance::postmaster::Absence;
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
@@ -326,7 +325,12 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     match &installed.before.sight.server {
         Server::Up(_) => {}
         // It may well run on what was there before.
-        Server::Down(Absence::Unreadable(why)) => return Ok(Outcome::Unverified(why.clone())),
+        Server::Down(absence) if absence.may_run() => {
+            return Ok(Outcome::Unverified(match absence.mend() {
+                "" => absence.to_string(),
+                mend => format!("{absence}; {mend}"),
+            }));
+        }
         Server::Down(_) => {
             return Ok(Outcome::Installed(NOT_RUNNING.into()));
         }
@@ -523,7 +527,7 @@ async fn ask_reload(
     let config = &instance.config;
     if process.kind() == Kind::Patroni {
         // One that lost its REST API to a pair before would wait for ever for its end.
-        let addresses = instance.addresses(process).map_err(ReloadError::Deaf)?;
+        let addresses = instance.addresses(process).map_err(ReloadError::Unseen)?;
         let seen = instance.served(&addresses, DEAF).await;
         if let Err(unseen) = seen
             && !unseen.is_tls_off()

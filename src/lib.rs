@@ -58,7 +58,9 @@
 //! An instance is a Postgres, or what stands before one and shows the same certificate ([`config::Kind`]). What differs is in
 //! three places: which process it is (`instance/process.rs`), what it calls its settings (`instance/settings.rs`), and what
 //! its configuration says: Postgres is asked (`instance/program.rs`), of a PgBouncer the file is read
-//! (`instance/pgbouncer/ini.rs`, `instance/pgbouncer/settings.rs`), and so of a Patroni (`instance/patroni/yaml.rs`). What
+//! (`instance/pgbouncer/ini.rs`, `instance/pgbouncer/settings.rs`), and so of a Patroni
+//! (`instance/patroni/yaml.rs`); one without a file is named and left alone (`instance/patroni/fileless.rs`). What one in a
+//! container calls a file or a network is compared with this host's (`instance/namespaces.rs`, `instance/mounts.rs`). What
 //! costs a Patroni its REST API is tried before it is asked (`instance/patroni/rehearsal.rs`), and one without TLS is told
 //! from one that is dead (`instance/plain.rs`). Several PgBouncer may answer at one address; where, the kernel tells
 //! (`instance/pgbouncer/listeners.rs`).

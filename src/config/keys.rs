@@ -314,7 +314,8 @@ fn source_and_target() -> Vec<Key> {
             "\"/etc/pgbouncer/pgbouncer.ini\"",
             &[
                 "The file that a PgBouncer or a Patroni is started with, by which its process is known; no two instances \
-                 have the same. Refused for kind = \"postgres\".",
+                 have the same. Refused for kind = \"postgres\". A Patroni that has all of its configuration from its \
+                 environment is not supported.",
             ],
         ),
         key(
@@ -484,6 +485,7 @@ fn deployment() -> Vec<Key> {
             &[
                 "Where to see what the server serves. Without a port it is 5432. A path of a socket is refused, since \
                Postgres speaks no TLS there.",
+                "Needed where the server has a network of its own, as in a container.",
                 "Where several PgBouncer listen at one port (`so_reuseport`), it is one at which this one alone does, such \
                  as one more of its `listen_addr`; another is not believed.",
             ],

@@ -277,7 +277,10 @@ fn is_sought(done: &Done) -> bool {
     done.seen
         .sight
         .as_ref()
-        .is_ok_and(|sight| matches!(sight.server, Server::Down(Absence::NotFound { .. })))
+        .is_ok_and(|sight| match sight.server {
+            Server::Down(Absence::NotFound { .. } | Absence::Unsupported { .. }) => true,
+            Server::Down(_) | Server::Up(_) => false,
+        })
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

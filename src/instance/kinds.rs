@@ -62,6 +62,11 @@ impl Instance {
         // With the rights of the server's user, since the configuration may be any file of its.
         let read = patroni.reading();
         patroni.api = self.on_data(move |targets| Ok(read(&targets.data))).await?;
+        if let (Some(root), Ok(api)) = (patroni.root.clone(), patroni.api.clone()) {
+            let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
+            let seen = apart(move || api.through(&root, &known.each_ref().map(PathBuf::as_path)));
+            patroni.api = Ok(seen.await?);
+        }
         Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
     }
 
@@ -116,7 +121,14 @@ impl Instance {
         let directory = found.directory.clone();
         let read =
             move |targets: &Targets| Ok(pgbouncer::Settings::read(&targets.data, &directory));
-        self.on_data(read).await
+        let mut read = self.on_data(read).await?;
+        if let (Some(root), Ok(settings)) = (found.root.clone(), read.as_mut()) {
+            let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
+            let tls = settings.tls.clone();
+            let seen = apart(move || tls.through(&root, &known.each_ref().map(PathBuf::as_path)));
+            settings.tls = seen.await?;
+        }
+        Ok(read)
     }
 
     /// What the server's configuration says of its TLS files, as the next reload would read it.

@@ -64,6 +64,14 @@ pub enum InstanceError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no configuration of a Patroni at that path, and one runs without.
+    #[error("config_file {} does not exist, and {runs}; {}", path.display(), patroni::BY_FILE)]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+        /// What runs, as a clause.
+        runs: String,
+    },
     /// Root owns the server's configuration, so that it does not tell the server's user.
     #[error("config_file {} belongs to root, which does not say as whom the server runs; set owner in the config to the server's user", path.display())]
     Unowned {
@@ -479,7 +487,7 @@ impl Instance {
 pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
     if postmaster.network == Network::Own {
         // Here the same address is another server's, if anybody's.
-        return Err("the server listens in a network namespace of its own, as in a container; set address to where it is reached from here".into());
+        return Err(namespaces::ELSEWHERE.into());
     }
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())

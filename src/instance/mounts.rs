@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::Sight;
 use super::files::Targets;
-use super::postmaster::Postmaster;
+use super::process::Process;
+use crate::config::Kind;
 
 /// The most of a mount table that is read; the kernel allows 100,000 mounts, and a host that runs
 /// containers has hundreds.
@@ -25,6 +26,8 @@ pub struct Pinned {
     pub target: PathBuf,
     /// Where the server sees it.
     pub at: PathBuf,
+    /// What kind of server it is.
+    pub kind: Kind,
 }
 
 impl fmt::Display for Pinned {
@@ -48,7 +51,17 @@ impl Pinned {
     /// What to do about it.
     #[must_use]
     pub fn mend(&self) -> &'static str {
-        "mount its directory there instead, have ssl_cert_file and ssl_key_file name the file in it, and start the server again"
+        match self.kind {
+            Kind::Postgres => {
+                "mount its directory there instead, have ssl_cert_file and ssl_key_file name the file in it, and start the server again"
+            }
+            Kind::PgBouncer => {
+                "mount its directory there instead, have client_tls_cert_file and client_tls_key_file name the file in it, and start PgBouncer again"
+            }
+            Kind::Patroni => {
+                "mount its directory there instead, have restapi.certfile and restapi.keyfile name the file in it, and start Patroni again"
+            }
+        }
     }
 }
 
@@ -154,17 +167,17 @@ fn pinned(ours: &[u8], theirs: &[u8], target: &Path) -> Option<PathBuf> {
 /// Whether the server that was seen has one of its targets as a single file; nothing where it does
 /// not run, or its mounts may not be looked at: then the install tells.
 pub async fn pinned_by(sight: &Sight) -> Option<Pinned> {
-    let postmaster = sight.server.postmaster()?;
-    look(postmaster, &sight.targets).await.ok().flatten()
+    let process = sight.server.process()?;
+    look(process, &sight.targets).await.ok().flatten()
 }
 
-/// Whether the server of `postmaster` sees one of the targets as a single file. Everyone may look,
+/// Whether the server `process` sees one of the targets as a single file. Everyone may look,
 /// unless `/proc` is mounted so that others' processes are hidden.
 ///
 /// # Errors
 /// A mount table cannot be read.
-pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Option<Pinned>> {
-    let theirs = format!("/proc/{}/mountinfo", postmaster.pid);
+pub async fn look(process: &Process, targets: &Targets) -> io::Result<Option<Pinned>> {
+    let (kind, theirs) = (process.kind(), format!("/proc/{}/mountinfo", process.pid()));
     let pair = [targets.cert.clone(), targets.key.clone()];
     let companions = [targets.ca.clone(), targets.crl.clone()];
     let looked = tokio::task::spawn_blocking(move || {
@@ -172,7 +185,7 @@ pub async fn look(postmaster: &Postmaster, targets: &Targets) -> io::Result<Opti
         let ours = table(Path::new("/proc/thread-self/mountinfo"))?;
         let of = |target: PathBuf| {
             let at = pinned(&ours, &theirs, &without_links(&target))?;
-            Some(Pinned { target, at })
+            Some(Pinned { target, at, kind })
         };
         let companions = companions.into_iter().flatten();
         Ok(pair.into_iter().chain(companions).find_map(of))

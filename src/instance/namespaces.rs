@@ -49,9 +49,17 @@ pub(super) fn apart(proc: &Path) -> Option<Apart> {
     }
 }
 
+/// What is to be done where a server listens in another network.
+pub(super) const ELSEWHERE: &str = "the server listens in a network namespace of its own, as in a container; set address to where it is reached from here";
+
 /// The process's network; nothing where it may not be looked at.
+///
+/// The namespace itself is seen by who may trace the process. Everybody may look at its tables, and the
+/// kernel numbers those anew in each namespace.
 fn network(proc: &Path) -> Option<Network> {
-    match same(&proc.join("ns/net"), Path::new("/proc/thread-self/ns/net"))? {
+    let own = Path::new("/proc/thread-self");
+    let shared = |what| same(&proc.join(what), &own.join(what));
+    match shared("ns/net").or_else(|| shared("net/tcp"))? {
         true => Some(Network::Shared),
         false => Some(Network::Own),
     }
@@ -64,6 +72,45 @@ pub(super) fn network_of(proc: &Path, numbers: Numbers) -> Network {
         Numbers::Shared => Network::Shared,
         Numbers::Own => Network::Own,
     })
+}
+
+/// By whose numbers the process `pid` counts, by its `NSpid` (proc_pid_status(5)).
+pub(super) fn numbers(pid: u32, nspid: Option<&Vec<i32>>) -> Numbers {
+    let own = nspid.and_then(|all| u32::try_from(*all.last()?).ok());
+    match own.is_some_and(|own| own != pid) {
+        true => Numbers::Own,
+        false => Numbers::Shared,
+    }
+}
+
+/// Where the root directory of the process is to be seen, if paths may mean other files to it than to this process, and
+/// that may be looked at.
+pub(super) fn root(proc: &Path) -> Option<PathBuf> {
+    let root = proc.join("root");
+    let mounts = same(&proc.join("ns/mnt"), Path::new("/proc/thread-self/ns/mnt"));
+    let differs = same(&root, Path::new("/")) == Some(false) || mounts == Some(false);
+    differs.then_some(root)
+}
+
+/// What a process whose root directory is to be seen at `root` calls `path`: the one of `known` that is the same file here,
+/// or as it is. Blocks.
+pub(super) fn as_here(root: &Path, path: PathBuf, known: &[&Path]) -> PathBuf {
+    let seen = below(root, &path);
+    let here = known.iter().find(|known| super::same_file(&seen, known));
+    here.map_or(path, |known| known.to_path_buf())
+}
+
+/// Where what a process whose root directory is to be seen at `root` calls `path` is found here. Blocks.
+pub(super) fn found(root: &Path, path: PathBuf) -> PathBuf {
+    let seen = below(root, &path);
+    match super::same_file(&seen, &path) {
+        true => path,
+        false => seen,
+    }
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// The executable's path, if that path holds the very file that runs, and the paths among its

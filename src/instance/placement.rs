@@ -10,17 +10,14 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 
 use super::InstanceError;
 use super::files::{Targets, staging_name};
+use super::patroni;
 use crate::config::{self, Account, Kind};
 use crate::privilege::{Ids, is_root};
 
 /// Where an instance's files are and whose, as things are now.
 pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
     let home = config.home();
-    let meta = std::fs::metadata(home).map_err(|source| InstanceError::Home {
-        key: config.place.key(),
-        path: home.to_owned(),
-        source,
-    })?;
+    let meta = std::fs::metadata(home).map_err(|source| no_home(config, source))?;
     let found = Ids {
         uid: meta.uid(),
         gid: meta.gid(),
@@ -43,6 +40,21 @@ pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targe
         },
         server,
     })
+}
+
+/// Why the data directory or the configuration cannot be looked at.
+fn no_home(config: &config::Instance, source: std::io::Error) -> InstanceError {
+    let path = config.home().to_owned();
+    if config.kind() == Kind::Patroni && source.kind() == std::io::ErrorKind::NotFound {
+        let owner = user(config.owner.as_ref()).ok().flatten();
+        let pids = patroni::without_file(owner);
+        if !pids.is_empty() {
+            let runs = patroni::told_by_environment(&pids);
+            return InstanceError::NoFile { path, runs };
+        }
+    }
+    let key = config.place.key();
+    InstanceError::Home { key, path, source }
 }
 
 /// As whom a server runs whose configuration `found` owns: as `owner` says, or as that owner. What

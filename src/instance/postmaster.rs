@@ -81,6 +81,13 @@ pub enum Absence {
     Stopping,
     /// The file cannot be read.
     Unreadable(String),
+    /// What may be it runs in a way that is not supported, so that it is neither known nor down.
+    Unsupported {
+        /// What runs.
+        why: String,
+        /// What is supported, and how to get there.
+        mend: &'static str,
+    },
     /// A server of another kind, which leaves no such file in a place that is known.
     NotFound {
         /// Why it is thought to be down.
@@ -108,20 +115,26 @@ impl fmt::Display for Absence {
                 "postmaster.pid is left over: process {pid} is another one ({evidence}) and was not touched"
             ),
             Absence::Stopping => write!(f, "the server is shutting down"),
-            Absence::Unreadable(reason) | Absence::NotFound { why: reason, .. } => {
-                write!(f, "{reason}")
-            }
+            Absence::Unreadable(reason)
+            | Absence::Unsupported { why: reason, .. }
+            | Absence::NotFound { why: reason, .. } => write!(f, "{reason}"),
         }
     }
 }
 
 impl Absence {
+    /// Whether a server may run all the same, so that nothing may be taken for well.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        matches!(self, Absence::Unreadable(_) | Absence::Unsupported { .. })
+    }
+
     /// What to do about it; empty where nothing is, or the sentence says it.
     #[must_use]
     pub fn mend(&self) -> &'static str {
         match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
-            Absence::NotFound { mend, .. } => mend,
+            Absence::NotFound { mend, .. } | Absence::Unsupported { mend, .. } => mend,
             Absence::HalfWritten => {
                 "a server is about to start, or failed as it did: see the server's log"
             }

@@ -10,6 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::{Address, Kind};
+use crate::instance::namespaces::{ELSEWHERE, Network};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
 use crate::instance::postmaster::{Phase, Postmaster};
@@ -125,11 +126,13 @@ impl Process {
     /// Where it listens, best first.
     ///
     /// # Errors
-    /// A sentence: it listens on Unix sockets alone, or does not yet say where.
+    /// A sentence: it listens on Unix sockets alone, in another network, or does not yet say where.
     pub fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
+            Process::PgBouncer(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
             Process::PgBouncer(pgbouncer) => pgbouncer.addresses(),
+            Process::Patroni(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
             Process::Patroni(patroni) => match &patroni.api {
                 Ok(api) => api.addresses(),
                 Err(why) => Err(why.clone()),

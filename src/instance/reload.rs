@@ -39,6 +39,12 @@ pub enum ReloadError {
          the node failed over ({0}); restart it: patronictl pause --wait, systemctl restart patroni, patronictl resume"
     )]
     Deaf(String),
+    /// Nobody knows where to look whether Patroni's REST API answers.
+    #[error(
+        "Patroni was not asked to reload: whether its REST API answers cannot be seen, and where it does not, a reload holds Patroni up \
+         for ever and has the node failed over ({0})"
+    )]
+    Unseen(String),
     /// `pg_ctl` would signal whatever has the server's own number here.
     #[error(
         "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""

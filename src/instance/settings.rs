@@ -16,6 +16,7 @@ use tokio::process::Command;
 use crate::bundle::Certificate;
 use crate::config::{self, Place};
 use crate::foreign;
+use crate::instance::namespaces;
 use crate::instance::patroni;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
@@ -192,6 +193,16 @@ impl fmt::Display for NotUsed {
 }
 
 impl TlsSettings {
+    /// The same for a server whose root directory is to be seen at `root`, with the files of `known` by their names
+    /// here. Blocks.
+    #[must_use]
+    pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> TlsSettings {
+        self.cert_file = namespaces::as_here(root, self.cert_file, known);
+        self.key_file = namespaces::as_here(root, self.key_file, known);
+        self.ca_file = self.ca_file.map(|path| namespaces::found(root, path));
+        self
+    }
+
     /// Why the server does not use `cert_file` and `key_file`; `None` if it does.
     #[must_use]
     pub fn not_used(&self, cert_file: &Path, key_file: &Path) -> Option<NotUsed> {

@@ -482,18 +482,20 @@ impl Keeper {
         let wanted = config.verify == Verify::Handshake;
         // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
         let ask = amiss || config.ca.is_some();
+        let about = source.bundle().map(|b| b.fingerprint());
+        let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
+            true => pinned_by(&sight).await,
+            false => None,
+        };
         let settings = match (&sight.server, ask, installed) {
+            // What the server has under the name that they give may be a file of before.
+            _ if pinned.is_some() => None,
             (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
             // The right leaf may be read from another file, which no renewal reaches.
             (Server::Up(process), false, Some(_)) if wanted => {
                 self.settings_at_leisure(process, &sight).await
             }
             _ => None,
-        };
-        let about = source.bundle().map(|b| b.fingerprint());
-        let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
-            true => pinned_by(&sight).await,
-            false => None,
         };
         Observation {
             source: source.clone(),

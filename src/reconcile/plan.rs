@@ -9,7 +9,6 @@ use crate::bundle::{Bundle, Expiry, Identity, Refusal};
 use crate::config::{self, Mode};
 use crate::deploy::{Proven, Replaced};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
-use crate::instance::postmaster::Absence;
 use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
@@ -432,7 +431,7 @@ impl Scene<'_> {
     /// Whether the server is down, and might not start on what is installed: nobody has seen it
     /// served. A server that cannot be looked at may be up.
     fn is_untried(&self) -> bool {
-        let unknown = matches!(self.sight.server, Server::Down(Absence::Unreadable(_)));
+        let unknown = matches!(&self.sight.server, Server::Down(absence) if absence.may_run());
         !self.sight.server.is_up() && !unknown && self.look().is_on_trial()
     }
 

@@ -313,8 +313,11 @@ impl Observation {
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
-        if let Server::Down(Absence::Unreadable(why)) = &sight.server {
-            return (State::Unverified, Some(Problem::new(why, "")));
+        if let Server::Down(absence) = &sight.server
+            && absence.may_run()
+        {
+            let problem = Problem::new(absence.to_string(), absence.mend());
+            return (State::Unverified, Some(problem));
         }
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired

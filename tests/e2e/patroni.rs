@@ -1,6 +1,8 @@
 //! Patroni with etcd: the PostgreSQL of each node, and the certificate of its REST API.
 
+mod apart;
 mod cluster;
+mod environment;
 mod modes;
 mod rest_api;
 mod settings;

@@ -11,7 +11,7 @@ use crate::doctor::{Finding, Kind, group_name, quoted, user_name};
 use crate::instance::Sight;
 use crate::instance::files::{Installed, Targets};
 use crate::instance::mounts;
-use crate::instance::postmaster::Postmaster;
+use crate::instance::process::Process;
 use crate::privilege::{Ids, is_root};
 use crate::reconcile::Keeper;
 use crate::report::day;
@@ -199,9 +199,9 @@ fn of_service(case: &Case, sight: &Sight) -> Option<Finding> {
 
 /// Whether the server sees the files in their directories. Nothing where its mounts may not be
 /// looked at.
-pub(super) async fn single(sight: &Sight, postmaster: &Postmaster) -> Option<Finding> {
+pub(super) async fn single(sight: &Sight, process: &Process) -> Option<Finding> {
     let kind = Kind::SingleFile;
-    let looked = mounts::look(postmaster, &sight.targets).await.ok()?;
+    let looked = mounts::look(process, &sight.targets).await.ok()?;
     Some(match looked {
         None => Finding::good(kind, "no target is mounted by itself where the server runs"),
         Some(pinned) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),

@@ -151,14 +151,17 @@ impl Case {
             findings.push(server::down(absence, sight));
             findings.extend(self.of_next_start(sight, absence, eyes).await);
         }
-        let Some(postmaster) = sight.server.postmaster() else {
+        let Some(process) = sight.server.process() else {
+            return findings;
+        };
+        let Some(postmaster) = process.postmaster() else {
             return findings;
         };
         findings.push(Finding::good(
             Kind::Server,
             format!("the server runs, process {}", postmaster.pid),
         ));
-        findings.extend(files::single(sight, postmaster).await);
+        findings.extend(files::single(sight, process).await);
         let answers = match Program::of(postmaster) {
             Ok(program) => asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),

@@ -1,8 +1,8 @@
 //! What is so of a server that is no Postgres: a pooler before it, or what runs it.
 
-use super::{Case, served, server, unknown};
+use super::{Case, files, served, server, unknown};
 use crate::config;
-use crate::doctor::{Finding, Kind};
+use crate::doctor::{Finding, Kind, Weight};
 use crate::instance::patroni::{Patroni, Rehearsal};
 use crate::instance::process::Process;
 use crate::instance::settings::{NotUsed, TlsSettings};
@@ -36,8 +36,18 @@ pub(super) async fn findings(
             findings.extend(of_next_start(patroni, user, case.instance()).await);
         }
     }
+    let single = files::single(sight, process).await;
+    let is_pinned = single
+        .as_ref()
+        .is_some_and(|it| it.weight == Weight::Problem);
+    findings.extend(single);
     match keeper.instance.tls_settings(process, sight).await {
-        Ok(settings) => findings.extend(of_settings(case, &settings)),
+        Ok(settings) => {
+            let mut said = of_settings(case, &settings);
+            // What it calls the file may by now be an older one.
+            said.retain(|it| !(is_pinned && it.kind == Kind::ServerFiles));
+            findings.extend(said);
+        }
         Err(error) => findings.push(unknown(
             Kind::ServerFiles,
             sight,
@@ -133,7 +143,6 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Weight;
 
     #[test]
     fn a_patroni_that_loads_no_certificate_at_a_reload_is_named_with_what_is_supported() {

@@ -17,6 +17,9 @@ pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
             format!("whether it runs is not known: {absence}"),
         );
     }
+    if let Absence::Unsupported { why, mend } = absence {
+        return Finding::problem(kind, why).sentence(*mend);
+    }
     let mend = match absence.mend() {
         "" => "what it would serve can be proven once it runs",
         mend => mend,

@@ -12,6 +12,7 @@
 //! dead API to end, and the node, if it leads, is failed over (tried with 3.0.2). So whoever has a
 //! Patroni reload must know before that the pair loads and that the API answers.
 
+mod fileless;
 mod process;
 mod rehearsal;
 mod yaml;
@@ -19,9 +20,11 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Address, Place};
+use crate::instance::namespaces;
 use crate::instance::settings::{Names, Setter, Setting, TlsSettings};
 
-pub use process::{Missing, Patroni};
+pub(super) use fileless::{BY_FILE, told_by_environment, without_file};
+pub use process::{Missing, Origin, Patroni};
 pub use rehearsal::Rehearsal;
 use yaml::Node;
 pub use yaml::YamlError;
@@ -224,6 +227,19 @@ impl RestApi {
         self.certfile = self.certfile.map(placed);
         self.keyfile = self.keyfile.map(placed);
         self.cafile = self.cafile.map(placed);
+        let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
+        self.client = self.client.map(both);
+        self
+    }
+
+    /// The same for a Patroni whose root directory is to be seen at `root`, with what is known here by its name
+    /// here. Blocks.
+    #[must_use]
+    pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> RestApi {
+        let placed = |path: PathBuf| namespaces::as_here(root, path, known);
+        self.certfile = self.certfile.map(placed);
+        self.keyfile = self.keyfile.map(placed);
+        self.cafile = self.cafile.map(|path| namespaces::found(root, path));
         let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
         self.client = self.client.map(both);
         self

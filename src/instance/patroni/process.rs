@@ -13,8 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use super::fileless::{BY_FILE, told_by_environment, without_file};
 use super::{RestApi, environment};
 use crate::config;
+use crate::instance::namespaces::{self, Network, Numbers};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
 use crate::instance::settings::{TlsSettings, command_as};
@@ -22,6 +24,9 @@ use crate::privilege::Ids;
 
 /// How long it may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The variable that may hold a whole configuration.
+const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 
 /// A running Patroni whose identity was proven.
 #[derive(Debug)]
@@ -43,7 +48,22 @@ pub struct Patroni {
     pub api: Result<RestApi, String>,
     /// Its working directory, on which relative paths rest.
     pub directory: Option<PathBuf>,
+    /// In which network it listens.
+    pub network: Network,
+    /// Where its root directory is to be seen, if that is one of its own.
+    pub root: Option<PathBuf>,
+    /// Whether it may have its configuration from its environment, and not from its file.
+    pub origin: Origin,
     pidfd: OwnedFd,
+}
+
+/// Where a Patroni that has a file among its arguments has its configuration from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// From that file.
+    File,
+    /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
+    Either,
 }
 
 /// Why no process is that Patroni.
@@ -55,6 +75,8 @@ pub enum Missing {
     Several(Vec<u32>),
     /// One has it, and does not handle SIGHUP: it is starting, or looks at its configuration alone.
     Starting(u32),
+    /// None has it, and these of its user have no file at all.
+    WithoutFile(Vec<u32>),
     /// One has it, and something is against it.
     Unfit {
         /// Its number.
@@ -70,6 +92,10 @@ impl Missing {
     pub fn absence(&self, config_file: &Path) -> Absence {
         let file = config_file.display();
         let (why, mend) = match self {
+            Missing::WithoutFile(pids) => {
+                let why = format!("no Patroni runs with {file}; {}", told_by_environment(pids));
+                return Absence::Unsupported { why, mend: BY_FILE };
+            }
             Missing::None => (
                 format!("no Patroni runs with {file}"),
                 "start it: systemctl start patroni",
@@ -101,6 +127,7 @@ struct Candidate {
     parent: u32,
     /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
     is_init: bool,
+    numbers: Numbers,
     ticks: u64,
     pidfd: OwnedFd,
     evidence: Option<Evidence>,
@@ -132,7 +159,10 @@ impl Patroni {
             .collect();
         let mut fit = leading(found);
         match (fit.pop(), fit.is_empty()) {
-            (None, _) => Err(Missing::None),
+            (None, _) => Err(match without_file(Some(owner)) {
+                pids if pids.is_empty() => Missing::None,
+                pids => Missing::WithoutFile(pids),
+            }),
             (Some(last), false) => {
                 let mut pids: Vec<u32> = fit.iter().map(|it| it.pid).collect();
                 pids.push(last.pid);
@@ -145,12 +175,12 @@ impl Patroni {
                     pid: one.pid,
                     evidence,
                 }),
-                None => Ok(Patroni::of(one)),
+                None => Ok(Patroni::of(one, config_file)),
             },
         }
     }
 
-    fn of(candidate: Candidate) -> Patroni {
+    fn of(candidate: Candidate, config_file: &Path) -> Patroni {
         let proc = PathBuf::from(format!("/proc/{}", candidate.pid));
         let whole = std::fs::read(proc.join("environ")).ok();
         let openssl_conf = whole.as_deref().and_then(|bytes| {
@@ -172,6 +202,9 @@ impl Patroni {
             environment: whole.as_deref().map(environment),
             api: Err("Patroni's configuration has not been read".into()),
             directory: std::fs::read_link(proc.join("cwd")).ok(),
+            network: namespaces::network_of(&proc, candidate.numbers),
+            root: namespaces::root(&proc),
+            origin: origin(whole.as_deref(), config_file, candidate.ticks),
             pidfd: candidate.pidfd,
         }
     }
@@ -192,9 +225,17 @@ impl Patroni {
     /// What it says of the certificate of its REST API, for `config`.
     ///
     /// # Errors
-    /// A sentence: its configuration cannot be read, or it names other files than those of `config`, and
+    /// A sentence: its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
     /// whether its environment outweighs that may not be seen.
     pub fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
+        if self.origin == Origin::Either {
+            return Err(format!(
+                "whether Patroni, process {}, has read {} is not known: it has PATRONI_CONFIGURATION in its environment, which counts \
+                 where there is no such file at its start; restart Patroni, which then reads the file",
+                self.pid,
+                config.home().display()
+            ));
+        }
         let settings = self.api.clone()?.tls(&config.place);
         let other = settings.other_files(&config.cert_file, &config.key_file);
         match (other, &self.environment) {
@@ -237,6 +278,21 @@ impl Patroni {
     }
 }
 
+/// Whether a process with this environment, whose start is so many ticks after the boot, has read the file that is
+/// at `config_file` now. Where it has `PATRONI_CONFIGURATION` as well and the file is younger, there may have been none
+/// (`Config.__init__`).
+fn origin(environment: Option<&[u8]>, config_file: &Path, ticks: u64) -> Origin {
+    let mut variables = environment.unwrap_or_default().split(|byte| *byte == 0);
+    let is_set = |it: &[u8]| it.starts_with(IN_ENVIRONMENT) && it.len() > IN_ENVIRONMENT.len();
+    // A file system that keeps no times of birth says nothing against the file.
+    let born = std::fs::metadata(config_file).and_then(|meta| meta.created());
+    let is_younger = born.is_ok_and(|born| born > process::began(ticks));
+    match variables.any(is_set) && is_younger {
+        true => Origin::Either,
+        false => Origin::File,
+    }
+}
+
 /// Device and inode.
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = std::fs::metadata(path).ok()?;
@@ -264,9 +320,11 @@ fn candidate(number: i32, file: (u64, u64), owner: u32) -> Option<Candidate> {
     } else {
         (!handles).then_some(Evidence::Starting)
     };
+    let pid = u32::try_from(number).ok()?;
     Some(Candidate {
-        pid: u32::try_from(number).ok()?,
+        pid,
         parent: u32::try_from(stat.ppid).unwrap_or_default(),
+        numbers: namespaces::numbers(pid, status.nspid.as_ref()),
         is_init: status.nspid.is_some_and(|all| all.last() == Some(&1)),
         ticks: stat.starttime,
         pidfd,
@@ -293,13 +351,15 @@ fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found
 }
 
-fn arguments(proc: &Path) -> Vec<std::ffi::OsString> {
+/// The arguments of a process, its own name first; none where they may not be looked at.
+pub(super) fn arguments(proc: &Path) -> Vec<std::ffi::OsString> {
     let bytes = std::fs::read(proc.join("cmdline")).unwrap_or_default();
     let words = bytes.split(|byte| *byte == 0).filter(|it| !it.is_empty());
     words.map(|it| OsStr::from_bytes(it).to_owned()).collect()
 }
 
-fn is_script(argument: &std::ffi::OsString) -> bool {
+/// Whether an argument is what Patroni is started by.
+pub(super) fn is_script(argument: &std::ffi::OsString) -> bool {
     let name = Path::new(argument).file_name();
     name.is_some_and(|it| it == "patroni" || it == "patroni.py")
 }
@@ -319,7 +379,7 @@ fn names(arguments: &[std::ffi::OsString], file: (u64, u64), proc: &Path) -> boo
 }
 
 /// What is against its executable; nothing where that may not be looked at.
-fn not_python(proc: &Path) -> Option<String> {
+pub(super) fn not_python(proc: &Path) -> Option<String> {
     let path = std::fs::read_link(proc.join("exe")).ok()?;
     let name = path.file_name()?.to_string_lossy().into_owned();
     let is = name.starts_with("python") || name.starts_with("patroni") || name.starts_with("pypy");
@@ -355,6 +415,7 @@ mod tests {
             pid,
             parent,
             is_init,
+            numbers: Numbers::Shared,
             ticks: 0,
             pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).unwrap(),
             evidence: evidence.map(|it| Evidence::Of(it.to_owned())),

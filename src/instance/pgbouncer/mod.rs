@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::Address;
 use crate::foreign;
+use crate::instance::namespaces::{self, Network};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
 use crate::instance::settings::command_as;
@@ -61,6 +62,10 @@ pub struct PgBouncer {
     pub executable: Option<PathBuf>,
     /// What its configuration said when it was looked at.
     pub settings: Settings,
+    /// In which network it listens.
+    pub network: Network,
+    /// Where its root directory is to be seen, if that is one of its own.
+    pub root: Option<PathBuf>,
     listeners: Listeners,
     pidfd: OwnedFd,
 }
@@ -300,12 +305,15 @@ fn prove(
         return Err(Other::Foreign(evidence));
     }
     evidence_of_arguments(&proc, &wanted.config_file).map_err(Other::Foreign)?;
+    let numbers = namespaces::numbers(pid, status.nspid.as_ref());
     Ok(PgBouncer {
         pid,
         ticks: stat.starttime,
         directory: std::fs::read_link(proc.join("cwd")).unwrap_or_else(|_| PathBuf::from("/")),
         executable: executable.filter(|path| same(&proc.join("exe"), path)),
         settings: settings.clone(),
+        network: namespaces::network_of(&proc, numbers),
+        root: namespaces::root(&proc),
         listeners: Listeners::beside(&process),
         pidfd,
     })

@@ -1,19 +1,21 @@
 //! A server in a network of its own.
 
+use std::path::Path;
+
 use super::{Ground, is_well, says};
 use crate::stage::{HOST, NAME};
 use crate::world::{
-    SOON, World, ca::describe, cluster::Cluster, command, config::Instance, container::Container,
-    network::in_own_network, process::run,
+    SOON, World, ca::describe, cluster::Cluster, command, config::Instance,
+    network::in_own_network, pgbouncer::PgBouncer, process::run,
 };
 
 /// The container's address and the host's (RFC 5737).
 const CONTAINER: &str = "198.51.100.2";
 const GATEWAY: &str = "198.51.100.1";
 
-/// Joins the container's network with the test's by a pair of interfaces, as an engine does.
-fn join(container: &Container) {
-    let number = container.postmaster().to_string();
+/// Joins a process's network with the test's by a pair of interfaces, as an engine does.
+fn join(number: u32) {
+    let number = number.to_string();
     let pair = ["link", "add", "pg0", "type", "veth", "peer", "name", "eth0"];
     ip(&[&pair[..], &["netns", &number]].concat(), &[]);
     ip(
@@ -67,7 +69,7 @@ fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_serv
         says(ground.found(&config, "served"), "problem", &remedy);
         assert_eq!(container.reloads(), 1);
 
-        join(&container);
+        join(container.postmaster());
         assert_eq!(served(cluster.port()), second.fingerprint);
         let address = format!("{CONTAINER}:{}", cluster.port());
         let config = ground.config([Instance::of(&cluster, HOST).set("address", &*address)]);
@@ -91,6 +93,48 @@ fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_serv
             "the namesake's"
         );
         drop(namesake);
+        container.stop();
+    });
+}
+
+#[test]
+fn a_pooler_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_in_its_place() {
+    let Some(world) = World::new() else { return };
+    in_own_network(move || {
+        let mut ground = Ground::new(&world);
+        let cluster = ground.cluster(NAME);
+        let mut pooler = PgBouncer::before(&world, &cluster, NAME);
+        pooler.set("listen_addr", "*");
+        pooler.tls(Path::new("/certificates/server.pem"));
+        let container = ground.container(&cluster).network().pgbouncer(&pooler);
+        let second = ground.renew();
+        // A pooler of the host has the same port, and serves the very certificate that is due.
+        let file = world.target("namesake");
+        world.place(&second, &file);
+        let mut namesake = pooler.beside(&world, &cluster, "namesake");
+        namesake.tls(&file);
+        namesake.start().unwrap();
+        let instance = || Instance::of_pgbouncer(NAME, HOST, &pooler.config_file());
+        let config = ground.config([instance()]);
+
+        let remedy = ["a network namespace of its own", "set address"];
+        says(ground.synced(&config, NAME), "unverified", &remedy);
+        says(ground.state(&config, NAME), "unverified", &remedy);
+        says(ground.found(&config, "served"), "problem", &remedy);
+        assert_eq!((pooler.reloads(), namesake.reloads()), (1, 0));
+
+        join(container.number());
+        assert_eq!(served(pooler.port()), second.fingerprint);
+        let address = format!("{CONTAINER}:{}", pooler.port());
+        let config = ground.config([instance().set("address", &*address)]);
+        is_well(ground.state(&config, NAME), "in_sync");
+        let third = ground.renew();
+        is_well(ground.synced(&config, NAME), "deployed");
+        assert_eq!(served(pooler.port()), third.fingerprint);
+        let (weight, _) = ground.found(&config, "served");
+        assert_eq!(weight, "good");
+        assert_eq!(namesake.served(), second.fingerprint, "the namesake's");
+        assert_eq!(namesake.reloads(), 0);
         container.stop();
     });
 }

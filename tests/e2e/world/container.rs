@@ -16,6 +16,7 @@ use super::{
     ca::describe,
     cluster::{Cluster, ClusterBuilder},
     command, eventually,
+    pgbouncer::PgBouncer,
     process::{Process, run},
     tail,
 };
@@ -200,12 +201,65 @@ impl<'h> ContainerBuilder<'h> {
         self
     }
 
+    /// What becomes a program of the user postgres in it; its root directory is made in `home`.
+    fn command(&self, home: &Path, program: &Path) -> Command {
+        let root = home.join("root");
+        fs::create_dir_all(&root).unwrap();
+        let mut command = self.host.command();
+        command
+            .args(["unshare", "--fork", "--kill-child"])
+            .args(&self.namespaces)
+            .args(["sh", "-c", ENTER, "sh"])
+            .arg(&root);
+        for (source, place) in &self.volumes {
+            command.arg(source).arg(place);
+        }
+        command
+            .arg("--")
+            .args(&self.first)
+            .args(["setpriv", "--reuid=postgres", "--regid=postgres"])
+            .arg("--clear-groups")
+            .arg(program)
+            .stdin(std::process::Stdio::null());
+        command
+    }
+
+    /// Starts a pooler, whose own directory is there under its own path, and waits until it is up.
+    #[track_caller]
+    pub fn pgbouncer(self, pooler: &PgBouncer) -> Pooler {
+        let file = pooler.config_file();
+        let home = file.parent().unwrap();
+        // Its TLS library wants to know the roots that Debian trusts.
+        let builder = self
+            .volume(Path::new("/etc/ssl"), "/etc/ssl")
+            .volume(home, home.to_str().unwrap());
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(pooler.log_file());
+        let begun = pooler.log().len();
+        let mut started = builder.command(home, Path::new("pgbouncer"));
+        started
+            .arg(&file)
+            .stdout(std::process::Stdio::null())
+            .stderr(log.unwrap());
+        let mut outer = Process::spawn(&mut started);
+        let number = eventually(SOON, "the container's pooler is up", || {
+            let said = pooler.log()[begun..].to_owned();
+            assert!(outer.ended().is_none(), "it ended:\n{}", tail(&said));
+            let up = said.contains("process up");
+            // nsenter has one child, and unshare another.
+            up.then(|| child_of(child_of(outer.pid())?))
+                .flatten()
+                .ok_or(said)
+        });
+        Pooler { outer, number }
+    }
+
     /// Starts the server, and waits until it takes connections.
     #[track_caller]
     pub fn postgres(self, cluster: &Cluster) -> Container {
         let home = cluster.data_directory().parent().unwrap();
-        let root = home.join("root");
-        fs::create_dir_all(&root).unwrap();
         let log = home.join("container.log");
         let file = File::options()
             .create(true)
@@ -214,27 +268,13 @@ impl<'h> ContainerBuilder<'h> {
             .unwrap();
         let program = cluster.program("postgres");
         let programs = program.ancestors().nth(2).unwrap();
-        let mut started = self.host.command();
-        started
-            .args(["unshare", "--fork", "--kill-child"])
-            .args(&self.namespaces)
-            .args(["sh", "-c", ENTER, "sh"])
-            .arg(&root)
-            .args([cluster.data_directory().to_str().unwrap(), DATA]);
+        let mut builder = self.volume(cluster.data_directory(), DATA);
         if !programs.starts_with("/usr") {
-            started.args([programs, programs]);
+            builder = builder.volume(programs, programs.to_str().unwrap());
         }
-        for (source, place) in &self.volumes {
-            started.arg(source).arg(place);
-        }
+        let mut started = builder.command(home, &program);
         started
-            .arg("--")
-            .args(&self.first)
-            .args(["setpriv", "--reuid=postgres", "--regid=postgres"])
-            .arg("--clear-groups")
-            .arg(&program)
             .args(["-D", DATA])
-            .stdin(std::process::Stdio::null())
             .stdout(file.try_clone().unwrap())
             .stderr(file);
         let mut outer = Process::spawn(&mut started);
@@ -255,6 +295,39 @@ impl<'h> ContainerBuilder<'h> {
             data,
             log,
         }
+    }
+}
+
+/// A container of a pooler; it ends with this value.
+pub struct Pooler {
+    outer: Process,
+    number: u32,
+}
+
+impl Pooler {
+    /// Its number for the test, which runs outside of all.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Shuts it down.
+    pub fn stop(mut self) {
+        self.end(Signal::TERM);
+        assert!(self.outer.wait(SOON).is_some(), "the pooler did not stop");
+    }
+
+    fn end(&self, signal: Signal) {
+        // It has not been asked for as long as its parent has it.
+        if child_of(self.outer.pid()).and_then(child_of) == Some(self.number) {
+            let _gone = kill_process(Pid::from_raw(self.number.cast_signed()).unwrap(), signal);
+        }
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        self.end(Signal::KILL);
+        self.outer.kill();
     }
 }
 

@@ -79,17 +79,27 @@ impl World {
         Self::new()
     }
 
+    /// As [`World::new`], whose servers run as another user than postgres: what looks for those of postgres finds
+    /// none of them.
+    pub fn of_user(user: &str) -> Option<Self> {
+        Self::made(Path::new("/tmp"), user)
+    }
+
     /// As [`World::new`], in another directory than `/tmp`.
     pub fn new_in(parent: &Path) -> Option<Self> {
+        Self::made(parent, "postgres")
+    }
+
+    fn made(parent: &Path, user: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!(
                 "skipped: the end-to-end tests start servers as the user postgres: run them as root"
             );
             return None;
         }
-        let user = nix::unistd::User::from_name("postgres")
+        let user = nix::unistd::User::from_name(user)
             .unwrap()
-            .expect("there is no user postgres: `make deps` installs PostgreSQL");
+            .unwrap_or_else(|| panic!("there is no user {user}: `make deps` installs PostgreSQL"));
         let directory = tempfile::Builder::new()
             .prefix("pgcertd-")
             .permissions(fs::Permissions::from_mode(0o755))

@@ -5,7 +5,7 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -68,10 +68,26 @@ pub struct Node {
     /// What it is started with: its file, or the directory that holds that beside others.
     config: PathBuf,
     file: PathBuf,
+    /// What that file holds, or is to hold.
+    text: String,
     environment: Vec<(&'static str, String)>,
+    given: Given,
+    alone: Option<(PathBuf, PathBuf)>,
     log: PathBuf,
     rest: Port,
     owner: Owner,
+}
+
+/// How a Patroni gets its configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Given {
+    /// By its argument, a file or a directory.
+    #[default]
+    AsArgument,
+    /// In `PATRONI_CONFIGURATION`, with no argument.
+    InEnvironment,
+    /// In `PATRONI_CONFIGURATION`, with an argument that names no file.
+    InEnvironmentDespiteArgument,
 }
 
 impl Node {
@@ -117,19 +133,58 @@ impl Node {
         self.environment.clear();
     }
 
+    /// Has Patroni get its configuration in another way from its next start on.
+    pub fn give(&mut self, given: Given) {
+        self.given = given;
+    }
+
+    /// Has Patroni see all files as the test does, from its next start on.
+    pub fn share_mounts(&mut self) {
+        self.alone = None;
+    }
+
+    /// Writes its file; it counts from the next start on for one that began without.
+    pub fn write_file(&self) {
+        fs::write(&self.file, &self.text).unwrap();
+        give(&self.file, self.owner, 0o600);
+    }
+
+    /// What becomes Patroni.
+    fn command(&self) -> Command {
+        let Some((file, place)) = &self.alone else {
+            let mut patroni = command("patroni");
+            patroni.uid(self.owner.uid).gid(self.owner.gid);
+            return patroni;
+        };
+        let line = r#"
+            mount --bind "$1" "$2" && mount -t tmpfs tmpfs "${1%/*}" && shift 2 && exec "$@"
+        "#;
+        let mut unshare = command("unshare");
+        unshare.args(["--mount", "sh", "-c", line, "sh"]);
+        unshare.args([file, place]).arg("setpriv");
+        unshare.arg(format!("--reuid={}", self.owner.uid));
+        unshare.arg(format!("--regid={}", self.owner.gid));
+        unshare.args(["--clear-groups", "patroni"]);
+        unshare
+    }
+
     /// Starts Patroni; it finds the PostgreSQL that one before it left running.
     #[track_caller]
     pub fn start(&mut self) {
         assert!(self.patroni.is_none(), "Patroni runs already");
         let mut options = OpenOptions::new();
         let log = options.create(true).append(true).open(&self.log).unwrap();
+        let mut patroni = self.command();
+        if self.given != Given::InEnvironment {
+            patroni.arg(&self.config);
+        }
+        if self.given != Given::AsArgument {
+            patroni.env("PATRONI_CONFIGURATION", &self.text);
+        }
         self.patroni = Some(Process::spawn(
-            command("patroni")
-                .arg(&self.config)
+            patroni
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 .env("HOME", self.file.parent().unwrap())
-                .uid(self.owner.uid)
-                .gid(self.owner.gid)
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().unwrap())
                 .stderr(log),
@@ -188,7 +243,11 @@ impl Node {
     fn patronictl(&self, arguments: &[&str]) -> String {
         let home = self.file.parent().unwrap();
         let mut patronictl = command("patronictl");
-        patronictl.arg("-c").arg(&self.config).args(arguments);
+        match self.given {
+            Given::AsArgument => patronictl.arg("-c").arg(&self.config),
+            _ => patronictl.env("PATRONI_CONFIGURATION", &self.text),
+        };
+        patronictl.args(arguments);
         run(patronictl.env("HOME", home), SOON).result().unwrap()
     }
 
@@ -289,6 +348,10 @@ pub struct Settings {
     pub over: Vec<(&'static str, String)>,
     /// Variables of Patroni's environment.
     pub environment: Vec<(&'static str, String)>,
+    /// How Patroni gets all this.
+    pub given: Given,
+    /// A file that Patroni sees by itself, mounted at another place, and not in its directory.
+    pub alone: Option<(PathBuf, PathBuf)>,
     /// Where the REST API listens, if that is for the test to know before; else anywhere.
     pub rest: Option<Port>,
 }
@@ -305,23 +368,27 @@ fn node(world: &World, etcd: &Etcd, name: &str, mut settings: Settings) -> Node 
             (directory.clone(), directory.join("10-node.yml"))
         }
     };
-    let own = yaml(&cluster, &rest, etcd, &settings);
-    let over = settings.over.iter();
-    let all = over.map(|(name, text)| (config.join(name), text.clone()));
-    for (file, text) in all.chain([(file.clone(), own)]) {
-        fs::write(&file, text).unwrap();
-        give(&file, world.postgres(), 0o600);
+    for (name, text) in &settings.over {
+        fs::write(config.join(name), text).unwrap();
+        give(&config.join(name), world.postgres(), 0o600);
     }
-    Node {
+    let node = Node {
         patroni: None,
+        text: yaml(&cluster, &rest, etcd, &settings),
         config,
         file,
+        given: settings.given,
+        alone: settings.alone,
         environment: settings.environment,
         log: home.join("patroni.log"),
         rest,
         owner: cluster.owner(),
         cluster,
+    };
+    if node.given == Given::AsArgument {
+        node.write_file();
     }
+    node
 }
 
 fn yaml(cluster: &Cluster, rest: &Port, etcd: &Etcd, settings: &Settings) -> String {

@@ -7,7 +7,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
-    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,22 +35,22 @@ pub struct PgBouncer {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
-    port: Rc<Port>,
+    port: Arc<Port>,
     process: Option<Process>,
 }
 
 impl PgBouncer {
     /// Makes a configuration for a pooler before this cluster; nothing is started.
     pub fn before(world: &World, cluster: &Cluster, name: &str) -> Self {
-        Self::at(world, cluster, name, Rc::new(Port::claim()))
+        Self::at(world, cluster, name, Arc::new(Port::claim()))
     }
 
     /// As [`PgBouncer::before`], at the port of another one.
     pub fn beside(&self, world: &World, cluster: &Cluster, name: &str) -> Self {
-        Self::at(world, cluster, name, Rc::clone(&self.port))
+        Self::at(world, cluster, name, Arc::clone(&self.port))
     }
 
-    fn at(world: &World, cluster: &Cluster, name: &str, port: Rc<Port>) -> Self {
+    fn at(world: &World, cluster: &Cluster, name: &str, port: Arc<Port>) -> Self {
         let home = world.postgres_directory(&format!("poolers/{name}"), 0o755);
         let setting = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let settings = vec![
@@ -248,7 +248,8 @@ impl PgBouncer {
         Load::start(&self.home, self.port(), clients, seconds)
     }
 
-    fn log_file(&self) -> PathBuf {
+    /// Where its log is.
+    pub fn log_file(&self) -> PathBuf {
         self.home.join("pgbouncer.log")
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt,
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,14 @@ pub fn copy(world: &World, programs: &Programs, data: &Path) {
     )
     .result()
     .unwrap();
+    let owner = world.postgres();
+    if fs::metadata(data).unwrap().uid() != owner.uid {
+        let mut chown = command("chown");
+        chown
+            .arg("--recursive")
+            .arg(format!("{}:{}", owner.uid, owner.gid));
+        run(chown.arg(data), SOON).result().unwrap();
+    }
 }
 
 /// The data directory that all clusters are copies of. It lies in a directory of root's, and
