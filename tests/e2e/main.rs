@@ -39,7 +39,6 @@ mod neighbours;
 mod notify;
 mod packaged;
 mod patroni;
-mod patroni_silent;
 mod pid_files;
 mod probes;
 mod quiet;

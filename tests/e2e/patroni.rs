@@ -6,6 +6,7 @@ mod environment;
 mod modes;
 mod rest_api;
 mod settings;
+mod silent;
 mod starts;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,15 @@ use crate::{
 /// The REST API of the node that leads.
 const API: &str = "api";
 
+/// An authority, the first certificate of it, and the lineage that holds that.
+fn issued(world: &World) -> (Ca, Issued, Lineage) {
+    let ca = Ca::new(world, "Test Root");
+    let first = ca.issue(&[HOST]);
+    let mut lineage = Lineage::new(world, HOST);
+    lineage.renew(&first);
+    (ca, first, lineage)
+}
+
 /// A node alone, whose REST API shows `first` out of its target. The lineage holds it too.
 struct Stage<'w> {
     world: &'w World,
@@ -46,10 +56,7 @@ impl<'w> Stage<'w> {
         settings: impl FnOnce(&Path) -> Settings,
         instance: impl FnOnce(Instance) -> Instance,
     ) -> Self {
-        let ca = Ca::new(world, "Test Root");
-        let first = ca.issue(&[HOST]);
-        let mut lineage = Lineage::new(world, HOST);
-        lineage.renew(&first);
+        let (ca, first, lineage) = issued(world);
         let target = world.target(API);
         world.place(&first, &target);
         let solo = Solo::start(world, settings(&target));

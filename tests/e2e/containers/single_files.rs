@@ -5,8 +5,35 @@ use std::path::Path;
 use super::{CERTIFICATES, Ground, holds, is_well, says};
 use crate::stage::{HOST, NAME};
 use crate::world::{
-    World, config::Instance, container::ContainerBuilder, give, pgbouncer::PgBouncer,
+    World,
+    ca::Issued,
+    config::{Config, Instance},
+    container::ContainerBuilder,
+    give,
+    pgbouncer::PgBouncer,
 };
+
+impl Ground<'_> {
+    /// A renewal is not written where the server has the target as a single file, and that is told.
+    #[track_caller]
+    fn is_refused(&mut self, config: &Config, target: &Path, remedy: &[&str]) -> Issued {
+        let renewed = self.renew();
+        let would = self.pgcertd(config, &["sync", "--dry-run", "--json"]);
+        assert_eq!(would.instance(NAME)["outcome"], "failed", "{would:?}");
+        says(self.synced(config, NAME), "failed", remedy);
+        says(self.state(config, NAME), "out_of_date", remedy);
+        holds(target, &self.first);
+        renewed
+    }
+}
+
+/// Somebody else puts this in the place of the target.
+fn others_replace(world: &World, target: &Path, issued: &Issued) {
+    let beside = target.with_extension("new");
+    std::fs::write(&beside, issued.combined_pem()).unwrap();
+    give(&beside, world.postgres(), 0o600);
+    std::fs::rename(&beside, target).unwrap();
+}
 
 #[test]
 fn a_target_that_the_container_mounts_by_itself_is_refused_until_its_directory_is_mounted() {
@@ -31,19 +58,11 @@ fn a_target_that_the_container_mounts_by_itself_is_refused_until_its_directory_i
     ];
     says(ground.found(&config, "single_file"), "problem", &remedy);
 
-    let second = ground.renew();
-    let would = ground.pgcertd(&config, &["sync", "--dry-run", "--json"]);
-    assert_eq!(would.instance(NAME)["outcome"], "failed", "{would:?}");
-    says(ground.synced(&config, NAME), "failed", &remedy);
-    says(ground.state(&config, NAME), "out_of_date", &remedy);
-    holds(&target, &ground.first);
+    let second = ground.is_refused(&config, &target, &remedy);
     assert_eq!(container.reloads(), 0);
 
     // Somebody else replaces it, and the server reloads: what it has is the old one.
-    let beside = target.with_extension("new");
-    std::fs::write(&beside, second.combined_pem()).unwrap();
-    give(&beside, world.postgres(), 0o600);
-    std::fs::rename(&beside, &target).unwrap();
+    others_replace(&world, &target, &second);
     says(ground.synced(&config, NAME), "unverified", &[]);
     assert_eq!(cluster.served(), ground.first.fingerprint);
     says(ground.state(&config, NAME), "not_served", &remedy);
@@ -79,19 +98,11 @@ fn a_file_that_a_poolers_container_mounts_by_itself_is_refused_until_its_directo
     ];
     says(ground.found(&config, "single_file"), "problem", &remedy);
 
-    let second = ground.renew();
-    let would = ground.pgcertd(&config, &["sync", "--dry-run", "--json"]);
-    assert_eq!(would.instance(NAME)["outcome"], "failed", "{would:?}");
-    says(ground.synced(&config, NAME), "failed", &remedy);
-    says(ground.state(&config, NAME), "out_of_date", &remedy);
-    holds(&target, &ground.first);
+    let second = ground.is_refused(&config, &target, &remedy);
     assert_eq!(pooler.reloads(), 0);
 
     // Somebody else replaces it: what the pooler has is the old one, whatever it loads.
-    let beside = target.with_extension("new");
-    std::fs::write(&beside, second.combined_pem()).unwrap();
-    give(&beside, world.postgres(), 0o600);
-    std::fs::rename(&beside, &target).unwrap();
+    others_replace(&world, &target, &second);
     says(ground.synced(&config, NAME), "failed", &remedy);
     says(ground.state(&config, NAME), "not_served", &remedy);
     assert_eq!(pooler.served(), ground.first.fingerprint);

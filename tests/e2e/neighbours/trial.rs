@@ -16,14 +16,15 @@ use crate::{
     },
 };
 
-/// Where pgcertd dies, and how often the pooler was asked to reload by then.
+/// Where pgcertd dies, and how often it has asked the pooler to reload by then.
 const DEATHS: [(&str, usize); 2] = [("renamed", 0), ("reloaded", 1)];
 
 impl Stage<'_> {
     /// The pooler's renewal is put in place by a daemon that dies at this point, and the pooler is
     /// stopped.
     fn dies_with(&mut self, death: (&str, usize), renewed: &Issued) {
-        let (point, reloads) = death;
+        let (point, more) = death;
+        let reloads = self.pooler.reloads() + more;
         let launch = Launch::new(self.world).like_the_unit();
         let launch = launch.env("FAILPOINTS", format!("{point}=panic"));
         let mut daemon = launch.daemon(&self.config);
@@ -71,8 +72,7 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
         };
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
-        let reloads = stage.pooler.reloads();
-        stage.dies_with((death.0, reloads + death.1), &weak);
+        stage.dies_with(death, &weak);
         let log = stage.pooler.start().expect_err("it takes the pair");
         says(&log, &["ee key too small"]);
         let names = [&weak.fingerprint[..6], &stage.first.fingerprint[..6]];
@@ -112,8 +112,7 @@ fn sync_takes_back_what_no_pooler_has_taken_and_brings_it_once_it_runs() {
         };
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
-        let reloads = stage.pooler.reloads();
-        stage.dies_with((death.0, reloads + death.1), &weak);
+        stage.dies_with(death, &weak);
         stage.synced(&["--dry-run"], "would_deploy", 0);
         stage.holds(&weak);
         let row = stage.synced(&[], "taken_back", 0);
@@ -139,8 +138,7 @@ fn a_good_pair_that_was_taken_back_is_served_once_the_pooler_runs() {
     let mut stage = Stage::new(&world);
     stage.synced(&["--force"], "deployed", 0);
     let good = stage.renew();
-    let reloads = stage.pooler.reloads();
-    stage.dies_with(("renamed", reloads), &good);
+    stage.dies_with(DEATHS[0], &good);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.ready();
     stage.holds(&stage.first);

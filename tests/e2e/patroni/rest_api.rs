@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use super::API;
+use super::{API, issued};
 use crate::{
     standing::{HOST, says},
     world::{
@@ -66,10 +66,7 @@ fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_
     let Some(world) = World::with_debians(PATRONI) else {
         return;
     };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
+    let (ca, first, mut lineage) = issued(&world);
     let target = world.target(API);
     world.place(&first, &target);
     let mut bed = Bed::start(&world, |name| Settings {

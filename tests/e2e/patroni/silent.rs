@@ -4,14 +4,13 @@ use std::fs;
 
 use toml::Value;
 
+use super::issued;
 use crate::{
     standing::{HOST, problem, says},
     world::{
         World,
-        ca::Ca,
         config::{Config, Instance},
         daemon::{eventually_state, pgcertd},
-        lineage::Lineage,
         patroni::{Bed, Settings},
         port::Port,
         postgres::PATRONI,
@@ -23,10 +22,7 @@ fn a_patroni_that_ends_or_listens_elsewhere_has_refused_nothing() {
     let Some(world) = World::with_debians(PATRONI) else {
         return;
     };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
+    let (ca, first, mut lineage) = issued(&world);
     let targets = ["n1", "n2"].map(|name| world.target(name));
     for target in &targets {
         world.place(&first, target);
