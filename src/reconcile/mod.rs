@@ -296,20 +296,30 @@ impl Keeper {
         let loaded = self.last_load(&sight);
         let outcome = deploy::deploy(&mut self.instance, order).await;
         let took = began.elapsed();
-        if outcome == Outcome::Ended {
-            // It loads the files when it starts, and nobody did anything.
-            let seen = self.observe(source, settle).await;
-            let installed = sight.look.installed.bundle().map(Arc::clone);
-            return self.unchanged(seen, installed, began);
-        }
-        let reloaded = !matches!(outcome, Outcome::Failed(_));
+        let answered = !matches!(outcome, Outcome::Unverified(_));
+        let (outcome, problem) = match outcome {
+            Outcome::Deployed => (SyncOutcome::Deployed, None),
+            Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
+            Outcome::Ended => {
+                // It loads the files when it starts, and nobody has done anything.
+                let seen = self.observe(source, settle).await;
+                let installed = sight.look.installed.bundle().map(Arc::clone);
+                return self.unchanged(seen, installed, began);
+            }
+            Outcome::Unverified(why) | Outcome::NotTaken(why) => {
+                (SyncOutcome::Unverified, Some(why))
+            }
+            Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
+            Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
+        };
+        let reloaded = outcome != SyncOutcome::Failed;
         let mut also_applied = Vec::new();
         if let (Server::Up(process), true) = (&sight.server, reloaded) {
             let run = process.run();
             self.memory.asked = Some(Asked {
                 run,
                 bundle: identity,
-                answered: !matches!(outcome, Outcome::Unverified(_)),
+                answered,
             });
             self.loaded = Some((run, SystemTime::now()));
             self.memory.loaded = Some(identity);
@@ -324,16 +334,6 @@ impl Keeper {
         {
             remarks.push(Remark::NotForgotten(e.to_string()));
         }
-        let (outcome, problem) = match outcome {
-            Outcome::Deployed => (SyncOutcome::Deployed, None),
-            Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
-            Outcome::Ended => (SyncOutcome::Unchanged, None),
-            Outcome::Unverified(why) | Outcome::NotTaken(why) => {
-                (SyncOutcome::Unverified, Some(why))
-            }
-            Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
-            Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
-        };
         if matches!(
             outcome,
             SyncOutcome::Deployed | SyncOutcome::Unverified | SyncOutcome::Installed
