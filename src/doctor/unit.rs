@@ -11,6 +11,13 @@ use nix::unistd::{Gid, Group, Uid, User};
 /// The unit.
 pub const UNIT: &str = "pgcertd.service";
 
+/// Whether systemd is process 1 of this host (sd_booted(3)). Where it is not, as in a chroot, `systemctl` may
+/// do nothing and succeed.
+#[must_use]
+pub fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 /// Where units lie, the first before the second (systemd.unit(5), "Unit File Load Path").
 const UNIT_DIRECTORIES: [&str; 5] = [
     "/etc/systemd/system",

@@ -157,6 +157,12 @@ pub(super) async fn daemon(config: &Config) -> Daemon {
             "pgcertd sync, after each renewal: no unit of pgcertd is installed here".into(),
         );
     }
+    if !unit::systemd_runs() {
+        return Daemon::Absent(
+            "pgcertd run, so that renewals are served: systemd does not run here, so have what starts programs start it"
+                .into(),
+        );
+    }
     if !systemctl(&["--quiet", "is-active", "pgcertd.service"]).await {
         return Daemon::Absent(
             "systemctl enable --now pgcertd, so that renewals are served".into(),

@@ -2,7 +2,6 @@
 //!
 //! Each is asked as the caller, without a right more, and given up after a few seconds.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,11 +9,6 @@ use tokio::process::Command;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Whether systemd is process 1 of this host (sd_booted(3)).
-pub(super) fn systemd_runs() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
 
 /// Whether this is a container, as podman and the image in packaging/container say it in `$container` (systemd's container
 /// interface).

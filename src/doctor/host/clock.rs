@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::asked::{property, said, systemd_runs};
+use super::asked::{property, said};
+use crate::doctor::unit::systemd_runs;
 use crate::doctor::{Finding, Kind};
 use crate::report::day;
 

@@ -1,7 +1,8 @@
 //! Whether cron runs.
 
-use super::asked::{said, systemd_runs};
+use super::asked::said;
 use super::renewal::Cron;
+use crate::doctor::unit::systemd_runs;
 
 /// The names that cron's process bears: Debian's, that of cronie, busybox and dcron, and others.
 const PROCESSES: [&str; 4] = ["cron", "crond", "fcron", "supercronic"];

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::asked::systemd_runs;
 use crate::acme::{Area, Found, Origin, Tree, Unread, areas, homes, origin};
 use crate::config::Config;
+use crate::doctor::unit::systemd_runs;
 use crate::patience::Questions;
 use crate::privilege::{PrivilegeError, Rights, Worker};
 use crate::source::{Spec, lineage};

@@ -1,7 +1,8 @@
 //! The timers of this host that run an ACME client.
 
-use super::asked::{contained, property, said, systemd_runs};
+use super::asked::{contained, property, said};
 use crate::acme::Schedule;
+use crate::doctor::unit::systemd_runs;
 
 /// A timer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! The whole way there and back.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::bench::{Bench, HOST, NAME};
 use crate::world::{
     SOON, World,
     acme::{Certbot, Pebble},
     cluster::Cluster,
+    command,
     config::{Config, path},
     daemon::{Daemon, Launch, eventually_state},
     eventually, give,
     network::{ADDRESS, in_own_network},
+    process::run,
 };
 
 #[test]
@@ -244,4 +246,38 @@ fn the_config_is_not_touched_by_a_set_up_whose_fragment_would_be_wrong() {
     let done = bench.setup(&["--yes", "--instance", "-odd"]);
     assert_eq!(done.code(), 2, "{}", done.stderr());
     bench.sight().is(&before, "refused");
+}
+
+#[test]
+fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    // A stand-in: as the real one in a chroot, it does nothing and succeeds.
+    let programs = world.directory("programs");
+    let systemctl = programs.join("systemctl");
+    fs::write(&systemctl, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let over = world.directory("over");
+    let host = "mount -t tmpfs tmpfs \"$1\" && mkdir \"$1/upper\" \"$1/work\"
+        mount -t overlay overlay -o \"lowerdir=/etc,upperdir=$1/upper,workdir=$1/work\" /etc
+        mkdir -p /etc/pgcertd /etc/systemd/system && mount --bind \"$2\" /etc/pgcertd
+        printf '[Service]\\nUser=postgres\\n' >/etc/systemd/system/pgcertd.service
+        test ! -d /run/systemd || mount -t tmpfs tmpfs /run/systemd
+        PATH=$3:$PATH && export PATH && shift 3
+        exec \"$@\"";
+    let done = run(
+        command("unshare")
+            .args(["--mount", "--propagation=private", "sh", "-ec", host, "sh"])
+            .args([&over, bench.config.path().parent().unwrap(), &programs])
+            .arg(env!("CARGO_BIN_EXE_pgcertd"))
+            .args(["setup", "--yes", "--data-directory"])
+            .arg(bench.cluster.data_directory()),
+        SOON,
+    );
+    println!("{}{}", done.stdout, done.stderr);
+    assert_eq!(done.code(), 0);
+    let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("systemd does not run here"), "{said}");
+    assert!(!said.contains("has taken"), "{said}");
+    assert_eq!(bench.cluster.served(), bench.issued.fingerprint);
 }
