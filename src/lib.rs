@@ -79,7 +79,8 @@
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
 //! [`patience`] (`patience.rs`) asks file systems that may not answer.
-//! [`foreign`] (`foreign.rs`) reads files that somebody else names, whatever lies there.
+//! [`host`] (`host/mod.rs`) is what any Linux program asks of its host: `host/file.rs` reads files that somebody else
+//! names, whatever lies there.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
@@ -91,7 +92,7 @@ pub mod config;
 pub mod daemon;
 pub mod deploy;
 pub mod doctor;
-pub mod foreign;
+pub mod host;
 pub mod instance;
 pub mod notification;
 pub mod patience;

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::foreign;
+use crate::host::file;
 
 /// The largest text that is read; a crontab or a hook is far smaller.
 const LARGEST: u64 = 1 << 20;
@@ -58,7 +58,7 @@ impl Tree {
     /// # Errors
     /// It is there and cannot be read.
     pub fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
-        match foreign::read(&self.at(path), LARGEST) {
+        match file::read(&self.at(path), LARGEST) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(unread(path, &error)),

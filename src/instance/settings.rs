@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::config::{self, Place};
-use crate::foreign;
+use crate::host::file;
 use crate::instance::namespaces;
 use crate::instance::patroni;
 use crate::instance::postmaster::Postmaster;
@@ -296,7 +296,7 @@ impl TlsSettings {
 /// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     const LARGEST: u64 = 16 << 20;
-    foreign::read(path, LARGEST)
+    file::read(path, LARGEST)
 }
 
 /// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
@@ -443,7 +443,7 @@ pub(super) fn with_included(files: &[PathBuf], data_directory: &Path) -> BTreeSe
 fn included(file: &Path) -> Vec<PathBuf> {
     const LARGEST: u64 = 1 << 20;
     let base = file.parent().unwrap_or(Path::new("/"));
-    let bytes = foreign::read(file, LARGEST).unwrap_or_default();
+    let bytes = file::read(file, LARGEST).unwrap_or_default();
     String::from_utf8_lossy(&bytes)
         .lines()
         .filter_map(|line| {

@@ -8,6 +8,7 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+mod attacks;
 mod bad_source;
 mod certbot;
 mod check;

@@ -126,11 +126,12 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
 pub fn read(path: &Path, environment: &[(String, String)]) -> Result<RestApi, SettingsError> {
     let mut layers = Vec::new();
     for file in files(path)? {
-        let bytes =
-            crate::foreign::read(&file, LARGEST).map_err(|source| SettingsError::Unreadable {
+        let bytes = crate::host::file::read(&file, LARGEST).map_err(|source| {
+            SettingsError::Unreadable {
                 path: file.clone(),
                 source,
-            })?;
+            }
+        })?;
         let text = zeroize::Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
         match yaml::read(&text) {
             Ok(over) => layers.push((file, over)),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::foreign;
+use crate::host::file;
 
 /// The most that one file may hold.
 const LARGEST: u64 = 1 << 20;
@@ -103,7 +103,7 @@ impl Reading<'_> {
             let file = file.to_owned();
             return Err(IniError::Endless { file });
         }
-        let bytes = foreign::read(file, LARGEST).map_err(|source| IniError::Read {
+        let bytes = file::read(file, LARGEST).map_err(|source| IniError::Read {
             file: file.to_owned(),
             source,
         })?;

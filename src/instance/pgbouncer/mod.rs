@@ -20,7 +20,7 @@ use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::Address;
-use crate::foreign;
+use crate::host::file;
 use crate::instance::namespaces::{self, Network};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
@@ -95,7 +95,7 @@ impl PidFile {
         let Some(file) = settings.pid_file.clone() else {
             return PidFile::Absent;
         };
-        let bytes = match foreign::read(&file, LARGEST_PID_FILE) {
+        let bytes = match file::read(&file, LARGEST_PID_FILE) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return PidFile::Absent,
             Err(error) => return PidFile::Unreadable(file, error.to_string()),

@@ -1,0 +1,1 @@
+//! Whatever somebody else controls has a bound: answers, files, waits, clients.

@@ -1,0 +1,1 @@
+//! A look that failed is never taken for an answer.

@@ -1,0 +1,1 @@
+//! In which order things are read, locked, renamed and put back.

@@ -1,0 +1,1 @@
+//! What reaches a terminal or the journal holds no control characters of somebody else's.

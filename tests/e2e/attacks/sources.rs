@@ -1,0 +1,1 @@
+//! What the writer of a lineage could not read never passes.

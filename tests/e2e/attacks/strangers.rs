@@ -1,0 +1,1 @@
+//! Servers and files of users who have nothing to do with pgcertd.
