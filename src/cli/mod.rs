@@ -26,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, ConfigError};
+use crate::host::command;
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
@@ -244,9 +245,16 @@ impl From<ConfigError> for Failure {
 }
 
 /// Runs the command that `arguments`, the program's name first, ask for.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match understood(&given) {
+    match command::become_another(&given) {
+        Some(status) => ExitCode::from(status),
+        None => answered(&given).into(),
+    }
+}
+
+fn answered(given: &[OsString]) -> Exit {
+    let arguments = match understood(given) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
     };

@@ -37,6 +37,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
+use crate::host::directory::ReachError;
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
@@ -63,6 +64,25 @@ pub enum InstanceError {
         /// What the system said.
         #[source]
         source: std::io::Error,
+    },
+    /// Somebody else than root and its owner may have bent the path to it.
+    #[error("{key} {}: {source}", path.display())]
+    Bent {
+        /// `data_directory` or `config_file`.
+        key: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Where, and what to do.
+        #[source]
+        source: ReachError,
+    },
+    /// The server would be root's.
+    #[error("{key} {}: it belongs to root, as whom no server runs; chown it to the server's user, or correct the path or owner in the config", path.display())]
+    OfRoot {
+        /// `data_directory` or `config_file`.
+        key: &'static str,
+        /// The path.
+        path: PathBuf,
     },
     /// There is no configuration of a Patroni at that path, and one runs without.
     #[error("config_file {} does not exist, and {runs}; {}", path.display(), patroni::BY_FILE)]

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::postmaster::Postmaster;
 use super::same_file;
-use super::settings::{Names, SettingsError, TlsSettings, command_as, read_bounded};
+use super::settings::{Names, SettingsError, TlsSettings};
+use crate::host::command::{CommandError, Launch};
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -76,16 +77,12 @@ impl Program {
         })
     }
 
-    /// That of the last start in a data directory, by `postmaster.opts`, which stays when a server
-    /// ends; none where it does not tell. Blocks.
+    /// That of the last start in a data directory, by the text of `postmaster.opts`; none where it does not tell.
     ///
-    /// Whoever writes that file chooses the program: it is for root, who runs it as the data
-    /// directory's owner, and for that owner.
-    #[must_use]
-    pub fn of_last_start(data_directory: &Path) -> Option<Program> {
-        let text = read_bounded(&data_directory.join("postmaster.opts")).ok()?;
+    /// Whoever writes that file chooses the program, which therefore runs as the server's user alone.
+    pub(super) fn from_last_start(text: &[u8]) -> Option<Program> {
         // The server puts its arguments between double quotes (`CreateOptsFile`).
-        let words = shell_words::split(std::str::from_utf8(&text).ok()?).ok()?;
+        let words = shell_words::split(std::str::from_utf8(text).ok()?).ok()?;
         let (executable, arguments) = words.split_first()?;
         Some(Program {
             executable: PathBuf::from(executable),
@@ -206,28 +203,31 @@ impl Program {
                 reason,
             }
         };
-        let mut command = command_as(&self.executable, owner, data_directory);
-        command
-            .arg("-C")
-            .arg(setting)
-            .args(placed(&self.arguments, data_directory))
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
-        let child = command.spawn();
+        let running = Launch::of_server(&self.executable, owner).map(|mut launch| {
+            launch
+                .env("PGDATA", data_directory)
+                .arg("-C")
+                .arg(setting)
+                .args(placed(&self.arguments, data_directory));
+            launch.ran(PATIENCE)
+        });
         async move {
-            let child = child.map_err(|e| error(e.to_string()))?;
-            let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-                .await
-                .map_err(|_| error(format!("no answer within {} s", PATIENCE.as_secs())))?
-                .map_err(|e| error(e.to_string()))?;
-            if !output.status.success() {
+            let ran = match running {
+                Ok(running) => running.await,
+                Err(error) => Err(error),
+            };
+            let ran = ran.map_err(|failed| match failed {
+                CommandError::Untrusted { .. } => SettingsError::Untrusted(failed),
+                failed => error(failed.to_string()),
+            })?;
+            if !ran.status.success() {
                 return Err(SettingsError::Refused {
                     executable,
                     setting,
-                    said: said(&String::from_utf8_lossy(&output.stderr)),
+                    said: said(&String::from_utf8_lossy(&ran.stderr)),
                 });
             }
-            Ok(String::from_utf8_lossy(&output.stdout)
+            Ok(String::from_utf8_lossy(&ran.stdout)
                 .trim_end_matches('\n')
                 .to_owned())
         }
@@ -297,11 +297,7 @@ mod tests {
 
     #[test]
     fn the_last_start_is_read_as_the_server_wrote_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let of = |text: &str| {
-            std::fs::write(directory.path().join("postmaster.opts"), text).unwrap();
-            Program::of_last_start(directory.path())
-        };
+        let of = |text: &str| Program::from_last_start(text.as_bytes());
         // PostgreSQL 15 as Debian starts it.
         let debian = of(
             "/usr/lib/postgresql/15/bin/postgres \"-D\" \"/var/lib/postgresql/15/main\" \

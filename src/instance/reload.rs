@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::config::{Place, Reload};
+use crate::host::command::{CommandError, Launch};
 use crate::instance::process::Process;
-use crate::instance::settings::command_as;
 use crate::privilege::Ids;
 
 /// How long `pg_ctl` or a `reload_command` may run.
@@ -91,9 +91,18 @@ pub async fn reload(
             let (Some(pg_ctl), Some(data_directory)) = (pg_ctl, place.data_directory()) else {
                 return Err(ReloadError::NoPgCtl { pid });
             };
-            let mut command = command_as(&pg_ctl, owner, data_directory);
-            command.arg("reload").arg("-D").arg(data_directory);
-            run(&pg_ctl.display().to_string(), command).await
+            let name = pg_ctl.display().to_string();
+            let mut launch =
+                Launch::of_server(&pg_ctl, owner).map_err(|error| ReloadError::Command {
+                    command: name.clone(),
+                    reason: error.to_string(),
+                })?;
+            launch
+                .env("PGDATA", data_directory)
+                .arg("reload")
+                .arg("-D")
+                .arg(data_directory);
+            run(&name, launch).await
         }
         Reload::Command(words) => {
             let Some((program, arguments)) = words.split_first() else {
@@ -104,37 +113,29 @@ pub async fn reload(
             };
             // The command runs as pgcertd does: it may be a `patronictl` or a `systemctl` that
             // the data directory's owner may not call.
-            let mut command = tokio::process::Command::new(program);
-            command
-                .args(arguments)
-                .env("PGCERTD_INSTANCE", instance)
-                .stdin(std::process::Stdio::null())
-                .current_dir("/")
-                .kill_on_drop(true);
+            let mut launch = Launch::of_operator(program);
+            launch.args(arguments).env("PGCERTD_INSTANCE", instance);
             if let Some(data_directory) = place.data_directory() {
-                command.env("PGDATA", data_directory);
+                launch.env("PGDATA", data_directory);
             }
-            run(program, command).await
+            run(program, launch).await
         }
     }
 }
 
-async fn run(name: &str, mut command: tokio::process::Command) -> Result<(), ReloadError> {
+async fn run(name: &str, launch: Launch) -> Result<(), ReloadError> {
     let failed = |reason: String| ReloadError::Command {
         command: name.to_owned(),
         reason,
     };
-    command
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let output = tokio::time::timeout(PATIENCE, command.output())
-        .await
-        .map_err(|_| failed(format!("it ran for more than {} s", PATIENCE.as_secs())))?
-        .map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
+    let ran = launch.ran(PATIENCE).await.map_err(|error| match error {
+        CommandError::Late { after } => {
+            failed(format!("it ran for more than {} s", after.as_secs()))
+        }
+        error => failed(error.to_string()),
+    })?;
+    if ran.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let last = said.lines().last().unwrap_or("it said nothing").trim();
-    Err(failed(format!("{}: {last}", output.status)))
+    Err(failed(format!("{}: {}", ran.status, ran.last_line())))
 }

@@ -3,7 +3,7 @@
 //! How it is asked is in [`Program`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
-use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::config::{self, Place};
+use crate::host::command::CommandError;
 use crate::host::file;
 use crate::instance::namespaces;
 use crate::instance::patroni;
@@ -22,7 +22,7 @@ use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
 use crate::instance::same_file;
 use crate::patience::Questions;
-use crate::privilege::{self, Ids};
+use crate::privilege::Ids;
 
 /// Where a setting of a server is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -326,6 +326,9 @@ pub enum SettingsError {
         /// The postmaster's number.
         pid: u32,
     },
+    /// It is a program that nobody should run for its server.
+    #[error("what the server's configuration says cannot be asked: {0}")]
+    Untrusted(#[source] CommandError),
     /// It did not take its configuration, or knows no such setting.
     #[error("{executable} -C {setting}: {said}")]
     Refused {
@@ -352,24 +355,6 @@ pub enum SettingsError {
         /// What went wrong.
         reason: String,
     },
-}
-
-/// A command that runs as `owner` where this process is root, with a bare environment.
-pub(super) fn command_as(program: impl AsRef<OsStr>, owner: Ids, directory: &Path) -> Command {
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-        .env("LC_ALL", "C")
-        .env("PGDATA", directory)
-        .stdin(std::process::Stdio::null())
-        .current_dir("/")
-        .kill_on_drop(true);
-    if privilege::is_root() {
-        // The standard library drops the supplementary groups as well.
-        command.uid(owner.uid).gid(owner.gid);
-    }
-    command
 }
 
 /// Asks a running postmaster's configuration for its TLS settings.

@@ -1,19 +1,21 @@
-//! Runs the command that delivers: without a shell, in a process group of its own, for a bounded
+//! Runs the command that delivers: without a shell, in a session of its own, for a bounded
 //! time.
 //!
 //! What it leaves running when it ends by itself is left alone: a mail program may deliver in the
 //! background. When it takes too long, its whole group goes.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStderr};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, timeout};
+
+use crate::host::command::Launch;
 
 /// From SIGTERM to SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -81,17 +83,6 @@ pub struct Delivery {
     pub timeout: Duration,
 }
 
-/// What systemd has told us alone.
-const OURS: [&str; 7] = [
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-    "JOURNAL_STREAM",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "MAINPID",
-];
-
 impl Delivery {
     /// Runs it to its end, or until `stop` is sent or dropped.
     ///
@@ -143,20 +134,12 @@ impl Delivery {
             .words
             .split_first()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let mut command = Command::new(program);
-        for name in OURS {
-            command.env_remove(name);
+        let mut launch = Launch::of_operator(program);
+        launch.args(arguments);
+        for (name, value) in &self.environment {
+            launch.env(name, value);
         }
-        let environment = self.environment.iter();
-        command
-            .args(arguments)
-            .envs(environment.map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .current_dir("/")
-            .process_group(0)
-            .spawn()
+        launch.fed()
     }
 }
 

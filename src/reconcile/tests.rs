@@ -195,6 +195,7 @@ impl Moment {
                 state: "/state".into(),
                 kind: Kind::Postgres,
                 data: "/data".into(),
+                identity: (0, 0),
                 owner: ids,
                 server: ids,
             }),

@@ -4,7 +4,6 @@
 //! the server's user, so that it decides about that user's own server and nothing else: which file of the
 //! config goes follows from the instance's name, never from what is written here.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,9 +13,9 @@ use super::SetupError;
 use super::require_tls::Tightened;
 use super::server::{plain_targets, reader};
 use crate::config::Config;
+use crate::host::directory::{Directory, LinkAtEnd};
 use crate::instance::Instance;
 use crate::instance::sql::Setting;
-use crate::privilege::Ids;
 
 /// The form of the file.
 const VERSION: u32 = 1;
@@ -110,15 +109,14 @@ impl Record {
             path: state.join("setup.json"),
             why,
         };
-        let Ok(meta) = std::fs::metadata(state) else {
-            return Ok(None);
+        let opened = match Directory::open(state, LinkAtEnd::Refused) {
+            Ok(opened) => opened,
+            Err(error) if error.is_absence() => return Ok(None),
+            Err(error) => return Err(refused(error.to_string())),
         };
-        let owner = Ids {
-            uid: meta.uid(),
-            gid: meta.gid(),
-        };
+        let owner = opened.owner();
         let reader = reader(owner, [state.to_owned()].into_iter().collect()).await?;
-        let targets = plain_targets(state, owner);
+        let targets = plain_targets(state, opened.identity(), owner);
         let read = reader.call(move || targets.setup()).await?;
         let Some(text) = read.map_err(|e| refused(e.to_string()))? else {
             return Ok(None);

@@ -1,12 +1,12 @@
 //! A server that is to be set up: proven to be the postmaster of its data directory, and on this host.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
 use crate::config::{Address, Kind};
+use crate::host::directory::{Directory, LinkAtEnd};
 use crate::instance::files::Targets;
 use crate::instance::listened;
 use crate::instance::postmaster::{Apart, Phase, Postmaster, Running};
@@ -58,11 +58,11 @@ impl Server {
             data: data.to_owned(),
             why,
         };
-        let meta = std::fs::metadata(data).map_err(|e| down(e.to_string()))?;
-        let owner = Ids {
-            uid: meta.uid(),
-            gid: meta.gid(),
-        };
+        let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
+        let owner = opened.owner();
+        if owner.uid == 0 {
+            return Err(down("it belongs to root, as whom no server runs".into()));
+        }
         if !is_root() && Ids::own().uid != owner.uid {
             return Err(SetupError::Stranger {
                 data: data.to_owned(),
@@ -70,7 +70,7 @@ impl Server {
             });
         }
         let reader = reader(owner, [data.to_owned()].into_iter().collect()).await?;
-        let targets = plain_targets(data, owner);
+        let targets = plain_targets(data, opened.identity(), owner);
         let file = reader.call(move || targets.pid_file()).await?;
         let file = file.map_err(|e| down(e.to_string()))?;
         if file.phase == Some(Phase::Stopping) {
@@ -137,7 +137,7 @@ pub(super) async fn reader(
 }
 
 /// All of an instance's files in one directory.
-pub(super) fn plain_targets(directory: &Path, owner: Ids) -> Targets {
+pub(super) fn plain_targets(directory: &Path, identity: (u64, u64), owner: Ids) -> Targets {
     let target = directory.join(crate::config::DEFAULT_TARGET);
     Targets {
         cert: target.clone(),
@@ -147,6 +147,7 @@ pub(super) fn plain_targets(directory: &Path, owner: Ids) -> Targets {
         state: directory.to_owned(),
         kind: Kind::Postgres,
         data: directory.to_owned(),
+        identity,
         owner,
         server: owner,
     }

@@ -1,16 +1,15 @@
 //! What comes after a set-up: the daemon takes the config, and clients are told how to verify.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::process::Command;
 
 use crate::bundle::Certificate;
 use crate::config::{self, Config};
 use crate::doctor::quoted;
 use crate::doctor::unit::{self, Unit};
+use crate::host::command::Launch;
 use crate::instance::probe::Served;
 use crate::report::view::StatusView;
 use crate::setup::plan::Plan;
@@ -178,13 +177,10 @@ pub(super) async fn daemon(config: &Config) -> Daemon {
 }
 
 async fn systemctl(arguments: &[&str]) -> bool {
-    let mut command = Command::new("systemctl");
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    let status = tokio::time::timeout(PATIENCE, command.status()).await;
-    matches!(status, Ok(Ok(status)) if status.success())
+    let mut launch = Launch::of_operator("systemctl");
+    launch.args(arguments);
+    launch
+        .ran(PATIENCE)
+        .await
+        .is_ok_and(|ran| ran.status.success())
 }

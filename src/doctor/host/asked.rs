@@ -2,10 +2,9 @@
 //!
 //! Each is asked as the caller, without a right more, and given up after a few seconds.
 
-use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use crate::host::command::Launch;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,16 +17,11 @@ pub(super) fn contained() -> bool {
 
 /// What a program says on its standard output; none where it is not there, fails, or does not answer.
 pub(super) async fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let asked = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let done = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
-    let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    done.status.success().then_some(text)
+    let mut launch = Launch::of_operator(program);
+    launch.args(arguments).env("LC_ALL", "C");
+    let ran = launch.ran(PATIENCE).await.ok()?;
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    ran.status.success().then_some(text)
 }
 
 /// The value of `KEY=` in what `show` of a systemd program says.

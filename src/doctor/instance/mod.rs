@@ -184,9 +184,9 @@ impl Case {
         if !may || !matches!(absence, Absence::NoPidFile | Absence::Stale { .. }) {
             return Vec::new();
         }
-        let data = sight.targets.data.clone();
-        let program = eyes.see(move || Program::of_last_start(&data)).await;
-        let Ok(Some(program)) = program else {
+        let targets = sight.targets.clone();
+        let program = eyes.see(move || targets.last_start()).await;
+        let Ok(Ok(Some(program))) = program else {
             return Vec::new();
         };
         let answers = asked(&program, sight).await;

@@ -38,6 +38,9 @@ pub(super) fn findings(
     match &answers.tls {
         // That the configuration is refused is a finding of its own.
         Err(SettingsError::Refused { .. }) => {}
+        Err(error @ SettingsError::Untrusted(_)) => {
+            findings.push(Finding::problem(Kind::ServerFiles, error.to_string()));
+        }
         Err(error) => findings.push(unknown(
             Kind::ServerFiles,
             sight,

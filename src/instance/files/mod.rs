@@ -28,8 +28,10 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity};
 use crate::config::Kind;
+use crate::host::directory::{Directory, LinkAtEnd};
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
+use crate::instance::program::Program;
 use crate::privilege::Ids;
 
 pub use judge::key_rule;
@@ -62,6 +64,8 @@ pub struct Targets {
     pub kind: Kind,
     /// The data directory; of another kind the file that the server is started with.
     pub data: PathBuf,
+    /// Its device and inode.
+    pub identity: (u64, u64),
     /// Who owns what is installed.
     pub owner: Ids,
     /// The user that the server runs as.
@@ -479,9 +483,8 @@ impl Targets {
         if self.kind != Kind::Postgres {
             return Err(Absence::NoPidFile);
         }
-        let path = self.data.join("postmaster.pid");
-        let read = Place::open(&path).and_then(|place| place.read(LARGEST_PID_FILE));
-        match read {
+        let read = self.in_data("postmaster.pid");
+        match read.and_then(|place| place.read(LARGEST_PID_FILE)) {
             Ok(Found::Absent) => Err(Absence::NoPidFile),
             Ok(Found::File { bytes, ids, .. }) if ids.uid == self.server.uid || ids.uid == 0 => {
                 PidFile::parse(&String::from_utf8_lossy(&bytes))
@@ -497,13 +500,49 @@ impl Targets {
     /// # Errors
     /// It cannot be read.
     pub(super) fn server_version(&self) -> Result<Option<String>, FilesError> {
-        let path = self.data.join("PG_VERSION");
-        match Place::open(&path)?.read(LARGEST_PID_FILE)? {
+        match self.in_data("PG_VERSION")?.read(LARGEST_PID_FILE)? {
             Found::File { bytes, .. } => {
                 Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
             }
             Found::Absent | Found::Link(_) | Found::Odd(_) => Ok(None),
         }
+    }
+
+    /// What `postmaster.opts` says, which stays when a server ends; `None` where the file is not there, or is not the
+    /// server's own.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn last_start(&self) -> Result<Option<Program>, FilesError> {
+        match self.in_data("postmaster.opts")?.read(LARGEST_PID_FILE)? {
+            Found::File { bytes, ids, .. } if ids.uid == self.server.uid || ids.uid == 0 => {
+                Ok(Program::from_last_start(&bytes))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A name in the data directory, which is still the one whose owner was asked for.
+    fn in_data(&self, name: &str) -> Result<Place, FilesError> {
+        let path = self.data.join(name);
+        let fail = |action, source| FilesError::new(&path, action)(source);
+        let data = Directory::open(&self.data, LinkAtEnd::Refused).and_then(|data| {
+            let opened = data.opened()?;
+            Ok((data.identity(), opened))
+        });
+        let (identity, directory) = data.map_err(|error| match error.errno() {
+            Some(errno) => fail("open its directory", errno),
+            None => fail("follow the path to its directory", Errno::LOOP),
+        })?;
+        if identity != self.identity {
+            let action = "read it, since another directory has taken the place of its own";
+            return Err(fail(action, Errno::STALE));
+        }
+        Ok(Place {
+            directory,
+            name: name.into(),
+            path,
+        })
     }
 
     /// What was found of each target.

@@ -32,6 +32,7 @@ impl Place {
             crl: None,
             state: directory.path().to_owned(),
             data: directory.path().to_owned(),
+            identity: (0, 0),
             owner: own,
             server: own,
         };

@@ -16,10 +16,11 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::fileless::{BY_FILE, told_by_environment, without_file};
 use super::{RestApi, environment};
 use crate::config;
+use crate::host::command::Launch;
 use crate::instance::namespaces::{self, Network, Numbers};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
-use crate::instance::settings::{TlsSettings, command_as};
+use crate::instance::settings::TlsSettings;
 use crate::privilege::Ids;
 
 /// How long it may take to say its version.
@@ -257,10 +258,10 @@ impl Patroni {
     /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
     /// runs as `user`.
     pub async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
-        let mut command = command_as(self.python.as_ref()?, user, Path::new("/"));
-        command.arg(self.arguments.first()?).arg("--version");
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
-        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
+        let mut launch = Launch::of_server(self.python.as_ref()?, user).ok()?;
+        launch.arg(self.arguments.first()?).arg("--version");
+        let ran = launch.ran(PATIENCE).await.ok()?;
+        version(&String::from_utf8_lossy(&ran.stdout))
     }
 
     /// Asks Patroni to reload its configuration, the certificate of its REST API, and its

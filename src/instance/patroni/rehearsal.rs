@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Patroni;
 use crate::config;
-use crate::instance::settings::command_as;
+use crate::host::command::Launch;
 use crate::privilege::Ids;
 
 /// How long a Python may take to load a pair.
@@ -40,26 +40,19 @@ impl Patroni {
             Some(_) => (api.certfile.as_deref()?, api.keyfile.as_deref()),
             None => (&*config.cert_file, Some(&*config.key_file)),
         };
-        let mut command = command_as(python, server, Path::new("/"));
-        command.args(["-I", "-S", "-c", SCRIPT]).arg(certfile);
+        let mut launch = Launch::of_server(python, server).ok()?;
+        launch.args(["-I", "-S", "-c", SCRIPT]).arg(certfile);
         for path in [keyfile, api.cafile.as_deref()] {
-            command.arg(path.unwrap_or(Path::new("")));
+            launch.arg(path.unwrap_or(Path::new("")));
         }
-        command.arg(api.ciphers.as_deref().unwrap_or_default());
-        command.env_remove("PGDATA");
+        launch.arg(api.ciphers.as_deref().unwrap_or_default());
         if let Some(file) = &self.openssl_conf {
-            command.env("OPENSSL_CONF", file);
+            launch.env("OPENSSL_CONF", file);
         }
-        command
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::piped());
-        let ran = tokio::time::timeout(PATIENCE, command.output()).await;
-        let output = ran.ok()?.ok()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().last().unwrap_or("it said nothing").trim();
-        match output.status.code() {
+        let ran = launch.ran(PATIENCE).await.ok()?;
+        match ran.status.code() {
             Some(0) => Some(Rehearsal::Loads),
-            Some(1) => Some(Rehearsal::Refused(last.to_owned())),
+            Some(1) => Some(Rehearsal::Refused(ran.last_line())),
             // Python's own trouble, of which Patroni knows nothing.
             _ => None,
         }

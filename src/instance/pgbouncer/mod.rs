@@ -20,11 +20,11 @@ use procfs::process::Process;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::config::Address;
+use crate::host::command::Launch;
 use crate::host::file;
 use crate::instance::namespaces::{self, Network};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
-use crate::instance::settings::command_as;
 use crate::privilege::Ids;
 
 use listeners::Listeners;
@@ -208,10 +208,10 @@ impl PgBouncer {
     /// run from here, or says something else. It runs as `owner`.
     pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
         let executable = self.executable.as_deref()?;
-        let mut command = command_as(executable, owner, Path::new("/"));
-        command.arg("--version");
-        let output = tokio::time::timeout(PATIENCE, command.output()).await;
-        version(&String::from_utf8_lossy(&output.ok()?.ok()?.stdout))
+        let mut launch = Launch::of_server(executable, owner).ok()?;
+        launch.arg("--version");
+        let ran = launch.ran(PATIENCE).await.ok()?;
+        version(&String::from_utf8_lossy(&ran.stdout))
     }
 
     /// When it began, and read its configuration, by the wall clock of now.

@@ -1,0 +1,600 @@
+//! Starts other programs: the one way in which pgcertd does.
+//!
+//! What it starts may be a server's own program, which that server's user has chosen, while pgcertd runs as root from an
+//! administrator's terminal. So each child begins as pgcertd itself, under [`FLAG`], which gives up what the child must not
+//! have and then becomes the program: it leaves the terminal by a session of its own, closes every descriptor but the three
+//! that it was given, and, for a program that somebody else has chosen, takes that user's identity for good, forbids itself
+//! new privileges (`PR_SET_NO_NEW_PRIVS`) and bounds its resources. What it says is read up to a bound, and it ends in time.
+//!
+//! A second execution costs a millisecond or two. The alternative, code between `fork` and `exec`, needs `unsafe`.
+
+use std::ffi::{OsStr, OsString};
+use std::future::Future;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{FileType, Gid, Uid};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::directory::{Bender, LinkAtEnd, OnTheWay, ReachError, is_writable_by_others, walk};
+use crate::privilege::{Ids, is_root};
+
+/// The first argument of pgcertd when it is to become another program.
+const FLAG: &str = "--become";
+
+/// How pgcertd ends where it could not become the program; what it says on standard error tells why.
+const NOT_BECOME: u8 = 125;
+
+/// The most that is kept of either of a child's two voices, in bytes. `postgres -C` answers in one line.
+const LOUDEST: usize = 64 << 10;
+
+/// How long the end of a child's output is waited for once it has ended: what it has left running may hold it open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What systemd tells a service about itself, which is for no child.
+const OURS: [&str; 7] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "JOURNAL_STREAM",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "MAINPID",
+];
+
+/// A program is not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Somebody has chosen it who could become another user by that.
+    #[error("{} is not run: {source}", program.display())]
+    Untrusted {
+        /// The program.
+        program: PathBuf,
+        /// Why not, and what to do.
+        #[source]
+        source: Untrusted,
+    },
+    /// It could not be started.
+    #[error("cannot be run: {0}")]
+    Start(String),
+    /// It said more than any answer needs.
+    #[error("it said more than {} KiB and was ended", LOUDEST >> 10)]
+    Loud,
+    /// It did not end in time.
+    #[error("no answer within {} s", after.as_secs())]
+    Late {
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The system would not tell what became of it.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Why a program is not run as a user.
+#[derive(Debug, thiserror::Error)]
+pub enum Untrusted {
+    /// Root does what its own commands say, and not what a file says.
+    #[error(
+        "root runs no program that a server's files or processes name; a server's data directory or configuration belongs to \
+         the user that it runs as"
+    )]
+    AsRoot,
+    /// Another user could have put it there.
+    #[error(
+        "{who} may write {}, and could have put another program there; let root or user {uid} own it, and nobody else write it",
+        path.display()
+    )]
+    Writable {
+        /// The program, or a directory or link on the way.
+        path: PathBuf,
+        /// Who may write there.
+        who: String,
+        /// The user as whom it would run.
+        uid: u32,
+    },
+    /// It is not there, or no path from the root.
+    #[error(transparent)]
+    Reach(io::Error),
+    /// It is a directory, for one.
+    #[error("it is not a regular file")]
+    NotAFile,
+}
+
+impl From<ReachError> for Untrusted {
+    fn from(error: ReachError) -> Self {
+        Untrusted::Reach(error.into_io())
+    }
+}
+
+/// Checks that nobody but root and `user` decides what the program at `path` is.
+///
+/// # Errors
+/// Somebody else does, or there is no program.
+fn trusted(path: &Path, user: Ids) -> Result<(), Untrusted> {
+    if user.uid == 0 {
+        return Err(Untrusted::AsRoot);
+    }
+    let reached = walk(path, LinkAtEnd::Followed, |step| {
+        let stranger = strangers(step)
+            .into_iter()
+            .find(|who| *who != Bender::User(user.uid));
+        stranger.map_or(Ok(()), |who| {
+            Err(Untrusted::Writable {
+                path: step.path.to_owned(),
+                who: who.to_string(),
+                uid: user.uid,
+            })
+        })
+    })?;
+    match FileType::from_raw_mode(reached.stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(Untrusted::NotAFile),
+    }
+}
+
+/// Who, beside root, decides what lies at this component, and what is in it.
+fn strangers(step: &OnTheWay<'_>) -> Vec<Bender> {
+    const STICKY: u32 = 0o1000;
+    let mut strangers = step.benders();
+    let is_sticky_directory = FileType::from_raw_mode(step.stat.st_mode) == FileType::Directory
+        && step.stat.st_mode & STICKY != 0;
+    // A link's own mode says nothing. What lies in a sticky directory is asked of the next component.
+    if !step.is_link() && !is_sticky_directory && is_writable_by_others(step.stat) {
+        strangers.push(Bender::Others);
+    }
+    strangers
+}
+
+/// A program to be started, with its arguments.
+pub(crate) struct Launch {
+    command: Command,
+    /// Whether more than [`LOUDEST`] ends it, or is dropped.
+    is_strangers: bool,
+}
+
+impl Launch {
+    /// A program that a server's files or processes name, run as `user` where this process is root, and as this process's
+    /// own user elsewhere. It has a bare environment, and works in `/`.
+    ///
+    /// # Errors
+    /// That user is root, or others than root and that user may write the program.
+    pub(crate) fn of_server(program: &Path, user: Ids) -> Result<Launch, CommandError> {
+        let acting = if is_root() { user } else { Ids::own() };
+        trusted(program, acting).map_err(|source| CommandError::Untrusted {
+            program: program.to_owned(),
+            source,
+        })?;
+        let identity = is_root().then_some(acting);
+        let mut command = becoming(Terms::Strangers(identity), program.as_os_str());
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("LC_ALL", "C");
+        Ok(Launch {
+            command,
+            is_strangers: true,
+        })
+    }
+
+    /// A program that the operator's configuration or pgcertd itself names, with the rights and the environment of this
+    /// process: it may be a `sudo`, a `patronictl` or a `systemctl`.
+    pub(crate) fn of_operator(program: impl AsRef<OsStr>) -> Launch {
+        let mut command = becoming(Terms::Operators, program.as_ref());
+        for name in OURS {
+            command.env_remove(name);
+        }
+        Launch {
+            command,
+            is_strangers: false,
+        }
+    }
+
+    pub(crate) fn arg(&mut self, argument: impl AsRef<OsStr>) -> &mut Self {
+        self.command.arg(argument);
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(
+        &mut self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> &mut Self {
+        self.command.args(arguments);
+        self
+    }
+
+    pub(crate) fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Starts it with a pipe for its input and one for its errors; the caller ends it.
+    ///
+    /// # Errors
+    /// No process could be started.
+    pub(crate) fn fed(mut self) -> io::Result<Child> {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+
+    /// Starts it at once; what comes of it is awaited.
+    pub(crate) fn ran(
+        mut self,
+        patience: Duration,
+    ) -> impl Future<Output = Result<Ran, CommandError>> + use<> {
+        let child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn();
+        async move {
+            let child = Session(child.map_err(|e| CommandError::Start(e.to_string()))?);
+            let ran = timeout(patience, child.heard(self.is_strangers));
+            ran.await
+                .map_err(|_| CommandError::Late { after: patience })?
+        }
+    }
+}
+
+/// How a program ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl Ran {
+    /// The last line that it said on standard error.
+    pub(crate) fn last_line(&self) -> String {
+        let said = String::from_utf8_lossy(&self.stderr);
+        said.lines()
+            .last()
+            .unwrap_or("it said nothing")
+            .trim()
+            .to_owned()
+    }
+}
+
+/// A child that leads a session; what it has started in it ends with it where it is given up.
+struct Session(Child);
+
+impl Session {
+    async fn heard(mut self, is_strangers: bool) -> Result<Ran, CommandError> {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let (mut said, mut complained) = (Vec::new(), Vec::new());
+        let mut ended = None;
+        {
+            let listening = async {
+                tokio::try_join!(
+                    kept(stdout, &mut said, is_strangers),
+                    kept(stderr, &mut complained, is_strangers)
+                )
+            };
+            tokio::pin!(listening);
+            tokio::select! {
+                heard = &mut listening => { heard?; }
+                status = self.0.wait() => {
+                    ended = Some(status?);
+                    if let Ok(heard) = timeout(LAST_WORDS, listening).await {
+                        heard?;
+                    }
+                }
+            }
+        }
+        let status = match ended {
+            Some(status) => status,
+            None => self.0.wait().await?,
+        };
+        if status.code() == Some(i32::from(NOT_BECOME)) {
+            let why = String::from_utf8_lossy(&complained).trim().to_owned();
+            return Err(CommandError::Start(why));
+        }
+        Ok(Ran {
+            status,
+            stdout: said,
+            stderr: complained,
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // One that has been waited for has no number any more, and its session is left alone.
+        let number = self.0.id().and_then(|id| i32::try_from(id).ok());
+        if let Some(leader) = number.and_then(Pid::from_raw) {
+            // ESRCH: it has not come so far as to lead a session, and is killed alone when the child is dropped.
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+/// Reads a voice to its end; of a louder one than [`LOUDEST`] the end is kept, unless that is an error.
+async fn kept(
+    voice: Option<impl AsyncRead + Unpin>,
+    into: &mut Vec<u8>,
+    is_error: bool,
+) -> Result<(), CommandError> {
+    let Some(mut voice) = voice else {
+        return Ok(());
+    };
+    let mut buffer = [0; 4096];
+    loop {
+        let length = voice.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        into.extend_from_slice(&buffer[..length]);
+        let excess = into.len().saturating_sub(LOUDEST);
+        if excess > 0 && is_error {
+            return Err(CommandError::Loud);
+        }
+        into.drain(..excess);
+    }
+}
+
+/// What a child gives up before it becomes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Terms {
+    /// The terminal and the descriptors.
+    Operators,
+    /// Those, its identity where another one is given, new privileges, and resources without bound.
+    Strangers(Option<Ids>),
+}
+
+impl Terms {
+    fn word(self) -> String {
+        match self {
+            Terms::Operators => "operator".to_owned(),
+            Terms::Strangers(None) => "self".to_owned(),
+            Terms::Strangers(Some(user)) => format!("{}:{}", user.uid, user.gid),
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Terms> {
+        match word {
+            "operator" => Some(Terms::Operators),
+            "self" => Some(Terms::Strangers(None)),
+            user => {
+                let (uid, gid) = user.split_once(':')?;
+                let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+                Some(Terms::Strangers(Some(Ids { uid, gid })))
+            }
+        }
+    }
+}
+
+/// A command that begins as pgcertd and becomes `program`.
+#[cfg(not(test))]
+fn becoming(terms: Terms, program: &OsStr) -> Command {
+    // The very program that runs, also where a newer one has been installed meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("pgcertd")
+        .arg(FLAG)
+        .arg(terms.word())
+        .arg(program);
+    command.current_dir("/");
+    command
+}
+
+/// The program itself: the unit tests' own executable is no pgcertd. What a child gives up, the end-to-end tests see.
+#[cfg(test)]
+fn becoming(_terms: Terms, program: &OsStr) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir("/").process_group(0);
+    command
+}
+
+/// Becomes the program that the arguments name, if they say so; comes back only where that fails, with the status to end
+/// with. To be called before anything else: no thread may run yet, since identities are a thread's.
+pub(crate) fn become_another(arguments: &[OsString]) -> Option<u8> {
+    let (flag, rest) = arguments.get(1..)?.split_first()?;
+    if flag != FLAG {
+        return None;
+    }
+    let why = match rest {
+        [terms, program, arguments @ ..] => terms.to_str().and_then(Terms::from_word).map_or_else(
+            || "unknown terms".to_owned(),
+            |terms| gone_over(terms, program, arguments).to_string(),
+        ),
+        _ => "no program is named".to_owned(),
+    };
+    // Whoever started this reads it; without a reader there is nobody to tell.
+    drop(io::Write::write_all(&mut io::stderr(), why.as_bytes()));
+    Some(NOT_BECOME)
+}
+
+/// Gives up what the terms say, and becomes the program; the error where that fails.
+fn gone_over(terms: Terms, program: &OsStr, arguments: &[OsString]) -> io::Error {
+    if let Err(error) = give_up(terms) {
+        return error;
+    }
+    std::process::Command::new(program).args(arguments).exec()
+}
+
+fn give_up(terms: Terms) -> io::Result<()> {
+    let named = |what: &'static str| move |e| io::Error::other(format!("{what}: {e}"));
+    rustix::process::setsid().map_err(named("setsid"))?;
+    close_all_but_three()?;
+    let Terms::Strangers(user) = terms else {
+        return Ok(());
+    };
+    let bounded = bounds().iter().try_for_each(|(resource, most)| {
+        let now = rustix::process::getrlimit(*resource);
+        let most = now.maximum.map_or(*most, |hard| hard.min(*most));
+        let limit = Rlimit {
+            current: Some(now.current.map_or(most, |soft| soft.min(most))),
+            maximum: Some(most),
+        };
+        rustix::process::setrlimit(*resource, limit)
+    });
+    match (bounded, user) {
+        // The unit's filter of system calls does not let it set limits. Its children have the unit's own.
+        (Ok(()) | Err(rustix::io::Errno::PERM), None) => {}
+        (bounded, _) => bounded.map_err(named("setrlimit"))?,
+    }
+    if let Some(user) = user {
+        if user.uid == 0 {
+            return Err(io::Error::other(Untrusted::AsRoot));
+        }
+        let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+        rustix::thread::set_thread_groups(&[gid]).map_err(named("setgroups"))?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(named("setresgid"))?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(named("setresuid"))?;
+    }
+    rustix::thread::set_no_new_privs(true).map_err(named("no_new_privs"))
+}
+
+/// The most that a program of somebody else's may take: no core, 30 s of processor time, files of 16 MiB, 1,024
+/// descriptors. None bounds memory: what `postgres` maps is the administrator's to say.
+fn bounds() -> [(Resource, u64); 4] {
+    [
+        (Resource::Core, 0),
+        (Resource::Cpu, 30),
+        (Resource::Fsize, 16 << 20),
+        (Resource::Nofile, 1024),
+    ]
+}
+
+/// Closes every descriptor but standard input, output and error: whatever started pgcertd may have left some open.
+fn close_all_but_three() -> io::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
+    for number in open {
+        // EBADF: the one with which they were listed.
+        match nix::unistd::close(number) {
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(error) => return Err(io::Error::from(error)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    const OWNER: Ids = Ids {
+        uid: 4242,
+        gid: 4242,
+    };
+
+    #[test]
+    fn a_program_is_run_only_where_root_and_its_user_alone_decide_what_it_is() {
+        if !is_root() {
+            eprintln!("skipped: only root gives files away");
+            return;
+        }
+        let ground = tempfile::tempdir().unwrap();
+        fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let file = |directory: &Path, owner: u32, mode: u32| {
+            fs::create_dir_all(directory).unwrap();
+            let program = directory.join("postgres");
+            fs::write(&program, "").unwrap();
+            chown(&program, Some(owner), Some(owner)).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+            program
+        };
+        let at = |name: &str| ground.path().join(name);
+        let refused = |path: &Path| matches!(trusted(path, OWNER), Err(Untrusted::Writable { .. }));
+
+        assert!(trusted(&file(&at("root"), 0, 0o755), OWNER).is_ok());
+        assert!(trusted(&file(&at("own"), OWNER.uid, 0o755), OWNER).is_ok());
+        assert!(trusted(Path::new("/bin/sh"), OWNER).is_ok());
+        // Nothing is run as root because a file says so.
+        let as_root = Ids { uid: 0, gid: 0 };
+        let of_root = trusted(Path::new("/bin/sh"), as_root);
+        assert!(matches!(of_root, Err(Untrusted::AsRoot)));
+        // Another user's; one that a group, or everybody, may write.
+        assert!(refused(&file(&at("other"), 4243, 0o755)));
+        assert!(refused(&file(&at("group"), OWNER.uid, 0o775)));
+        assert!(refused(&file(&at("all"), 0, 0o757)));
+        // A directory on the way that others may write, unless it is sticky and the entry is not theirs.
+        let open = file(&at("open/bin"), 0, 0o755);
+        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(refused(&open));
+        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(trusted(&open, OWNER).is_ok());
+        chown(at("open"), Some(4243), Some(4243)).unwrap();
+        assert!(refused(&open));
+        // A link of another user's, whatever it leads to.
+        symlink("/bin/sh", at("link")).unwrap();
+        std::os::unix::fs::lchown(at("link"), Some(4243), None).unwrap();
+        assert!(refused(&at("link")));
+        assert!(matches!(
+            trusted(ground.path(), OWNER),
+            Err(Untrusted::NotAFile)
+        ));
+        assert!(matches!(
+            trusted(&at("missing"), OWNER),
+            Err(Untrusted::Reach(_))
+        ));
+    }
+
+    #[test]
+    fn terms_are_read_as_they_were_written() {
+        for terms in [
+            Terms::Operators,
+            Terms::Strangers(None),
+            Terms::Strangers(Some(OWNER)),
+        ] {
+            assert_eq!(Terms::from_word(&terms.word()), Some(terms));
+        }
+        assert_eq!(Terms::from_word("0"), None);
+        assert_eq!(Terms::from_word("-1:0"), None);
+    }
+
+    #[tokio::test]
+    async fn an_endless_voice_is_ended() {
+        let mut shell = Launch::of_server(
+            Path::new("/bin/sh"),
+            Ids {
+                uid: 65534,
+                gid: 65534,
+            },
+        )
+        .unwrap();
+        shell.args(["-c", "while :; do echo yes; done"]);
+        let ran = shell.ran(Duration::from_secs(30)).await;
+        assert!(matches!(ran, Err(CommandError::Loud)), "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn of_an_operators_loud_command_the_end_is_kept() {
+        let mut shell = Launch::of_operator("/bin/sh");
+        shell.args([
+            "-c",
+            "head -c 300000 /dev/zero | tr '\\0' x; echo; echo end",
+        ]);
+        let ran = shell.ran(Duration::from_secs(30)).await.unwrap();
+        assert!(ran.stdout.ends_with(b"x\nend\n"));
+        assert_eq!(ran.stdout.len(), LOUDEST);
+    }
+
+    #[tokio::test]
+    async fn what_a_child_leaves_running_holds_nobody_up() {
+        let mut shell = Launch::of_operator("/bin/sh");
+        shell.args(["-c", "sleep 1000 & echo $!"]);
+        let ran = shell.ran(Duration::from_secs(30)).await.unwrap();
+        let left: i32 = String::from_utf8_lossy(&ran.stdout).trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(left).unwrap(), Signal::KILL).unwrap();
+    }
+}

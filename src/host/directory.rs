@@ -1,0 +1,475 @@
+//! Walks a path one component at a time, and opens what lies at its end.
+//!
+//! Whoever may write in a directory on the way chooses what the next name is. Root and pgcertd's unit act with rights that
+//! such a user lacks, so a path is only followed where nobody but root, or the owner of what lies at its end, could have
+//! bent it: the kernel's own rule for links in sticky directories (`protected_symlinks`, proc_sys_fs(5)), applied
+//! everywhere. A real directory needs no such rule, since no user can move one that he may not write.
+//!
+//! Each component is opened from the descriptor of the one before, with `O_PATH` and without following links. Nothing is
+//! judged by one name and used by another.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::privilege::Ids;
+
+/// How many links a path may lead through, as in the kernel (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// A path cannot be followed to its end, or must not be.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// A system call failed.
+    #[error("{source}")]
+    System {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The path itself is a link.
+    #[error("it is a symbolic link to {}, which is not followed; name the directory itself", target.display())]
+    LinkAtEnd {
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// It leads through a link that somebody may bend who has no right to what lies at its end.
+    #[error(
+        "{bender} decides where {} leads, and what lies at its end belongs to user {owner}; \
+         name the path without that link, or let root own the link and its directory",
+        link.display()
+    )]
+    Bent {
+        /// The link.
+        link: PathBuf,
+        /// Who decides where it leads.
+        bender: Bender,
+        /// Whose is what lies at the end of the path.
+        owner: u32,
+    },
+    /// Something other than a directory lies there.
+    #[error("it is not a directory")]
+    NotADirectory,
+    /// Not a path from the root.
+    #[error("it is not an absolute path")]
+    Relative,
+}
+
+impl ReachError {
+    fn system(path: &Path) -> impl FnOnce(Errno) -> ReachError {
+        move |source| ReachError::System {
+            path: path.to_owned(),
+            source: source.into(),
+        }
+    }
+
+    /// Whether nothing is there.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, ReachError::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// What the system said, where it was a system call that failed.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        match self {
+            ReachError::System { source, .. } => Errno::from_io_error(source).or(Some(Errno::IO)),
+            _ => None,
+        }
+    }
+
+    /// The error as those who only know `std::io` tell it.
+    pub(crate) fn into_io(self) -> io::Error {
+        match self {
+            ReachError::System { source, .. } => source,
+            refused => io::Error::other(refused),
+        }
+    }
+}
+
+/// Who decides what a name in a directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bender {
+    /// This user, beside root.
+    User(u32),
+    /// The members of a group, or everybody.
+    Others,
+}
+
+impl fmt::Display for Bender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bender::User(uid) => write!(f, "user {uid}"),
+            Bender::Others => write!(f, "a group or every user"),
+        }
+    }
+}
+
+/// What becomes of a link in the last place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LinkAtEnd {
+    /// It is an error.
+    Refused,
+    /// It is followed like any other on the way.
+    Followed,
+}
+
+/// One component of a path on the way.
+pub(crate) struct OnTheWay<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) stat: &'a Stat,
+    /// The directory that has the name in it.
+    pub(crate) parent: &'a Stat,
+}
+
+impl OnTheWay<'_> {
+    pub(crate) fn is_link(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Symlink
+    }
+
+    /// Who, beside root, decides what this name is: the owner of its directory, others who may write there, and in a
+    /// sticky directory the owner of the entry itself.
+    pub(crate) fn benders(&self) -> Vec<Bender> {
+        const STICKY: u32 = 0o1000;
+        let mut benders = Vec::new();
+        for uid in [self.stat.st_uid, self.parent.st_uid] {
+            if uid != 0 && !benders.contains(&Bender::User(uid)) {
+                benders.push(Bender::User(uid));
+            }
+        }
+        if is_writable_by_others(self.parent) && self.parent.st_mode & STICKY == 0 {
+            benders.push(Bender::Others);
+        }
+        benders
+    }
+}
+
+/// Whether more than the owner may write: everybody, or a group other than root's.
+pub(crate) fn is_writable_by_others(stat: &Stat) -> bool {
+    stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0)
+}
+
+/// What lies at the end of a path, held by an `O_PATH` descriptor.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) descriptor: OwnedFd,
+    pub(crate) stat: Stat,
+    /// Its path without links.
+    pub(crate) path: PathBuf,
+}
+
+impl Reached {
+    pub(crate) fn owner(&self) -> Ids {
+        Ids {
+            uid: self.stat.st_uid,
+            gid: self.stat.st_gid,
+        }
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        (self.stat.st_dev, self.stat.st_ino)
+    }
+}
+
+/// Follows `path` to its end, through no link that somebody could bend who has no right to what lies there.
+///
+/// # Errors
+/// [`ReachError`]: it is not there, may not be looked at, or leads through such a link.
+pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError> {
+    let mut links: Vec<(PathBuf, Vec<Bender>)> = Vec::new();
+    let reached = walk(path, last, |step| {
+        if step.is_link() {
+            links.push((step.path.to_owned(), step.benders()));
+        }
+        Ok(())
+    })?;
+    let owner = reached.stat.st_uid;
+    for (link, benders) in links {
+        let stranger = benders.into_iter().find(|who| *who != Bender::User(owner));
+        if let Some(bender) = stranger {
+            return Err(ReachError::Bent {
+                link,
+                bender,
+                owner,
+            });
+        }
+    }
+    Ok(reached)
+}
+
+/// Walks `path` from the root; `visit` sees each component before it is passed, and may end the walk.
+///
+/// # Errors
+/// [`ReachError`], or what `visit` says.
+pub(crate) fn walk<E: From<ReachError>>(
+    path: &Path,
+    last: LinkAtEnd,
+    mut visit: impl FnMut(&OnTheWay<'_>) -> Result<(), E>,
+) -> Result<Reached, E> {
+    if !path.is_absolute() {
+        return Err(ReachError::Relative.into());
+    }
+    let mut at = root()?;
+    let mut ahead: VecDeque<OsString> = names(path).collect();
+    let mut links = 0;
+    while let Some(name) = ahead.pop_front() {
+        let next_path = joined(&at.path, &name);
+        let fail = || ReachError::system(&next_path);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor =
+            rustix::fs::openat(&at.descriptor, &name, flags, Mode::empty()).map_err(fail())?;
+        let stat = rustix::fs::fstat(&descriptor).map_err(fail())?;
+        let step = OnTheWay {
+            path: &next_path,
+            stat: &stat,
+            parent: &at.stat,
+        };
+        visit(&step)?;
+        if !step.is_link() {
+            at = Reached {
+                descriptor,
+                stat,
+                path: next_path,
+            };
+            continue;
+        }
+        let target = rustix::fs::readlinkat(&descriptor, "", Vec::new()).map_err(fail())?;
+        let target = PathBuf::from(OsStr::from_bytes(target.to_bytes()));
+        links += 1;
+        if ahead.is_empty() && last == LinkAtEnd::Refused && links == 1 {
+            let target = joined(&at.path, target.as_os_str());
+            return Err(ReachError::LinkAtEnd { target }.into());
+        }
+        if links > MOST_LINKS {
+            return Err(fail()(Errno::LOOP).into());
+        }
+        if target.is_absolute() {
+            at = root()?;
+        }
+        for name in names(&target).collect::<Vec<_>>().into_iter().rev() {
+            ahead.push_front(name);
+        }
+    }
+    Ok(at)
+}
+
+fn root() -> Result<Reached, ReachError> {
+    let path = Path::new("/");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let descriptor =
+        rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(ReachError::system(path))?;
+    let stat = rustix::fs::fstat(&descriptor).map_err(ReachError::system(path))?;
+    Ok(Reached {
+        descriptor,
+        stat,
+        path: path.to_owned(),
+    })
+}
+
+/// The components by which a path is walked; `..` is one, since behind a link it is not the directory before.
+fn names(path: &Path) -> impl Iterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+fn joined(directory: &Path, name: &OsStr) -> PathBuf {
+    if name == ".." {
+        return directory.parent().unwrap_or(directory).to_owned();
+    }
+    directory.join(name)
+}
+
+/// A directory that was reached as [`reach`] has it, and is held open.
+#[derive(Debug)]
+pub(crate) struct Directory(Reached);
+
+impl Directory {
+    /// Opens `path`.
+    ///
+    /// # Errors
+    /// As [`reach`], or something else than a directory lies there.
+    pub(crate) fn open(path: &Path, last: LinkAtEnd) -> Result<Directory, ReachError> {
+        Directory::from_reached(reach(path, last)?)
+    }
+
+    fn from_reached(reached: Reached) -> Result<Directory, ReachError> {
+        if FileType::from_raw_mode(reached.stat.st_mode) != FileType::Directory {
+            return Err(ReachError::NotADirectory);
+        }
+        Ok(Directory(reached))
+    }
+
+    pub(crate) fn owner(&self) -> Ids {
+        self.0.owner()
+    }
+
+    /// Device and inode.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        self.0.identity()
+    }
+
+    /// Whether root alone decides what the names in it are.
+    pub(crate) fn is_roots_alone(&self) -> bool {
+        self.0.stat.st_uid == 0 && !is_writable_by_others(&self.0.stat)
+    }
+
+    /// A directory in this one; no link.
+    ///
+    /// # Errors
+    /// It is not there, or is no directory.
+    pub(crate) fn child(&self, name: &OsStr) -> Result<Directory, ReachError> {
+        let path = self.0.path.join(name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&self.0.descriptor, name, flags, Mode::empty())
+            .map_err(ReachError::system(&path))?;
+        let stat = rustix::fs::fstat(&descriptor).map_err(ReachError::system(&path))?;
+        let reached = Reached {
+            descriptor,
+            stat,
+            path,
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = rustix::fs::readlinkat(&reached.descriptor, "", Vec::new())
+                .map_err(ReachError::system(&reached.path))?;
+            let target = joined(&self.0.path, OsStr::from_bytes(target.to_bytes()));
+            return Err(ReachError::LinkAtEnd { target });
+        }
+        Directory::from_reached(reached)
+    }
+
+    /// The same directory, to be read, synced and changed through.
+    ///
+    /// # Errors
+    /// This thread may not read it.
+    pub(crate) fn opened(&self) -> Result<OwnedFd, ReachError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0.descriptor, ".", flags, Mode::empty())
+            .map_err(ReachError::system(&self.0.path))
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    const ALICE: u32 = 4242;
+    const BOB: u32 = 4243;
+
+    /// A directory of root's, in which a test may give things away; none where it may not.
+    fn ground() -> Option<tempfile::TempDir> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root gives files away");
+            return None;
+        }
+        let ground = tempfile::tempdir().unwrap();
+        fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        Some(ground)
+    }
+
+    fn directory(path: PathBuf, owner: u32) -> PathBuf {
+        fs::create_dir(&path).unwrap();
+        lchown(&path, Some(owner), Some(owner)).unwrap();
+        path
+    }
+
+    fn link(target: &Path, path: PathBuf, owner: u32) -> PathBuf {
+        symlink(target, &path).unwrap();
+        lchown(&path, Some(owner), Some(owner)).unwrap();
+        path
+    }
+
+    fn reached(path: &Path) -> Result<u32, ReachError> {
+        reach(path, LinkAtEnd::Followed).map(|found| found.owner().uid)
+    }
+
+    #[test]
+    fn a_link_counts_only_where_nobody_but_root_or_the_end_s_owner_could_have_bent_it() {
+        let Some(ground) = ground() else { return };
+        let at = |name: &str| ground.path().join(name);
+        let (alices, bobs) = (directory(at("alice"), ALICE), directory(at("bob"), BOB));
+        directory(bobs.join("data"), BOB);
+        directory(alices.join("data"), ALICE);
+        directory(at("roots"), 0);
+        let bent = |path: &Path| matches!(reached(path), Err(ReachError::Bent { .. }));
+
+        // Root's own link in root's own directory leads anywhere.
+        assert_eq!(reached(&link(&bobs, at("by-root"), 0)).unwrap(), BOB);
+        // A user's own link leads to what is his.
+        let own = link(&alices.join("data"), alices.join("own"), ALICE);
+        assert_eq!(reached(&own).unwrap(), ALICE);
+        // It leads to nobody else's, at the end and in the middle of a path, and to nothing of root's.
+        let to_bob = link(&bobs, alices.join("to-bob"), ALICE);
+        assert!(bent(&to_bob));
+        assert!(bent(&to_bob.join("data")));
+        assert!(bent(&link(&at("roots"), alices.join("to-root"), ALICE)));
+        // Nor does root's link that Alice may have moved to its place.
+        assert!(bent(&link(&bobs, alices.join("moved"), 0)));
+        // One that leads through another to the same end is no better.
+        assert!(bent(&link(&to_bob, at("through"), 0)));
+        // In a sticky directory the entry's owner counts, in one that all may write anybody.
+        let (sticky, open) = (directory(at("sticky"), 0), directory(at("open"), 0));
+        fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(bent(&link(&bobs, sticky.join("l"), ALICE)));
+        assert_eq!(reached(&link(&bobs, sticky.join("m"), BOB)).unwrap(), BOB);
+        assert!(bent(&link(&bobs, open.join("l"), BOB)));
+    }
+
+    #[test]
+    fn a_path_means_what_the_kernel_says() {
+        let Some(ground) = ground() else { return };
+        let at = |name: &str| ground.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::create_dir(at("c")).unwrap();
+        symlink("../c", at("a/relative")).unwrap();
+        symlink(at("a/b"), at("c/absolute")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        for path in [
+            "a/b",
+            "a/relative",
+            "c/absolute",
+            "c/absolute/..",
+            "a/relative/absolute/../b",
+            "./a/../c",
+        ] {
+            let meta = fs::metadata(at(path)).unwrap();
+            let found = reach(&at(path), LinkAtEnd::Followed).unwrap();
+            use std::os::unix::fs::MetadataExt;
+            assert_eq!(found.identity(), (meta.dev(), meta.ino()), "{path}");
+            assert_eq!(found.path, fs::canonicalize(at(path)).unwrap(), "{path}");
+        }
+        let system = |path: &str| match reach(&at(path), LinkAtEnd::Followed) {
+            Err(ReachError::System { source, .. }) => source.kind(),
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!(system("missing"), io::ErrorKind::NotFound);
+        assert_eq!(system("loop"), io::Error::from(Errno::LOOP).kind());
+        let at_end = reach(&at("a/relative"), LinkAtEnd::Refused);
+        assert!(matches!(at_end, Err(ReachError::LinkAtEnd { .. })));
+        assert!(reach(&at("a/relative/absolute/.."), LinkAtEnd::Refused).is_ok());
+        assert!(matches!(
+            reach(Path::new("a"), LinkAtEnd::Followed),
+            Err(ReachError::Relative)
+        ));
+    }
+}
