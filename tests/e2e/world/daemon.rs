@@ -111,6 +111,11 @@ impl Launch {
         self
     }
 
+    /// The program that is started.
+    pub fn program_path(&self) -> &Path {
+        &self.program
+    }
+
     /// Another program in pgcertd's place, which every user must be able to reach.
     pub fn program(mut self, program: &Path) -> Self {
         self.program = program.to_owned();
