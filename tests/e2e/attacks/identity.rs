@@ -58,7 +58,7 @@ fn last_started(data: &Path, program: &Path, owner: Owner) {
     fs::write(data.join("PG_VERSION"), "15\n").unwrap();
     let options = data.join("postmaster.opts");
     fs::write(&options, format!("{} \"-D\" \"x\"\n", program.display())).unwrap();
-    give(&options, owner, 0o600);
+    give(&options, owner, 0o644);
 }
 
 /// A link of this user's.
@@ -100,9 +100,11 @@ fn all_commands(stage: &Stage<'_>) -> Vec<Outcome> {
 /// All commands end with a status that says so, and with these words.
 #[track_caller]
 fn all_refuse(stage: &Stage<'_>, tattler: &Tattler, words: &str) {
-    // Postgres opens its own files, so that even root without any capability gets past them.
+    // Postgres takes its own files away, which root without any capability could not read.
     let state = stage.cert.parent().unwrap();
-    fs::set_permissions(state, fs::Permissions::from_mode(0o755)).unwrap();
+    if state.exists() {
+        fs::remove_dir_all(state).unwrap();
+    }
     let ran = all_commands(stage);
     assert_eq!(tattler.users(), Vec::<String>::new());
     for outcome in ran {
