@@ -8,7 +8,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker};
 use crate::reconcile::state::Problem;
 
@@ -34,6 +34,12 @@ pub(super) enum FilesError {
         action: &'static str,
         #[source]
         source: Errno,
+    },
+    #[error("{}: {source}", path.display())]
+    Reach {
+        path: PathBuf,
+        #[source]
+        source: ReachError,
     },
     #[error("{}: something that is no socket lies there", .0.display())]
     NoSocket(PathBuf),
@@ -71,6 +77,7 @@ impl FilesError {
                 );
                 Problem::new(why, mend).with(format!("ss -lxp src {}", path.display()))
             }
+            FilesError::Reach { .. } => Problem::new(why, format!("set another {key}")),
             FilesError::Privilege(_) => Problem::new(why, ""),
         }
     }
@@ -110,21 +117,35 @@ pub(super) async fn beside<R: Send + 'static>(
 ) -> Result<R, FilesError> {
     let directory = path.parent().unwrap_or(path).to_owned();
     let path = path.to_owned();
-    let rights = move || {
-        let owner = std::fs::metadata(&directory).map(|it| Ids {
-            uid: it.uid(),
-            gid: it.gid(),
-        });
-        Rights::Publisher {
-            // What is not there is found missing when it is opened.
-            owner: owner.unwrap_or_else(|_| Ids::own()),
-            write: BTreeSet::from([directory]),
-        }
+    let owner = match opened(&path) {
+        Ok(directory) => directory.owner(),
+        // It is found missing when the job opens it.
+        Err(FilesError::Step { .. }) => Ids::own(),
+        Err(bent) => return Err(bent),
+    };
+    let rights = move || Rights::Publisher {
+        owner,
+        write: BTreeSet::from([directory]),
     };
     let worker = Worker::start(name, rights).await?;
     worker
         .call(move || Place::open(&path).and_then(|place| job(&place)))
         .await?
+}
+
+/// The directory of `path`, whose owner decides with whose rights it is written in: nobody else may have bent the way to it.
+fn opened(path: &Path) -> Result<Directory, FilesError> {
+    Directory::open(path.parent().unwrap_or(path), LinkAtEnd::Followed).map_err(unreached(path))
+}
+
+fn unreached(path: &Path) -> impl FnOnce(ReachError) -> FilesError {
+    move |error| match error.errno() {
+        Some(errno) => failed(path, "open its directory")(errno),
+        None => FilesError::Reach {
+            path: path.to_owned(),
+            source: error,
+        },
+    }
 }
 
 /// A directory that was opened, and a name in it.
@@ -146,17 +167,12 @@ impl Inode {
 
 impl Place {
     fn open(path: &Path) -> Result<Place, FilesError> {
-        let directory = path.parent().unwrap_or(path);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(directory, flags, Mode::empty());
-        let place = |directory| Place {
-            directory,
+        let directory = opened(path)?;
+        Ok(Place {
+            directory: directory.opened().map_err(unreached(path))?,
             name: path.file_name().unwrap_or_default().to_owned(),
             path: path.to_owned(),
-        };
-        opened
-            .map(place)
-            .map_err(failed(path, "open its directory"))
+        })
     }
 
     /// Puts a text there as a whole, which everybody may read.

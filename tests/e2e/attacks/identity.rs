@@ -11,10 +11,10 @@ use std::{
 use crate::{
     standing::{HOST, NAME, Stage},
     world::{
-        Owner, World,
+        Owner, SOON, World,
         config::{Config, Instance, path},
-        daemon::{Launch, Outcome, pgcertd},
-        give,
+        daemon::{Daemon, Launch, Outcome, pgcertd},
+        eventually, give,
     },
 };
 
@@ -377,4 +377,25 @@ fn no_config_has_a_server_of_any_kind_looked_after_as_root() {
             assert!(said.contains("belongs to root"), "{said}");
         }
     }
+}
+
+#[test]
+fn no_metrics_go_where_a_link_of_postgres_leads() {
+    let Some(world) = World::new() else { return };
+    let stage = Stage::new(&world);
+    let neighbour = Neighbour::new(&world);
+    let link = world.postgres_directory("textfiles", 0o755).join("link");
+    bend(&neighbour.state, &link, world.postgres());
+    let config = Config::new(&world)
+        .metrics("textfile", path(&link.join("pgcertd.prom")))
+        .instance(Instance::of(&stage.cluster, HOST))
+        .write();
+    let daemon = Daemon::start(&world, &config);
+    eventually(
+        SOON,
+        "the daemon writes its metrics, or says why not",
+        || link.join("pgcertd.prom").exists() || daemon.log().contains("decides where"),
+    );
+    neighbour.is_as_it_was();
+    assert_eq!(daemon.stop().code(), Some(0));
 }
