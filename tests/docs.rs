@@ -114,6 +114,22 @@ fn the_incidents_name_tests_that_exist() {
 }
 
 #[test]
+fn every_row_of_the_threat_model_names_a_test_that_exists() {
+    let model = text("docs/threat-model.md");
+    let rows: Vec<&str> = model
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    let is_head = |row: &&&str| {
+        row.starts_with("| What ") || row.starts_with("| ---") || row.starts_with("| Who ")
+    };
+    for row in rows.iter().filter(|row| !is_head(row)) {
+        assert!(!tests_named_in(row).is_empty(), "no test: {row}");
+    }
+    assert!(rows.len() > 20, "{} rows", rows.len());
+}
+
+#[test]
 fn every_row_of_what_is_supported_names_a_test_that_exists() {
     let support = text("docs/support.md");
     let lines: Vec<&str> = support.lines().collect();
