@@ -3,7 +3,8 @@
 //! What is looked at is in [`doctor`]; here it is drawn, what needs a person first.
 
 use super::manual::{Chapter, Manual};
-use super::paint::{BAD, FAINT, GOOD, ODD, labelled, mended, styled};
+use super::page::Page;
+use super::paint::{BAD, FAINT, GOOD, ODD};
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
 use crate::doctor::{self, Finding, Kind, Mend, Report, Weight};
@@ -107,11 +108,11 @@ pub(super) async fn check(
     Ok(if ill == 0 { Exit::Well } else { Exit::Problem })
 }
 
-fn drawn(config: &Config, report: &Report) -> String {
+fn drawn(config: &Config, report: &Report) -> Page {
     let file = config.file.display();
     let mut out = match summary(report) {
-        None => format!("{file} is right\n"),
-        Some(summary) => format!("{file} is right; {summary}\n"),
+        None => Page::of_line(format_args!("{file} is right")),
+        Some(summary) => Page::of_line(format_args!("{file} is right; {summary}")),
     };
     let instances = report.instances.iter();
     let mut sections: Vec<(&str, &[Finding])> = instances
@@ -122,10 +123,12 @@ fn drawn(config: &Config, report: &Report) -> String {
     // What needs a person stands first, in the sections and among them.
     sections.sort_by_key(|(_, findings)| worst(findings));
     for (name, findings) in sections {
-        out.push_str(&format!("\n{name}\n"));
+        out.end().line(name);
         let mut findings: Vec<&Finding> = findings.iter().collect();
         findings.sort_by_key(|it| it.weight);
-        findings.into_iter().for_each(|it| out.push_str(&told(it)));
+        for finding in findings {
+            out.add(told(finding));
+        }
     }
     out
 }
@@ -157,29 +160,28 @@ fn worst(findings: &[Finding]) -> Option<Weight> {
 }
 
 /// One finding: a line where it is good, else what, why and what to do.
-fn told(finding: &Finding) -> String {
+fn told(finding: &Finding) -> Page {
     let (style, label) = match finding.weight {
         Weight::Problem => (BAD, "!"),
         Weight::Unseen => (ODD, "?"),
         Weight::Notice => (ODD, "note"),
         Weight::Good => (GOOD, "ok"),
     };
-    let mut out = labelled(label, &finding.seen).replacen(label, &styled(style, label), 1);
+    let mut out = Page::default();
+    out.marked(style, label, &finding.seen);
     if finding.weight == Weight::Good {
         return out;
     }
     let why = format!("{} ({})", finding.why, finding.kind.id());
-    for line in labelled("", &why).lines() {
-        out.push_str(&format!("{}\n", styled(FAINT, line)));
-    }
+    out.put(" ".repeat(8)).indented(FAINT, 8, why);
     if let Some(lacks) = &finding.lacks {
-        out.push_str(&labelled("ask", &format!("as {lacks}")));
+        out.labelled("ask", format_args!("as {lacks}"));
     }
     match &finding.mend {
-        Some(Mend::Command(line)) => out.push_str(&mended("", Some(line))),
-        Some(Mend::Sentence(text)) => out.push_str(&mended(text, None)),
-        None => {}
-    }
+        Some(Mend::Command(line)) => out.mended("", Some(line)),
+        Some(Mend::Sentence(text)) => out.mended(text, None),
+        None => &mut out,
+    };
     out
 }
 
@@ -195,7 +197,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let mut config = Config::load(&file).unwrap();
         config.file = crate::config::DEFAULT_FILE.into();
-        anstream::adapter::strip_str(&drawn(&config, report)).to_string()
+        drawn(&config, report).plain()
     }
 
     fn section(name: &str, findings: Vec<Finding>) -> Section {

@@ -7,6 +7,7 @@ mod check;
 pub(crate) mod manual;
 mod notify;
 mod outcomes;
+mod page;
 pub(crate) mod paint;
 mod probe;
 mod removal;
@@ -31,7 +32,9 @@ use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
 use crate::report::{Kind, log, notices};
+use crate::text;
 use manual::{Chapter, Manual};
+use page::Page;
 
 /// The manual of pgcertd itself.
 pub(crate) const MANUAL: Manual = Manual {
@@ -195,8 +198,9 @@ enum Command {
 
 /// A command could not be carried out.
 struct Failure {
-    message: String,
-    /// The same on one line, for JSON.
+    /// What a person reads.
+    page: Page,
+    /// The same on one line, for JSON and the journal.
     one_line: String,
     exit: Exit,
     /// Whether the config is at fault.
@@ -214,18 +218,28 @@ impl Failure {
 
     fn new(error: &dyn std::fmt::Display, exit: Exit) -> Failure {
         Failure {
-            message: error.to_string(),
+            page: Page::of_line(format_args!("pgcertd: {error}")),
             one_line: error.to_string(),
             exit,
             of_config: false,
         }
     }
 
+    /// With further lines below the first, each of them one.
+    fn with_lines(mut self, lines: &[String]) -> Failure {
+        for line in lines {
+            self.page.line(line);
+            self.one_line.push('\n');
+            self.one_line.push_str(line);
+        }
+        self
+    }
+
     /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
     /// of event that a command which works there ends with.
     fn tell(&self, unattended: Option<Kind>, config: &std::path::Path) {
         match unattended.filter(|_| log::start()) {
-            None => eprintln!("pgcertd: {}", self.message),
+            None => self.page.complain(),
             Some(_) if self.of_config => {
                 notices::ended(Kind::ConfigInvalid, config, &self.one_line);
             }
@@ -236,10 +250,18 @@ impl Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
+        let drawn = error.to_string();
+        let mut page = Page::default();
+        page.put("pgcertd: ");
+        // What it quotes of the file holds no line end, see there.
+        for line in drawn.lines() {
+            page.line(line);
+        }
         Failure {
+            page,
             one_line: error.one_line(),
+            exit: Exit::Usage,
             of_config: true,
-            ..Failure::usage(&error)
         }
     }
 }
@@ -256,7 +278,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn answered(given: &[OsString]) -> Exit {
     let arguments = match understood(given) {
         Ok(arguments) => arguments,
-        Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),
+        Err(error) => return misunderstood(error, &given),
     };
     let json = arguments.json;
     let config = arguments.config.clone();
@@ -286,14 +308,15 @@ fn answered(given: &[OsString]) -> Exit {
 }
 
 /// Shows help, the version, or what was wrong with the arguments.
-fn misunderstood(error: &clap::Error, json: bool) -> Exit {
+fn misunderstood(error: clap::Error, given: &[OsString]) -> Exit {
     // Help and version are no errors; their text belongs to standard output.
     let exit = if error.use_stderr() {
         Exit::Usage
     } else {
         Exit::Well
     };
-    if json && exit == Exit::Usage {
+    let error = quoting_what_is_shown(error, given);
+    if exit == Exit::Usage && given.iter().any(|a| a == "--json") {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         tell_error(first.trim_start_matches("error: "));
@@ -302,6 +325,23 @@ fn misunderstood(error: &clap::Error, json: bool) -> Exit {
         Ok(()) => exit,
         Err(_) => Exit::Problem,
     }
+}
+
+/// The same error about arguments in which every character is seen as what it is: the error quotes them, and a
+/// script may have had them from anywhere.
+fn quoting_what_is_shown(error: clap::Error, given: &[OsString]) -> clap::Error {
+    let (program, rest) = given.split_at(given.len().min(1));
+    let rest = rest
+        .iter()
+        .map(|word| text::shown_bytes(word.as_encoded_bytes()).into());
+    let shown: Vec<OsString> = program.iter().cloned().chain(rest).collect();
+    if shown == given {
+        return error;
+    }
+    understood(&shown).err().unwrap_or_else(|| {
+        let told = "an argument holds characters that a terminal obeys or hides";
+        command().error(clap::error::ErrorKind::InvalidValue, told)
+    })
 }
 
 /// The error of a command that came to no result, as a document.
@@ -386,17 +426,16 @@ fn prober() -> Result<Prober, Failure> {
 
 /// Writes one document and a newline.
 fn print_json(document: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(document).map_err(|e| Failure::problem(&e))?;
-    print(&format!("{text}\n"))
+    let document = text::json(document, true).map_err(|e| Failure::problem(&e))?;
+    let mut page = Page::default();
+    for line in document.lines() {
+        page.line(line);
+    }
+    print(&page)
 }
 
-/// Writes to standard output; styles go where a terminal is, and never with `NO_COLOR`.
-fn print(text: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever reads may stop early (`pgcertd status | head`).
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|e| Failure::problem(&format!("cannot write the result: {e}"))),
-    }
+/// Writes a result to standard output.
+fn print(page: &Page) -> Result<(), Failure> {
+    let written = page.print();
+    written.map_err(|e| Failure::problem(&format!("cannot write the result: {e}")))
 }

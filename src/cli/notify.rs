@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::manual::{Chapter, Manual};
+use super::page::Page;
 use super::{Exit, Failure, load, print, print_json};
 use crate::notification::message::VARIABLES;
 use crate::notification::{self, NotifyError, command, delivery, follow, scene, trial};
@@ -210,19 +211,20 @@ async fn test(file: &Path, json: bool) -> Result<Exit, Failure> {
 }
 
 impl Trial<'_> {
-    fn drawn(&self, subject: &str) -> String {
+    fn drawn(&self, subject: &str) -> Page {
         let program = self.command.first().map_or("", String::as_str);
-        let mut out = match &self.problem {
-            None => format!(
-                "{program} took it, {:.1} s: {subject}\nSee that it arrives.\n",
-                self.seconds
-            ),
-            Some(problem) => format!("not delivered: {problem}\n"),
+        let mut out = Page::default();
+        match &self.problem {
+            None => out
+                .line(format_args!(
+                    "{program} took it, {:.1} s: {subject}",
+                    self.seconds
+                ))
+                .line("See that it arrives."),
+            Some(problem) => out.line(format_args!("not delivered: {problem}")),
         };
         if rustix::process::geteuid().is_root() {
-            out.push_str(
-                "The service is no root: runuser -u pgcertd-notify -- pgcertd notify --test\n",
-            );
+            out.line("The service is no root: runuser -u pgcertd-notify -- pgcertd notify --test");
         }
         out
     }

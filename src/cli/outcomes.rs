@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Failure, paint, print, print_json};
+use super::page::Page;
+use super::{Failure, print, print_json};
 use crate::bundle::{Fingerprint, Piece};
 use crate::config::Instance as InstanceConfig;
 use crate::reconcile::{Done, SyncOutcome};
@@ -64,7 +65,7 @@ struct Row {
 pub(super) struct Outcomes {
     manner: Manner,
     rows: Vec<Row>,
-    text: String,
+    text: Page,
 }
 
 impl Outcomes {
@@ -72,13 +73,13 @@ impl Outcomes {
         Outcomes {
             manner,
             rows: Vec::new(),
-            text: String::new(),
+            text: Page::default(),
         }
     }
 
     /// A line of the text.
     pub(super) fn note(&mut self, line: &str) {
-        self.text.push_str(&paint::hanging(line));
+        self.text.hanging(line);
     }
 
     /// What was done about `instance`; its events are said at once.

@@ -1,9 +1,7 @@
-//! Text for a terminal of 80 columns: styles, bars, spans of time.
+//! Text for a terminal of 80 columns: styles, bars, spans of time; [`super::page`] puts them on lines.
 
 use anstyle::{AnsiColor, Style};
 use jiff::{SignedDuration, Timestamp};
-
-use crate::bundle::Expiry;
 
 /// The width that everything fits into.
 pub(super) const WIDTH: usize = 80;
@@ -16,11 +14,6 @@ pub(super) const ODD: Style = AnsiColor::Yellow.on_default();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// Of lesser weight.
 pub(super) const FAINT: Style = Style::new().dimmed();
-
-/// `text` in `style`.
-pub(super) fn styled(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
-}
 
 /// A span of time in its largest unit, in at most five characters: `9 y`, `12 d`, `3 h`, `14 s`.
 pub(super) fn span(span: SignedDuration) -> String {
@@ -55,21 +48,6 @@ pub(super) fn bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
     "█".repeat(blocks) + &"░".repeat(10 - blocks)
 }
 
-/// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
-pub(super) fn days_and_bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
-    let style = match Expiry::of(begin, end, now) {
-        Expiry::Fine => GOOD,
-        Expiry::Warning => ODD,
-        Expiry::Critical | Expiry::Expired => BAD,
-    };
-    let remaining = end.duration_since(now);
-    let text = match remaining.is_negative() {
-        true => "gone".to_owned(),
-        false => span(remaining),
-    };
-    format!("{text:>5} {}", styled(style, &bar(begin, end, now)))
-}
-
 /// `text` broken at spaces into lines of at most `width` characters; words that are longer
 /// stay whole, since they are paths that someone will paste.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
@@ -87,38 +65,6 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
-}
-
-/// `text` with its further lines a little to the right of its first.
-pub(super) fn hanging(text: &str) -> String {
-    wrapped(text, WIDTH - 2).join("\n  ") + "\n"
-}
-
-/// `label  text`, with the text's further lines below its first; a label has up to four letters.
-pub(super) fn labelled(label: &str, text: &str) -> String {
-    let indent = 8;
-    let mut out = String::new();
-    for (number, line) in wrapped(text, WIDTH - indent).iter().enumerate() {
-        let label = if number == 0 { label } else { "" };
-        out.push_str(&format!("  {label:<4}  {line}\n"));
-    }
-    out
-}
-
-/// What mends something: `text`, and below it the command, whole on a line of its own, so that it
-/// can be pasted. Nothing where there is neither.
-pub(super) fn mended(text: &str, command: Option<&str>) -> String {
-    match (text, command) {
-        ("", None) => String::new(),
-        (text, None) => labelled("mend", text),
-        ("", Some(command)) => format!("  mend  {command}\n"),
-        (text, Some(command)) => {
-            format!(
-                "{}        {command}\n",
-                labelled("mend", &format!("{text}:"))
-            )
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anstyle::Style;
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::paint::{hanging, wrapped};
-use super::{Exit, Failure, paint, print, print_json, prober};
+use super::page::Page;
+use super::{Exit, Failure, print, print_json, prober};
 use crate::config::{self, Config, ConfigError};
 use crate::instance::files::Installed;
 use crate::instance::{Instance, Server, Sight};
@@ -65,10 +66,11 @@ pub(super) async fn removal(file: &Path, wanted: &Arguments, json: bool) -> Resu
     if let (true, Ok(config)) = (wanted.remember, &config)
         && let Err(error) = remember(&config.state_directory, &instances)
     {
-        eprintln!(
+        Page::of_line(format_args!(
             "pgcertd: {}: cannot be written: {error}; a purge looks for servers in the usual places alone",
             config.state_directory.join(SERVERS).display()
-        );
+        ))
+        .complain();
     }
     if json {
         print_json(&Document {
@@ -209,27 +211,24 @@ fn listed(instances: &[Left]) -> Vec<u8> {
         .collect()
 }
 
-fn drawn(instances: &[Left]) -> String {
+fn drawn(instances: &[Left]) -> Page {
     if instances.is_empty() {
-        return "pgcertd goes; its config names no server.\n".to_owned();
+        return Page::of_line("pgcertd goes; its config names no server.");
     }
-    let mut out = String::from("pgcertd goes: from now on nothing renews these certificates.\n");
+    let mut out = Page::of_line("pgcertd goes: from now on nothing renews these certificates.");
     for left in instances {
         let line = format!("{} {}", left.name, left.seen);
-        out.push_str(&format!(
-            "  {}\n",
-            wrapped(&line, paint::WIDTH - 4).join("\n    ")
-        ));
+        out.put("  ").indented(Style::new(), 4, line);
     }
-    out.push_str(&hanging(
+    out.hanging(
         "Leave the files where they are until ssl_cert_file and ssl_key_file name others and \
          PostgreSQL has loaded those: without a file that its configuration names, it does not start.",
-    ));
+    );
     out
 }
 
-fn unknown(error: &ConfigError) -> String {
-    hanging(&format!(
+fn unknown(error: &ConfigError) -> Page {
+    Page::of_text(format_args!(
         "pgcertd goes: from now on nothing renews its certificates. Which servers use them cannot \
          be told, since the config is wrong: {}. Look at each {}/*/server.pem with `openssl x509 \
          -noout -enddate -in FILE`, and leave those that a PostgreSQL configuration names.",

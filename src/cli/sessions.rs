@@ -11,13 +11,15 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
-use super::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, span, styled};
+use super::page::Page;
+use super::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use super::{Exit, Failure, named, print, print_json, prober};
 use crate::config::{self, Config, Kind};
 use crate::instance::postmaster::Absence;
 use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
 use crate::instance::{Instance, Server};
 use crate::report::view::VERSION;
+use crate::text::shown;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "sessions",
@@ -316,28 +318,32 @@ fn denied(why: &str) -> String {
     format!("this user may not look: {why}; ask as root or as the server's user")
 }
 
-fn drawn(document: &Document, wanted: &Arguments, now: Timestamp) -> String {
-    let drawn: Vec<String> = document
-        .instances
-        .iter()
-        .map(|view| section(view, wanted, now))
-        .collect();
-    match drawn.is_empty() {
-        true => "no instance is configured; see the model config\n".to_owned(),
-        false => drawn.join("\n"),
+fn drawn(document: &Document, wanted: &Arguments, now: Timestamp) -> Page {
+    let mut out = Page::default();
+    for (number, view) in document.instances.iter().enumerate() {
+        if number > 0 {
+            out.end();
+        }
+        out.add(section(view, wanted, now));
     }
+    if document.instances.is_empty() {
+        out.line("no instance is configured; see the model config");
+    }
+    out
 }
 
-fn section(view: &View, wanted: &Arguments, now: Timestamp) -> String {
+fn section(view: &View, wanted: &Arguments, now: Timestamp) -> Page {
+    let mut out = Page::default();
     if let Some(problem) = &view.problem {
-        let head = format!("{} {}\n", styled(BAD, "!"), view.name);
-        return head + &labelled("why", problem);
+        out.styled(BAD, "!").put(" ").line(&view.name);
+        out.labelled("why", problem);
+        return out;
     }
-    let mut out = paint::hanging(&format!("{}: {}", view.name, summary(view, wanted)));
-    out.push_str(&table(&view.sessions, now));
+    out.hanging(format_args!("{}: {}", view.name, summary(view, wanted)));
+    out.add(table(&view.sessions, now));
     if let Some(why) = view.deployed_unknown.as_ref().filter(|_| view.running) {
         let note = format!("which sessions began before the last deployment is not known: {why}");
-        out.push_str(&labelled("note", &note));
+        out.labelled("note", note);
     }
     out
 }
@@ -383,13 +389,13 @@ fn is_bare(row: &Row) -> bool {
 }
 
 /// Two lines a session: who it is, and below it how it is encrypted.
-fn table(rows: &[Row], now: Timestamp) -> String {
+fn table(rows: &[Row], now: Timestamp) -> Page {
     if rows.is_empty() {
-        return String::new();
+        return Page::default();
     }
-    let user = |row: &Row| plain(row.user.as_deref().unwrap_or("-"));
+    let user = |row: &Row| shown(row.user.as_deref().unwrap_or("-")).into_owned();
     let database = |row: &Row| match &row.database {
-        Some(name) => plain(name),
+        Some(name) => shown(name).into_owned(),
         None if row.replication => "(replication)".to_owned(),
         None => "-".to_owned(),
     };
@@ -406,18 +412,18 @@ fn table(rows: &[Row], now: Timestamp) -> String {
     let room = WIDTH.saturating_sub(2 + 7 + 2 + 5 + 2 + 2 + 2 + clients) / 2;
     let users = widest("USER", &user).min(room.max(8));
     let databases = widest("DATABASE", &database).min(room.max(8));
-    let mut out = format!(
-        "  {:<7}  {:>5}  {:<users$}  {:<databases$}  CLIENT\n",
+    let mut out = Page::of_line(format_args!(
+        "  {:<7}  {:>5}  {:<users$}  {:<databases$}  CLIENT",
         "PID", "AGE", "USER", "DATABASE"
-    );
+    ));
     for row in rows {
-        let mark = if is_bare(row) {
-            styled(BAD, "!")
+        if is_bare(row) {
+            out.styled(BAD, "!");
         } else {
-            " ".to_owned()
-        };
-        out.push_str(&format!(
-            "{mark} {:<7}  {:>5}  {:<users$}  {:<databases$}  {}\n",
+            out.put(" ");
+        }
+        out.line(format_args!(
+            " {:<7}  {:>5}  {:<users$}  {:<databases$}  {}",
             row.pid,
             span(now.duration_since(row.since)),
             clipped(&user(row), users),
@@ -425,10 +431,8 @@ fn table(rows: &[Row], now: Timestamp) -> String {
             client(row),
         ));
         let (style, how) = how(row);
-        let indent = " ".repeat(18);
-        for line in paint::wrapped(&how, WIDTH - indent.len()) {
-            out.push_str(&format!("{indent}{}\n", styled(style, &line)));
-        }
+        let indent = 18;
+        out.put(" ".repeat(indent)).indented(style, indent, how);
     }
     out
 }
@@ -446,14 +450,9 @@ fn how(row: &Row) -> (anstyle::Style, String) {
         text.push_str(", from before the last deployment");
     }
     if !row.application.is_empty() {
-        text.push_str(&format!(", {}", plain(&row.application)));
+        text.push_str(&format!(", {}", row.application));
     }
     (style, text)
-}
-
-/// A name that a client chose, without what would move a terminal's cursor.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
 }
 
 fn clipped(text: &str, width: usize) -> String {
@@ -495,7 +494,7 @@ mod tests {
             row(None, None),
         ];
         let table = table(&rows, "2026-11-09T12:00:00Z".parse().unwrap());
-        let shown = anstream::adapter::strip_str(&table).to_string();
+        let shown = table.plain();
         for line in shown.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
@@ -503,7 +502,7 @@ mod tests {
         let words: Vec<&str> = shown.split_whitespace().collect();
         let words = words.join(" ");
         assert!(words.contains("from before the last deployment"), "{shown}");
-        assert!(words.contains("psql?[2J"), "{shown}");
+        assert!(words.contains("psql\\x1b[2J"), "{shown}");
     }
 
     #[test]

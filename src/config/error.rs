@@ -1,14 +1,16 @@
 //! What is wrong with a configuration, drawn for the person who wrote it.
 //!
 //! Every error about a text has one look, whether TOML, a type or a meaning was at fault: place and message,
-//! the line, carets below the offending text, and what was expected. Control characters in the text are drawn
-//! as spaces, so that a file cannot command the terminal.
+//! the line, carets below the offending text, and what was expected. Characters that a terminal obeys or hides are drawn
+//! as spaces, so that a file cannot command the terminal and every caret stays below its character.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use crate::text;
 
 /// The widest part of a line that is drawn, in characters.
 const WIDEST: usize = 120;
@@ -160,11 +162,12 @@ fn boundary(text: &str, at: usize) -> usize {
 }
 
 fn plain(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(|c: char| !text::is_shown(c), " ")
 }
 
 fn located(refusal: &Refusal) -> String {
-    let file = refusal.file.display();
+    let file = refusal.file.to_string_lossy();
+    let file = text::shown(&file);
     match &refusal.place {
         Some(Place { line, column, .. }) => format!("{file}:{line}:{column}"),
         None => file.to_string(),

@@ -5,6 +5,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sd_notify::NotifyState;
 
+use crate::text::shown;
+
 /// How many messages wait while systemd does not listen; more are dropped.
 const WAITING: usize = 32;
 
@@ -27,6 +29,8 @@ impl Systemd {
             .name("systemd".into())
             .spawn(move || {
                 for Message { mut states, status } in inbox {
+                    // A line that ends in a status would begin an assignment of its own, such as MAINPID=.
+                    let status = status.as_deref().map(shown);
                     states.extend(status.as_deref().map(NotifyState::Status));
                     if let Err(error) = sd_notify::notify(&states) {
                         tracing::debug!("systemd was not told: {error}");

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::Kind;
+use crate::text::{CommandLine, UNPASTEABLE};
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -25,7 +26,7 @@ pub enum Weight {
 #[serde(rename_all = "snake_case")]
 pub enum Mend {
     /// A line for a root shell.
-    Command(String),
+    Command(CommandLine),
     /// What a person has to do, where no command can.
     Sentence(String),
 }
@@ -96,12 +97,16 @@ impl Finding {
         }
     }
 
-    /// Mended by this line in a root shell; see [`Config::command`](crate::config::Config::command) and [`quoted`].
+    /// Mended by this line in a root shell; see [`Config::command`](crate::config::Config::command) and [`quoted`]. By
+    /// a person where a word of it would not be seen as what it is.
     #[must_use]
     pub fn command(self, line: impl Into<String>) -> Finding {
-        Finding {
-            mend: Some(Mend::Command(line.into())),
-            ..self
+        match CommandLine::checked(line) {
+            None => self.sentence(UNPASTEABLE),
+            Some(line) => Finding {
+                mend: Some(Mend::Command(line)),
+                ..self
+            },
         }
     }
 

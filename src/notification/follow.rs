@@ -5,7 +5,6 @@
 //! was killed and could write nothing, is found at the next look.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,10 +69,10 @@ impl Follower {
     pub fn look(&mut self, now: Moment) -> Scene {
         self.watch();
         let file = self.directory.join(FILE);
-        let daemon = match read(&file) {
+        let daemon = match StatusView::read(&self.directory) {
             Ok(Some(view)) => self.seen(view, now),
             Ok(None) => DaemonIs::Stopped(format!("{} is not there", file.display())),
-            Err(error) => DaemonIs::Unreadable(error),
+            Err(error) => DaemonIs::Unreadable(error.to_string()),
         };
         Scene {
             view: self.last.as_ref().map(|it| it.view.clone()),
@@ -134,16 +133,6 @@ fn watch(directory: &Path, hint: mpsc::Sender<()>) -> notify::Result<Recommended
     })?;
     watcher.watch(directory, RecursiveMode::NonRecursive)?;
     Ok(watcher)
-}
-
-/// The view in the file; none where there is no file.
-fn read(file: &Path) -> Result<Option<StatusView>, String> {
-    let bytes = match fs::read(file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|error| error.to_string())?,
-    };
-    let view = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-    Ok(Some(view))
 }
 
 /// How old the view is by the wall clock, which says it only of one that was there before us.

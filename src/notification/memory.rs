@@ -6,10 +6,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
+use crate::host::file::read_owned;
 use crate::report::notices;
 
 /// The file in the state directory.
 pub const FILE: &str = "told.json";
+
+/// How large it may be, in bytes: it has a line for each of some subjects an instance.
+const LARGEST: u64 = 4 << 20;
 
 /// See the module.
 pub struct Memory {
@@ -24,7 +28,9 @@ impl Memory {
     #[must_use]
     pub fn open(directory: &Path) -> (Memory, Ledger) {
         let file = directory.join(FILE);
-        let read = match fs::read(&file) {
+        // What anybody else has left there is not ours to believe.
+        let owners = [rustix::process::geteuid().as_raw()];
+        let read = match read_owned(&file, &owners, LARGEST) {
             Ok(bytes) => Ledger::from_json(&bytes).map_err(|error| error.to_string()),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Ledger::default()),
             Err(error) => Err(error.to_string()),

@@ -16,6 +16,7 @@ use crate::reconcile::state::{Problem, State};
 use crate::report::nearing::Nearing;
 use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
 use crate::report::{day, host};
+use crate::text::shown;
 
 /// How many changes the subject names one by one.
 const NAMED: usize = 3;
@@ -440,8 +441,7 @@ fn text(host: &str, changes: &[Item], lasting: &[Item]) -> String {
 
 /// Without what could end a line, a header or a variable.
 fn clean(text: &str) -> String {
-    let safe = |it: char| if it.is_control() { '\u{fffd}' } else { it };
-    text.chars().map(safe).collect()
+    shown(text).into_owned()
 }
 
 #[cfg(test)]

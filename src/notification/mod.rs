@@ -32,6 +32,7 @@ use crate::config::{Config, ConfigError, Notify};
 use crate::daemon::systemd::Systemd;
 use crate::daemon::watchdog_pause;
 use crate::report::notices;
+use crate::text;
 use command::{Delivery, DeliveryError};
 use follow::Follower;
 use ledger::{About, Batch, Ledger, Moment, Subject};
@@ -99,7 +100,7 @@ pub fn delivery(
     notify: &Notify,
     notification: &Notification,
 ) -> Result<Option<Delivery>, serde_json::Error> {
-    let input = serde_json::to_vec(notification)?;
+    let input = text::json(notification, false)?.into_bytes();
     let words = notify.command.clone();
     Ok(words.map(|words| Delivery {
         words,

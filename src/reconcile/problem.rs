@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::{CommandLine, UNPASTEABLE};
+
 /// What is wrong with an instance, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -11,7 +13,7 @@ pub struct Problem {
     pub mend: String,
     /// What to type, as root; where `mend` says something, this is how its end is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    pub command: Option<CommandLine>,
 }
 
 impl Problem {
@@ -24,9 +26,14 @@ impl Problem {
         }
     }
 
-    /// With a command that mends it, or brings the end of what `mend` says about.
+    /// With a command that mends it, or brings the end of what `mend` says about; with words where a word of it
+    /// would not be seen as what it is.
     pub(crate) fn with(mut self, command: impl Into<String>) -> Problem {
-        self.command = Some(command.into());
+        self.command = CommandLine::checked(command);
+        if self.command.is_none() {
+            let mend = [self.mend.as_str(), UNPASTEABLE];
+            self.mend = mend.join(if self.mend.is_empty() { "" } else { ": " });
+        }
         self
     }
 

@@ -3,23 +3,27 @@
 //! `tracing` has three levels for what the journal tells apart by five priorities. So there are
 //! two ways to the journal: what an [`Event`](super::Event) sends to [`RAISED`] arrives one
 //! priority above its level's, as `crit` or `notice`; all else at `err`, `warning` or `info`.
+//!
+//! Either way every message and every field is one line that commands no terminal ([`crate::text::shown`]): whoever
+//! may name a directory must not be able to forge a second line, whichever way the journal is read.
 
 use std::fmt;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber, Value};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::event::RAISED;
+use crate::text::shown;
 
 /// Starts logging. `PGCERTD_LOG` takes a filter such as `debug`; the default is `info`.
 ///
@@ -66,9 +70,9 @@ pub fn is_journal(stream: &impl AsFd) -> bool {
 }
 
 /// A way to the journal; none where nobody listens there.
-fn journal(error: Priority, info: Priority) -> Option<tracing_journald::Layer> {
+fn journal(error: Priority, info: Priority) -> Option<OnOneLine<tracing_journald::Layer>> {
     let layer = tracing_journald::layer().ok()?;
-    Some(
+    Some(OnOneLine(
         layer
             // The names are whole: MESSAGE_ID, PGCERTD_INSTANCE.
             .with_field_prefix(None)
@@ -80,7 +84,41 @@ fn journal(error: Priority, info: Priority) -> Option<tracing_journald::Layer> {
                 debug: Priority::Debug,
                 trace: Priority::Debug,
             }),
-    )
+    ))
+}
+
+/// A layer that is given every value on one line, in which every character is seen as what it is.
+struct OnOneLine<L>(L);
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for OnOneLine<L> {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let fields = event.metadata().fields();
+        let mut texts = Texts(vec![None; fields.len()]);
+        event.record(&mut texts);
+        let texts: Vec<Option<&dyn Value>> = texts
+            .0
+            .iter()
+            .map(|text| text.as_ref().map(|text| text as &dyn Value))
+            .collect();
+        let values = fields.value_set_all(&texts);
+        self.0
+            .on_event(&Event::new(event.metadata(), &values), context);
+    }
+}
+
+/// The values of an event as text, in the order of its fields.
+struct Texts(Vec<Option<String>>);
+
+impl Visit for Texts {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if let Some(text) = self.0.get_mut(field.index()) {
+            *text = Some(shown(value).into_owned());
+        }
+    }
 }
 
 /// `warning: message`: the message says it all, the fields are for the journal.
@@ -106,7 +144,7 @@ where
         };
         let mut message = Message(String::new());
         event.record(&mut message);
-        writeln!(writer, "{level}{}", message.0)
+        writeln!(writer, "{level}{}", shown(&message.0))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is shown of the instances: by `status`, in `status.json`, in JSON. No keys.
 
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -10,13 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::nearing::Nearing;
 use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece};
 use crate::config;
+use crate::host::file;
 use crate::reconcile::state::{Observation, Problem, State};
+use crate::text;
 
 /// The version of the JSON documents.
 pub const VERSION: u32 = 1;
 
 /// The daemon's last view, in the runtime directory.
 pub const FILE: &str = "status.json";
+
+/// How large it may be, in bytes. A thousand instances with some names each take half of it; what is made of one
+/// that holds nothing but the smallest parts still fits into some tens of megabytes.
+const LARGEST: u64 = 4 << 20;
 
 /// A certificate, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,10 +267,29 @@ impl StatusView {
     }
 
     /// Reads the daemon's last view; `None` where there is none.
+    ///
+    /// Whoever reads it may be root, and whoever writes it is the daemon's user: it is read as what somebody else
+    /// publishes, and must belong to the owner of the runtime directory, to root or to the reader.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn read(runtime_directory: &Path) -> std::io::Result<Option<StatusView>> {
+        let directory = match std::fs::metadata(runtime_directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            directory => directory?,
+        };
+        let owners = [directory.uid(), 0, rustix::process::geteuid().as_raw()];
+        match file::read_owned(&runtime_directory.join(FILE), &owners, LARGEST) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(serde_json::from_slice(&read?)?)),
+        }
+    }
+
+    /// How long ago this was seen. By a clock that was set back since, or in a view that is forged, it may have been
+    /// in the future, and is as doubtful then as if it had been as long ago.
     #[must_use]
-    pub fn read(runtime_directory: &Path) -> Option<StatusView> {
-        let bytes = std::fs::read(runtime_directory.join(FILE)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+    pub fn age(&self, now: Timestamp) -> SignedDuration {
+        now.duration_since(self.checked).abs()
     }
 
     /// Puts this view where every user may read it.
@@ -277,14 +304,14 @@ impl StatusView {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let file = std::fs::OpenOptions::new()
+        let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o644)
             .open(&new)?;
         // Whatever the umask: it holds nothing secret, and every user may ask.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        serde_json::to_writer(&file, self)?;
+        file.write_all(text::json(self, false)?.as_bytes())?;
         std::fs::rename(&new, runtime_directory.join(FILE))
     }
 }

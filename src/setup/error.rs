@@ -8,6 +8,7 @@ use crate::config::{ConfigError, Kind};
 use crate::instance::sql::SqlError;
 use crate::instance::{InstanceError, Unseen};
 use crate::privilege::PrivilegeError;
+use crate::text::{CommandLine, UNPASTEABLE, shown};
 
 /// A set-up cannot be begun, or came to an end.
 #[derive(Debug, thiserror::Error)]
@@ -262,10 +263,19 @@ impl SetupError {
                 | SetupError::Config(_)
         )
     }
+
+    /// A line for one of several choices: its command, where that can be pasted.
+    pub(crate) fn choice(command: impl AsRef<str>) -> String {
+        let command = command.as_ref();
+        match CommandLine::checked(command) {
+            Some(command) => format!("  {command}"),
+            None => format!("  {UNPASTEABLE}: {}", shown(command)),
+        }
+    }
 }
 
 fn pasteable(commands: &[String]) -> String {
-    let lines: Vec<String> = commands.iter().map(|it| format!("  {it}")).collect();
+    let lines: Vec<String> = commands.iter().map(SetupError::choice).collect();
     lines.join("\n")
 }
 

@@ -4,13 +4,12 @@ use jiff::Timestamp;
 
 use super::SYSTEM;
 use super::document::{AddressView, Document, Sent, ServedView, Verdict};
-use crate::cli::paint::{
-    BAD, FAINT, GOOD, ODD, WIDTH, days_and_bar, hanging, labelled, span, styled,
-};
+use crate::cli::page::Page;
+use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::report::day;
 
-pub(super) fn drawn(document: &Document, now: Timestamp) -> String {
-    let mut out = String::new();
+pub(super) fn drawn(document: &Document, now: Timestamp) -> Page {
+    let mut out = Page::default();
     let mut drawn: Vec<&ServedView> = Vec::new();
     for address in &document.addresses {
         let Some(served) = &address.served else {
@@ -20,31 +19,31 @@ pub(super) fn drawn(document: &Document, now: Timestamp) -> String {
             continue;
         }
         if !drawn.is_empty() {
-            out.push('\n');
+            out.end();
         }
         drawn.push(served);
-        out.push_str(&headline(document, served));
-        out.push_str(&labelled("at", &places(document, served)));
-        out.push_str(&leaf(served, now));
-        out.push_str(&chain(served, now));
-        out.push_str(&verdicts(served));
+        out.add(headline(document, served));
+        out.labelled("at", places(document, served));
+        out.add(leaf(served, now));
+        out.add(chain(served, now));
+        out.add(verdicts(served));
     }
     if document.accepted {
-        out.push_str(&connection(document));
+        out.add(connection(document));
     }
     for address in &document.addresses {
         if let Some(error) = &address.error {
-            out.push_str(&format!("\n{} {}", styled(ODD, "?"), hanging(error)));
+            out.end().styled(ODD, "?").put(" ").hanging(error);
         }
     }
     if drawn.len() > 1 {
         let text = "the addresses do not serve the same: a client gets one or the other";
-        out.push_str(&format!("\n{} {text}\n", styled(ODD, "?")));
+        out.end().styled(ODD, "?").put(" ").line(text);
     }
     out
 }
 
-fn headline(document: &Document, served: &ServedView) -> String {
+fn headline(document: &Document, served: &ServedView) -> Page {
     let Document { host, port, .. } = document;
     let host = match host.contains(':') {
         true => format!("[{host}]"),
@@ -60,10 +59,13 @@ fn headline(document: &Document, served: &ServedView) -> String {
         format!("{host}:{port}"),
         format!("{protocol}  {cipher}  {key_exchange}"),
     );
-    match place.len() + 2 + tls.len() > WIDTH {
-        true => format!("{place}\n  {tls}\n"),
-        false => format!("{place}  {tls}\n"),
+    let mut out = Page::default();
+    if place.len() + 2 + tls.len() > WIDTH {
+        out.line(place).line(format_args!("  {tls}"));
+    } else {
+        out.line(format_args!("{place}  {tls}"));
     }
+    out
 }
 
 /// The addresses that serve the same.
@@ -79,36 +81,36 @@ fn places(document: &Document, served: &ServedView) -> String {
     places.join(", ") + how
 }
 
-fn leaf(served: &ServedView, now: Timestamp) -> String {
+fn leaf(served: &ServedView, now: Timestamp) -> Page {
+    let mut out = Page::default();
     let Some(leaf) = served.leaf() else {
-        return String::new();
+        return out;
     };
     let names = match leaf.names.as_slice() {
         [] => "none".to_owned(),
         names => names.join(", "),
     };
-    let mut out = labelled("name", &names);
-    out.push_str(&format!(
-        "  left {} until {}\n",
-        days_and_bar(leaf.not_before, leaf.not_after, now),
-        day(leaf.not_after)
-    ));
-    out.push_str(&labelled("leaf", &format!("SHA-256 {}", leaf.fingerprint)));
-    out.push_str(&labelled("", &format!("serial {}", leaf.serial)));
+    out.labelled("name", names);
+    out.put("  left ")
+        .days_and_bar(leaf.not_before, leaf.not_after, now)
+        .line(format_args!(" until {}", day(leaf.not_after)));
+    out.labelled("leaf", format_args!("SHA-256 {}", leaf.fingerprint));
+    out.labelled("", format_args!("serial {}", leaf.serial));
     out
 }
 
-fn chain(served: &ServedView, now: Timestamp) -> String {
-    let mut out = format!("{}\n", styled(FAINT, "chain as sent"));
+fn chain(served: &ServedView, now: Timestamp) -> Page {
+    let mut out = Page::default();
+    out.styled(FAINT, "chain as sent").end();
     for (position, sent) in served.chain.iter().enumerate() {
         let idle = if sent.used { "" } else { "; not needed" };
-        out.push_str(&labelled(&position.to_string(), &sent.subject));
-        out.push_str(&labelled("", &format!("by {}", sent.issuer)));
-        out.push_str(&labelled("", &(terms(sent, now) + idle)));
+        out.labelled(&position.to_string(), &sent.subject);
+        out.labelled("", format_args!("by {}", sent.issuer));
+        out.labelled("", terms(sent, now) + idle);
     }
     if let Some(root) = &served.root {
-        out.push_str(&labelled("root", &root.subject));
-        out.push_str(&labelled("", &terms(root, now)));
+        out.labelled("root", &root.subject);
+        out.labelled("", terms(root, now));
     }
     out
 }
@@ -124,41 +126,42 @@ fn terms(sent: &Sent, now: Timestamp) -> String {
     format!("{}, {left}; {key}; {signature}", day(sent.not_after))
 }
 
-fn verdicts(served: &ServedView) -> String {
-    let mut out = String::new();
-    out.push_str(&verdict("verify-full", &served.verify_full));
+fn verdicts(served: &ServedView) -> Page {
+    let mut out = verdict("verify-full", &served.verify_full);
     let same = served.verify_ca.reasons == served.verify_full.reasons;
     // What holds for both is said once.
-    match same && !served.verify_ca.accepted {
-        true => out.push_str(&format!(
-            "verify-ca    {}, likewise\n",
-            styled(BAD, "refuses")
-        )),
-        false => out.push_str(&verdict("verify-ca", &served.verify_ca)),
+    if same && !served.verify_ca.accepted {
+        out.put("verify-ca    ")
+            .styled(BAD, "refuses")
+            .line(", likewise");
+    } else {
+        out.add(verdict("verify-ca", &served.verify_ca));
     }
     for note in &served.notes {
-        out.push_str(&labelled("note", note));
+        out.labelled("note", note);
     }
     out
 }
 
-fn verdict(mode: &str, verdict: &Verdict) -> String {
-    let said = match verdict.accepted {
-        true => styled(GOOD, "accepts"),
-        false => styled(BAD, "refuses"),
-    };
-    let mut out = format!("{mode:<11}  {said}\n");
+fn verdict(mode: &str, verdict: &Verdict) -> Page {
+    let mut out = Page::default();
+    out.put(format_args!("{mode:<11}  "));
+    if verdict.accepted {
+        out.styled(GOOD, "accepts").end();
+    } else {
+        out.styled(BAD, "refuses").end();
+    }
     for fault in &verdict.reasons {
-        out.push_str(&labelled("why", &fault.why));
+        out.labelled("why", &fault.why);
         if !fault.mend.is_empty() {
-            out.push_str(&labelled("mend", &fault.mend));
+            out.labelled("mend", &fault.mend);
         }
     }
     out
 }
 
 /// How psql is told to verify it in the same way; the line can be pasted.
-fn connection(document: &Document) -> String {
+fn connection(document: &Document) -> Page {
     let Document { host, port, .. } = document;
     let roots = &document.roots.from;
     let direct = match document.direct {
@@ -171,12 +174,11 @@ fn connection(document: &Document) -> String {
     };
     let psql =
         format!("\"host={host}{at} port={port} sslmode=verify-full sslrootcert={roots}{direct}\"");
-    let mut out = labelled("psql", &psql);
+    let mut out = Page::default();
+    out.labelled("psql", psql);
     if roots == SYSTEM {
-        out.push_str(&labelled(
-            "",
-            "(before PostgreSQL 16, sslrootcert names a file: see docs/clients.md)",
-        ));
+        let note = "(before PostgreSQL 16, sslrootcert names a file: see docs/clients.md)";
+        out.labelled("", note);
     }
     out
 }

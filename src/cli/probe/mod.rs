@@ -119,7 +119,7 @@ pub(super) async fn probe(wanted: &Arguments, json: bool) -> Result<Exit, Failur
     let seen = look(&prober, wanted, sockets).await?;
     prober.farewells().await;
     if seen.iter().all(|seen| seen.served.is_err()) {
-        return Err(Failure::problem(&unanswered(&wanted.address, &seen)));
+        return Err(unanswered(&wanted.address, &seen));
     }
     let document = Document::of(wanted, &seen, &roots, from, Timestamp::now());
     if json {
@@ -264,17 +264,18 @@ fn handshake_mend(error: &std::io::Error) -> &'static str {
 }
 
 /// One address: its sentence. Several: a line for each.
-fn unanswered(address: &Address, seen: &[Seen]) -> String {
+fn unanswered(address: &Address, seen: &[Seen]) -> Failure {
     let sentences: Vec<String> = seen
         .iter()
         .filter_map(|seen| seen.served.as_ref().err())
         .map(|it| format!("{}; {}", it.why, it.mend))
         .collect();
     match sentences.as_slice() {
-        [only] => only.clone(),
-        many => format!(
-            "{address} was not seen at any of its addresses:\n  {}",
-            many.join("\n  ")
-        ),
+        [only] => Failure::problem(only),
+        many => {
+            let lines: Vec<String> = many.iter().map(|it| format!("  {it}")).collect();
+            let first = format!("{address} was not seen at any of its addresses:");
+            Failure::problem(&first).with_lines(&lines)
+        }
     }
 }

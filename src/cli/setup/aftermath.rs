@@ -13,6 +13,7 @@ use crate::host::command::Launch;
 use crate::instance::probe::Served;
 use crate::report::view::StatusView;
 use crate::setup::plan::Plan;
+use crate::text::CommandLine;
 use crate::trust::{Roots, judge};
 
 /// How long `systemctl` may take: the unit's reload checks the config first.
@@ -67,7 +68,7 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
 }
 
 /// Why the unit's daemon could not keep a set-up so, each with the command that mends it.
-pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
+pub(super) fn obstacles(plan: &Plan) -> Vec<(String, Option<CommandLine>)> {
     let (config, instance) = (&plan.config, &plan.instance);
     let Some(daemon) = Unit::of_this_host() else {
         return Vec::new();
@@ -78,7 +79,7 @@ pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
     let mut obstacles = Vec::new();
     let owner = plan.server.owner.uid;
     if let Some(why) = daemon.foreign_to([owner, owner]) {
-        obstacles.push((why, unit::root_operation()));
+        obstacles.push((why, CommandLine::checked(unit::root_operation())));
     }
     let open = daemon.words("ReadWritePaths");
     let outside = |it: &&Path| {
@@ -103,12 +104,12 @@ pub(super) fn obstacles(plan: &Plan) -> Vec<(String, String)> {
                 config::DEFAULT_STATE_DIRECTORY,
                 paths.join(" and ")
             ),
-            format!(
+            CommandLine::checked(format!(
                 "mkdir -p /etc/systemd/system/pgcertd.service.d && printf '[Service]\\nReadWritePaths={}\\n' \
                  >/etc/systemd/system/pgcertd.service.d/{name}.conf && systemctl daemon-reload && \
                  systemctl try-restart pgcertd",
                 paths.join(" ")
-            ),
+            )),
         ));
     }
     obstacles
@@ -138,7 +139,7 @@ impl Daemon {
 pub(super) async fn daemon(config: &Config) -> Daemon {
     if config.file != Path::new(config::DEFAULT_FILE) {
         // The unit's daemon has another config.
-        let view = StatusView::read(&config.runtime_directory);
+        let view = StatusView::read(&config.runtime_directory).ok().flatten();
         let alive = view.filter(StatusView::daemon_lives);
         return match alive.and_then(|it| it.daemon) {
             Some(daemon) => Daemon::Waits(format!(

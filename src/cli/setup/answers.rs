@@ -1,8 +1,10 @@
 //! Who answers a question: a person at a terminal, `--yes`, or nobody.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
-use crate::cli::{Failure, paint};
+use crate::cli::page::Page;
+use crate::cli::{Failure, print};
+use crate::text::{CommandLine, UNPASTEABLE};
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +33,18 @@ impl Answers {
         match self {
             Answers::Agreed => Ok(true),
             Answers::Person => {
-                let answer = asked(&format!("{question} [y/N] "))?;
+                let mut page = Page::default();
+                page.put(format_args!("{question} [y/N] "));
+                let answer = asked(&page)?;
                 Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
             }
-            Answers::Nobody => Err(Failure::usage(&format!(
-                "nothing was changed, since nobody can be asked here: {command}"
-            ))),
+            Answers::Nobody => {
+                let command = CommandLine::checked(command);
+                let says = command.as_deref().unwrap_or(UNPASTEABLE);
+                Err(Failure::usage(&format!(
+                    "nothing was changed, since nobody can be asked here: {says}"
+                )))
+            }
         }
     }
 
@@ -45,15 +53,16 @@ impl Answers {
         if self != Answers::Person {
             return Ok(None);
         }
-        let mut text = format!("{question}\n");
+        let mut page = Page::of_line(question);
         for (index, line) in lines.iter().enumerate() {
-            text.push_str(&paint::labelled(&(index + 1).to_string(), line));
+            page.labelled(&(index + 1).to_string(), line);
         }
         loop {
-            let answer = asked(&format!(
-                "{text}Which? [1-{}, or nothing to stop] ",
+            page.put(format_args!(
+                "Which? [1-{}, or nothing to stop] ",
                 lines.len()
-            ))?;
+            ));
+            let answer = asked(&page)?;
             if answer.is_empty() {
                 return Err(Failure::problem(
                     &"nothing was chosen, and nothing was changed",
@@ -61,19 +70,17 @@ impl Answers {
             }
             match answer.parse::<usize>() {
                 Ok(number) if (1..=lines.len()).contains(&number) => return Ok(Some(number - 1)),
-                _ => text = format!("{answer} is none of them.\n"),
+                _ => page = Page::of_line(format_args!("{answer} is none of them.")),
             }
         }
     }
 }
 
 /// A line from the terminal; its end counts as an empty one.
-fn asked(question: &str) -> Result<String, Failure> {
-    let wrap = |e: std::io::Error| Failure::problem(&format!("cannot ask: {e}"));
-    let mut out = anstream::stdout().lock();
-    out.write_all(question.as_bytes()).map_err(wrap)?;
-    out.flush().map_err(wrap)?;
+fn asked(question: &Page) -> Result<String, Failure> {
+    print(question)?;
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).map_err(wrap)?;
+    let read = std::io::stdin().lock().read_line(&mut line);
+    read.map_err(|e| Failure::problem(&format!("cannot ask: {e}")))?;
     Ok(line.trim().to_owned())
 }

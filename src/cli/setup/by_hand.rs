@@ -2,6 +2,7 @@
 
 use super::document::{Document, Outcome};
 use super::{Desk, Exit, Failure, print};
+use crate::cli::page::Page;
 use crate::config::Config;
 use crate::setup::Server;
 use crate::setup::plan::{Subject, by_hand};
@@ -46,28 +47,32 @@ pub(super) async fn print_lines(
     if desk.json {
         return desk.told(&document, Exit::Well);
     }
-    let mut text = String::new();
+    let mut page = Page::default();
     if let Some(fragment) = &written.fragment {
-        text.push_str(&format!("# 1. {}\n", fragment.path.display()));
-        let lines = fragment.text.lines().filter(|it| !it.starts_with('#'));
-        lines.for_each(|line| text.push_str(&format!("{line}\n")));
-        text.push('\n');
+        page.line(format_args!("# 1. {}", fragment.path.display()));
+        for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
+            page.line(line);
+        }
+        page.end();
     }
     let sync = instance.command(&["sync"]);
-    text.push_str(&format!(
-        "# 2. Then, so that the files are there:\n#    {sync}\n\n"
-    ));
-    text.push_str("# 3. postgresql.conf, and a reload\n");
-    text.push_str(&(lines.join("\n") + "\n\n"));
-    text.push_str("#    or, in Patroni's configuration (patronictl edit-config)\n");
-    text.push_str("postgresql:\n  parameters:\n");
-    for (name, value) in &settings {
-        text.push_str(&format!("    {name}: {}\n", quoted(value)));
+    page.line("# 2. Then, so that the files are there:");
+    page.line(format_args!("#    {sync}")).end();
+    page.line("# 3. postgresql.conf, and a reload");
+    for line in &lines {
+        page.line(line);
     }
-    text.push_str(&format!(
-        "\n# 4. What new clients get:\n#    {sync} && {}\n",
+    page.end();
+    page.line("#    or, in Patroni's configuration (patronictl edit-config)");
+    page.line("postgresql:").line("  parameters:");
+    for (name, value) in &settings {
+        page.line(format_args!("    {name}: {}", quoted(value)));
+    }
+    page.end().line("# 4. What new clients get:");
+    page.line(format_args!(
+        "#    {sync} && {}",
         config.command(&["status"])
     ));
-    print(&text)?;
+    print(&page)?;
     Ok(Exit::Well)
 }

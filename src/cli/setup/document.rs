@@ -9,6 +9,7 @@ use crate::setup::Told;
 use crate::setup::fragment::Fragment;
 use crate::setup::plan::{Plan, Target};
 use crate::setup::require_tls::{ExposedLine, Tightening};
+use crate::text::CommandLine;
 
 /// One document for everything that the command does.
 #[derive(Debug, Serialize)]
@@ -36,8 +37,8 @@ pub(super) struct Document {
     pub(super) left: Vec<String>,
     /// What clients are told.
     pub(super) connection: Option<String>,
-    /// Why the daemon could not keep it so, and what mends that.
-    pub(super) obstacles: Vec<(String, String)>,
+    /// Why the daemon could not keep it so, and what mends that, where it can be pasted.
+    pub(super) obstacles: Vec<(String, Option<CommandLine>)>,
     /// What is to be done next.
     pub(super) next: Option<String>,
 }

@@ -1,19 +1,20 @@
 //! What a person reads of a set-up, in 80 columns.
 
+use anstyle::Style;
 use jiff::Timestamp;
 
 use super::Arguments;
 use super::aftermath::{Connection, Daemon};
 use super::document::{Document, Outcome};
 use crate::bundle::Certificate;
-use crate::cli::paint::{
-    BAD, FAINT, GOOD, ODD, WIDTH, days_and_bar, hanging, labelled, styled, wrapped,
-};
+use crate::cli::page::Page;
+use crate::cli::paint::{BAD, FAINT, GOOD, ODD};
 use crate::report::day;
 use crate::setup::plan::{Change, Plan, Target};
 use crate::setup::require_tls::Tightening;
 use crate::setup::undo::Undo;
 use crate::setup::{SetupError, Told};
+use crate::text::CommandLine;
 
 /// What was found, and what will change.
 pub(super) fn plan(
@@ -21,206 +22,176 @@ pub(super) fn plan(
     tightening: Option<&Tightening>,
     version: i32,
     wanted: &Arguments,
-) -> String {
+) -> Page {
     let mut out = found(plan, version);
     for note in &plan.notes {
-        out.push_str(&labelled("note", &plain(note)));
+        out.labelled("note", note);
     }
     if let Target::Own(Some(why)) = &plan.target {
         let note = format!(
             "{} stays as it is and is no longer used; it is not taken over: {why}",
             plan.current.cert_file
         );
-        out.push_str(&labelled("note", &plain(&note)));
+        out.labelled("note", note);
     }
     if plan.is_empty() && tightening.is_none() {
         return out;
     }
     let verb = if wanted.dry_run { "would" } else { "will" };
-    out.push_str(&format!("\nThis {verb} change:\n"));
-    out.push_str(&changes(plan, tightening));
-    out.push_str(
-        "Then new connections are looked at. Nothing is restarted, and no session ends.\n",
-    );
-    // One line, which can be pasted.
-    let undo = plan.instance.command(&["setup", "--undo"]);
-    out.push_str(&format!("  undo  {undo}\n"));
-    out.push('\n');
+    out.end().line(format_args!("This {verb} change:"));
+    out.add(changes(plan, tightening));
+    out.line("Then new connections are looked at. Nothing is restarted, and no session ends.");
+    let undo = CommandLine::checked(plan.instance.command(&["setup", "--undo"]));
+    out.pasteable("undo", undo.as_ref()).end();
     out
 }
 
-fn found(plan: &Plan, version: i32) -> String {
+fn found(plan: &Plan, version: i32) -> Page {
     let instance = &plan.instance;
     // 150018 is 15.18 (PG_VERSION_NUM).
     let (major, minor) = (version / 10_000, version % 10_000);
-    let mut out = format!(
-        "{}  PostgreSQL {major}.{minor}, port {}\n",
+    let mut out = Page::of_line(format_args!(
+        "{}  PostgreSQL {major}.{minor}, port {}",
         instance.name,
         plan.server.port()
-    );
-    out.push_str(&labelled(
-        "data",
-        &plan.server.data_directory.display().to_string(),
     ));
+    out.labelled("data", plan.server.data_directory.display());
     let now = match plan.current.ssl {
         false => "ssl = off".to_owned(),
         true => format!("ssl = on, ssl_cert_file = '{}'", plan.current.cert_file),
     };
-    out.push_str(&labelled("now", &plain(&now)));
+    out.labelled("now", now);
     if let Some(bundle) = plan.source.bundle() {
-        out.push_str(&lineage(&instance.lineage.name, bundle.leaf()));
+        out.add(lineage(&instance.lineage.name, bundle.leaf()));
     }
     let names: Vec<_> = instance.server_names.iter().map(|it| it.to_str()).collect();
     if !names.is_empty() {
-        out.push_str(&labelled("for", &names.join(", ")));
+        out.labelled("for", names.join(", "));
     }
     out
 }
 
-fn lineage(name: &str, leaf: &Certificate) -> String {
+fn lineage(name: &str, leaf: &Certificate) -> Page {
     let (begin, end) = (leaf.not_before(), leaf.not_after());
-    let mut out = labelled(
-        "new",
-        &format!("lineage {name}, {}", leaf.fingerprint().short()),
-    );
-    out.push_str(&format!(
-        "        {} until {}\n",
-        days_and_bar(begin, end, Timestamp::now()).trim_start(),
-        day(end)
-    ));
-    out.push_str(&labelled("by", leaf.issuer()));
+    let mut out = Page::default();
+    let short = leaf.fingerprint().short();
+    out.labelled("new", format_args!("lineage {name}, {short}"));
+    out.put(" ".repeat(8))
+        .days_and_bar(begin, end, Timestamp::now())
+        .line(format_args!(" until {}", day(end)));
+    out.labelled("by", leaf.issuer());
     out
 }
 
-fn changes(plan: &Plan, tightening: Option<&Tightening>) -> String {
-    let mut out = String::new();
+fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
+    let mut out = Page::default();
     if let Some(fragment) = &plan.fragment {
-        out.push_str(&format!(
-            "  {} {}\n",
-            styled(GOOD, "+"),
-            fragment.path.display()
-        ));
-        let lines = fragment.text.lines().filter(|it| !it.starts_with('#'));
-        for line in lines {
-            out.push_str(&format!("      {line}\n"));
+        out.put("  ")
+            .styled(GOOD, "+")
+            .put(" ")
+            .line(fragment.path.display());
+        for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
+            out.line(format_args!("      {line}"));
         }
     }
-    out.push_str(&files(plan));
+    out.add(files(plan));
     if !plan.settings.is_empty() {
         let file = plan.server.data_directory.join("postgresql.auto.conf");
-        out.push_str(&format!("  {} {}\n", styled(ODD, "~"), file.display()));
-        out.push_str("      by ALTER SYSTEM, then a reload\n");
+        out.put("  ").styled(ODD, "~").put(" ").line(file.display());
+        out.line("      by ALTER SYSTEM, then a reload");
         for Change { setting, from, to } in &plan.settings {
             let name = setting.name();
-            out.push_str(&format!(
-                "      {}\n",
-                styled(BAD, &plain(&format!("- {name} = '{from}'")))
-            ));
-            out.push_str(&format!(
-                "      {}\n",
-                styled(GOOD, &plain(&format!("+ {name} = '{to}'")))
-            ));
+            out.put("      ")
+                .styled(BAD, format_args!("- {name} = '{from}'"))
+                .end();
+            out.put("      ")
+                .styled(GOOD, format_args!("+ {name} = '{to}'"))
+                .end();
         }
     }
     if let Some(tightening) = tightening {
-        out.push_str(&hba(tightening));
+        out.add(hba(tightening));
     }
     out
 }
 
 /// The files that are written.
-fn files(plan: &Plan) -> String {
+fn files(plan: &Plan) -> Page {
     let instance = &plan.instance;
-    let (cert, key) = (instance.cert_file.display(), instance.key_file.display());
-    let (sign, what) = match &plan.target {
+    let mut out = Page::default();
+    let (style, sign, what) = match &plan.target {
         Target::TakenOver => (
-            styled(ODD, "~"),
+            ODD,
+            "~",
             "taken over: the server uses it already, and pgcertd writes it from now on",
         ),
         _ if plan.install == crate::reconcile::SyncOutcome::WouldDeploy => (
-            styled(GOOD, "+"),
+            GOOD,
+            "+",
             "chain and key; the server's user alone may read the key",
         ),
-        _ => return String::new(),
+        _ => return out,
     };
-    let mut out = format!("  {sign} {cert}\n");
-    if !instance.single_file() {
-        out.push_str(&format!("  {sign} {key}\n"));
+    let key = (!instance.single_file()).then_some(&instance.key_file);
+    for file in std::iter::once(&instance.cert_file).chain(key) {
+        out.put("  ")
+            .styled(style, sign)
+            .put(" ")
+            .line(file.display());
     }
-    for line in wrapped(what, WIDTH - 6) {
-        out.push_str(&format!("      {line}\n"));
-    }
+    out.put(" ".repeat(6)).indented(Style::new(), 6, what);
     out
 }
 
 /// Who is let in without TLS, and the difference.
-fn hba(tightening: &Tightening) -> String {
-    let mut out = String::new();
+fn hba(tightening: &Tightening) -> Page {
+    let mut out = Page::default();
     for line in tightening.lines() {
         let place = format!("{}:{}", line.file.display(), line.line);
-        out.push_str(&format!("  {} {place}\n", styled(ODD, "~")));
+        out.put("  ").styled(ODD, "~").put(" ").line(place);
         let said = format!("lets in without TLS: {}", line.whom);
         let notes = line.notes.iter().map(|it| (*it).to_owned());
         for text in std::iter::once(said).chain(notes) {
-            for line in wrapped(&plain(&text), WIDTH - 6) {
-                out.push_str(&format!("      {line}\n"));
-            }
+            out.put(" ".repeat(6)).indented(Style::new(), 6, text);
         }
     }
     for line in tightening.diff().lines() {
-        let line = &plain(line);
-        let styled = match line.as_bytes().first() {
-            Some(b'+') => styled(GOOD, line),
-            Some(b'-') => styled(BAD, line),
-            _ => styled(FAINT, line),
+        let style = match line.as_bytes().first() {
+            Some(b'+') => GOOD,
+            Some(b'-') => BAD,
+            _ => FAINT,
         };
-        out.push_str(&format!("      {styled}\n"));
+        out.put("      ").tabbed(style, line).end();
     }
     out
 }
 
-/// Text of the server's, which is not to command the terminal.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
-}
-
 /// A step, as it is done.
-pub(super) fn step(told: &Told) -> String {
+pub(super) fn step(told: &Told) -> Page {
+    let mut out = Page::default();
     match told {
-        Told::Done(what) => marked(&styled(GOOD, "done"), what),
-        Told::TakingBack(why) => {
-            format!(
-                "{}{}\n",
-                marked(&styled(BAD, "fail"), why),
-                "What was done is taken back:"
-            )
-        }
-        Told::Left(what) => marked(&styled(ODD, "left"), what),
-    }
-}
-
-fn marked(mark: &str, text: &str) -> String {
-    let lines = wrapped(&plain(text), WIDTH - 8);
-    format!("  {mark}  {}\n", lines.join("\n        "))
+        Told::Done(what) => out.marked(GOOD, "done", what),
+        Told::TakingBack(why) => out
+            .marked(BAD, "fail", why)
+            .line("What was done is taken back:"),
+        Told::Left(what) => out.marked(ODD, "left", what),
+    };
+    out
 }
 
 /// The end of a set-up that failed.
-pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> String {
+pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> Page {
     let name = &plan.instance.name;
     let undo = plan.instance.command(&["setup", "--undo"]);
+    let mut out = Page::default();
+    out.end();
     match left {
-        [] => format!(
-            "\n{}",
-            hanging(&plain(&format!("{name} is as it was before. {error}")))
-        ),
-        _ => format!(
-            "\n{}",
-            hanging(&format!(
-                "{} {name}: not all could be taken back; mend what stands above, and then: {undo}",
-                styled(BAD, "!")
-            ))
-        ),
-    }
+        [] => out.hanging(format_args!("{name} is as it was before. {error}")),
+        _ => out.styled(BAD, "!").put(" ").hanging(format_args!(
+            "{name}: not all could be taken back; mend what stands above, and then: {undo}"
+        )),
+    };
+    out
 }
 
 /// The end of one that did not.
@@ -229,85 +200,88 @@ pub(super) fn finished(
     connection: Option<&Connection>,
     daemon: Option<&Daemon>,
     document: &Document,
-) -> String {
+) -> Page {
     let name = &plan.instance.name;
-    let mut out = match document.outcome {
-        Some(Outcome::Unchanged) => format!("\n{name} is set up: there is nothing to change.\n"),
-        _ => format!("\n{name} is set up.\n"),
+    let mut out = Page::default();
+    out.end();
+    match document.outcome {
+        Some(Outcome::Unchanged) => out.line(format_args!(
+            "{name} is set up: there is nothing to change."
+        )),
+        _ => out.line(format_args!("{name} is set up.")),
     };
     if let Some(connection) = connection {
-        out.push_str(&format!("  psql  \"{}\"\n", connection.conninfo));
-        out.push_str(&labelled("", &format!("({})", connection.note)));
+        out.line(format_args!("  psql  \"{}\"", connection.conninfo));
+        out.labelled("", format_args!("({})", connection.note));
     }
     for (why, command) in &document.obstacles {
-        out.push_str(&labelled("note", why));
-        // One line, which can be pasted.
-        out.push_str(&format!("  mend  {command}\n"));
+        out.labelled("note", why);
+        out.pasteable("mend", command.as_ref());
     }
-    out.push_str(&daemon.map(next).unwrap_or_default());
+    if let Some(daemon) = daemon {
+        next(&mut out, daemon);
+    }
     out
 }
 
-fn next(daemon: &Daemon) -> String {
+fn next(out: &mut Page, daemon: &Daemon) {
     match daemon {
-        Daemon::Took => labelled("", &daemon.sentence()),
-        Daemon::Waits(_) | Daemon::Absent(_) => labelled("next", &daemon.sentence()),
-    }
+        Daemon::Took => out.labelled("", daemon.sentence()),
+        Daemon::Waits(_) | Daemon::Absent(_) => out.labelled("next", daemon.sentence()),
+    };
 }
 
 /// What an undo would do.
-pub(super) fn undo(undo: &Undo) -> String {
-    let began = undo.record.began;
-    let mut out = format!(
-        "{}  set up on {}\n\nTo take it back:\n",
-        undo.instance.name,
-        day(began)
-    );
-    for line in undo.lines() {
-        out.push_str(&format!("  {} {line}\n", styled(ODD, "~")));
-    }
+pub(super) fn undo(undo: &Undo) -> Page {
+    let began = day(undo.record.began);
+    let mut out = Page::of_line(format_args!("{}  set up on {began}", undo.instance.name));
+    out.end().line("To take it back:");
+    steps_of(undo, &mut out);
     out
 }
 
 /// What an interrupted set-up left.
-pub(super) fn interrupted(undo: &Undo) -> String {
-    let mut out = hanging(&format!(
+pub(super) fn interrupted(undo: &Undo) -> Page {
+    let mut out = Page::of_text(format_args!(
         "An earlier set-up of {} did not come to its end ({}). To take it back:",
         undo.instance.name,
         undo.record.began.strftime("%F %H:%M:%S UTC")
     ));
-    for line in undo.lines() {
-        out.push_str(&format!("  {} {line}\n", styled(ODD, "~")));
-    }
+    steps_of(undo, &mut out);
     out
 }
 
+fn steps_of(undo: &Undo, out: &mut Page) {
+    for line in undo.lines() {
+        out.put("  ").styled(ODD, "~").put(" ").line(line);
+    }
+}
+
 /// The end of an undo.
-pub(super) fn undone(undo: &Undo, steps: &[Told], left: &[String], daemon: &Daemon) -> String {
+pub(super) fn undone(undo: &Undo, steps: &[Told], left: &[String], daemon: &Daemon) -> Page {
     let name = &undo.instance.name;
+    let mut out = Page::default();
+    out.end();
     if !left.is_empty() {
-        return format!(
-            "\n{}",
-            hanging(&format!(
-                "{} not all could be taken back: mend what stands above, and do it again",
-                styled(BAD, "!")
-            ))
-        );
+        out.styled(BAD, "!")
+            .put(" ")
+            .hanging("not all could be taken back: mend what stands above, and do it again");
+        return out;
     }
     let but = match steps.iter().any(|it| matches!(it, Told::Left(_))) {
         true => ", but for what stands above as left",
         false => "",
     };
-    let mut out = format!("\n{name} is as before{but}.\n");
+    out.line(format_args!("{name} is as before{but}."));
     let file = &undo.instance.cert_file;
     if undo.fragment.is_some() {
-        out.push_str(&labelled(
+        out.labelled(
             "left",
-            &format!("{}, which may go once no server uses it", file.display()),
-        ));
+            format_args!("{}, which may go once no server uses it", file.display()),
+        );
     }
     if !matches!(daemon, Daemon::Absent(_)) {
-        out.push_str(&next(daemon));
+        next(&mut out, daemon);
     }
     out
 }

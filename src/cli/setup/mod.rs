@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::manual::{Chapter, Manual};
+use super::page::Page;
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
 use crate::instance::probe::{Opening, Prober};
@@ -138,6 +139,10 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
         match error {
             SetupError::Config(error) => error.into(),
+            SetupError::Unchosen { question, choices } => {
+                let lines: Vec<String> = choices.iter().map(SetupError::choice).collect();
+                Failure::usage(&format!("{question}; say which:")).with_lines(&lines)
+            }
             error if error.is_usage() => Failure::usage(&error),
             error => Failure::problem(&error),
         }
@@ -249,7 +254,7 @@ impl Desk<'_> {
         }
         let command = choice::command(&plan, self.wanted);
         if !self.answers.agree("Do this?", &command)? {
-            print("Nothing was changed.\n")?;
+            print(&Page::of_line("Nothing was changed."))?;
             return Ok(Exit::Problem);
         }
         self.carried_out(&plan, tightening.as_ref(), earlier, sql, document)
@@ -337,7 +342,7 @@ impl Desk<'_> {
         };
         if !self.json {
             let names: Vec<&str> = config.instances.iter().map(|it| it.name.as_str()).collect();
-            print(&super::paint::hanging(&format!(
+            print(&Page::of_text(format_args!(
                 "Every server that runs here is set up ({}): {} shows them.",
                 names.join(", "),
                 config.command(&["status"])

@@ -3,6 +3,7 @@
 use super::answers::Answers;
 use super::document::{Document, Outcome};
 use super::{Desk, Exit, Failure, aftermath, drawn, print};
+use crate::cli::page::Page;
 use crate::config::Config;
 use crate::setup::Told;
 use crate::setup::undo::Undo;
@@ -25,7 +26,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     }
     let command = config.command(&["setup", "--yes", "--undo", name]);
     if !desk.answers.agree("Take it back?", &command)? {
-        print("Nothing was changed.\n")?;
+        print(&Page::of_line("Nothing was changed."))?;
         return Ok(Exit::Problem);
     }
     let (steps, left) = carried_out(desk, &undo).await?;
@@ -61,7 +62,7 @@ pub(super) async fn interrupted(
         )));
     }
     if !desk.answers.agree("Take that back first?", &command)? {
-        print("Nothing was changed.\n")?;
+        print(&Page::of_line("Nothing was changed."))?;
         return Ok(Exit::Problem);
     }
     let (_, left) = carried_out(desk, &undo).await?;

@@ -5,45 +5,42 @@ use anstyle::Style;
 use jiff::Timestamp;
 
 use crate::bundle::{Expiry, Piece};
-use crate::cli::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, mended, span, styled};
+use crate::cli::page::Page;
+use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
 use crate::reconcile::state::State;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
 use crate::report::{day, host};
+use crate::text::CommandLine;
 
 /// The whole picture.
-pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> String {
+pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page {
     let mut out = header(view, now);
-    out.push_str(&table(view, now));
+    out.add(table(view, now));
     for instance in &view.instances {
         if instance.problem.is_some() {
-            out.push('\n');
-            out.push_str(&explained(instance));
+            out.end().add(explained(instance));
         }
         for nearing in Nearing::all(instance, now) {
-            out.push_str(&ending(instance, &nearing));
+            out.add(ending(instance, &nearing));
         }
     }
     if view.instances.is_empty() {
-        out.push_str("  no instance is configured; see the model config\n");
+        out.line("  no instance is configured; see the model config");
     }
     for directory in &view.uncovered {
         let directory = directory.display().to_string();
-        let line =
-            format!("{directory} belongs to a running PostgreSQL server that no instance covers.");
-        let line = paint::hanging(&line);
         let mend = config.command(&["setup", "--data-directory", &directory]);
-        out.push_str(&format!(
-            "\n{} {line}{}",
-            styled(ODD, "?"),
-            mended("", Some(&mend))
+        out.end().styled(ODD, "?").put(" ").hanging(format_args!(
+            "{directory} belongs to a running PostgreSQL server that no instance covers."
         ));
+        out.pasteable("mend", CommandLine::checked(mend).as_ref());
     }
     out
 }
 
-fn header(view: &StatusView, now: Timestamp) -> String {
+fn header(view: &StatusView, now: Timestamp) -> Page {
     let host = host();
     let daemon = match &view.daemon {
         Some(daemon) => format!("daemon up {}", span(now.duration_since(daemon.since))),
@@ -69,24 +66,23 @@ fn header(view: &StatusView, now: Timestamp) -> String {
     let left = format!("{host}  pgcertd {}  {daemon}  ", env!("CARGO_PKG_VERSION"));
     let used = left.chars().count() + problems.chars().count() + checked.chars().count();
     let gap = " ".repeat(WIDTH.saturating_sub(used).max(2));
-    format!(
-        "{left}{}{gap}{}\n",
-        styled(style, &problems),
-        styled(FAINT, &checked)
-    )
+    let mut out = Page::default();
+    out.put(left).styled(style, problems).put(gap);
+    out.styled(FAINT, checked).end();
+    out
 }
 
-fn table(view: &StatusView, now: Timestamp) -> String {
+fn table(view: &StatusView, now: Timestamp) -> Page {
     let widest = |title: &str, texts: &mut dyn Iterator<Item = usize>| {
         texts.max().unwrap_or(0).max(title.len())
     };
     let all = &view.instances;
     let name = widest("INSTANCE", &mut all.iter().map(|i| i.name.len()));
     let widest = widest("STATE", &mut all.iter().map(|i| i.state.as_str().len()));
-    let mut out = format!(
-        "  {:<name$}  {:<widest$}  {:<16}  {:<7}  LINEAGE\n",
+    let mut out = Page::of_line(format_args!(
+        "  {:<name$}  {:<widest$}  {:<16}  {:<7}  LINEAGE",
         "INSTANCE", "STATE", "LEFT", "SERVED"
-    );
+    ));
     for instance in all {
         let shown = instance.served.as_ref().or(instance.installed.as_ref());
         let (style, mark) = mark(instance, now);
@@ -95,14 +91,12 @@ fn table(view: &StatusView, now: Timestamp) -> String {
             .served
             .as_ref()
             .map_or_else(|| "-".to_owned(), |c| format!("{}…", c.fingerprint.short()));
-        out.push_str(&format!(
-            "{} {:<name$}  {}  {}  {served:<7}  {}\n",
-            styled(style, &mark.to_string()),
-            instance.name,
-            styled(state, &format!("{:<widest$}", instance.state.as_str())),
-            left(shown, now),
-            instance.lineage,
-        ));
+        out.styled(style, mark)
+            .put(" ")
+            .column(Style::new(), &instance.name, name)
+            .column(state, instance.state.as_str(), widest);
+        left(&mut out, shown, now);
+        out.line(format_args!("  {served:<7}  {}", instance.lineage));
     }
     out
 }
@@ -120,20 +114,21 @@ fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
 }
 
 /// Days and bar, 16 columns.
-fn left(shown: Option<&CertificateView>, now: Timestamp) -> String {
+fn left(out: &mut Page, shown: Option<&CertificateView>, now: Timestamp) {
     match shown {
-        Some(shown) => paint::days_and_bar(shown.not_before, shown.not_after, now),
-        None => format!("{:<16}", "-"),
-    }
+        Some(shown) => out.days_and_bar(shown.not_before, shown.not_after, now),
+        None => out.put(format_args!("{:<16}", "-")),
+    };
 }
 
 /// What of an instance is near its end, and what mends it. Where the lineage's own
 /// is not, what was said of the state is the remedy.
-fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
+fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     let problem = nearing.problem();
-    let why = labelled("why", &problem.why);
+    let mut out = Page::default();
     if nearing.place != Place::Source && instance.problem.is_some() {
-        return labelled("left", &problem.why);
+        out.labelled("left", &problem.why);
+        return out;
     }
     let style = if nearing.is_urgent() { BAD } else { ODD };
     let mark = if nearing.is_urgent() { "!" } else { "?" };
@@ -148,35 +143,29 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> String {
         Expiry::Expired => format!("{name} has a {what} that expired on {day}."),
         _ => format!("{name} needs another {what} before {day}."),
     };
-    let line = paint::hanging(&line);
-    let mend = mended(&problem.mend, problem.command.as_deref());
-    format!("\n{} {line}{why}{mend}", styled(style, mark))
+    out.end().styled(style, mark).put(" ").hanging(line);
+    out.labelled("why", &problem.why);
+    out.mended(&problem.mend, problem.command.as_ref());
+    out
 }
 
 /// What is wrong with one instance, and what mends it.
-fn explained(instance: &InstanceView) -> String {
-    let mark = if instance.state.is_well() {
-        styled(FAINT, "-")
+fn explained(instance: &InstanceView) -> Page {
+    let mut out = Page::default();
+    if instance.state.is_well() {
+        out.styled(FAINT, "-");
     } else {
-        styled(BAD, "!")
-    };
-    let mut out = String::new();
-    for (number, line) in paint::wrapped(&headline(instance), WIDTH - 2)
-        .iter()
-        .enumerate()
-    {
-        let mark = if number == 0 { mark.as_str() } else { " " };
-        out.push_str(&format!("{mark} {line}\n"));
+        out.styled(BAD, "!");
     }
+    out.put(" ").hanging(headline(instance));
     match &instance.details {
         Some(details) => {
-            out.push_str(&labelled("why", &details.why));
-            out.push_str(&mended(&details.mend, details.command.as_deref()));
+            out.labelled("why", &details.why);
+            out.mended(&details.mend, details.command.as_ref());
         }
-        None => out.push_str(&labelled(
-            "why",
-            instance.problem.as_deref().unwrap_or_default(),
-        )),
+        None => {
+            out.labelled("why", instance.problem.as_deref().unwrap_or_default());
+        }
     }
     out
 }
@@ -285,7 +274,7 @@ mod tests {
 
     /// What is drawn, without colours, the first line cut to what it says of the whole.
     fn shown(view: &StatusView) -> (String, Vec<String>) {
-        let text = anstream::adapter::strip_str(&drawn(&config(), view, now())).to_string();
+        let text = drawn(&config(), view, now()).plain();
         let mut lines = text.lines().map(str::to_owned);
         let head = lines.next().unwrap_or_default();
         let (_, head) = head.split_once("daemon not running").expect("a header");
@@ -411,7 +400,9 @@ mod tests {
                 "  mend  at once:\n        pgcertd sync a\n".to_owned(),
             ),
         ] {
-            assert_eq!(mended(mend, command), drawn);
+            let mut page = Page::default();
+            page.mended(mend, command.and_then(CommandLine::checked).as_ref());
+            assert_eq!(page.plain(), drawn);
         }
         let mut view = view(State::InSync, 80, 80);
         view.uncovered = vec!["/srv/pg data".into()];

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
+use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
 use crate::instance::Instance;
@@ -17,7 +18,7 @@ use crate::instance::postmaster::uncovered;
 use crate::privilege::is_root;
 use crate::reconcile::Keeper;
 use crate::reconcile::state::{Problem, State};
-use crate::report::view::{InstanceView, StatusView, VERSION};
+use crate::report::view::{self, InstanceView, StatusView, VERSION};
 use crate::source::Source;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -78,7 +79,7 @@ const STALE_AFTER: u32 = 3;
 
 pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure> {
     let now = Timestamp::now();
-    let daemon = StatusView::read(&config.runtime_directory).filter(StatusView::daemon_lives);
+    let daemon = daemon_view(config).filter(StatusView::daemon_lives);
     let view = look(config, daemon.as_ref(), now).await?;
     if json {
         print_json(&view)?;
@@ -89,6 +90,19 @@ pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure>
         Exit::Well
     } else {
         Exit::Problem
+    })
+}
+
+/// What the daemon saw last. One that cannot be read is as none, which is said.
+fn daemon_view(config: &Config) -> Option<StatusView> {
+    StatusView::read(&config.runtime_directory).unwrap_or_else(|error| {
+        let file = config.runtime_directory.join(view::FILE);
+        let file = file.display();
+        Page::of_line(format_args!(
+            "pgcertd: {file}: {error}; what the daemon saw is not known"
+        ))
+        .complain();
+        None
     })
 }
 
@@ -118,7 +132,7 @@ async fn look(
         .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
         .map_or(SignedDuration::MAX, SignedDuration::from_secs);
     let lives = daemon.is_some();
-    let daemon = daemon.filter(|view| now.duration_since(view.checked) <= fresh);
+    let daemon = daemon.filter(|view| view.age(now) <= fresh);
     let mut views = Vec::new();
     let mut borrowed = false;
     while let Some(seen) = looking.join_next().await {

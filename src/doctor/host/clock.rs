@@ -99,6 +99,7 @@ fn judged(now: Timestamp, earliest: Option<(Timestamp, &str)>, sync: Sync) -> Fi
 mod tests {
     use super::*;
     use crate::doctor::{Mend, Weight};
+    use crate::text::CommandLine;
 
     fn at(day: i64) -> Timestamp {
         Timestamp::constant(day * 86_400, 0)
@@ -121,8 +122,8 @@ mod tests {
     fn one_that_is_not_synchronised_is_worth_knowing() {
         let found = judged(at(20_000), None, Sync::Possible);
         assert_eq!(found.weight, Weight::Notice);
-        let command = Mend::Command("timedatectl set-ntp true".into());
-        assert_eq!(found.mend, Some(command));
+        let command = CommandLine::checked("timedatectl set-ntp true").map(Mend::Command);
+        assert_eq!(found.mend, command);
         for sync in [Sync::Awaited, Sync::Unavailable] {
             let found = judged(at(20_000), None, sync);
             assert_eq!(found.weight, Weight::Notice);

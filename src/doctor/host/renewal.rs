@@ -158,7 +158,8 @@ mod tests {
 
     fn mended(finding: &Finding) -> &str {
         match &finding.mend {
-            Some(Mend::Command(text) | Mend::Sentence(text)) => text,
+            Some(Mend::Command(line)) => line,
+            Some(Mend::Sentence(text)) => text,
             None => "",
         }
     }

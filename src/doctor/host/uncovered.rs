@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::doctor::{Finding, Kind};
+use crate::host::file;
 use crate::instance::postmaster::{uncovered, unnamed};
 use crate::privilege::is_root;
 
@@ -67,8 +68,9 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
 
 /// `PG_VERSION` of a data directory as this host shows it; none where it is not at its path here.
 fn version(directory: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(directory.join("PG_VERSION")).ok()?;
-    Some(text.trim().to_owned())
+    // The directory is a stranger's, who may have put a pipe there.
+    let bytes = file::read(&directory.join("PG_VERSION"), 64).ok()?;
+    Some(String::from_utf8(bytes).ok()?.trim().to_owned())
 }
 
 fn of_server(config: &Config, directory: &Path, version: Option<&str>) -> Finding {

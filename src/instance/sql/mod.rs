@@ -7,12 +7,13 @@
 //! thread that has become the data directory's owner ([`Rights::Caller`]); the stream is then
 //! used from anywhere. A child process would do as well, and would have to be spoken to.
 //!
-//! Every question is bounded in time on both ends, names its objects in `pg_catalog`, and gives a
-//! typed answer or a sentence with the remedy.
+//! Every question is bounded in time on both ends, and its answer in size; it names its objects in `pg_catalog`, and
+//! gives a typed answer or a sentence with the remedy.
 //!
 //! This module decides nothing, and the daemon does not need it: deployments are proven on the
 //! wire, without a login.
 
+mod bounded;
 mod edits;
 mod error;
 mod rules;
@@ -32,6 +33,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, Rights, Worker, is_root};
 
+use bounded::Bounded;
 pub use edits::Pending;
 pub use error::{Cause, SqlError};
 pub use rules::HbaRule;
@@ -213,6 +215,7 @@ async fn greet(
         .options(OPTIONS)
         // The server's socket answers no TLS.
         .ssl_mode(SslMode::Disable);
+    let stream = Bounded::new(stream);
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
     let connection = tokio::spawn(async move {
         // A broken connection is told by the question that it broke.

@@ -16,6 +16,7 @@ use crate::bundle::{Expiry, Piece};
 use crate::reconcile::state::State;
 use crate::report::Kind;
 use crate::report::nearing::{End, Place};
+use crate::text::shown;
 
 /// A series: the values of its labels, in the order of the metric's, and its own.
 type Series = (Vec<String>, Value);
@@ -71,6 +72,7 @@ impl Collector for Shown {
             let mut of_it = encoder.encode_descriptor(&stem, help, unit.as_ref(), of_type)?;
             for (values, value) in self.series(*metric, &tally) {
                 debug_assert_eq!(values.len(), metric.labels().len(), "{metric:?}");
+                let values = values.iter().map(|value| shown(value).into_owned());
                 let labels = metric.labels().iter().copied().zip(values);
                 write(&mut of_it, &labels.collect(), &value)?;
             }

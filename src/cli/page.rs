@@ -1,0 +1,232 @@
+//! What a command prints: lines of text, with styles where a terminal is.
+//!
+//! A [`Page`] can only be filled with text in which nothing but our own styles and line ends commands a terminal:
+//! whatever is put into one is escaped ([`crate::text::shown`]), so that no command can forget to. It is the only thing
+//! that [`Page::print`] and [`Page::complain`], the two ways out, know how to write.
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write as _};
+
+use anstyle::Style;
+use jiff::Timestamp;
+
+use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span, wrapped};
+use crate::bundle::Expiry;
+use crate::text::{CommandLine, UNPASTEABLE, shown};
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// A page of one line.
+    pub fn of_line(text: impl Display) -> Page {
+        let mut page = Page::default();
+        page.line(text);
+        page
+    }
+
+    /// A page of one text, broken to the width, with its further lines a little to the right of its first.
+    pub fn of_text(text: impl Display) -> Page {
+        let mut page = Page::default();
+        page.hanging(text);
+        page
+    }
+
+    /// Adds text to the line that is being written.
+    pub fn put(&mut self, text: impl Display) -> &mut Page {
+        self.0.push_str(&shown(&text.to_string()));
+        self
+    }
+
+    /// The same, in a style.
+    pub fn styled(&mut self, style: Style, text: impl Display) -> &mut Page {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{style}{}{style:#}", shown(&text.to_string()));
+        self
+    }
+
+    /// The same for a line of somebody's file, in which a tab is a tab.
+    pub fn tabbed(&mut self, style: Style, text: &str) -> &mut Page {
+        let parts: Vec<_> = text.split('\t').map(shown).collect();
+        let _ = write!(self.0, "{style}{}{style:#}", parts.join("\t"));
+        self
+    }
+
+    /// Adds text with spaces behind it up to `width` columns, and two more.
+    pub fn column(&mut self, style: Style, text: impl Display, width: usize) -> &mut Page {
+        let text = text.to_string();
+        let text = shown(&text);
+        let gap = width.saturating_sub(text.chars().count()) + 2;
+        let _ = write!(self.0, "{style}{text}{style:#}{:gap$}", "");
+        self
+    }
+
+    /// Ends the line.
+    pub fn end(&mut self) -> &mut Page {
+        self.0.push('\n');
+        self
+    }
+
+    /// Adds text, and ends the line.
+    pub fn line(&mut self, text: impl Display) -> &mut Page {
+        self.put(text).end()
+    }
+
+    /// Adds another page.
+    pub fn add(&mut self, other: Page) -> &mut Page {
+        self.0.push_str(&other.0);
+        self
+    }
+
+    /// Adds text with its further lines a little to the right of its first.
+    pub fn hanging(&mut self, text: impl Display) -> &mut Page {
+        self.indented(Style::new(), 2, text)
+    }
+
+    /// Adds text broken to the width, with its further lines so many columns to the right; as many count
+    /// as taken on the first.
+    pub fn indented(&mut self, style: Style, indent: usize, text: impl Display) -> &mut Page {
+        let text = text.to_string();
+        for (number, line) in wrapped(&shown(&text), WIDTH - indent).iter().enumerate() {
+            if number > 0 {
+                let _ = write!(self.0, "{:indent$}", "");
+            }
+            self.styled(style, line).end();
+        }
+        self
+    }
+
+    /// `label  text`, with the text's further lines below its first; a label has up to four letters.
+    pub fn labelled(&mut self, label: &str, text: impl Display) -> &mut Page {
+        self.marked(Style::new(), label, text)
+    }
+
+    /// The same with a label in a style.
+    pub fn marked(&mut self, style: Style, label: &str, text: impl Display) -> &mut Page {
+        self.put("  ")
+            .column(style, label, 4)
+            .indented(Style::new(), 8, text)
+    }
+
+    /// What mends something: `text`, and below it the command, whole on a line of its own, so that it can be pasted.
+    /// Nothing where there is neither.
+    pub fn mended(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
+        match (text, command) {
+            ("", None) => self,
+            (text, None) => self.labelled("mend", text),
+            ("", Some(command)) => self.line(format_args!("  mend  {command}")),
+            (text, Some(command)) => self
+                .labelled("mend", format_args!("{text}:"))
+                .line(format_args!("        {command}")),
+        }
+    }
+
+    /// A command to be pasted, whole behind its label; or why there is none.
+    pub fn pasteable(&mut self, label: &str, command: Option<&CommandLine>) -> &mut Page {
+        match command {
+            Some(command) => self.put("  ").column(Style::new(), label, 4).line(command),
+            None => self.labelled(label, UNPASTEABLE),
+        }
+    }
+
+    /// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
+    pub fn days_and_bar(&mut self, begin: Timestamp, end: Timestamp, now: Timestamp) -> &mut Page {
+        let style = match Expiry::of(begin, end, now) {
+            Expiry::Fine => GOOD,
+            Expiry::Warning => ODD,
+            Expiry::Critical | Expiry::Expired => BAD,
+        };
+        let remaining = end.duration_since(now);
+        let text = if remaining.is_negative() {
+            "gone".to_owned()
+        } else {
+            span(remaining)
+        };
+        self.put(format_args!("{text:>5} "))
+            .styled(style, bar(begin, end, now))
+    }
+
+    /// Writes it to standard output; styles go where a terminal is, and never with `NO_COLOR`.
+    ///
+    /// # Errors
+    /// Standard output cannot be written. That its reader stopped early (`pgcertd status | head`) is no error.
+    pub fn print(&self) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        match out.write_all(self.0.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Writes it to standard error. Where that is closed, the exit status still tells.
+    pub fn complain(&self) {
+        let mut out = anstream::stderr().lock();
+        drop(out.write_all(self.0.as_bytes()).and_then(|()| out.flush()));
+    }
+
+    /// Its text without styles.
+    #[cfg(test)]
+    pub fn plain(&self) -> String {
+        anstream::adapter::strip_str(&self.0).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\x1b]52;c;AA\x07\n  mend  rm -rf /\u{202e}\u{9b}2J\t";
+
+    #[test]
+    fn whatever_is_put_into_a_page_ends_no_line_and_commands_nothing() {
+        let mut page = Page::default();
+        page.put(HOSTILE)
+            .styled(BAD, HOSTILE)
+            .column(GOOD, HOSTILE, 9)
+            .line(HOSTILE);
+        page.labelled(HOSTILE, HOSTILE)
+            .marked(ODD, HOSTILE, HOSTILE)
+            .mended(HOSTILE, None);
+        page.hanging(HOSTILE).indented(BAD, 4, HOSTILE);
+        let Page(text) = page;
+        let controls = text.chars().filter(|c| c.is_control() && *c != '\n');
+        let styles = text.matches("\x1b[").count();
+        assert_eq!(controls.count(), styles, "{text:?}");
+        assert!(text.lines().all(|line| !line.contains("\x1b]")));
+        assert!(
+            !text.lines().any(|line| line.starts_with("  mend  rm")),
+            "{text:?}"
+        );
+        assert!(!text.contains(['\u{202e}', '\u{9b}', '\t']), "{text:?}");
+    }
+
+    #[test]
+    fn in_a_line_of_a_file_tabs_stay_and_nothing_else_does() {
+        let mut page = Page::default();
+        page.tabbed(Style::new(), "+host\tall\tall\x1b[2J").end();
+        assert_eq!(page.plain(), "+host\tall\tall\\x1b[2J\n");
+    }
+
+    #[test]
+    fn a_command_that_would_not_be_seen_as_what_it_is_is_not_offered() {
+        let mut page = Page::default();
+        page.pasteable("undo", CommandLine::checked("rm '\u{202e}'").as_ref());
+        page.pasteable("undo", CommandLine::checked("rm a").as_ref());
+        let text = page.plain();
+        assert!(
+            text.starts_with("  undo  no command can be pasted"),
+            "{text}"
+        );
+        assert!(text.ends_with("\n  undo  rm a\n"), "{text}");
+    }
+
+    #[test]
+    fn a_label_in_a_style_takes_the_same_room() {
+        let (mut plain, mut styled) = (Page::default(), Page::default());
+        plain.labelled("ok", "ssl is on");
+        styled.marked(GOOD, "ok", "ssl is on");
+        assert_eq!(plain.plain(), "  ok    ssl is on\n");
+        assert_eq!(styled.plain(), plain.plain());
+    }
+}
