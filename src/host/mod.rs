@@ -5,3 +5,5 @@
 //! PostgreSQL, a certificate or the config.
 
 pub mod file;
+pub mod look;
+pub mod process;

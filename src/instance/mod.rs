@@ -29,7 +29,6 @@ pub mod sql;
 mod unseen;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -37,6 +36,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
+use crate::host::look;
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
@@ -150,6 +150,12 @@ impl Server {
     #[must_use]
     pub fn postmaster(&self) -> Option<&Postmaster> {
         self.process()?.postmaster()
+    }
+
+    /// Whether it is not known to run, nor to be down.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        matches!(self, Server::Down(absence) if absence.may_run())
     }
 
     /// Whether it runs.
@@ -434,8 +440,8 @@ impl Instance {
         }
         let own = match self.served(&own, limit).await {
             Ok(own) => own,
-            // It may show anything once it goes on.
-            Err(unseen) if unseen.is_silence() => return Some(unseen),
+            // It may show anything once it goes on, or can be asked.
+            Err(unseen) if unseen.is_silence() || unseen.is_no_answer() => return Some(unseen),
             Err(_) => return None,
         };
         (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
@@ -552,23 +558,9 @@ async fn apart<R: Send + 'static>(
         .map_err(|e| PrivilegeError::Gone(e.to_string()))
 }
 
-/// Whether two paths lead to one file, now or, where it does not exist, by their directories.
+/// Whether two paths lead to one file, now or, where it does not exist, by their directories, as far as that can be
+/// told: to recognize what a person names. A verdict on a server asks [`look::same_file`].
 #[must_use]
 pub fn same_file(one: &Path, other: &Path) -> bool {
-    if one == other {
-        return true;
-    }
-    let directory = |path: &Path| {
-        let parent = path.parent()?;
-        let meta = std::fs::metadata(parent).ok()?;
-        Some((meta.dev(), meta.ino(), path.file_name()?.to_owned()))
-    };
-    let file = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
-    match (directory(one), directory(other)) {
-        (Some(a), Some(b)) if a == b => true,
-        _ => matches!((file(one), file(other)), (Some(a), Some(b)) if a == b),
-    }
+    look::same_file(one, other) == Ok(true)
 }

@@ -47,7 +47,7 @@ fn no_home(config: &config::Instance, source: std::io::Error) -> InstanceError {
     let path = config.home().to_owned();
     if config.kind() == Kind::Patroni && source.kind() == std::io::ErrorKind::NotFound {
         let owner = user(config.owner.as_ref()).ok().flatten();
-        let pids = patroni::without_file(owner);
+        let pids = patroni::without_file(owner).found;
         if !pids.is_empty() {
             let runs = patroni::told_by_environment(&pids);
             return InstanceError::NoFile { path, runs };

@@ -28,6 +28,11 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Strin
     if view.instances.is_empty() {
         out.push_str("  no instance is configured; see the model config\n");
     }
+    if let Some(why) = &view.uncovered_unknown {
+        let line = format!("Whether servers run here that no instance covers is not known: {why}");
+        let line = paint::hanging(&line);
+        out.push_str(&format!("\n{} {line}", styled(BAD, "!")));
+    }
     for directory in &view.uncovered {
         let directory = directory.display().to_string();
         let line =
@@ -53,7 +58,8 @@ fn header(view: &StatusView, now: Timestamp) -> String {
         let marks = view.instances.iter().map(|it| mark(it, now).1);
         marks.filter(|it| *it == wanted).count()
     };
-    let (style, problems) = match (count('!'), count('?') + view.uncovered.len()) {
+    let unknown = usize::from(view.uncovered_unknown.is_some());
+    let (style, problems) = match (count('!') + unknown, count('?') + view.uncovered.len()) {
         (0, 0) => (GOOD, "all well".to_owned()),
         (0, 1) => (ODD, "1 warning".to_owned()),
         (0, n) => (ODD, format!("{n} warnings")),
@@ -278,6 +284,7 @@ mod tests {
                 crl: CompanionPlaces::default(),
             }],
             uncovered: Vec::new(),
+            uncovered_unknown: None,
             checked: now(),
             daemon: None,
         }
