@@ -122,6 +122,13 @@ impl CannotLook {
         sorted::<()>(Call::Connect, address, Err(errno)).err()
     }
 
+    /// The failure of a look at `path`; nothing where the error says that it is not there.
+    #[must_use]
+    pub fn at_stat(path: &Path, error: &io::Error) -> Option<CannotLook> {
+        let errno = Errno::from_raw_os_error(error.raw_os_error()?);
+        sorted::<()>(Call::Stat, &path.display(), Err(errno)).err()
+    }
+
     /// Whether this user lacks a right: normal for what other users run, and no fault of the host.
     #[must_use]
     pub fn is_denied(&self) -> bool {

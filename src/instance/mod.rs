@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
-use crate::host::look;
+use crate::host::look::{self, CannotLook};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
@@ -54,7 +54,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// The data directory, or the server's own configuration, cannot be looked at.
-    #[error("{key} {}: {source}; mount it, or correct the path in the config{}", path.display(), if_hidden(path))]
+    #[error("{key} {}: {}", path.display(), home_fault(path, source))]
     Home {
         /// `data_directory` or `config_file`.
         key: &'static str,
@@ -111,6 +111,17 @@ pub enum InstanceError {
     /// A thread could not get its rights.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
+}
+
+/// Why a data directory, or a server's own configuration, cannot be looked at, and what to do about it.
+fn home_fault(path: &Path, source: &std::io::Error) -> String {
+    match CannotLook::at_stat(path, source) {
+        Some(cannot) if !cannot.is_denied() => cannot.sentence(),
+        _ => format!(
+            "{source}; mount it, or correct the path in the config{}",
+            if_hidden(path)
+        ),
+    }
 }
 
 impl InstanceError {
