@@ -454,8 +454,9 @@ impl<'a> Deployment<'a, Installed> {
         };
         let config = &self.instance.config;
         let settings = patroni.tls(config).ok()?;
-        let not_used = settings.not_used(&config.cert_file, &config.key_file)?;
-        Some(not_used.to_string())
+        let not_used = settings.not_used(&config.cert_file, &config.key_file);
+        // Where that is not known, it is asked to load a pair that it was seen to load.
+        Some(not_used.ok()??.to_string())
     }
 
     /// Why the server would not load the files, where that can be tried beforehand: a Patroni that

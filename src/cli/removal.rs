@@ -137,13 +137,20 @@ async fn standing(instance: &mut Instance, sight: &Sight) -> String {
         Installed::Unusable(why) => return format!("cannot load {file}: {why}"),
         Installed::Usable(bundle) => until(bundle.leaf().not_after(), Timestamp::now()),
     };
-    let Server::Up(process) = &sight.server else {
-        return format!("is down, and serves {file} {until} if its configuration names that");
+    let process = match &sight.server {
+        Server::Up(process) => process,
+        Server::Down(absence) if absence.may_run() => {
+            return format!("may run, and may serve {file} {until}: {absence}");
+        }
+        Server::Down(_) => {
+            return format!("is down, and serves {file} {until} if its configuration names that");
+        }
     };
     match instance.tls_settings(process, sight).await {
         Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
-            None => format!("goes on serving {file} {until}"),
-            Some(not_used) => format!("does not serve {file}: {}", not_used.why),
+            Ok(None) => format!("goes on serving {file} {until}"),
+            Ok(Some(not_used)) => format!("does not serve {file}: {}", not_used.why),
+            Err(cannot) => format!("may serve {file} {until}: {cannot}"),
         },
         Err(error) => format!("may serve {file} {until}: {error}"),
     }

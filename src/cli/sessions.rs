@@ -259,6 +259,13 @@ impl Asked {
             (Server::Down(Absence::Unreadable(reason)), _) => {
                 return Asked::Failed(denied(reason));
             }
+            (Server::Down(Absence::NotKnown(cannot)), _) => {
+                let why = format!(
+                    "whether the server runs is not known: {}",
+                    cannot.sentence()
+                );
+                return Asked::Failed(why);
+            }
             (Server::Down(absence), _) => return Asked::Down(absence.clone()),
             (Server::Up(_), Some(postmaster)) => postmaster,
             (Server::Up(_), None) => return Asked::Failed("it is no PostgreSQL server".into()),

@@ -272,13 +272,15 @@ fn is_other(process: &Process) -> bool {
     process.kind() != Kind::Postgres
 }
 
-/// Whether no process was found that is the server, and nothing will tell of its start.
+/// Whether no process was found that is the server, and nothing will tell of its start, or that a look succeeds again.
 fn is_sought(done: &Done) -> bool {
     done.seen
         .sight
         .as_ref()
         .is_ok_and(|sight| match sight.server {
-            Server::Down(Absence::NotFound { .. } | Absence::Unsupported { .. }) => true,
+            Server::Down(
+                Absence::NotFound { .. } | Absence::Unsupported { .. } | Absence::NotKnown(_),
+            ) => true,
             Server::Down(_) | Server::Up(_) => false,
         })
 }

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Instance as InstanceConfig};
+use crate::host::process::Search;
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::instance::probe::Prober;
@@ -63,7 +64,7 @@ enum News {
     /// The watches are in place.
     Armed(Result<watching::Armed, PrivilegeError>),
     /// Postmasters that no instance covers.
-    Uncovered(Vec<PathBuf>),
+    Uncovered(Search<PathBuf>),
     /// Where the configuration of an instance's server lies.
     Configured {
         instance: usize,
@@ -156,6 +157,8 @@ struct Generation {
     tell: mpsc::UnboundedSender<News>,
     watch_at: Option<Instant>,
     uncovered: Vec<PathBuf>,
+    /// Why there may be more of those.
+    uncovered_unknown: Option<String>,
     /// Whether a look for them is under way; a data directory that does not answer holds it up.
     looking: bool,
     status_file: notices::StatusFile,
@@ -254,6 +257,7 @@ impl Generation {
             tell,
             watch_at: None,
             uncovered: Vec::new(),
+            uncovered_unknown: None,
             looking: false,
             status_file: notices::StatusFile::default(),
             since,
@@ -409,7 +413,17 @@ impl Generation {
                 self.armed(armed?);
                 false
             }
-            News::Uncovered(directories) => {
+            News::Uncovered(Search { found, missed }) => {
+                let mut directories = found;
+                if missed.is_some() {
+                    // What was there may still be.
+                    directories.extend(self.uncovered.iter().cloned());
+                    directories.sort();
+                    directories.dedup();
+                }
+                let unknown = missed.map(|cannot| cannot.sentence());
+                notices::servers_unseen(self.uncovered_unknown.as_deref(), unknown.as_deref());
+                self.uncovered_unknown = unknown;
                 notices::uncovered(&self.uncovered, &directories);
                 self.outlets.metrics().uncovered(directories.len());
                 self.uncovered = directories;
@@ -508,7 +522,11 @@ impl Generation {
     }
 
     fn headline(&self) -> String {
-        headline(&self.views, self.uncovered.len(), Timestamp::now())
+        let mut line = headline(&self.views, self.uncovered.len(), Timestamp::now());
+        if self.uncovered_unknown.is_some() {
+            line.push_str("; which servers run here is not known");
+        }
+        line
     }
 
     fn write_status(&mut self) {
@@ -516,6 +534,7 @@ impl Generation {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
             uncovered: self.uncovered.clone(),
+            uncovered_unknown: self.uncovered_unknown.clone(),
             checked: Timestamp::now(),
             daemon: Some(DaemonView {
                 version: env!("CARGO_PKG_VERSION").into(),

@@ -1,7 +1,8 @@
 //! A server that has loaded a bundle with which no TLS client gets in.
 //!
 //! Postgres loads a key for which its ciphers have no use, or which its OpenSSL finds too weak for
-//! its level, without a word: each handshake fails after that. It is proven in two steps: before
+//! its level, without a word: each handshake fails after that, by an alert. One that ends without an alert proves
+//! nothing, since a server that is overloaded cuts handshakes for being late (`authentication_timeout`). It is proven in two steps: before
 //! the files go back, by a client that offers whatever any may; after that, by the handshakes that come to
 //! their end again. Where they do not, the bundle was not the cause, and goes in again.
 
@@ -41,7 +42,7 @@ impl<'a> Deployment<'a, Reloaded> {
         }
         let asked = self.instance.tls_settings(&process, &self.before.sight);
         if let Ok(settings) = asked.await
-            && let Some(not_used) = self.not_used(&settings)
+            && let Ok(Some(not_used)) = self.not_used(&settings)
         {
             return Verdict::NotUsed(not_used.to_string());
         }
@@ -112,7 +113,7 @@ impl Deployment<'_, Refused> {
                     let leaf = served.leaf.fingerprint().short();
                     Glimpse::Third(format!("{leaf} is served now"))
                 }
-                Err(unseen) if unseen.is_ended_handshake() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) if unseen.is_alert() => Glimpse::ShutOut(unseen.sentence()),
                 Err(_) if !process.alive() => {
                     return Returned::Doubtful("the server has ended since".into());
                 }
@@ -125,7 +126,7 @@ impl Deployment<'_, Refused> {
                 Next::After(pause) => tokio::time::sleep(pause).await,
                 Next::Word(Seen::New) => return Returned::Served,
                 Next::Word(Seen::ShutOut(_)) => return Returned::ShutOut,
-                Next::Word(Seen::Third(why) | Seen::Unclear(why)) => {
+                Next::Word(Seen::Third(why) | Seen::Unclear(why) | Seen::Blind(why)) => {
                     return Returned::Doubtful(why);
                 }
                 Next::Word(_) => return Returned::Doubtful("TLS is off now".into()),

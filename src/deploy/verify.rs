@@ -9,8 +9,16 @@ use super::watch::{Glimpse, Next, Seen, Watch};
 use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Kind, Mode, Verify};
 use crate::instance::probe::Served;
-use crate::instance::settings::{Names, NotUsed, TlsSettings};
+use crate::instance::settings::{Names, NotUsed, SettingsError, TlsSettings};
 use crate::instance::{Server, Unseen};
+
+/// A look that did not show the server's certificate.
+fn unclear(unseen: &Unseen) -> Glimpse {
+    match unseen.is_no_answer() {
+        true => Glimpse::Blind(unseen.sentence()),
+        false => Glimpse::Unclear(unseen.sentence()),
+    }
+}
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
@@ -39,7 +47,7 @@ impl<'a> Deployment<'a, Reloaded> {
             Seen::Unclear(why) if self.is_patroni() && self.before.proven() => {
                 self.silent(&addresses, why).await
             }
-            Seen::Unclear(why) => Verdict::Unverified(why),
+            Seen::Unclear(why) | Seen::Blind(why) => Verdict::Unverified(why),
             Seen::Third(why) => self.explained(why).await,
             Seen::Old if self.is_patroni() => self.overslept().await,
             Seen::Old => self.weighed().await,
@@ -60,6 +68,13 @@ impl<'a> Deployment<'a, Reloaded> {
         let before = &self.state.process;
         let process = match now {
             Server::Up(process) if process.run() == before.run() => process,
+            // Whether it still runs, and where it listens, is then not known.
+            Server::Down(absence) if absence.may_run() => {
+                return Verdict::Unverified(format!("{why}; {absence}"));
+            }
+            _ if before.is_stopped() => {
+                return Verdict::Unverified(format!("{why}; its process is stopped"));
+            }
             _ if before.alive() => return self.deaf(&why),
             _ => return Verdict::Ended,
         };
@@ -105,7 +120,11 @@ impl<'a> Deployment<'a, Reloaded> {
             .tls_settings(&process, &self.before.sight)
             .await;
         let config = &self.instance.config;
-        match asked.map(|it| it.not_used(&config.cert_file, &config.key_file)) {
+        let not_used = asked.and_then(|it| {
+            let not_used = it.not_used(&config.cert_file, &config.key_file);
+            Ok(not_used?)
+        });
+        match not_used {
             Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
             _ => Verdict::Unverified(format!(
                 "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or it is before 2.1 or 3.0.3, \
@@ -124,8 +143,8 @@ impl<'a> Deployment<'a, Reloaded> {
                 Ok(served) => self.understood(&served, patience).await,
                 Err(unseen) if unseen.is_tls_off() => Glimpse::Off,
                 Err(_) if !self.state.process.alive() => return Seen::Ended,
-                Err(unseen) if unseen.is_ended_handshake() => Glimpse::ShutOut(unseen.sentence()),
-                Err(unseen) => Glimpse::Unclear(unseen.sentence()),
+                Err(unseen) if unseen.is_alert() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) => unclear(&unseen),
             };
             match watch.heard(glimpse, Instant::now()) {
                 Next::Word(seen) => return seen,
@@ -145,7 +164,7 @@ impl<'a> Deployment<'a, Reloaded> {
             return Glimpse::NewLeaf;
         }
         match self.shown_by_another(served, limit).await {
-            Some(another) => Glimpse::Unclear(another.sentence()),
+            Some(another) => unclear(&another),
             None if self.before.is_shown(&served.shown(), new) => Glimpse::Old,
             None => Glimpse::Third(self.third(served)),
         }
@@ -176,9 +195,11 @@ impl<'a> Deployment<'a, Reloaded> {
             .tls_settings(&self.state.process, &self.before.sight);
         let asked = asked.await;
         let config = &self.instance.config;
-        match (asked.map(|it| it.companions_not_used(config)), doubt) {
-            (Ok(Some(not_used)), _) => Verdict::NotUsed(not_used.to_string()),
+        let asked = asked.map(|it| it.companions_not_used(config));
+        match (asked, doubt) {
+            (Ok(Ok(Some(not_used))), _) => Verdict::NotUsed(not_used.to_string()),
             (_, Err(why)) => Verdict::Unverified(why),
+            (Ok(Err(cannot)), _) => Verdict::Unverified(cannot.sentence()),
             _ => Verdict::Served,
         }
     }
@@ -195,7 +216,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = &self.state.process;
         let asked = self.instance.tls_settings(process, &self.before.sight);
         let asked = asked.await;
-        match asked.map(|it| self.not_used(&it)) {
+        match asked.and_then(|it| self.not_used(&it)) {
             Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
             _ => Verdict::Unverified(why),
         }
@@ -203,13 +224,16 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// Why what the wire shows says nothing of the files: the configuration names others. CA and
     /// CRL files count where only these are new.
-    pub(super) fn not_used(&self, settings: &TlsSettings) -> Option<NotUsed> {
+    pub(super) fn not_used(
+        &self,
+        settings: &TlsSettings,
+    ) -> Result<Option<NotUsed>, SettingsError> {
         let config = &self.instance.config;
-        let pair = settings.not_used(&config.cert_file, &config.key_file);
-        pair.or_else(|| {
-            let alone = self.before.has_leaf_of(&self.bundle);
-            alone.then(|| settings.companions_not_used(config))?
-        })
+        let pair = settings.not_used(&config.cert_file, &config.key_file)?;
+        if pair.is_some() || !self.before.has_leaf_of(&self.bundle) {
+            return Ok(pair);
+        }
+        Ok(settings.companions_not_used(config)?)
     }
 
     /// Whether what was there before is known to have been in use.
@@ -228,12 +252,11 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = &self.state.process;
         let asked = self.instance.tls_settings(process, &self.before.sight);
         let asked = asked.await;
+        let asked = asked.and_then(|settings| Ok((self.not_used(&settings)?, settings)));
         match asked {
-            Ok(settings) => match self.not_used(&settings) {
-                Some(why) => Verdict::NotUsed(why.to_string()),
-                None if self.was_in_use() => self.refused(Some(settings)).await,
-                None => self.signalled_again(settings).await,
-            },
+            Ok((Some(why), _)) => Verdict::NotUsed(why.to_string()),
+            Ok((None, settings)) if self.was_in_use() => self.refused(Some(settings)).await,
+            Ok((None, settings)) => self.signalled_again(settings).await,
             // What was installed was served until now: these files are in use.
             Err(_) if self.was_in_use() => self.refused(None).await,
             Err(why) => Verdict::Unverified(format!(

@@ -33,10 +33,12 @@ pub(super) enum Glimpse {
     Off,
     /// A third leaf.
     Third(String),
-    /// The server itself ended the handshake.
+    /// The server itself ended the handshake by an alert.
     ShutOut(String),
-    /// Nothing, or not what this server shows.
+    /// Nothing.
     Unclear(String),
+    /// Nothing that is the server's own: it could not be asked, or another one answered.
+    Blind(String),
 }
 
 /// What repeated looks at the wire came to.
@@ -56,6 +58,8 @@ pub(super) enum Seen {
     ShutOut(String),
     /// Another leaf, or none to be seen.
     Unclear(String),
+    /// The server could not be asked, or another one answered.
+    Blind(String),
     /// The server's process has ended.
     Ended,
 }
@@ -177,6 +181,7 @@ impl Watch {
                 false => last.then_some(Seen::Unclear(why)),
             },
             Glimpse::Unclear(why) => last.then_some(Seen::Unclear(why)),
+            Glimpse::Blind(why) => last.then_some(Seen::Blind(why)),
         };
         match word {
             Some(word) => Next::Word(word),

@@ -1,10 +1,13 @@
 //! One thing that was looked at, and what to do about it.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
 use super::Kind;
+use crate::host::look::CannotLook;
+use crate::privilege::is_root;
 use crate::text::{CommandLine, UNPASTEABLE};
 
 /// How much a finding weighs.
@@ -85,6 +88,16 @@ impl Finding {
         Finding {
             lacks: Some(lacks.into()),
             ..Finding::new(kind, Weight::Unseen, seen)
+        }
+    }
+
+    /// Not known, since a look at the host failed: for lack of a right, or for a fault of the host, which is a problem.
+    #[must_use]
+    pub fn not_known(kind: Kind, what: impl Display, cannot: &CannotLook) -> Finding {
+        let seen = format!("{what}: {cannot}");
+        match cannot.is_denied() && !is_root() {
+            true => Finding::unseen(kind, seen, "root"),
+            false => Finding::problem(kind, seen).sentence(cannot.remedy()),
         }
     }
 

@@ -7,3 +7,5 @@
 pub(crate) mod command;
 pub mod directory;
 pub mod file;
+pub mod look;
+pub mod process;

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::apart;
+use super::namespaces::if_allowed;
 use super::postmaster::Postmaster;
 use super::program::{Program, Spoken};
 use super::settings::{SettingsError, TlsSettings, with_included};
+use crate::host::look::{self, CannotLook};
 use crate::patience::Questions;
 use crate::privilege::Ids;
 
@@ -140,27 +142,29 @@ impl Configuration {
         (stamp == known.stamp).then(|| known.tls.clone())
     }
 
-    /// How the files are now; none where their file system does not answer.
+    /// How the files are now; none where their file system does not answer, or a look failed: then Postgres is asked
+    /// again.
     async fn stamp(&self, file: &Path, data_directory: &Path) -> Option<Stamp> {
         let open = Arc::clone(&self.open);
         let (file, data) = (file.to_owned(), data_directory.to_owned());
         let looked = apart(move || {
             let stamps = move |file: &PathBuf| stamped(file, &data);
-            open.ask([file.clone()], stamps).remove(&file)
+            open.ask([file.clone()], stamps).remove(&file)?.ok()
         });
         looked.await.ok()?
     }
 }
 
-fn stamped(file: &Path, data_directory: &Path) -> Stamp {
+fn stamped(file: &Path, data_directory: &Path) -> Result<Stamp, CannotLook> {
     let files = with_included(&[file.to_owned()], data_directory);
     let marked = files.into_iter().map(|file| {
-        let mark = std::fs::metadata(&file).ok().map(|meta| Mark {
+        let meta = if_allowed(look::metadata(&file))?;
+        let mark = meta.map(|meta| Mark {
             inode: meta.ino(),
             size: meta.len(),
             changed: (meta.ctime(), meta.ctime_nsec()),
         });
-        (file, mark)
+        Ok((file, mark))
     });
     marked.collect()
 }
@@ -223,7 +227,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("postgresql.conf");
         fs::write(&file, "").unwrap();
-        let stamp = stamped(&file, data.path());
+        let stamp = stamped(&file, data.path()).unwrap();
         let changed = fs::metadata(&file).unwrap().modified().unwrap();
         assert!(!is_older(&stamp, changed));
         assert!(is_older(&stamp, changed + TICK));

@@ -65,7 +65,7 @@ impl Instance {
         if let (Some(root), Ok(api)) = (patroni.root.clone(), patroni.api.clone()) {
             let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
             let seen = apart(move || api.through(&root, &known.each_ref().map(PathBuf::as_path)));
-            patroni.api = Ok(seen.await?);
+            patroni.api = seen.await?.map_err(|cannot| cannot.sentence());
         }
         Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
     }
@@ -100,7 +100,7 @@ impl Instance {
                     self.pid_file.clone_from(&settings.pid_file);
                     found.settings = settings;
                 }
-                Err(error) => return Ok(Server::Down(Absence::Unreadable(error.to_string()))),
+                Err(why) => return Ok(Server::Down(Absence::Unreadable(why))),
             }
         }
         Ok(Server::Up(Arc::new(Process::PgBouncer(Box::new(found)))))
@@ -113,22 +113,30 @@ impl Instance {
         self.pid_file.as_deref()
     }
 
-    /// What a PgBouncer's configuration says now.
+    /// What a PgBouncer's configuration says now, or why it does not.
     async fn settings_of(
         &mut self,
         found: &PgBouncer,
-    ) -> Result<Result<pgbouncer::Settings, pgbouncer::IniError>, InstanceError> {
+    ) -> Result<Result<pgbouncer::Settings, String>, InstanceError> {
         let directory = found.directory.clone();
         let read =
             move |targets: &Targets| Ok(pgbouncer::Settings::read(&targets.data, &directory));
-        let mut read = self.on_data(read).await?;
-        if let (Some(root), Ok(settings)) = (found.root.clone(), read.as_mut()) {
-            let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
-            let tls = settings.tls.clone();
-            let seen = apart(move || tls.through(&root, &known.each_ref().map(PathBuf::as_path)));
-            settings.tls = seen.await?;
-        }
-        Ok(read)
+        let read = self.on_data(read).await?;
+        let (root, mut settings) = match (found.root.clone(), read) {
+            (_, Err(error)) => return Ok(Err(error.to_string())),
+            (None, Ok(settings)) => return Ok(Ok(settings)),
+            (Some(root), Ok(settings)) => (root, settings),
+        };
+        let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
+        let tls = settings.tls.clone();
+        let seen = apart(move || tls.through(&root, &known.each_ref().map(PathBuf::as_path)));
+        Ok(match seen.await? {
+            Ok(tls) => {
+                settings.tls = tls;
+                Ok(settings)
+            }
+            Err(cannot) => Err(cannot.sentence()),
+        })
     }
 
     /// What the server's configuration says of its TLS files, as the next reload would read it.
@@ -149,7 +157,7 @@ impl Instance {
                 let unreadable = |reason: String| SettingsError::Unreadable { reason };
                 let read = self.settings_of(pgbouncer).await;
                 let settings = read.map_err(|error| unreadable(error.to_string()))?;
-                Ok(settings.map_err(|error| unreadable(error.to_string()))?.tls)
+                Ok(settings.map_err(unreadable)?.tls)
             }
             Process::Patroni(patroni) => {
                 let reason = |reason: String| SettingsError::Unreadable { reason };

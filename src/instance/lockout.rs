@@ -18,7 +18,7 @@ pub enum Lockout {
 
 impl Instance {
     /// Whether the server of `process` ends the handshakes of the probe and of a client that offers
-    /// whatever any may, at the first address that takes connections. That is where the server
+    /// whatever any may, each by an alert, at the first address that takes connections. That is where the server
     /// itself listens, if that is known: behind a configured address another may answer.
     pub async fn lockout(&self, process: &Process, limit: Duration) -> Lockout {
         let addresses = match (process.addresses(), &self.config.address) {
@@ -44,7 +44,7 @@ impl Instance {
                 let doubt = format!("{address} shakes hands with pgcertd");
                 return Ok(Lockout::Doubtful(doubt));
             }
-            Err(error) if error.is_ended_handshake() => {}
+            Err(error) if error.is_alert() => {}
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 return Err(error);
             }

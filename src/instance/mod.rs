@@ -29,7 +29,6 @@ pub mod sql;
 mod unseen;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,6 +37,7 @@ use nix::fcntl::Flock;
 
 use crate::config::{self, Address, Config, Kind};
 use crate::host::directory::ReachError;
+use crate::host::look::{self, CannotLook};
 use crate::instance::files::{FilesError, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
@@ -55,7 +55,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// The data directory, or the server's own configuration, cannot be looked at.
-    #[error("{key} {}: {source}; mount it, or correct the path in the config{}", path.display(), if_hidden(path))]
+    #[error("{key} {}: {}", path.display(), home_fault(path, source))]
     Home {
         /// `data_directory` or `config_file`.
         key: &'static str,
@@ -133,6 +133,17 @@ pub enum InstanceError {
     Privilege(#[from] PrivilegeError),
 }
 
+/// Why a data directory, or a server's own configuration, cannot be looked at, and what to do about it.
+fn home_fault(path: &Path, source: &std::io::Error) -> String {
+    match CannotLook::at_stat(path, source) {
+        Some(cannot) if !cannot.is_denied() => cannot.sentence(),
+        _ => format!(
+            "{source}; mount it, or correct the path in the config{}",
+            if_hidden(path)
+        ),
+    }
+}
+
 impl InstanceError {
     /// Whether the caller lacks a right, rather than something being wrong with the instance.
     #[must_use]
@@ -170,6 +181,12 @@ impl Server {
     #[must_use]
     pub fn postmaster(&self) -> Option<&Postmaster> {
         self.process()?.postmaster()
+    }
+
+    /// Whether it is not known to run, nor to be down.
+    #[must_use]
+    pub fn may_run(&self) -> bool {
+        matches!(self, Server::Down(absence) if absence.may_run())
     }
 
     /// Whether it runs.
@@ -454,8 +471,8 @@ impl Instance {
         }
         let own = match self.served(&own, limit).await {
             Ok(own) => own,
-            // It may show anything once it goes on.
-            Err(unseen) if unseen.is_silence() => return Some(unseen),
+            // It may show anything once it goes on, or can be asked.
+            Err(unseen) if unseen.is_silence() || unseen.is_no_answer() => return Some(unseen),
             Err(_) => return None,
         };
         (own.leaf.fingerprint() != served.leaf.fingerprint()).then(|| Unseen::Another {
@@ -572,23 +589,9 @@ async fn apart<R: Send + 'static>(
         .map_err(|e| PrivilegeError::Gone(e.to_string()))
 }
 
-/// Whether two paths lead to one file, now or, where it does not exist, by their directories.
+/// Whether two paths lead to one file, now or, where it does not exist, by their directories, as far as that can be
+/// told: to recognize what a person names. A verdict on a server asks [`look::same_file`].
 #[must_use]
 pub fn same_file(one: &Path, other: &Path) -> bool {
-    if one == other {
-        return true;
-    }
-    let directory = |path: &Path| {
-        let parent = path.parent()?;
-        let meta = std::fs::metadata(parent).ok()?;
-        Some((meta.dev(), meta.ino(), path.file_name()?.to_owned()))
-    };
-    let file = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
-    match (directory(one), directory(other)) {
-        (Some(a), Some(b)) if a == b => true,
-        _ => matches!((file(one), file(other)), (Some(a), Some(b)) if a == b),
-    }
+    look::same_file(one, other) == Ok(true)
 }

@@ -6,7 +6,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +13,7 @@ use super::Sight;
 use super::files::Targets;
 use super::process::Process;
 use crate::config::Kind;
-
-/// The most of a mount table that is read; the kernel allows 100,000 mounts, and a host that runs
-/// containers has hundreds.
-const LARGEST: u64 = 16 << 20;
+use crate::host::look::{self, CannotLook};
 
 /// A target that the server sees as a file mounted by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,10 +161,15 @@ fn pinned(ours: &[u8], theirs: &[u8], target: &Path) -> Option<PathBuf> {
 }
 
 /// Whether the server that was seen has one of its targets as a single file; nothing where it does
-/// not run, or its mounts may not be looked at: then the install tells.
-pub async fn pinned_by(sight: &Sight) -> Option<Pinned> {
-    let process = sight.server.process()?;
-    look(process, &sight.targets).await.ok().flatten()
+/// not run.
+///
+/// # Errors
+/// Its mounts cannot be looked at: what is written there, it may never see.
+pub async fn pinned_by(sight: &Sight) -> Result<Option<Pinned>, CannotLook> {
+    match sight.server.process() {
+        Some(process) => look(process, &sight.targets).await,
+        None => Ok(None),
+    }
 }
 
 /// Whether the server `process` sees one of the targets as a single file. Everyone may look,
@@ -176,13 +177,17 @@ pub async fn pinned_by(sight: &Sight) -> Option<Pinned> {
 ///
 /// # Errors
 /// A mount table cannot be read.
-pub async fn look(process: &Process, targets: &Targets) -> io::Result<Option<Pinned>> {
-    let (kind, theirs) = (process.kind(), format!("/proc/{}/mountinfo", process.pid()));
+pub async fn look(process: &Process, targets: &Targets) -> Result<Option<Pinned>, CannotLook> {
+    let (kind, theirs) = (process.kind(), process.mounts());
     let pair = [targets.cert.clone(), targets.key.clone()];
     let companions = [targets.ca.clone(), targets.crl.clone()];
     let looked = tokio::task::spawn_blocking(move || {
-        let theirs = table(Path::new(&theirs))?;
-        let ours = table(Path::new("/proc/thread-self/mountinfo"))?;
+        // One that has ended sees nothing.
+        let Some(theirs) = look::read(&theirs)? else {
+            return Ok(None);
+        };
+        let ours = Path::new(OURS);
+        let ours = look::read(ours)?.ok_or_else(|| CannotLook::missing(ours))?;
         let of = |target: PathBuf| {
             let at = pinned(&ours, &theirs, &without_links(&target))?;
             Some(Pinned { target, at, kind })
@@ -190,18 +195,13 @@ pub async fn look(process: &Process, targets: &Targets) -> io::Result<Option<Pin
         let companions = companions.into_iter().flatten();
         Ok(pair.into_iter().chain(companions).find_map(of))
     });
-    looked.await.map_err(io::Error::other)?
+    looked
+        .await
+        .unwrap_or_else(|_| Err(CannotLook::odd(Path::new(OURS))))
 }
 
-/// A mount table's text. It has no length before it is read.
-fn table(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(path)?
-        .take(LARGEST)
-        .read_to_end(&mut text)?;
-    Ok(text)
-}
+/// This thread's own mount table.
+const OURS: &str = "/proc/thread-self/mountinfo";
 
 /// The target by its directory's own name; a link in the target's place is replaced, not followed.
 fn without_links(target: &Path) -> PathBuf {
@@ -309,8 +309,8 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_own_table_is_read() -> io::Result<()> {
-        let own = Mount::table(&table(Path::new("/proc/self/mountinfo"))?);
+    fn the_kernels_own_table_is_read() -> Result<(), CannotLook> {
+        let own = Mount::table(&look::read(Path::new(OURS))?.unwrap_or_default());
         assert!(
             through(&own, Path::new("/proc/self")).is_some_and(|it| it.point == Path::new("/proc"))
         );

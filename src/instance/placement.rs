@@ -68,7 +68,7 @@ fn no_home(config: &config::Instance, error: ReachError) -> InstanceError {
     };
     if config.kind() == Kind::Patroni && source.kind() == io::ErrorKind::NotFound {
         let owner = user(config.owner.as_ref()).ok().flatten();
-        let pids = patroni::without_file(owner);
+        let pids = patroni::without_file(owner).found;
         if !pids.is_empty() {
             let runs = patroni::told_by_environment(&pids);
             return InstanceError::NoFile { path, runs };

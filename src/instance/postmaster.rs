@@ -4,20 +4,22 @@
 //! A number in a file proves nothing: `kill -9` leaves the file behind, the number is given
 //! to another process, and in a container it means another process on the host. So the
 //! process is held by a pidfd first, then its identity is proven, and only through that
-//! pidfd is it ever signalled.
+//! pidfd is it ever signalled. A look that fails proves no more than a number does: then nobody knows whether the
+//! server runs ([`Absence::NotKnown`]).
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use procfs::process::Process;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use procfs::process::Status;
+use rustix::process::Signal;
 
-use super::namespaces::{self, Numbers};
+use super::namespaces::{self, Numbers, if_allowed};
 pub use super::namespaces::{Apart, Network};
+use super::process::Against;
+use crate::host::look::{self, CannotLook};
+use crate::host::process::{self, HeldProcess, Search};
 
 /// `postmaster.pid`, as far as it was written when it was read.
 ///
@@ -81,6 +83,8 @@ pub enum Absence {
     Stopping,
     /// The file cannot be read.
     Unreadable(String),
+    /// A look at the host failed, so that nobody knows whether the server runs.
+    NotKnown(CannotLook),
     /// What may be it runs in a way that is not supported, so that it is neither known nor down.
     Unsupported {
         /// What runs.
@@ -115,6 +119,9 @@ impl fmt::Display for Absence {
                 "postmaster.pid is left over: process {pid} is another one ({evidence}) and was not touched"
             ),
             Absence::Stopping => write!(f, "the server is shutting down"),
+            Absence::NotKnown(cannot) => {
+                write!(f, "whether the server runs is not known: {cannot}")
+            }
             Absence::Unreadable(reason)
             | Absence::Unsupported { why: reason, .. }
             | Absence::NotFound { why: reason, .. } => write!(f, "{reason}"),
@@ -126,7 +133,10 @@ impl Absence {
     /// Whether a server may run all the same, so that nothing may be taken for well.
     #[must_use]
     pub fn may_run(&self) -> bool {
-        matches!(self, Absence::Unreadable(_) | Absence::Unsupported { .. })
+        matches!(
+            self,
+            Absence::Unreadable(_) | Absence::NotKnown(_) | Absence::Unsupported { .. }
+        )
     }
 
     /// What to do about it; empty where nothing is, or the sentence says it.
@@ -134,6 +144,7 @@ impl Absence {
     pub fn mend(&self) -> &'static str {
         match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
+            Absence::NotKnown(cannot) => cannot.remedy(),
             Absence::NotFound { mend, .. } | Absence::Unsupported { mend, .. } => mend,
             Absence::HalfWritten => {
                 "a server is about to start, or failed as it did: see the server's log"
@@ -143,6 +154,12 @@ impl Absence {
                 "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
             }
         }
+    }
+}
+
+impl From<CannotLook> for Absence {
+    fn from(cannot: CannotLook) -> Absence {
+        Absence::NotKnown(cannot)
     }
 }
 
@@ -211,7 +228,7 @@ pub struct Postmaster {
     pub network: Network,
     /// Its arguments, without its own name.
     pub arguments: Vec<OsString>,
-    pidfd: OwnedFd,
+    held: HeldProcess,
 }
 
 impl Postmaster {
@@ -219,25 +236,63 @@ impl Postmaster {
     /// by the user `owner`.
     ///
     /// # Errors
-    /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence.
+    /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence; [`Absence::NotKnown`] where a look failed.
     pub fn identify(
         file: PidFile,
         data_directory: &Path,
         owner: u32,
     ) -> Result<Postmaster, Absence> {
-        match Postmaster::prove(file.pid, &file, data_directory, owner) {
-            Ok(found) => Ok(found),
-            Err(absence) => {
-                // The number may be one of another pid namespace (a container's server). Each
-                // container has a process 1, and many start at once: the directory alone tells.
-                namesakes(file.pid)
-                    .filter(|pid| {
-                        let proc = PathBuf::from(format!("/proc/{pid}"));
-                        evidence_of_directory(&proc, data_directory) == Ok(true)
-                    })
-                    .find_map(|pid| Postmaster::prove(pid, &file, data_directory, owner).ok())
-                    .ok_or(absence)
-            }
+        let absence = match Postmaster::prove(file.pid, &file, data_directory, owner) {
+            Ok(found) => return Ok(found),
+            Err(Against::Gone) => Absence::Stale { pid: file.pid },
+            Err(Against::Evidence(evidence)) => Absence::Foreign {
+                pid: file.pid,
+                evidence,
+            },
+            Err(Against::NotKnown(cannot)) => Absence::NotKnown(cannot),
+        };
+        // The number may be one of another pid namespace (a container's server).
+        let mut search = process::search_of(owner, |pid| {
+            Postmaster::namesake(pid, &file, data_directory, owner)
+        });
+        if let Some(found) = search.found.pop() {
+            return Ok(found);
+        }
+        match search.missed {
+            Some(cannot) if !absence.may_run() => Err(Absence::NotKnown(cannot)),
+            _ => Err(absence),
+        }
+    }
+
+    /// The postmaster, if the process has the file's number in a pid namespace of its own, and is that. Each container
+    /// has a process 1, and many start at once: the directory alone tells.
+    fn namesake(
+        pid: u32,
+        file: &PidFile,
+        data_directory: &Path,
+        owner: u32,
+    ) -> Result<Option<Postmaster>, CannotLook> {
+        let status = process::status_of(pid)?;
+        let has_number = |status: &Status| {
+            let all = status.nspid.as_deref().unwrap_or_default();
+            let own = all.last().and_then(|own| u32::try_from(*own).ok());
+            all.len() > 1 && own == Some(file.pid) && status.euid == owner
+        };
+        if !status.as_ref().is_some_and(has_number) {
+            return Ok(None);
+        }
+        let Some(held) = HeldProcess::open(pid)? else {
+            return Ok(None);
+        };
+        let by_cwd = match evidence_of_directory(&held, data_directory) {
+            Ok(evidence) => evidence,
+            Err(Against::NotKnown(cannot)) => return Err(cannot),
+            Err(Against::Gone | Against::Evidence(_)) => return Ok(None),
+        };
+        match (Postmaster::prove(pid, file, data_directory, owner), by_cwd) {
+            (Ok(found), Evidence::For) => Ok(Some(found)),
+            (Ok(_), Evidence::Hidden(cannot)) | (Err(Against::NotKnown(cannot)), _) => Err(cannot),
+            (Err(Against::Gone | Against::Evidence(_)), _) => Ok(None),
         }
     }
 
@@ -246,56 +301,42 @@ impl Postmaster {
         file: &PidFile,
         data_directory: &Path,
         owner: u32,
-    ) -> Result<Postmaster, Absence> {
-        let stale = || Absence::Stale { pid: file.pid };
-        let foreign = |evidence: String| Absence::Foreign {
-            pid: file.pid,
-            evidence,
-        };
-        let number = i32::try_from(pid).map_err(|_| stale())?;
-        let handle = Pid::from_raw(number).ok_or_else(stale)?;
+    ) -> Result<Postmaster, Against> {
+        let against = |evidence: String| Err(Against::Evidence(evidence));
         // First the handle, then the evidence: what is proven below is proven of this process,
         // or, had it gone meanwhile, the signal through the handle reaches nobody.
-        let pidfd = rustix::process::pidfd_open(handle, PidfdFlags::empty()).map_err(|e| {
-            if e == rustix::io::Errno::SRCH {
-                stale()
-            } else {
-                foreign(format!("it cannot be held: {e}"))
-            }
-        })?;
-        let process = Process::new(number).map_err(|_| stale())?;
-        let status = process.status().map_err(|_| stale())?;
+        let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
+        let status = held.status()?.ok_or(Against::Gone)?;
         if status.euid != owner {
-            return Err(foreign(format!(
+            return against(format!(
                 "its user is {}, the data directory's owner is {owner}",
                 status.euid
-            )));
+            ));
         }
         if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-            return Err(foreign("it does not handle SIGHUP".into()));
+            return against("it does not handle SIGHUP".into());
         }
         if let Some(inner) = status.nspid.as_ref().and_then(|all| all.last())
             && u32::try_from(*inner).ok() != Some(file.pid)
         {
-            return Err(foreign(format!(
-                "it is number {inner} in its own namespace"
-            )));
+            return against(format!("it is number {inner} in its own namespace"));
         }
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        let by_exe = evidence_of_executable(&proc).map_err(&foreign)?;
-        let by_cwd = evidence_of_directory(&proc, data_directory).map_err(&foreign)?;
-        if !(by_exe && by_cwd) {
-            evidence_of_start(&process, file.start_time).map_err(&foreign)?;
+        let by_exe = evidence_of_executable(&held)?;
+        let by_cwd = evidence_of_directory(&held, data_directory)?;
+        if (by_exe, by_cwd) != (Evidence::For, Evidence::For) {
+            evidence_of_start(&held, file.start_time)?;
         }
-        let numbers = match pid == file.pid {
-            true => Numbers::Shared,
-            false => Numbers::Own,
+        let numbers = if pid == file.pid {
+            Numbers::Shared
+        } else {
+            Numbers::Own
         };
-        let arguments = std::fs::read(proc.join("cmdline")).unwrap_or_default();
+        let proc = held.entry();
+        let arguments = held.read("cmdline")?.ok_or(Against::Gone)?;
         Ok(Postmaster {
             pid,
-            executable: namespaces::executable(&proc),
-            network: namespaces::network_of(&proc, numbers),
+            executable: namespaces::executable(&proc)?,
+            network: namespaces::network_of(&proc, numbers)?,
             arguments: arguments
                 .split(|b| *b == 0)
                 .skip(1)
@@ -303,21 +344,22 @@ impl Postmaster {
                 .map(|a| OsString::from_vec(a.to_vec()))
                 .collect(),
             file: file.clone(),
-            pidfd,
+            held,
         })
     }
 
     /// A value for tests of what is decided about postmasters.
     #[cfg(test)]
     pub(crate) fn of_this_process(file: PidFile) -> Postmaster {
-        let own = rustix::process::getpid();
+        let pid = std::process::id();
+        let held = HeldProcess::open(pid).ok().flatten();
         Postmaster {
-            pid: std::process::id(),
+            pid,
             file,
             executable: None,
             network: Network::Shared,
             arguments: Vec::new(),
-            pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).expect("it runs"),
+            held: held.expect("it runs"),
         }
     }
 
@@ -326,26 +368,13 @@ impl Postmaster {
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+        self.held.signal(Signal::HUP)
     }
 
     /// What holds it.
-    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    pub(in crate::instance) fn held(&self) -> &HeldProcess {
+        &self.held
     }
-}
-
-/// Host numbers of the processes that have `inner` as their number in a namespace of their own.
-fn namesakes(inner: u32) -> impl Iterator<Item = u32> {
-    procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(move |process| {
-            let nspid = process.status().ok()?.nspid?;
-            let own = u32::try_from(*nspid.last()?).ok()?;
-            (nspid.len() > 1 && own == inner).then_some(u32::try_from(process.pid()).ok()?)
-        })
 }
 
 /// A postmaster that runs on this host.
@@ -359,141 +388,174 @@ pub struct Running {
     pub apart: Option<Apart>,
 }
 
-/// The postmasters on this host, as far as they may be looked at, by their data directories.
+/// The postmasters on this host, as far as this user may look at them, by their data directories.
 #[must_use]
-pub fn running() -> Vec<Running> {
-    let is_postgres = |pid: i32| {
-        evidence_of_executable(&PathBuf::from(format!("/proc/{pid}"))).is_ok_and(|is| is)
-    };
-    let mut found: Vec<Running> = procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|process| {
-            let proc = PathBuf::from(format!("/proc/{}", process.pid()));
-            let cwd = proc.join("cwd");
-            // A postmaster is a postgres whose parent is none, in a data directory.
-            let leads = is_postgres(process.pid())
-                && process.stat().is_ok_and(|stat| !is_postgres(stat.ppid))
-                && cwd.join("PG_VERSION").exists();
-            leads.then_some(())?;
-            Some(Running {
-                data_directory: std::fs::read_link(&cwd).ok()?,
-                pid: u32::try_from(process.pid()).ok()?,
-                apart: namespaces::apart(&proc),
-            })
-        })
-        .collect();
-    found.sort();
-    found
+pub fn running() -> Search<Running> {
+    let mut search = process::search(one_running);
+    search.found.sort();
+    search
 }
 
-/// The data directories of postmasters on this host that are not among `covered`, as far as
-/// they may be looked at.
-#[must_use]
-pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Vec<PathBuf> {
-    let identity = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
+/// The process, if it is a postmaster that may be looked at: a postgres whose parent is none, in a data directory.
+fn one_running(pid: u32) -> Result<Option<Running>, CannotLook> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    if !is_postgres(pid)? {
+        return Ok(None);
+    }
+    let Some(stat) = process::stat_of(pid)? else {
+        return Ok(None);
     };
-    let known: Vec<_> = covered.into_iter().filter_map(|d| identity(d)).collect();
-    let mut found: Vec<PathBuf> = running()
-        .into_iter()
-        .filter(|it| {
-            // Through the process, since in a container its path is another one.
-            let cwd = PathBuf::from(format!("/proc/{}/cwd", it.pid));
-            identity(&cwd).is_some_and(|own| !known.contains(&own))
-        })
-        .map(|it| it.data_directory)
-        .collect();
-    found.dedup();
-    found
+    let cwd = proc.join("cwd");
+    let parent = u32::try_from(stat.ppid).unwrap_or_default();
+    let leads =
+        !is_postgres(parent)? && if_allowed(look::metadata(&cwd.join("PG_VERSION")))?.is_some();
+    let data_directory = match leads {
+        true => if_allowed(look::link(&cwd))?,
+        false => None,
+    };
+    let Some(data_directory) = data_directory else {
+        return Ok(None);
+    };
+    let apart = namespaces::apart(&proc)?;
+    Ok(Some(Running {
+        data_directory,
+        pid,
+        apart,
+    }))
 }
 
-/// How many processes that are called as a server is, and have no such parent, may not be looked
-/// at: whether they are servers, and where, cannot be told.
-#[must_use]
-pub fn unnamed() -> usize {
-    procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(may_be_a_hidden_postmaster)
-        .count()
+fn is_postgres(pid: u32) -> Result<bool, CannotLook> {
+    let exe = if_allowed(look::link(&PathBuf::from(format!("/proc/{pid}/exe"))))?;
+    Ok(exe.is_some_and(|exe| against_executable(&exe).is_none()))
 }
 
-fn may_be_a_hidden_postmaster(process: &Process) -> bool {
-    let is_called_so = |process: &Process| {
-        let stat = process.stat();
-        stat.ok()
-            .filter(|it| matches!(it.comm.as_str(), "postgres" | "postmaster" | "edb-postgres"))
+/// The data directories of postmasters on this host that are not among `covered`, as far as this user may look at
+/// them.
+#[must_use]
+pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Search<PathBuf> {
+    let covered = covered
+        .into_iter()
+        .map(|home| if_allowed(look::file_id(home)));
+    let known: Vec<_> = match covered.collect::<Result<Vec<_>, _>>() {
+        Ok(known) => known.into_iter().flatten().collect(),
+        // Without those, one that is covered would be taken for one that is not.
+        Err(cannot) => {
+            return Search {
+                found: Vec::new(),
+                missed: Some(cannot),
+            };
+        }
     };
-    let Some(own) = is_called_so(process) else {
-        return false;
+    let Search { found, mut missed } = running();
+    let mut uncovered = Vec::new();
+    for running in found {
+        // Through the process, since in a container its path is another one.
+        let cwd = PathBuf::from(format!("/proc/{}/cwd", running.pid));
+        match if_allowed(look::file_id(&cwd)) {
+            Ok(Some(own)) if !known.contains(&own) => uncovered.push(running.data_directory),
+            Ok(_) => {}
+            Err(cannot) => missed = missed.or(Some(cannot)),
+        }
+    }
+    uncovered.dedup();
+    Search {
+        found: uncovered,
+        missed,
+    }
+}
+
+/// The processes that are called as a server is, have no such parent, and may not be looked at: whether they are
+/// servers, and where, cannot be told.
+#[must_use]
+pub fn unnamed() -> Search<u32> {
+    process::search(|pid| Ok(may_be_a_hidden_postmaster(pid)?.then_some(pid)))
+}
+
+fn may_be_a_hidden_postmaster(pid: u32) -> Result<bool, CannotLook> {
+    let is_called_so = |comm: &str| matches!(comm, "postgres" | "postmaster" | "edb-postgres");
+    let stat = if_allowed(process::stat_of(pid))?;
+    let Some(own) = stat.filter(|own| is_called_so(&own.comm)) else {
+        return Ok(false);
     };
     // One that has ended, and that its parent has not asked for yet, has no executable any more:
     // so is each `postgres -C` for a moment. proc(5) has the states.
     if matches!(own.state, 'Z' | 'X' | 'x') {
-        return false;
+        return Ok(false);
     }
-    let parent = Process::new(own.ppid);
-    if parent.ok().as_ref().and_then(is_called_so).is_some() {
-        return false;
+    let parent = u32::try_from(own.ppid).unwrap_or_default();
+    let parent = if_allowed(process::stat_of(parent))?;
+    if parent.is_some_and(|parent| is_called_so(&parent.comm)) {
+        return Ok(false);
     }
-    let exe = std::fs::read_link(format!("/proc/{}/exe", process.pid()));
-    exe.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
-}
-
-/// `Ok(false)` where it may not be looked at.
-fn evidence_of_executable(proc: &Path) -> Result<bool, String> {
-    match std::fs::read_link(proc.join("exe")) {
-        Ok(path) => {
-            let name = path
-                .file_name()
-                .map(|n| n.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            // A package upgrade leaves the running one as "postgres (deleted)".
-            let name = name.trim_end_matches(" (deleted)");
-            if name == "postgres" || name == "postmaster" || name == "edb-postgres" {
-                Ok(true)
-            } else {
-                Err(format!("its executable is {}", path.display()))
-            }
-        }
-        Err(_) => Ok(false),
+    match look::link(&PathBuf::from(format!("/proc/{pid}/exe"))) {
+        Err(cannot) if cannot.is_denied() => Ok(true),
+        Err(cannot) => Err(cannot),
+        Ok(_) => Ok(false),
     }
 }
 
-/// `Ok(false)` where it may not be looked at.
-fn evidence_of_directory(proc: &Path, data_directory: &Path) -> Result<bool, String> {
+/// What a piece of evidence says, where it is not against a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Evidence {
+    /// It speaks for it.
+    For,
+    /// This user may not look at it.
+    Hidden(CannotLook),
+}
+
+/// What is against an executable of this path.
+fn against_executable(path: &Path) -> Option<String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // A package upgrade leaves the running one as "postgres (deleted)".
+    match name.trim_end_matches(" (deleted)") {
+        "postgres" | "postmaster" | "edb-postgres" => None,
+        _ => Some(format!("its executable is {}", path.display())),
+    }
+}
+
+fn evidence_of_executable(held: &HeldProcess) -> Result<Evidence, Against> {
+    match held.link("exe") {
+        Ok(Some(path)) => match against_executable(&path) {
+            Some(evidence) => Err(Against::Evidence(evidence)),
+            None => Ok(Evidence::For),
+        },
+        // Nor has a thread of the kernel one.
+        Ok(None) => Err(Against::Gone),
+        Err(cannot) if cannot.is_denied() => Ok(Evidence::Hidden(cannot)),
+        Err(cannot) => Err(cannot.into()),
+    }
+}
+
+fn evidence_of_directory(held: &HeldProcess, data_directory: &Path) -> Result<Evidence, Against> {
     // A postmaster changes into its data directory and stays there; the file system's own
     // numbers are compared, since the path differs in a container.
-    let Ok(cwd) = std::fs::metadata(proc.join("cwd")) else {
-        return Ok(false);
+    let cwd = match held.file_id("cwd") {
+        Ok(cwd) => cwd.ok_or(Against::Gone)?,
+        Err(cannot) if cannot.is_denied() => return Ok(Evidence::Hidden(cannot)),
+        Err(cannot) => return Err(cannot.into()),
     };
-    let data = std::fs::metadata(data_directory)
-        .map_err(|e| format!("{} cannot be looked at: {e}", data_directory.display()))?;
-    if (cwd.dev(), cwd.ino()) == (data.dev(), data.ino()) {
-        Ok(true)
-    } else {
-        Err("its working directory is another one".into())
+    match look::file_id(data_directory)? {
+        Some(data) if data == cwd => Ok(Evidence::For),
+        Some(_) => Err(Against::Evidence(
+            "its working directory is another one".into(),
+        )),
+        None => {
+            let missing = format!("{} does not exist", data_directory.display());
+            Err(Against::Evidence(missing))
+        }
     }
 }
 
 /// The last resort where executable or directory may not be looked at: a clock step breaks it.
-fn evidence_of_start(process: &Process, start_time: i64) -> Result<(), String> {
+fn evidence_of_start(held: &HeldProcess, start_time: i64) -> Result<(), Against> {
     /// PostgreSQL notes the time a moment after the process began; ticks are rounded.
     const TOLERANCE: i64 = 3;
-    let ticks = process.stat().map(|stat| stat.starttime);
-    let booted = procfs::boot_time_secs();
-    let (Ok(ticks), Ok(booted)) = (ticks, booted) else {
-        return Err("its start time cannot be read".into());
-    };
-    let began = booted + ticks / procfs::ticks_per_second();
+    let ticks = held.stat()?.ok_or(Against::Gone)?.starttime;
+    let began = process::boot_time()? + ticks / procfs::ticks_per_second();
     if i64::try_from(began).is_ok_and(|began| (began - start_time).abs() <= TOLERANCE) {
         Ok(())
     } else {
-        Err("it began at another time than postmaster.pid says, and its executable or directory may not be looked at".into())
+        Err(Against::Evidence("it began at another time than postmaster.pid says, and its executable or directory may not be looked at".into()))
     }
 }
 
@@ -571,22 +633,21 @@ mod tests {
         // A copy could be "busy" to a process that another test starts at this moment.
         std::os::unix::fs::symlink("/bin/true", &program).unwrap();
         let mut child = std::process::Command::new(&program).spawn().unwrap();
-        let number = i32::try_from(child.id()).unwrap();
+        let number = child.id();
         let deadline = Instant::now() + Duration::from_secs(30);
         let zombie = loop {
             assert!(Instant::now() < deadline);
-            let process = Process::new(number).unwrap();
-            let stat = process.stat().unwrap();
+            let stat = process::stat_of(number).unwrap().unwrap();
             if stat.state == 'Z' {
                 assert_eq!(stat.comm, "postgres");
-                break process;
+                break number;
             }
             std::thread::yield_now();
         };
         let executable = std::fs::read_link(format!("/proc/{number}/exe"));
-        let hidden = may_be_a_hidden_postmaster(&zombie);
+        let hidden = may_be_a_hidden_postmaster(zombie);
         child.wait().unwrap();
         assert!(executable.is_err());
-        assert!(!hidden);
+        assert_eq!(hidden, Ok(false));
     }
 }

@@ -31,6 +31,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
+use crate::host::look::CannotLook;
 pub use widest::Welcome;
 use witness::{AnyCertificate, Asked};
 
@@ -116,7 +117,7 @@ pub enum Opening {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// No connection: nothing listens, or the way is barred.
-    #[error("{address} cannot be reached: {source}")]
+    #[error("{address} cannot be reached: {}", connecting(address, source))]
     Connect {
         /// Where.
         address: Address,
@@ -197,6 +198,30 @@ impl ProbeError {
     #[must_use]
     pub fn is_ended_handshake(&self) -> bool {
         matches!(self, ProbeError::Handshake { source, .. } if is_ended(source))
+    }
+
+    /// Whether it ended it by an alert. One that is merely late closes the connection without one, as Postgres does
+    /// after `authentication_timeout`: that says nothing of its certificate.
+    #[must_use]
+    pub fn is_alert(&self) -> bool {
+        matches!(self, ProbeError::Handshake { source, .. } if is_alert(source))
+    }
+
+    /// The connection that could not even be tried, so that it says nothing of the server.
+    #[must_use]
+    pub fn cannot_look(&self) -> Option<CannotLook> {
+        match self {
+            ProbeError::Connect { address, source } => CannotLook::connecting(address, source),
+            _ => None,
+        }
+    }
+}
+
+/// What the system said of a connection, with the call where that is no answer of the other side.
+fn connecting(address: &Address, source: &io::Error) -> String {
+    match CannotLook::connecting(address, source) {
+        Some(_) => format!("connect: {source}"),
+        None => source.to_string(),
     }
 }
 
@@ -472,8 +497,12 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
 /// Whether the server ended a handshake, as one does under TLS 1.2 that demands a certificate of its
 /// clients; under TLS 1.3 the client is through before that is judged.
 fn is_ended(error: &io::Error) -> bool {
+    is_alert(error) || is_end(error)
+}
+
+fn is_alert(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|it| it.downcast_ref());
-    matches!(inner, Some(rustls::Error::AlertReceived(_))) || is_end(error)
+    matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// What a server showed in a handshake that it ended itself.

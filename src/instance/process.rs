@@ -3,13 +3,15 @@
 //! A value exists only where the process was proven to be that server, and was held by a pidfd
 //! before that: what is signalled through it is what was proven.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::{Address, Kind};
+use crate::host::look::CannotLook;
+use crate::host::process::HeldProcess;
 use crate::instance::namespaces::{ELSEWHERE, Network};
 use crate::instance::patroni::Patroni;
 use crate::instance::pgbouncer::PgBouncer;
@@ -90,15 +92,22 @@ impl Process {
         }
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs, as far as the system tells.
     #[must_use]
     pub fn alive(&self) -> bool {
-        runs(self.pidfd())
+        self.held().has_ended() != Ok(true)
+    }
+
+    /// Whether it is stopped (`SIGSTOP`, a debugger), as far as the system tells: then its silence says nothing.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let stat = self.held().stat();
+        stat.is_ok_and(|stat| stat.is_some_and(|stat| matches!(stat.state, 'T' | 't')))
     }
 
     /// Waits for its end; for ever where that cannot be waited for.
     pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
-        let held = self.pidfd().try_clone_to_owned();
+        let held = self.held().as_fd().try_clone_to_owned();
         async move {
             let waited = async {
                 // A pidfd becomes readable when its process ends.
@@ -115,11 +124,16 @@ impl Process {
         }
     }
 
-    fn pidfd(&self) -> BorrowedFd<'_> {
+    /// Where its mount table is to be read, which everyone may (proc_pid_mountinfo(5)).
+    pub(super) fn mounts(&self) -> std::path::PathBuf {
+        self.held().entry().join("mountinfo")
+    }
+
+    fn held(&self) -> &HeldProcess {
         match self {
-            Process::Postmaster(postmaster) => postmaster.pidfd(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.pidfd(),
-            Process::Patroni(patroni) => patroni.pidfd(),
+            Process::Postmaster(postmaster) => postmaster.held(),
+            Process::PgBouncer(pgbouncer) => pgbouncer.held(),
+            Process::Patroni(patroni) => patroni.held(),
         }
     }
 
@@ -179,18 +193,21 @@ impl Process {
     }
 }
 
-/// Whether the process that a pidfd holds still runs, as far as the system tells.
-fn runs(pidfd: BorrowedFd<'_>) -> bool {
-    let mut fds = [rustix::event::PollFd::from_borrowed_fd(
-        pidfd,
-        rustix::event::PollFlags::IN,
-    )];
-    let now = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // A pidfd becomes readable when its process ends.
-    !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
+/// Why a process is not the server that it was looked at as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Against {
+    /// It has ended.
+    Gone,
+    /// It is another one: which piece of evidence is against it.
+    Evidence(String),
+    /// A look at it failed.
+    NotKnown(CannotLook),
+}
+
+impl From<CannotLook> for Against {
+    fn from(cannot: CannotLook) -> Against {
+        Against::NotKnown(cannot)
+    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postmaster::Postmaster;
-use super::same_file;
 use super::settings::{Names, SettingsError, TlsSettings};
 use crate::host::command::{CommandError, Launch};
+use crate::host::look::same_file;
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -118,12 +118,13 @@ impl Program {
             self.ask(data_directory, owner, ["config_file", "data_directory"]),
         )?;
         let data = data_directory.join(data);
-        if !same_file(&data, data_directory) {
-            return Err(SettingsError::Asking {
-                executable: self.executable.display().to_string(),
-                setting: "data_directory",
-                reason: format!("it is that of {}", data.display()),
-            });
+        let asking = |reason: String| SettingsError::Asking {
+            executable: self.executable.display().to_string(),
+            setting: "data_directory",
+            reason,
+        };
+        if !same_file(&data, data_directory).map_err(|cannot| asking(cannot.sentence()))? {
+            return Err(asking(format!("it is that of {}", data.display())));
         }
         Ok(Spoken {
             tls: tls_of(&tls, data_directory),

@@ -16,11 +16,11 @@ use crate::bundle::Certificate;
 use crate::config::{self, Place};
 use crate::host::command::CommandError;
 use crate::host::file;
+use crate::host::look::{CannotLook, same_file};
 use crate::instance::namespaces;
 use crate::instance::patroni;
 use crate::instance::postmaster::Postmaster;
 use crate::instance::program::Program;
-use crate::instance::same_file;
 use crate::patience::Questions;
 use crate::privilege::Ids;
 
@@ -195,37 +195,60 @@ impl fmt::Display for NotUsed {
 impl TlsSettings {
     /// The same for a server whose root directory is to be seen at `root`, with the files of `known` by their names
     /// here. Blocks.
-    #[must_use]
-    pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> TlsSettings {
-        self.cert_file = namespaces::as_here(root, self.cert_file, known);
-        self.key_file = namespaces::as_here(root, self.key_file, known);
-        self.ca_file = self.ca_file.map(|path| namespaces::found(root, path));
-        self
+    ///
+    /// # Errors
+    /// What it calls a file cannot be looked at.
+    pub(super) fn through(
+        mut self,
+        root: &Path,
+        known: &[&Path],
+    ) -> Result<TlsSettings, CannotLook> {
+        self.cert_file = namespaces::as_here(root, self.cert_file, known)?;
+        self.key_file = namespaces::as_here(root, self.key_file, known)?;
+        let found = |path| namespaces::found(root, path);
+        self.ca_file = self.ca_file.map(found).transpose()?;
+        Ok(self)
     }
 
     /// Why the server does not use `cert_file` and `key_file`; `None` if it does.
-    #[must_use]
-    pub fn not_used(&self, cert_file: &Path, key_file: &Path) -> Option<NotUsed> {
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub fn not_used(
+        &self,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
         if !self.on {
-            return Some(NotUsed::tls_off(&self.names));
+            return Ok(Some(NotUsed::tls_off(&self.names)));
         }
-        let why = self.other_files(cert_file, key_file)?;
-        let mend = self.names.mend(cert_file, key_file);
-        Some(NotUsed { why, mend })
+        let other = self.other_files(cert_file, key_file)?;
+        Ok(other.map(|why| {
+            let mend = self.names.mend(cert_file, key_file);
+            NotUsed { why, mend }
+        }))
     }
 
     /// Why the server does not use an instance's CA and CRL files; `None` if it does, or there are
     /// none. That the pair is used says nothing of them.
-    #[must_use]
-    pub fn companions_not_used(&self, config: &config::Instance) -> Option<NotUsed> {
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub fn companions_not_used(
+        &self,
+        config: &config::Instance,
+    ) -> Result<Option<NotUsed>, CannotLook> {
         let files = [
             ("ssl_ca_file", &self.ca_file, &config.ca),
             ("ssl_crl_file", &self.crl_file, &config.crl),
         ];
-        files.into_iter().find_map(|(setting, named, companion)| {
-            let wanted = &companion.as_ref()?.file;
+        for (setting, named, companion) in files {
+            let Some(companion) = companion else {
+                continue;
+            };
+            let wanted = &companion.file;
             let why = match named {
-                Some(named) if same_file(named, wanted) => return None,
+                Some(named) if same_file(named, wanted)? => continue,
                 Some(named) => {
                     let named = named.display();
                     format!("{setting} = {named}, which pgcertd does not write")
@@ -233,25 +256,34 @@ impl TlsSettings {
                 None => format!("{setting} is not set, and pgcertd keeps a file for it"),
             };
             let mend = format!("set {setting} = '{}' and reload", wanted.display());
-            Some(NotUsed { why, mend })
-        })
+            return Ok(Some(NotUsed { why, mend }));
+        }
+        Ok(None)
     }
 
     /// Which other file the configuration names, whether TLS is on or not; `None` if neither.
-    #[must_use]
-    pub fn other_files(&self, cert_file: &Path, key_file: &Path) -> Option<String> {
-        let (setting, named) = if !same_file(&self.cert_file, cert_file) {
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub fn other_files(
+        &self,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<String>, CannotLook> {
+        let (setting, named) = if !same_file(&self.cert_file, cert_file)? {
             (self.names.cert.name, &self.cert_file)
-        } else if !same_file(&self.key_file, key_file) {
+        } else if !same_file(&self.key_file, key_file)? {
             (self.names.key.name, &self.key_file)
         } else {
-            return None;
+            return Ok(None);
         };
         if named.as_os_str().is_empty() {
-            return Some(format!("{setting} is not set"));
+            return Ok(Some(format!("{setting} is not set")));
         }
         let named = named.display();
-        Some(format!("{setting} = {named}, which pgcertd does not write"))
+        Ok(Some(format!(
+            "{setting} = {named}, which pgcertd does not write"
+        )))
     }
 
     /// Faults in the other files that a reload loads as one with the certificate. Blocks, for less
@@ -339,6 +371,9 @@ pub enum SettingsError {
         /// Its words.
         said: String,
     },
+    /// Whether the files that it names are those of the instance is not known.
+    #[error("{}", .0.sentence())]
+    NotKnown(#[from] CannotLook),
     /// The configuration of a server of another kind cannot be read.
     #[error("{reason}")]
     Unreadable {

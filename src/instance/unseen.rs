@@ -49,9 +49,12 @@ impl Unseen {
                 "set restapi.certfile and restapi.keyfile in Patroni's configuration and reload it"
             }
             Unseen::Another { .. } => "correct address in pgcertd's config, or remove it there",
-            Unseen::Probe(ProbeError::Connect { .. }) => {
-                "see that the server can be reached there, or set address to where it listens"
-            }
+            Unseen::Probe(error @ ProbeError::Connect { .. }) => match error.cannot_look() {
+                Some(cannot) => cannot.remedy(),
+                None => {
+                    "see that the server can be reached there, or set address to where it listens"
+                }
+            },
             Unseen::Probe(ProbeError::Silent { .. }) => {
                 "see whether the server hangs, or set address to where it listens"
             }
@@ -61,7 +64,10 @@ impl Unseen {
             Unseen::Probe(ProbeError::TlsOff { .. }) => {
                 "set ssl = on in the server's configuration and reload it"
             }
-            Unseen::Probe(error) if error.is_ended_handshake() => {
+            Unseen::Probe(error) if error.is_ended_handshake() && !error.is_alert() => {
+                "see whether the server is overloaded, or its authentication_timeout too short; its log says why"
+            }
+            Unseen::Probe(error) if error.is_alert() => {
                 "see whether the server's ciphers and protocols fit its certificate's key; its log says why"
             }
             Unseen::Probe(
@@ -83,10 +89,21 @@ impl Unseen {
         }
     }
 
-    /// Whether the server itself ended a TLS handshake that had begun.
+    /// Whether the server itself ended a TLS handshake by an alert, and not for being late.
     #[must_use]
-    pub fn is_ended_handshake(&self) -> bool {
-        matches!(self, Unseen::Probe(error) if error.is_ended_handshake())
+    pub fn is_alert(&self) -> bool {
+        matches!(self, Unseen::Probe(error) if error.is_alert())
+    }
+
+    /// Whether it was not the server that kept it from being seen: the connection could not be tried, or another one
+    /// answered.
+    #[must_use]
+    pub fn is_no_answer(&self) -> bool {
+        match self {
+            Unseen::Probe(error) => error.cannot_look().is_some(),
+            Unseen::Another { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether something took the connection and did not go on in time.

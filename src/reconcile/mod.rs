@@ -26,6 +26,7 @@ use jiff::Timestamp;
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Mode, Verify};
 use crate::deploy::{self, Order, Outcome, Proven};
+use crate::host::look::CannotLook;
 use crate::instance::configuration::Configuration;
 use crate::instance::mounts::pinned_by;
 use crate::instance::probe::{Served, Shown};
@@ -51,6 +52,14 @@ struct Visit {
     /// Nothing where it was not looked at.
     served: Option<Result<Served, Unseen>>,
     plan: Plan,
+}
+
+/// That it is not known whether a server would see what is written for it, and what mends that.
+fn unseen_targets(cannot: &CannotLook) -> String {
+    format!(
+        "whether the server sees the files in their directories is not known, so that nothing was written: {}",
+        cannot.sentence()
+    )
 }
 
 /// Keeps one instance: its handle, and what this process remembers of it.
@@ -257,9 +266,18 @@ impl Keeper {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
-        if matches!(plan, Plan::Deploy { write: true, .. }) && pinned_by(&sight).await.is_some() {
-            // The server would never see what is written; the state says so.
-            plan = Plan::Nothing;
+        if matches!(plan, Plan::Deploy { write: true, .. }) {
+            match pinned_by(&sight).await {
+                Ok(None) => {}
+                // The server would never see what is written; the state says so.
+                Ok(Some(_)) => plan = Plan::Nothing,
+                // Nor is anything written that it may never see.
+                Err(cannot) => {
+                    let about = source.bundle().map(|it| it.fingerprint());
+                    self.failure = Some((about, unseen_targets(&cannot)));
+                    plan = Plan::Nothing;
+                }
+            }
         }
         Visit {
             readiness,
@@ -484,7 +502,8 @@ impl Keeper {
         let ask = amiss || config.ca.is_some();
         let about = source.bundle().map(|b| b.fingerprint());
         let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
-            true => pinned_by(&sight).await,
+            // It only explains what is amiss, and is not needed to say that something is.
+            true => pinned_by(&sight).await.unwrap_or(None),
             false => None,
         };
         let settings = match (&sight.server, ask, installed) {
@@ -554,8 +573,9 @@ impl Keeper {
         let leaf = sight.look.installed.bundle().map(|it| it.fingerprint());
         let serves_leaf = shown.is_some_and(|it| Some(it.leaf) == leaf);
         settings.is_ok_and(|it| {
-            it.not_used(&config.cert_file, &config.key_file).is_some()
-                || serves_leaf && it.companions_not_used(config).is_some()
+            let is_known = |not_used| matches!(not_used, Ok(Some(_)));
+            is_known(it.not_used(&config.cert_file, &config.key_file))
+                || serves_leaf && is_known(it.companions_not_used(config))
         })
     }
 

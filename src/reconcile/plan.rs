@@ -384,7 +384,8 @@ impl Scene<'_> {
             return deploy(true);
         }
         let tried_in_vain = self.look().trial() == Some(bundle.identity());
-        if down && (self.intent.follow_up || tried_in_vain) {
+        let waits = self.intent.follow_up || tried_in_vain || self.sight.server.may_run();
+        if down && waits {
             // The server will start on what was proven. The source may still be refused, which
             // nobody sees before it is up; then it is deployed like any other.
             return match self.mend() {
@@ -431,8 +432,8 @@ impl Scene<'_> {
     /// Whether the server is down, and might not start on what is installed: nobody has seen it
     /// served. A server that cannot be looked at may be up.
     fn is_untried(&self) -> bool {
-        let unknown = matches!(&self.sight.server, Server::Down(absence) if absence.may_run());
-        !self.sight.server.is_up() && !unknown && self.look().is_on_trial()
+        let server = &self.sight.server;
+        !server.is_up() && !server.may_run() && self.look().is_on_trial()
     }
 
     fn reload_alone(&self) -> Plan {

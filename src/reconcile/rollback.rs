@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::plan::Cause;
+use super::unseen_targets;
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
@@ -142,10 +143,16 @@ impl Keeper {
                 ..self.untouched(would, None, source, settle, began).await
             });
         }
-        if !way.there
-            && let Some(pinned) = pinned_by(&sight).await
-        {
-            let (refused, why) = (SyncOutcome::Refused, Some(pinned.sentence()));
+        let pinned = match way.there {
+            true => Ok(None),
+            false => pinned_by(&sight).await,
+        };
+        let against = match pinned {
+            Ok(pinned) => pinned.map(|pinned| pinned.sentence()),
+            Err(cannot) => Some(unseen_targets(&cannot)),
+        };
+        if let Some(why) = against {
+            let (refused, why) = (SyncOutcome::Refused, Some(why));
             return Ok(self.untouched(refused, why, source, settle, began).await);
         }
         if let Some(bundle) = way.hold.filter(|_| !way.there) {

@@ -179,6 +179,7 @@ impl Observation {
     pub fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
         self.of_source()
             .or_else(|| self.of_memory(config))
+            .or_else(|| self.of_unknown())
             .or_else(|| self.of_waiting())
             .unwrap_or_else(|| match &self.sight {
                 Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
@@ -193,14 +194,14 @@ impl Observation {
         let sight = self.sight.as_ref().ok()?;
         let settings = self.settings.as_ref()?.as_ref().ok()?;
         let (cert, key) = (&config.cert_file, &config.key_file);
-        if !sight.server.is_up() || settings.not_used(cert, key).is_some() {
+        if !sight.server.is_up() || settings.not_used(cert, key) != Ok(None) {
             return None;
         }
         let why = match &sight.look.installed {
             Installed::Absent => format!("{} does not exist", cert.display()),
             Installed::Unusable(why) => why.clone(),
             Installed::Usable(bundle) => {
-                let named = settings.companions_not_used(config).is_none();
+                let named = settings.companions_not_used(config) == Ok(None);
                 if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
                     let mend = "do not restart it before that is mended";
                     let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
@@ -303,6 +304,17 @@ impl Observation {
         }
     }
 
+    /// A server that may run or not: nothing of it is well.
+    fn of_unknown(&self) -> Option<(State, Option<Problem>)> {
+        match &self.sight.as_ref().ok()?.server {
+            Server::Down(absence) if absence.may_run() => {
+                let problem = Problem::new(absence.to_string(), absence.mend());
+                Some((State::Unverified, Some(problem)))
+            }
+            Server::Up(_) | Server::Down(_) => None,
+        }
+    }
+
     fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
             Readiness::Later { why, .. } => Some((State::Waiting, Some(Problem::new(why, "")))),
@@ -313,12 +325,6 @@ impl Observation {
     fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
-        if let Server::Down(absence) = &sight.server
-            && absence.may_run()
-        {
-            let problem = Problem::new(absence.to_string(), absence.mend());
-            return (State::Unverified, Some(problem));
-        }
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
             && bundle.leaf().expiry(self.at) != Expiry::Expired
         {
@@ -428,14 +434,23 @@ impl Observation {
             return (State::InSync, None);
         }
         if let Some(Ok(settings)) = &self.settings
-            && let Some(not_used) = settings.not_used(&config.cert_file, &config.key_file)
+            && let Ok(Some(not_used)) = settings.not_used(&config.cert_file, &config.key_file)
         {
             return (State::NotUsed, Some(not_used_by(config, not_used)));
         }
-        if let Some(Ok(settings)) = &self.settings
-            && let Some(NotUsed { why, mend }) = settings.companions_not_used(config)
-        {
-            return (State::NotUsed, Some(Problem::new(why, mend)));
+        match self.settings.as_ref().and_then(|asked| asked.as_ref().ok()) {
+            Some(settings) => match settings.companions_not_used(config) {
+                Ok(Some(NotUsed { why, mend })) => {
+                    return (State::NotUsed, Some(Problem::new(why, mend)));
+                }
+                Ok(None) => {}
+                // Nothing on the wire tells it.
+                Err(cannot) => {
+                    let problem = Problem::new(cannot.to_string(), cannot.remedy());
+                    return (State::Unverified, Some(problem));
+                }
+            },
+            None => {}
         }
         let sight = self.sight.as_ref().ok();
         let installed = sight.and_then(|it| it.look.installed.bundle());

@@ -279,6 +279,12 @@ kinds! {
     NoLongerUncovered "no_longer_uncovered" "de6d2f93f47041d7a06fbac84eea63d1" Info Daemon &[File], &[];
     "That server has ended."
 
+    ServersUnseen "servers_unseen" "e5a41104541f4a6bbe2a14ccadd4b8f5" Warning Daemon &[Problem], &[];
+    "The processes of this host cannot be looked at, so that a server which no instance covers may be overlooked."
+
+    ServersSeen "servers_seen" "870d40347735412ca2e12ad1b01724bf" Info Daemon &[], &[];
+    "They can be looked at again."
+
     NotWatched "not_watched" "480cc87730a346e49f30c7f0cd679d50" Warning Daemon &[Problem], &[File];
     "A directory cannot be watched; changes there are found at every `poll` and `resync` alone."
 

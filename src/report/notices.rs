@@ -167,6 +167,23 @@ pub fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
     }
 }
 
+/// Why the processes of this host cannot be looked at, now and when it was last tried.
+pub fn servers_unseen(before: Option<&str>, now: Option<&str>) {
+    match now {
+        Some(problem) if before != now => {
+            let says = "a PostgreSQL server that no instance covers may be overlooked";
+            Event::new(Kind::ServersUnseen, format!("{says}: {problem}"))
+                .with(Field::Problem, problem)
+                .emit();
+        }
+        None if before.is_some() => {
+            let says = "the processes of this host can be looked at again";
+            Event::new(Kind::ServersSeen, says).emit();
+        }
+        _ => {}
+    }
+}
+
 /// `pgcertd notify` follows the daemon of the config `file`, and tells by `program`, if by any.
 pub fn notifier_started(file: &Path, program: Option<&str>) {
     let file = file.display();

@@ -242,6 +242,9 @@ pub struct StatusView {
     pub instances: Vec<InstanceView>,
     /// Data directories of postmasters on this host that no instance covers.
     pub uncovered: Vec<PathBuf>,
+    /// Why there may be more of those than were found.
+    #[serde(default)]
+    pub uncovered_unknown: Option<String>,
     /// When it was seen.
     pub checked: Timestamp,
     /// The daemon, where one runs.
@@ -252,7 +255,7 @@ impl StatusView {
     /// Whether all is well; see [`InstanceView::is_well`].
     #[must_use]
     pub fn is_well(&self, now: Timestamp) -> bool {
-        self.instances.iter().all(|i| i.is_well(now))
+        self.uncovered_unknown.is_none() && self.instances.iter().all(|i| i.is_well(now))
     }
 
     /// Whether the daemon that wrote this view still runs, as far as its number tells.

@@ -5,10 +5,20 @@ use std::path::PathBuf;
 
 use super::require_tls::TighteningError;
 use crate::config::{ConfigError, Kind};
+use crate::host::look::CannotLook;
+use crate::instance::postmaster::Absence;
 use crate::instance::sql::SqlError;
 use crate::instance::{InstanceError, Unseen};
 use crate::privilege::PrivilegeError;
 use crate::text::{CommandLine, UNPASTEABLE, shown};
+
+/// What an absence says, and what mends it.
+fn sentence(absence: &Absence) -> String {
+    match absence.mend() {
+        "" => absence.to_string(),
+        mend => format!("{absence}; {mend}"),
+    }
+}
 
 /// A set-up cannot be begun, or came to an end.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +53,17 @@ pub enum SetupError {
     LetIn {
         /// Where it was tried.
         ip: std::net::IpAddr,
+    },
+    /// A look at the host failed, so that nobody knows which servers run.
+    #[error("which PostgreSQL servers run on this host is not known: {}", .0.sentence())]
+    NotKnown(#[from] CannotLook),
+    /// Whether the one that was named runs is not known.
+    #[error("{}: {}", data.display(), sentence(absence))]
+    MayRun {
+        /// The data directory.
+        data: PathBuf,
+        /// Why.
+        absence: Absence,
     },
     /// No server runs.
     #[error(

@@ -9,7 +9,7 @@ use crate::config::{Address, Kind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::instance::files::Targets;
 use crate::instance::listened;
-use crate::instance::postmaster::{Apart, Phase, Postmaster, Running};
+use crate::instance::postmaster::{Absence, Apart, Phase, Postmaster, Running};
 use crate::instance::sql::{Role, Sql};
 use crate::privilege::{Ids, Rights, Worker, is_root};
 
@@ -58,6 +58,13 @@ impl Server {
             data: data.to_owned(),
             why,
         };
+        let absent = |absence: Absence| match absence.may_run() {
+            true => SetupError::MayRun {
+                data: data.to_owned(),
+                absence,
+            },
+            false => down(absence.to_string()),
+        };
         let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
@@ -72,7 +79,7 @@ impl Server {
         let reader = reader(owner, [data.to_owned()].into_iter().collect()).await?;
         let targets = plain_targets(data, opened.identity(), owner);
         let file = reader.call(move || targets.pid_file()).await?;
-        let file = file.map_err(|e| down(e.to_string()))?;
+        let file = file.map_err(absent)?;
         if file.phase == Some(Phase::Stopping) {
             return Err(down("it is shutting down".into()));
         }
@@ -80,7 +87,7 @@ impl Server {
         let identified =
             tokio::task::spawn_blocking(move || Postmaster::identify(file, &path, uid));
         let postmaster = match identified.await {
-            Ok(identified) => identified.map_err(|e| down(e.to_string()))?,
+            Ok(identified) => identified.map_err(absent)?,
             Err(error) => return Err(down(error.to_string())),
         };
         Ok(Server {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::SetupError;
 use crate::config::Config;
 use crate::instance::postmaster::{Running, running};
 use crate::privilege::PrivilegeError;
@@ -22,8 +23,8 @@ impl Survey {
     /// Looks at this host.
     ///
     /// # Errors
-    /// A thread could not be had.
-    pub async fn of(config: &Config) -> Result<Survey, PrivilegeError> {
+    /// A thread could not be had, or a look failed, so that a server may have been overlooked.
+    pub async fn of(config: &Config) -> Result<Survey, SetupError> {
         let running = tokio::task::spawn_blocking(running)
             .await
             .map_err(|e| PrivilegeError::Gone(e.to_string()))?;
@@ -39,7 +40,7 @@ impl Survey {
         names.sort();
         names.dedup();
         Ok(Survey {
-            running,
+            running: running.whole()?,
             found: lineages(&config.watch.directories).await?,
             names,
         })

@@ -315,10 +315,7 @@ pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
 /// Whether the server uses the files of its instance already; where that cannot be told, it does not.
 async fn uses(instance: &config::Instance, server: &Server) -> bool {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    asked.is_ok_and(|it| {
-        it.not_used(&instance.cert_file, &instance.key_file)
-            .is_none()
-    })
+    asked.is_ok_and(|it| it.not_used(&instance.cert_file, &instance.key_file) == Ok(None))
 }
 
 /// What the command line says of an instance that the config has must be what stands there.

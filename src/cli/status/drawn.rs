@@ -29,6 +29,11 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page 
     if view.instances.is_empty() {
         out.line("  no instance is configured; see the model config");
     }
+    if let Some(why) = &view.uncovered_unknown {
+        out.end().styled(BAD, "!").put(" ").hanging(format_args!(
+            "Whether servers run here that no instance covers is not known: {why}"
+        ));
+    }
     for directory in &view.uncovered {
         let directory = directory.display().to_string();
         let mend = config.command(&["setup", "--data-directory", &directory]);
@@ -50,7 +55,8 @@ fn header(view: &StatusView, now: Timestamp) -> Page {
         let marks = view.instances.iter().map(|it| mark(it, now).1);
         marks.filter(|it| *it == wanted).count()
     };
-    let (style, problems) = match (count('!'), count('?') + view.uncovered.len()) {
+    let unknown = usize::from(view.uncovered_unknown.is_some());
+    let (style, problems) = match (count('!') + unknown, count('?') + view.uncovered.len()) {
         (0, 0) => (GOOD, "all well".to_owned()),
         (0, 1) => (ODD, "1 warning".to_owned()),
         (0, n) => (ODD, format!("{n} warnings")),
@@ -267,6 +273,7 @@ mod tests {
                 crl: CompanionPlaces::default(),
             }],
             uncovered: Vec::new(),
+            uncovered_unknown: None,
             checked: now(),
             daemon: None,
         }

@@ -13,6 +13,7 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
+use crate::host::process::Search;
 use crate::instance::Instance;
 use crate::instance::postmaster::uncovered;
 use crate::privilege::is_root;
@@ -39,11 +40,12 @@ pub(super) const MANUAL: Manual = Manual {
     exit: &[
         (
             Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`, and no certificate, CA of clients or CRL is about to expire",
+            "every instance is `in_sync`, `not_running` or `waiting`, no certificate, CA of clients or CRL is about to expire, and \
+             the processes of this host could be looked at",
         ),
         (
             Exit::Problem,
-            "some instance is in another state, or a certificate or a CA of clients has less than a tenth of its lifetime or 7 days \
+            "some instance is in another state, a look at the host failed, or a certificate or a CA of clients has less than a tenth of its lifetime or 7 days \
              left, or a CRL a tenth or 1 day",
         ),
         (Exit::Usage, "wrong usage or config"),
@@ -69,6 +71,7 @@ fn states() -> Vec<Chapter> {
         .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`)")
         .term("ca, crl", "the files by which clients are judged, as `source` and as `installed`: `digest` (SHA-256 of the file) and `first_end` (`name` of the CA, `fingerprint`, `not_before`, `not_after`, `expiry`; null where nothing ends)")
         .term("uncovered", "the data directories of servers that no instance covers")
+        .term("uncovered_unknown", "why there may be more of those than were found, or null")
         .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
         .term("daemon", "since when it runs, or null");
     vec![states, json]
@@ -155,10 +158,15 @@ async fn look(
         Some(daemon) if borrowed => daemon.checked,
         _ => now,
     };
+    let Search {
+        found: uncovered,
+        missed,
+    } = unclaimed(config, daemon);
     Ok(StatusView {
         version: VERSION,
         instances: views.into_iter().map(|(_, view)| view).collect(),
-        uncovered: unclaimed(config, daemon),
+        uncovered,
+        uncovered_unknown: missed.map(|cannot| cannot.sentence()),
         checked,
         daemon: daemon.and_then(|d| d.daemon.clone()),
     })
@@ -166,15 +174,15 @@ async fn look(
 
 /// The data directories of servers that no instance covers: what the caller can see, and, since
 /// only root sees every process whole, what the daemon does.
-fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Vec<PathBuf> {
-    let mut found = uncovered(&config.data_directories());
+fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Search<PathBuf> {
+    let mut search = uncovered(&config.data_directories());
     if !is_root() {
         let told = daemon.map_or(&[][..], |it| &it.uncovered);
-        found.extend(told.iter().cloned());
-        found.sort();
-        found.dedup();
+        search.found.extend(told.iter().cloned());
+        search.found.sort();
+        search.found.dedup();
     }
-    found
+    search
 }
 
 /// The view of one who may not look, and whom no daemon tells.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::doctor::{Finding, Kind};
 use crate::host::file;
+use crate::host::process::{Search, others_hidden};
 use crate::instance::postmaster::{uncovered, unnamed};
 use crate::privilege::is_root;
 
@@ -20,9 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let covered = config.data_directories();
     let looked = tokio::task::spawn_blocking(move || {
-        let found = uncovered(&covered).into_iter();
-        let found: Vec<_> = found.map(|it| (version(&it), it)).collect();
-        (found, unnamed())
+        let Search { found, missed } = uncovered(&covered);
+        let found: Vec<_> = found.into_iter().map(|it| (version(&it), it)).collect();
+        let unnamed = unnamed();
+        let missed = missed.or(unnamed.missed);
+        let hidden = others_hidden().unwrap_or_else(Some);
+        (found, unnamed.found.len(), missed.or(hidden))
     });
     let kind = Kind::Uncovered;
     let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
@@ -35,7 +39,7 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
                 .sentence("see which data directory lies on a file system that does not answer"),
         ];
     };
-    let Ok((found, hidden)) = looked else {
+    let Ok((found, hidden, missed)) = looked else {
         return vec![
             Finding::problem(kind, "the look at the processes of this host failed")
                 .sentence("this is a fault in pgcertd"),
@@ -57,6 +61,10 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
                 .sentence("run check where their executables can be looked at (CAP_SYS_PTRACE)"),
         ),
     }
+    findings.extend(missed.map(|cannot| {
+        let seen = "whether other PostgreSQL servers run on this host is not known";
+        Finding::not_known(kind, seen, &cannot)
+    }));
     if findings.is_empty() {
         findings.push(Finding::good(
             kind,

@@ -14,8 +14,12 @@ pub(super) fn used(config: &config::Instance, answers: &Answers) -> Option<Findi
     config.ca.as_ref()?;
     let settings = answers.tls.as_ref().ok()?;
     Some(match settings.companions_not_used(config) {
-        None => Finding::good(kind, "the server judges its clients by these files"),
-        Some(not_used) => Finding::problem(kind, not_used.why).sentence(not_used.mend),
+        Ok(None) => Finding::good(kind, "the server judges its clients by these files"),
+        Ok(Some(not_used)) => Finding::problem(kind, not_used.why).sentence(not_used.mend),
+        Err(cannot) => {
+            let what = "whether the server judges its clients by these files is not known";
+            Finding::not_known(kind, what, &cannot)
+        }
     })
 }
 

@@ -197,15 +197,17 @@ fn of_service(case: &Case, sight: &Sight) -> Option<Finding> {
     })
 }
 
-/// Whether the server sees the files in their directories. Nothing where its mounts may not be
-/// looked at.
-pub(super) async fn single(sight: &Sight, process: &Process) -> Option<Finding> {
+/// Whether the server sees the files in their directories.
+pub(super) async fn single(sight: &Sight, process: &Process) -> Finding {
     let kind = Kind::SingleFile;
-    let looked = mounts::look(process, &sight.targets).await.ok()?;
-    Some(match looked {
-        None => Finding::good(kind, "no target is mounted by itself where the server runs"),
-        Some(pinned) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),
-    })
+    match mounts::look(process, &sight.targets).await {
+        Ok(None) => Finding::good(kind, "no target is mounted by itself where the server runs"),
+        Ok(Some(pinned)) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),
+        Err(cannot) => {
+            let what = "whether a target is mounted by itself where the server runs is not known";
+            Finding::not_known(kind, what, &cannot)
+        }
+    }
 }
 
 /// Whether the installed or the previous key lies in a data directory.

@@ -161,7 +161,7 @@ impl Case {
             Kind::Server,
             format!("the server runs, process {}", postmaster.pid),
         ));
-        findings.extend(files::single(sight, process).await);
+        findings.push(files::single(sight, process).await);
         let answers = match Program::of(postmaster) {
             Ok(program) => asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),
@@ -270,9 +270,4 @@ fn unknown(kind: Kind, sight: &Sight, seen: String) -> Finding {
         true => Finding::notice(kind, seen),
         false => Finding::unseen(kind, seen, as_server(server)),
     }
-}
-
-/// Whether a server is down as far as one can tell.
-fn is_hidden(absence: &Absence) -> bool {
-    matches!(absence, Absence::Unreadable(_))
 }

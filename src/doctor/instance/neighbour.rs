@@ -37,10 +37,8 @@ pub(super) async fn findings(
         }
     }
     let single = files::single(sight, process).await;
-    let is_pinned = single
-        .as_ref()
-        .is_some_and(|it| it.weight == Weight::Problem);
-    findings.extend(single);
+    let is_pinned = single.weight == Weight::Problem;
+    findings.push(single);
     match keeper.instance.tls_settings(process, sight).await {
         Ok(settings) => {
             let mut said = of_settings(case, &settings);
@@ -125,12 +123,11 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
     };
     let mut settings = settings.clone();
     settings.on = true;
-    let mend = settings.not_used(cert, key).map(|it| it.mend);
-    let files = match settings.other_files(cert, key) {
-        None => Finding::good(Kind::ServerFiles, "the server uses these files"),
-        Some(why) => {
-            Finding::problem(Kind::ServerFiles, why).advised(mend.as_deref().unwrap_or_default())
-        }
+    // With TLS on, what is not used are the files.
+    let files = match settings.not_used(cert, key) {
+        Ok(None) => Finding::good(Kind::ServerFiles, "the server uses these files"),
+        Ok(Some(NotUsed { why, mend })) => Finding::problem(Kind::ServerFiles, why).advised(&mend),
+        Err(cannot) => Finding::not_known(Kind::ServerFiles, server::OF_FILES, &cannot),
     };
     let faults = settings.faults_elsewhere();
     let faults = faults.into_iter().map(|fault| {

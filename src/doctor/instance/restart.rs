@@ -81,8 +81,7 @@ pub(super) async fn finding(
     );
     let ours = {
         let config = case.instance();
-        tls.other_files(&config.cert_file, &config.key_file)
-            .is_none()
+        tls.other_files(&config.cert_file, &config.key_file) == Ok(None)
     };
     match worst.of {
         Origin::Pair if ours && sight.targets.key_fault(&sight.look.found).is_some() => {

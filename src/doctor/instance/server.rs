@@ -1,21 +1,31 @@
 //! What a server's configuration says of TLS.
 
 use super::edits::Edits;
-use super::{Answers, Case, client_ca, is_hidden, unknown};
-use crate::doctor::{Finding, Kind};
+use super::{Answers, Case, client_ca, unknown};
+use crate::doctor::{Finding, Kind, Weight};
 use crate::instance::Sight;
 use crate::instance::postmaster::Absence;
 use crate::instance::settings::SettingsError;
 
+/// That it is not known which files a server uses.
+pub(super) const OF_FILES: &str = "which files the server uses is not known";
+
 /// A server that does not run, or is not seen to.
 pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
     let kind = Kind::Server;
-    if is_hidden(absence) {
-        return unknown(
-            kind,
-            sight,
-            format!("whether it runs is not known: {absence}"),
-        );
+    let unknown_state = "whether it runs is not known";
+    match absence {
+        Absence::NotKnown(cannot) => return Finding::not_known(kind, unknown_state, cannot),
+        // To one who may look it is no lack of a right.
+        Absence::Unreadable(why) => {
+            let finding = unknown(kind, sight, format!("{unknown_state}: {why}"));
+            let weight = match finding.lacks {
+                Some(_) => finding.weight,
+                None => Weight::Problem,
+            };
+            return Finding { weight, ..finding };
+        }
+        _ => {}
     }
     if let Absence::Unsupported { why, mend } = absence {
         return Finding::problem(kind, why).sentence(*mend);
@@ -54,8 +64,9 @@ pub(super) fn findings(
             });
             findings.push(
                 match settings.other_files(&config.cert_file, &config.key_file) {
-                    None => Finding::good(Kind::ServerFiles, "the server uses these files"),
-                    Some(why) => set_up(Finding::problem(Kind::ServerFiles, why)),
+                    Ok(None) => Finding::good(Kind::ServerFiles, "the server uses these files"),
+                    Ok(Some(why)) => set_up(Finding::problem(Kind::ServerFiles, why)),
+                    Err(cannot) => Finding::not_known(Kind::ServerFiles, OF_FILES, &cannot),
                 },
             );
         }

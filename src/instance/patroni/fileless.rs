@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
-use procfs::process::Process;
 use rustix::process::Signal;
 
-use super::process::{arguments, is_script, not_python};
+use super::process::{is_script, not_python};
+use crate::host::look::{self, CannotLook};
+use crate::host::process::{self, HeldProcess, Search};
+use crate::instance::namespaces::if_allowed;
 
 /// What pgcertd supports of the ways to configure a Patroni, and how to get there.
 pub(in crate::instance) const BY_FILE: &str = "pgcertd supports a Patroni whose configuration is a YAML file, or a directory of such, that it is \
@@ -18,12 +20,12 @@ pub(in crate::instance) const BY_FILE: &str = "pgcertd supports a Patroni whose 
 
 /// The numbers of the Patronis of the user `owner`, or of any, that run without a file. Blocks.
 #[must_use]
-pub(in crate::instance) fn without_file(owner: Option<u32>) -> Vec<u32> {
-    let all = procfs::process::all_processes().into_iter().flatten();
-    let found: Vec<(u32, i32)> = all
-        .flatten()
-        .filter_map(|it| fileless(&it, owner))
-        .collect();
+pub(in crate::instance) fn without_file(owner: Option<u32>) -> Search<u32> {
+    let Search { found, missed } = match owner {
+        Some(owner) => process::search_of(owner, |pid| fileless(pid, Some(owner))),
+        // Of any: those that may be looked at.
+        None => process::search(|pid| if_allowed(fileless(pid, None))),
+    };
     // Its own children have its arguments until they become other programs.
     let leads = |(_, parent): &&(u32, i32)| {
         let mut numbers = found.iter().map(|(pid, _)| *pid);
@@ -31,32 +33,36 @@ pub(in crate::instance) fn without_file(owner: Option<u32>) -> Vec<u32> {
     };
     let mut leading: Vec<u32> = found.iter().filter(leads).map(|(pid, _)| *pid).collect();
     leading.sort_unstable();
-    leading
+    Search {
+        found: leading,
+        missed,
+    }
 }
 
 /// Number and parent of the process, if it is such a Patroni.
-fn fileless(process: &Process, owner: Option<u32>) -> Option<(u32, i32)> {
-    let proc = Path::new("/proc").join(process.pid().to_string());
-    let words = arguments(&proc);
-    let script = words.iter().position(is_script)?;
-    let mut behind = words[script + 1..].iter().map(Path::new);
-    // An option such as --version is none that leaves it running.
-    if behind.any(|argument| is_there(&proc, argument) != Some(false)) {
-        return None;
-    }
-    let (status, stat) = (process.status().ok()?, process.stat().ok()?);
-    let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
-    let fits = handles && owner.is_none_or(|uid| uid == status.euid) && not_python(&proc).is_none();
-    fits.then_some((u32::try_from(process.pid()).ok()?, stat.ppid))
-}
-
-/// Whether there is such a file as the process sees it; nothing where that may not be looked at.
-fn is_there(proc: &Path, argument: &Path) -> Option<bool> {
-    let seen = match argument.strip_prefix("/") {
-        Ok(below) => proc.join("root").join(below),
-        Err(_) => proc.join("cwd").join(argument),
+fn fileless(pid: u32, owner: Option<u32>) -> Result<Option<(u32, i32)>, CannotLook> {
+    let words = process::arguments_of(pid)?;
+    let Some(script) = words.iter().position(is_script) else {
+        return Ok(None);
     };
-    seen.try_exists().ok()
+    let Some(held) = HeldProcess::open(pid)? else {
+        return Ok(None);
+    };
+    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
+        return Ok(None);
+    };
+    let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
+    let fits = handles && owner.is_none_or(|uid| uid == status.euid);
+    if !fits || not_python(&held)?.is_some() {
+        return Ok(None);
+    }
+    // An option such as --version is none that leaves it running.
+    for argument in words[script + 1..].iter().map(Path::new) {
+        if look::metadata(&super::process::seen_by(&held, argument))?.is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(Some((pid, stat.ppid)))
 }
 
 /// That these have no file, as a clause.

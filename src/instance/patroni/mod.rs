@@ -20,6 +20,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Address, Place};
+use crate::host::look::{self, CannotLook};
 use crate::instance::namespaces;
 use crate::instance::settings::{Names, Setter, Setting, TlsSettings};
 
@@ -98,14 +99,16 @@ pub enum SettingsError {
 /// # Errors
 /// A directory that cannot be listed.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
     let unreadable = |source| SettingsError::Unreadable {
         path: path.to_owned(),
         source,
     };
-    let mut found = std::fs::read_dir(path)
+    let unknown = |cannot: CannotLook| unreadable(std::io::Error::other(cannot));
+    let is_directory = look::metadata(path).map_err(unknown)?;
+    if !is_directory.is_some_and(|meta| meta.is_dir()) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found: Vec<PathBuf> = std::fs::read_dir(path)
         .and_then(|entries| {
             let files = entries.map(|entry| Ok(entry?.path()));
             files.collect::<Result<Vec<PathBuf>, std::io::Error>>()
@@ -113,10 +116,17 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
         .map_err(unreadable)?;
     found.retain(|file| {
         let name = file.file_name().unwrap_or_default().as_encoded_bytes();
-        (name.ends_with(b".yml") || name.ends_with(b".yaml")) && file.is_file()
+        name.ends_with(b".yml") || name.ends_with(b".yaml")
     });
     found.sort();
-    Ok(found)
+    let mut files = Vec::new();
+    for file in found {
+        let meta = look::metadata(&file).map_err(unknown)?;
+        if meta.is_some_and(|meta| meta.is_file()) {
+            files.push(file);
+        }
+    }
+    Ok(files)
 }
 
 /// Reads the configuration at `path`, with the environment of the Patroni that has it, if that is known.
@@ -235,15 +245,20 @@ impl RestApi {
 
     /// The same for a Patroni whose root directory is to be seen at `root`, with what is known here by its name
     /// here. Blocks.
-    #[must_use]
-    pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> RestApi {
+    ///
+    /// # Errors
+    /// What it calls a file cannot be looked at.
+    pub(super) fn through(mut self, root: &Path, known: &[&Path]) -> Result<RestApi, CannotLook> {
         let placed = |path: PathBuf| namespaces::as_here(root, path, known);
-        self.certfile = self.certfile.map(placed);
-        self.keyfile = self.keyfile.map(placed);
-        self.cafile = self.cafile.map(|path| namespaces::found(root, path));
-        let both = |(cert, key): (PathBuf, PathBuf)| (placed(cert), placed(key));
-        self.client = self.client.map(both);
-        self
+        let found = |path: PathBuf| namespaces::found(root, path);
+        self.certfile = self.certfile.map(placed).transpose()?;
+        self.keyfile = self.keyfile.map(placed).transpose()?;
+        self.cafile = self.cafile.map(found).transpose()?;
+        self.client = match self.client {
+            Some((cert, key)) => Some((placed(cert)?, placed(key)?)),
+            None => None,
+        };
+        Ok(self)
     }
 
     /// The settings that decide which certificate it serves.

@@ -4,20 +4,18 @@
 //! are a script `patroni` and this very file, and which handles SIGHUP. As always, the process is
 //! held by a pidfd before anything is proven of it, and signalled through that alone.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::Signal;
 
 use super::fileless::{BY_FILE, told_by_environment, without_file};
 use super::{RestApi, environment};
 use crate::config;
 use crate::host::command::Launch;
-use crate::instance::namespaces::{self, Network, Numbers};
+use crate::host::look::{self, CannotLook, FileId};
+use crate::host::process::{self as processes, HeldProcess};
+use crate::instance::namespaces::{self, Network, Numbers, if_allowed};
 use crate::instance::postmaster::Absence;
 use crate::instance::process;
 use crate::instance::settings::TlsSettings;
@@ -55,7 +53,7 @@ pub struct Patroni {
     pub root: Option<PathBuf>,
     /// Whether it may have its configuration from its environment, and not from its file.
     pub origin: Origin,
-    pidfd: OwnedFd,
+    held: HeldProcess,
 }
 
 /// Where a Patroni that has a file among its arguments has its configuration from.
@@ -85,6 +83,14 @@ pub enum Missing {
         /// What is against it.
         evidence: String,
     },
+    /// A look failed, so that nobody knows.
+    NotKnown(CannotLook),
+}
+
+impl From<CannotLook> for Missing {
+    fn from(cannot: CannotLook) -> Missing {
+        Missing::NotKnown(cannot)
+    }
 }
 
 impl Missing {
@@ -97,6 +103,7 @@ impl Missing {
                 let why = format!("no Patroni runs with {file}; {}", told_by_environment(pids));
                 return Absence::Unsupported { why, mend: BY_FILE };
             }
+            Missing::NotKnown(cannot) => return Absence::NotKnown(cannot.clone()),
             Missing::None => (
                 format!("no Patroni runs with {file}"),
                 "start it: systemctl start patroni",
@@ -130,7 +137,7 @@ struct Candidate {
     is_init: bool,
     numbers: Numbers,
     ticks: u64,
-    pidfd: OwnedFd,
+    held: HeldProcess,
     evidence: Option<Evidence>,
 }
 
@@ -147,20 +154,15 @@ impl Patroni {
     /// Finds the Patroni of the user `owner` that has `config_file`. Blocks.
     ///
     /// # Errors
-    /// There is none, more than one, or one against which something speaks.
+    /// There is none, more than one, or one against which something speaks; or a look failed.
     pub fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
-        let Some(file) = identity(config_file) else {
+        let Some(file) = look::file_id(config_file)? else {
             return Err(Missing::None);
         };
-        let found: Vec<Candidate> = procfs::process::all_processes()
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|process| candidate(process.pid(), file, owner))
-            .collect();
-        let mut fit = leading(found);
+        let search = processes::search_of(owner, |pid| candidate(pid, file, owner));
+        let mut fit = leading(search.whole()?);
         match (fit.pop(), fit.is_empty()) {
-            (None, _) => Err(match without_file(Some(owner)) {
+            (None, _) => Err(match without_file(Some(owner)).whole()? {
                 pids if pids.is_empty() => Missing::None,
                 pids => Missing::WithoutFile(pids),
             }),
@@ -176,24 +178,25 @@ impl Patroni {
                     pid: one.pid,
                     evidence,
                 }),
-                None => Ok(Patroni::of(one, config_file)),
+                None => Patroni::of(one, config_file),
             },
         }
     }
 
-    fn of(candidate: Candidate, config_file: &Path) -> Patroni {
-        let proc = PathBuf::from(format!("/proc/{}", candidate.pid));
-        let whole = std::fs::read(proc.join("environ")).ok();
+    fn of(candidate: Candidate, config_file: &Path) -> Result<Patroni, Missing> {
+        let held = candidate.held;
+        let proc = held.entry();
+        let whole = if_allowed(held.read("environ"))?;
         let openssl_conf = whole.as_deref().and_then(|bytes| {
             let mut variables = bytes.split(|byte| *byte == 0);
             let value = variables.find_map(|it| it.strip_prefix(b"OPENSSL_CONF="))?;
             String::from_utf8(value.to_vec()).ok()
         });
-        let words = arguments(&proc);
-        Patroni {
+        let words = processes::arguments_of(candidate.pid)?;
+        Ok(Patroni {
             pid: candidate.pid,
             start_ticks: candidate.ticks,
-            python: python(&proc, &words),
+            python: python(&held, &words)?,
             arguments: words
                 .into_iter()
                 .skip_while(|it| !is_script(it))
@@ -202,12 +205,12 @@ impl Patroni {
             openssl_conf,
             environment: whole.as_deref().map(environment),
             api: Err("Patroni's configuration has not been read".into()),
-            directory: std::fs::read_link(proc.join("cwd")).ok(),
-            network: namespaces::network_of(&proc, candidate.numbers),
-            root: namespaces::root(&proc),
-            origin: origin(whole.as_deref(), config_file, candidate.ticks),
-            pidfd: candidate.pidfd,
-        }
+            directory: if_allowed(held.link("cwd"))?,
+            network: namespaces::network_of(&proc, candidate.numbers)?,
+            root: namespaces::root(&proc)?,
+            origin: origin(whole.as_deref(), config_file, candidate.ticks)?,
+            held,
+        })
     }
 
     /// How its configuration is read, by whoever may.
@@ -239,6 +242,7 @@ impl Patroni {
         }
         let settings = self.api.clone()?.tls(&config.place);
         let other = settings.other_files(&config.cert_file, &config.key_file);
+        let other = other.map_err(|cannot| cannot.sentence())?;
         match (other, &self.environment) {
             (Some(other), None) => Err(format!(
                 "{other}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
@@ -270,67 +274,70 @@ impl Patroni {
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+        self.held.signal(Signal::HUP)
     }
 
     /// What holds it.
-    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    pub(in crate::instance) fn held(&self) -> &HeldProcess {
+        &self.held
     }
 }
 
 /// Whether a process with this environment, whose start is so many ticks after the boot, has read the file that is
 /// at `config_file` now. Where it has `PATRONI_CONFIGURATION` as well and the file is younger, there may have been none
 /// (`Config.__init__`).
-fn origin(environment: Option<&[u8]>, config_file: &Path, ticks: u64) -> Origin {
+fn origin(
+    environment: Option<&[u8]>,
+    config_file: &Path,
+    ticks: u64,
+) -> Result<Origin, CannotLook> {
     let mut variables = environment.unwrap_or_default().split(|byte| *byte == 0);
     let is_set = |it: &[u8]| it.starts_with(IN_ENVIRONMENT) && it.len() > IN_ENVIRONMENT.len();
     // A file system that keeps no times of birth says nothing against the file.
-    let born = std::fs::metadata(config_file).and_then(|meta| meta.created());
-    let is_younger = born.is_ok_and(|born| born > process::began(ticks));
-    match variables.any(is_set) && is_younger {
-        true => Origin::Either,
-        false => Origin::File,
-    }
-}
-
-/// Device and inode.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let meta = std::fs::metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
+    let born = look::metadata(config_file)?.and_then(|meta| meta.created().ok());
+    let is_younger = born.is_some_and(|born| born > process::began(ticks));
+    Ok(if variables.any(is_set) && is_younger {
+        Origin::Either
+    } else {
+        Origin::File
+    })
 }
 
 /// The process, if it is a Patroni that has the file; what else is against it, as evidence.
-fn candidate(number: i32, file: (u64, u64), owner: u32) -> Option<Candidate> {
-    // The handle first: what is proven below is proven of this process, or the signal reaches nobody.
-    let pidfd = rustix::process::pidfd_open(Pid::from_raw(number)?, PidfdFlags::empty()).ok()?;
-    let proc = PathBuf::from(format!("/proc/{number}"));
-    if !names(&arguments(&proc), file, &proc) {
-        return None;
+fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, CannotLook> {
+    if !processes::arguments_of(pid)?.iter().any(is_script) {
+        return Ok(None);
     }
-    let process = procfs::process::Process::new(number).ok()?;
-    let (status, stat) = (process.status().ok()?, process.stat().ok()?);
+    // The handle first: what is proven below is proven of this process, or the signal reaches nobody.
+    let Some(held) = HeldProcess::open(pid)? else {
+        return Ok(None);
+    };
+    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
+        return Ok(None);
+    };
+    if !names(&held, file)? {
+        return Ok(None);
+    }
     let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
     let evidence = if status.euid != owner {
         Some(Evidence::Of(format!(
             "its user is {}, and the configuration is that of user {owner}",
             status.euid
         )))
-    } else if let Some(other) = not_python(&proc) {
+    } else if let Some(other) = not_python(&held)? {
         Some(Evidence::Of(other))
     } else {
         (!handles).then_some(Evidence::Starting)
     };
-    let pid = u32::try_from(number).ok()?;
-    Some(Candidate {
+    Ok(Some(Candidate {
         pid,
         parent: u32::try_from(stat.ppid).unwrap_or_default(),
         numbers: namespaces::numbers(pid, status.nspid.as_ref()),
         is_init: status.nspid.is_some_and(|all| all.last() == Some(&1)),
         ticks: stat.starttime,
-        pidfd,
+        held,
         evidence,
-    })
+    }))
 }
 
 /// Of those, the ones that lead: a child that is about to become another program has its parent's
@@ -352,50 +359,69 @@ fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found
 }
 
-/// The arguments of a process, its own name first; none where they may not be looked at.
-pub(super) fn arguments(proc: &Path) -> Vec<std::ffi::OsString> {
-    let bytes = std::fs::read(proc.join("cmdline")).unwrap_or_default();
-    let words = bytes.split(|byte| *byte == 0).filter(|it| !it.is_empty());
-    words.map(|it| OsStr::from_bytes(it).to_owned()).collect()
-}
-
 /// Whether an argument is what Patroni is started by.
 pub(super) fn is_script(argument: &std::ffi::OsString) -> bool {
     let name = Path::new(argument).file_name();
     name.is_some_and(|it| it == "patroni" || it == "patroni.py")
 }
 
-/// Whether these are a Patroni's arguments, with this file behind its script.
-fn names(arguments: &[std::ffi::OsString], file: (u64, u64), proc: &Path) -> bool {
-    let mut behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
-    // As the process sees it, whatever its root is.
-    behind.any(|argument| {
-        let path = Path::new(argument);
-        let seen = match path.strip_prefix("/") {
-            Ok(below) => proc.join("root").join(below),
-            Err(_) => proc.join("cwd").join(path),
+/// Whether a Patroni's arguments name this file, behind its script.
+fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
+    let arguments = processes::arguments_of(held.pid())?;
+    let behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
+    let mut cannot = None;
+    for argument in behind.map(Path::new) {
+        let seen = match look::file_id(&seen_by(held, argument)) {
+            // Another user shows neither root nor directory.
+            Err(error) if error.is_denied() && argument.is_absolute() => look::file_id(argument),
+            seen => seen,
         };
-        identity(&seen).or_else(|| identity(path).filter(|_| path.is_absolute())) == Some(file)
-    })
+        match seen {
+            Ok(Some(seen)) if seen == file => return Ok(true),
+            Ok(_) => {}
+            Err(error) => cannot = Some(error),
+        }
+    }
+    cannot.map_or(Ok(false), Err)
+}
+
+/// A path among the arguments of a process as that sees it, whatever its root is.
+pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
+    let proc = held.entry();
+    match argument.strip_prefix("/") {
+        Ok(below) => proc.join("root").join(below),
+        Err(_) => proc.join("cwd").join(argument),
+    }
 }
 
 /// What is against its executable; nothing where that may not be looked at.
-pub(super) fn not_python(proc: &Path) -> Option<String> {
-    let path = std::fs::read_link(proc.join("exe")).ok()?;
-    let name = path.file_name()?.to_string_lossy().into_owned();
+pub(super) fn not_python(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
+    let Some(path) = if_allowed(held.link("exe"))? else {
+        return Ok(None);
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is = name.starts_with("python") || name.starts_with("patroni") || name.starts_with("pypy");
-    (!is).then(|| format!("its executable is {}", path.display()))
+    Ok((!is).then(|| format!("its executable is {}", path.display())))
 }
 
 /// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
 /// one that it was started as.
-fn python(proc: &Path, arguments: &[std::ffi::OsString]) -> Option<PathBuf> {
-    let Ok(path) = std::fs::read_link(proc.join("exe")) else {
-        let first = PathBuf::from(arguments.first()?);
-        let name = first.file_name()?.to_string_lossy().into_owned();
-        return (first.is_absolute() && name.starts_with("python")).then_some(first);
+fn python(
+    held: &HeldProcess,
+    arguments: &[std::ffi::OsString],
+) -> Result<Option<PathBuf>, CannotLook> {
+    let Some(path) = if_allowed(held.link("exe"))? else {
+        let first = arguments.first().map(PathBuf::from);
+        return Ok(first.filter(|first| {
+            let name = first.file_name().unwrap_or_default().to_string_lossy();
+            first.is_absolute() && name.starts_with("python")
+        }));
     };
-    (identity(&proc.join("exe"))? == identity(&path)?).then_some(path)
+    let (own, here) = (
+        look::file_id(&held.entry().join("exe"))?,
+        look::file_id(&path)?,
+    );
+    Ok((own.is_some() && own == here).then_some(path))
 }
 
 /// The version in `patroni 3.0.2`.
@@ -411,14 +437,14 @@ mod tests {
     use super::*;
 
     fn candidate_of(pid: u32, parent: u32, is_init: bool, evidence: Option<&str>) -> Candidate {
-        let own = rustix::process::getpid();
+        let held = HeldProcess::open(std::process::id()).unwrap().unwrap();
         Candidate {
             pid,
             parent,
             is_init,
             numbers: Numbers::Shared,
             ticks: 0,
-            pidfd: rustix::process::pidfd_open(own, PidfdFlags::empty()).unwrap(),
+            held,
             evidence: evidence.map(|it| Evidence::Of(it.to_owned())),
         }
     }

@@ -6,29 +6,45 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
-use procfs::net::TcpState;
-use procfs::process::Process;
+use procfs::net::{TcpNetEntries, TcpState};
+use procfs::{FromReadSI, current_system_info};
 
 use crate::config::Address;
+use crate::host::look::{self, CannotLook};
 
 /// How many sockets listen at each address, in the network of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listeners(BTreeMap<SocketAddr, usize>);
 
 impl Listeners {
-    /// Those that the kernel tells of; none where they may not be looked at. A socket that two
+    /// Those that the kernel tells of in the network of the process that has this entry in `/proc`. A socket that two
     /// processes hold, as while one takes over from the other, is one. Blocks.
-    #[must_use]
-    pub(super) fn beside(process: &Process) -> Listeners {
-        let tables = [process.tcp(), process.tcp6()];
-        let listening = tables
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.state == TcpState::Listen)
-            .map(|entry| entry.local_address);
-        Listeners::of(listening)
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub(super) fn beside(proc: &Path) -> Result<Listeners, CannotLook> {
+        let mut listening = Vec::new();
+        for table in ["net/tcp", "net/tcp6"] {
+            let path = proc.join(table);
+            // A kernel without IPv6 has no second table.
+            let Some(bytes) = look::read(&path)? else {
+                continue;
+            };
+            // Of a table that was cut, what comes first is whole: those that listen.
+            let lines = bytes
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .unwrap_or_default();
+            let entries = TcpNetEntries::from_read(&bytes[..lines], current_system_info());
+            let entries = entries.map_err(|_| CannotLook::odd(&path))?.0;
+            let entries = entries
+                .into_iter()
+                .filter(|entry| entry.state == TcpState::Listen);
+            listening.extend(entries.map(|entry| entry.local_address));
+        }
+        Ok(Listeners::of(listening))
     }
 
     fn of(listening: impl IntoIterator<Item = SocketAddr>) -> Listeners {

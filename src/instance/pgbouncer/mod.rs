@@ -9,22 +9,20 @@ mod ini;
 mod listeners;
 mod settings;
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use procfs::process::Process;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use procfs::process::Status;
+use rustix::process::Signal;
 
 use crate::config::Address;
 use crate::host::command::Launch;
 use crate::host::file;
-use crate::instance::namespaces::{self, Network};
+use crate::host::look::{self, CannotLook};
+use crate::host::process::{self as processes, HeldProcess};
+use crate::instance::namespaces::{self, Network, if_allowed};
 use crate::instance::postmaster::Absence;
-use crate::instance::process;
+use crate::instance::process::{self, Against};
 use crate::privilege::Ids;
 
 use listeners::Listeners;
@@ -67,7 +65,9 @@ pub struct PgBouncer {
     /// Where its root directory is to be seen, if that is one of its own.
     pub root: Option<PathBuf>,
     listeners: Listeners,
-    pidfd: OwnedFd,
+    /// Its process number in its own pid namespace.
+    own_number: Option<u32>,
+    held: HeldProcess,
 }
 
 /// What `pidfile` holds.
@@ -117,21 +117,13 @@ pub struct Wanted {
     pub user: u32,
 }
 
-/// Why a process is not the one that is wanted.
-enum Other {
-    /// It does not exist.
-    Gone,
-    /// It is another one; which evidence is against it.
-    Foreign(String),
-}
-
 impl PgBouncer {
     /// Finds the process: the one in the pid file, or the one of this host that was started with
     /// the configuration file. Blocks.
     ///
     /// # Errors
     /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
-    /// run, and nothing tells which one is meant.
+    /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
     pub fn find(
         wanted: &Wanted,
         pid_file: &PidFile,
@@ -144,13 +136,25 @@ impl PgBouncer {
             },
             _ => None,
         };
-        let inner = told.as_ref().map(|(_, pid, _)| *pid);
-        let mut found: Vec<PgBouncer> = namesakes()
-            .filter_map(|pid| prove(pid, None, wanted, &settings).ok())
-            .collect();
-        // While one takes over from another (-R), both run: the pid file names the one that stays.
-        if let (true, Some(inner)) = (found.len() > 1, inner) {
-            found.retain(|it| innermost(it.pid) == Some(inner));
+        let search = processes::search_of(wanted.user, |pid| {
+            if !is_called_so(pid)? {
+                return Ok(None);
+            }
+            match prove(pid, None, wanted, &settings) {
+                Ok(found) => Ok(Some(found)),
+                Err(Against::NotKnown(cannot)) => Err(cannot),
+                Err(Against::Gone | Against::Evidence(_)) => Ok(None),
+            }
+        });
+        let mut found = search.whole()?;
+        if let Some((_, inner, against)) = &told {
+            let named = found.iter().filter(|one| one.own_number == Some(*inner));
+            match (against, named.count()) {
+                (Against::NotKnown(cannot), 0) => return Err(cannot.clone().into()),
+                // While one takes over from another (-R), both run: the pid file names the one that stays.
+                _ if found.len() > 1 => found.retain(|one| one.own_number == Some(*inner)),
+                _ => {}
+            }
         }
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => Ok(one),
@@ -170,12 +174,12 @@ impl PgBouncer {
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
     pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), Signal::HUP)
+        self.held.signal(Signal::HUP)
     }
 
     /// What holds it.
-    pub(in crate::instance) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    pub(in crate::instance) fn held(&self) -> &HeldProcess {
+        &self.held
     }
 
     /// Where it alone listens for clients, best first.
@@ -240,14 +244,14 @@ fn version(said: &str) -> Option<(u32, u32)> {
 }
 
 /// Why no process was found, in words.
-fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Other)>) -> String {
+fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Against)>) -> String {
     let config = wanted.config_file.display();
     match (told, pid_file) {
-        (Some((file, pid, Other::Gone)), _) => format!(
+        (Some((file, pid, Against::Gone)), _) => format!(
             "{} is left over: process {pid} no longer exists",
             file.display()
         ),
-        (Some((file, pid, Other::Foreign(evidence))), _) => format!(
+        (Some((file, pid, Against::Evidence(evidence))), _) => format!(
             "{} is left over: process {pid} is another one ({evidence}) and was not touched",
             file.display()
         ),
@@ -259,7 +263,9 @@ fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Othe
             "{}: {why}, and no PgBouncer runs with {config}",
             file.display()
         ),
-        (None, _) => format!("no PgBouncer runs with {config}"),
+        (Some((_, _, Against::NotKnown(_))) | None, _) => {
+            format!("no PgBouncer runs with {config}")
+        }
     }
 }
 
@@ -270,52 +276,50 @@ fn prove(
     inner: Option<u32>,
     wanted: &Wanted,
     settings: &Settings,
-) -> Result<PgBouncer, Other> {
-    let number = i32::try_from(pid).map_err(|_| Other::Gone)?;
-    let handle = Pid::from_raw(number).ok_or(Other::Gone)?;
+) -> Result<PgBouncer, Against> {
+    let against = |evidence: String| Err(Against::Evidence(evidence));
     // First the handle, then the evidence, as with a postmaster.
-    let pidfd =
-        rustix::process::pidfd_open(handle, PidfdFlags::empty()).map_err(|error| match error {
-            rustix::io::Errno::SRCH => Other::Gone,
-            error => Other::Foreign(format!("it cannot be held: {error}")),
-        })?;
-    let process = Process::new(number).map_err(|_| Other::Gone)?;
-    let status = process.status().map_err(|_| Other::Gone)?;
-    let stat = process.stat().map_err(|_| Other::Gone)?;
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    let executable = std::fs::read_link(proc.join("exe")).ok();
-    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Other::Foreign)?;
+    let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
+    let status = held.status()?.ok_or(Against::Gone)?;
+    let stat = held.stat()?.ok_or(Against::Gone)?;
+    let executable = if_allowed(held.link("exe"))?;
+    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Against::Evidence)?;
     if status.euid != wanted.user {
-        return Err(Other::Foreign(format!(
+        return against(format!(
             "its user is {}, and user {} is expected, as owner in the config or the owner of {} has it",
             status.euid,
             wanted.user,
             wanted.config_file.display()
-        )));
+        ));
     }
     if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-        return Err(Other::Foreign("it does not handle SIGHUP".into()));
+        return against("it does not handle SIGHUP".into());
     }
-    let own = status.nspid.as_ref().and_then(|all| all.last());
-    let own = own.and_then(|it| u32::try_from(*it).ok());
-    if let (Some(inner), Some(own)) = (inner, own)
+    let own_number = innermost(&status);
+    if let (Some(inner), Some(own)) = (inner, own_number)
         && inner != own
     {
-        let evidence = format!("it is number {own} in its own namespace");
-        return Err(Other::Foreign(evidence));
+        return against(format!("it is number {own} in its own namespace"));
     }
-    evidence_of_arguments(&proc, &wanted.config_file).map_err(Other::Foreign)?;
+    evidence_of_arguments(&held, &wanted.config_file)?;
+    let proc = held.entry();
     let numbers = namespaces::numbers(pid, status.nspid.as_ref());
+    let directory = if_allowed(held.link("cwd"))?;
+    let executable = match executable {
+        Some(path) => is_same(&proc.join("exe"), &path)?.then_some(path),
+        None => None,
+    };
     Ok(PgBouncer {
         pid,
         ticks: stat.starttime,
-        directory: std::fs::read_link(proc.join("cwd")).unwrap_or_else(|_| PathBuf::from("/")),
-        executable: executable.filter(|path| same(&proc.join("exe"), path)),
+        directory: directory.unwrap_or_else(|| PathBuf::from("/")),
+        executable,
         settings: settings.clone(),
-        network: namespaces::network_of(&proc, numbers),
-        root: namespaces::root(&proc),
-        listeners: Listeners::beside(&process),
-        pidfd,
+        network: namespaces::network_of(&proc, numbers)?,
+        root: namespaces::root(&proc)?,
+        listeners: Listeners::beside(&proc)?,
+        own_number,
+        held,
     })
 }
 
@@ -336,48 +340,53 @@ fn evidence_of_name(executable: Option<&Path>, comm: &str) -> Result<(), String>
 }
 
 /// The one argument that is no option is the file; it means what it means to that process.
-fn evidence_of_arguments(proc: &Path, config_file: &Path) -> Result<(), String> {
-    let bytes = std::fs::read(proc.join("cmdline")).unwrap_or_default();
-    let arguments = bytes.split(|byte| *byte == 0).skip(1);
-    let names = |argument: &[u8]| {
-        let argument = PathBuf::from(OsString::from_vec(argument.to_vec()));
+fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), Against> {
+    let proc = held.entry();
+    let arguments = processes::arguments_of(held.pid())?;
+    // What has changed its user shows neither root nor directory.
+    let hidden = if_allowed(held.link("root"))?.is_none();
+    let mut cannot = None;
+    let mut words = arguments.iter().skip(1).map(Path::new);
+    while let Some(argument) = words.next() {
+        if argument == Path::new("-u") || argument == Path::new("--user") {
+            // A user's name comes next.
+            words.next();
+        }
+        if argument.as_os_str().as_encoded_bytes().starts_with(b"-") {
+            continue;
+        }
         let here = match argument.strip_prefix("/") {
+            Ok(_) if hidden => argument.to_owned(),
             Ok(rooted) => proc.join("root").join(rooted),
-            Err(_) => proc.join("cwd").join(&argument),
+            Err(_) => proc.join("cwd").join(argument),
         };
-        // What has changed its user shows neither root nor directory.
-        let hidden = std::fs::read_link(proc.join("root")).is_err();
-        same(&here, config_file) || hidden && argument.is_absolute() && same(&argument, config_file)
-    };
-    let mut arguments = arguments.filter(|it| !it.is_empty() && !it.starts_with(b"-"));
-    match arguments.any(names) {
-        true => Ok(()),
-        false => Err(format!("it was not started with {}", config_file.display())),
+        match is_same(&here, config_file) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => cannot = Some(error),
+        }
     }
-}
-
-/// Whether two paths lead to one file.
-fn same(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
-    identity(one).is_some_and(|it| Some(it) == identity(other))
-}
-
-/// The processes of this host that may be a PgBouncer, by what they are called.
-fn namesakes() -> impl Iterator<Item = u32> {
-    let all = procfs::process::all_processes().into_iter().flatten();
-    all.flatten().filter_map(|process| {
-        let is_called_so = process.stat().is_ok_and(|stat| stat.comm == NAME);
-        is_called_so.then(|| u32::try_from(process.pid()).ok())?
+    Err(match cannot {
+        Some(cannot) => cannot.into(),
+        None => Against::Evidence(format!("it was not started with {}", config_file.display())),
     })
 }
 
+/// Whether two paths lead to one file that is there.
+fn is_same(one: &Path, other: &Path) -> Result<bool, CannotLook> {
+    let one = look::file_id(one)?;
+    Ok(one.is_some() && one == look::file_id(other)?)
+}
+
+/// Whether a process may be a PgBouncer, by what it is called.
+fn is_called_so(pid: u32) -> Result<bool, CannotLook> {
+    let stat = processes::stat_of(pid)?;
+    Ok(stat.is_some_and(|stat| stat.comm == NAME))
+}
+
 /// The number of a process in its own pid namespace.
-fn innermost(pid: u32) -> Option<u32> {
-    let status = Process::new(i32::try_from(pid).ok()?).ok()?.status().ok()?;
-    u32::try_from(*status.nspid?.last()?).ok()
+fn innermost(status: &Status) -> Option<u32> {
+    u32::try_from(*status.nspid.as_ref()?.last()?).ok()
 }
 
 #[cfg(test)]

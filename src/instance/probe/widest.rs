@@ -14,7 +14,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Opening, ProbeError, Prober, connected, is_end, request};
+use super::{Opening, ProbeError, Prober, connected, request};
 use crate::config::Address;
 
 /// Every cipher suite up to TLS 1.2 that authenticates the server by RSA or ECDSA and encrypts, as
@@ -54,7 +54,7 @@ const ENOUGH: usize = 64 << 10;
 pub enum Welcome {
     /// It goes on with the handshake.
     GoesOn,
-    /// It ends it: in which way.
+    /// It ends it by an alert: by which.
     Ends(String),
 }
 
@@ -63,7 +63,8 @@ impl Prober {
     /// answered: its log then has a line on a handshake that was not finished.
     ///
     /// # Errors
-    /// It does not come so far within `limit` that the server could shake hands.
+    /// It does not come so far within `limit` that the server could shake hands, or closes the connection without an
+    /// alert.
     pub async fn welcome(
         &self,
         address: &Address,
@@ -109,10 +110,8 @@ async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Welcome> {
             Err(error) => Err(error),
         };
         match read {
-            Ok(0) => return Ok(Welcome::Ends("it closes the connection".into())),
-            Err(error) if is_end(&error) => {
-                return Ok(Welcome::Ends("it closes the connection".into()));
-            }
+            // A server that is only late closes it, too: that is no answer.
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) => return Err(error),
             Ok(length) => heard.extend_from_slice(part.get(..length).unwrap_or_default()),
         }

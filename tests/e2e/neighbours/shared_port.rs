@@ -211,9 +211,9 @@ fn processes_that_share_a_configuration_cannot_be_told_apart_and_that_is_not_wel
     says(&problem(&row), &["2 processes"]);
     assert_eq!(stage.pooler.reloads(), 0);
 
-    // The other one ends: this one is meant again, and alone there.
+    // The other one ends: this one is meant again, and alone there. Nothing was written for it meanwhile.
     drop(second);
-    stage.becomes("not_served");
+    stage.becomes("out_of_date");
     stage.synced(&[], "deployed", 0);
     assert_eq!(stage.pooler.served(), renewed.fingerprint);
 }

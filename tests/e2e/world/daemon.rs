@@ -105,6 +105,13 @@ impl Launch {
         self.through(&prefix.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Where `/proc` shows a user no process of another one (`hidepid=`).
+    pub fn with_hidden_processes(self) -> Self {
+        let script = "mount -t proc -o hidepid=ptraceable proc /proc && exec \"$@\"";
+        let unshared = ["unshare", "--mount", "--propagation=private"];
+        self.through(&[&unshared[..], &["sh", "-ec", script, "sh"]].concat())
+    }
+
     /// With an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.env.push((name.to_owned(), value.as_ref().to_owned()));

@@ -1,0 +1,465 @@
+//! Looks at the host, and what their failures mean.
+//!
+//! A look has three answers: it is there, it is not there, nobody knows. [`means_gone`] is the one place that tells the
+//! second from the third, by the call and its errno. Every look here returns `Result<Option<T>, CannotLook>`, so that
+//! a caller cannot take a failed look for an absence without writing that down.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// The most that is read of one file in `/proc`: a host that runs containers has mount tables of this order.
+const LARGEST: u64 = 16 << 20;
+
+/// A system call that looks at something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// `pidfd_open(2)`: is there a process with this number?
+    PidfdOpen,
+    /// `poll(2)` of a pidfd: has the process ended?
+    Poll,
+    /// `open(2)`.
+    Open,
+    /// `read(2)`; in `/proc` a process that ends meanwhile shows here.
+    Read,
+    /// `getdents64(2)`, which lists a directory.
+    ReadDir,
+    /// `readlink(2)`.
+    ReadLink,
+    /// `stat(2)`.
+    Stat,
+    /// `connect(2)`, with the `socket(2)` before it.
+    Connect,
+}
+
+impl Call {
+    fn name(self) -> &'static str {
+        match self {
+            Call::PidfdOpen => "pidfd_open",
+            Call::Poll => "poll",
+            Call::Open => "open",
+            Call::Read => "read",
+            Call::ReadDir => "getdents64",
+            Call::ReadLink => "readlink",
+            Call::Stat => "stat",
+            Call::Connect => "connect",
+        }
+    }
+}
+
+/// Whether this errno of this call says that the thing is not there. Every other errno leaves that open.
+#[must_use]
+pub fn means_gone(call: Call, errno: Errno) -> bool {
+    match call {
+        Call::PidfdOpen => errno == Errno::SRCH,
+        Call::Poll => false,
+        Call::Open | Call::Read | Call::ReadDir | Call::ReadLink | Call::Stat => {
+            // A process that ends while its entry is read leaves ESRCH.
+            matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::SRCH)
+        }
+        // Nobody listens, or there is no such socket.
+        Call::Connect => matches!(errno, Errno::CONNREFUSED | Errno::NOENT),
+    }
+}
+
+/// Why a look has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cause {
+    /// The system call failed with this.
+    System(Errno),
+    /// The process runs, and `/proc` does not show it to this user.
+    Hidden,
+    /// The kernel always has it, and it is not there.
+    Missing,
+    /// What was read is not what the kernel writes there.
+    Odd,
+}
+
+/// A look that failed: whether the thing is there is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CannotLook {
+    call: Call,
+    what: String,
+    cause: Cause,
+}
+
+impl CannotLook {
+    pub(super) fn hidden(what: &Path) -> CannotLook {
+        CannotLook {
+            call: Call::Stat,
+            what: what.display().to_string(),
+            cause: Cause::Hidden,
+        }
+    }
+
+    /// What the kernel always has is not at `what`.
+    pub(crate) fn missing(what: &Path) -> CannotLook {
+        CannotLook {
+            call: Call::Open,
+            what: what.display().to_string(),
+            cause: Cause::Missing,
+        }
+    }
+
+    /// What was read at `what` is not what the kernel writes there.
+    pub(crate) fn odd(what: &Path) -> CannotLook {
+        CannotLook {
+            call: Call::Read,
+            what: what.display().to_string(),
+            cause: Cause::Odd,
+        }
+    }
+
+    /// The failure of a connection to `address`; nothing where the error is an answer: nobody listens there. An error
+    /// that no system call reported, such as a name that cannot be resolved, is not one of a look either.
+    #[must_use]
+    pub fn connecting(address: &dyn fmt::Display, error: &io::Error) -> Option<CannotLook> {
+        let errno = Errno::from_raw_os_error(error.raw_os_error()?);
+        sorted::<()>(Call::Connect, address, Err(errno)).err()
+    }
+
+    /// The failure of a look at `path`; nothing where the error says that it is not there.
+    #[must_use]
+    pub fn at_stat(path: &Path, error: &io::Error) -> Option<CannotLook> {
+        let errno = Errno::from_raw_os_error(error.raw_os_error()?);
+        sorted::<()>(Call::Stat, &path.display(), Err(errno)).err()
+    }
+
+    /// Whether this user lacks a right: normal for what other users run, and no fault of the host.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Hidden | Cause::System(Errno::ACCESS | Errno::PERM)
+        )
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match (&self.cause, self.call) {
+            (Cause::Hidden, _) => {
+                "look as root or as the server's user, or mount /proc without hidepid= (ProtectProc= in the unit)"
+            }
+            (Cause::Missing, _) => {
+                "mount the whole of /proc where pgcertd runs (ProcSubset=all in the unit)"
+            }
+            (Cause::Odd, _) => "see that /proc is the kernel's own",
+            (Cause::System(errno), call) => remedy(call, *errno),
+        }
+    }
+
+    /// What failed and what to do about it, as one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!("{self}; {}", self.remedy())
+    }
+}
+
+impl fmt::Display for CannotLook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = &self.what;
+        match &self.cause {
+            Cause::System(errno) => write!(f, "{} of {what} failed: {errno}", self.call.name()),
+            Cause::Hidden => write!(
+                f,
+                "stat of {what} failed: the process runs and is hidden from this user"
+            ),
+            Cause::Missing => write!(
+                f,
+                "open of {what} failed: it is not there, and the kernel always has it"
+            ),
+            Cause::Odd => write!(
+                f,
+                "read of {what}: that is not what the kernel writes there"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CannotLook {}
+
+fn remedy(call: Call, errno: Errno) -> &'static str {
+    match (call, errno) {
+        (_, Errno::MFILE) => {
+            "raise the limit on open files: LimitNOFILE= in the unit, ulimit -n in a shell"
+        }
+        (_, Errno::NFILE) => {
+            "the whole host is out of open files: see what holds them, or raise fs.file-max"
+        }
+        (_, Errno::NOMEM | Errno::NOBUFS) => {
+            "the kernel is out of memory: free some, or raise MemoryMax= of the unit"
+        }
+        (Call::PidfdOpen, Errno::NOSYS) => {
+            "pidfd_open needs Linux 5.3 or later; on such a kernel a seccomp filter forbids it: allow it there \
+             (SystemCallFilter= in the unit)"
+        }
+        (_, Errno::NOSYS) => {
+            "a seccomp filter forbids that call: allow it there (SystemCallFilter= in the unit)"
+        }
+        (Call::PidfdOpen | Call::Poll, Errno::PERM | Errno::ACCESS) => {
+            "a seccomp filter or a security module forbids that call: allow it there (SystemCallFilter= in the unit)"
+        }
+        (Call::Connect, Errno::PERM | Errno::ACCESS) => {
+            "see what forbids the connection: a firewall, a security module, IPAddressDeny= in the unit"
+        }
+        (_, Errno::PERM | Errno::ACCESS) => {
+            "look as root or as the server's user (for /proc, CAP_SYS_PTRACE too); or see whether hidepid= or \
+             ProtectProc=, a seccomp filter or a security module forbids it"
+        }
+        (_, Errno::IO) => "see the kernel's log: the device or the file system below it fails",
+        (_, Errno::STALE | Errno::NOTCONN | Errno::HOSTDOWN) => {
+            "the file system below it has gone: mount it again"
+        }
+        (_, Errno::LOOP) => {
+            "symbolic links there lead in a circle, or through too many: correct them"
+        }
+        (Call::Connect, Errno::AFNOSUPPORT) => {
+            "allow that family of addresses: RestrictAddressFamilies= in the unit, or IPv6 in the kernel"
+        }
+        (Call::Connect, Errno::ADDRNOTAVAIL) => {
+            "no local address or port is left for it: see ip_local_port_range, and that the host has such an address"
+        }
+        (
+            Call::Connect,
+            Errno::NETUNREACH | Errno::NETDOWN | Errno::HOSTUNREACH | Errno::TIMEDOUT,
+        ) => {
+            "see that the server can be reached there (routes, firewalls), or set address to where it listens"
+        }
+        (Call::Connect, _) => {
+            "see that the server can be reached there, or set address to where it listens"
+        }
+        (Call::PidfdOpen, Errno::INVAL) => {
+            "the kernel does not take that call as it should: see whether a seccomp filter answers for it"
+        }
+        _ => "find out why that call fails (strace shows it), and look again",
+    }
+}
+
+/// What a system call that looked at `what` came to.
+///
+/// # Errors
+/// Whether it is there is not known.
+pub fn sorted<T>(
+    call: Call,
+    what: &(impl fmt::Display + ?Sized),
+    result: Result<T, Errno>,
+) -> Result<Option<T>, CannotLook> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(errno) if means_gone(call, errno) => Ok(None),
+        Err(errno) => Err(CannotLook {
+            call,
+            what: what.to_string(),
+            cause: Cause::System(errno),
+        }),
+    }
+}
+
+/// The same for what the standard library says of a path.
+fn of_path<T>(call: Call, path: &Path, result: io::Result<T>) -> Result<Option<T>, CannotLook> {
+    // Without a number it is the standard library's own refusal, of a path with a zero byte for one.
+    let numbered = |error: io::Error| {
+        let raw = error.raw_os_error();
+        raw.map_or(Errno::INVAL, Errno::from_raw_os_error)
+    };
+    sorted(call, &path.display(), result.map_err(numbered))
+}
+
+/// What the file system knows of the file at `path`, through links.
+///
+/// # Errors
+/// Whether it is there is not known.
+pub fn metadata(path: &Path) -> Result<Option<Metadata>, CannotLook> {
+    of_path(Call::Stat, path, std::fs::metadata(path))
+}
+
+/// What tells a file from every other one at this moment: its device and its inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// Which file `path` leads to.
+///
+/// # Errors
+/// Whether it is there is not known.
+pub fn file_id(path: &Path) -> Result<Option<FileId>, CannotLook> {
+    let id = |meta: Metadata| FileId {
+        device: meta.dev(),
+        inode: meta.ino(),
+    };
+    Ok(metadata(path)?.map(id))
+}
+
+/// What the link at `path` says.
+///
+/// # Errors
+/// Whether it is there is not known.
+pub fn link(path: &Path) -> Result<Option<PathBuf>, CannotLook> {
+    of_path(Call::ReadLink, path, std::fs::read_link(path))
+}
+
+/// The bytes of a file of the kernel's own, which has no length before it is read.
+///
+/// # Errors
+/// Whether it is there is not known, or it cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
+    let Some(file) = of_path(Call::Open, path, File::open(path))? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(LARGEST).read_to_end(&mut bytes);
+    Ok(of_path(Call::Read, path, read)?.map(|_| bytes))
+}
+
+/// The names in a directory.
+///
+/// # Errors
+/// Whether it is there is not known, or it cannot be listed.
+pub fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, CannotLook> {
+    let Some(entries) = of_path(Call::Open, path, std::fs::read_dir(path))? else {
+        return Ok(None);
+    };
+    let names = entries.map(|entry| entry.map(|it| it.file_name()));
+    of_path(Call::ReadDir, path, names.collect())
+}
+
+/// Whether two paths lead to one file; where one does not exist, whether both name one file of one directory.
+///
+/// # Errors
+/// That is not known.
+pub fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
+    if one == other {
+        return Ok(true);
+    }
+    let (file, other_file) = (file_id(one)?, file_id(other)?);
+    if file.is_some() && other_file.is_some() {
+        return Ok(file == other_file);
+    }
+    if one.file_name() != other.file_name() || one.file_name().is_none() {
+        return Ok(false);
+    }
+    let directory = |path: &Path| path.parent().map_or(Ok(None), file_id);
+    let (above, other_above) = (directory(one)?, directory(other)?);
+    Ok(above.is_some() && above == other_above)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    const CALLS: [Call; 8] = [
+        Call::PidfdOpen,
+        Call::Poll,
+        Call::Open,
+        Call::Read,
+        Call::ReadDir,
+        Call::ReadLink,
+        Call::Stat,
+        Call::Connect,
+    ];
+
+    /// Linux has these (errno(3)).
+    const ERRNOS: std::ops::RangeInclusive<i32> = 1..=133;
+
+    #[test]
+    fn of_every_errno_of_every_call_a_handful_means_gone_and_the_rest_is_not_known() {
+        let gone = |call: Call| -> &[i32] {
+            match call {
+                Call::PidfdOpen => &[libc_errno::ESRCH],
+                Call::Poll => &[],
+                Call::Connect => &[libc_errno::ENOENT, libc_errno::ECONNREFUSED],
+                _ => &[libc_errno::ENOENT, libc_errno::ESRCH, libc_errno::ENOTDIR],
+            }
+        };
+        for call in CALLS {
+            for number in ERRNOS {
+                let errno = Errno::from_raw_os_error(number);
+                let looked = sorted::<()>(call, "it", Err(errno));
+                if gone(call).contains(&number) {
+                    assert_eq!(looked, Ok(None), "{call:?} {number}");
+                    continue;
+                }
+                let cannot = looked.unwrap_err();
+                let said = cannot.to_string();
+                assert!(said.starts_with(call.name()), "{said}");
+                assert!(!cannot.remedy().is_empty(), "{said}");
+            }
+            assert_eq!(sorted(call, "it", Ok(7)), Ok(Some(7)));
+        }
+    }
+
+    /// As Linux numbers them on every architecture that pgcertd is built for.
+    mod libc_errno {
+        pub const ENOENT: i32 = 2;
+        pub const ESRCH: i32 = 3;
+        pub const ENOTDIR: i32 = 20;
+        pub const ECONNREFUSED: i32 = 111;
+    }
+
+    #[test]
+    fn what_runs_out_or_is_forbidden_has_a_remedy_of_its_own() {
+        let remedy = |call, errno| {
+            let looked = sorted::<()>(call, "it", Err(errno));
+            looked.unwrap_err().remedy()
+        };
+        for (call, errno, word) in [
+            (Call::PidfdOpen, Errno::MFILE, "LimitNOFILE="),
+            (Call::Open, Errno::NFILE, "fs.file-max"),
+            (Call::Stat, Errno::NOMEM, "memory"),
+            (Call::PidfdOpen, Errno::NOSYS, "Linux 5.3"),
+            (Call::PidfdOpen, Errno::PERM, "seccomp"),
+            (Call::ReadLink, Errno::ACCESS, "CAP_SYS_PTRACE"),
+            (Call::Connect, Errno::ACCESS, "firewall"),
+            (
+                Call::Connect,
+                Errno::AFNOSUPPORT,
+                "RestrictAddressFamilies=",
+            ),
+            (Call::Read, Errno::IO, "kernel's log"),
+        ] {
+            let said = remedy(call, errno);
+            assert!(said.contains(word), "{call:?} {errno:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_number_is_no_look_that_failed() {
+        let unresolved = io::Error::other("failed to lookup address information");
+        assert_eq!(CannotLook::connecting(&"db:5432", &unresolved), None);
+        let refused = io::Error::from_raw_os_error(libc_errno::ECONNREFUSED);
+        assert_eq!(CannotLook::connecting(&"db:5432", &refused), None);
+    }
+
+    #[test]
+    fn two_paths_are_one_file_by_what_they_lead_to_or_will() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("place");
+        let other = directory.path().join("other");
+        std::fs::create_dir(&place).unwrap();
+        std::os::unix::fs::symlink(&place, &other).unwrap();
+        let same = |one: &str, two: &str| same_file(&place.join(one), &other.join(two)).unwrap();
+        assert!(same("none", "none") && !same("none", "nothing"));
+        std::fs::write(place.join("file"), "").unwrap();
+        std::fs::hard_link(place.join("file"), place.join("again")).unwrap();
+        assert!(same("file", "again") && !same("file", "none"));
+        assert!(!same_file(Path::new(""), &place).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_another_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let circle = directory.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        let cannot = same_file(&circle, directory.path()).unwrap_err();
+        assert!(cannot.to_string().starts_with("stat of "), "{cannot}");
+        assert!(cannot.sentence().contains("circle"), "{cannot}");
+    }
+}

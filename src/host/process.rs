@@ -1,0 +1,380 @@
+//! Processes of this host: one that is held while it is looked at, and the search among all of them.
+//!
+//! A number is nobody's for long. Whoever looks at a process holds it by a pidfd first, so that every answer is about
+//! the same one; and `pidfd_open` sees every process, while `/proc` may hide those of other users. What the two say
+//! apart is not known ([`CannotLook`]).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use procfs::FromRead;
+use procfs::process::{Stat, Status};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::look::{self, Call, CannotLook, FileId};
+
+/// A process that is held by a pidfd.
+#[derive(Debug)]
+pub struct HeldProcess {
+    pid: u32,
+    pidfd: OwnedFd,
+}
+
+impl HeldProcess {
+    /// Holds the process with this number; nothing where none has it.
+    ///
+    /// # Errors
+    /// Whether one has it is not known.
+    pub fn open(pid: u32) -> Result<Option<HeldProcess>, CannotLook> {
+        let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let opened = match rustix::process::pidfd_open(number, PidfdFlags::empty()) {
+            // The number of a thread is no process's; which errno says so depends on the kernel.
+            Err(Errno::INVAL | Errno::NOENT) if is_thread(pid)? => return Ok(None),
+            opened => opened,
+        };
+        let what = format!("process {pid}");
+        let pidfd = look::sorted(Call::PidfdOpen, &what, opened)?;
+        Ok(pidfd.map(|pidfd| HeldProcess { pid, pidfd }))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its entry in `/proc`.
+    #[must_use]
+    pub fn entry(&self) -> PathBuf {
+        entry(self.pid)
+    }
+
+    /// Whether it has ended, be it that its parent has not asked for it yet.
+    ///
+    /// # Errors
+    /// That is not known.
+    pub fn has_ended(&self) -> Result<bool, CannotLook> {
+        let mut fds = [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // A pidfd becomes readable when its process ends.
+        let polled = loop {
+            match rustix::event::poll(&mut fds, Some(&now)) {
+                Err(Errno::INTR) => {}
+                polled => break polled,
+            }
+        };
+        let what = format!("process {}", self.pid);
+        Ok(look::sorted(Call::Poll, &what, polled)?.is_some_and(|ready| ready > 0))
+    }
+
+    /// `/proc/PID/status`; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn status(&self) -> Result<Option<Status>, CannotLook> {
+        self.parsed("status")
+    }
+
+    /// `/proc/PID/stat`; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn stat(&self) -> Result<Option<Stat>, CannotLook> {
+        self.parsed("stat")
+    }
+
+    /// The bytes of a file of its entry; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, CannotLook> {
+        let read = look::read(&self.entry().join(name))?;
+        self.unless_ended(read)
+    }
+
+    /// What a link of its entry says, such as `exe`; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn link(&self, name: &str) -> Result<Option<PathBuf>, CannotLook> {
+        let link = look::link(&self.entry().join(name))?;
+        self.unless_ended(link)
+    }
+
+    /// Which file a link of its entry leads to; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn file_id(&self, name: &str) -> Result<Option<FileId>, CannotLook> {
+        let id = look::file_id(&self.entry().join(name))?;
+        self.unless_ended(id)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        rustix::process::pidfd_send_signal(self.pidfd.as_fd(), signal)
+    }
+
+    fn parsed<T: FromRead>(&self, name: &str) -> Result<Option<T>, CannotLook> {
+        let Some(bytes) = self.read(name)? else {
+            return Ok(None);
+        };
+        parse(&self.entry().join(name), &bytes).map(Some)
+    }
+
+    /// What was looked at, of a process that has not ended. One that has ended and was not asked for by its parent yet
+    /// still shows what it was; one that is about to end has no program and no directory any more; and one that shows
+    /// nothing at all, and runs, is hidden.
+    fn unless_ended<T>(&self, found: Option<T>) -> Result<Option<T>, CannotLook> {
+        if self.has_ended()? {
+            return Ok(None);
+        }
+        if found.is_none() && look::metadata(&self.entry())?.is_none() && !self.has_ended()? {
+            return Err(CannotLook::hidden(&self.entry()));
+        }
+        Ok(found)
+    }
+}
+
+impl AsFd for HeldProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+fn entry(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+fn parse<T: FromRead>(path: &Path, bytes: &[u8]) -> Result<T, CannotLook> {
+    T::from_read(bytes).map_err(|_| CannotLook::odd(path))
+}
+
+/// Whether the number is that of a thread which is not its process's first. Nothing lists those in `/proc`, and who
+/// asks for one is shown it.
+fn is_thread(pid: u32) -> Result<bool, CannotLook> {
+    let status: Option<Status> = part(pid, "status")?;
+    Ok(status.is_some_and(|status| u32::try_from(status.tgid) != Ok(pid)))
+}
+
+fn part<T: FromRead>(pid: u32, name: &str) -> Result<Option<T>, CannotLook> {
+    let path = entry(pid).join(name);
+    let bytes = look::read(&path)?;
+    bytes.map(|bytes| parse(&path, &bytes)).transpose()
+}
+
+/// `/proc/PID/status` of a process that nobody holds, to see whether it is worth a closer look.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn status_of(pid: u32) -> Result<Option<Status>, CannotLook> {
+    part(pid, "status")
+}
+
+/// `/proc/PID/stat` of a process that nobody holds, to see whether it is worth a closer look.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn stat_of(pid: u32) -> Result<Option<Stat>, CannotLook> {
+    part(pid, "stat")
+}
+
+/// The arguments of a process, its own name first; none where it has ended.
+///
+/// # Errors
+/// They cannot be looked at.
+pub fn arguments_of(pid: u32) -> Result<Vec<std::ffi::OsString>, CannotLook> {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = look::read(&entry(pid).join("cmdline"))?.unwrap_or_default();
+    let words = bytes
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    Ok(words
+        .map(|word| std::ffi::OsString::from_vec(word.to_vec()))
+        .collect())
+}
+
+/// What a search among the processes of this host came to.
+#[derive(Debug)]
+pub struct Search<T> {
+    /// What was found.
+    pub found: Vec<T>,
+    /// The first look that failed: there may be more than was found.
+    pub missed: Option<CannotLook>,
+}
+
+impl<T> Search<T> {
+    /// All that there is.
+    ///
+    /// # Errors
+    /// A look failed, so that there may be more.
+    pub fn whole(self) -> Result<Vec<T>, CannotLook> {
+        match self.missed {
+            Some(missed) => Err(missed),
+            None => Ok(self.found),
+        }
+    }
+}
+
+/// Searches among the processes of this host that this user is shown. A look of `wanted` that fails is noted, and
+/// the search goes on.
+pub fn search<T>(mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>) -> Search<T> {
+    let mut search = Search {
+        found: Vec::new(),
+        missed: None,
+    };
+    match numbers() {
+        Err(missed) => search.missed = Some(missed),
+        Ok(numbers) => {
+            for pid in numbers {
+                match wanted(pid) {
+                    Ok(found) => search.found.extend(found),
+                    Err(missed) => search.missed = search.missed.or(Some(missed)),
+                }
+            }
+        }
+    }
+    search
+}
+
+/// The same for processes of one user: what other users hide does not count, and what `/proc` hides altogether does
+/// where they could be hidden.
+pub fn search_of<T>(
+    user: u32,
+    mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>,
+) -> Search<T> {
+    let mut search = search(|pid| match wanted(pid) {
+        Err(missed) if missed.is_denied() && is_of_another(pid, user)? => Ok(None),
+        looked => looked,
+    });
+    if search.missed.is_none() && rustix::process::geteuid().as_raw() != user {
+        search.missed = others_hidden().unwrap_or_else(Some);
+    }
+    search
+}
+
+/// Whether the process is another user's for sure. What may not be traced is shown as root's (proc(5)).
+fn is_of_another(pid: u32, user: u32) -> Result<bool, CannotLook> {
+    let owner = look::metadata(&entry(pid))?.map(|meta| meta.uid());
+    Ok(owner.is_none_or(|owner| owner != user && owner != 0))
+}
+
+/// That `/proc` hides the processes of other users from this one (`hidepid=`): then not even the first process of all
+/// is to be seen.
+///
+/// # Errors
+/// That is not known.
+pub fn others_hidden() -> Result<Option<CannotLook>, CannotLook> {
+    let first = entry(1);
+    Ok(match look::metadata(&first)? {
+        Some(_) => None,
+        None => Some(CannotLook::hidden(&first)),
+    })
+}
+
+/// When this host booted, in Unix seconds.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn boot_time() -> Result<u64, CannotLook> {
+    let path = Path::new("/proc/stat");
+    let bytes = look::read(path)?.ok_or_else(|| CannotLook::missing(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let told = text.lines().find_map(|line| line.strip_prefix("btime "));
+    let seconds = told.and_then(|told| told.trim().parse().ok());
+    seconds.ok_or_else(|| CannotLook::odd(path))
+}
+
+fn numbers() -> Result<Vec<u32>, CannotLook> {
+    let proc = Path::new("/proc");
+    let names = look::names(proc)?.ok_or_else(|| CannotLook::missing(proc))?;
+    let numbers = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    let numbers: Vec<u32> = numbers.collect();
+    // At least this process is there.
+    if numbers.is_empty() {
+        return Err(CannotLook::missing(&entry(std::process::id())));
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_that_nobody_has_asked_for_yet_has_ended() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let held = HeldProcess::open(child.id()).unwrap().unwrap();
+        while !held.has_ended().unwrap() {
+            std::thread::yield_now();
+        }
+        // Its entry is still there.
+        assert!(stat_of(child.id()).unwrap().is_some());
+        assert!(held.stat().unwrap().is_none());
+        assert_eq!(held.link("exe"), Ok(None));
+        child.wait().unwrap();
+        assert!(held.status().unwrap().is_none());
+        assert!(HeldProcess::open(child.id()).unwrap().is_none());
+        assert_eq!(arguments_of(child.id()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn the_number_of_a_thread_is_no_processs() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid().as_raw_nonzero().get())
+                .unwrap();
+            let _stopped = stopped.recv();
+        });
+        let number = u32::try_from(told.recv().unwrap()).unwrap();
+        let opened = HeldProcess::open(number);
+        drop(stop);
+        thread.join().unwrap();
+        assert!(opened.unwrap().is_none());
+    }
+
+    #[test]
+    fn numbers_that_no_process_can_have_are_nobodys() {
+        for number in [0, u32::MAX, 1 << 31] {
+            assert!(HeldProcess::open(number).unwrap().is_none(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_search_goes_on_after_a_look_that_failed_and_is_not_whole() {
+        let own = std::process::id();
+        let odd = CannotLook::odd(Path::new("/proc/1"));
+        let found = search(|pid| match pid {
+            1 => Err(odd.clone()),
+            pid => Ok((pid == own).then_some(pid)),
+        });
+        assert_eq!(found.found, [own]);
+        assert_eq!(found.whole(), Err(odd));
+    }
+
+    #[test]
+    fn what_another_users_process_hides_does_not_count() {
+        let denied = || CannotLook::hidden(Path::new("/proc/1"));
+        let user = rustix::process::geteuid().as_raw();
+        let own = std::process::id();
+        let of_own = search_of::<()>(user, |pid| match pid {
+            pid if pid == own => Err(denied()),
+            _ => Ok(None),
+        });
+        assert_eq!(of_own.whole(), Err(denied()));
+    }
+}
