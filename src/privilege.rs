@@ -5,9 +5,11 @@
 //! that only root can read) can write nothing and opens nothing outside its lineage; the
 //! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
 //! directories of its targets; the main thread, which looks at processes, signals and
-//! connects, has no effective capability. A [`Rights::Caller`] becomes another user altogether,
-//! where a server must be told who connects to its Unix socket; a [`Rights::Publisher`] puts what
-//! everybody may see into one directory.
+//! connects, has no effective capability. A [`Rights::Publisher`] puts what everybody may see into
+//! one directory.
+//!
+//! No thread becomes another user altogether: that user could kill the process. Where a server must
+//! be told who connects, a child does it ([`caller`](crate::host::caller)).
 //!
 //! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
 //! to inodes: [`Worker::covers`] says when to start a new one.
@@ -106,13 +108,6 @@ pub enum Rights {
         groups: Vec<u32>,
         /// Whether it has `CAP_DAC_READ_SEARCH`.
         reads_everything: bool,
-    },
-    /// Connects to Unix sockets as `owner`, and opens no file. The whole identity of the thread
-    /// is the owner's, since that is what the other end is told (`SO_PEERCRED`, unix(7)): the
-    /// file-system identity alone, which suffices for files, it does not look at.
-    Caller {
-        /// Who connects; counts where this process is root, and is itself otherwise.
-        owner: Ids,
     },
 }
 
@@ -307,11 +302,6 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             landlock(&[(&[PathBuf::from("/")].into_iter().collect(), read)])?;
             Ok(BTreeSet::new())
         }
-        Rights::Caller { owner } => {
-            become_user(*owner)?;
-            landlock(&[])?;
-            Ok(BTreeSet::new())
-        }
     }
 }
 
@@ -390,23 +380,6 @@ fn take_file_identity(owner: Ids, others: &[u32]) -> Result<(), PrivilegeError> 
         return Err(denied("the system kept the old file-system user".into()));
     }
     Ok(())
-}
-
-/// Makes the calling thread `owner` altogether, for good, where this process is root. These are
-/// the system calls themselves, which change one thread; the C library's would change all.
-fn become_user(owner: Ids) -> Result<(), PrivilegeError> {
-    if is_root() {
-        let denied = |call: &str, source: rustix::io::Errno| PrivilegeError::Identity {
-            uid: owner.uid,
-            reason: format!("{call}: {source}"),
-        };
-        let gid = rustix::fs::Gid::from_raw(owner.gid);
-        let uid = rustix::fs::Uid::from_raw(owner.uid);
-        rustix::thread::set_thread_groups(&[gid]).map_err(|e| denied("setgroups", e))?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| denied("setresgid", e))?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| denied("setresuid", e))?;
-    }
-    drop_all_but(CapabilitySet::empty())
 }
 
 /// Leaves the calling thread at most `kept`, for good.

@@ -26,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, ConfigError};
+use crate::host::caller;
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
@@ -243,9 +244,16 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Runs the command that `arguments`, the program's name first, ask for.
+/// Runs the command that `arguments`, the program's name first, ask for. It may be a child of this program's own,
+/// which is no command of anybody's.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let given: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(status) = caller::answer(&given) {
+        return match status {
+            0 => Exit::Well,
+            _ => Exit::Problem,
+        };
+    }
     let arguments = match understood(&given) {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error, given.iter().any(|a| a == "--json")),

@@ -4,4 +4,5 @@
 //! bend, bounds on size and time, no privileges to gain) cannot be forgotten by the next caller. Nothing here knows
 //! PostgreSQL, a certificate or the config.
 
+pub mod caller;
 pub mod file;
