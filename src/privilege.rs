@@ -16,17 +16,20 @@
 //!
 //! This module is not for deciding what to read or write; it runs what it is handed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, make_bitflags, path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags,
+    path_beneath_rules,
 };
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::host::file::Unopened;
 
 /// The newest Landlock interface that the rules are written for; older kernels enforce the
 /// part that they know.
@@ -58,6 +61,17 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether the calling thread may read files that its user may not: as root, or by the capability of the packaged unit.
+#[must_use]
+pub fn reads_for_others() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    // Where that cannot be told it may be so.
+    is_root()
+        || sets.map_or(true, |sets| {
+            sets.effective.contains(CapabilitySet::DAC_READ_SEARCH)
+        })
+}
+
 /// The end of a sentence about a path that is not there: what to do if it is there, and the shipped
 /// unit hides it (systemd.exec(5), `ProtectHome=`). Empty for a path that the unit shows.
 #[must_use]
@@ -77,8 +91,8 @@ pub enum Rights {
     /// Reads files beneath `directories` with `CAP_DAC_READ_SEARCH` where the process has it,
     /// and writes nothing.
     Reader {
-        /// The directories in which a lineage's links and files lie.
-        directories: BTreeSet<PathBuf>,
+        /// The directories in which a lineage's files lie, each as it was judged.
+        directories: BTreeMap<PathBuf, Arc<Unopened>>,
     },
     /// Arms inotify watches with `CAP_DAC_READ_SEARCH` where the process has it; opens nothing.
     Watcher,
@@ -168,12 +182,19 @@ struct Covered {
 
 impl Covered {
     fn now(path: &Path) -> Option<Covered> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Covered {
+        Some(Covered::seen(path, &std::fs::metadata(path).ok()?))
+    }
+
+    fn held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
+        Covered::seen(path, directory.metadata())
+    }
+
+    fn seen(path: &Path, meta: &std::fs::Metadata) -> Covered {
+        Covered {
             path: path.to_owned(),
             device: meta.dev(),
             inode: meta.ino(),
-        })
+        }
     }
 }
 
@@ -227,6 +248,13 @@ impl Worker {
             .all(|now| self.covered.contains(&now))
     }
 
+    /// Whether each of these, as they were found, is one that the rules were made for.
+    #[must_use]
+    pub fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
+        let mut held = directories.iter().map(Covered::held);
+        held.all(|held| self.covered.contains(&held))
+    }
+
     /// Runs `job` in the thread and returns what it returns.
     ///
     /// # Errors
@@ -257,9 +285,13 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     match rights {
         Rights::Reader { directories } => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
-            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
-            landlock(&[(directories, read)])?;
-            Ok(covered)
+            confine(|mut ruleset| {
+                for directory in directories.values() {
+                    ruleset = ruleset.add_rule(PathBeneath::new(&**directory, read))?;
+                }
+                Ok(ruleset)
+            })?;
+            Ok(directories.iter().map(Covered::held).collect())
         }
         Rights::Watcher => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
@@ -307,15 +339,24 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
 
 /// Denies the calling thread every file access but these.
 fn landlock(rules: &[(&BTreeSet<PathBuf>, BitFlags<AccessFs>)]) -> Result<(), PrivilegeError> {
-    let restricted = (|| {
-        let mut ruleset = Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(AccessFs::from_all(LANDLOCK))?
-            .create()?;
+    confine(|mut ruleset| {
         for (paths, access) in rules {
             ruleset = ruleset.add_rules(path_beneath_rules(paths.iter(), *access))?;
         }
-        ruleset.restrict_self()
+        Ok(ruleset)
+    })
+}
+
+/// Denies the calling thread every file access but what `allow` adds.
+fn confine(
+    allow: impl FnOnce(RulesetCreated) -> Result<RulesetCreated, RulesetError>,
+) -> Result<(), PrivilegeError> {
+    let restricted = (|| {
+        let ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(LANDLOCK))?
+            .create()?;
+        allow(ruleset)?.restrict_self()
     })()
     .map_err(PrivilegeError::Landlock)?;
     if restricted.ruleset == RulesetStatus::NotEnforced {
