@@ -63,6 +63,9 @@ impl Server {
             uid: meta.uid(),
             gid: meta.gid(),
         };
+        if owner.uid == 0 {
+            return Err(SetupError::OfRoot(data.to_owned()));
+        }
         if !is_root() && Ids::own().uid != owner.uid {
             return Err(SetupError::Stranger {
                 data: data.to_owned(),
@@ -88,6 +91,12 @@ impl Server {
             owner,
             postmaster: Arc::new(postmaster),
         })
+    }
+
+    /// The name of its user.
+    #[must_use]
+    pub fn user(&self) -> String {
+        user_name(self.owner.uid)
     }
 
     /// Logs in over its socket, as its superuser.

@@ -62,6 +62,7 @@ fn found(plan: &Plan, version: i32) -> String {
         "data",
         &plan.server.data_directory.display().to_string(),
     ));
+    out.push_str(&labelled("user", &plan.server.user()));
     let now = match plan.current.ssl {
         false => "ssl = off".to_owned(),
         true => format!("ssl = on, ssl_cert_file = '{}'", plan.current.cert_file),

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use crate::bundle::{Expiry, Piece};
 use crate::cli::paint::{self, BAD, FAINT, GOOD, ODD, WIDTH, labelled, mended, span, styled};
 use crate::config::Config;
+use crate::doctor::served_users::{self, ServedUsers};
+use crate::doctor::user_name;
 use crate::reconcile::state::State;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
@@ -29,9 +31,15 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Strin
         out.push_str("  no instance is configured; see the model config\n");
     }
     for directory in &view.uncovered {
+        let user = served_users::user_of(directory);
         let directory = directory.display().to_string();
-        let line =
-            format!("{directory} belongs to a running PostgreSQL server that no instance covers.");
+        let whose = user.map_or_else(String::new, |uid| format!(" of user {}", user_name(uid)));
+        let mut line = format!(
+            "{directory} belongs to a running PostgreSQL server{whose} that no instance covers."
+        );
+        if user.is_some_and(|uid| !ServedUsers::by(config).include(uid)) {
+            line.push_str(" Set up, it gives that user a lineage's private key.");
+        }
         let line = paint::hanging(&line);
         let mend = config.command(&["setup", "--data-directory", &directory]);
         out.push_str(&format!(
