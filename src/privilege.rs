@@ -5,26 +5,31 @@
 //! that only root can read) can write nothing and opens nothing outside its lineage; the
 //! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
 //! directories of its targets; the main thread, which looks at processes, signals and
-//! connects, has no effective capability. A [`Rights::Caller`] becomes another user altogether,
-//! where a server must be told who connects to its Unix socket; a [`Rights::Publisher`] puts what
-//! everybody may see into one directory.
+//! connects, has no effective capability. A [`Rights::Publisher`] puts what everybody may see into
+//! one directory.
+//!
+//! No thread becomes another user altogether: that user could kill the process. Where a server must
+//! be told who connects, a child does it ([`caller`](crate::host::caller)).
 //!
 //! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
 //! to inodes: [`Worker::covers`] says when to start a new one.
 //!
 //! This module is not for deciding what to read or write; it runs what it is handed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, make_bitflags, path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags,
+    path_beneath_rules,
 };
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::host::file::Unopened;
 
 /// The newest Landlock interface that the rules are written for; older kernels enforce the
 /// part that they know.
@@ -56,6 +61,17 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether the calling thread may read files that its user may not: as root, or by the capability of the packaged unit.
+#[must_use]
+pub fn reads_for_others() -> bool {
+    let sets = rustix::thread::capabilities(None);
+    // Where that cannot be told it may be so.
+    is_root()
+        || sets.map_or(true, |sets| {
+            sets.effective.contains(CapabilitySet::DAC_READ_SEARCH)
+        })
+}
+
 /// The end of a sentence about a path that is not there: what to do if it is there, and the shipped
 /// unit hides it (systemd.exec(5), `ProtectHome=`). Empty for a path that the unit shows.
 #[must_use]
@@ -75,8 +91,8 @@ pub enum Rights {
     /// Reads files beneath `directories` with `CAP_DAC_READ_SEARCH` where the process has it,
     /// and writes nothing.
     Reader {
-        /// The directories in which a lineage's links and files lie.
-        directories: BTreeSet<PathBuf>,
+        /// The directories in which a lineage's files lie, each as it was judged.
+        directories: BTreeMap<PathBuf, Arc<Unopened>>,
     },
     /// Arms inotify watches with `CAP_DAC_READ_SEARCH` where the process has it; opens nothing.
     Watcher,
@@ -106,13 +122,6 @@ pub enum Rights {
         groups: Vec<u32>,
         /// Whether it has `CAP_DAC_READ_SEARCH`.
         reads_everything: bool,
-    },
-    /// Connects to Unix sockets as `owner`, and opens no file. The whole identity of the thread
-    /// is the owner's, since that is what the other end is told (`SO_PEERCRED`, unix(7)): the
-    /// file-system identity alone, which suffices for files, it does not look at.
-    Caller {
-        /// Who connects; counts where this process is root, and is itself otherwise.
-        owner: Ids,
     },
 }
 
@@ -173,12 +182,19 @@ struct Covered {
 
 impl Covered {
     fn now(path: &Path) -> Option<Covered> {
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Covered {
+        Some(Covered::seen(path, &std::fs::metadata(path).ok()?))
+    }
+
+    fn held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
+        Covered::seen(path, directory.metadata())
+    }
+
+    fn seen(path: &Path, meta: &std::fs::Metadata) -> Covered {
+        Covered {
             path: path.to_owned(),
             device: meta.dev(),
             inode: meta.ino(),
-        })
+        }
     }
 }
 
@@ -232,6 +248,13 @@ impl Worker {
             .all(|now| self.covered.contains(&now))
     }
 
+    /// Whether each of these, as they were found, is one that the rules were made for.
+    #[must_use]
+    pub fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
+        let mut held = directories.iter().map(Covered::held);
+        held.all(|held| self.covered.contains(&held))
+    }
+
     /// Runs `job` in the thread and returns what it returns.
     ///
     /// # Errors
@@ -262,9 +285,13 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     match rights {
         Rights::Reader { directories } => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
-            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
-            landlock(&[(directories, read)])?;
-            Ok(covered)
+            confine(|mut ruleset| {
+                for directory in directories.values() {
+                    ruleset = ruleset.add_rule(PathBeneath::new(&**directory, read))?;
+                }
+                Ok(ruleset)
+            })?;
+            Ok(directories.iter().map(Covered::held).collect())
         }
         Rights::Watcher => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
@@ -307,25 +334,29 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             landlock(&[(&[PathBuf::from("/")].into_iter().collect(), read)])?;
             Ok(BTreeSet::new())
         }
-        Rights::Caller { owner } => {
-            become_user(*owner)?;
-            landlock(&[])?;
-            Ok(BTreeSet::new())
-        }
     }
 }
 
 /// Denies the calling thread every file access but these.
 fn landlock(rules: &[(&BTreeSet<PathBuf>, BitFlags<AccessFs>)]) -> Result<(), PrivilegeError> {
-    let restricted = (|| {
-        let mut ruleset = Ruleset::default()
-            .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(AccessFs::from_all(LANDLOCK))?
-            .create()?;
+    confine(|mut ruleset| {
         for (paths, access) in rules {
             ruleset = ruleset.add_rules(path_beneath_rules(paths.iter(), *access))?;
         }
-        ruleset.restrict_self()
+        Ok(ruleset)
+    })
+}
+
+/// Denies the calling thread every file access but what `allow` adds.
+fn confine(
+    allow: impl FnOnce(RulesetCreated) -> Result<RulesetCreated, RulesetError>,
+) -> Result<(), PrivilegeError> {
+    let restricted = (|| {
+        let ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(LANDLOCK))?
+            .create()?;
+        allow(ruleset)?.restrict_self()
     })()
     .map_err(PrivilegeError::Landlock)?;
     if restricted.ruleset == RulesetStatus::NotEnforced {
@@ -390,23 +421,6 @@ fn take_file_identity(owner: Ids, others: &[u32]) -> Result<(), PrivilegeError> 
         return Err(denied("the system kept the old file-system user".into()));
     }
     Ok(())
-}
-
-/// Makes the calling thread `owner` altogether, for good, where this process is root. These are
-/// the system calls themselves, which change one thread; the C library's would change all.
-fn become_user(owner: Ids) -> Result<(), PrivilegeError> {
-    if is_root() {
-        let denied = |call: &str, source: rustix::io::Errno| PrivilegeError::Identity {
-            uid: owner.uid,
-            reason: format!("{call}: {source}"),
-        };
-        let gid = rustix::fs::Gid::from_raw(owner.gid);
-        let uid = rustix::fs::Uid::from_raw(owner.uid);
-        rustix::thread::set_thread_groups(&[gid]).map_err(|e| denied("setgroups", e))?;
-        rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|e| denied("setresgid", e))?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|e| denied("setresuid", e))?;
-    }
-    drop_all_but(CapabilitySet::empty())
 }
 
 /// Leaves the calling thread at most `kept`, for good.

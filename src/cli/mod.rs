@@ -27,7 +27,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, ConfigError};
-use crate::host::command;
+use crate::host::{caller, command};
 use crate::instance::probe::Prober;
 use crate::privilege;
 use crate::report::view::VERSION;
@@ -266,10 +266,11 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Runs the command that `arguments`, the program's name first, ask for.
+/// Runs the command that `arguments`, the program's name first, ask for. It may be a child of this program's own, which
+/// is no command of anybody's.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    match command::become_another(&given) {
+    match command::become_another(&given).or_else(|| caller::answer(&given)) {
         Some(status) => ExitCode::from(status),
         None => answered(&given).into(),
     }

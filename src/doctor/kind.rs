@@ -66,6 +66,9 @@ kinds! {
     SourceReadable "source_readable" Instance
         "the service's user can read the lineage";
         "a renewal that the service cannot read is never installed"
+    LineageWriters "lineage_writers" Instance
+        "root alone may change what the lineage's files are";
+        "who may change that decides which certificate clients get"
     Installed "installed" Instance
         "the installed files hold a chain and its key";
         "what does not load is an outage at the next restart"

@@ -17,6 +17,7 @@ pub mod host;
 mod instance;
 mod kind;
 mod sandbox;
+pub mod served_users;
 pub mod unit;
 
 use std::collections::HashMap;
@@ -89,7 +90,7 @@ pub async fn examined(
 }
 
 /// A user's name, or number where it has none.
-fn user_name(uid: u32) -> String {
+pub(crate) fn user_name(uid: u32) -> String {
     let named = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     named.map_or_else(|| uid.to_string(), |it| it.name)
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
+use crate::host::file;
+
 /// The unit.
 pub const UNIT: &str = "pgcertd.service";
 
@@ -17,6 +19,9 @@ pub const UNIT: &str = "pgcertd.service";
 pub fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
+
+/// The most bytes that a file of a unit may have.
+const LARGEST: u64 = 1 << 20;
 
 /// Where units lie, the first before the second (systemd.unit(5), "Unit File Load Path").
 const UNIT_DIRECTORIES: [&str; 5] = [
@@ -57,7 +62,8 @@ impl Unit {
         let mut assignments = Vec::new();
         for file in [unit].iter().chain(drop_ins(directories).values()) {
             // A file that only root may read is as good as none to another user.
-            assignments.extend(assigned(&std::fs::read_to_string(file).unwrap_or_default()));
+            let text = file::read(file, LARGEST).unwrap_or_default();
+            assignments.extend(assigned(&String::from_utf8_lossy(&text)));
         }
         Some(Unit { assignments })
     }

@@ -1,121 +1,397 @@
-//! Files that somebody else names: a configuration, a crontab, a client.
+//! Files that somebody else names: a configuration, a crontab, a lineage, a client's account.
 //!
-//! Whatever lies there, a pipe, a device, something endless, reading it neither waits nor takes
-//! more than the reader allows. It says nothing of who may read; that is the thread's.
+//! Whatever lies there, a pipe, a device, something endless, reading it neither waits nor takes more than the reader
+//! allows. Nothing is opened before it is known to be a regular file: a path is first taken hold of ([`Unopened`]), which
+//! wakes no device and no FIFO, then looked at, and what is opened for reading is that very file and not whatever its
+//! path leads to by then.
+//!
+//! This says nothing of who may read; that is the thread's. Nor does it bound the time of a file system that does not
+//! answer: whoever reads below a user's home asks through [`patience`](crate::patience).
 
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
 
-/// The bytes of a regular file of at most `largest` bytes.
+/// How regular files are opened: what became a FIFO or a terminal since must neither hold nor take us.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Whatever lies at a path, held by a descriptor that has not opened it (`O_PATH`, open(2)).
+#[derive(Debug)]
+pub struct Unopened {
+    descriptor: OwnedFd,
+    metadata: Metadata,
+}
+
+impl Unopened {
+    /// The root of the file system as this process sees it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn root() -> io::Result<Unopened> {
+        Unopened::hold(CWD, Path::new("/"), OFlags::DIRECTORY)
+    }
+
+    /// What `path` leads to; a link at its end is followed or held itself.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn at(path: &Path, links: Links) -> io::Result<Unopened> {
+        Unopened::hold(CWD, path, links.flags())
+    }
+
+    /// What `directory` has under this name, which is no path: a link is held itself.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn within(directory: impl AsFd, name: &OsStr) -> io::Result<Unopened> {
+        Unopened::hold(directory, Path::new(name), OFlags::NOFOLLOW)
+    }
+
+    /// What this directory has under this name, which is no path: a link is held itself.
+    ///
+    /// # Errors
+    /// What the system says; this is no directory.
+    pub fn entry(&self, name: &OsStr) -> io::Result<Unopened> {
+        let found = Unopened::hold(&self.descriptor, Path::new(name), OFlags::NOFOLLOW)?;
+        if !found.metadata.is_dir() {
+            return Ok(found);
+        }
+        // A file system that is mounted when it is entered is mounted for a directory alone (autofs). One that is no
+        // directory any more is what was found.
+        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        match Unopened::hold(&self.descriptor, Path::new(name), flags) {
+            Err(error) if changed_kind(&error) => Ok(found),
+            entered => entered,
+        }
+    }
+
+    fn hold(directory: impl AsFd, path: &Path, flags: OFlags) -> io::Result<Unopened> {
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(directory, path, flags, Mode::empty())?);
+        Ok(Unopened {
+            metadata: file.metadata()?,
+            descriptor: file.into(),
+        })
+    }
+
+    /// What it is, whose, and what may be done with it, as of the moment when it was taken hold of.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// What a link says; an error where it is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn link(&self) -> io::Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&self.descriptor, "", Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    /// Whether an access control list says more of it than its mode does; where that cannot be told, it does.
+    #[must_use]
+    pub fn has_acl(&self) -> bool {
+        match rustix::fs::getxattr_query(self.by_number(), "system.posix_acl_access") {
+            Ok(_) => true,
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => false,
+            Err(_) => true,
+        }
+    }
+
+    /// Opens it for reading, if it is a regular file; nothing else is ever opened.
+    ///
+    /// `directory` and `name` are where it was found, for a place without `/proc`: what lies there now counts if it is
+    /// still the same.
+    ///
+    /// # Errors
+    /// It is no regular file, or the system says no.
+    pub fn open(&self, directory: impl AsFd, name: &Path) -> io::Result<File> {
+        if let Some(other) = NotRegular::of(&self.metadata) {
+            let told = format!("it is a {other}, not a regular file");
+            return Err(io::Error::other(told));
+        }
+        match rustix::fs::open(self.by_number(), READ, Mode::empty()) {
+            Ok(opened) => Ok(File::from(opened)),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                let file = File::from(rustix::fs::openat(directory, name, READ, Mode::empty())?);
+                let now = file.metadata()?;
+                let (then, same) = (&self.metadata, "it was replaced while it was looked at");
+                match (now.dev(), now.ino()) == (then.dev(), then.ino()) {
+                    true => Ok(file),
+                    false => Err(io::Error::other(same)),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens it for listing, if it is a directory.
+    ///
+    /// # Errors
+    /// It is no directory, or the system says no.
+    pub fn list(&self) -> io::Result<rustix::fs::Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty())?;
+        Ok(rustix::fs::Dir::new(opened)?)
+    }
+
+    /// The path at which the kernel gives this very thing again.
+    fn by_number(&self) -> String {
+        format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
+    }
+}
+
+impl AsFd for Unopened {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Whether a directory has become something else since.
+fn changed_kind(error: &io::Error) -> bool {
+    let said = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(said, Some(Errno::NOTDIR | Errno::LOOP))
+}
+
+/// What lies where a regular file is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRegular {
+    /// A directory.
+    Directory,
+    /// A symbolic link that is not followed.
+    Link,
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character or block device.
+    Device,
+}
+
+impl NotRegular {
+    /// What it is; none for a regular file.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Option<NotRegular> {
+        let kind = metadata.file_type();
+        if kind.is_file() {
+            None
+        } else if kind.is_dir() {
+            Some(NotRegular::Directory)
+        } else if kind.is_symlink() {
+            Some(NotRegular::Link)
+        } else if kind.is_fifo() {
+            Some(NotRegular::Fifo)
+        } else if kind.is_socket() {
+            Some(NotRegular::Socket)
+        } else {
+            Some(NotRegular::Device)
+        }
+    }
+}
+
+impl fmt::Display for NotRegular {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            NotRegular::Directory => "directory",
+            NotRegular::Link => "symbolic link",
+            NotRegular::Fifo => "FIFO",
+            NotRegular::Socket => "socket",
+            NotRegular::Device => "device",
+        })
+    }
+}
+
+/// What becomes of a symbolic link at the end of a path. Those before it are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// It is followed.
+    Followed,
+    /// It is no file.
+    Refused,
+}
+
+impl Links {
+    fn flags(self) -> OFlags {
+        match self {
+            Links::Followed => OFlags::empty(),
+            Links::Refused => OFlags::NOFOLLOW,
+        }
+    }
+}
+
+/// What a file must be like to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The most bytes that it may hold.
+    pub largest: u64,
+    /// Whether a link at the end of its path counts.
+    pub links: Links,
+    /// Whose it may be; anybody's where there is none.
+    pub owners: &'a [u32],
+}
+
+/// The bytes of a regular file of at most `largest` bytes, whosever it is, links followed.
 ///
 /// # Errors
 /// It cannot be opened or read, is no regular file, or is larger.
 pub fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() > largest {
-        return Err(io::Error::other(
-            "it is not a regular file of a sensible size",
-        ));
-    }
+    let (links, owners) = (Links::Followed, &[][..]);
+    read_on(
+        path,
+        Terms {
+            largest,
+            links,
+            owners,
+        },
+    )
+}
+
+/// The first `count` bytes of a regular file, or all where it has fewer.
+///
+/// # Errors
+/// It cannot be opened or read, or is no regular file.
+pub fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
+    let file = Unopened::at(path, Links::Followed)?.open(CWD, path)?;
     let mut bytes = Vec::new();
-    file.take(largest).read_to_end(&mut bytes)?;
+    file.take(count).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The bytes of a file that another user publishes: a regular one of at most `largest` bytes that one of `owners` owns,
-/// and no link. It is looked at before it is opened, so that no pipe is waited for and no device is touched.
+/// As [`read`], of a file that belongs to one of `owners`, which is no link.
 ///
 /// # Errors
-/// There is none, it is not such a file, or it cannot be read.
+/// As for [`read`]; it is a link, or belongs to somebody else.
 pub fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Result<Vec<u8>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = rustix::fs::open(path, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&found)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other(
-            "it is no regular file, so it was not read",
-        ));
-    }
-    if !owners.contains(&stat.st_uid) {
-        let owner = stat.st_uid;
+    let links = Links::Refused;
+    read_on(
+        path,
+        Terms {
+            largest,
+            links,
+            owners,
+        },
+    )
+}
+
+/// The bytes of a regular file that is as `terms` say.
+///
+/// # Errors
+/// It is not, or cannot be opened or read.
+pub fn read_on(path: &Path, terms: Terms<'_>) -> io::Result<Vec<u8>> {
+    let found = Unopened::at(path, terms.links)?;
+    let owner = found.metadata().uid();
+    if !terms.owners.is_empty() && !terms.owners.contains(&owner) {
+        let wanted: Vec<String> = terms.owners.iter().map(u32::to_string).collect();
         return Err(io::Error::other(format!(
-            "it belongs to user {owner}, who has no business there, so it was not read"
+            "it belongs to user {owner}, not to {}",
+            wanted.join(" or ")
         )));
     }
-    // The very file that was looked at, whatever the name leads to by now.
-    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(same, flags, Mode::empty())?);
-    let mut bytes = Vec::new();
+    let file = found.open(CWD, path)?;
+    bounded(file, found.metadata().len(), terms.largest)
+}
+
+/// What `file`, which had `size` bytes, holds; an error where that is more than `largest`, also if it has grown since.
+fn bounded(file: impl Read, size: u64, largest: u64) -> io::Result<Vec<u8>> {
+    let too_large = || io::Error::other(format!("it has more than {largest} bytes"));
+    if size > largest {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
+    // One byte more than is allowed tells a file that grows.
     file.take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > largest) {
-        return Err(io::Error::other(format!(
-            "it has more than {largest} bytes, so it was not read"
-        )));
+    match bytes.len() as u64 > largest {
+        true => Err(too_large()),
+        false => Ok(bytes),
     }
-    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-    use std::os::unix::fs::{MetadataExt, symlink};
-    use std::path::PathBuf;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use tempfile::TempDir;
 
     use super::*;
 
-    fn own(path: &Path) -> io::Result<Vec<u8>> {
-        let own = rustix::process::geteuid().as_raw();
-        read_owned(path, &[own], 8)
+    fn world() -> TempDir {
+        let world = TempDir::new().unwrap();
+        fs::write(world.path().join("file"), "text").unwrap();
+        world
     }
 
     #[test]
-    fn a_published_file_is_read_whole_up_to_its_bound() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        std::fs::write(&file, "12345678").unwrap();
-        assert_eq!(own(&file).unwrap(), b"12345678");
-        std::fs::write(&file, "123456789").unwrap();
-        assert!(own(&file).unwrap_err().to_string().contains("more than 8"));
-        let absent = own(&directory.path().join("absent")).unwrap_err();
-        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_neither_followed_nor_waited_for_nor_opened() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("file"), "text").unwrap();
-        symlink(at("file"), at("link")).unwrap();
-        symlink("/dev/zero", at("zero")).unwrap();
-        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        std::fs::create_dir(at("directory")).unwrap();
-        let names = ["link", "zero", "pipe", "socket", "directory"].map(at);
-        for path in names.into_iter().chain([PathBuf::from("/dev/zero")]) {
-            let error = own(&path).unwrap_err().to_string();
-            assert!(
-                error.contains("no regular file"),
-                "{}: {error}",
-                path.display()
-            );
+    fn what_is_no_regular_file_is_named_and_not_opened() {
+        let world = world();
+        let at = |name: &str| world.path().join(name);
+        fs::create_dir(at("directory")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        rustix::fs::mkfifoat(CWD, at("fifo"), Mode::RUSR).unwrap();
+        symlink("/dev/zero", at("device")).unwrap();
+        for name in ["directory", "socket", "FIFO", "device"] {
+            let error = read(&at(&name.to_lowercase()), 100).unwrap_err();
+            let wanted = format!("it is a {name}, not a regular file");
+            assert_eq!(error.to_string(), wanted);
         }
     }
 
     #[test]
-    fn what_belongs_to_nobody_who_may_publish_it_is_not_read() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        std::fs::write(&file, "text").unwrap();
-        let owner = file.metadata().unwrap().uid();
-        let error = read_owned(&file, &[owner + 1], 8).unwrap_err().to_string();
-        assert!(error.contains(&format!("user {owner}")), "{error}");
+    fn a_link_at_the_end_counts_where_the_reader_says_so() {
+        let world = world();
+        let link = world.path().join("link");
+        symlink("file", &link).unwrap();
+        assert_eq!(read(&link, 100).unwrap(), b"text");
+        let own = rustix::process::geteuid().as_raw();
+        let error = read_owned(&link, &[own], 100).unwrap_err();
+        assert!(error.to_string().contains("symbolic link"), "{error}");
+        let file = world.path().join("file");
+        assert_eq!(read_owned(&file, &[own], 100).unwrap(), b"text");
+        let error = read_owned(&file, &[own + 1, own + 2], 100).unwrap_err();
+        let wanted = format!(
+            "it belongs to user {own}, not to {} or {}",
+            own + 1,
+            own + 2
+        );
+        assert_eq!(error.to_string(), wanted);
+    }
+
+    #[test]
+    fn a_file_is_too_large_by_its_size_and_by_what_it_has_grown_to() {
+        let world = world();
+        let file = world.path().join("file");
+        assert_eq!(read(&file, 4).unwrap(), b"text");
+        assert!(read(&file, 3).unwrap_err().to_string().contains("3 bytes"));
+        // It had two bytes when it was looked at.
+        let grown = bounded(File::open(&file).unwrap(), 2, 3).unwrap_err();
+        assert!(grown.to_string().contains("more than 3 bytes"), "{grown}");
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_file_after_the_look_is_not_opened() {
+        let world = world();
+        let file = world.path().join("file");
+        let found = Unopened::at(&file, Links::Refused).unwrap();
+        rustix::fs::mkfifoat(CWD, world.path().join("fifo"), Mode::RUSR).unwrap();
+        fs::rename(world.path().join("fifo"), &file).unwrap();
+        let mut text = String::new();
+        let mut opened = found.open(CWD, &file).unwrap();
+        opened.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "text");
     }
 }

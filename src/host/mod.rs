@@ -4,6 +4,7 @@
 //! bend, bounds on size and time, no privileges to gain) cannot be forgotten by the next caller. Nothing here knows
 //! PostgreSQL, a certificate or the config.
 
+pub mod caller;
 pub(crate) mod command;
 pub mod directory;
 pub mod file;

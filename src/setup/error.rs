@@ -111,6 +111,21 @@ pub enum SetupError {
         /// Its owner.
         owner: String,
     },
+    /// Only servers of users for whom pgcertd keeps nothing are left.
+    #[error(
+        "the servers that run here and are not set up belong to others than {served}, for whom pgcertd works here; \
+         name one to give its user the private key of a lineage:\n{}",
+        pasteable(choices)
+    )]
+    Strangers {
+        /// For whom pgcertd works.
+        served: String,
+        /// A command for each, and its user.
+        choices: Vec<String>,
+    },
+    /// PostgreSQL refuses to run as root.
+    #[error("{} belongs to root: PostgreSQL does not run as root, and a key is given to no server that claims to; give the data directory to the user who runs the server", .0.display())]
+    OfRoot(PathBuf),
     /// The config's directory cannot be written.
     #[error("{}: cannot be written: {source}; run this as root", directory.display())]
     NotWritable {
@@ -278,6 +293,7 @@ impl SetupError {
         matches!(
             self,
             SetupError::Unchosen { .. }
+                | SetupError::Strangers { .. }
                 | SetupError::Differs { .. }
                 | SetupError::NoNames { .. }
                 | SetupError::NoRecord(_)

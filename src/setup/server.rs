@@ -68,7 +68,7 @@ impl Server {
         let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
-            return Err(down("it belongs to root, as whom no server runs".into()));
+            return Err(SetupError::OfRoot(data.to_owned()));
         }
         if !is_root() && Ids::own().uid != owner.uid {
             return Err(SetupError::Stranger {
@@ -95,6 +95,12 @@ impl Server {
             owner,
             postmaster: Arc::new(postmaster),
         })
+    }
+
+    /// The name of its user.
+    #[must_use]
+    pub fn user(&self) -> String {
+        user_name(self.owner.uid)
     }
 
     /// Logs in over its socket, as its superuser.

@@ -8,24 +8,28 @@
 //! Everything here blocks, and belongs on the thread that has the right to read private keys.
 
 mod error;
-mod resolve;
+pub(super) mod resolve;
+mod sway;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
+pub use crate::host::file::NotRegular;
+use crate::host::file::Unopened;
 use crate::privilege::if_hidden;
-pub use error::{Class, NotRegular, ReadError};
-use resolve::{End, Walk, timestamp};
+pub use error::{Class, ReadError};
+use resolve::{End, FoundFile, Spot, Walk, timestamp};
+pub use sway::{Say, Steerer, Sway, Unfit, Users};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
 pub const MAX_SIZE: u64 = 1_048_576;
@@ -134,6 +138,10 @@ pub struct Reading {
     pub newest_change: Option<Timestamp>,
     /// Where a change would matter.
     pub trail: Trail,
+    /// Who beside root decides what is found.
+    pub sway: Sway,
+    /// Where the files lie that were read.
+    pub homes: Homes,
     /// The bytes, or why there are none.
     pub parts: Result<Parts, ReadError>,
 }
@@ -219,6 +227,38 @@ pub struct Trail {
     pub directories: BTreeSet<PathBuf>,
 }
 
+/// The directories of a lineage's files, each held as it was when it was judged: all that must be opened to read it.
+pub type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
+
+/// Where the files lie that [`read`] would read, as far as they may be; nothing is opened.
+pub fn homes(spec: &Spec, settled: Option<Layout>, users: &Users) -> Homes {
+    located(spec, settled, users).0.homes
+}
+
+/// Where a change would matter; nothing is opened.
+pub fn trail(spec: &Spec) -> Trail {
+    located(spec, None, &Users::default()).0.trail
+}
+
+/// Who beside root decides what is found; none where there is no lineage. Nothing is opened.
+pub fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
+    let (walk, is_there) = located(spec, None, users);
+    is_there.then_some(walk.sway)
+}
+
+/// The files, as far as they can be followed, and whether there is a lineage at all.
+fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<'a>, bool) {
+    let mut walk = Walk::new(users);
+    let Ok(spot) = find(spec, &mut walk) else {
+        return (walk, false);
+    };
+    let layout = choose(spec, settled, &spot);
+    // What cannot be followed is told by the reading.
+    let _ = follow(spec, &layout, &spot, &mut walk);
+    walk.looks_in(&spot.path);
+    (walk, true)
+}
+
 /// Reads the lineage's files, each once.
 ///
 /// Where [`Spec::files`] names none, the first complete one of the usual layouts is taken, in the order of [`Layout`];
@@ -226,11 +266,14 @@ pub struct Trail {
 /// as long as any of its files exists it gives way to none that comes later in the order, so that certbot's moment
 /// without `fullchain.pem` does not make `cert.pem` the source.
 ///
+/// Where this thread may read what others may not, nothing is read for one who decides what is found and could not read
+/// it himself ([`ReadError::Swayed`]), as far as `users` are known.
+///
 /// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
-pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
-    let mut before = Walk::default();
-    let directory = match find(spec, &mut before) {
-        Ok(directory) => directory,
+pub fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
+    let mut before = Walk::new(users);
+    let spot = match find(spec, &mut before) {
+        Ok(spot) => spot,
         Err(error) => {
             return Reading {
                 parts: Err(error),
@@ -238,21 +281,22 @@ pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
             };
         }
     };
-    let layout = choose(spec, settled, &directory);
-    let read = follow(spec, &layout, &directory, &mut before)
-        .and_then(|ends| open_all(spec, &layout, &directory, &ends));
+    let layout = choose(spec, settled, &spot);
+    let read =
+        follow(spec, &layout, &spot, &mut before).and_then(|ends| open_all(spec, &layout, &ends));
+    let homes = std::mem::take(&mut before.homes);
+    let directory = spot.path;
 
-    let mut after = Walk::default();
-    let stayed = find(spec, &mut after).is_ok_and(|found| found == directory);
-    // What the second look finds wrong shows in its stamps.
-    let _ = follow(spec, &layout, &directory, &mut after);
-    after.trail.paths.insert(directory.clone());
-    after.trail.directories.extend(
-        [&*directory]
-            .into_iter()
-            .chain(directory.parent())
-            .map(Path::to_owned),
-    );
+    let mut after = Walk::new(users);
+    let stayed = match find(spec, &mut after) {
+        Ok(found) => {
+            // What the second look finds wrong shows in its stamps.
+            let _ = follow(spec, &layout, &found, &mut after);
+            found.path == directory
+        }
+        Err(_) => false,
+    };
+    after.looks_in(&directory);
     let (parts, undisturbed) = match read {
         Ok((parts, undisturbed)) => (Ok(parts), undisturbed),
         Err(error) => (Err(error), true),
@@ -269,13 +313,14 @@ pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
         layout: Some(layout),
         stable,
         parts,
+        homes,
         ..Reading::from(after)
     }
 }
 
-impl From<Walk> for Reading {
+impl From<Walk<'_>> for Reading {
     /// A reading that has no bytes yet.
-    fn from(walk: Walk) -> Self {
+    fn from(walk: Walk<'_>) -> Self {
         let newest = walk.stamps.values().filter_map(Stamp::changed).max();
         Self {
             directory: None,
@@ -284,6 +329,8 @@ impl From<Walk> for Reading {
             newest_change: newest.max(walk.absence),
             stamps: walk.stamps.into_values().collect(),
             trail: walk.trail,
+            sway: walk.sway,
+            homes: walk.homes,
             parts: Err(ReadError::DirectoryMissing {
                 candidates: Vec::new(),
             }),
@@ -298,12 +345,12 @@ fn hidden(candidates: &[PathBuf]) -> &'static str {
 }
 
 /// The first candidate that is a directory, without links.
-fn find(spec: &Spec, walk: &mut Walk) -> Result<PathBuf, ReadError> {
+fn find(spec: &Spec, walk: &mut Walk<'_>) -> Result<Spot, ReadError> {
     for candidate in &spec.candidates {
         match walk.follow(candidate) {
-            Ok(End::Directory(directory)) => {
+            Ok(End::Directory(spot)) => {
                 walk.absence = None; // That an earlier candidate is missing is as it should be.
-                return Ok(directory);
+                return Ok(spot);
             }
             Ok(End::File(_) | End::Special(..)) | Err(ReadError::Missing { .. }) => {}
             Err(error) => return Err(error),
@@ -314,7 +361,7 @@ fn find(spec: &Spec, walk: &mut Walk) -> Result<PathBuf, ReadError> {
     })
 }
 
-fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
+fn choose(spec: &Spec, settled: Option<Layout>, spot: &Spot) -> Layout {
     if let Some(FileNames { chain, key }) = spec.files.clone() {
         return Layout::Named { chain, key };
     }
@@ -323,7 +370,7 @@ fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
     let existing: BTreeSet<&str> = Layout::USUAL
         .iter()
         .flat_map(Layout::names)
-        .filter(|name| fs::symlink_metadata(directory.join(name)).is_ok())
+        .filter(|name| spot.has(name))
         .collect();
     let exists = |name: &str| existing.contains(name);
     let settled = settled.filter(|layout| Layout::USUAL.contains(layout));
@@ -350,25 +397,26 @@ fn choose(spec: &Spec, settled: Option<Layout>, directory: &Path) -> Layout {
 fn follow(
     spec: &Spec,
     layout: &Layout,
-    directory: &Path,
-    walk: &mut Walk,
-) -> Result<Vec<Stamp>, ReadError> {
+    spot: &Spot,
+    walk: &mut Walk<'_>,
+) -> Result<Vec<FoundFile>, ReadError> {
     // All are followed before the first error is told, so that the trail has every name.
     let mut ends: Vec<_> = layout
         .names()
-        .map(|name| regular(walk.follow(&directory.join(name))))
+        .map(|name| regular(walk.follow_from(spot.clone(), Path::new(name))))
         .collect();
     ends.extend(spec.companions().map(|(setting, path)| {
-        regular(walk.follow(&directory.join(path))).map_err(|error| error.of_companion(setting))
+        let found = regular(walk.follow_from(spot.clone(), path));
+        found.map_err(|error| error.of_companion(setting))
     }));
     ends.into_iter().collect()
 }
 
-fn regular(end: Result<End, ReadError>) -> Result<Stamp, ReadError> {
+pub(super) fn regular(end: Result<End, ReadError>) -> Result<FoundFile, ReadError> {
     match end? {
-        End::File(stamp) => Ok(stamp),
-        End::Directory(path) => Err(ReadError::NotRegular {
-            path,
+        End::File(found) => Ok(found),
+        End::Directory(spot) => Err(ReadError::NotRegular {
+            path: spot.path,
             kind: NotRegular::Directory,
         }),
         End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
@@ -376,19 +424,14 @@ fn regular(end: Result<End, ReadError>) -> Result<Stamp, ReadError> {
 }
 
 /// Reads what `follow` found, and says whether it stayed as it was meanwhile.
-fn open_all(
-    spec: &Spec,
-    layout: &Layout,
-    directory: &Path,
-    ends: &[Stamp],
-) -> Result<(Parts, bool), ReadError> {
+fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, bool), ReadError> {
     let mut undisturbed = true;
     let mut contents = Vec::new();
-    let names: Vec<&str> = layout.names().collect();
+    let names = layout.names().count();
     let one_file = layout.chain() == [layout.key()];
-    let wanted = if one_file { 1 } else { names.len() };
-    for (name, stamp) in names.iter().zip(ends).take(wanted) {
-        let (content, same) = open(&directory.join(name), stamp)?;
+    let wanted = if one_file { 1 } else { names };
+    for found in ends.iter().take(wanted) {
+        let (content, same) = open(found)?;
         undisturbed &= same;
         contents.push(content);
     }
@@ -403,9 +446,8 @@ fn open_all(
         ca: None,
         crl: None,
     };
-    for ((setting, path), stamp) in spec.companions().zip(&ends[names.len()..]) {
-        let (content, same) =
-            open(&directory.join(path), stamp).map_err(|error| error.of_companion(setting))?;
+    for ((setting, _), found) in spec.companions().zip(&ends[names..]) {
+        let (content, same) = open(found).map_err(|error| error.of_companion(setting))?;
         undisturbed &= same;
         let part = match setting {
             "ca_source" => &mut parts.ca,
@@ -416,34 +458,24 @@ fn open_all(
     Ok((parts, undisturbed))
 }
 
-/// Reads one file, and says whether it is the one that `stamp` is of, before and after.
-fn open(path: &Path, stamp: &Stamp) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
-    let failed = |source| ReadError::of(path, source);
-    // O_NONBLOCK: what became a FIFO since it was looked at must not hold the thread.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let descriptor =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
-    let mut file = File::from(descriptor);
-    let metadata = file.metadata().map_err(failed)?;
-    if let Some(kind) = NotRegular::of(&metadata) {
-        return Err(ReadError::NotRegular {
-            path: stamp.path.clone(),
-            kind,
-        });
-    }
-    if metadata.size() > MAX_SIZE {
+/// Reads one file, and says whether it stayed as it was when it was found.
+pub(super) fn open(found: &FoundFile) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
+    let stamp = &found.stamp;
+    let failed = |source| ReadError::of(&stamp.path, source);
+    let mut file = found.open().map_err(failed)?;
+    let now = |file: &File| {
+        let metadata = file.metadata().map_err(failed)?;
+        Ok::<_, ReadError>(Stamp::of(&stamp.path, &metadata, StampKind::File))
+    };
+    let first = now(&file)?;
+    if first.size > MAX_SIZE {
         return Err(ReadError::TooLarge {
             path: stamp.path.clone(),
-            size: metadata.size(),
+            size: first.size,
         });
     }
-    let first = Stamp::of(&stamp.path, &metadata, StampKind::File);
-    let content = content(&mut file, metadata.size()).map_err(failed)?;
-    let last = Stamp::of(
-        &stamp.path,
-        &file.metadata().map_err(failed)?,
-        StampKind::File,
-    );
+    let content = content(&mut file, first.size).map_err(failed)?;
+    let last = now(&file)?;
     let same = first == *stamp && last == *stamp && content.len() as u64 == stamp.size;
     Ok((content, same))
 }

@@ -3,16 +3,17 @@
 //! For whoever is to choose one. What is chosen is then read whole, as any lineage is.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::Layout;
-use super::lineage::{MAX_SIZE, NotRegular};
+use super::lineage::resolve::{End, FoundFile, Spot, Walk};
+use super::lineage::{self, Homes, Users, regular};
+use super::tracked::told;
+use super::{Layout, ReadError};
 use crate::bundle::Certificate;
 use crate::privilege::{PrivilegeError, Rights, Worker};
 
@@ -41,84 +42,120 @@ pub struct Found {
 /// # Errors
 /// The thread could not be had.
 pub async fn survey(directories: &[PathBuf]) -> Result<Found, PrivilegeError> {
-    let watched = directories.to_vec();
-    let to_read = watched.clone();
+    let look = seen(directories, Arc::default()).await?;
+    if look.unfamiliar.is_empty() {
+        return Ok(look.found);
+    }
+    // Whether those may pass depends on who is in which group.
+    let users = told(look.unfamiliar).await;
+    Ok(seen(directories, Arc::new(users)).await?.found)
+}
+
+async fn seen(directories: &[PathBuf], users: Arc<Users>) -> Result<Look, PrivilegeError> {
+    let (watched, to_read) = (directories.to_vec(), directories.to_vec());
+    let known = Arc::clone(&users);
     let reader = Worker::start("r:survey", move || Rights::Reader {
-        directories: homes(&watched),
+        directories: Look::at(&watched, &known, |_| Err(String::new())).homes,
     })
     .await?;
-    reader.call(move || look(&to_read)).await
+    reader.call(move || Look::at(&to_read, &users, leaf)).await
 }
 
-/// The subdirectories of `watched` that hold a certificate's file, by name.
-fn candidates(watched: &Path) -> io::Result<Vec<(String, PathBuf, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(watched)? {
-        let entry = entry?;
-        let directory = entry.path();
-        let Ok(name) = entry.file_name().into_string() else {
-            // The config could not name it.
-            continue;
-        };
-        let files = Layout::USUAL.iter().filter_map(|layout| {
-            let file = directory.join(layout.chain().first()?);
-            fs::symlink_metadata(&file).is_ok().then_some(file)
-        });
-        if let Some(file) = files.into_iter().next() {
-            found.push((name, directory, file));
-        }
-    }
-    found.sort();
-    Ok(found)
+/// What a look at the watched directories came to.
+#[derive(Default)]
+struct Look {
+    found: Found,
+    /// The directories that it lists, and those of the files that it reads.
+    homes: Homes,
+    /// The users of whom more should be known.
+    unfamiliar: BTreeSet<u32>,
 }
 
-/// Where the certificates' files lie, links followed, and the watched directories themselves.
-fn homes(watched: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let files = watched
-        .iter()
-        .flat_map(|directory| candidates(directory).unwrap_or_default())
-        .filter_map(|(_, _, file)| fs::canonicalize(file).ok()?.parent().map(Path::to_owned));
-    watched.iter().cloned().chain(files).collect()
-}
-
-fn look(watched: &[PathBuf]) -> Found {
-    let mut found = Found::default();
-    for directory in watched {
-        match candidates(directory) {
-            Err(error) => found.closed.push((directory.clone(), error.kind())),
-            Ok(candidates) => {
-                for (name, directory, file) in candidates {
-                    let leaf = leaf(&file).map_err(|why| format!("{}: {why}", file.display()));
-                    found.lineages.push(Surveyed {
-                        name,
-                        directory,
-                        leaf,
-                    });
-                }
+impl Look {
+    /// `read` makes a leaf of each chain that may be read.
+    fn at(
+        watched: &[PathBuf],
+        users: &Users,
+        read: impl Fn(&FoundFile) -> Result<Certificate, String>,
+    ) -> Look {
+        let mut look = Look::default();
+        let mut walk = Walk::new(users);
+        for directory in watched {
+            if let Err(kind) = look.below(directory, &mut walk, &read) {
+                look.found.closed.push((directory.clone(), kind));
             }
         }
+        look.homes.append(&mut walk.homes);
+        look
     }
-    found
+
+    fn below(
+        &mut self,
+        watched: &Path,
+        walk: &mut Walk<'_>,
+        read: impl Fn(&FoundFile) -> Result<Certificate, String>,
+    ) -> Result<(), io::ErrorKind> {
+        let spot = match walk.follow(watched) {
+            Ok(End::Directory(spot)) => spot,
+            Ok(_) => return Err(io::ErrorKind::NotADirectory),
+            Err(error) => return Err(kind(&error)),
+        };
+        let at = Arc::clone(spot.directory());
+        self.homes.insert(watched.to_owned(), at);
+        for name in names(&spot).map_err(|error| error.kind())? {
+            let Ok(End::Directory(lineage)) = walk.follow_from(spot.clone(), Path::new(&name))
+            else {
+                continue;
+            };
+            let chains = Layout::USUAL.iter().map(|layout| layout.chain()[0]);
+            let Some(chain) = chains.into_iter().find(|chain| lineage.has(chain)) else {
+                continue;
+            };
+            let directory = watched.join(&name);
+            let found = regular(walk.follow_from(lineage, Path::new(chain)));
+            if let Err(ReadError::Swayed(unfit)) = &found {
+                self.unfamiliar.extend(unfit.users());
+            }
+            let leaf = match &found {
+                Ok(found) => {
+                    read(found).map_err(|why| format!("{}: {why}", directory.join(chain).display()))
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            self.found.lineages.push(Surveyed {
+                name,
+                directory,
+                leaf,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn kind(error: &ReadError) -> io::ErrorKind {
+    match error {
+        ReadError::Missing { .. } => io::ErrorKind::NotFound,
+        ReadError::Denied { .. } => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::Other,
+    }
+}
+
+/// The names in a directory that a config could say, in order.
+fn names(spot: &Spot) -> io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in spot.directory().list()? {
+        let name = entry?.file_name().to_str().map(str::to_owned);
+        names.extend(name.ok().filter(|name| name != "." && name != ".."));
+    }
+    Ok(names)
 }
 
 /// The first certificate of a file.
-fn leaf(file: &Path) -> Result<Certificate, String> {
-    // Whatever stands there, it is not waited for.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let opened = rustix::fs::open(file, flags, Mode::empty()).map_err(|e| e.to_string())?;
-    let opened = File::from(opened);
-    let metadata = opened.metadata().map_err(|e| e.to_string())?;
-    if let Some(kind) = NotRegular::of(&metadata) {
-        return Err(format!("it is a {kind}"));
-    }
-    let mut text = Vec::new();
-    opened
-        .take(MAX_SIZE)
-        .read_to_end(&mut text)
-        .map_err(|e| e.to_string())?;
+fn leaf(found: &FoundFile) -> Result<Certificate, String> {
+    let (text, _) = lineage::open(found).map_err(|error| error.to_string())?;
     let der = CertificateDer::pem_slice_iter(&text)
         .next()
         .ok_or("it holds no certificate")?
         .map_err(|_| "it is not PEM")?;
-    Certificate::from_der(der.as_ref()).map_err(|e| e.to_string())
+    Certificate::from_der(der.as_ref()).map_err(|error| error.to_string())
 }

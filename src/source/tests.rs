@@ -91,7 +91,7 @@ impl World {
             ca: None,
             crl: None,
         };
-        let reading = lineage::read(&spec, self.settled.clone());
+        let reading = lineage::read(&spec, self.settled.clone(), &lineage::Users::default());
         let word = reading.parts.as_ref().ok().and_then(|parts| {
             let same = parts.chain.first().is_some_and(|chain| *chain == parts.key);
             same.then(|| String::from_utf8_lossy(&parts.key).into_owned())

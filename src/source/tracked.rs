@@ -5,15 +5,14 @@
 //! rules takes over.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{
-    Change, Fit, Layout, Parts, ReadError, Reading, Settler, Spec, StampKind, Trail, Verdict,
-};
+use super::lineage::Users;
+use super::{Change, Fit, Layout, Parts, ReadError, Reading, Settler, Spec, Trail, Verdict};
 use super::{lineage, settle};
 use crate::bundle::{self, Bundle, BundleError, Companions, Part};
 use crate::privilege::{PrivilegeError, Rights, Worker};
@@ -114,6 +113,8 @@ struct Parsed {
 pub struct Tracked {
     spec: Spec,
     layout: Option<Layout>,
+    /// Those who were asked about.
+    users: Arc<Users>,
     reader: Option<Worker>,
     settler: Settler,
     source: Option<Source>,
@@ -129,6 +130,7 @@ impl Tracked {
         Tracked {
             spec,
             layout: None,
+            users: Arc::default(),
             reader: None,
             settler,
             source: None,
@@ -205,11 +207,28 @@ impl Tracked {
     }
 
     async fn parsed(&mut self) -> Result<Parsed, PrivilegeError> {
+        let parsed = self.parsed_once().await?;
+        let Err(Fault::Read(ReadError::Swayed(unfit))) = &parsed.bundle else {
+            return Ok(parsed);
+        };
+        // Whether it may pass depends on who is in which group, which is asked when it matters, and of nobody else.
+        let asked = unfit.users().clone();
+        let mut users = (*self.users).clone();
+        // Without an answer the refusal stands.
+        users.extend(told(asked).await);
+        if users == *self.users {
+            return Ok(parsed);
+        }
+        self.users = Arc::new(users);
+        self.parsed_once().await
+    }
+
+    async fn parsed_once(&mut self) -> Result<Parsed, PrivilegeError> {
         let parsed = match self.reader.take() {
             Some(reader) => {
                 let parsed = self.read_on(&reader).await?;
                 let denied = matches!(parsed.bundle, Err(Fault::Read(ReadError::Denied { .. })));
-                if !denied && reader.covers(&homes(&parsed.reading)) {
+                if !denied && reader.covers_held(&parsed.reading.homes) {
                     self.reader = Some(reader);
                     return Ok(parsed);
                 }
@@ -222,9 +241,10 @@ impl Tracked {
         }
         // The links lead elsewhere than the thread may look, or there is no thread yet.
         let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
         let name = format!("r:{}", self.spec.name);
         let reader = Worker::start(name, move || Rights::Reader {
-            directories: homes(&lineage::read(&spec, layout)),
+            directories: lineage::homes(&spec, layout, &users),
         })
         .await?;
         let parsed = self.read_on(&reader).await?;
@@ -234,11 +254,12 @@ impl Tracked {
 
     async fn read_on(&self, reader: &Worker) -> Result<Parsed, PrivilegeError> {
         let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
         reader
             .call(move || {
                 #[cfg(feature = "failpoints")]
                 fail::fail_point!("read");
-                let mut reading = lineage::read(&spec, layout);
+                let mut reading = lineage::read(&spec, layout, &users);
                 let parts = std::mem::replace(
                     &mut reading.parts,
                     Err(ReadError::DirectoryMissing {
@@ -255,6 +276,18 @@ impl Tracked {
     }
 }
 
+/// How long the system may take to say who is in which group: a directory service may not answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// What the system says of these users, as far as it says anything in time.
+pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
+    let asked = tokio::task::spawn_blocking(move || Users::asked(&users));
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(users)) => users,
+        Ok(Err(_)) | Err(_) => Users::default(),
+    }
+}
+
 /// What was read as one bundle.
 fn whole(parts: &Parts) -> Result<Bundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
@@ -262,17 +295,6 @@ fn whole(parts: &Parts) -> Result<Bundle, BundleError> {
     let ca = parts.ca.as_ref().map(|it| it.as_slice());
     let crl = parts.crl.as_ref().map(|it| it.as_slice());
     Ok(bundle.with(Companions::parse(ca, crl)?))
-}
-
-/// The directories in which a lineage's files themselves lie: all that must be opened.
-fn homes(reading: &Reading) -> BTreeSet<PathBuf> {
-    reading
-        .stamps
-        .iter()
-        .filter(|stamp| stamp.kind == StampKind::File)
-        .filter_map(|stamp| stamp.path.parent())
-        .map(Path::to_owned)
-        .collect()
 }
 
 /// What a verdict makes of a reading; `None` keeps what was known.

@@ -1,6 +1,6 @@
 //! `pgcertd setup`: from a server on a shared pair to one that clients verify, and back.
 
-mod bench;
+pub mod bench;
 mod choice;
 mod faults;
 mod refused;

@@ -5,9 +5,13 @@ use std::{
     fs::{self, OpenOptions},
     path::Path,
     process::Command,
+    sync::Arc,
 };
 
-use pgcertd::privilege::{self, Ids, Rights, Worker};
+use pgcertd::{
+    host::file::{Links, Unopened},
+    privilege::{self, Ids, Rights, Worker},
+};
 use rustix::fs::inotify;
 
 use crate::stand::Stand;
@@ -119,7 +123,7 @@ fn inside_the_unit() {
         (
             "reader",
             Rights::Reader {
-                directories: directories(KEY),
+                directories: [(directory_of(KEY).into(), held(directory_of(KEY)))].into(),
             },
         ),
         ("watcher", Rights::Watcher),
@@ -178,6 +182,10 @@ fn watched(directory: &str) -> std::io::Result<()> {
     let watches = inotify::init(inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(watches, directory, inotify::WatchFlags::CREATE)?;
     Ok(())
+}
+
+fn held(directory: &str) -> Arc<Unopened> {
+    Arc::new(Unopened::at(Path::new(directory), Links::Refused).unwrap())
 }
 
 fn directory_of(file: &str) -> &str {

@@ -28,6 +28,11 @@ impl Answers {
         }
     }
 
+    /// Whether a person can be asked.
+    pub(super) fn is_person(self) -> bool {
+        self == Answers::Person
+    }
+
     /// Whether it may be done; `command` does it without a question.
     pub(super) fn agree(self, question: &str, command: &str) -> Result<bool, Failure> {
         match self {

@@ -39,6 +39,7 @@ pub(super) async fn print_lines(
         name: Some(instance.name.clone()),
         lineage: Some(instance.lineage.name.clone()),
         data_directory: Some(instance.home().to_owned()),
+        user: Some(server.user()),
         fragment: written.fragment.clone(),
         lines: lines.clone(),
         outcome: Some(Outcome::Printed),

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::candidates::Candidate;
 use super::{Arguments, Desk, Failure};
 use crate::bundle::Certificate;
 use crate::config::{self, Config, Kind};
-use crate::instance::postmaster::Running;
 use crate::instance::probe::Opening;
 use crate::instance::same_file;
-use crate::instance::settings::tls_settings;
 use crate::report::day;
 use crate::setup::fragment::Entry;
 use crate::setup::plan::{Plan, Subject};
@@ -32,40 +31,6 @@ impl Chosen {
         match &self.subject {
             Subject::Known(instance) => &instance.name,
             Subject::New(entry) => &entry.name,
-        }
-    }
-}
-
-/// A server that may be chosen.
-enum Candidate {
-    Known(Box<config::Instance>, Server),
-    New(Running),
-}
-
-impl Candidate {
-    fn data_directory(&self) -> &Path {
-        match self {
-            Candidate::Known(instance, _) => instance.home(),
-            Candidate::New(running) => &running.data_directory,
-        }
-    }
-
-    fn line(&self) -> String {
-        let data = self.data_directory().display();
-        match self {
-            Candidate::Known(instance, _) => format!("{}  {data}", instance.name),
-            Candidate::New(_) => data.to_string(),
-        }
-    }
-
-    /// The flag that names it.
-    fn flag(&self) -> (&'static str, String) {
-        match self {
-            Candidate::Known(instance, _) => ("--instance", instance.name.clone()),
-            Candidate::New(running) => {
-                let data = running.data_directory.display().to_string();
-                ("--data-directory", data)
-            }
         }
     }
 }
@@ -111,61 +76,19 @@ impl Desk<'_> {
                     let subject = Subject::Known(instance);
                     return Ok(Some(Chosen { server, subject }));
                 }
-                Some(Candidate::New(running)) => Server::of(&running).await?,
+                Some(Candidate::Strange(running)) => Server::of(&running).await?,
+                Some(Candidate::New(running)) => {
+                    let server = Server::of(&running).await?;
+                    // Its path is proven to be its user's only now.
+                    if !self.served(config).include(server.owner.uid) {
+                        return Err(self.only_strangers(config, &[Candidate::Strange(running)]));
+                    }
+                    server
+                }
             },
         };
         let subject = self.new_instance(config, survey, &server).await?;
         Ok(Some(Chosen { server, subject }))
-    }
-
-    /// The one server that is not set up; a person chooses among several.
-    async fn candidate(
-        &self,
-        config: &Config,
-        survey: &Survey,
-    ) -> Result<Option<Candidate>, Failure> {
-        if survey.running.is_empty() {
-            return Err(SetupError::NoServer.into());
-        }
-        let mut candidates = Vec::new();
-        for running in &survey.running {
-            let mut all = config.instances.iter();
-            let known = all.find(|it| same_file(it.home(), &running.data_directory));
-            match known {
-                None => candidates.push(Candidate::New(running.clone())),
-                Some(instance) if self.wanted.instance.is_none() => {
-                    let server = Server::at(instance.home()).await?;
-                    if self.wanted.require_tls || !uses(instance, &server).await {
-                        candidates.push(Candidate::Known(Box::new(instance.clone()), server));
-                    }
-                }
-                Some(_) => {}
-            }
-        }
-        let apart = |it: &Candidate| matches!(it, Candidate::New(it) if it.apart.is_some());
-        if candidates.iter().any(|it| !apart(it)) {
-            candidates.retain(|it| !apart(it));
-        }
-        match Proposal::from(candidates) {
-            Proposal::None => Ok(None),
-            Proposal::One(one) => Ok(Some(one)),
-            Proposal::Several(mut all) => {
-                let question = "Several servers run here that are not set up.";
-                let lines: Vec<String> = all.iter().map(Candidate::line).collect();
-                match self.answers.choose(question, &lines)? {
-                    Some(place) => Ok(Some(all.swap_remove(place))),
-                    None => Err(SetupError::Unchosen {
-                        question: "several servers run here that are not set up".into(),
-                        choices: all
-                            .iter()
-                            .map(Candidate::flag)
-                            .map(|(flag, value)| self.again(config, [flag, &value]))
-                            .collect(),
-                    }
-                    .into()),
-                }
-            }
-        }
     }
 
     /// What an instance for this server would be.
@@ -227,7 +150,11 @@ impl Desk<'_> {
                 None => elsewhere(config, wanted).await,
             };
         }
-        let served = self.glance(server).await;
+        // What a server shows tells which lineage it is for. One of another user could name any.
+        let served = match self.served(config).include(server.owner.uid) {
+            true => self.glance(server).await,
+            false => None,
+        };
         match proposal::lineages(found, served.as_ref(), &survey.names) {
             Proposal::None => Err(SetupError::NoLineage(none_found(config, survey)).into()),
             Proposal::One(one) => of(config, one),
@@ -261,7 +188,7 @@ impl Desk<'_> {
     }
 
     /// This command, with another flag.
-    fn again(&self, config: &Config, flag: [&str; 2]) -> String {
+    pub(super) fn again(&self, config: &Config, flag: [&str; 2]) -> String {
         let wanted = self.wanted;
         let mut words = vec!["setup".to_owned()];
         words.extend(flag.map(str::to_owned));
@@ -310,12 +237,6 @@ pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
     }
     words.extend(flags(wanted));
     typed(&plan.config, &words)
-}
-
-/// Whether the server uses the files of its instance already; where that cannot be told, it does not.
-async fn uses(instance: &config::Instance, server: &Server) -> bool {
-    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    asked.is_ok_and(|it| it.not_used(&instance.cert_file, &instance.key_file) == Ok(None))
 }
 
 /// What the command line says of an instance that the config has must be what stands there.

@@ -18,6 +18,8 @@ pub(super) struct Document {
     pub(super) name: Option<String>,
     pub(super) lineage: Option<String>,
     pub(super) data_directory: Option<PathBuf>,
+    /// The user who runs the server, and gets the private key.
+    pub(super) user: Option<String>,
     pub(super) server_names: Vec<String>,
     /// The file that is written into `conf.d`.
     pub(super) fragment: Option<Fragment>,
@@ -69,6 +71,7 @@ impl Default for Document {
             name: None,
             lineage: None,
             data_directory: None,
+            user: None,
             server_names: Vec::new(),
             fragment: None,
             taken_over: false,
@@ -100,6 +103,7 @@ impl Document {
             name: Some(instance.name.clone()),
             lineage: Some(instance.lineage.name.clone()),
             data_directory: Some(instance.home().to_owned()),
+            user: Some(plan.server.user()),
             server_names: names.map(|it| it.to_str().into_owned()).collect(),
             fragment: plan.fragment.clone(),
             taken_over: plan.target == Target::TakenOver,

@@ -55,6 +55,7 @@ fn found(plan: &Plan, version: i32) -> Page {
         instance.name,
         plan.server.port()
     ));
+    out.labelled("user", plan.server.user());
     out.labelled("data", plan.server.data_directory.display());
     let now = match plan.current.ssl {
         false => "ssl = off".to_owned(),

@@ -6,6 +6,7 @@
 mod aftermath;
 mod answers;
 mod by_hand;
+mod candidates;
 mod choice;
 mod document;
 mod drawn;
@@ -44,6 +45,10 @@ pub(super) const MANUAL: Manual = Manual {
          distribution shares.",
         "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
          setting is changed. An instance that the config has keeps what stands there; what is missing is done.",
+        "Without `--data-directory` or `--instance` it proposes servers of those users alone for whom pgcertd works here: \
+         the one as whom the packaged service runs, usually postgres, and the owners of the data directories that the config names. Any \
+         user of a host can start a PostgreSQL of his own; his is listed at most, with his name, and gets a lineage's private key \
+         only if it is named.",
         "Where another program keeps the server's configuration (Patroni, or `allow_alter_system = off`), \
          it is refused, and `--print` shows the lines to write there.",
         "It is run by root, or by the server's user where that user may write the config.",
@@ -186,7 +191,7 @@ impl Desk<'_> {
     async fn set_up(&self, mut config: Config) -> Result<Exit, Failure> {
         let mut survey = Survey::of(&config).await.map_err(SetupError::from)?;
         let Some(mut chosen) = self.chosen(&config, &survey).await? else {
-            return self.nothing_left(&config);
+            return self.nothing_left(&config, &survey);
         };
         let mut earlier = Record::of(&config, chosen.name()).await?;
         if let Some(record) = &earlier
@@ -204,7 +209,7 @@ impl Desk<'_> {
             earlier = None;
             chosen = match self.chosen(&config, &survey).await? {
                 Some(chosen) => chosen,
-                None => return self.nothing_left(&config),
+                None => return self.nothing_left(&config, &survey),
             };
         }
         let Chosen { server, subject } = chosen;
@@ -253,7 +258,8 @@ impl Desk<'_> {
             return self.told(&document, Exit::Well);
         }
         let command = choice::command(&plan, self.wanted);
-        if !self.answers.agree("Do this?", &command)? {
+        let question = format!("Do this for the server of user {}?", plan.server.user());
+        if !self.answers.agree(&question, &command)? {
             print(&Page::of_line("Nothing was changed."))?;
             return Ok(Exit::Problem);
         }
@@ -335,15 +341,24 @@ impl Desk<'_> {
     }
 
     /// Every server that runs has what this command is for.
-    fn nothing_left(&self, config: &Config) -> Result<Exit, Failure> {
+    fn nothing_left(&self, config: &Config, survey: &Survey) -> Result<Exit, Failure> {
+        let strangers = candidates::strangers(config, survey);
+        let left = match strangers.is_empty() {
+            true => String::new(),
+            false => format!(
+                " Left alone, since pgcertd keeps nothing for their users here: {}.",
+                strangers.join("; ")
+            ),
+        };
         let document = Document {
             outcome: Some(Outcome::Unchanged),
+            notes: strangers,
             ..Document::default()
         };
         if !self.json {
             let names: Vec<&str> = config.instances.iter().map(|it| it.name.as_str()).collect();
-            print(&Page::of_text(format_args!(
-                "Every server that runs here is set up ({}): {} shows them.",
+            print(Page::default().hanging(format_args!(
+                "Every server that runs here is set up ({}): {} shows them.{left}",
                 names.join(", "),
                 config.command(&["status"])
             )))?;

@@ -8,6 +8,8 @@ use crate::bundle::{Expiry, Piece};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
+use crate::doctor::served_users::{self, ServedUsers};
+use crate::doctor::user_name;
 use crate::reconcile::state::State;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
@@ -35,10 +37,18 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page 
         ));
     }
     for directory in &view.uncovered {
+        let user = served_users::user_of(directory);
         let directory = directory.display().to_string();
+        let whose = user.map_or_else(String::new, |uid| format!(" of user {}", user_name(uid)));
+        let warning = match user {
+            Some(uid) if !ServedUsers::by(config).include(uid) => {
+                " Set up, it gives that user a lineage's private key."
+            }
+            _ => "",
+        };
         let mend = config.command(&["setup", "--data-directory", &directory]);
         out.end().styled(ODD, "?").put(" ").hanging(format_args!(
-            "{directory} belongs to a running PostgreSQL server that no instance covers."
+            "{directory} belongs to a running PostgreSQL server{whose} that no instance covers.{warning}"
         ));
         out.pasteable("mend", CommandLine::checked(mend).as_ref());
     }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::acme::{Area, Found, Origin, Tree, Unread, areas, homes, origin};
 use crate::config::Config;
 use crate::doctor::unit::systemd_runs;
+use crate::host::file::Unopened;
 use crate::patience::Questions;
 use crate::privilege::{PrivilegeError, Rights, Worker};
 use crate::source::{Spec, lineage};
@@ -48,7 +50,10 @@ enum Answer {
 /// A thread that reads any file and writes none: crontabs, hooks and what they run may lie anywhere.
 pub(super) async fn reader() -> Result<Worker, PrivilegeError> {
     let everything = || Rights::Reader {
-        directories: BTreeSet::from([PathBuf::from("/")]),
+        directories: Unopened::root()
+            .map(|root| (PathBuf::from("/"), Arc::new(root)))
+            .into_iter()
+            .collect(),
     };
     Worker::start("host", everything).await
 }
@@ -105,7 +110,7 @@ fn followed(tree: &Tree, spec: &Spec) -> Lineage {
         candidates: spec.candidates.clone(),
         origin,
         left_alone,
-        directories: lineage::read(spec, None).trail.directories,
+        directories: lineage::trail(spec).directories,
     }
 }
 

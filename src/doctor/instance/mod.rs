@@ -111,6 +111,7 @@ impl Case {
         let mut findings = vec![source::fit(&self, &seen), self.server_names()];
         findings.extend(client_ca::expiry(&self));
         findings.extend(source::readable(&self).await);
+        findings.extend(source::writers(&self).await);
         match &seen.sight {
             Err(error) => {
                 let closed = files::closed(&self, &mut keeper).await;

@@ -16,7 +16,8 @@ use crate::privilege::{Ids, Rights, Worker, is_root};
 use crate::reconcile::plan::Readiness;
 use crate::reconcile::state::Observation;
 use crate::report::day;
-use crate::source::lineage::{self, Reading};
+use crate::source::lineage::{self, Reading, Steerer, Users};
+use crate::source::tracked::told;
 use crate::source::{ReadError, Source, Spec, StampKind};
 
 /// Whether the lineage holds what may be installed.
@@ -101,6 +102,53 @@ pub(super) async fn readable(case: &Case) -> Option<Finding> {
     }
 }
 
+/// Who beside root may change what the lineage's files are; none where that cannot be seen, which `source` tells.
+pub(super) async fn writers(case: &Case) -> Option<Finding> {
+    let kind = Kind::LineageWriters;
+    if matches!(case.source, Source::Invalid { denied: true, .. }) {
+        return None;
+    }
+    let reader = match Worker::start("reader", reads_everything).await {
+        Ok(reader) => reader,
+        Err(error) => return Some(Finding::problem(kind, error.to_string())),
+    };
+    let spec = Spec::from(case.instance());
+    let sway = |users: Users| {
+        let spec = spec.clone();
+        let look = move || lineage::sway(&spec, &users);
+        reader.call(look)
+    };
+    let first = sway(Users::default()).await.ok().flatten()?;
+    let users = told(first.users().clone()).await;
+    // A group may turn out to be its user's own.
+    let sway = sway(users.clone()).await.ok().flatten()?;
+    let name = &case.instance().lineage.name;
+    let steerers: Vec<String> = sway
+        .steerers()
+        .map(|(who, say)| format!("{} {say}", users.called(who)))
+        .collect();
+    if steerers.is_empty() {
+        let seen = format!("root alone may change what the files of lineage {name} are");
+        return Some(Finding::good(kind, seen));
+    }
+    let seen = format!("lineage {name}: {}", steerers.join(", "));
+    let everyone = sway.steerers().any(|(who, _)| who == Steerer::Everyone);
+    Some(match everyone {
+        true => Finding::problem(kind, seen)
+            .sentence("keep the lineage where root or its ACME client's user alone may write (chmod go-w)"),
+        false => Finding::notice(kind, seen)
+            .sentence("see that this is who should choose the certificate; nobody gets a file passed that he could not read himself"),
+    })
+}
+
+fn reads_everything() -> Rights {
+    Rights::Service {
+        owner: Ids::own(),
+        groups: Vec::new(),
+        reads_everything: true,
+    }
+}
+
 /// What a look with the service's rights came to.
 enum Look {
     Read,
@@ -137,7 +185,11 @@ async fn looked(
     let service = Worker::start("service", move || rights).await?;
     let of_service = spec.clone();
     let reading = service
-        .call(move || lineage::read(&of_service, None).parts.map(drop))
+        .call(move || {
+            lineage::read(&of_service, None, &Users::default())
+                .parts
+                .map(drop)
+        })
         .await?;
     let path = match reading {
         Ok(()) => return Ok(Look::Read),
@@ -145,14 +197,9 @@ async fn looked(
         Err(_) => return Ok(Look::Nothing),
     };
     // Which directories and files there are, only one who may look can tell.
-    let all = Rights::Service {
-        owner: Ids::own(),
-        groups: Vec::new(),
-        reads_everything: true,
-    };
-    let reader = Worker::start("reader", move || all).await?;
+    let reader = Worker::start("reader", reads_everything).await?;
     let on_the_way = reader
-        .call(move || held(&lineage::read(&spec, None)))
+        .call(move || held(&lineage::read(&spec, None, &Users::default())))
         .await?;
     let closed = service.call(move || closed(on_the_way)).await?;
     Ok(Look::Denied { path, closed })

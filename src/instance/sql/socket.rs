@@ -4,24 +4,23 @@
 //! kernel says (`SO_PEERCRED` of a connected socket names the process that listens). A server
 //! in a container has its socket beneath a root of its own, which `/proc` leads to.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream as Blocking};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Blocking;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::net::UnixStream;
 
 use super::SqlError;
+use crate::host::caller::{Caller, Socket};
 use crate::instance::apart;
 use crate::instance::postmaster::Postmaster;
-use crate::privilege::Worker;
 
-/// Connects to the server of `postmaster` in the thread of `caller`, whose user the server is told.
+/// Connects to the server of `postmaster` as `caller`, whose user the server is told.
 pub(super) async fn connect(
     postmaster: &Postmaster,
     data_directory: &Path,
-    caller: &Worker,
+    caller: Caller,
 ) -> Result<UnixStream, SqlError> {
     let file = &postmaster.file;
     let (Some(port), Some(directory)) = (file.port, file.sockets.as_deref()) else {
@@ -34,12 +33,7 @@ pub(super) async fn connect(
     if let Some(space) = directory.strip_prefix('@') {
         let socket = format!("{space}/{name}");
         let shown = PathBuf::from(format!("@{socket}"));
-        let stream = caller
-            .call(move || {
-                let address = SocketAddr::from_abstract_name(socket.as_bytes())?;
-                Blocking::connect_addr(&address)
-            })
-            .await?;
+        let stream = apart(move || caller.connect(Socket::Abstract(socket))).await?;
         return proven(stream, postmaster, &shown);
     }
     // A relative one is relative to where the postmaster stands.
@@ -88,20 +82,13 @@ fn open_beneath_root_of(pid: u32, directory: &Path) -> std::io::Result<OwnedFd> 
     )?)
 }
 
-/// Connects through the opened directory: the path stays short, which for a socket it must be.
 async fn reach(
     directory: OwnedFd,
     name: &str,
-    caller: &Worker,
+    caller: Caller,
 ) -> Result<std::io::Result<Blocking>, SqlError> {
-    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
-    Ok(caller
-        .call(move || {
-            let stream = Blocking::connect(path);
-            drop(directory);
-            stream
-        })
-        .await?)
+    let socket = Socket::In(directory, name.to_owned());
+    Ok(apart(move || caller.connect(socket)).await?)
 }
 
 /// The stream, if it is `postmaster` that listens at its other end.

@@ -8,7 +8,6 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{OPEN_DIRECTORY, TighteningError};
+use crate::host::file::Unopened;
 use crate::instance::files::staging_name;
 use crate::privilege::{Ids, Rights, Worker};
 
@@ -141,22 +141,17 @@ impl Place {
     /// this one name can be replaced by a rename.
     pub(super) fn read(&self) -> Result<Plain, TighteningError> {
         let fail = |action| TighteningError::files(&self.path, action);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = flags | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty());
-        let file = match opened {
-            Ok(file) => std::fs::File::from(file),
-            Err(Errno::LOOP) => {
-                let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())
-                    .map_err(fail("read the link"))?;
-                return Err(TighteningError::Link {
-                    file: self.path.clone(),
-                    target: OsStr::from_bytes(target.to_bytes()).into(),
-                });
-            }
-            Err(error) => return Err(fail("open it")(error)),
-        };
-        let stat = rustix::fs::fstat(&file).map_err(fail("look at it"))?;
+        // It is looked at before it is opened: the server's user may have put a device there.
+        let found = Unopened::within(&self.directory, &self.name)
+            .map_err(errno)
+            .map_err(fail("open it"))?;
+        if found.metadata().is_symlink() {
+            return Err(TighteningError::Link {
+                file: self.path.clone(),
+                target: found.link().map_err(errno).map_err(fail("read the link"))?,
+            });
+        }
+        let stat = rustix::fs::fstat(&found).map_err(fail("look at it"))?;
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         let odd = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if size > LARGEST => Some("larger than any such file"),
@@ -172,10 +167,19 @@ impl Place {
                 what,
             });
         }
+        let opened = found.open(&self.directory, Path::new(&self.name));
+        let file = opened.map_err(errno).map_err(fail("open it"))?;
         let attributes = Attributes::of(&file).map_err(fail("read its attributes"))?;
         let mut bytes = Vec::new();
-        let read = file.take(LARGEST).read_to_end(&mut bytes);
+        // One byte more than is allowed tells a file that grows.
+        let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
         read.map_err(errno).map_err(fail("read it"))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(TighteningError::Odd {
+                file: self.path.clone(),
+                what: "larger than any such file",
+            });
+        }
         Ok(Plain { bytes, attributes })
     }
 

@@ -1,12 +1,13 @@
 //! Why a lineage's files could not be read, and what that means for the lineage.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::sway::Unfit;
 use super::{MAX_SIZE, hidden, list};
+use crate::host::file::NotRegular;
 
 /// Why a lineage's files could not be read. None quotes a file's content.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,9 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
+    /// Somebody decides what is read who could not read it himself.
+    #[error("{0}")]
+    Swayed(Box<Unfit>),
     /// Anything else the kernel says.
     #[error("cannot read {}; mend the file system or the path", .path.display())]
     Io {
@@ -78,30 +82,6 @@ pub enum ReadError {
         #[source]
         source: io::Error,
     },
-}
-
-/// What stands where a regular file is expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotRegular {
-    /// A directory.
-    Directory,
-    /// A named pipe.
-    Fifo,
-    /// A Unix socket.
-    Socket,
-    /// A character or block device.
-    Device,
-}
-
-impl fmt::Display for NotRegular {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Directory => "directory",
-            Self::Fifo => "FIFO",
-            Self::Socket => "socket",
-            Self::Device => "device",
-        })
-    }
 }
 
 /// What a [`ReadError`] means for the lineage.

@@ -10,6 +10,10 @@ use std::os::unix::net::UnixListener;
 
 use tempfile::TempDir;
 
+use std::fs;
+
+use rustix::fs::Mode;
+
 use super::*;
 
 struct World(TempDir);
@@ -62,7 +66,7 @@ impl World {
     }
 
     fn read(&self, name: &str) -> Reading {
-        read(&self.spec(&[name]), None)
+        read(&self.spec(&[name]), None, &Users::default())
     }
 
     /// A file pair in directory `a`, named by the config.
@@ -79,7 +83,15 @@ impl World {
                 ..self.spec(&["a"])
             },
             None,
+            &Users::default(),
         )
+    }
+
+    /// The file at this path, as it was found.
+    fn found(&self, name: &str) -> FoundFile {
+        let users = Users::default();
+        let end = Walk::new(&users).follow(&self.path(name));
+        regular(end).expect("there is a file")
     }
 
     fn inside(&self, paths: &BTreeSet<PathBuf>) -> Vec<String> {
@@ -139,7 +151,11 @@ fn certbots_links_are_followed_and_everything_on_the_way_is_on_the_trail() {
 fn a_moment_without_the_full_chain_does_not_make_the_leaf_the_source() {
     let world = World::certbot();
     fs::remove_file(world.path("live/a/fullchain.pem")).unwrap();
-    let reading = read(&world.spec(&["live/a"]), Some(Layout::Certbot));
+    let reading = read(
+        &world.spec(&["live/a"]),
+        Some(Layout::Certbot),
+        &Users::default(),
+    );
     assert_eq!(reading.layout, Some(Layout::Certbot));
     let error = reading.parts.expect_err("the full chain is missing");
     assert_eq!(error.class(), Class::Incomplete);
@@ -168,7 +184,12 @@ fn a_settled_layout_of_which_nothing_is_left_gives_way() {
     world.file("a/tls.crt", "chain");
     world.file("a/tls.key", "key");
     assert_eq!(
-        read(&world.spec(&["a"]), Some(Layout::Certbot)).layout,
+        read(
+            &world.spec(&["a"]),
+            Some(Layout::Certbot),
+            &Users::default()
+        )
+        .layout,
         Some(Layout::Kubernetes)
     );
 }
@@ -182,7 +203,7 @@ fn a_settled_layout_gives_way_to_a_complete_one_that_others_would_take() {
     let settled = world.read("a").layout;
     assert_eq!(settled, Some(Layout::Split));
     world.file("a/fullchain.pem", "text");
-    let reading = read(&world.spec(&["a"]), settled);
+    let reading = read(&world.spec(&["a"]), settled, &Users::default());
     assert_eq!(reading.layout, Some(Layout::Certbot));
     assert_eq!(reading.layout, world.read("a").layout);
 }
@@ -253,7 +274,7 @@ fn files_that_the_config_names_win_over_the_usual_ones() {
 fn the_first_directory_that_exists_counts_and_an_earlier_one_is_awaited() {
     let world = World::certbot();
     fs::create_dir(world.path("first")).unwrap();
-    let reading = read(&world.spec(&["first/a", "live/a"]), None);
+    let reading = read(&world.spec(&["first/a", "live/a"]), None, &Users::default());
     assert_eq!(reading.directory, Some(world.path("live/a")));
     assert!(reading.trail.directories.contains(&world.path("first")));
     assert!(reading.trail.paths.contains(&world.path("first/a")));
@@ -383,23 +404,20 @@ fn a_file_that_grows_while_it_is_read_stays_bounded_and_is_not_stable() {
     world.file("a/chain", vec![b'x'; 5000]);
     let mut file = File::open(world.path("a/chain")).unwrap();
     assert_eq!(content(&mut file, 100).unwrap().len(), 101);
-    let metadata = fs::metadata(world.path("a/chain")).unwrap();
-    let stamp = Stamp {
-        size: 100,
-        ..Stamp::of(&world.path("a/chain"), &metadata, StampKind::File)
-    };
-    assert!(!open(&world.path("a/chain"), &stamp).unwrap().1);
+    let mut found = world.found("a/chain");
+    found.stamp.size = 100;
+    assert!(!open(&found).unwrap().1);
 }
 
 #[test]
 fn a_file_that_took_the_place_of_the_one_that_was_looked_at_is_not_stable() {
     let world = World::new();
     world.file("a/chain", "old");
-    let old = fs::metadata(world.path("a/chain")).unwrap();
+    let found = world.found("a/chain");
     world.file("a/new", "new");
     fs::rename(world.path("a/new"), world.path("a/chain")).unwrap();
-    let stamp = Stamp::of(&world.path("a/chain"), &old, StampKind::File);
-    assert!(!open(&world.path("a/chain"), &stamp).unwrap().1);
+    let (content, same) = open(&found).unwrap();
+    assert_eq!((content.as_slice(), same), (&b"old"[..], false));
 }
 
 #[test]

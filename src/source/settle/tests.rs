@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::lineage::{ReadError, Trail};
+use super::super::lineage::{Homes, ReadError, Sway, Trail};
 use super::*;
 
 const DEBOUNCE: u64 = 200;
@@ -123,6 +123,8 @@ impl World {
                 paths,
                 directories: BTreeSet::new(),
             },
+            sway: Sway::default(),
+            homes: Homes::new(),
             parts: Err(ReadError::DirectoryMissing {
                 candidates: Vec::new(),
             }),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::source::lineage::{Layout, Spec, Trail, read};
+use crate::source::lineage::{Layout, Spec, Trail, Users, read};
 
 struct World {
     root: TempDir,
@@ -97,7 +97,7 @@ fn trail(directory: &Path) -> Trail {
         ca: None,
         crl: None,
     };
-    read(&spec, None).trail
+    read(&spec, None, &Users::default()).trail
 }
 
 #[test]
@@ -202,7 +202,11 @@ fn our_own_reads_wake_nobody() {
         crl: None,
     };
     for _ in 0..10 {
-        assert!(read(&spec, Some(Layout::Certbot)).parts.is_ok());
+        assert!(
+            read(&spec, Some(Layout::Certbot), &Users::default())
+                .parts
+                .is_ok()
+        );
     }
     world.file("a/mark", "");
     let heard = world.until_change("a/mark", Change::Closed);

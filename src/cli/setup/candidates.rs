@@ -1,0 +1,183 @@
+//! Which of the servers that run here may be set up without being named. Any user of a host can start one: only those of
+//! users for whom pgcertd works are proposed.
+
+use std::path::Path;
+
+use super::{Desk, Failure};
+use crate::config::{self, Config};
+use crate::doctor::served_users::{ServedUsers, user_of_process};
+use crate::doctor::user_name;
+use crate::instance::postmaster::Running;
+use crate::instance::same_file;
+use crate::instance::settings::tls_settings;
+use crate::setup::proposal::Proposal;
+use crate::setup::survey::Survey;
+use crate::setup::{Server, SetupError};
+
+/// A server that may be chosen.
+pub(super) enum Candidate {
+    Known(Box<config::Instance>, Server),
+    New(Running),
+    /// Of a user for whom pgcertd keeps nothing.
+    Strange(Running),
+}
+
+impl Candidate {
+    fn data_directory(&self) -> &Path {
+        match self {
+            Candidate::Known(instance, _) => instance.home(),
+            Candidate::New(running) | Candidate::Strange(running) => &running.data_directory,
+        }
+    }
+
+    fn line(&self) -> String {
+        let data = self.data_directory().display();
+        match self {
+            Candidate::Known(instance, _) => format!("{}  {data}", instance.name),
+            Candidate::New(running) => format!("{data}  of user {}", user(running)),
+            Candidate::Strange(running) => format!(
+                "{data}  of user {}, for whom pgcertd keeps nothing so far",
+                user(running)
+            ),
+        }
+    }
+
+    /// The flag that names it.
+    fn flag(&self) -> (&'static str, String) {
+        match self {
+            Candidate::Known(instance, _) => ("--instance", instance.name.clone()),
+            Candidate::New(running) | Candidate::Strange(running) => {
+                let data = running.data_directory.display().to_string();
+                ("--data-directory", data)
+            }
+        }
+    }
+}
+
+impl Desk<'_> {
+    pub(super) fn served(&self, config: &Config) -> ServedUsers {
+        ServedUsers::by(config)
+    }
+
+    pub(super) fn only_strangers(&self, config: &Config, strangers: &[Candidate]) -> Failure {
+        let choices = strangers.iter().map(|it| {
+            let (flag, value) = it.flag();
+            let again = self.again(config, [flag, &value]);
+            match it {
+                Candidate::Strange(running) => format!("{again}  # of user {}", user(running)),
+                _ => again,
+            }
+        });
+        SetupError::Strangers {
+            served: self.served(config).names(),
+            choices: choices.collect(),
+        }
+        .into()
+    }
+
+    /// The one server that is not set up; a person chooses among several.
+    pub(super) async fn candidate(
+        &self,
+        config: &Config,
+        survey: &Survey,
+    ) -> Result<Option<Candidate>, Failure> {
+        if survey.running.is_empty() {
+            return Err(SetupError::NoServer.into());
+        }
+        let served = self.served(config);
+        let (mut candidates, mut strangers) = (Vec::new(), Vec::new());
+        let mut some_known = false;
+        for running in &survey.running {
+            let mut all = config.instances.iter();
+            let known = all.find(|it| same_file(it.home(), &running.data_directory));
+            match known {
+                // One of a container is refused by name, and never given a key.
+                None if running.apart.is_some() || is_served(&served, running) => {
+                    candidates.push(Candidate::New(running.clone()));
+                }
+                None => strangers.push(Candidate::Strange(running.clone())),
+                Some(instance) if self.wanted.instance.is_none() => {
+                    some_known = true;
+                    let server = Server::at(instance.home()).await?;
+                    if self.wanted.require_tls || !uses(instance, &server).await {
+                        candidates.push(Candidate::Known(Box::new(instance.clone()), server));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let apart = |it: &Candidate| matches!(it, Candidate::New(it) if it.apart.is_some());
+        if candidates.iter().any(|it| !apart(it)) || !strangers.is_empty() {
+            candidates.retain(|it| !apart(it));
+        }
+        if candidates.is_empty() && !strangers.is_empty() {
+            return self.strangers_alone(config, strangers, some_known);
+        }
+        match Proposal::from(candidates) {
+            Proposal::None => Ok(None),
+            Proposal::One(one) => Ok(Some(one)),
+            Proposal::Several(mut all) => {
+                let question = "Several servers run here that are not set up.";
+                let lines: Vec<String> = all.iter().map(Candidate::line).collect();
+                match self.answers.choose(question, &lines)? {
+                    Some(place) => Ok(Some(all.swap_remove(place))),
+                    None => Err(SetupError::Unchosen {
+                        question: "several servers run here that are not set up".into(),
+                        choices: all
+                            .iter()
+                            .map(Candidate::flag)
+                            .map(|(flag, value)| self.again(config, [flag, &value]))
+                            .collect(),
+                    }
+                    .into()),
+                }
+            }
+        }
+    }
+
+    /// Where nobody else's server is left: a person may choose one, and nothing is chosen for anybody.
+    fn strangers_alone(
+        &self,
+        config: &Config,
+        mut strangers: Vec<Candidate>,
+        some_known: bool,
+    ) -> Result<Option<Candidate>, Failure> {
+        if some_known && !self.answers.is_person() {
+            return Ok(None);
+        }
+        let question = "The servers that run here and are not set up belong to other users.";
+        let lines: Vec<String> = strangers.iter().map(Candidate::line).collect();
+        match self.answers.choose(question, &lines)? {
+            Some(place) => Ok(Some(strangers.swap_remove(place))),
+            None => Err(self.only_strangers(config, &strangers)),
+        }
+    }
+}
+
+/// Whether the server uses the files of its instance already; where that cannot be told, it does not.
+async fn uses(instance: &config::Instance, server: &Server) -> bool {
+    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    asked.is_ok_and(|it| it.not_used(&instance.cert_file, &instance.key_file) == Ok(None))
+}
+
+fn user(running: &Running) -> String {
+    user_of_process(running.pid).map_or_else(|| "(unknown)".into(), user_name)
+}
+
+fn is_served(served: &ServedUsers, running: &Running) -> bool {
+    user_of_process(running.pid).is_some_and(|uid| served.include(uid))
+}
+
+/// The servers that no instance covers, of users for whom pgcertd keeps nothing.
+pub(super) fn strangers(config: &Config, survey: &Survey) -> Vec<String> {
+    let served = ServedUsers::by(config);
+    let known = |running: &Running| {
+        let mut all = config.instances.iter();
+        all.any(|it| same_file(it.home(), &running.data_directory))
+    };
+    let running = survey.running.iter();
+    running
+        .filter(|it| it.apart.is_none() && !known(it) && !is_served(&served, it))
+        .map(|it| format!("{} of user {}", it.data_directory.display(), user(it)))
+        .collect()
+}

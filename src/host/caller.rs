@@ -1,0 +1,271 @@
+//! Connects to a Unix socket as another user.
+//!
+//! The other end is told who connects (`SO_PEERCRED`, unix(7)): user and group of the process, and not those that a
+//! thread has for files alone. A thread that took the user altogether would put the whole process into that
+//! user's hands: he may kill whatever has his number in one of its threads (kill(2)). So a child process connects, which is
+//! this program again ([`answer`]), and hands the connected socket back. What that user does to it costs an answer,
+//! and no more.
+//!
+//! The child ends when it has answered, and after a time in any case.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+/// The first argument by which this program is the child.
+const CHILD: &str = "connect-as";
+
+/// How long a child may take. One whose socket's queue is full would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(9);
+
+/// Longer than any socket's name (unix(7)) with what goes before it.
+const LONGEST: usize = 256;
+
+/// What is run as the child, where that is not this program.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has `program` be the child: for tests, which are programs of their own. The first one counts.
+pub fn run_as_child(program: &Path) {
+    PROGRAM.get_or_init(|| program.to_owned());
+}
+
+/// The socket to connect to.
+#[derive(Debug)]
+pub enum Socket {
+    /// One of this name in a directory, which is held.
+    In(OwnedFd, String),
+    /// One of the abstract namespace, without the leading zero byte.
+    Abstract(String),
+}
+
+impl Socket {
+    fn connect(&self) -> io::Result<UnixStream> {
+        match self {
+            // Through the directory the path stays short, which for a socket it must be.
+            Socket::In(directory, name) => {
+                UnixStream::connect(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
+            }
+            Socket::Abstract(name) => {
+                UnixStream::connect_addr(&SocketAddr::from_abstract_name(name.as_bytes())?)
+            }
+        }
+    }
+}
+
+/// The user and the group that the other end is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Caller {
+    /// Connects as this user where this process is root, and as itself elsewhere. Blocks.
+    ///
+    /// # Errors
+    /// What the system says, or that the child did not answer.
+    pub fn connect(self, socket: Socket) -> io::Result<UnixStream> {
+        if !rustix::process::geteuid().is_root() {
+            return socket.connect();
+        }
+        let (ours, theirs) = UnixStream::pair()?;
+        let this = Path::new("/proc/self/exe");
+        let mut child = Command::new(PROGRAM.get().map_or(this, PathBuf::as_path))
+            .arg(CHILD)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let answer = ours
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| ours.set_write_timeout(Some(PATIENCE)))
+            .and_then(|()| self.ask(&ours, &socket))
+            .and_then(|()| answered(&ours));
+        end(&mut child);
+        answer
+    }
+
+    fn ask(self, child: &UnixStream, socket: &Socket) -> io::Result<()> {
+        let (directory, name) = match socket {
+            Socket::In(directory, name) => (Some(directory), name),
+            Socket::Abstract(name) => (None, name),
+        };
+        let mut request = [self.uid.to_le_bytes(), self.gid.to_le_bytes()].concat();
+        request.extend(name.as_bytes());
+        if request.len() > LONGEST {
+            return Err(io::Error::other("the socket's name is too long"));
+        }
+        send(child, &request, directory)
+    }
+}
+
+/// The child is ended whatever it does: its user may have stopped it.
+fn end(child: &mut Child) {
+    // It fails where it has ended already.
+    drop(child.kill());
+    drop(child.wait());
+}
+
+fn answered(child: &UnixStream) -> io::Result<UnixStream> {
+    let (bytes, passed) = receive(child).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })?;
+    match (passed, <[u8; 4]>::try_from(bytes.as_slice())) {
+        (Some(stream), _) => Ok(UnixStream::from(stream)),
+        (None, Ok(errno)) => Err(io::Error::from_raw_os_error(i32::from_le_bytes(errno))),
+        (None, Err(_)) => Err(io::Error::other(
+            "the process that connects as its user ended without an answer",
+        )),
+    }
+}
+
+/// Does the child's work, if this process is one: `arguments` are the program's, its own name first. Call it before
+/// anything else, while there is one thread alone. Gives the exit status.
+#[must_use]
+pub fn answer(arguments: &[OsString]) -> Option<u8> {
+    let [_, argument] = arguments else {
+        return None;
+    };
+    if argument != CHILD {
+        return None;
+    }
+    let parent = io::stdin();
+    let done = reached(&parent).and_then(|stream| send(&parent, &[0], Some(&stream.into())));
+    let Err(error) = done else {
+        return Some(0);
+    };
+    let errno = error.raw_os_error().unwrap_or_default();
+    // Where nobody listens, the exit status tells.
+    drop(send(&parent, &errno.to_le_bytes(), None));
+    Some(1)
+}
+
+/// Takes the request, becomes its user, connects.
+fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
+    let (request, passed) = receive(parent)?;
+    let (numbers, name) = request.split_at_checked(8).unwrap_or_default();
+    let number = |at: usize| {
+        let bytes = numbers.get(at..at + 4).and_then(|it| it.try_into().ok());
+        bytes.map(u32::from_le_bytes).ok_or(Errno::INVAL)
+    };
+    let caller = Caller {
+        uid: number(0)?,
+        gid: number(4)?,
+    };
+    let name = String::from_utf8(name.to_vec()).map_err(|_| Errno::INVAL)?;
+    let socket = match passed {
+        Some(directory) => Socket::In(directory, name),
+        None => Socket::Abstract(name),
+    };
+    become_user(caller)?;
+    socket.connect()
+}
+
+/// For good. These calls change the calling thread, which is the only one.
+fn become_user(Caller { uid, gid }: Caller) -> io::Result<()> {
+    // Neither the terminal nor the signals of whoever runs the parent.
+    rustix::process::setsid()?;
+    rustix::thread::set_no_new_privs(true)?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    rustix::thread::set_thread_groups(&[gid])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    Ok(rustix::thread::set_capabilities(None, none)?)
+}
+
+fn send(to: impl AsFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()> {
+    let passed: Vec<_> = passed.map(AsFd::as_fd).into_iter().collect();
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut room);
+    if !passed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&passed)) {
+        return Err(io::Error::other("there is no room for a descriptor"));
+    }
+    let sent = rustix::net::sendmsg(
+        to,
+        &[IoSlice::new(bytes)],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    match sent == bytes.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// One message, and the descriptor that came with it.
+fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = [0; LONGEST];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut room);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let count = rustix::net::recvmsg(from, &mut parts, &mut control, flags)?.bytes;
+    let mut passed = None;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            passed = descriptors.into_iter().next();
+        }
+    }
+    Ok((bytes[..count].to_vec(), passed))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    #[test]
+    fn a_descriptor_and_its_message_come_through_whole() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (one, other) = UnixStream::pair().unwrap();
+        send(&here, b"text", Some(&one.into())).unwrap();
+        let (bytes, passed) = receive(&there).unwrap();
+        assert_eq!(bytes, b"text");
+        let passed = UnixStream::from(passed.unwrap());
+        drop(passed);
+        // Both of its ends are closed now.
+        let mut rest = Vec::new();
+        io::Read::read_to_end(&mut &other, &mut rest).unwrap();
+        send(&here, &13_i32.to_le_bytes(), None).unwrap();
+        let error = answered(&there).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        drop(here);
+        let error = answered(&there).unwrap_err();
+        assert!(error.to_string().contains("without an answer"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_the_child_goes_its_way() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(answer(&words(&["pgcertd"])), None);
+        assert_eq!(answer(&words(&["pgcertd", "status"])), None);
+        assert_eq!(answer(&words(&["pgcertd", CHILD, "--json"])), None);
+    }
+}

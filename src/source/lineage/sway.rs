@@ -1,0 +1,361 @@
+//! Who decides what a path leads to, and whether he could read it himself.
+//!
+//! The thread that reads a lineage may read every file of the host. Whoever may write in a directory on the way, or owns a
+//! link there, chooses what that thread opens: a link to another service's key would put that key into a file of the
+//! instance's. So each of them must be able to reach and read by himself what is read in the end. That is
+//! what the kernel asks of links in `/tmp` (`fs.protected_symlinks`), asked of every step.
+//!
+//! Root is trusted, and whoever owns the root directory, as which the host's root appears in a user namespace.
+//! Everybody else is held to owner and mode of what was opened. An access control list is not read: where there is one,
+//! the owner alone counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+use crate::host::file::Unopened;
+
+const READ: u32 = 0o4;
+const WRITE: u32 = 0o2;
+const SEARCH: u32 = 0o1;
+const STICKY: u32 = 0o1000;
+
+/// Somebody other than root who decides what a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Steerer {
+    /// This user.
+    User(u32),
+    /// Whoever is in this group.
+    Group(u32),
+    /// Every user of the host.
+    Everyone,
+}
+
+/// By what he decides it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Say {
+    /// He owns the link at this path.
+    Link(PathBuf),
+    /// He owns this directory, and so whatever name lies in it.
+    Directory(PathBuf),
+    /// He may write in this directory.
+    Writes(PathBuf),
+    /// He may remove or rename what lies at this path, in a directory where others may do so only with their own.
+    Entry(PathBuf),
+    /// The name at this path is one of several of the same file, and lies where he may make such.
+    HardLink(PathBuf),
+}
+
+/// What was asked of the system about a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct UserFacts {
+    name: String,
+    groups: BTreeSet<u32>,
+    /// His own group, in which nobody else is.
+    private: Option<u32>,
+}
+
+/// What is known of users. Nothing is asked while a lineage is read: the thread that reads may not look into
+/// `/etc/group`, and the directory service may not answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Users {
+    known: BTreeMap<u32, UserFacts>,
+}
+
+impl Users {
+    /// Asks the system about these users; what it does not say, nobody is let in by. May block.
+    #[must_use]
+    pub fn asked(users: &BTreeSet<u32>) -> Users {
+        let known = users.iter().filter_map(|uid| {
+            let user = User::from_uid(Uid::from_raw(*uid)).ok()??;
+            let name = CString::new(user.name.as_bytes()).ok()?;
+            let groups = getgrouplist(&name, user.gid).unwrap_or_default();
+            let facts = UserFacts {
+                private: private(&user),
+                groups: groups.into_iter().map(Gid::as_raw).collect(),
+                name: user.name,
+            };
+            Some((*uid, facts))
+        });
+        Users {
+            known: known.collect(),
+        }
+    }
+
+    /// Takes in what is known beside, which is newer.
+    pub fn extend(&mut self, newer: Users) {
+        self.known.extend(newer.known);
+    }
+
+    /// Him, in a sentence.
+    #[must_use]
+    pub fn called(&self, who: Steerer) -> String {
+        match who {
+            Steerer::User(uid) => format!("user {}", self.name(uid)),
+            Steerer::Group(gid) => format!("group {gid}"),
+            Steerer::Everyone => "every user".into(),
+        }
+    }
+
+    fn name(&self, uid: u32) -> String {
+        let known = self.known.get(&uid).map(|facts| facts.name.clone());
+        match (known, uid) {
+            (Some(name), _) => name,
+            (None, 0) => "root".into(),
+            (None, uid) => uid.to_string(),
+        }
+    }
+}
+
+/// The group that bears the user's name, is his first, and lists nobody else: as useradd(8) makes one for each user.
+fn private(user: &User) -> Option<u32> {
+    let group = Group::from_gid(user.gid).ok()??;
+    let alone = group.mem.iter().all(|member| *member == user.name);
+    (alone && group.name == user.name).then_some(user.gid.as_raw())
+}
+
+/// Who decides what a path leads to, as far as it was followed, and by what.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sway {
+    by: BTreeMap<Steerer, Say>,
+    /// The users that should be known to tell whether he may.
+    users: BTreeSet<u32>,
+}
+
+impl Sway {
+    /// Who they are, and by what.
+    pub fn steerers(&self) -> impl Iterator<Item = (Steerer, &Say)> {
+        self.by.iter().map(|(who, say)| (*who, say))
+    }
+
+    /// The users that it names, and those whose groups count.
+    #[must_use]
+    pub fn users(&self) -> &BTreeSet<u32> {
+        &self.users
+    }
+
+    /// Takes in who decides about another path.
+    pub fn extend(&mut self, other: Sway) {
+        self.users.extend(other.users);
+        for (who, say) in other.by {
+            self.by.entry(who).or_insert(say);
+        }
+    }
+
+    fn add(&mut self, who: Steerer, say: impl FnOnce() -> Say) {
+        if let Steerer::User(uid) = who {
+            self.users.insert(uid);
+        }
+        self.by.entry(who).or_insert_with(say);
+    }
+}
+
+/// Whom nobody needs protection from: root, and whoever owns the root directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trusted {
+    uid: u32,
+    gid: u32,
+}
+
+impl Trusted {
+    pub fn by(root: &Unopened) -> Trusted {
+        Trusted {
+            uid: root.metadata().uid(),
+            gid: root.metadata().gid(),
+        }
+    }
+
+    fn user(self, uid: u32) -> bool {
+        uid == 0 || uid == self.uid
+    }
+
+    fn group(self, gid: u32) -> bool {
+        gid == 0 || gid == self.gid
+    }
+}
+
+/// What is judged by: who is trusted, and what is known of the others.
+#[derive(Clone, Copy)]
+pub(super) struct Judge<'a> {
+    pub trusted: Trusted,
+    pub users: &'a Users,
+}
+
+impl Judge<'_> {
+    /// Adds who chooses what `directory`, at `path`, has under the name at which `entry` lies.
+    pub fn named(&self, sway: &mut Sway, directory: &Unopened, entry: &Unopened, path: &Path) {
+        let (of_directory, of_entry) = (directory.metadata(), entry.metadata());
+        let lies_in = || path.parent().unwrap_or(path).to_owned();
+        if !self.trusted.user(of_directory.uid()) {
+            let owner = Steerer::User(of_directory.uid());
+            sway.add(owner, || Say::Directory(lies_in()));
+        }
+        let Some(others) = self.writers(sway, directory) else {
+            return;
+        };
+        if of_directory.mode() & STICKY == 0 {
+            sway.add(others, || Say::Writes(lies_in()));
+            return;
+        }
+        // Nobody renames or removes there what is not his own, but anybody may give a name to what is (rename(2)),
+        // and to what is not, where fs.protected_hardlinks is off.
+        if !self.trusted.user(of_entry.uid()) {
+            let owner = Steerer::User(of_entry.uid());
+            sway.add(owner, || Say::Entry(path.to_owned()));
+        }
+        if !of_entry.is_dir() && of_entry.nlink() > 1 {
+            sway.add(others, || Say::HardLink(path.to_owned()));
+        }
+    }
+
+    /// Who beside its owner may write in a directory.
+    fn writers(&self, sway: &mut Sway, directory: &Unopened) -> Option<Steerer> {
+        let metadata = directory.metadata();
+        let (mode, gid) = (metadata.mode(), metadata.gid());
+        if mode & WRITE != 0 {
+            return Some(Steerer::Everyone);
+        }
+        if mode & (WRITE << 3) == 0 || self.trusted.group(gid) {
+            return None;
+        }
+        sway.users.insert(metadata.uid());
+        let owner = self.users.known.get(&metadata.uid());
+        let own = owner.is_some_and(|owner| owner.private == Some(gid));
+        // The group's bits are the mask of an access control list, which may name others.
+        (!own || directory.has_acl()).then_some(Steerer::Group(gid))
+    }
+
+    /// Adds who chooses where a link leads.
+    pub fn linked(&self, sway: &mut Sway, link: &Unopened, path: &Path) {
+        let uid = link.metadata().uid();
+        if !self.trusted.user(uid) {
+            sway.add(Steerer::User(uid), || Say::Link(path.to_owned()));
+        }
+    }
+
+    /// Whether each of them may look a name up in this directory.
+    pub fn may_search(&self, sway: &Sway, at: &Unopened, path: &Path) -> Result<(), Box<Unfit>> {
+        self.all_may(sway, at, path, SEARCH)
+    }
+
+    /// Whether each of them may read this file.
+    pub fn may_read(&self, sway: &Sway, at: &Unopened, path: &Path) -> Result<(), Box<Unfit>> {
+        self.all_may(sway, at, path, READ)
+    }
+
+    fn all_may(
+        &self,
+        sway: &Sway,
+        at: &Unopened,
+        path: &Path,
+        wanted: u32,
+    ) -> Result<(), Box<Unfit>> {
+        let Some((who, say)) = sway.steerers().find(|(who, _)| !self.may(*who, at, wanted)) else {
+            return Ok(());
+        };
+        let mut users = sway.users.clone();
+        users.insert(at.metadata().uid());
+        Err(Box::new(Unfit {
+            path: path.to_owned(),
+            owner: self.users.name(at.metadata().uid()),
+            mode: at.metadata().mode() & 0o7777,
+            who: self.users.called(who),
+            say: say.clone(),
+            users,
+        }))
+    }
+
+    fn may(&self, who: Steerer, at: &Unopened, wanted: u32) -> bool {
+        let metadata = at.metadata();
+        let mode = metadata.mode();
+        // One who owns it may give himself the right.
+        if who == Steerer::User(metadata.uid()) {
+            return true;
+        }
+        let of_group = mode & (wanted << 3) != 0;
+        let in_group = match who {
+            Steerer::User(uid) => {
+                let known = self.users.known.get(&uid);
+                known.is_some_and(|user| user.groups.contains(&metadata.gid()))
+            }
+            Steerer::Group(gid) => gid == metadata.gid(),
+            Steerer::Everyone => false,
+        };
+        // Who may be in the group is held to its bits as well.
+        (of_group && (in_group || mode & wanted != 0)) && !at.has_acl()
+    }
+}
+
+/// Something that is not read, since somebody decides about it who could not read it himself.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// What it is not passed to: a file, or a directory on the way.
+    pub path: PathBuf,
+    owner: String,
+    mode: u32,
+    who: String,
+    say: Say,
+    users: BTreeSet<u32>,
+}
+
+impl Unfit {
+    /// The users of whom more should be known for this to be final.
+    #[must_use]
+    pub fn users(&self) -> &BTreeSet<u32> {
+        &self.users
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unfit {
+            path,
+            owner,
+            mode,
+            who,
+            say,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "{} is not read: {who} {say}, which leads there, and could not read it without pgcertd (it belongs to {owner}, \
+             mode {mode:04o}); ",
+            path.display(),
+        )?;
+        match say {
+            Say::Link(_) => write!(
+                formatter,
+                "have root own the links of the lineage and the directories that they lie in, or have the lineage's files belong to {who}"
+            ),
+            Say::Directory(_) | Say::Entry(_) => write!(
+                formatter,
+                "have the lineage's files belong to {who}, or keep them where root alone may write"
+            ),
+            Say::Writes(directory) | Say::HardLink(directory) => write!(
+                formatter,
+                "take that right from {} (chmod go-w), or keep the lineage where root alone may write",
+                directory.display()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Say {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, path) = match self {
+            Say::Link(path) => ("owns the link", path),
+            Say::Directory(path) => ("owns the directory", path),
+            Say::Writes(path) => ("may write in", path),
+            Say::Entry(path) => ("owns", path),
+            Say::HardLink(path) => ("may have made the hard link", path),
+        };
+        write!(formatter, "{verb} {}", path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests;
