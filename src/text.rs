@@ -1,7 +1,7 @@
 //! Text that others chose, on its way to a person: paths, names in certificates, a server's messages.
 //!
 //! Whoever may create a directory, request a certificate or name a client chooses text that root reads later. A
-//! character that a terminal obeys, or that nobody sees, is replaced by the way it is written in Rust: `\x1b`, `\n`,
+//! character that a terminal obeys, or that nobody sees, is replaced by the way it is written in Rust: `\u{1b}`, `\n`,
 //! `\u{202e}`. What remains is one line that looks like what it is.
 //!
 //! [`shown`] is for a person, [`json`] for a document, which still means the same to whoever parses it, and a
@@ -62,10 +62,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     for c in text.chars() {
         match c {
             c if is_shown(c) => out.push(c),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_ascii() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\n' | '\r' | '\t' => out.extend(c.escape_default()),
             c => out.extend(c.escape_unicode()),
         }
     }
@@ -148,14 +145,14 @@ mod tests {
 
     /// Text that would do something to who reads it, and how it is shown.
     const HOSTILE: &[(&str, &str)] = &[
-        ("\x1b]52;c;AAAA\x07", "\\x1b]52;c;AAAA\\x07"),
-        ("\x1b[2J\x1b[1;1H", "\\x1b[2J\\x1b[1;1H"),
+        ("\x1b]52;c;AAAA\x07", "\\u{1b}]52;c;AAAA\\u{7}"),
+        ("\x1b[2J\x1b[1;1H", "\\u{1b}[2J\\u{1b}[1;1H"),
         ("\u{9b}2J", "\\u{9b}2J"),
         ("\u{9d}52;c;AAAA\u{9c}", "\\u{9d}52;c;AAAA\\u{9c}"),
         ("a\n  fix: rm -rf /", "a\\n  fix: rm -rf /"),
         (
             "a\r\x0b\x0c\x08\x7f\0\t",
-            "a\\r\\x0b\\x0c\\x08\\x7f\\x00\\t",
+            "a\\r\\u{b}\\u{c}\\u{8}\\u{7f}\\u{0}\\t",
         ),
         (
             "a\u{85}b\u{2028}c\u{2029}d",
@@ -237,6 +234,6 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_shown_as_such() {
-        assert_eq!(shown_bytes(b"a\xff\x1b"), "a\u{fffd}\\x1b");
+        assert_eq!(shown_bytes(b"a\xff\x1b"), "a\u{fffd}\\u{1b}");
     }
 }

@@ -15,6 +15,7 @@ use super::facts::{self, Facts};
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
 use super::signature;
+use crate::text::shown;
 
 /// A certificate that was parsed once.
 #[derive(Clone, PartialEq, Eq)]
@@ -377,13 +378,7 @@ fn common_name_covers(name: &str, server_name: &ServerName<'_>) -> bool {
 
 /// Names come from whoever made the certificate, and go to terminals and logs.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            let plain = (!character.is_control()).then_some(character);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    shown(text).into_owned()
 }
 
 fn serial(bytes: &[u8]) -> String {

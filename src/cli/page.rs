@@ -205,7 +205,7 @@ mod tests {
     fn in_a_line_of_a_file_tabs_stay_and_nothing_else_does() {
         let mut page = Page::default();
         page.tabbed(Style::new(), "+host\tall\tall\x1b[2J").end();
-        assert_eq!(page.plain(), "+host\tall\tall\\x1b[2J\n");
+        assert_eq!(page.plain(), "+host\tall\tall\\u{1b}[2J\n");
     }
 
     #[test]
@@ -228,5 +228,62 @@ mod tests {
         styled.marked(GOOD, "ok", "ssl is on");
         assert_eq!(plain.plain(), "  ok    ssl is on\n");
         assert_eq!(styled.plain(), plain.plain());
+    }
+
+    /// The sources, but those of tests.
+    fn sources(directory: &std::path::Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.to_string_lossy().into_owned();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if !name.contains("tests") && !name.contains("/reference/") {
+                let text = std::fs::read_to_string(&path).expect("a text");
+                let code = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+                found.push((name, code.to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_other_way_out() {
+        let mut found = Vec::new();
+        sources(
+            &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut found,
+        );
+        assert!(found.len() > 100);
+        // What is written, and who may write it: pages, the log, what is read by pgcertd alone.
+        let ways: &[(&[&str], &[&str])] = &[
+            (&["println!", "print!(", "eprint!(", "dbg!("], &[]),
+            (&["anstream::"], &["cli/page.rs"]),
+            (
+                &["io::stdout", "io::stderr"],
+                &["cli/page.rs", "report/log.rs", "cli/outcomes.rs"],
+            ),
+            (
+                &["serde_json::to_"],
+                &[
+                    "src/text.rs",
+                    "setup/record.rs",
+                    "files/memory.rs",
+                    "notification/ledger.rs",
+                ],
+            ),
+            (
+                &["sd_notify::notify"],
+                &["daemon/systemd.rs", "notification/mod.rs"],
+            ),
+        ];
+        for (name, code) in &found {
+            for (words, files) in ways {
+                let may = files.iter().any(|file| name.ends_with(file));
+                let word = words.iter().find(|word| code.contains(**word));
+                assert!(
+                    may || word.is_none(),
+                    "{name}: {word:?} passes text on as it is"
+                );
+            }
+        }
     }
 }

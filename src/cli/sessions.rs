@@ -509,7 +509,7 @@ mod tests {
         let words: Vec<&str> = shown.split_whitespace().collect();
         let words = words.join(" ");
         assert!(words.contains("from before the last deployment"), "{shown}");
-        assert!(words.contains("psql\\x1b[2J"), "{shown}");
+        assert!(words.contains("psql\\u{1b}[2J"), "{shown}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -27,14 +28,23 @@ const HEADER: usize = 5;
 pub(super) struct Bounded<S> {
     stream: S,
     count: Count,
+    refusal: Refusal,
 }
+
+/// What was refused, for who only learns that the connection has ended.
+pub(super) type Refusal = Arc<OnceLock<String>>;
 
 impl<S> Bounded<S> {
     pub fn new(stream: S) -> Bounded<S> {
         Bounded {
             stream,
             count: Count::default(),
+            refusal: Refusal::default(),
         }
+    }
+
+    pub fn refusal(&self) -> Refusal {
+        Arc::clone(&self.refusal)
     }
 }
 
@@ -111,6 +121,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         if let Err(error) = this.count.take(new) {
             // Nothing of it reaches who would make room for it.
             buffer.set_filled(before);
+            // The first one counts; nothing is read after it.
+            let _first = this.refusal.set(error.to_string());
             return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
@@ -177,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn a_length_that_no_answer_has_is_refused_before_it_is_believed() {
         for length in [0, 3, LARGEST, i32::MAX as u32, u32::MAX] {
-            let bytes = [&[b'D'], length.to_be_bytes().as_slice()].concat();
+            let bytes = [b"D".as_slice(), &length.to_be_bytes()].concat();
             let after_one = [message(b'Z', b"I"), bytes.clone()].concat();
             for bytes in [bytes, after_one] {
                 let error = read(&bytes).await.unwrap_err();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_postgres::error::SqlState;
 
+use super::bounded::Refusal;
 use crate::privilege::PrivilegeError;
 
 /// A login or a question failed.
@@ -142,12 +143,17 @@ impl SqlError {
         }
     }
 
-    pub(super) fn refused(role: &str, user: &str, error: &tokio_postgres::Error) -> SqlError {
+    pub(super) fn refused(
+        role: &str,
+        user: &str,
+        error: &tokio_postgres::Error,
+        refusal: &Refusal,
+    ) -> SqlError {
         let cause = cause(error);
         let said = if wants_password(error) {
             "it asks for a password".to_owned()
         } else {
-            said(error)
+            refusal.get().cloned().unwrap_or_else(|| said(error))
         };
         SqlError::Refused {
             role: role.to_owned(),
@@ -162,6 +168,7 @@ impl SqlError {
         what: &'static str,
         role: &str,
         error: &tokio_postgres::Error,
+        refusal: &Refusal,
     ) -> SqlError {
         let remedy = match error.code() {
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
@@ -175,7 +182,7 @@ impl SqlError {
         };
         SqlError::Asking {
             what,
-            said: said(error),
+            said: refusal.get().cloned().unwrap_or_else(|| said(error)),
             remedy,
         }
     }

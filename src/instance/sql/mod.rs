@@ -33,7 +33,7 @@ use crate::host::caller::Caller;
 use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, is_root};
 
-use bounded::Bounded;
+use bounded::{Bounded, Refusal};
 pub use edits::Pending;
 pub use error::{Cause, SqlError};
 pub use rules::HbaRule;
@@ -68,6 +68,7 @@ pub enum Role {
 pub struct Sql {
     client: Client,
     connection: JoinHandle<()>,
+    refusal: Refusal,
     /// `server_version_num`: 150010 for 15.10.
     pub version: i32,
     /// The role that was let in.
@@ -111,7 +112,7 @@ impl Sql {
     ) -> Result<Vec<Row>, SqlError> {
         within(what, async {
             let rows = self.client.query(statement, parameters).await;
-            rows.map_err(|error| SqlError::asking(what, &self.role, &error))
+            rows.map_err(|error| SqlError::asking(what, &self.role, &error, &self.refusal))
         })
         .await
     }
@@ -125,7 +126,7 @@ impl Sql {
     ) -> Result<Row, SqlError> {
         within(what, async {
             let row = self.client.query_one(statement, parameters).await;
-            row.map_err(|error| SqlError::asking(what, &self.role, &error))
+            row.map_err(|error| SqlError::asking(what, &self.role, &error, &self.refusal))
         })
         .await
     }
@@ -134,7 +135,7 @@ impl Sql {
     async fn run(&self, what: &'static str, command: &str) -> Result<(), SqlError> {
         within(what, async {
             let done = self.client.batch_execute(command).await;
-            done.map_err(|error| SqlError::asking(what, &self.role, &error))
+            done.map_err(|error| SqlError::asking(what, &self.role, &error, &self.refusal))
         })
         .await
     }
@@ -147,7 +148,7 @@ impl Sql {
         place: usize,
     ) -> Result<T, SqlError> {
         row.try_get(place)
-            .map_err(|error| SqlError::asking(what, &self.role, &error))
+            .map_err(|error| SqlError::asking(what, &self.role, &error, &self.refusal))
     }
 }
 
@@ -208,7 +209,9 @@ async fn greet(
     database: &str,
     user: &str,
 ) -> Result<Sql, SqlError> {
-    let refused = |error: tokio_postgres::Error| SqlError::refused(role, user, &error);
+    let stream = Bounded::new(stream);
+    let refusal = stream.refusal();
+    let refused = |error: tokio_postgres::Error| SqlError::refused(role, user, &error, &refusal);
     let mut config = Config::new();
     config
         .user(role)
@@ -217,7 +220,6 @@ async fn greet(
         .options(OPTIONS)
         // The server's socket answers no TLS.
         .ssl_mode(SslMode::Disable);
-    let stream = Bounded::new(stream);
     let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
     let connection = tokio::spawn(async move {
         // A broken connection is told by the question that it broke.
@@ -239,6 +241,7 @@ async fn greet(
     Ok(Sql {
         client,
         connection,
+        refusal,
         version,
         role: role.to_owned(),
         sees_sessions,

@@ -143,6 +143,23 @@ impl Launch {
         self.through(&[&unshared[..], &["sh", "-ec", script, "sh"], &paths].concat())
     }
 
+    /// On a terminal of its own: what is written to either stream comes as standard output, as the terminal gets it.
+    pub fn on_a_terminal(self) -> Self {
+        // `script` takes one text, which bash reads as it has written it.
+        let script = r#"SHELL=/bin/bash exec script --quiet --return --command "${*@Q}" /dev/null"#;
+        self.env("TERM", "xterm-256color")
+            .through(&["bash", "-c", script, "bash"])
+    }
+
+    /// Measured: at the end standard error tells by how much memory it took at most, see [`Outcome::peak`].
+    pub fn measured(self) -> Self {
+        let program = "import resource, subprocess, sys; \
+                       code = subprocess.call(['setpriv', '--pdeathsig', 'KILL', *sys.argv[1:]]); \
+                       peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; \
+                       print(f'peak {peak}', file=sys.stderr); sys.exit(code)";
+        self.through(&["python3", "-c", program])
+    }
+
     /// Through a program that executes what its arguments end with.
     fn through(mut self, prefix: &[&str]) -> Self {
         // Another user may be unable to reach `target`.
@@ -206,8 +223,14 @@ impl Launch {
     /// Runs one command to its end, with `--config` added.
     #[track_caller]
     pub fn run(&self, config: &Config, args: &[&str]) -> Outcome {
+        self.run_with(config.path(), args)
+    }
+
+    /// The same with a config of any name.
+    #[track_caller]
+    pub fn run_with(&self, config: &Path, args: &[&str]) -> Outcome {
         let mut started = self.command();
-        started.args(args).arg("--config").arg(config.path());
+        started.args(args).arg("--config").arg(config);
         Outcome(run(&mut started, SOON * 3))
     }
 }
@@ -230,6 +253,20 @@ impl Outcome {
     /// Standard error.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
+    }
+
+    /// The most memory that it took, in KiB, where it was [`Launch::measured`].
+    #[track_caller]
+    pub fn peak(&self) -> u64 {
+        let peak = self
+            .stderr()
+            .lines()
+            .last()
+            .and_then(|line| line.strip_prefix("peak "));
+        match peak.and_then(|peak| peak.parse().ok()) {
+            Some(peak) => peak,
+            None => panic!("it was not measured: {self:?}"),
+        }
     }
 
     /// Standard output as one JSON document.
