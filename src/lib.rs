@@ -80,7 +80,8 @@
 //! the files, inside their directories; the main thread looks at processes, signals and connects.
 //! [`patience`] (`patience.rs`) asks file systems that may not answer.
 //! [`host`] (`host/mod.rs`) is what any Linux program asks of its host: `host/file.rs` reads files that somebody else
-//! names, whatever lies there.
+//! names, whatever lies there; `host/look.rs` sorts what a failed look means, not there or not known, and
+//! `host/process.rs` holds a process while it is looked at.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.

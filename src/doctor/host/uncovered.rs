@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::doctor::{Finding, Kind};
 use crate::host::process::{Search, others_hidden};
-use crate::instance::postmaster::{uncovered, unnamed};
+use crate::instance::running::{uncovered, unnamed};
 use crate::privilege::is_root;
 
 /// The oldest major version that pgcertd was tried with, and the newest whose settings it knows.
