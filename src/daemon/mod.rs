@@ -11,6 +11,7 @@ mod error;
 mod instance;
 mod lineage;
 mod metrics;
+mod servers;
 pub(crate) mod systemd;
 mod turns;
 mod watching;
@@ -28,7 +29,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::host::process::Search;
 use crate::instance::Instance;
-use crate::instance::postmaster::uncovered;
 use crate::instance::probe::Prober;
 use crate::privilege::PrivilegeError;
 use crate::reconcile::Keeper;
@@ -37,6 +37,7 @@ use crate::report::metrics::Metrics;
 use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
 use crate::source::{Hint, Tracked, Trail};
+use servers::Servers;
 
 pub use error::DaemonError;
 use instance::Nudge;
@@ -156,11 +157,7 @@ struct Generation {
     tasks: JoinSet<Result<(), PrivilegeError>>,
     tell: mpsc::UnboundedSender<News>,
     watch_at: Option<Instant>,
-    uncovered: Vec<PathBuf>,
-    /// Why there may be more of those.
-    uncovered_unknown: Option<String>,
-    /// Whether a look for them is under way; a data directory that does not answer holds it up.
-    looking: bool,
+    servers: Servers,
     status_file: notices::StatusFile,
     since: Timestamp,
     ready: bool,
@@ -256,9 +253,7 @@ impl Generation {
             tasks,
             tell,
             watch_at: None,
-            uncovered: Vec::new(),
-            uncovered_unknown: None,
-            looking: false,
+            servers: Servers::default(),
             status_file: notices::StatusFile::default(),
             since,
             ready: false,
@@ -276,7 +271,7 @@ impl Generation {
         signals: &mut Signals,
     ) -> Result<Option<Handover>, DaemonError> {
         self.watch();
-        self.look_for_uncovered();
+        self.servers.look(&self.config, &self.tell);
         let mut resync = interval(self.config.watch.resync);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
@@ -324,7 +319,7 @@ impl Generation {
                     self.watch();
                     self.outlets.went_round();
                     self.compare_all();
-                    self.look_for_uncovered();
+                    self.servers.look(&self.config, &self.tell);
                 }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
                 _ = watchdog.tick() => self.systemd.alive(),
@@ -413,21 +408,9 @@ impl Generation {
                 self.armed(armed?);
                 false
             }
-            News::Uncovered(Search { found, missed }) => {
-                let mut directories = found;
-                if missed.is_some() {
-                    // What was there may still be.
-                    directories.extend(self.uncovered.iter().cloned());
-                    directories.sort();
-                    directories.dedup();
-                }
-                let unknown = missed.map(|cannot| cannot.sentence());
-                notices::servers_unseen(self.uncovered_unknown.as_deref(), unknown.as_deref());
-                self.uncovered_unknown = unknown;
-                notices::uncovered(&self.uncovered, &directories);
-                self.outlets.metrics().uncovered(directories.len());
-                self.uncovered = directories;
-                self.looking = false;
+            News::Uncovered(search) => {
+                let count = self.servers.heard(search);
+                self.outlets.metrics().uncovered(count);
                 true
             }
             News::Configured {
@@ -489,18 +472,6 @@ impl Generation {
         }
     }
 
-    /// Looks through `/proc` beside the loop: a busy host has many processes.
-    fn look_for_uncovered(&mut self) {
-        if std::mem::replace(&mut self.looking, true) {
-            return;
-        }
-        let covered = self.config.data_directories();
-        let tell = self.tell.clone();
-        tokio::task::spawn_blocking(move || {
-            drop(tell.send(News::Uncovered(uncovered(&covered))));
-        });
-    }
-
     fn nudge(&self, instance: usize, nudge: Nudge) {
         if let Some(to) = self.nudges.get(instance) {
             // A task that has ended is noticed by the loop.
@@ -522,19 +493,16 @@ impl Generation {
     }
 
     fn headline(&self) -> String {
-        let mut line = headline(&self.views, self.uncovered.len(), Timestamp::now());
-        if self.uncovered_unknown.is_some() {
-            line.push_str("; which servers run here is not known");
-        }
-        line
+        let count = self.servers.uncovered.len();
+        headline(&self.views, count, Timestamp::now()) + self.servers.doubt()
     }
 
     fn write_status(&mut self) {
         let status = StatusView {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
-            uncovered: self.uncovered.clone(),
-            uncovered_unknown: self.uncovered_unknown.clone(),
+            uncovered: self.servers.uncovered.clone(),
+            uncovered_unknown: self.servers.unknown.clone(),
             checked: Timestamp::now(),
             daemon: Some(DaemonView {
                 version: env!("CARGO_PKG_VERSION").into(),

@@ -250,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn a_look_that_could_not_be_tried_is_told_apart_from_a_silent_server() {
+        let blind = Glimpse::Blind("no descriptor".into());
+        let word = Some(Seen::Blind("no descriptor".into()));
+        for kind in [Kind::Postgres, Kind::PgBouncer, Kind::Patroni] {
+            let looks = [(200, shut()), (300, blind.clone()), (9_999, blind.clone())];
+            assert_eq!(said(kind, &looks), [None, None, word.clone()]);
+        }
+    }
+
+    #[test]
     fn no_look_begins_that_would_be_cut_off_at_once() {
         let unclear = Glimpse::Unclear("another's".into());
         let looks = [(9_400, unclear.clone()), (9_495, unclear)];

@@ -24,6 +24,7 @@ pub mod probe;
 pub mod process;
 pub mod program;
 pub mod reload;
+pub mod running;
 pub mod settings;
 pub mod sql;
 mod unseen;

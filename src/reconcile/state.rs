@@ -438,8 +438,8 @@ impl Observation {
         {
             return (State::NotUsed, Some(not_used_by(config, not_used)));
         }
-        match self.settings.as_ref().and_then(|asked| asked.as_ref().ok()) {
-            Some(settings) => match settings.companions_not_used(config) {
+        if let Some(Ok(settings)) = &self.settings {
+            match settings.companions_not_used(config) {
                 Ok(Some(NotUsed { why, mend })) => {
                     return (State::NotUsed, Some(Problem::new(why, mend)));
                 }
@@ -449,8 +449,7 @@ impl Observation {
                     let problem = Problem::new(cannot.to_string(), cannot.remedy());
                     return (State::Unverified, Some(problem));
                 }
-            },
-            None => {}
+            }
         }
         let sight = self.sight.as_ref().ok();
         let installed = sight.and_then(|it| it.look.installed.bundle());

@@ -9,7 +9,8 @@ use crate::config::{Address, Kind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::instance::files::Targets;
 use crate::instance::listened;
-use crate::instance::postmaster::{Absence, Apart, Phase, Postmaster, Running};
+use crate::instance::postmaster::{Absence, Apart, Phase, Postmaster};
+use crate::instance::running::Running;
 use crate::instance::sql::{Role, Sql};
 use crate::privilege::{Ids, Rights, Worker, is_root};
 

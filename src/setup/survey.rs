@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::SetupError;
 use crate::config::Config;
-use crate::instance::postmaster::{Running, running};
+use crate::instance::running::{Running, running};
 use crate::privilege::PrivilegeError;
 use crate::source::survey::{Found, survey as lineages};
 

@@ -189,7 +189,7 @@ pub(super) async fn setup(file: &Path, wanted: &Arguments, json: bool) -> Result
 
 impl Desk<'_> {
     async fn set_up(&self, mut config: Config) -> Result<Exit, Failure> {
-        let mut survey = Survey::of(&config).await.map_err(SetupError::from)?;
+        let mut survey = Survey::of(&config).await?;
         let Some(mut chosen) = self.chosen(&config, &survey).await? else {
             return self.nothing_left(&config, &survey);
         };
@@ -205,7 +205,7 @@ impl Desk<'_> {
             }
             // What was found may have been that set-up's own.
             config = load(self.file)?;
-            survey = Survey::of(&config).await.map_err(SetupError::from)?;
+            survey = Survey::of(&config).await?;
             earlier = None;
             chosen = match self.chosen(&config, &survey).await? {
                 Some(chosen) => chosen,

@@ -15,7 +15,7 @@ use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
 use crate::host::process::Search;
 use crate::instance::Instance;
-use crate::instance::postmaster::uncovered;
+use crate::instance::running::uncovered;
 use crate::privilege::is_root;
 use crate::reconcile::Keeper;
 use crate::reconcile::state::{Problem, State};

@@ -9,7 +9,7 @@ use crate::doctor::served_users::{ServedUsers, user_of_process};
 use crate::doctor::{Finding, Kind, user_name};
 use crate::host::file;
 use crate::host::process::{Search, others_hidden};
-use crate::instance::postmaster::{running, uncovered, unnamed};
+use crate::instance::running::{running, uncovered, unnamed};
 use crate::privilege::is_root;
 
 /// The oldest major version that pgcertd was tried with, and the newest whose settings it knows.

@@ -1,6 +1,7 @@
 //! What a server that is down is to start on: what was proven, and not what nobody has tried.
 
 use super::*;
+use crate::host::look::CannotLook;
 use crate::reconcile::plan::Cause;
 
 /// `new` is installed and on trial, `old` is kept, and the server is down.
@@ -81,6 +82,37 @@ fn nothing_is_put_back_while_the_server_runs_or_may_run() {
     let mut hidden = on_trial(&old, &new);
     hidden.absence = Absence::Unreadable("no right".into());
     hidden.plan().is_nothing();
+}
+
+#[test]
+fn while_nobody_knows_whether_the_server_runs_only_what_cannot_load_is_replaced() {
+    let ca = Ca::new();
+    let (old, new) = (ca.bundle(), ca.bundle());
+    let cannot = CannotLook::missing(std::path::Path::new("/proc"));
+    let unknown = |follow_up: bool| {
+        let mut moment = Moment::of(&old).down().with_source(ready(&new));
+        moment.absence = Absence::NotKnown(cannot.clone());
+        moment.intent.follow_up = follow_up;
+        moment
+    };
+    for follow_up in [true, false] {
+        unknown(follow_up).plan().is_nothing();
+        assert_eq!(unknown(follow_up).state(), State::Unverified);
+        let broken = Installed::Unusable("half".into());
+        let mended = unknown(follow_up).with_installed(broken).plan();
+        mended.deploys(&new, true);
+        let mut tried = on_trial(&old, &new);
+        tried.absence = Absence::NotKnown(cannot.clone());
+        tried.intent.follow_up = follow_up;
+        tried.plan().is_nothing();
+        // Nor is a renewal that is under way a reason to call it well.
+        let half = Source::Waiting { why: "half".into() };
+        let waiting = unknown(follow_up).with_source(half);
+        assert_eq!(waiting.state(), State::Unverified);
+    }
+    let mut forced = unknown(false);
+    forced.intent.force = true;
+    forced.plan().deploys(&new, true);
 }
 
 #[test]

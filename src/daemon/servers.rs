@@ -1,0 +1,61 @@
+//! The servers of this host that no instance covers, as the daemon knows them.
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::News;
+use crate::config::Config;
+use crate::host::process::Search;
+use crate::instance::running::uncovered;
+use crate::report::notices;
+
+/// What is known of them.
+#[derive(Debug, Default)]
+pub(super) struct Servers {
+    /// Their data directories.
+    pub(super) uncovered: Vec<PathBuf>,
+    /// Why there may be more.
+    pub(super) unknown: Option<String>,
+    /// Whether a search is under way.
+    looking: bool,
+}
+
+impl Servers {
+    /// Looks through `/proc` beside the loop, and tells: a busy host has many processes.
+    pub(super) fn look(&mut self, config: &Config, tell: &UnboundedSender<News>) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let (covered, tell) = (config.data_directories(), tell.clone());
+        tokio::task::spawn_blocking(move || {
+            drop(tell.send(News::Uncovered(uncovered(&covered))));
+        });
+    }
+
+    /// Takes in what a search came to, and says what is new; gives how many there are. Where a look failed, what was
+    /// there before may still be.
+    pub(super) fn heard(&mut self, search: Search<PathBuf>) -> usize {
+        let mut directories = search.found;
+        if search.missed.is_some() {
+            directories.extend(self.uncovered.iter().cloned());
+            directories.sort();
+            directories.dedup();
+        }
+        let unknown = search.missed.map(|cannot| cannot.sentence());
+        notices::servers_unseen(self.unknown.as_deref(), unknown.as_deref());
+        notices::uncovered(&self.uncovered, &directories);
+        self.looking = false;
+        self.unknown = unknown;
+        self.uncovered = directories;
+        self.uncovered.len()
+    }
+
+    /// What there is to say beside their number, as the end of a line.
+    pub(super) fn doubt(&self) -> &'static str {
+        match self.unknown {
+            Some(_) => "; which servers run here is not known",
+            None => "",
+        }
+    }
+}
