@@ -28,7 +28,7 @@
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd; `daemon/metrics/mod.rs` answers scrapes |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
 //! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
-//! | lineage | `source/lineage.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else |
+//! | lineage | `source/lineage.rs`, `source/lineage/sway.rs`, `source/tracked.rs` | reads the files once, on a thread that may read them and do nothing else, and nothing that one of those who decide which files they are could not read himself |
 //! | bundle | `bundle.rs`, `bundle/companions.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load, with the CA and CRL files by which it judges its clients, where an instance has such |
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
 //! | deploy | `deploy.rs`, `deploy/verify.rs`, `deploy/watch.rs`, `deploy/shut_out.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, or lets no client in any more, roll back: states whose methods are the transitions; when what is seen counts for proof is a pure function |
@@ -73,7 +73,7 @@
 //! [`setup`] (`setup/mod.rs`) is what an operator runs once for a server: `setup/survey.rs` looks at what runs here and
 //! what lies in the watched directories (`source/survey.rs`, by the leaves alone), `setup/proposal.rs` chooses,
 //! `setup/plan.rs` says what would change, `setup/carry_out.rs` does it and `setup/undo.rs` takes it back, by what
-//! `setup/record.rs` remembers. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
+//! `setup/record.rs` remembers. Whose servers are proposed at all, `doctor/served_users.rs` says. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of

@@ -249,8 +249,10 @@ pub fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
 /// The files, as far as they can be followed, and whether there is a lineage at all.
 fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<'a>, bool) {
     let mut walk = Walk::new(users);
-    let Ok(spot) = find(spec, &mut walk) else {
-        return (walk, false);
+    let spot = match find(spec, &mut walk) {
+        Ok(spot) => spot,
+        // One that may not be read for all who decide where it lies is there.
+        Err(error) => return (walk, matches!(error, ReadError::Swayed(_))),
     };
     let layout = choose(spec, settled, &spot);
     // What cannot be followed is told by the reading.
