@@ -273,6 +273,16 @@ pub fn read(spec: &Spec, settled: Option<Layout>) -> Reading {
     }
 }
 
+/// What the lineage's links and files look like now, as [`Reading::stamps`] has it, without opening one; nothing where
+/// something is missing or may not be looked at.
+pub fn stamps(spec: &Spec, settled: Option<Layout>) -> Option<Vec<Stamp>> {
+    let mut walk = Walk::default();
+    let directory = find(spec, &mut walk).ok()?;
+    let layout = choose(spec, settled, &directory);
+    follow(spec, &layout, &directory, &mut walk).ok()?;
+    Some(walk.stamps.into_values().collect())
+}
+
 impl From<Walk> for Reading {
     /// A reading that has no bytes yet.
     fn from(walk: Walk) -> Self {
