@@ -5,6 +5,9 @@
 //! security level. Whether it should be installed now, on this instance, is for
 //! [`Bundle::check`] to say.
 //!
+//! A bundle knows which key belongs to it, and does not hold it: it can be compared and kept for
+//! months. The key itself is in a [`KeyedBundle`], which lives as long as it takes to write it.
+//!
 //! No file is opened here; the bytes that come in are the bytes that were checked, and what goes
 //! out is encoded anew from them. No error and no `Debug` shows what a file holds.
 
@@ -14,6 +17,7 @@ mod error;
 mod facts;
 mod fingerprint;
 mod key;
+mod keyed;
 mod pem;
 mod piece;
 mod signature;
@@ -31,7 +35,8 @@ pub use companions::{CompanionError, CompanionRefusal, Companions, End, Revocati
 pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
 pub use facts::{Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use key::PrivateKey;
+pub use key::{KeyDigest, PrivateKey};
+pub use keyed::KeyedBundle;
 pub use piece::{Piece, Pieces};
 
 use pem::Block;
@@ -40,12 +45,14 @@ use pem::Block;
 /// public chain has more than five.
 pub const MAX_CERTIFICATES: usize = 32;
 
-/// What a lineage holds at one moment: leaf, intermediates, private key, and where the instance
-/// has such, the CA and CRL files that Postgres loads with them.
+/// What a lineage holds at one moment: leaf, intermediates, which private key, and where the
+/// instance has such, the CA and CRL files that Postgres loads with them. Nothing of the key can be
+/// told from it.
+#[derive(Clone)]
 pub struct Bundle {
     leaf: Certificate,
     intermediates: Vec<Certificate>,
-    key: PrivateKey,
+    key: KeyDigest,
     companions: Companions,
 }
 
@@ -60,39 +67,6 @@ pub struct Identity {
 }
 
 impl Bundle {
-    /// Makes a bundle of the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
-    /// then `chain.pem`), and the key file. A combined file is given as both.
-    ///
-    /// # Errors
-    /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
-    pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
-        let (certificates, mut keys) = read_chain(chain)?;
-        let key_blocks = pem::blocks(key, Part::Key)?;
-        let own_keys = key_blocks.into_iter().filter_map(|block| match block {
-            Block::Key(kind, der) => Some((Part::Key, kind, der)),
-            Block::Certificate(_) | Block::Revocations(_) => None,
-        });
-        let before = keys.len();
-        keys.extend(own_keys);
-        if keys.len() == before {
-            return Err(BundleError::NoKey);
-        }
-        check_strength(&certificates)?;
-        let key = the_one_key(keys)?;
-        check_leaf(&certificates, &key)?;
-        check_links(&certificates)?;
-        let mut certificates = certificates.into_iter();
-        let leaf = certificates.next().ok_or(BundleError::NoCertificate {
-            part: Part::Certificate,
-        })?;
-        Ok(Self {
-            leaf,
-            intermediates: certificates.collect(),
-            key,
-            companions: Companions::default(),
-        })
-    }
-
     /// The same with these files beside it.
     #[must_use]
     pub fn with(self, companions: Companions) -> Self {
@@ -153,7 +127,7 @@ impl Bundle {
     pub fn same_pair(&self, other: &Self) -> bool {
         self.leaf == other.leaf
             && self.intermediates == other.intermediates
-            && self.key.same_content(&other.key)
+            && self.key == other.key
     }
 
     /// Whether it may be installed at `now` where clients verify `server_names`.
@@ -234,27 +208,11 @@ impl Bundle {
         std::mem::take(&mut *pem::encode(&self.chain_blocks()))
     }
 
-    /// The private key as canonical PEM, labelled by its encoding.
-    pub fn key_pem(&self) -> Zeroizing<Vec<u8>> {
-        pem::encode(&[self.key_block()])
-    }
-
-    /// The chain, then the key: one file that serves as `ssl_cert_file` and `ssl_key_file`.
-    pub fn combined_pem(&self) -> Zeroizing<Vec<u8>> {
-        let mut blocks = self.chain_blocks();
-        blocks.push(self.key_block());
-        pem::encode(&blocks)
-    }
-
     fn chain_blocks(&self) -> Vec<(&'static str, &[u8])> {
         std::iter::once(&self.leaf)
             .chain(&self.intermediates)
             .map(|certificate| ("CERTIFICATE", certificate.der()))
             .collect()
-    }
-
-    fn key_block(&self) -> (&'static str, &[u8]) {
-        (self.key.label(), self.key.der())
     }
 
     fn still_names(&self, name: &str) -> bool {

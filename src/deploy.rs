@@ -14,26 +14,27 @@
 //!
 //! What ends it early leaves the files as they were, or says how they are.
 
+mod before;
 mod roll_back;
 mod shut_out;
 mod verify;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bundle::{Bundle, Fingerprint, Identity};
+use crate::bundle::{Bundle, Identity, KeyedBundle};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles, Trial};
 use crate::instance::patroni::Rehearsal;
-use crate::instance::probe::{Served, Shown};
+use crate::instance::probe::Served;
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::TlsSettings;
 use crate::instance::{Instance, InstanceError, Server, Sight};
+use before::Before;
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -65,10 +66,8 @@ pub enum Outcome {
 
 /// What a deployment is to do.
 pub struct Order {
-    /// The bundle.
-    pub bundle: Arc<Bundle>,
-    /// Whether the files are written, or are right as they are.
-    pub write: bool,
+    /// What is to be served in the end.
+    pub content: Content,
     /// The look that led to this order.
     pub sight: Sight,
     /// What was served, if that was looked at already.
@@ -77,6 +76,28 @@ pub struct Order {
     pub proven: Option<Proven>,
     /// What becomes of the bundle that is installed.
     pub replaced: Replaced,
+    /// Whether a person insists: a server that is down is to start on it, whatever comes of that.
+    pub forced: bool,
+}
+
+/// The bundle that a server is to serve, with its key where that has to be written.
+#[derive(Debug)]
+pub enum Content {
+    /// It goes into the files.
+    New(Arc<KeyedBundle>),
+    /// The files are right as they are.
+    Installed(Arc<Bundle>),
+}
+
+impl Content {
+    /// The bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        match self {
+            Content::New(keyed) => keyed.bundle(),
+            Content::Installed(bundle) => bundle,
+        }
+    }
 }
 
 /// What becomes of a bundle that is replaced.
@@ -97,162 +118,12 @@ pub struct Proven {
     pub run: i64,
 }
 
-/// What was, before anything was changed.
-struct Before {
-    sight: Sight,
-    served: Option<Served>,
-    proven: Option<Proven>,
-    replaced: Replaced,
-}
-
-impl Before {
-    fn installed(&self) -> Option<&Bundle> {
-        self.sight.look.installed.bundle().map(|it| &**it)
-    }
-
-    /// The leaf that a server which did not take the new one still shows.
-    fn leaf(&self) -> Option<Fingerprint> {
-        let installed = self.installed().map(Bundle::fingerprint);
-        self.served_leaf().or(installed)
-    }
-
-    /// What was served: as seen just now, or as this same server showed it when what is
-    /// installed was proven.
-    fn served_leaf(&self) -> Option<Fingerprint> {
-        match &self.served {
-            Some(served) => Some(served.leaf.fingerprint()),
-            None => self.proven_by_this_server().map(Bundle::fingerprint),
-        }
-    }
-
-    /// The CAs of which clients were asked for certificates, in the same way.
-    fn authorities(&self) -> Option<BTreeSet<Vec<u8>>> {
-        match &self.served {
-            Some(served) => Some(served.authorities.clone()),
-            None => self.proven_by_this_server()?.companions().names(),
-        }
-    }
-
-    /// Whether what is served need not be looked at.
-    fn is_known(&self) -> bool {
-        self.served.is_some() || self.proven_by_this_server().is_some()
-    }
-
-    fn proven_by_this_server(&self) -> Option<&Bundle> {
-        let process = self.sight.server.process()?;
-        let proven = self.proven?;
-        let same = proven.run == process.run();
-        self.installed()
-            .filter(|it| same && it.identity() == proven.bundle)
-    }
-
-    /// Whether what was installed was seen served; its CA and CRL files may not be used.
-    fn proven(&self) -> bool {
-        let installed = self.installed().map(Bundle::fingerprint);
-        installed.is_some() && self.served_leaf() == installed
-    }
-
-    /// Whether the CAs of which clients were asked for certificates were those installed.
-    fn proven_authorities(&self) -> bool {
-        let names = self.installed().and_then(|it| it.companions().names());
-        names.is_some() && self.authorities() == names
-    }
-
-    /// Whether `shown` is what was there before `new`: by its leaf, or where that is the same, by
-    /// the CAs of which it asks clients for certificates.
-    fn is_shown(&self, shown: &Shown, new: &Bundle) -> bool {
-        if Some(shown.leaf) != self.leaf() || shown.is_of(new) {
-            return false;
-        }
-        let names = || self.installed().and_then(|it| it.companions().names());
-        let before = || self.authorities().or_else(names).unwrap_or_default();
-        shown.leaf != new.fingerprint() || shown.authorities == before()
-    }
-
-    /// Whether `new` has the leaf of before, so that only its CAs can show that it was loaded.
-    fn has_leaf_of(&self, new: &Bundle) -> bool {
-        self.leaf() == Some(new.fingerprint())
-    }
-
-    /// What goes in again in the place of `new`: the files that were found, or the previous
-    /// bundle, where that is served and they are not, or where they are `new` already, or what a
-    /// crash has left of two.
-    fn way_back(&self, new: &Bundle) -> Option<WayBack> {
-        let found_is_new = self.installed().is_some_and(|it| it.same_content(new));
-        let previous = self.sight.look.previous.as_ref();
-        let previous = previous.filter(|it| !it.same_content(new));
-        if self.sight.look.is_torn() {
-            return previous.map(|_| WayBack::Previous);
-        }
-        let previous_is_served =
-            previous.is_some_and(|it| Some(it.fingerprint()) == self.served_leaf());
-        if !self.proven() && previous_is_served || found_is_new && previous.is_some() {
-            return Some(WayBack::Previous);
-        }
-        (!found_is_new).then_some(WayBack::Found)
-    }
-
-    /// The same, where clients were seen to get in with it: just now, or at the time when it
-    /// became the previous bundle.
-    fn proven_way_back(&self, new: &Bundle) -> Option<WayBack> {
-        self.way_back(new)
-            .filter(|way| *way == WayBack::Previous || self.proven())
-    }
-
-    /// What is installed once that way was gone.
-    fn bundle_on(&self, way: WayBack) -> Option<&Bundle> {
-        match way {
-            WayBack::Found => self.installed(),
-            WayBack::Previous => self.sight.look.previous.as_deref(),
-        }
-    }
-
-    /// Whether what was installed is to be the previous bundle: it was seen served just now, or,
-    /// where the server hangs, the last time, be it by another process. What a crash has left of
-    /// two bundles is neither, whatever its leaf.
-    fn worth_keeping(&self) -> bool {
-        if self.replaced == Replaced::NotKept || self.sight.look.is_torn() {
-            return false;
-        }
-        match self.served {
-            Some(_) => self.proven(),
-            None => {
-                let installed = self.installed().map(Bundle::identity);
-                let seen = self.proven.map(|it| it.bundle);
-                installed.is_some() && (seen == installed || self.sight.look.proven == installed)
-            }
-        }
-    }
-
-    /// What is on trial while `new` goes in: that one, where a server is there to give the verdict,
-    /// and there is another bundle to go back to. Where `new` is the one to go back to, it is what
-    /// makes room for it, so that a crash between the renames is known for what it is.
-    fn trial(&self, new: &Bundle) -> Trial {
-        let is_another = |it: &&Bundle| !it.same_content(new);
-        match self.replaced {
-            Replaced::KeptIfProven => {
-                let installed = self.installed().filter(|_| self.worth_keeping());
-                let back = installed.or(self.sight.look.previous.as_deref());
-                match back.is_some_and(|it| is_another(&it)) && self.sight.server.is_up() {
-                    true => Trial::Begins(new.into()),
-                    false => Trial::Unchanged,
-                }
-            }
-            Replaced::NotKept => {
-                let leaves = self.installed().filter(is_another);
-                match leaves.filter(|_| !self.sight.look.is_on_trial()) {
-                    Some(installed) => Trial::Begins(installed.into()),
-                    None => Trial::Unchanged,
-                }
-            }
-        }
-    }
-}
-
 /// What a deployment that is under way knows in each of its states.
 struct Deployment<'a, State> {
     instance: &'a mut Instance,
     bundle: Arc<Bundle>,
+    /// The same with its key, where it is written. It goes when this does.
+    keyed: Option<Arc<KeyedBundle>>,
     before: Before,
     state: State,
 }
@@ -262,7 +133,10 @@ struct Begun;
 /// The new files lie beside the targets.
 struct Staged(StagedFiles);
 /// The new files are in place.
-struct Installed;
+struct Installed {
+    /// What was said to be on trial before they were.
+    trial: Trial,
+}
 /// The server was asked to load them.
 struct Reloaded {
     process: Arc<Process>,
@@ -315,12 +189,11 @@ pub async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
 }
 
 async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
-    let write = order.write;
+    let write = matches!(order.content, Content::New(_));
     let begun = Deployment::begin(instance, order);
-    let installed = if write {
-        begun.staged().await?.installed().await?
-    } else {
-        begun.unchanged()
+    let installed = match begun.keyed.clone() {
+        Some(keyed) => begun.staged(keyed).await?.installed().await?,
+        None => begun.unchanged(),
     };
     match &installed.before.sight.server {
         Server::Up(_) => {}
@@ -331,9 +204,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
                 mend => format!("{absence}; {mend}"),
             }));
         }
-        Server::Down(_) => {
-            return Ok(Outcome::Installed(NOT_RUNNING.into()));
-        }
+        Server::Down(_) => return Ok(Outcome::Installed(installed.at_next_start())),
     }
     if let Some(why) = installed.unused() {
         return Ok(Outcome::Installed(why));
@@ -357,12 +228,17 @@ impl<'a> Deployment<'a, Begun> {
     fn begin(instance: &'a mut Instance, order: Order) -> Self {
         Deployment {
             instance,
-            bundle: order.bundle,
+            bundle: Arc::clone(order.content.bundle()),
+            keyed: match order.content {
+                Content::New(keyed) => Some(keyed),
+                Content::Installed(_) => None,
+            },
             before: Before {
                 sight: order.sight,
                 served: order.served,
                 proven: order.proven,
                 replaced: order.replaced,
+                forced: order.forced,
             },
             state: Begun,
         }
@@ -370,8 +246,7 @@ impl<'a> Deployment<'a, Begun> {
 
     /// Writes the new files beside the targets. Where it is not known what the server serves, it
     /// is asked meanwhile.
-    async fn staged(mut self) -> Result<Deployment<'a, Staged>, String> {
-        let bundle = Arc::clone(&self.bundle);
+    async fn staged(mut self, keyed: Arc<KeyedBundle>) -> Result<Deployment<'a, Staged>, String> {
         let wanted = self.instance.config.verify == Verify::Handshake && !self.before.is_known();
         let glance = self
             .before
@@ -383,9 +258,7 @@ impl<'a> Deployment<'a, Begun> {
                 let addresses = self.instance.addresses(p).ok()?;
                 Some(self.instance.glance(addresses, GLANCE))
             });
-        let stage = self
-            .instance
-            .on_files(move |targets| targets.stage(&bundle));
+        let stage = self.instance.on_files(move |targets| targets.stage(&keyed));
         let (staged, served) = match glance {
             Some(glance) => tokio::join!(stage, glance),
             None => (stage.await, None),
@@ -397,7 +270,8 @@ impl<'a> Deployment<'a, Begun> {
 
     /// The files are right as they are.
     fn unchanged(self) -> Deployment<'a, Installed> {
-        self.into_state(Installed)
+        let trial = Trial::Unchanged;
+        self.into_state(Installed { trial })
     }
 }
 
@@ -416,6 +290,7 @@ impl<'a> Deployment<'a, Staged> {
         let Deployment {
             instance,
             bundle: new,
+            keyed,
             before,
             state: Staged(staged),
         } = self;
@@ -423,7 +298,7 @@ impl<'a> Deployment<'a, Staged> {
             .on_files(move |targets| {
                 let keep = match sight.look.installed.bundle() {
                     Some(old) if worth_keeping && !old.same_content(&bundle) => {
-                        Keep::AsPrevious(old)
+                        Keep::AsPrevious(&sight.look)
                     }
                     _ => Keep::No,
                 };
@@ -439,13 +314,28 @@ impl<'a> Deployment<'a, Staged> {
         Ok(Deployment {
             instance,
             bundle: new,
+            keyed,
             before,
-            state: Installed,
+            state: Installed { trial },
         })
     }
 }
 
 impl<'a> Deployment<'a, Installed> {
+    /// What is to be said where the server is down.
+    fn at_next_start(&self) -> String {
+        if !matches!(self.state.trial, Trial::Begins(bundle) if bundle.bundle == self.bundle.identity())
+        {
+            return NOT_RUNNING.into();
+        }
+        let config = &self.instance.config;
+        format!(
+            "{NOT_RUNNING}; nobody has seen it serve {} yet: if it does not start, `{}` puts back what was installed before",
+            self.bundle.fingerprint().short(),
+            config.command(&["sync"])
+        )
+    }
+
     /// Why a Patroni does not use the files, which no reload would change: it is left alone, since
     /// it loses more than other servers by a reload that it need not make.
     fn unused(&self) -> Option<String> {
@@ -514,6 +404,7 @@ impl<'a, State> Deployment<'a, State> {
         Deployment {
             instance: self.instance,
             bundle: self.bundle,
+            keyed: self.keyed,
             before: self.before,
             state,
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use x509_parser::asn1_rs::{Any, Class, Sequence};
@@ -73,11 +74,20 @@ impl PrivateKey {
         &self.public
     }
 
-    /// Whether both are encoded alike and hold the same bytes.
-    pub(super) fn same_content(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.der == other.der
+    pub(super) fn digest(&self) -> KeyDigest {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.label().as_bytes());
+        context.update(&self.der);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        KeyDigest(bytes)
     }
 }
+
+/// Which private key: equal for two keys that are encoded alike and hold the same bytes. A SHA-256
+/// of something that nobody can guess, and no more of the key than that.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyDigest([u8; 32]);
 
 /// Whether a PKCS#8 key has the public one beside it, as version 2 of that form may (RFC 5958,
 /// `[1] publicKey`): OpenSSL 3.0 loads no such key, though aws-lc does.

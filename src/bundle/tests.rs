@@ -98,11 +98,11 @@ fn full_chain() -> (String, String) {
     (leaf.pem + &intermediate.pem + &root.pem, leaf.key)
 }
 
-fn parse(chain: &str, key: &str) -> Result<Bundle, BundleError> {
-    Bundle::parse(&[chain.as_bytes()], key.as_bytes())
+fn parse(chain: &str, key: &str) -> Result<KeyedBundle, BundleError> {
+    KeyedBundle::parse(&[chain.as_bytes()], key.as_bytes())
 }
 
-fn bundle(issued: &Issued) -> Bundle {
+fn bundle(issued: &Issued) -> KeyedBundle {
     parse(&issued.pem, &issued.key).unwrap()
 }
 

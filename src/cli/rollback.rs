@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::instance::Instance;
 use crate::reconcile::state::State;
 use crate::reconcile::{Errand, Keeper, LOCK_PATIENCE, SyncOutcome};
-use crate::source::Source;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "rollback",
@@ -111,7 +110,6 @@ pub(super) async fn rollback(
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     let chosen = named(config, std::slice::from_ref(&wanted.instance))?;
-    let mut sources = sources::read(config, &chosen).await?;
     let prober = prober()?;
     let mut outcomes = Outcomes::new(Manner {
         json,
@@ -124,15 +122,11 @@ pub(super) async fn rollback(
     };
     let mut exit = Exit::Well;
     for instance in chosen {
-        let source = sources
-            .remove(&instance.name)
-            .unwrap_or_else(|| Source::Invalid {
-                why: "the lineage was not read".into(),
-                denied: false,
-            });
+        let mut lineage = sources::tracked(config, instance);
+        lineage.settled().await.map_err(|e| Failure::problem(&e))?;
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
         let settle = config.watch.settle_timeout;
-        let done = keeper.roll_back(&source, errand, settle).await;
+        let done = keeper.roll_back(&mut lineage, errand, settle).await;
         outcomes.add(instance, &done);
         if let (State::Held, Some(held)) = done.seen.state(instance)
             && done.acted

@@ -8,6 +8,12 @@ use super::Failure;
 use crate::config::{Config, Instance};
 use crate::source::{Source, Spec, Tracked};
 
+/// The lineage of `instance`, not yet read.
+pub(super) fn tracked(config: &Config, instance: &Instance) -> Tracked {
+    let watch = &config.watch;
+    Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
+}
+
 /// What the lineage of each of `instances` holds, by the instance's name.
 pub(super) async fn read(
     config: &Config,
@@ -16,8 +22,7 @@ pub(super) async fn read(
     let mut reading = JoinSet::new();
     for instance in instances {
         let name = instance.name.clone();
-        let watch = &config.watch;
-        let mut tracked = Tracked::new(Spec::from(*instance), watch.debounce, watch.settle_timeout);
+        let mut tracked = tracked(config, instance);
         reading.spawn(async move { (name, tracked.settled().await) });
     }
     let mut sources = HashMap::new();

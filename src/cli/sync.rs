@@ -10,16 +10,20 @@ use super::outcomes::{Manner, Outcomes};
 use super::{Exit, Failure, named, prober, sources};
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
+use crate::privilege::PrivilegeError;
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
-use crate::source::Source;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "sync",
     description: &[
         "Compares each instance with its lineage, and does what makes them equal: install, reload, verify, and roll \
          back what Postgres refuses. What is equal already is neither written nor reloaded.",
-        "While the server is down it installs what the lineage holds, unless the server rejected it before or it is held.",
+        "What the lineage holds is read once nobody else works on the instance: a `sync` that had to wait deploys \
+         nothing older than what was deployed meanwhile.",
+        "While the server is down it installs what the lineage holds, unless the server rejected it before or it is \
+         held. Nobody has seen it served then: if the server does not start on it, the next `sync` puts back what was \
+         installed before.",
         "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
          run at the same time.",
     ],
@@ -98,22 +102,22 @@ pub(super) async fn sync(
         dry_run: wanted.dry_run,
         follow_up: false,
     };
-    let mut sources = sources::read(config, &chosen).await?;
     let prober = prober()?;
     let mut work = JoinSet::new();
     for (index, instance) in chosen.iter().enumerate() {
-        let source = sources
-            .remove(&instance.name)
-            .unwrap_or_else(|| Source::Invalid {
-                why: "the lineage was not read".into(),
-                denied: false,
-            });
+        let mut lineage = sources::tracked(config, instance);
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
         let settle = config.watch.settle_timeout;
-        work.spawn(async move { (index, keeper.reconcile(&source, intent, settle).await) });
+        work.spawn(async move {
+            // Files that are being written come to rest while others may still have the lock.
+            lineage.settled().await?;
+            let done = keeper.reconcile(&mut lineage, intent, settle).await;
+            Ok::<_, PrivilegeError>((index, done))
+        });
     }
     let mut done: Vec<(usize, Done)> = Vec::new();
     while let Some(ended) = work.join_next().await {
+        let ended = ended.map_err(|e| Failure::problem(&e))?;
         done.push(ended.map_err(|e| Failure::problem(&e))?);
     }
     prober.farewells().await;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use super::News;
+use super::lineage::Asker;
 use super::turns::Turns;
 use crate::config::Kind;
 use crate::instance::postmaster::Absence;
@@ -21,7 +22,7 @@ use crate::report::Told;
 use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
-use crate::source::Source;
+use crate::source::{LineageReader, Opened, Source};
 
 /// The first pause after an attempt that did not succeed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -79,7 +80,10 @@ pub(super) enum Nudge {
 pub(super) struct Task {
     pub index: usize,
     pub keeper: Keeper,
+    /// What the lineage was last seen to hold: a reason to compare.
     pub source: watch::Receiver<Option<Source>>,
+    /// Says what it holds once that is to be acted on.
+    pub lineage: Asker,
     pub nudged: mpsc::UnboundedReceiver<Nudge>,
     pub news: mpsc::UnboundedSender<News>,
     pub stopped: watch::Receiver<bool>,
@@ -102,15 +106,9 @@ impl Task {
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
-            let source = self.source.borrow_and_update().clone();
-            let source = source.or_else(|| {
-                (began.elapsed() >= FIRST_READING).then(|| Source::Invalid {
-                    why: "the lineage has not been read since pgcertd started; is its file system answering?".into(),
-                    denied: false,
-                })
-            });
-            if let Some(source) = source {
-                let done = self.compare(&source).await;
+            let is_read = self.source.borrow_and_update().is_some();
+            if is_read || began.elapsed() >= FIRST_READING {
+                let done = self.compare(is_read).await;
                 let state = self.say(&done, &mut told, &mut warned);
                 // Nothing tells when a configuration that was corrected is loaded.
                 let unfinished = state == State::NotUsed
@@ -152,7 +150,8 @@ impl Task {
         drop(self.news.send(configured));
     }
 
-    async fn compare(&mut self, source: &Source) -> Done {
+    /// Compares with what the lineage holds, which may never have been read.
+    async fn compare(&mut self, is_read: bool) -> Done {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("compare");
         let intent = Intent {
@@ -169,8 +168,13 @@ impl Task {
                 drop(self.news.send(filed));
             }
         };
-        let keeper = &mut self.keeper;
-        let work = keeper.reconcile_telling(source, intent, self.settle, looked);
+        let (keeper, settle) = (&mut self.keeper, self.settle);
+        if is_read {
+            let work = keeper.reconcile_telling(&mut self.lineage, intent, settle, looked);
+            return self.turns.take(work).await;
+        }
+        let mut never_read = NeverRead;
+        let work = keeper.reconcile_telling(&mut never_read, intent, settle, looked);
         self.turns.take(work).await
     }
 
@@ -259,6 +263,24 @@ impl Task {
         };
         drop(self.news.send(seen));
         state
+    }
+}
+
+/// A lineage that has not answered since pgcertd started; it is not waited for again.
+struct NeverRead;
+
+impl LineageReader for NeverRead {
+    async fn current(&mut self) -> Source {
+        Source::Invalid {
+            why:
+                "the lineage has not been read since pgcertd started; is its file system answering?"
+                    .into(),
+            denied: false,
+        }
+    }
+
+    async fn opened(&mut self) -> Opened {
+        self.current().await.into()
     }
 }
 

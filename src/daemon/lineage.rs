@@ -1,19 +1,29 @@
-//! The task of one lineage: reads it when it is due, and publishes what it holds.
+//! The task of one lineage: reads it when it is due, publishes what it holds, and answers the instances
+//! that ask what that is now, once they have their lock.
+//!
+//! What is published is a reason to compare, and never what is deployed. Nothing here keeps a private key:
+//! it is read for the deployment that asks for it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::News;
 use crate::privilege::PrivilegeError;
-use crate::source::{Change, Source, Tracked};
+use crate::source::tracked::PATIENCE_UNDER_LOCK;
+use crate::source::{Change, LineageReader, Opened, Source, Tracked};
 
 /// How long files may stay unmatched before anyone is told. certbot's renewal passes through
 /// such moments, and whoever worked on one of them would be late for its end.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// What the loop tells a lineage.
+/// How long an instance waits for a lineage's answer. Its own file system is then the likely reason
+/// that there is none.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What a lineage is told.
 #[derive(Debug)]
 pub(super) enum ToLineage {
     /// Something happened to a path, be it one of the lineage's or not.
@@ -24,6 +34,25 @@ pub(super) enum ToLineage {
     },
     /// Something may have happened unseen.
     Unknown,
+    /// An instance asks what it holds now.
+    Asked(Question),
+}
+
+/// What an instance asks.
+#[derive(Debug)]
+pub(super) struct Question {
+    wanted: Wanted,
+    at: Instant,
+    answer: oneshot::Sender<Opened>,
+}
+
+/// What an answer has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// What can be compared.
+    Bundle,
+    /// What can be written.
+    Key,
 }
 
 type Inbox = (
@@ -53,8 +82,11 @@ pub(super) struct Task {
     pub inbox: mpsc::UnboundedReceiver<ToLineage>,
     pub publish: watch::Sender<Option<Source>>,
     pub news: mpsc::UnboundedSender<News>,
-    pub stopped: watch::Receiver<bool>,
     pub unmatched: Unmatched,
+    /// Questions that wait for a reading that counts.
+    pub questions: Vec<Question>,
+    /// Whether an instance went away without a true answer: it is told when there is one.
+    pub owed: bool,
 }
 
 impl Task {
@@ -63,38 +95,44 @@ impl Task {
         (mpsc::unbounded_channel(), watch::channel(None))
     }
 
-    /// Runs until it is stopped.
+    /// Runs until nobody is left who could ask or tell it anything.
     pub async fn run(mut self) -> Result<(), PrivilegeError> {
         loop {
             // All that is known is taken in before a reading is decided.
-            while let Ok(message) = self.inbox.try_recv() {
-                self.hear(message);
-            }
-            match self.tracked.due() {
-                Some(due) if due <= Instant::now() => self.read().await?,
-                due => {
-                    let tell = match self.unmatched {
-                        Unmatched::Since(since) => Some(since + MOMENT),
-                        Unmatched::No | Unmatched::Told => None,
-                    };
-                    let wake = async {
-                        match due.into_iter().chain(tell).min() {
-                            Some(at) => tokio::time::sleep_until(at.into()).await,
-                            None => std::future::pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        _ = self.stopped.changed() => return Ok(()),
-                        message = self.inbox.recv() => match message {
-                            Some(message) => self.hear(message),
-                            None => return Ok(()),
-                        },
-                        () = wake => self.publish(),
-                    }
+            loop {
+                match self.inbox.try_recv() {
+                    Ok(message) => self.hear(message),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
-            if *self.stopped.borrow() {
-                return Ok(());
+            let due = self.tracked.due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                self.read().await?;
+                continue;
+            }
+            if !self.questions.is_empty() && self.tracked.is_settled() {
+                self.answer().await?;
+                continue;
+            }
+            self.put_off();
+            let tell = match self.unmatched {
+                Unmatched::Since(since) => Some(since + MOMENT),
+                Unmatched::No | Unmatched::Told => None,
+            };
+            let patience = self.questions.iter().map(Question::latest).min();
+            let wake = async {
+                match due.into_iter().chain(tell).chain(patience).min() {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => return Ok(()),
+                },
+                () = wake => self.publish(),
             }
         }
     }
@@ -103,11 +141,17 @@ impl Task {
         match message {
             ToLineage::Event { path, change, at } => self.tracked.event(&path, change, at),
             ToLineage::Unknown => self.tracked.unknown(),
+            ToLineage::Asked(question) => self.questions.push(question),
         }
     }
 
     async fn read(&mut self) -> Result<(), PrivilegeError> {
-        self.tracked.read().await?;
+        let opened = self.tracked.read().await?;
+        if let Some(opened) = opened {
+            for question in std::mem::take(&mut self.questions) {
+                self.tell(question, &opened);
+            }
+        }
         self.publish();
         let read = News::Read {
             lineage: self.index,
@@ -115,6 +159,50 @@ impl Task {
         };
         drop(self.news.send(read));
         Ok(())
+    }
+
+    /// Answers what can be answered by what is known, if the files still look like that; reads them
+    /// for the rest.
+    async fn answer(&mut self) -> Result<(), PrivilegeError> {
+        let comparing = |question: &Question| question.wanted == Wanted::Bundle;
+        if self.questions.iter().all(comparing)
+            && let Some(known) = self.tracked.unchanged().await?
+        {
+            let known = Opened::from(known.clone());
+            for question in std::mem::take(&mut self.questions) {
+                self.tell(question, &known);
+            }
+            return Ok(());
+        }
+        self.read().await
+    }
+
+    fn tell(&mut self, question: Question, opened: &Opened) {
+        let keyed = opened.keyed.clone();
+        let answer = Opened {
+            source: opened.source.clone(),
+            keyed: keyed.filter(|_| question.wanted == Wanted::Key),
+        };
+        // Whoever has stopped waiting has gone by what was not known.
+        self.owed |= question.answer.send(answer).is_err();
+    }
+
+    /// Answers questions while files are being written: at once where nothing was known to be
+    /// deployable before, else when they have waited for long enough, since they hold a lock.
+    fn put_off(&mut self) {
+        let now = Instant::now();
+        let known = self.tracked.source();
+        let known = known.filter(|source| source.bundle().is_none()).cloned();
+        let is_due = |question: &mut Question| known.is_some() || question.latest() <= now;
+        let due: Vec<Question> = self.questions.extract_if(.., is_due).collect();
+        let answer = match known {
+            Some(source) => Opened::from(source),
+            None => self.tracked.restless(),
+        };
+        for question in due {
+            self.tell(question, &answer);
+            self.owed = true;
+        }
     }
 
     /// Tells the instances what the lineage holds, if that is new and no passing moment.
@@ -133,12 +221,59 @@ impl Task {
         if matches!(self.unmatched, Unmatched::Since(_)) {
             return;
         }
+        let owed = self.tracked.is_settled() && std::mem::take(&mut self.owed);
         self.publish.send_if_modified(|published| {
             let same = published.as_ref().is_some_and(|old| old.same(new));
             if !same {
                 *published = Some(new.clone());
             }
-            !same
+            !same || owed
         });
+    }
+}
+
+impl Question {
+    /// When it has waited for long enough.
+    fn latest(&self) -> Instant {
+        self.at + PATIENCE_UNDER_LOCK
+    }
+}
+
+/// Asks the task of a lineage.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub to: mpsc::UnboundedSender<ToLineage>,
+    /// The lineage's name.
+    pub name: String,
+}
+
+impl Asker {
+    async fn ask(&mut self, wanted: Wanted) -> Opened {
+        let (answer, answered) = oneshot::channel();
+        let at = Instant::now();
+        let question = Question { wanted, at, answer };
+        if self.to.send(ToLineage::Asked(question)).is_ok()
+            && let Ok(Ok(opened)) = tokio::time::timeout(ANSWER, answered).await
+        {
+            return opened;
+        }
+        Opened::from(Source::Invalid {
+            why: format!(
+                "lineage {}: it could not be read within {} s; see that its file system answers (findmnt, dmesg)",
+                self.name,
+                ANSWER.as_secs()
+            ),
+            denied: false,
+        })
+    }
+}
+
+impl LineageReader for Asker {
+    async fn current(&mut self) -> Source {
+        self.ask(Wanted::Bundle).await.source
+    }
+
+    async fn opened(&mut self) -> Opened {
+        self.ask(Wanted::Key).await
     }
 }

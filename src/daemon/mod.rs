@@ -197,7 +197,8 @@ impl Generation {
                 instance.files.clone().map(|f| (f.chain, f.key)),
                 [spec.ca.clone(), spec.crl.clone()],
             );
-            let source = published
+            let name = spec.name.clone();
+            let (source, to) = published
                 .entry(key)
                 .or_insert_with(|| {
                     let (inbox, sources) = lineage::Task::channels();
@@ -211,12 +212,13 @@ impl Generation {
                         inbox: inbox.1,
                         publish: sources.0,
                         news: tell.clone(),
-                        stopped: stopped.clone(),
                         unmatched: lineage::Unmatched::No,
+                        questions: Vec::new(),
+                        owed: false,
                     };
-                    lineages.push(inbox.0);
+                    lineages.push(inbox.0.clone());
                     tasks.spawn(task.run());
-                    sources.1
+                    (sources.1, inbox.0)
                 })
                 .clone();
             let (nudge, nudged) = mpsc::unbounded_channel();
@@ -226,6 +228,7 @@ impl Generation {
                     index: nudges.len() - 1,
                     keeper: Keeper::new(Instance::new(&config, instance, prober.clone())),
                     source,
+                    lineage: lineage::Asker { to, name },
                     nudged,
                     news: tell.clone(),
                     stopped: stopped.clone(),
@@ -537,6 +540,8 @@ impl Generation {
             self.systemd.stopping();
         }
         self.stop.send_replace(true);
+        // A lineage's task answers until no instance is left that could ask.
+        self.lineages.clear();
         let deadline = tokio::time::sleep(FAREWELL);
         tokio::pin!(deadline);
         let mut watchdog = interval(watchdog_pause());

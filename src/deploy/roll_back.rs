@@ -51,7 +51,8 @@ impl Deployment<'_, Refused> {
                 self.instance
                     .on_files(move |targets| match &look.previous {
                         Some(previous) => {
-                            let staged = targets.stage(previous)?;
+                            let keyed = targets.previous_with_key(previous)?;
+                            let staged = targets.stage(&keyed)?;
                             targets.commit(&staged, &Keep::No, Trial::Unchanged)
                         }
                         None => Ok(()),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::watch::{Glimpse, Next, Seen, Watch};
 use super::{Deployment, Outcome, Proof, Refused, Reloaded, Verdict, WayBack};
-use crate::bundle::{Bundle, Fingerprint};
+use crate::bundle::Bundle;
 use crate::config::{Kind, Mode};
 use crate::instance::Lockout;
 use crate::instance::files::{Keep, Trial};
@@ -137,16 +137,22 @@ impl Deployment<'_, Refused> {
     /// It was not the bundle: with the files of before clients get in as little. It is what the
     /// lineage holds, so it goes in again, and is not held.
     pub(super) async fn reinstated(self) -> Result<Outcome, String> {
-        let bundle: Arc<Bundle> = Arc::clone(&self.bundle);
-        let short = Fingerprint::short(&bundle.fingerprint());
+        let short = self.bundle.fingerprint().short();
         let told = format!(
             "no TLS client gets in, with {short} as little as with the files of before, so that it is not the certificate"
         );
         let failed = |error: String| format!("{told}; putting {short} in again failed: {error}");
+        let (keyed, look) = (self.keyed.clone(), Arc::clone(&self.before.sight.look));
         self.instance
             .on_files(move |targets| {
-                let staged = targets.stage(&bundle)?;
-                targets.commit(&staged, &Keep::No, Trial::Unchanged)?;
+                match keyed {
+                    Some(keyed) => {
+                        let staged = targets.stage(&keyed)?;
+                        targets.commit(&staged, &Keep::No, Trial::Unchanged)?;
+                    }
+                    // It was in the files already.
+                    None => targets.put_back(&look.found)?,
+                }
                 targets.release()
             })
             .await

@@ -34,12 +34,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nix::fcntl::Flock;
-
 use crate::config::{self, Address, Config, Kind};
 use crate::host::directory::ReachError;
 use crate::host::look::{self, CannotLook};
-use crate::instance::files::{FilesError, Look, Targets};
+use crate::instance::files::{FilesError, Lock, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
 use crate::instance::probe::{Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
@@ -119,10 +117,12 @@ pub enum InstanceError {
         source: std::io::Error,
     },
     /// Another pgcertd holds the lock.
-    #[error("another pgcertd has been at work on {} for more than {} s; wait for it, or look what keeps it", path.display(), waited.as_secs())]
+    #[error("another pgcertd has been at work on {} for more than {} s; wait for it, or find out what is holding {} (fuser -v)", path.display(), waited.as_secs(), lock.display())]
     Locked {
         /// The data directory, or the server's own configuration.
         path: PathBuf,
+        /// The file that is locked.
+        lock: PathBuf,
         /// How long it was waited for.
         waited: Duration,
     },
@@ -215,12 +215,6 @@ pub enum Purpose {
     Look,
     /// To change something where that is needed: the state directory is made.
     Work,
-}
-
-/// Holds other pgcertd processes off an instance; released when dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _held: Flock<std::fs::File>,
 }
 
 /// One instance of the config, and the thread that may write its files.
@@ -361,16 +355,18 @@ impl Instance {
     /// still be loading its TLS files, and no verdict on them could be had.
     ///
     /// # Errors
-    /// [`InstanceError::Locked`], or the data directory cannot be opened.
+    /// [`InstanceError::Locked`], or the state directory cannot be used.
     pub async fn enter(&mut self, patience: Duration) -> Result<(Lock, Sight), InstanceError> {
         let began = tokio::time::Instant::now();
-        let (held, look) = loop {
+        let (lock, look) = loop {
             if let Some(entered) = self.try_enter().await? {
                 break entered;
             }
             if began.elapsed() >= patience {
+                let (targets, _) = self.writer().await?;
                 return Err(InstanceError::Locked {
                     path: self.config.home().to_owned(),
+                    lock: targets.lock_file(),
                     waited: patience,
                 });
             }
@@ -387,30 +383,19 @@ impl Instance {
             tokio::time::sleep(PAUSE).await;
             sight = self.look().await?;
         }
-        Ok((Lock { _held: held }, sight))
+        Ok((lock, sight))
     }
 
-    /// One visit to the writer thread where that suffices; nothing if another holds the lock.
-    async fn try_enter(&mut self) -> Result<Option<(Flock<std::fs::File>, Look)>, InstanceError> {
-        let tidied = |targets: &Targets| {
+    /// One visit to the writer thread; nothing if another holds the lock.
+    async fn try_enter(&mut self) -> Result<Option<(Lock, Look)>, InstanceError> {
+        self.on_files(|targets| {
+            let Some(lock) = targets.try_lock()? else {
+                return Ok(None);
+            };
             targets.clean()?;
-            targets.look()
-        };
-        if self.lodger.is_none() {
-            return self
-                .on_files(move |targets| match targets.try_lock()? {
-                    Some(held) => Ok(Some((held, tidied(targets)?))),
-                    None => Ok(None),
-                })
-                .await;
-        }
-        match self.on_data(|targets| targets.try_lock()).await? {
-            Some(held) => {
-                let look = self.on_files(tidied).await?;
-                Ok(Some((held, look)))
-            }
-            None => Ok(None),
-        }
+            Ok(Some((lock, targets.look()?)))
+        })
+        .await
     }
 
     /// Looks at the files and at the server's process.

@@ -3,8 +3,10 @@
 //! [`Keeper::reconcile`] is the one way to a deployment, for the daemon and for `sync` alike; an
 //! operator may go back by [`Keeper::roll_back`].
 //! What it decides is in [`plan`], a pure function of what was seen; what it reports is in
-//! [`state`], another. It changes nothing without the instance's lock.
+//! [`state`], another. It changes nothing without the instance's lock, and asks what the lineage holds
+//! once it has that: what was read before may be older than what another process has deployed meanwhile.
 
+mod decide;
 mod done;
 mod outcome;
 pub mod plan;
@@ -25,18 +27,19 @@ use jiff::Timestamp;
 
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Mode, Verify};
-use crate::deploy::{self, Order, Outcome, Proven};
-use crate::host::look::CannotLook;
+use crate::deploy::{self, Content, Order, Outcome, Proven};
 use crate::instance::configuration::Configuration;
+use crate::instance::files::Lock;
 use crate::instance::mounts::pinned_by;
 use crate::instance::probe::{Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
-use crate::instance::{Instance, InstanceError, Lock, Purpose, Server, Sight, Unseen};
-use crate::source::Source;
+use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen};
+use crate::source::{LineageReader, Source};
+use decide::Visit;
 pub use done::Done;
 pub use outcome::SyncOutcome;
-use plan::{Asked, Cause, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene};
+use plan::{Asked, Cause, Clock, Intent, Memory, Plan, Readiness};
 pub use remark::Remark;
 use remark::oddities;
 pub use rollback::Errand;
@@ -44,23 +47,6 @@ use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
 pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
-
-/// What was seen of an instance, and what follows from it.
-struct Visit {
-    readiness: Readiness,
-    sight: Sight,
-    /// Nothing where it was not looked at.
-    served: Option<Result<Served, Unseen>>,
-    plan: Plan,
-}
-
-/// That it is not known whether a server would see what is written for it, and what mends that.
-fn unseen_targets(cannot: &CannotLook) -> String {
-    format!(
-        "whether the server sees the files in their directories is not known, so that nothing was written: {}",
-        cannot.sentence()
-    )
-}
 
 /// Keeps one instance: its handle, and what this process remembers of it.
 #[derive(Debug)]
@@ -96,27 +82,33 @@ impl Keeper {
     }
 
     /// Compares, does what is needed, and compares again.
-    pub async fn reconcile(&mut self, source: &Source, intent: Intent, settle: Duration) -> Done {
+    pub async fn reconcile(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        intent: Intent,
+        settle: Duration,
+    ) -> Done {
         let quiet = |_: &Sight| {};
-        self.reconcile_telling(source, intent, settle, quiet).await
+        self.reconcile_telling(lineage, intent, settle, quiet).await
     }
 
     /// The same; tells `looked` what files and process look like, before anything is done about
     /// it or a server is connected to.
     pub async fn reconcile_telling(
         &mut self,
-        source: &Source,
+        lineage: &mut impl LineageReader,
         intent: Intent,
         settle: Duration,
-        looked: impl FnOnce(&Sight),
+        looked: impl FnOnce(&Sight) + Send,
     ) -> Done {
         let began = Instant::now();
-        let mut done = match self.attempt(source, intent, settle, began, looked).await {
+        let mut done = match self.attempt(lineage, intent, settle, began, looked).await {
             Ok(done) => done,
             Err(error) => {
+                let source = lineage.current().await;
                 let problem = error.to_string();
                 self.failure = Some((source.bundle().map(|b| b.fingerprint()), problem.clone()));
-                let seen = self.observe(source, settle).await;
+                let seen = self.observe(&source, settle).await;
                 Done {
                     outcome: SyncOutcome::Failed,
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
@@ -140,15 +132,16 @@ impl Keeper {
 
     async fn attempt(
         &mut self,
-        source: &Source,
+        lineage: &mut impl LineageReader,
         intent: Intent,
         settle: Duration,
         began: Instant,
-        looked: impl FnOnce(&Sight),
+        looked: impl FnOnce(&Sight) + Send,
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
-        let visit = self.weighed(source, sight, intent, settle).await;
+        let (visit, keyed) = self.decided(lineage, sight, intent, settle).await;
+        let source = &visit.source;
         let mut done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
@@ -172,13 +165,18 @@ impl Keeper {
                 cause,
             } => {
                 let look = Arc::clone(&visit.sight.look);
+                let content = match keyed {
+                    Some(keyed) => Content::New(keyed),
+                    None if write => Content::New(self.previous_with_key(bundle).await?),
+                    None => Content::Installed(bundle),
+                };
                 let order = Order {
-                    bundle,
-                    write,
+                    content,
                     sight: visit.sight,
                     served: visit.served.and_then(Result::ok),
                     proven: self.memory.proven,
                     replaced: cause.replaced(),
+                    forced: intent.force,
                 };
                 let done = self.deploy(order, source, cause, settle, began).await;
                 self.told_by_cause(done, cause, &look)
@@ -187,12 +185,13 @@ impl Keeper {
                 let installed = visit.sight.look.installed.bundle();
                 let installed = installed.map(Arc::clone);
                 let Visit {
+                    source,
                     readiness,
                     sight,
                     served,
                     ..
                 } = visit;
-                let seen = self.finish(source, readiness, sight, served).await;
+                let seen = self.finish(&source, readiness, sight, served).await;
                 self.unchanged(seen, installed, began)
             }
         };
@@ -212,81 +211,6 @@ impl Keeper {
         Ok((Some(lock), sight))
     }
 
-    /// Decides what is to be done about what was seen.
-    async fn weighed(
-        &mut self,
-        source: &Source,
-        sight: Sight,
-        intent: Intent,
-        settle: Duration,
-    ) -> Visit {
-        let mode = self.instance.config.mode;
-        let now = Timestamp::now();
-        let clock = Clock {
-            now,
-            settle_timeout: settle,
-        };
-        let installed = &sight.look.installed;
-        let readiness = plan::readiness(source, installed, &self.instance.config, &clock);
-        if !intent.dry_run && mode == Mode::Manage {
-            let source = source.bundle().map(|b| &**b);
-            self.memory
-                .note(source, installed, sight.look.held.as_ref(), now);
-        }
-        // Where the files are about to change anyway, what is served is looked at meanwhile.
-        let about_to_change = match (source.bundle(), installed.bundle()) {
-            (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
-            _ => false,
-        };
-        let served = match about_to_change {
-            true => None,
-            false => Some(self.served(&sight).await),
-        };
-        let shown = served.as_ref().map(|s| match s {
-            Ok(served) => Ok(served.shown()),
-            Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
-            Err(_) => Err(NotSeen::Failed),
-        });
-        let mut plan = plan::plan(&Scene {
-            source,
-            readiness: &readiness,
-            sight: &sight,
-            served: shown.as_ref(),
-            config: &self.instance.config,
-            memory: &self.memory,
-            intent,
-            now,
-        });
-        let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
-        if only_reload
-            && self
-                .uses_other_files(&sight, shown.and_then(Result::ok))
-                .await
-        {
-            // A reload would load nothing of ours.
-            plan = Plan::Nothing;
-        }
-        if matches!(plan, Plan::Deploy { write: true, .. }) {
-            match pinned_by(&sight).await {
-                Ok(None) => {}
-                // The server would never see what is written; the state says so.
-                Ok(Some(_)) => plan = Plan::Nothing,
-                // Nor is anything written that it may never see.
-                Err(cannot) => {
-                    let about = source.bundle().map(|it| it.fingerprint());
-                    self.failure = Some((about, unseen_targets(&cannot)));
-                    plan = Plan::Nothing;
-                }
-            }
-        }
-        Visit {
-            readiness,
-            sight,
-            served,
-            plan,
-        }
-    }
-
     async fn deploy(
         &mut self,
         order: Order,
@@ -297,15 +221,16 @@ impl Keeper {
     ) -> Done {
         let from_source = cause == Cause::Source;
         let sight = order.sight.clone();
-        let fingerprint = order.bundle.fingerprint();
-        let identity = order.bundle.identity();
-        let not_after = order.bundle.leaf().not_after();
+        let bundle = Arc::clone(order.content.bundle());
+        let (fingerprint, identity) = (bundle.fingerprint(), bundle.identity());
+        let not_after = bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
-        let pieces = order.bundle.pieces();
-        let changed = match order.write {
-            true => pieces.since(sight.look.installed.bundle().map(|b| b.pieces())),
-            false => pieces.since(self.pieces.or(Some(pieces))),
+        let pieces = bundle.pieces();
+        let changed = match order.content {
+            Content::New(_) => pieces.since(sight.look.installed.bundle().map(|b| b.pieces())),
+            Content::Installed(_) => pieces.since(self.pieces.or(Some(pieces))),
         };
+
         let mut remarks = if from_source {
             oddities(source, &sight)
         } else {

@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::decide::unseen_targets;
 use super::plan::Cause;
-use super::unseen_targets;
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
-use crate::deploy::{Order, Replaced};
-use crate::instance::files::{Held, HeldBy, Look};
+use crate::deploy::{Content, Order, Replaced};
+use crate::instance::files::{Held, HeldBy, Lock, Look};
 use crate::instance::mounts::pinned_by;
-use crate::instance::{InstanceError, Lock, Purpose, Sight};
-use crate::source::Source;
+use crate::instance::{InstanceError, Purpose, Sight};
+use crate::source::{LineageReader, Source};
 
 /// Whether a roll-back is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,32 +97,35 @@ fn not_ours(mode: Mode) -> Option<&'static str> {
 
 impl Keeper {
     /// Puts the previous bundle back, and holds what the lineage holds until that changes.
-    pub async fn roll_back(&mut self, source: &Source, errand: Errand, settle: Duration) -> Done {
+    pub async fn roll_back(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        errand: Errand,
+        settle: Duration,
+    ) -> Done {
         let began = Instant::now();
-        if let Some(why) = not_ours(self.instance.config.mode) {
-            let refused = SyncOutcome::Refused;
-            return self
-                .untouched(refused, Some(why.into()), source, settle, began)
-                .await;
-        }
-        match self.back(source, errand, settle, began).await {
-            Ok(done) => done,
-            Err(error) => {
-                let failed = SyncOutcome::Failed;
-                let why = Some(error.to_string());
-                self.untouched(failed, why, source, settle, began).await
-            }
-        }
+        let (outcome, why) = match not_ours(self.instance.config.mode) {
+            Some(why) => (SyncOutcome::Refused, why.to_owned()),
+            None => match self.back(lineage, errand, settle, began).await {
+                Ok(done) => return done,
+                Err(error) => (SyncOutcome::Failed, error.to_string()),
+            },
+        };
+        let source = lineage.current().await;
+        self.untouched(outcome, Some(why), &source, settle, began)
+            .await
     }
 
     async fn back(
         &mut self,
-        source: &Source,
+        lineage: &mut impl LineageReader,
         errand: Errand,
         settle: Duration,
         began: Instant,
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.arrive(errand).await?;
+        // What is held back is what the lineage holds now, and not what it held before the lock was free.
+        let source = &lineage.current().await;
         let way = match way(&sight.look, source, &self.instance.config, Timestamp::now()) {
             Ok(way) => way,
             Err(why) => {
@@ -155,17 +158,21 @@ impl Keeper {
             let (refused, why) = (SyncOutcome::Refused, Some(why));
             return Ok(self.untouched(refused, why, source, settle, began).await);
         }
+        let content = match way.there {
+            true => Content::Installed(Arc::clone(&way.previous)),
+            false => Content::New(self.previous_with_key(Arc::clone(&way.previous)).await?),
+        };
         if let Some(bundle) = way.hold.filter(|_| !way.there) {
             self.hold(bundle, &way.previous).await?;
         }
         let before = sight.look.held.clone();
         let order = Order {
-            bundle: Arc::clone(&way.previous),
-            write: !way.there,
+            content,
             replaced: Replaced::NotKept,
             sight,
             served: None,
             proven: self.memory.proven,
+            forced: false,
         };
         let mut done = self.deploy(order, source, Cause::Mend, settle, began).await;
         if done.outcome == SyncOutcome::Unchanged {

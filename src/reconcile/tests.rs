@@ -18,7 +18,7 @@ use super::plan::{
     Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
 use super::state::{Observation, State};
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::{self, Config, Kind};
 use crate::instance::files::{Candidate, Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
@@ -72,7 +72,8 @@ impl Ca {
             chain.push_str(&self.pem);
         }
         let key = key.serialize_pem();
-        Arc::new(Bundle::parse(&[chain.as_bytes()], key.as_bytes()).unwrap())
+        let keyed = KeyedBundle::parse(&[chain.as_bytes()], key.as_bytes()).unwrap();
+        Arc::clone(keyed.bundle())
     }
 
     fn bundle(&self) -> Arc<Bundle> {

@@ -12,8 +12,8 @@ use super::state::{Observation, Problem};
 use super::{Done, Keeper, SyncOutcome};
 use crate::bundle::{Bundle, Expiry, Identity};
 use crate::config::{self, Mode, Verify};
-use crate::instance::files::Look;
-use crate::instance::{InstanceError, Lock, Sight};
+use crate::instance::files::{Lock, Look};
+use crate::instance::{InstanceError, Sight};
 
 /// What is to be remembered after a look at an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Observation {
             }
             let previous = previous.fingerprint().short();
             let why = format!(
-                "{new} was installed and not yet proven served when {name} went down, and may be why it does not start"
+                "{new} is installed, nobody has seen {name} serve it yet, and it may be why {name} does not start"
             );
             let mend = format!("to put back {previous}, which was served before it");
             return Some(Problem::new(why, mend).with(config.command(&["sync"])));
@@ -93,13 +93,13 @@ impl Keeper {
         done.remarks.extend(not_forgotten(learned));
     }
 
-    /// Forgets a trial because a bundle was put in place on purpose while the server was down: it is
-    /// what the server is to start on, be it the one on trial or one that shares a file with that.
+    /// Forgets a trial because a bundle was put in place while the server was down that is not on
+    /// trial itself: it is what the server is to start on, since a person insists or there is none to
+    /// go back to. It may be the one that was on trial, or share a file with that.
     pub(super) async fn started_on(&mut self, sight: &Sight) -> Option<Remark> {
-        if sight.server.is_up() || sight.look.trial.is_none() {
-            return None;
-        }
-        not_forgotten(self.instance.on_files(|t| t.end_trial()).await)
+        let before = sight.look.trial.filter(|_| !sight.server.is_up())?;
+        let ended = self.instance.on_files(move |t| t.end_trial_of(before));
+        not_forgotten(ended.await)
     }
 
     /// Tells of a deployment by its cause: the bundle of before, put in the place of one on trial,

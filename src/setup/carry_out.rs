@@ -24,6 +24,7 @@ use crate::instance::sql::{HbaRule, Sql};
 use crate::instance::{Instance, Purpose, Unseen};
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Keeper, SyncOutcome};
+use crate::source::{Spec, Tracked};
 
 /// How often what new clients get is looked at, until it is what they should get.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -71,6 +72,8 @@ struct Work<'a> {
     found: Vec<Found>,
     /// What was served before.
     before: Option<Fingerprint>,
+    /// What is to be served in the end.
+    wanted: Option<Fingerprint>,
     begun: bool,
     tell: &'a mut dyn FnMut(Told),
 }
@@ -97,6 +100,7 @@ pub async fn carry_out(
         record: Record::begun(&plan.server.data_directory),
         found: Vec::new(),
         before: None,
+        wanted: None,
         begun: false,
         tell,
     };
@@ -175,11 +179,14 @@ impl Work<'_> {
 
     /// The bundle gets into its files. Where the server uses those already, it loads them here.
     async fn installed(&mut self) -> Result<(), SetupError> {
-        let settle = self.plan.config.watch.settle_timeout;
-        let done = self
-            .keeper
-            .reconcile(&self.plan.source, Intent::default(), settle)
-            .await;
+        let watch = &self.plan.config.watch;
+        let settle = watch.settle_timeout;
+        let mut lineage = Tracked::new(Spec::from(&self.plan.instance), watch.debounce, settle);
+        // It may have been renewed since the plan was made.
+        lineage.settled().await?;
+        let intent = Intent::default();
+        let done = self.keeper.reconcile(&mut lineage, intent, settle).await;
+        self.wanted = done.fingerprint;
         let lineage = &self.plan.instance.lineage.name;
         let leaf = done.fingerprint.map(|it| it.short()).unwrap_or_default();
         let file = self.plan.instance.cert_file.display();
@@ -226,7 +233,7 @@ impl Work<'_> {
     /// New clients get the bundle's leaf.
     async fn verified(&mut self) -> Result<Option<Served>, SetupError> {
         let instance = &self.keeper.instance;
-        let Some(bundle) = self.plan.source.bundle() else {
+        let Some(wanted) = self.wanted else {
             return Ok(None);
         };
         if instance.config.verify == Verify::None {
@@ -237,7 +244,6 @@ impl Work<'_> {
             .map_err(Unseen::Nowhere)?;
         let limit = instance.config.verify_timeout;
         let deadline = Instant::now() + limit;
-        let wanted = bundle.fingerprint();
         let seen = loop {
             let seen = match instance.served(&addresses, limit).await {
                 Ok(served) if served.leaf.fingerprint() == wanted => {

@@ -359,9 +359,8 @@ async fn fitting(
         dry_run: true,
         ..Intent::default()
     };
-    let done = keeper
-        .reconcile(&source, intent, config.watch.settle_timeout)
-        .await;
+    let settle = config.watch.settle_timeout;
+    let done = keeper.reconcile(&mut tracked, intent, settle).await;
     match done.outcome {
         SyncOutcome::Waiting
         | SyncOutcome::Refused

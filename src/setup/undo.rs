@@ -285,7 +285,11 @@ async fn files(scene: &mut Scene<'_>, record: &Record) -> Result<(), SetupError>
     Ok(())
 }
 
-/// Forgets the set-up.
+/// Forgets the set-up, and leaves no lock behind.
 pub(super) async fn forget(instance: &mut Instance) -> Result<(), SetupError> {
-    Ok(instance.on_files(|targets| targets.forget_setup()).await?)
+    let forgotten = instance.on_files(|targets| {
+        targets.forget_setup()?;
+        targets.remove_lock()
+    });
+    Ok(forgotten.await?)
 }

@@ -320,6 +320,16 @@ pub fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
     }
 }
 
+/// What the lineage's links and files look like now, as [`Reading::stamps`] has it, without opening one; nothing where
+/// something is missing, or may not be looked at or read.
+pub fn stamps(spec: &Spec, settled: Option<Layout>, users: &Users) -> Option<Vec<Stamp>> {
+    let mut walk = Walk::new(users);
+    let spot = find(spec, &mut walk).ok()?;
+    let layout = choose(spec, settled, &spot);
+    follow(spec, &layout, &spot, &mut walk).ok()?;
+    Some(walk.stamps.into_values().collect())
+}
+
 impl From<Walk<'_>> for Reading {
     /// A reading that has no bytes yet.
     fn from(walk: Walk<'_>) -> Self {

@@ -17,18 +17,21 @@
 //! watch raised no event.
 //!
 //! * [`tracked`] drives the last two for one lineage, on a reader thread, and hands what was read to the bundle's checks.
+//! * [`current`] is how whoever holds an instance's lock asks what the lineage holds by then, and for the private key.
 //!
 //! Nothing here knows instances or the configuration.
 
 #[cfg(test)]
 mod tests;
 
+pub mod current;
 pub mod lineage;
 pub mod settle;
 pub mod survey;
 pub mod tracked;
 pub mod watch;
 
+pub use current::{LineageReader, Opened};
 pub use lineage::{
     Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
 };

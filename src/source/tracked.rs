@@ -12,15 +12,22 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::lineage::Users;
-use super::{Change, Fit, Layout, Parts, ReadError, Reading, Settler, Spec, Trail, Verdict};
+use super::{
+    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settler, Spec, Stamp, Trail, Verdict,
+};
 use super::{lineage, settle};
-use crate::bundle::{self, Bundle, BundleError, Companions, Part};
+use crate::bundle::{self, Bundle, BundleError, Companions, KeyedBundle, Part};
 use crate::privilege::{PrivilegeError, Rights, Worker};
 
 /// How long a command waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a lineage holds, as its reading and settling came out.
+/// How long whoever holds an instance's lock waits for files that keep changing: others wait for the
+/// lock meanwhile.
+pub const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
+
+/// What a lineage holds, as its reading and settling came out: for keeping and comparing, without
+/// the key ([`Opened`] has it).
 #[derive(Debug, Clone)]
 pub enum Source {
     /// A bundle that belongs together and has settled.
@@ -105,7 +112,7 @@ impl Fault {
 /// A reading, and what its bytes came to.
 struct Parsed {
     reading: Reading,
-    bundle: Result<Arc<Bundle>, Fault>,
+    bundle: Result<KeyedBundle, Fault>,
 }
 
 /// A lineage that is followed.
@@ -118,6 +125,8 @@ pub struct Tracked {
     reader: Option<Worker>,
     settler: Settler,
     source: Option<Source>,
+    /// What the files of the last reading looked like; nothing while no reading counts.
+    stamps: Option<Vec<Stamp>>,
     trail: Trail,
 }
 
@@ -134,8 +143,15 @@ impl Tracked {
             reader: None,
             settler,
             source: None,
+            stamps: None,
             trail: Trail::default(),
         }
+    }
+
+    /// The lineage's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.spec.name
     }
 
     /// What the lineage holds, once that is known.
@@ -166,11 +182,11 @@ impl Tracked {
         self.settler.due()
     }
 
-    /// Reads the lineage, and decides whether the reading counts.
+    /// Reads the lineage, and decides whether the reading counts; gives what was read if it does.
     ///
     /// # Errors
     /// The reader thread could not be had.
-    pub async fn read(&mut self) -> Result<(), PrivilegeError> {
+    pub async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
         let (at, wall) = (Instant::now(), Timestamp::now());
         let Parsed { reading, bundle } = self.parsed().await?;
         let fit = bundle.as_ref().map_or_else(Fault::fit, |_| Fit::Fits);
@@ -178,11 +194,46 @@ impl Tracked {
         if bundle.is_ok() && verdict == Verdict::Taken {
             self.layout.clone_from(&reading.layout);
         }
-        if let Some(source) = judged(&self.spec, bundle, verdict, &reading, wall) {
-            self.source = Some(source);
-        }
+        let counts = !matches!(verdict, Verdict::NotYet { .. });
+        self.stamps = counts.then(|| reading.stamps.clone());
+        let (bundle, keyed) = match bundle {
+            Ok(keyed) => (Ok(Arc::clone(keyed.bundle())), Some(Arc::new(keyed))),
+            Err(fault) => (Err(fault), None),
+        };
+        let source = judged(&self.spec, bundle, verdict, &reading, wall);
         self.trail = reading.trail;
-        Ok(())
+        Ok(source.map(|source| {
+            self.source = Some(source.clone());
+            Opened { source, keyed }
+        }))
+    }
+
+    /// Whether the last reading counts. If not, [`Tracked::source`] is what was known before.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.stamps.is_some()
+    }
+
+    /// What the lineage is known to hold, if its files still look as they did when they were read;
+    /// nothing is opened.
+    ///
+    /// # Errors
+    /// The reader thread has ended.
+    pub async fn unchanged(&self) -> Result<Option<&Source>, PrivilegeError> {
+        let (Some(stamps), Some(reader)) = (&self.stamps, &self.reader) else {
+            return Ok(None);
+        };
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            return Ok(None);
+        }
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
+        let now = reader.call(move || lineage::stamps(&spec, layout, &users));
+        let now = now.await?;
+        Ok(self
+            .source
+            .as_ref()
+            .filter(|_| now.as_ref() == Some(stamps)))
     }
 
     /// Reads until the reading counts, for a command that runs once.
@@ -190,20 +241,35 @@ impl Tracked {
     /// # Errors
     /// The reader thread could not be had.
     pub async fn settled(&mut self) -> Result<Source, PrivilegeError> {
+        Ok(self.opened_within(PATIENCE).await?.source)
+    }
+
+    /// Reads until the reading counts or `patience` is over.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub async fn opened_within(&mut self, patience: Duration) -> Result<Opened, PrivilegeError> {
         let began = Instant::now();
         loop {
-            self.read().await?;
-            if let Some(source) = &self.source {
-                return Ok(source.clone());
-            }
-            if began.elapsed() > PATIENCE {
-                return Ok(Source::Waiting {
-                    why: format!("lineage {}: its files keep changing", self.spec.name),
-                });
+            if let Some(opened) = self.read().await? {
+                return Ok(opened);
             }
             let pause = self.due().unwrap_or_else(Instant::now);
-            tokio::time::sleep_until(pause.into()).await;
+            let latest = began + patience;
+            if Instant::now() >= latest {
+                return Ok(self.restless());
+            }
+            tokio::time::sleep_until(pause.min(latest).into()).await;
         }
+    }
+
+    /// What is to be said of a lineage whose files keep changing. What was known before may be
+    /// older than what somebody else has deployed meanwhile.
+    #[must_use]
+    pub fn restless(&self) -> Opened {
+        Opened::from(Source::Waiting {
+            why: format!("lineage {}: its files keep changing", self.spec.name),
+        })
     }
 
     async fn parsed(&mut self) -> Result<Parsed, PrivilegeError> {
@@ -266,10 +332,8 @@ impl Tracked {
                         candidates: Vec::new(),
                     }),
                 );
-                let bundle = parts.map_err(Fault::Read).and_then(|parts| {
-                    let bundle = whole(&parts).map_err(Fault::Bundle)?;
-                    Ok(Arc::new(bundle))
-                });
+                let parts = parts.map_err(Fault::Read);
+                let bundle = parts.and_then(|parts| whole(&parts).map_err(Fault::Bundle));
                 Parsed { reading, bundle }
             })
             .await
@@ -289,9 +353,9 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
 }
 
 /// What was read as one bundle.
-fn whole(parts: &Parts) -> Result<Bundle, BundleError> {
+fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
-    let bundle = Bundle::parse(&chain, &parts.key)?;
+    let bundle = KeyedBundle::parse(&chain, &parts.key)?;
     let ca = parts.ca.as_ref().map(|it| it.as_slice());
     let crl = parts.crl.as_ref().map(|it| it.as_slice());
     Ok(bundle.with(Companions::parse(ca, crl)?))

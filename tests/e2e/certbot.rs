@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgcertd::bundle::Bundle;
+use pgcertd::bundle::KeyedBundle;
 
 use crate::world::{
     SOON, World,
@@ -59,7 +59,7 @@ impl Onlooker {
                     Err(error) => seen.faults.push(error.to_string()),
                     Ok(now) if now == last => {}
                     Ok(now) => {
-                        match Bundle::parse(&[now.as_slice()], &now) {
+                        match KeyedBundle::parse(&[now.as_slice()], &now) {
                             Ok(bundle) => {
                                 seen.leaves.insert(bundle.fingerprint().to_string());
                             }

@@ -5,7 +5,7 @@
 //! takes the calls that change something; with `PGCERTD_LONG=1` it is every call that names or
 //! holds one of the paths.
 
-mod stage;
+pub mod stage;
 mod trial;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};

@@ -17,7 +17,8 @@ fn a_leaf_and_a_chain_file_are_the_same_bundle_as_the_full_chain() {
     let intermediate = root.intermediate("Intermediate");
     let leaf = intermediate.leaf(&["db.example.com"]);
     let rest = format!("{}{}", intermediate.pem, root.pem);
-    let cut = Bundle::parse(&[leaf.pem.as_bytes(), rest.as_bytes()], leaf.key.as_bytes()).unwrap();
+    let cut =
+        KeyedBundle::parse(&[leaf.pem.as_bytes(), rest.as_bytes()], leaf.key.as_bytes()).unwrap();
     let whole = parse(&format!("{}{rest}", leaf.pem), &leaf.key).unwrap();
     assert!(cut.same_content(&whole));
 }
@@ -186,7 +187,7 @@ fn what_is_written_parses_to_the_same_bundle_and_is_canonical() {
             *combined,
             [bundle.chain_pem().as_slice(), &bundle.key_pem()].concat()
         );
-        let again = Bundle::parse(&[&combined], &combined).unwrap();
+        let again = KeyedBundle::parse(&[&combined], &combined).unwrap();
         assert!(bundle.same_content(&again));
         assert_eq!(*again.combined_pem(), *combined);
         let text = std::str::from_utf8(&combined).unwrap();

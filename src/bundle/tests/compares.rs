@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn issued_from(authority: &Authority, names: &[&str], month: u8) -> Bundle {
+fn issued_from(authority: &Authority, names: &[&str], month: u8) -> KeyedBundle {
     let mut params = leaf_params(names);
     params.not_before = date_time_ymd(2024, month, 1);
     bundle(&authority.issue(params, &KeyPair::generate().unwrap()))

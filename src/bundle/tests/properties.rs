@@ -9,7 +9,7 @@ use super::*;
 static WORLD: LazyLock<(String, String)> = LazyLock::new(full_chain);
 
 /// Every outcome of damage is an error, or a beginning of the chain with the true key.
-fn is_a_prefix_or_refused(outcome: &Result<Bundle, BundleError>) -> bool {
+fn is_a_prefix_or_refused(outcome: &Result<KeyedBundle, BundleError>) -> bool {
     let (chain, key) = &*WORLD;
     let whole = parse(chain, key).unwrap();
     match outcome {
@@ -71,7 +71,7 @@ proptest! {
         chain in prop::collection::vec(any::<u8>(), 0..600),
         key in prop::collection::vec(any::<u8>(), 0..600),
     ) {
-        let _outcome = Bundle::parse(&[&chain], &key);
+        let _outcome = KeyedBundle::parse(&[&chain], &key);
         let _certificate = Certificate::from_der(chain);
     }
 
@@ -109,7 +109,7 @@ proptest! {
         let mut bytes = chain.clone().into_bytes();
         let place = place.index(bytes.len());
         bytes[place] = byte;
-        let outcome = Bundle::parse(&[&bytes], key.as_bytes());
+        let outcome = KeyedBundle::parse(&[&bytes], key.as_bytes());
         // The last certificate's own signature is for nobody to check here; the leaf's is.
         if let Ok(bundle) = outcome {
             prop_assert_eq!(bundle.fingerprint(), parse(chain, key).unwrap().fingerprint());
@@ -145,6 +145,6 @@ proptest! {
         let mut bytes = key.clone().into_bytes();
         let place = place.index(bytes.len());
         bytes[place] = byte;
-        let _outcome = Bundle::parse(&[chain.as_bytes()], &bytes);
+        let _outcome = KeyedBundle::parse(&[chain.as_bytes()], &bytes);
     }
 }

@@ -19,7 +19,7 @@ fn an_empty_file_is_incomplete() {
         let part = Part::Key;
         assert_eq!(refused(&chain, empty), BundleError::Empty { part });
     }
-    let no_chain = Bundle::parse(&[chain.as_bytes(), b""], key.as_bytes()).map(drop);
+    let no_chain = KeyedBundle::parse(&[chain.as_bytes(), b""], key.as_bytes()).map(drop);
     assert_eq!(no_chain, Err(BundleError::Empty { part: Part::Chain }));
     assert_eq!(refused("", &key).class(), Class::Incomplete);
 }
@@ -28,7 +28,7 @@ fn an_empty_file_is_incomplete() {
 fn no_chain_file_at_all_is_no_bundle() {
     let (_, key) = full_chain();
     assert_eq!(
-        Bundle::parse(&[], key.as_bytes()).map(drop),
+        KeyedBundle::parse(&[], key.as_bytes()).map(drop),
         Err(BundleError::NoCertificate {
             part: Part::Certificate
         })
@@ -51,7 +51,9 @@ fn der_is_recognised() {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/rsa.der"
     ));
-    let error = Bundle::parse(&[der], key.as_bytes()).map(drop).unwrap_err();
+    let error = KeyedBundle::parse(&[der], key.as_bytes())
+        .map(drop)
+        .unwrap_err();
     let part = Part::Certificate;
     assert_eq!(error, BundleError::LooksLikeDer { part });
     assert!(error.to_string().contains("looks like DER"));
@@ -322,7 +324,7 @@ fn a_leaf_that_is_there_twice_is_unfit() {
     let root = Authority::root("Root");
     let leaf = root.leaf(&["db.example.com"]);
     let chain = format!("{}{}", leaf.pem, root.pem);
-    let twice = Bundle::parse(
+    let twice = KeyedBundle::parse(
         &[leaf.pem.as_bytes(), chain.as_bytes()],
         leaf.key.as_bytes(),
     );

@@ -7,7 +7,7 @@ use super::{Desk, Failure};
 use crate::config::{self, Config};
 use crate::doctor::served_users::{ServedUsers, user_of_process};
 use crate::doctor::user_name;
-use crate::instance::postmaster::Running;
+use crate::instance::running::Running;
 use crate::instance::same_file;
 use crate::instance::settings::tls_settings;
 use crate::setup::proposal::Proposal;

@@ -8,7 +8,6 @@ use super::{Arguments, Desk, Failure};
 use crate::bundle::Certificate;
 use crate::config::{self, Config, Kind};
 use crate::instance::probe::Opening;
-use crate::instance::running::Running;
 use crate::instance::same_file;
 use crate::report::day;
 use crate::setup::fragment::Entry;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::edits::Edits;
 use super::{Answers, Case, Eyes, unknown};
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{BundleError, KeyedBundle};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
 use crate::instance::files::key_rule;
@@ -152,7 +152,7 @@ fn of_pair(tls: &TlsSettings, opens_keys: bool, server: Ids) -> Option<Fault> {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) => return unreadable("ssl_key_file", key, error),
     };
-    let error = Bundle::parse(&[&chain], &bytes).err()?;
+    let error = KeyedBundle::parse(&[&chain], &bytes).err()?;
     refused_by_postgres(&error, opens_keys).then(|| {
         let what = format!("ssl_cert_file = {}: {error}", cert.display());
         Fault::new(what, Origin::Pair)

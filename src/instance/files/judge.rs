@@ -2,14 +2,14 @@
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
 use super::{Found, Role, Targets, content};
-use crate::bundle::{Bundle, Companions, Part};
+use crate::bundle::{Companions, KeyedBundle, Part};
 use crate::config::Kind;
 use crate::privilege::Ids;
 
 impl Targets {
     /// Would Postgres load the pair that was found? Its rules are those of
     /// `check_ssl_key_file_permissions` and of OpenSSL's loader. Nothing where there is no file.
-    pub(super) fn judge(&self, found: &[Found]) -> Result<Option<Bundle>, String> {
+    pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
         let pair = || {
             let each = self.each(found);
             each.filter(|(role, ..)| matches!(role, Role::Cert | Role::Key))
@@ -27,7 +27,7 @@ impl Targets {
         if let Some(fault) = self.key_fault(found) {
             return Err(format!("{} {fault}", self.key.display()));
         }
-        Bundle::parse(&[chain], key)
+        KeyedBundle::parse(&[chain], key)
             .map(Some)
             .map_err(|e| format!("{}: {e}", self.cert.display()))
     }

@@ -1,13 +1,14 @@
 //! What an instance's state directory remembers: the bundle before, and what was refused.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{FilesError, Found, LARGEST, Place, Targets};
-use crate::bundle::{Bundle, Companions, Fingerprint, Identity};
+use crate::bundle::{Bundle, Companions, Fingerprint, Identity, KeyedBundle};
 
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,22 +190,41 @@ impl Targets {
         Place::open(&self.setup_file())?.remove()
     }
 
+    /// What `previous.pem` holds, as far as it can be loaded.
+    pub(super) fn previous_bundle(&self) -> Option<Arc<Bundle>> {
+        Some(Arc::clone(self.previous()?.bundle()))
+    }
+
+    /// Reads the previous bundle with its key, which must be the one that was `seen`.
+    ///
+    /// # Errors
+    /// It is another one by now, or gone.
+    pub fn previous_with_key(&self, seen: &Bundle) -> Result<KeyedBundle, FilesError> {
+        let read = self.previous().filter(|read| read.same_content(seen));
+        read.ok_or_else(|| {
+            let fix =
+                "something else has changed it; run `pgcertd sync` to have it looked at again";
+            FilesError::new(&self.previous_file(), "read the previous bundle again")(Errno::STALE)
+                .with_fix(fix)
+        })
+    }
+
     /// Reads `previous.pem`; one that cannot be loaded is none.
-    pub(super) fn previous(&self) -> Option<Bundle> {
+    fn previous(&self) -> Option<KeyedBundle> {
         let read = |path: PathBuf| match Place::open(&path).ok()?.read(LARGEST) {
             Ok(Found::File { bytes, .. }) => Some(bytes),
             _ => None,
         };
         let bytes = read(self.previous_file())?;
-        let pair = Bundle::parse(&[bytes.as_slice()], &bytes).ok()?;
+        let pair = KeyedBundle::parse(&[bytes.as_slice()], &bytes).ok()?;
         let ca = self.ca.as_ref().and_then(|_| read(self.previous_ca_file()));
         let crl = self
             .crl
             .as_ref()
             .and_then(|_| read(self.previous_crl_file()));
         let companions = Companions::parse(
-            ca.as_ref().map(|it| it.as_slice()),
-            crl.as_ref().map(|it| it.as_slice()),
+            ca.as_ref().map(|bytes| bytes.as_slice()),
+            crl.as_ref().map(|bytes| bytes.as_slice()),
         );
         Some(pair.with(companions.unwrap_or_default()))
     }

@@ -5,8 +5,11 @@
 //! that descriptor without following a link: another user who may write there can make a
 //! step fail, and cannot lead it elsewhere.
 
+mod error;
 mod judge;
+mod lock;
 mod memory;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -21,7 +24,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
@@ -34,7 +36,9 @@ use crate::instance::postmaster::{Absence, PidFile};
 use crate::instance::program::Program;
 use crate::privilege::Ids;
 
+pub use error::FilesError;
 pub use judge::key_rule;
+pub use lock::Lock;
 use memory::Memory;
 pub use memory::{Held, HeldBy};
 pub use trial::{Candidate, Trial};
@@ -157,55 +161,6 @@ pub struct Look {
     pub previous: Option<Arc<Bundle>>,
 }
 
-/// A file operation failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: cannot {action}: {source}{}", path.display(), remedy(*source, path))]
-pub struct FilesError {
-    path: PathBuf,
-    action: &'static str,
-    #[source]
-    source: Errno,
-}
-
-impl FilesError {
-    /// Whether the caller lacks a right.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
-        matches!(self.source, Errno::ACCESS | Errno::PERM)
-    }
-
-    fn new(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
-        move |source| FilesError {
-            path: path.to_owned(),
-            action,
-            source,
-        }
-    }
-}
-
-/// What to do about an error, as the end of its sentence.
-fn remedy(error: Errno, path: &Path) -> String {
-    let directory = path.parent().unwrap_or(path).display();
-    match error {
-        Errno::NOENT | Errno::NOTDIR => {
-            format!("; create the directory {directory} for the server's user")
-        }
-        Errno::ACCESS => format!(
-            "; {directory} must be writable, and what lies in it readable, for the owner of the files: chown it, or set owner in pgcertd's config"
-        ),
-        Errno::PERM => format!(
-            "; the file or {directory} may be immutable (lsattr, chattr -i), or owned by another user"
-        ),
-        Errno::ROFS => format!(
-            "; {directory} is read-only: for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
-        ),
-        Errno::NOSPC => format!("; free some room on the file system of {directory}"),
-        Errno::DQUOT => format!("; the quota of the owner is used up in {directory}"),
-        Errno::LOOP => "; it is a symbolic link".to_owned(),
-        _ => String::new(),
-    }
-}
-
 /// A directory that was opened, and a name in it.
 struct Place {
     directory: OwnedFd,
@@ -233,6 +188,11 @@ impl Place {
         })
     }
 
+    /// What an error of this place is: where, and what could not be done.
+    fn failed(&self, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
+        FilesError::new(&self.path, action)
+    }
+
     /// The same directory, another name.
     fn beside(&self, name: OsString) -> Result<Place, FilesError> {
         let directory = self
@@ -245,6 +205,11 @@ impl Place {
             path: self.path.with_file_name(&name),
             name,
         })
+    }
+
+    /// The same place.
+    fn again(&self) -> Result<Place, FilesError> {
+        self.beside(self.name.clone())
     }
 
     /// What is there; a regular file is read through the descriptor that was checked.
@@ -386,23 +351,23 @@ impl Targets {
         };
         let (companions, companions_fault) = self.judge_companions(&found);
         let installed = match self.judge(&found) {
-            Ok(Some(pair)) => Installed::Usable(Arc::new(pair.with(companions))),
+            Ok(Some(pair)) => Installed::Usable(Arc::clone(pair.with(companions).bundle())),
             Ok(None) => Installed::Absent,
             Err(why) => Installed::Unusable(why),
         };
-        let (trial, previous) = (self.candidate(), self.previous());
+        let (trial, previous) = (self.candidate(), self.previous_bundle());
         Ok(Look {
             installed,
             companions_fault,
             reload_due: self.is_reload_due(),
-            brought: self.brought(&found, trial, previous.as_ref()),
+            brought: self.brought(&found, trial, previous.as_deref()),
             found,
             pid_file: self.pid_file(),
             held,
             memory_fault,
             trial,
             proven: self.proven_bundle(),
-            previous: previous.map(Arc::new),
+            previous,
         })
     }
 
@@ -446,36 +411,6 @@ impl Targets {
                 Some((directory.clone(), access.err()?.to_string()))
             })
             .collect()
-    }
-
-    /// Takes the lock that daemon and `sync` share, a `flock` on the data directory, or on the file
-    /// that a server of another kind is started with; `None` if another holds it.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub fn try_lock(&self) -> Result<Option<Flock<std::fs::File>>, FilesError> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let (flags, open, lock) = match self.kind {
-            Kind::Postgres => (
-                flags | OFlags::DIRECTORY,
-                "open the data directory",
-                "lock the data directory",
-            ),
-            Kind::PgBouncer | Kind::Patroni => (
-                flags | OFlags::NONBLOCK | OFlags::NOCTTY,
-                "open the server's configuration",
-                "lock the server's configuration",
-            ),
-        };
-        let opened = rustix::fs::open(&self.data, flags, Mode::empty())
-            .map_err(FilesError::new(&self.data, open))?;
-        match Flock::lock(opened.into(), FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(held)),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, e)) => Err(FilesError::new(&self.data, lock)(Errno::from_raw_os_error(
-                e as i32,
-            ))),
-        }
     }
 
     /// Reads `postmaster.pid`, which only a Postgres has.

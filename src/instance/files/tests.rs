@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::*;
-use crate::bundle::Companions;
+use crate::bundle::{Companions, KeyedBundle};
 
 /// Targets in a directory of their own, owned by who runs the test.
 struct Place {
@@ -43,7 +43,7 @@ impl Place {
         Place::with("server.pem", "server.pem")
     }
 
-    fn install(&self, bundle: &Bundle, keep: &Keep<'_>) {
+    fn install(&self, bundle: &KeyedBundle, keep: &Keep<'_>) {
         let staged = self.targets.stage(bundle).unwrap();
         self.targets
             .commit(&staged, keep, Trial::Unchanged)
@@ -64,10 +64,10 @@ impl Place {
     }
 }
 
-fn bundle(name: &str) -> Bundle {
+fn bundle(name: &str) -> KeyedBundle {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let key = made.signing_key.serialize_pem();
-    Bundle::parse(&[made.cert.pem().as_bytes()], key.as_bytes()).unwrap()
+    KeyedBundle::parse(&[made.cert.pem().as_bytes()], key.as_bytes()).unwrap()
 }
 
 fn mode(path: &PathBuf) -> u32 {
@@ -106,9 +106,9 @@ fn what_was_proven_served_becomes_the_previous_bundle_also_a_second_time() {
     for place in [Place::single(), Place::with("cert.pem", "key.pem")] {
         let (first, second, third) = (bundle("1"), bundle("2"), bundle("3"));
         place.install(&first, &Keep::No);
-        place.install(&second, &Keep::AsPrevious(&first));
+        place.install(&second, &Keep::AsPrevious(&place.look()));
         assert!(place.look().previous.unwrap().same_content(&first));
-        place.install(&third, &Keep::AsPrevious(&second));
+        place.install(&third, &Keep::AsPrevious(&place.look()));
         assert!(place.look().previous.unwrap().same_content(&second));
         assert_eq!(mode(&place.targets.previous_file()), 0o600);
         assert!(place.names().iter().all(|n| !n.starts_with('.')));
@@ -122,7 +122,7 @@ fn a_crash_between_keeping_and_replacing_leaves_nothing_that_the_next_run_stumbl
     place.install(&old, &Keep::No);
     // Previous and target are one file, as after a crash between the two renames.
     fs::hard_link(&place.targets.cert, place.targets.previous_file()).unwrap();
-    place.install(&new, &Keep::AsPrevious(&old));
+    place.install(&new, &Keep::AsPrevious(&place.look()));
     assert!(place.look().previous.unwrap().same_content(&old));
     assert_eq!(place.names(), ["previous.pem", "server.pem"]);
 }
@@ -195,14 +195,8 @@ fn no_odd_file_is_read_or_replaced() {
     let place = Place::single();
     fs::create_dir(&place.targets.cert).unwrap();
     assert!(matches!(place.look().found[0], Found::Odd("a directory")));
-    let staged = place.targets.stage(&bundle("new")).unwrap();
-    assert!(
-        place
-            .targets
-            .commit(&staged, &Keep::No, Trial::Unchanged)
-            .is_err()
-    );
-    place.targets.discard(&staged).unwrap();
+    let error = place.targets.stage(&bundle("new")).err().unwrap();
+    assert!(error.to_string().contains("it is a directory"), "{error}");
     assert_eq!(place.names(), ["server.pem"]);
 
     let place = Place::single();
@@ -275,8 +269,9 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     place.targets.proven(old.identity()).unwrap();
     assert!(!place.look().is_on_trial());
     let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins((&new).into());
-    let keep = Keep::AsPrevious(&old);
+    let begins = Trial::Begins((&*new).into());
+    let before = place.look();
+    let keep = Keep::AsPrevious(&before);
     place.targets.commit(&staged, &keep, begins).unwrap();
     let look = place.look();
     assert!(look.is_on_trial());
@@ -303,7 +298,8 @@ fn a_trial_is_known_from_the_install_on_until_the_verdict() {
 fn a_trial_that_names_no_bundle_is_none_whatever_lies_there() {
     let place = Place::single();
     let (old, new) = (bundle("old"), bundle("new"));
-    place.install(&new, &Keep::AsPrevious(&old));
+    place.install(&old, &Keep::No);
+    place.install(&new, &Keep::AsPrevious(&place.look()));
     let trial = place.directory.path().join("trial");
     for text in ["server.pem", "../../etc/passwd", "", "+"] {
         if text.is_empty() {
@@ -335,11 +331,12 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
     let (old, new) = (with_ca("old"), with_ca("new"));
     place.install(&old, &Keep::No);
     let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins((&new).into());
-    let keep = Keep::AsPrevious(&old);
+    let begins = Trial::Begins((&*new).into());
+    let before = place.look();
+    let keep = Keep::AsPrevious(&before);
     place.targets.commit(&staged, &keep, begins).unwrap();
     let look = place.look();
-    assert_eq!(look.trial, Some((&new).into()));
+    assert_eq!(look.trial, Some((&*new).into()));
     assert!(look.is_on_trial() && !look.is_torn());
     let ca = fs::read(place.targets.ca.as_ref().unwrap()).unwrap();
 
@@ -357,4 +354,164 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
     // What somebody else has placed is nobody's.
     place.install(&bundle("other"), &Keep::No);
     assert!(!place.look().is_on_trial());
+}
+
+/// A pair with a CA file and a CRL file, in four files, and the names of these in the order of an install.
+fn four_files() -> (Place, [&'static str; 4]) {
+    let names = ["crl.pem", "ca.pem", "server.key", "server.crt"];
+    let mut place = Place::with("server.crt", "server.key");
+    place.targets.ca = Some(place.directory.path().join("ca.pem"));
+    place.targets.crl = Some(place.directory.path().join("crl.pem"));
+    (place, names)
+}
+
+/// A bundle of four files, each of which is another one than that of any other such bundle.
+fn bundle_of_four(name: &str) -> KeyedBundle {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        rcgen::KeyUsagePurpose::KeyCertSign,
+        rcgen::KeyUsagePurpose::CrlSign,
+    ];
+    let ca = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2024, 1, 1),
+        next_update: rcgen::date_time_ymd(2044, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    let crl = list.signed_by(&issuer).unwrap().pem().unwrap();
+    let companions = Companions::parse(Some(ca.as_bytes()), Some(crl.as_bytes()));
+    bundle(name).with(companions.unwrap())
+}
+
+/// Something that no rename of a file gets past, in the place of `name`.
+fn block(place: &Place, name: &str) {
+    let path = place.directory.path().join(name);
+    if path.exists() {
+        fs::remove_file(&path).unwrap();
+    }
+    fs::create_dir(path).unwrap();
+}
+
+fn contents(place: &Place, but: &str) -> Vec<(String, Vec<u8>)> {
+    let names = place.names().into_iter().filter(|name| name != but);
+    let read = |name: String| {
+        let content = fs::read(place.directory.path().join(&name)).unwrap();
+        (name, content)
+    };
+    names
+        .filter(|name| name != "reload-due")
+        .map(read)
+        .collect()
+}
+
+#[test]
+fn whichever_of_four_renames_is_refused_none_of_the_others_stays() {
+    let (old, new) = (bundle_of_four("old"), bundle_of_four("new"));
+    for at in 0..4 {
+        let (place, names) = four_files();
+        place.install(&old, &Keep::No);
+        let staged = place.targets.stage(&new).unwrap();
+        block(&place, names[at]);
+        let before = contents(&place, names[at]);
+        let before: Vec<_> = before
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with('.'))
+            .collect();
+        let begins = Trial::Begins((&*new).into());
+        let error = place.targets.commit(&staged, &Keep::No, begins);
+        let error = error.unwrap_err().to_string();
+        assert_eq!(contents(&place, names[at]), before, "{}", names[at]);
+        assert_eq!(error.contains("back as they were"), at > 0, "{error}");
+        assert!(error.contains(names[at]), "{error}");
+        assert_eq!(place.targets.candidate(), None, "{}", names[at]);
+    }
+}
+
+#[test]
+fn whichever_file_cannot_be_put_back_none_of_the_others_is() {
+    let (old, new) = (bundle_of_four("old"), bundle_of_four("new"));
+    for at in 0..4 {
+        let (place, names) = four_files();
+        place.install(&old, &Keep::No);
+        let found = place.look().found;
+        place.install(&new, &Keep::No);
+        block(&place, names[at]);
+        let before = contents(&place, names[at]);
+        let error = place.targets.put_back(&found).unwrap_err().to_string();
+        assert_eq!(contents(&place, names[at]), before, "{error}");
+    }
+}
+
+#[test]
+fn whichever_file_of_the_previous_bundle_cannot_be_kept_the_one_before_it_stays_whole() {
+    let [first, second, third] = ["1", "2", "3"].map(bundle_of_four);
+    let names = ["previous-ca.pem", "previous-crl.pem", "previous.pem"];
+    for name in names {
+        let (place, _) = four_files();
+        place.install(&first, &Keep::No);
+        place.install(&second, &Keep::AsPrevious(&place.look()));
+        let look = place.look();
+        assert!(look.previous.as_ref().unwrap().same_content(&first));
+        let staged = place.targets.stage(&third).unwrap();
+        block(&place, name);
+        let before = contents(&place, name);
+        let keep = Keep::AsPrevious(&look);
+        let committed = place.targets.commit(&staged, &keep, Trial::Unchanged);
+        let error = committed.unwrap_err().to_string();
+        assert_eq!(contents(&place, name), before, "{error}");
+        assert!(
+            place
+                .look()
+                .installed
+                .bundle()
+                .unwrap()
+                .same_content(&second)
+        );
+    }
+}
+
+#[test]
+fn the_previous_bundle_is_read_again_with_its_key_and_no_other_in_its_place() {
+    let place = Place::single();
+    let [first, second] = ["1", "2"].map(bundle);
+    place.install(&first, &Keep::No);
+    place.install(&second, &Keep::AsPrevious(&place.look()));
+    let keyed = place.targets.previous_with_key(&first).unwrap();
+    assert_eq!(*keyed.combined_pem(), *first.combined_pem());
+    let error = place.targets.previous_with_key(&second).unwrap_err();
+    assert!(error.to_string().contains("has changed it"), "{error}");
+}
+
+#[test]
+fn a_lock_file_that_is_removed_while_it_is_held_is_made_anew() {
+    let place = Place::single();
+    let held = place.targets.try_lock().unwrap();
+    assert!(held.is_some());
+    let lock = place.targets.lock_file();
+    assert_eq!(mode(&lock), 0o600);
+    fs::remove_file(&lock).unwrap();
+    let again = place.targets.try_lock().unwrap();
+    assert!(again.is_some() && lock.exists());
+    assert!(place.targets.try_lock().unwrap().is_none());
+    drop(held);
+    assert!(place.targets.try_lock().unwrap().is_none());
+}
+
+#[test]
+fn a_link_in_the_place_of_the_lock_is_not_followed() {
+    let place = Place::single();
+    let elsewhere = place.directory.path().join("elsewhere");
+    symlink(&elsewhere, place.targets.lock_file()).unwrap();
+    let error = place.targets.try_lock().unwrap_err().to_string();
+    assert!(error.contains("symbolic link"), "{error}");
+    assert!(!elsewhere.exists());
 }

@@ -161,6 +161,30 @@ impl Targets {
         trial.sync_directory()
     }
 
+    /// The same, unless another trial has begun since.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn end_trial_of(&self, candidate: Candidate) -> Result<(), FilesError> {
+        match self.candidate() {
+            Some(now) if now != candidate => Ok(()),
+            _ => self.end_trial(),
+        }
+    }
+
+    /// What says that a bundle is on trial, as it stands.
+    pub(super) fn trial_text(&self) -> Option<String> {
+        link(&self.trial_file())
+    }
+
+    /// Makes it say that again.
+    pub(super) fn set_trial_text(&self, text: Option<&str>) -> Result<(), FilesError> {
+        match text {
+            Some(text) => self.name_in(&self.trial_file(), text),
+            None => self.end_trial(),
+        }
+    }
+
     fn name_in(&self, path: &Path, text: &str) -> Result<(), FilesError> {
         let place = Place::open(path)?;
         let new = place.beside(staging_name(&place.name))?;

@@ -12,22 +12,23 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::{FilesError, Found, Place, Role, Targets, Trial};
-use crate::bundle::Bundle;
+use super::swap::{Replacement, Swap};
+use super::{FilesError, Found, Look, Place, Role, Targets, Trial};
+use crate::bundle::KeyedBundle;
 use crate::privilege::Ids;
 
 /// New files that lie, complete and durable, beside their targets.
 pub struct Staged {
     /// Each target with what will replace it, in the order of the renames.
-    files: Vec<(Place, Place)>,
+    files: Vec<Swap>,
     /// Whether the wire may not show that they were loaded.
     reload_due: bool,
 }
 
 /// What becomes of the files that an install replaces.
 pub enum Keep<'a> {
-    /// They were proven served: they become `previous.pem`.
-    AsPrevious(&'a Bundle),
+    /// They were proven served: what was found then becomes `previous.pem`.
+    AsPrevious(&'a Look),
     /// They were not: `previous.pem` stays what it is.
     No,
 }
@@ -80,10 +81,15 @@ impl Place {
         Ok(new)
     }
 
-    /// Puts `new` in this place. Without [`Place::sync_directory`] it is not durable yet.
+    /// Puts `new` in this place, or takes it away. Without [`Place::sync_directory`] it is not durable yet.
     pub(super) fn replace_by(&self, new: &Place) -> Result<(), FilesError> {
-        rustix::fs::renameat(&new.directory, &new.name, &self.directory, &self.name)
-            .map_err(FilesError::new(&self.path, "put the new file in its place"))
+        let renamed = rustix::fs::renameat(&new.directory, &new.name, &self.directory, &self.name);
+        if renamed.is_err() {
+            // It may hold a key, and takes room. The first error is the one to tell; what stays
+            // behind is removed next time.
+            let _second = new.remove();
+        }
+        renamed.map_err(self.failed("put the new file in its place"))
     }
 }
 
@@ -117,22 +123,28 @@ impl Targets {
     /// CRL file that does not come with it stays what it is.
     ///
     /// # Errors
-    /// The directory is missing, not writable, full: the targets are untouched.
-    pub fn stage(&self, bundle: &Bundle) -> Result<Staged, FilesError> {
+    /// The directory is missing, not writable, full, or a target is there to stay: the targets are untouched.
+    pub fn stage(&self, bundle: &KeyedBundle) -> Result<Staged, FilesError> {
         let mut staged = Staged {
             files: Vec::new(),
             reload_due: bundle.companions().digest().is_some(),
         };
+        let mut wanted = Vec::new();
         for (role, path) in self.files().into_iter().rev() {
+            let place = Place::open(path)?;
+            self.replaceable(&place)?;
+            wanted.push((role, place));
+        }
+        for (role, place) in wanted {
             let Some((content, mode)) = self.content(bundle, role) else {
                 continue;
             };
-            let new = Place::open(path).and_then(|place| {
-                let new = place.stage(&content, mode, self.owner)?;
-                Ok((place, new))
-            });
-            match new {
-                Ok(new) => staged.files.push(new),
+            match place.stage(&content, mode, self.owner) {
+                Ok(new) => staged.files.push(Swap {
+                    place,
+                    by: Replacement::File(new),
+                    private: self.is_private(role),
+                }),
                 Err(error) => {
                     // The first error is the one to tell; leftovers are removed next time.
                     let _second = self.discard(&staged);
@@ -143,8 +155,17 @@ impl Targets {
         Ok(staged)
     }
 
+    /// Whether a target of this role holds the key.
+    fn is_private(&self, role: Role) -> bool {
+        match role {
+            Role::Cert => self.single_file(),
+            Role::Key => true,
+            Role::Ca | Role::Crl => false,
+        }
+    }
+
     /// What a target of this role holds of `bundle`, and its mode.
-    fn content(&self, bundle: &Bundle, role: Role) -> Option<(Zeroizing<Vec<u8>>, u32)> {
+    fn content(&self, bundle: &KeyedBundle, role: Role) -> Option<(Zeroizing<Vec<u8>>, u32)> {
         const PUBLIC: u32 = 0o644;
         let companions = bundle.companions();
         match role {
@@ -162,16 +183,34 @@ impl Targets {
     /// reload is due ([`Look::reload_due`](super::Look::reload_due)) until [`Targets::reloaded`].
     ///
     /// # Errors
-    /// A rename was refused: with one file the target is untouched then; with several, the next
-    /// comparison mends what does not fit.
+    /// A step was refused. The targets are what they were, all of them; only where putting one of several
+    /// back was refused as well, which the error says, the next comparison mends what does not fit.
     pub fn commit(&self, staged: &Staged, keep: &Keep<'_>, trial: Trial) -> Result<(), FilesError> {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("commit");
+        let before = self.trial_text();
+        if let Err(error) = self.put_in_place(staged, keep, trial) {
+            if trial != Trial::Unchanged && !error.is_mixed() {
+                // Nothing new is in place. The first error is the one to tell: a trial of what is
+                // not installed costs a remark.
+                let _second = self.set_trial_text(before.as_deref());
+            }
+            return Err(error);
+        }
+        sync_directories(staged.files.iter().map(|swap| &swap.place))
+    }
+
+    fn put_in_place(
+        &self,
+        staged: &Staged,
+        keep: &Keep<'_>,
+        trial: Trial,
+    ) -> Result<(), FilesError> {
         if let Trial::Begins(bundle) = trial {
             self.begin_trial(bundle)?;
         }
-        if let Keep::AsPrevious(bundle) = keep {
-            self.keep_previous(bundle)?;
+        if let Keep::AsPrevious(look) = keep {
+            self.keep_previous(look)?;
         }
         if staged.reload_due {
             self.note_reload_due()?;
@@ -179,18 +218,10 @@ impl Targets {
         if trial != Trial::Unchanged && !self.is_durable_before(staged, keep) {
             Place::open(&self.trial_file())?.sync_directory()?;
         }
-        for (target, new) in &staged.files {
-            target.replace_by(new)?;
+        self.all_or_none(&staged.files, || {
             #[cfg(feature = "failpoints")]
             fail::fail_point!("renamed");
-        }
-        let mut durable = BTreeSet::new();
-        for (target, _) in &staged.files {
-            if durable.insert(target.path.parent()) {
-                target.sync_directory()?;
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Whether the state directory needs no fsync of its own for what was noted there to outlast a
@@ -199,7 +230,7 @@ impl Targets {
     fn is_durable_before(&self, staged: &Staged, keep: &Keep<'_>) -> bool {
         let beside = |target: &Place| target.path.parent() == Some(&self.state);
         let kept = matches!(keep, Keep::AsPrevious(_));
-        kept || staged.reload_due || staged.files.iter().all(|(target, _)| beside(target))
+        kept || staged.reload_due || staged.files.iter().all(|swap| beside(&swap.place))
     }
 
     /// Takes staged files away again.
@@ -207,55 +238,74 @@ impl Targets {
     /// # Errors
     /// They cannot be removed.
     pub fn discard(&self, staged: &Staged) -> Result<(), FilesError> {
-        staged.files.iter().try_for_each(|(_, new)| new.remove())
+        staged.files.iter().try_for_each(Swap::discard)
     }
 
-    /// Makes what is installed the previous bundle: first what comes with the pair, so that a crash
-    /// in between leaves files that load.
-    fn keep_previous(&self, bundle: &Bundle) -> Result<(), FilesError> {
+    /// Makes what was found the previous bundle, all of its files or none: first what comes with the
+    /// pair, so that a crash in between leaves files that load.
+    fn keep_previous(&self, look: &Look) -> Result<(), FilesError> {
+        let Some(bundle) = look.installed.bundle() else {
+            return Ok(());
+        };
         let companions = bundle.companions();
+        let mut swaps = Vec::new();
         for (path, content) in [
             (self.previous_ca_file(), companions.ca_pem()),
             (self.previous_crl_file(), companions.crl_pem()),
         ] {
             let place = Place::open(&path)?;
-            match content {
-                Some(content) => {
-                    let staged = place.stage(&content, 0o600, self.owner)?;
-                    place.replace_by(&staged)?;
-                }
-                None => place.remove()?,
-            }
+            let by = match content {
+                Some(content) => Replacement::File(place.stage(&content, 0o600, self.owner)?),
+                None if place.is_absent() => continue,
+                None => Replacement::Nothing,
+            };
+            let private = true;
+            swaps.push(Swap { place, by, private });
         }
-        self.keep_previous_pair(bundle)
+        let previous = Place::open(&self.previous_file())?;
+        let (new, linked) = match self.linked_beside(&previous)? {
+            Some(new) => (new, true),
+            None => (self.copied_beside(&previous, look)?, false),
+        };
+        let again = linked.then(|| new.again()).transpose()?;
+        swaps.push(Swap {
+            place: previous,
+            by: Replacement::File(new),
+            private: true,
+        });
+        self.all_or_none(&swaps, || {})?;
+        match again {
+            // Where both names were one file already, rename(2) leaves both.
+            Some(new) => new.remove(),
+            None => sync_directories(swaps.iter().map(|swap| &swap.place)),
+        }
     }
 
-    fn keep_previous_pair(&self, bundle: &Bundle) -> Result<(), FilesError> {
-        let previous = Place::open(&self.previous_file())?;
+    /// Gives the installed file a second name beside `previous`, where that will do: nothing is
+    /// written, and the directory's one fsync after the install covers both renames, in their order.
+    /// One that the server's group may read is copied, since nobody else needs the old key.
+    fn linked_beside(&self, previous: &Place) -> Result<Option<Place>, FilesError> {
         let cert = Place::open(&self.cert)?;
         let beside = self.single_file() && self.cert.parent() == Some(&self.state);
-        if beside && cert.mode() == Some(0o600) {
-            // The file itself gets a second name: nothing is written, and the directory's one
-            // fsync after the install covers both renames, in their order. One that the
-            // server's group may read is copied, since nobody else needs the old key.
-            let new = previous.beside(staging_name(&previous.name))?;
-            new.remove()?;
-            let linked = rustix::fs::linkat(
-                &cert.directory,
-                &cert.name,
-                &new.directory,
-                &new.name,
-                AtFlags::empty(),
-            );
-            if linked.is_ok() {
-                previous.replace_by(&new)?;
-                // Where both names were one file already, rename(2) leaves both.
-                return new.remove();
-            }
+        if !beside || cert.mode() != Some(0o600) {
+            return Ok(None);
         }
-        let staged = previous.stage(&bundle.combined_pem(), 0o600, self.owner)?;
-        previous.replace_by(&staged)?;
-        previous.sync_directory()
+        let new = previous.beside(staging_name(&previous.name))?;
+        new.remove()?;
+        let linked = rustix::fs::linkat(
+            &cert.directory,
+            &cert.name,
+            &new.directory,
+            &new.name,
+            AtFlags::empty(),
+        );
+        Ok(linked.is_ok().then_some(new))
+    }
+
+    fn copied_beside(&self, previous: &Place, look: &Look) -> Result<Place, FilesError> {
+        let keyed = self.judge(&look.found).ok().flatten();
+        let keyed = keyed.ok_or_else(|| previous.failed("copy what is installed")(Errno::STALE))?;
+        previous.stage(&keyed.combined_pem(), 0o600, self.owner)
     }
 
     /// Whether the targets are what [`Targets::look`] found once, byte for byte.
@@ -273,47 +323,48 @@ impl Targets {
         Ok(now.len() == found.len() && now.iter().zip(found).all(|(one, other)| same(one, other)))
     }
 
-    /// Puts back what [`Targets::look`] found: file, link or nothing.
+    /// Puts back what [`Targets::look`] found: file, link or nothing; all of it or, where a step is
+    /// refused, none.
     ///
     /// # Errors
     /// A target cannot be written or removed.
     pub fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
+        let mut wanted = Vec::new();
         // In the order of an install.
-        for (file, (role, path)) in found.iter().zip(self.files()).rev() {
-            let place = Place::open(path)?;
-            match file {
-                Found::Absent => place.remove()?,
-                Found::Link(target) => {
-                    let new = place.beside(staging_name(&place.name))?;
-                    new.remove()?;
-                    rustix::fs::symlinkat(target, &new.directory, &new.name)
-                        .map_err(FilesError::new(path, "make the link again"))?;
-                    place.replace_by(&new)?;
-                }
-                Found::File { bytes, ids, mode } => {
-                    let new = match place.stage(bytes, *mode, *ids) {
-                        // It was another user's, and only root gives files away. What counts is
-                        // that the server starts on it.
-                        Err(e) if e.is_denied() => {
-                            let holds_key = match role {
-                                Role::Cert => self.single_file(),
-                                Role::Key => true,
-                                Role::Ca | Role::Crl => false,
-                            };
-                            let mode = if holds_key { self.key_mode() } else { 0o644 };
-                            place.stage(bytes, mode, self.owner)?
-                        }
-                        staged => staged?,
-                    };
-                    place.replace_by(&new)?;
-                }
-                // An install does not get past these, so there is nothing to put back.
-                Found::Odd(_) => {}
+        for (found, (role, path)) in found.iter().zip(self.files()).rev() {
+            // An install does not get past these, so there is nothing to put back.
+            if !matches!(found, Found::Odd(_)) {
+                let place = Place::open(path)?;
+                self.replaceable(&place)?;
+                wanted.push((found, place, self.is_private(role)));
             }
+        }
+        let mut swaps: Vec<Swap> = Vec::new();
+        for (found, place, private) in wanted {
+            match self.put_again(&place, found, private) {
+                Ok(by) => swaps.push(Swap { place, by, private }),
+                Err(error) => {
+                    // The first error is the one to tell; leftovers are removed next time.
+                    let _second = swaps.iter().try_for_each(Swap::discard);
+                    return Err(error);
+                }
+            }
+        }
+        self.all_or_none(&swaps, || {
             #[cfg(feature = "failpoints")]
             fail::fail_point!("put_back");
+        })?;
+        sync_directories(swaps.iter().map(|swap| &swap.place))
+    }
+}
+
+/// Makes the directories of these durable, each once.
+fn sync_directories<'a>(places: impl Iterator<Item = &'a Place>) -> Result<(), FilesError> {
+    let mut durable = BTreeSet::new();
+    for place in places {
+        if durable.insert(place.path.parent()) {
             place.sync_directory()?;
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pgcertd::bundle::Bundle;
+use pgcertd::bundle::KeyedBundle;
 
 use crate::standing::strict;
 use crate::world::{
@@ -191,7 +191,7 @@ impl<'w> Stage<'w> {
         let (Ok(cert), Ok(key)) = (fs::read(&self.cert), fs::read(&self.key)) else {
             return Left::Missing;
         };
-        match Bundle::parse(&[cert.as_slice()], &key) {
+        match KeyedBundle::parse(&[cert.as_slice()], &key) {
             Ok(bundle) => Left::Whole(bundle.fingerprint().to_string()),
             Err(_) => Left::Mixed,
         }

@@ -13,7 +13,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use pgcertd::bundle::Bundle;
+use pgcertd::bundle::KeyedBundle;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},
@@ -89,7 +89,7 @@ pub fn leaf_in(file: &Path) -> String {
         Ok(bytes) => bytes,
         Err(error) => return error.to_string(),
     };
-    match Bundle::parse(&[bytes.as_slice()], &bytes) {
+    match KeyedBundle::parse(&[bytes.as_slice()], &bytes) {
         Ok(bundle) => bundle.fingerprint().to_string(),
         Err(error) => error.to_string(),
     }

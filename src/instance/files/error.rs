@@ -1,0 +1,196 @@
+//! A file operation that failed: what, where, and what to do about it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// A file operation failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {action}: {source}; {}{after}", path.display(), self.remedy())]
+pub struct FilesError {
+    pub(super) path: PathBuf,
+    action: &'static str,
+    #[source]
+    pub(super) source: Errno,
+    /// What to do about it, where more is known than the number says.
+    fix: Option<String>,
+    after: Aftermath,
+}
+
+/// What is so after a step was refused that others had preceded.
+#[derive(Debug)]
+enum Aftermath {
+    /// No step had preceded it.
+    Untouched,
+    /// What the steps before it had changed is as it was.
+    PutBack,
+    /// That was refused as well.
+    Mixed(Box<FilesError>),
+}
+
+impl fmt::Display for Aftermath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Aftermath::Untouched => Ok(()),
+            Aftermath::PutBack => {
+                f.write_str("; the files that had been replaced by then are back as they were")
+            }
+            Aftermath::Mixed(error) => write!(
+                f,
+                "; putting back the files that had been replaced by then failed as well ({error}): the files are \
+                 of two bundles, and the server may not start on them; the next run puts that right"
+            ),
+        }
+    }
+}
+
+impl FilesError {
+    /// Whether the caller lacks a right.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self.source, Errno::ACCESS | Errno::PERM)
+    }
+
+    /// Whether files of two bundles were left behind.
+    pub(super) fn is_mixed(&self) -> bool {
+        matches!(self.after, Aftermath::Mixed(_))
+    }
+
+    pub(super) fn new(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
+        move |source| FilesError {
+            path: path.to_owned(),
+            action,
+            source,
+            fix: None,
+            after: Aftermath::Untouched,
+        }
+    }
+
+    /// With what is to be done about it, where that is known better than by its number.
+    pub(super) fn with_fix(mut self, fix: impl Into<String>) -> FilesError {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    /// After the steps before it were undone, or could not be.
+    pub(super) fn after_undoing(mut self, undone: Result<(), FilesError>) -> FilesError {
+        self.after = match undone {
+            Ok(()) => Aftermath::PutBack,
+            Err(error) => Aftermath::Mixed(Box::new(error)),
+        };
+        self
+    }
+
+    fn remedy(&self) -> String {
+        let fix = self.fix.clone();
+        fix.unwrap_or_else(|| remedy(self.source, &self.path))
+    }
+}
+
+/// What to do about an error, as the end of its sentence.
+fn remedy(error: Errno, path: &Path) -> String {
+    let directory = path.parent().unwrap_or(path).display();
+    match error {
+        Errno::NOENT | Errno::NOTDIR => {
+            format!("create the directory {directory} for the server's user")
+        }
+        Errno::ACCESS => format!(
+            "{directory} must be writable, and what lies in it readable, for the owner of the files: chown it, or set owner in pgcertd's config"
+        ),
+        Errno::PERM => format!(
+            "the file or {directory} may be immutable (lsattr, chattr -i), or owned by another user"
+        ),
+        Errno::ROFS => format!(
+            "{directory} is read-only: for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+        ),
+        Errno::NOSPC => format!("free some room on the file system of {directory}"),
+        Errno::DQUOT => format!("the quota of the owner is used up in {directory}"),
+        Errno::LOOP => "it is a symbolic link; replace it by a file or remove it".to_owned(),
+        Errno::MFILE => "this process has too many open files: raise LimitNOFILE= with `systemctl edit pgcertd` and restart it, or `ulimit -n` of the shell".to_owned(),
+        Errno::NFILE => "the whole host has too many open files: raise fs.file-max with sysctl, or find out who holds them (lsof)".to_owned(),
+        Errno::NOMEM | Errno::NOBUFS => "the host or the service is out of memory: free some, or raise MemoryMax= of the unit".to_owned(),
+        Errno::IO | Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM | Errno::REMOTEIO => format!(
+            "the disk below {directory} reports an error: see dmesg, and check the disk (smartctl) and its file system (fsck)"
+        ),
+        Errno::UCLEAN | Errno::BADMSG | Errno::ILSEQ => format!(
+            "the file system of {directory} is damaged: see dmesg, and run fsck on it"
+        ),
+        Errno::NAMETOOLONG => "choose a shorter path in pgcertd's config".to_owned(),
+        Errno::ISDIR | Errno::NOTEMPTY => {
+            format!("{} is a directory; move it away, or name a file in pgcertd's config", path.display())
+        }
+        Errno::EXIST => format!("something else has put a file there; see what else writes in {directory}"),
+        Errno::BUSY => format!(
+            "{} is in use by the system, mounted for one: see `findmnt {}`, and mount its directory instead",
+            path.display(),
+            path.display()
+        ),
+        Errno::TXTBSY => format!("{} is being run as a program or is a swap file; name another path in pgcertd's config", path.display()),
+        Errno::XDEV => format!("{directory} spans two file systems or quota projects; keep the file and its directory on one (findmnt -T {directory})"),
+        Errno::MLINK => format!("{} has too many names; remove some of its hard links", path.display()),
+        Errno::FBIG | Errno::OVERFLOW => "a limit on the size of files is in the way: raise LimitFSIZE= of the unit, or `ulimit -f` of the shell".to_owned(),
+        Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::HOSTUNREACH | Errno::NETDOWN
+        | Errno::NETUNREACH | Errno::CONNRESET | Errno::NOTCONN | Errno::COMM | Errno::SHUTDOWN => format!(
+            "the file server behind {directory} does not answer or has forgotten it: see that it runs, and mount {directory} again"
+        ),
+        Errno::INTR | Errno::AGAIN | Errno::DEADLK | Errno::NOLCK => {
+            "it may pass: run `pgcertd sync` again; the daemon does so by itself".to_owned()
+        }
+        Errno::NOTSUP | Errno::NOSYS | Errno::INVAL | Errno::NOTTY => format!(
+            "the file system of {directory}, or a filter on system calls, does not allow this: keep the files on a local file system (findmnt -T {directory}), and see the unit's SystemCallFilter="
+        ),
+        _ => format!(
+            "see the kernel's messages (dmesg) and what {directory} lies on (findmnt -T {directory}), then run `pgcertd sync`"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_system_says_what_to_do() {
+        let path = Path::new("/srv/tls/server.pem");
+        for number in 1..=133 {
+            let errno = Errno::from_raw_os_error(number);
+            let told = FilesError::new(path, "write the new file")(errno).to_string();
+            let (_, fix) = told.split_once("; ").unwrap_or_default();
+            assert!(fix.len() > 20, "{number}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_usual_limits_name_what_raises_them() {
+        let told = |errno| FilesError::new(Path::new("/d/f"), "open it")(errno).to_string();
+        for (errno, fix) in [
+            (Errno::MFILE, "LimitNOFILE="),
+            (Errno::NFILE, "fs.file-max"),
+            (Errno::NOMEM, "memory"),
+            (Errno::IO, "dmesg"),
+            (Errno::NAMETOOLONG, "shorter"),
+            (Errno::ISDIR, "directory"),
+            (Errno::BUSY, "findmnt"),
+            (Errno::XDEV, "file systems"),
+            (Errno::FBIG, "LimitFSIZE="),
+            (Errno::STALE, "mount /d again"),
+        ] {
+            let told = told(errno);
+            assert!(told.contains(fix), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_step_back_that_fails_as_well_is_told_with_both_errors() {
+        let error = |name: &str, errno| FilesError::new(Path::new(name), "put it there")(errno);
+        let back = error("/d/cert", Errno::IO).after_undoing(Ok(()));
+        assert!(back.to_string().ends_with("are back as they were"));
+        let mixed = error("/d/cert", Errno::IO).after_undoing(Err(error("/d/key", Errno::NOSPC)));
+        assert!(mixed.is_mixed() && !back.is_mixed());
+        let told = mixed.to_string();
+        for part in ["/d/cert", "/d/key", "the next run puts that right"] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}

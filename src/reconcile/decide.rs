@@ -1,0 +1,160 @@
+//! What is to be done about what was seen, by what the lineage holds once the instance's lock is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Keeper;
+use super::plan::{self, Cause, Clock, Intent, NotSeen, Plan, Readiness, Scene};
+use crate::bundle::{Bundle, KeyedBundle};
+use crate::config::Mode;
+use crate::host::look::CannotLook;
+use crate::instance::mounts::pinned_by;
+use crate::instance::probe::Served;
+use crate::instance::{InstanceError, Sight, Unseen};
+use crate::source::{LineageReader, Opened, Source};
+
+/// How often a decision is made anew because the lineage changed while it was made.
+const DECISIONS: usize = 3;
+
+/// What was seen of an instance, and what follows from it.
+pub(super) struct Visit {
+    pub(super) source: Source,
+    pub(super) readiness: Readiness,
+    pub(super) sight: Sight,
+    /// Nothing where it was not looked at.
+    pub(super) served: Option<Result<Served, Unseen>>,
+    pub(super) plan: Plan,
+}
+
+/// That it is not known whether a server would see what is written for it, and what mends that.
+pub(super) fn unseen_targets(cannot: &CannotLook) -> String {
+    format!(
+        "whether the server sees the files in their directories is not known, so that nothing was written: {}",
+        cannot.sentence()
+    )
+}
+
+impl Keeper {
+    /// Decides by what the lineage holds now; what it holds comes with its key where that is to be
+    /// written. A lineage that changes between the two is decided on anew.
+    pub(super) async fn decided(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        sight: Sight,
+        intent: Intent,
+        settle: Duration,
+    ) -> (Visit, Option<Arc<KeyedBundle>>) {
+        let mut opened = Opened::from(lineage.current().await);
+        for _ in 0..DECISIONS {
+            let sight = sight.clone();
+            let Opened { source, keyed } = opened;
+            let visit = self.weighed(source, sight, intent, settle).await;
+            let wanted = match &visit.plan {
+                Plan::Deploy {
+                    bundle,
+                    write: true,
+                    cause: Cause::Source,
+                } if !intent.dry_run => Arc::clone(bundle),
+                _ => return (visit, None),
+            };
+            let same = |keyed: &Arc<KeyedBundle>| keyed.same_content(&wanted);
+            if let Some(keyed) = keyed.filter(same) {
+                return (visit, Some(keyed));
+            }
+            opened = lineage.opened().await;
+            if let Some(keyed) = opened.keyed.clone().filter(same) {
+                return (visit, Some(keyed));
+            }
+        }
+        let why = "the lineage changes faster than it can be deployed".to_owned();
+        let restless = Source::Waiting { why };
+        (self.weighed(restless, sight, intent, settle).await, None)
+    }
+
+    /// The previous bundle, which is to be written.
+    pub(super) async fn previous_with_key(
+        &mut self,
+        seen: Arc<Bundle>,
+    ) -> Result<Arc<KeyedBundle>, InstanceError> {
+        let read = self.instance.on_files(move |t| t.previous_with_key(&seen));
+        Ok(Arc::new(read.await?))
+    }
+
+    /// Decides what is to be done about what was seen.
+    async fn weighed(
+        &mut self,
+        source: Source,
+        sight: Sight,
+        intent: Intent,
+        settle: Duration,
+    ) -> Visit {
+        let mode = self.instance.config.mode;
+        let now = Timestamp::now();
+        let clock = Clock {
+            now,
+            settle_timeout: settle,
+        };
+        let installed = &sight.look.installed;
+        let readiness = plan::readiness(&source, installed, &self.instance.config, &clock);
+        if !intent.dry_run && mode == Mode::Manage {
+            let source = source.bundle().map(|b| &**b);
+            self.memory
+                .note(source, installed, sight.look.held.as_ref(), now);
+        }
+        // Where the files are about to change anyway, what is served is looked at meanwhile.
+        let about_to_change = match (source.bundle(), installed.bundle()) {
+            (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
+            _ => false,
+        };
+        let served = match about_to_change {
+            true => None,
+            false => Some(self.served(&sight).await),
+        };
+        let shown = served.as_ref().map(|s| match s {
+            Ok(served) => Ok(served.shown()),
+            Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
+            Err(_) => Err(NotSeen::Failed),
+        });
+        let mut plan = plan::plan(&Scene {
+            source: &source,
+            readiness: &readiness,
+            sight: &sight,
+            served: shown.as_ref(),
+            config: &self.instance.config,
+            memory: &self.memory,
+            intent,
+            now,
+        });
+        let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
+        if only_reload
+            && self
+                .uses_other_files(&sight, shown.and_then(Result::ok))
+                .await
+        {
+            // A reload would load nothing of ours.
+            plan = Plan::Nothing;
+        }
+        if matches!(plan, Plan::Deploy { write: true, .. }) {
+            match pinned_by(&sight).await {
+                Ok(None) => {}
+                // The server would never see what is written; the state says so.
+                Ok(Some(_)) => plan = Plan::Nothing,
+                // Nor is anything written that it may never see.
+                Err(cannot) => {
+                    let about = source.bundle().map(|bundle| bundle.fingerprint());
+                    self.failure = Some((about, unseen_targets(&cannot)));
+                    plan = Plan::Nothing;
+                }
+            }
+        }
+        Visit {
+            source,
+            readiness,
+            sight,
+            served,
+            plan,
+        }
+    }
+}

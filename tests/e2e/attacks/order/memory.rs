@@ -1,0 +1,133 @@
+//! What is left of private keys in the daemon's memory once they are installed.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+};
+
+use pgcertd::bundle::Fingerprint;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use crate::crashes::stage::{DOMAIN, Files, Stage};
+use crate::world::{
+    SOON, World,
+    ca::{Issued, KeyType, Options},
+    daemon::{Daemon, eventually_state, pgcertd},
+    eventually,
+};
+
+/// Stretches of a private key by which any copy of it is known: of its number as it is encoded and as
+/// a machine computes with it, and of its text.
+fn secrets(issued: &Issued) -> Vec<(&'static str, Vec<u8>)> {
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap();
+    let der = key.secret_der();
+    let lines: Vec<&str> = issued.key_pem.lines().collect();
+    let (number, text) = match der.len() {
+        // P-256 in PKCS#8: the scalar, of which the second line of base64 has the middle.
+        ..256 => (&der[36..68], &lines[2][..18]),
+        // RSA-3072: within the first prime, and a line behind the middle.
+        _ => (&der[850..898], lines[lines.len() * 5 / 8]),
+    };
+    let limbs = number.iter().rev().copied().collect();
+    vec![
+        ("number", number.to_vec()),
+        ("limbs", limbs),
+        ("text", text.as_bytes().to_vec()),
+    ]
+}
+
+/// How often each stretch lies in the memory of a process.
+fn found<'n>(pid: u32, needles: &'n [(String, Vec<u8>)]) -> Vec<&'n str> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut found = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (range, rights) = (fields.next().unwrap(), fields.next().unwrap());
+        // What is mapped from a file and was never written to holds what the file holds.
+        let from_file = fields.nth(3).is_some_and(|path| path.starts_with('/'));
+        let untouched = from_file && !rights.contains('w');
+        if !rights.starts_with('r') || line.contains("[v") || untouched {
+            continue;
+        }
+        let (begin, end) = range.split_once('-').unwrap();
+        let [begin, end] = [begin, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(end - begin).unwrap()];
+        let mut filled = 0;
+        // Areas that are not there any more, or that hold nothing yet, read short.
+        while let Ok(count @ 1..) = memory.read_at(&mut bytes[filled..], begin + filled as u64) {
+            filled += count;
+        }
+        for (name, needle) in needles {
+            let first = needle[0];
+            let hit = bytes[..filled]
+                .windows(needle.len())
+                .any(|window| window[0] == first && window == needle.as_slice());
+            if hit {
+                println!("{name} in {line}");
+                found.push(name.as_str());
+            }
+        }
+    }
+    found
+}
+
+fn needles(name: &str, issued: &Issued) -> Vec<(String, Vec<u8>)> {
+    let secrets = secrets(issued).into_iter();
+    secrets
+        .map(|(what, bytes)| (format!("{name}: {what}"), bytes))
+        .collect()
+}
+
+fn no_key_stays(files: Files, kind: KeyType) {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world, files);
+    let daemon = Daemon::start(&world, &stage.config);
+    eventually_state(&world, &stage.config, "16-main", "in_sync");
+    let options = Options {
+        key: kind,
+        ..Options::default()
+    };
+    let mut known = needles("before", &stage.now);
+    for turn in 1..=2 {
+        let next = stage.ca.issue_with(&[DOMAIN], &options);
+        known.extend(needles(&format!("renewal {turn}"), &next));
+        stage.lineage.renew(&next);
+        eventually(SOON, "it is served", || {
+            stage.cluster.served() == next.fingerprint
+        });
+        daemon.wait_for_log(&format!("{} deployed and served", &next.fingerprint[..6]));
+        stage.now = next;
+    }
+    // What is looked for is to be found at all: the installed certificate is public, and known.
+    let leaf = CertificateDer::from_pem_slice(stage.now.leaf_pem.as_bytes()).unwrap();
+    assert_eq!(Fingerprint::of(&leaf).to_string(), stage.now.fingerprint);
+    let public = [("leaf".to_owned(), leaf[leaf.len() - 40..].to_vec())];
+    assert!(
+        !found(daemon.pid(), &public).is_empty(),
+        "the search finds nothing"
+    );
+    eventually(SOON, "no key is in memory", || {
+        let found = found(daemon.pid(), &known);
+        if found.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    });
+    // Nor after comparisons that find nothing to do.
+    let done = pgcertd(&world, &stage.config, &["sync"]);
+    assert_eq!(done.code(), 0, "{done:?}");
+    assert_eq!(found(daemon.pid(), &known), Vec::<&str>::new());
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn no_private_key_stays_in_the_daemons_memory() {
+    no_key_stays(Files::One, KeyType::P256);
+}
+
+#[test]
+fn no_private_key_stays_in_the_daemons_memory_with_two_files_and_rsa() {
+    no_key_stays(Files::Two, KeyType::Rsa3072);
+}
