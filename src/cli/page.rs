@@ -259,7 +259,12 @@ mod tests {
             (&["anstream::"], &["cli/page.rs"]),
             (
                 &["io::stdout", "io::stderr"],
-                &["cli/page.rs", "report/log.rs", "cli/outcomes.rs"],
+                &[
+                    "cli/page.rs",
+                    "report/log.rs",
+                    "cli/outcomes.rs",
+                    "host/command.rs",
+                ],
             ),
             (
                 &["serde_json::to_"],
