@@ -279,7 +279,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn answered(given: &[OsString]) -> Exit {
     let arguments = match understood(given) {
         Ok(arguments) => arguments,
-        Err(error) => return misunderstood(error, &given),
+        Err(error) => return misunderstood(error, given),
     };
     let json = arguments.json;
     let config = arguments.config.clone();
