@@ -356,8 +356,10 @@ fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
             }
         })
     };
+    // What is opened comes a moment later than it would, so that the file may be another by then.
+    let late = ["-e", "inject=open,openat,openat2:delay_enter=1000"];
+    let launch = Launch::new(&world).strace(&[&OPENINGS[..], &late].concat());
     // While the files keep changing they are read again and again, for half a minute.
-    let launch = Launch::new(&world).strace(&OPENINGS);
     launch.run(&scene.config, &["status", "--json"]);
     let opened = openings(&world, &device);
     stop.store(true, Ordering::Relaxed);

@@ -84,10 +84,10 @@ fn setup_that_is_not_asked_gives_a_strangers_server_nothing() {
         return;
     };
     let mut bench = Bench::new(&world);
+    let before = bench.sight();
     bench.cluster.stop();
     let theirs = theirs(&strange, "theirs");
     let data = theirs.data_directory().to_str().unwrap();
-    let before = bench.sight();
 
     // Postgres's own server is down: the stranger's is the only one.
     for flags in [
@@ -105,6 +105,7 @@ fn setup_that_is_not_asked_gives_a_strangers_server_nothing() {
             assert!(told.contains(word), "{flags}: {word}: {told}");
         }
     }
+    bench.cluster.start().unwrap();
     bench.sight().is(&before, "nothing was done");
     assert!(!installed(&strange, &bench.issued.key_pem));
 }
