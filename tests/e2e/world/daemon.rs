@@ -161,7 +161,7 @@ impl Launch {
     }
 
     /// Through a program that executes what its arguments end with.
-    fn through(mut self, prefix: &[&str]) -> Self {
+    pub fn through(mut self, prefix: &[&str]) -> Self {
         // Another user may be unable to reach `target`.
         let copy = self.directory.join("bin/pgcertd");
         if !copy.exists() {

@@ -132,10 +132,12 @@ fn giving_the_lock_back_cannot_fail_once_a_deployment_is_done() {
     let mut scene = Scene::new(&world);
     let next = scene.ca.issue(&["pg.example.com"]);
     scene.lineage.renew(&next);
-    // The first call takes it.
-    let fault = "inject=flock:error=EIO:when=2+";
+    // Another thread takes it than the first one, which alone is traced.
+    let log = world.path().join("strace.log");
+    let fault = ["-e", "trace=flock", "-e", "inject=flock:error=EIO"];
+    let strace = ["strace", "-D", "-q", "-o", log.to_str().unwrap()];
     let done = Launch::new(&world)
-        .strace(&["-e", "trace=flock", "-e", fault])
+        .through(&[&strace[..], &fault].concat())
         .run(&scene.config, &["sync", "--json"]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert_eq!(done.instance("16-main")["outcome"], "deployed");

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -31,7 +32,7 @@ use crate::world::{
     command,
     daemon::{Daemon, eventually_state, pgcertd},
     eventually,
-    process::{Process, run},
+    process::Process,
 };
 
 /// How long the storm lasts.
@@ -152,14 +153,12 @@ fn locked(stage: &Stage<'_>) -> [PathBuf; 2] {
 /// Holds all of it, until it is dropped.
 fn busy(stage: &Stage<'_>) -> Vec<Process> {
     let hold = |path: PathBuf| {
-        let flock = || {
-            let mut flock = command("flock");
-            flock.args(["--no-fork", "--nonblock"]).arg(&path);
-            flock
-        };
-        let holder = Process::spawn(flock().args(["sleep", "600"]));
+        let mut flock = command("flock");
+        let holder = Process::spawn(flock.arg("--no-fork").arg(&path).args(["sleep", "600"]));
+        let comm = format!("/proc/{}/comm", holder.pid());
+        // What it runs comes after the lock.
         eventually(SOON, "it is locked", || {
-            run(flock().arg("true"), SOON).code() != 0
+            fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "sleep")
         });
         holder
     };
@@ -174,7 +173,13 @@ fn somebody_waits(stage: &Stage<'_>) {
         watcher.watch(&path, RecursiveMode::NonRecursive).unwrap();
     }
     let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
-    while told.recv_timeout(SOON).unwrap().unwrap().kind != opened {}
+    let paths = locked(stage);
+    loop {
+        let event = told.recv_timeout(SOON).unwrap().unwrap();
+        if event.kind == opened && event.paths.iter().any(|path| paths.contains(path)) {
+            return;
+        }
+    }
 }
 
 /// Starts a command, has the lineage renewed while that waits for the lock, and lets it go on.
