@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use pgcertd::{
-    host::caller::run_as_child,
     instance::{
         postmaster::{PidFile, Postmaster},
         sql::{Cause, Role, Setting, Sql, SqlError},
@@ -21,8 +20,6 @@ use crate::world::{
 
 /// Runs what is asked of a server, as a command of pgcertd would.
 pub fn asked<R>(asking: impl Future<Output = R>) -> R {
-    // This test program is no child of its own.
-    run_as_child(Path::new(env!("CARGO_BIN_EXE_pgcertd")));
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
