@@ -37,7 +37,7 @@ fn secrets(issued: &Issued) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// How often each stretch lies in the memory of a process.
-fn found<'n>(pid: u32, needles: &'n [(String, Vec<u8>)]) -> Vec<&'n str> {
+fn found(pid: u32, needles: &[(String, Vec<u8>)]) -> Vec<&str> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     let mut found = Vec::new();

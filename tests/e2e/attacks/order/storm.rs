@@ -165,7 +165,7 @@ fn busy(stage: &Stage<'_>) -> Vec<Process> {
     locked(stage).map(hold).into()
 }
 
-/// Waits until somebody opens what is locked, as whoever waits for it does again and again.
+/// Waits until somebody has opened what is locked so often as only he does who waits for it: 20 times a second.
 fn somebody_waits(stage: &Stage<'_>) {
     let (tell, told) = channel();
     let mut watcher = notify::recommended_watcher(tell).unwrap();
@@ -174,10 +174,11 @@ fn somebody_waits(stage: &Stage<'_>) {
     }
     let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
     let paths = locked(stage);
-    loop {
+    let mut opens = 0;
+    while opens < 20 {
         let event = told.recv_timeout(SOON).unwrap().unwrap();
         if event.kind == opened && event.paths.iter().any(|path| paths.contains(path)) {
-            return;
+            opens += 1;
         }
     }
 }
