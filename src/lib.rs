@@ -82,7 +82,7 @@
 //! [`host`] (`host/mod.rs`) is what any Linux program asks of its host: `host/file.rs` reads files that somebody else
 //! names, whatever lies there; `host/directory.rs` follows a path that nobody else may have bent; `host/look.rs` sorts what a
 //! failed look means, not there or not known, and `host/process.rs` holds a process while it is looked at;
-//! `host/command.rs` starts every other program, and `host/caller.rs` connects as another user, in a child each.
+//! `host/command.rs` starts every other program, where it may be run (`host/trusted.rs`), and `host/caller.rs` connects as another user, in a child each.
 //! [`text`] (`text.rs`) shows text that others chose, so that no terminal, journal or document obeys it.
 //!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify

@@ -19,14 +19,15 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
 use rustix::process::DumpableBehavior;
-use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::command::{self, Becoming};
+use crate::privilege::Ids;
 
 /// The first argument by which this program is the child.
 const CHILD: &str = "connect-as";
@@ -151,7 +152,8 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
         return None;
     }
     let parent = io::stdin();
-    let done = reached(&parent).and_then(|stream| send(&parent, &[0], Some(&stream.into())));
+    let reached = command::close_all_but_three().and_then(|()| reached(&parent));
+    let done = reached.and_then(|stream| send(&parent, &[0], Some(&stream.into())));
     let Err(error) = done else {
         return Some(0);
     };
@@ -178,26 +180,11 @@ fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
         Some(directory) => Socket::In(directory, name),
         None => Socket::Abstract(name),
     };
-    become_user(caller)?;
-    socket.connect()
-}
-
-/// For good. These calls change the calling thread, which is the only one.
-fn become_user(Caller { uid, gid }: Caller) -> io::Result<()> {
-    // Neither the terminal nor the signals of whoever runs the parent.
-    rustix::process::setsid()?;
-    rustix::thread::set_no_new_privs(true)?;
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::thread::set_thread_groups(&[gid])?;
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    let Caller { uid, gid } = caller;
+    command::give_up(Becoming::Servers(Some(Ids { uid, gid })))?;
+    // The whole process is the user's now. It must not be his to look into (ptrace(2)).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
-    Ok(rustix::thread::set_capabilities(None, none)?)
+    socket.connect()
 }
 
 fn send(to: impl AsFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()> {

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{Gid, Uid};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::directory::{Bender, LinkAtEnd, OnTheWay, ReachError, is_writable_by_others, walk};
+use super::trusted::{Untrusted, trusted};
 use crate::privilege::{Ids, is_root};
 
 /// The first argument of pgcertd when it is to become another program.
@@ -78,81 +78,6 @@ pub enum CommandError {
     System(#[from] io::Error),
 }
 
-/// Why a program is not run as a user.
-#[derive(Debug, thiserror::Error)]
-pub enum Untrusted {
-    /// Root does what its own commands say, and not what a file says.
-    #[error(
-        "root runs no program that a server's files or processes name; a server's data directory or configuration belongs to \
-         the user that it runs as"
-    )]
-    AsRoot,
-    /// Another user could have put it there.
-    #[error(
-        "{who} may write {}, and could have put another program there; let root or user {uid} own it, and nobody else write it",
-        path.display()
-    )]
-    Writable {
-        /// The program, or a directory or link on the way.
-        path: PathBuf,
-        /// Who may write there.
-        who: String,
-        /// The user as whom it would run.
-        uid: u32,
-    },
-    /// It is not there, or no path from the root.
-    #[error(transparent)]
-    Reach(io::Error),
-    /// It is a directory, for one.
-    #[error("it is not a regular file")]
-    NotAFile,
-}
-
-impl From<ReachError> for Untrusted {
-    fn from(error: ReachError) -> Self {
-        Untrusted::Reach(error.into_io())
-    }
-}
-
-/// Checks that nobody but root and `user` decides what the program at `path` is.
-///
-/// # Errors
-/// Somebody else does, or there is no program.
-fn trusted(path: &Path, user: Ids) -> Result<(), Untrusted> {
-    if user.uid == 0 {
-        return Err(Untrusted::AsRoot);
-    }
-    let reached = walk(path, LinkAtEnd::Followed, |step| {
-        let stranger = strangers(step)
-            .into_iter()
-            .find(|who| *who != Bender::User(user.uid));
-        stranger.map_or(Ok(()), |who| {
-            Err(Untrusted::Writable {
-                path: step.path.to_owned(),
-                who: who.to_string(),
-                uid: user.uid,
-            })
-        })
-    })?;
-    match FileType::from_raw_mode(reached.stat.st_mode) {
-        FileType::RegularFile => Ok(()),
-        _ => Err(Untrusted::NotAFile),
-    }
-}
-
-/// Who, beside root, decides what lies at this component, and what is in it.
-fn strangers(step: &OnTheWay<'_>) -> Vec<Bender> {
-    const STICKY: u32 = 0o1000;
-    let mut strangers = step.benders();
-    let is_sticky_directory = FileType::from_raw_mode(step.stat.st_mode) == FileType::Directory
-        && step.stat.st_mode & STICKY != 0;
-    // A link's own mode says nothing. What lies in a sticky directory is asked of the next component.
-    if !step.is_link() && !is_sticky_directory && is_writable_by_others(step.stat) {
-        strangers.push(Bender::Others);
-    }
-    strangers
-}
-
 /// A program to be started, with its arguments.
 pub(crate) struct Launch {
     command: Command,
@@ -173,7 +98,7 @@ impl Launch {
             source,
         })?;
         let identity = is_root().then_some(acting);
-        let mut command = becoming(Terms::Strangers(identity), program.as_os_str());
+        let mut command = becoming(Becoming::Servers(identity), program.as_os_str());
         command
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
@@ -187,7 +112,7 @@ impl Launch {
     /// A program that the operator's configuration or pgcertd itself names, with the rights and the environment of this
     /// process: it may be a `sudo`, a `patronictl` or a `systemctl`.
     pub(crate) fn of_operator(program: impl AsRef<OsStr>) -> Launch {
-        let mut command = becoming(Terms::Operators, program.as_ref());
+        let mut command = becoming(Becoming::Operators, program.as_ref());
         for name in OURS {
             command.env_remove(name);
         }
@@ -345,32 +270,32 @@ async fn kept(
     }
 }
 
-/// What a child gives up before it becomes the program.
+/// Whose program a child becomes, and so what it gives up before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Terms {
-    /// The terminal and the descriptors.
+pub(super) enum Becoming {
+    /// The operator's: it gives up the terminal and the descriptors.
     Operators,
-    /// Those, its identity where another one is given, new privileges, and resources without bound.
-    Strangers(Option<Ids>),
+    /// A server's: those, its identity where another one is given, new privileges, and resources without bound.
+    Servers(Option<Ids>),
 }
 
-impl Terms {
-    fn word(self) -> String {
+impl Becoming {
+    pub(super) fn word(self) -> String {
         match self {
-            Terms::Operators => "operator".to_owned(),
-            Terms::Strangers(None) => "self".to_owned(),
-            Terms::Strangers(Some(user)) => format!("{}:{}", user.uid, user.gid),
+            Becoming::Operators => "operator".to_owned(),
+            Becoming::Servers(None) => "self".to_owned(),
+            Becoming::Servers(Some(user)) => format!("{}:{}", user.uid, user.gid),
         }
     }
 
-    fn from_word(word: &str) -> Option<Terms> {
+    pub(super) fn from_word(word: &str) -> Option<Becoming> {
         match word {
-            "operator" => Some(Terms::Operators),
-            "self" => Some(Terms::Strangers(None)),
+            "operator" => Some(Becoming::Operators),
+            "self" => Some(Becoming::Servers(None)),
             user => {
                 let (uid, gid) = user.split_once(':')?;
                 let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
-                Some(Terms::Strangers(Some(Ids { uid, gid })))
+                Some(Becoming::Servers(Some(Ids { uid, gid })))
             }
         }
     }
@@ -378,13 +303,13 @@ impl Terms {
 
 /// A command that begins as pgcertd and becomes `program`.
 #[cfg(not(test))]
-fn becoming(terms: Terms, program: &OsStr) -> Command {
+fn becoming(whose: Becoming, program: &OsStr) -> Command {
     // The very program that runs, also where a newer one has been installed meanwhile.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("pgcertd")
         .arg(FLAG)
-        .arg(terms.word())
+        .arg(whose.word())
         .arg(program);
     command.current_dir("/");
     command
@@ -392,7 +317,7 @@ fn becoming(terms: Terms, program: &OsStr) -> Command {
 
 /// The program itself: the unit tests' own executable is no pgcertd. What a child gives up, the end-to-end tests see.
 #[cfg(test)]
-fn becoming(_terms: Terms, program: &OsStr) -> Command {
+fn becoming(_whose: Becoming, program: &OsStr) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/").process_group(0);
     command
@@ -406,10 +331,12 @@ pub(crate) fn become_another(arguments: &[OsString]) -> Option<u8> {
         return None;
     }
     let why = match rest {
-        [terms, program, arguments @ ..] => terms.to_str().and_then(Terms::from_word).map_or_else(
-            || "unknown terms".to_owned(),
-            |terms| gone_over(terms, program, arguments).to_string(),
-        ),
+        [whose, program, arguments @ ..] => {
+            whose.to_str().and_then(Becoming::from_word).map_or_else(
+                || "it is not said whose program".to_owned(),
+                |whose| gone_over(whose, program, arguments).to_string(),
+            )
+        }
         _ => "no program is named".to_owned(),
     };
     // Whoever started this reads it; without a reader there is nobody to tell.
@@ -417,19 +344,20 @@ pub(crate) fn become_another(arguments: &[OsString]) -> Option<u8> {
     Some(NOT_BECOME)
 }
 
-/// Gives up what the terms say, and becomes the program; the error where that fails.
-fn gone_over(terms: Terms, program: &OsStr, arguments: &[OsString]) -> io::Error {
-    if let Err(error) = give_up(terms) {
+/// Gives up what it must, and becomes the program; the error where that fails.
+fn gone_over(whose: Becoming, program: &OsStr, arguments: &[OsString]) -> io::Error {
+    if let Err(error) = close_all_but_three().and_then(|()| give_up(whose)) {
         return error;
     }
     std::process::Command::new(program).args(arguments).exec()
 }
 
-fn give_up(terms: Terms) -> io::Result<()> {
+/// Gives up everything but descriptors, for good. The calls that take an identity change the calling thread, which has to be
+/// the only one.
+pub(super) fn give_up(whose: Becoming) -> io::Result<()> {
     let named = |what: &'static str| move |e| io::Error::other(format!("{what}: {e}"));
     rustix::process::setsid().map_err(named("setsid"))?;
-    close_all_but_three()?;
-    let Terms::Strangers(user) = terms else {
+    let Becoming::Servers(user) = whose else {
         return Ok(());
     };
     let bounded = bounds().iter().try_for_each(|(resource, most)| {
@@ -470,7 +398,7 @@ fn bounds() -> [(Resource, u64); 4] {
 }
 
 /// Closes every descriptor but standard input, output and error: whatever started pgcertd may have left some open.
-fn close_all_but_three() -> io::Result<()> {
+pub(super) fn close_all_but_three() -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|number| *number > 2)
@@ -489,8 +417,6 @@ fn close_all_but_three() -> io::Result<()> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     const OWNER: Ids = Ids {
         uid: 4242,
@@ -498,68 +424,16 @@ mod tests {
     };
 
     #[test]
-    fn a_program_is_run_only_where_root_and_its_user_alone_decide_what_it_is() {
-        if !is_root() {
-            eprintln!("skipped: only root gives files away");
-            return;
-        }
-        let ground = tempfile::tempdir().unwrap();
-        fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let file = |directory: &Path, owner: u32, mode: u32| {
-            fs::create_dir_all(directory).unwrap();
-            let program = directory.join("postgres");
-            fs::write(&program, "").unwrap();
-            chown(&program, Some(owner), Some(owner)).unwrap();
-            fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
-            program
-        };
-        let at = |name: &str| ground.path().join(name);
-        let refused = |path: &Path| matches!(trusted(path, OWNER), Err(Untrusted::Writable { .. }));
-
-        assert!(trusted(&file(&at("root"), 0, 0o755), OWNER).is_ok());
-        assert!(trusted(&file(&at("own"), OWNER.uid, 0o755), OWNER).is_ok());
-        assert!(trusted(Path::new("/bin/sh"), OWNER).is_ok());
-        // Nothing is run as root because a file says so.
-        let as_root = Ids { uid: 0, gid: 0 };
-        let of_root = trusted(Path::new("/bin/sh"), as_root);
-        assert!(matches!(of_root, Err(Untrusted::AsRoot)));
-        // Another user's; one that a group, or everybody, may write.
-        assert!(refused(&file(&at("other"), 4243, 0o755)));
-        assert!(refused(&file(&at("group"), OWNER.uid, 0o775)));
-        assert!(refused(&file(&at("all"), 0, 0o757)));
-        // A directory on the way that others may write, unless it is sticky and the entry is not theirs.
-        let open = file(&at("open/bin"), 0, 0o755);
-        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(refused(&open));
-        fs::set_permissions(at("open"), fs::Permissions::from_mode(0o1777)).unwrap();
-        assert!(trusted(&open, OWNER).is_ok());
-        chown(at("open"), Some(4243), Some(4243)).unwrap();
-        assert!(refused(&open));
-        // A link of another user's, whatever it leads to.
-        symlink("/bin/sh", at("link")).unwrap();
-        std::os::unix::fs::lchown(at("link"), Some(4243), None).unwrap();
-        assert!(refused(&at("link")));
-        assert!(matches!(
-            trusted(ground.path(), OWNER),
-            Err(Untrusted::NotAFile)
-        ));
-        assert!(matches!(
-            trusted(&at("missing"), OWNER),
-            Err(Untrusted::Reach(_))
-        ));
-    }
-
-    #[test]
-    fn terms_are_read_as_they_were_written() {
-        for terms in [
-            Terms::Operators,
-            Terms::Strangers(None),
-            Terms::Strangers(Some(OWNER)),
+    fn whose_a_program_is_is_read_as_it_was_written() {
+        for whose in [
+            Becoming::Operators,
+            Becoming::Servers(None),
+            Becoming::Servers(Some(OWNER)),
         ] {
-            assert_eq!(Terms::from_word(&terms.word()), Some(terms));
+            assert_eq!(Becoming::from_word(&whose.word()), Some(whose));
         }
-        assert_eq!(Terms::from_word("0"), None);
-        assert_eq!(Terms::from_word("-1:0"), None);
+        assert_eq!(Becoming::from_word("0"), None);
+        assert_eq!(Becoming::from_word("-1:0"), None);
     }
 
     #[tokio::test]

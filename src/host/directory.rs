@@ -19,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::look::FileId;
 use crate::privilege::Ids;
 
 /// How many links a path may lead through, as in the kernel (path_resolution(7)).
@@ -173,9 +174,8 @@ impl Reached {
         }
     }
 
-    /// Device and inode.
-    pub(crate) fn identity(&self) -> (u64, u64) {
-        (self.stat.st_dev, self.stat.st_ino)
+    pub(crate) fn id(&self) -> FileId {
+        FileId::from_stat(&self.stat)
     }
 }
 
@@ -314,9 +314,8 @@ impl Directory {
         self.0.owner()
     }
 
-    /// Device and inode.
-    pub(crate) fn identity(&self) -> (u64, u64) {
-        self.0.identity()
+    pub(crate) fn id(&self) -> FileId {
+        self.0.id()
     }
 
     /// Whether root alone decides what the names in it are.
@@ -369,6 +368,7 @@ impl AsFd for Directory {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
+    use crate::host::look;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
@@ -452,10 +452,9 @@ mod tests {
             "a/relative/absolute/../b",
             "./a/../c",
         ] {
-            let meta = fs::metadata(at(path)).unwrap();
+            let id = look::file_id(&at(path)).unwrap();
             let found = reach(&at(path), LinkAtEnd::Followed).unwrap();
-            use std::os::unix::fs::MetadataExt;
-            assert_eq!(found.identity(), (meta.dev(), meta.ino()), "{path}");
+            assert_eq!(Some(found.id()), id, "{path}");
             assert_eq!(found.path, fs::canonicalize(at(path)).unwrap(), "{path}");
         }
         let system = |path: &str| match reach(&at(path), LinkAtEnd::Followed) {

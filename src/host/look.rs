@@ -285,6 +285,22 @@ pub struct FileId {
     inode: u64,
 }
 
+impl FileId {
+    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> FileId {
+        FileId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        }
+    }
+
+    /// That of no file, for tests of what is decided about files.
+    #[cfg(test)]
+    pub(crate) const NONE: FileId = FileId {
+        device: 0,
+        inode: 0,
+    };
+}
+
 /// Which file `path` leads to.
 ///
 /// # Errors

@@ -10,3 +10,4 @@ pub mod directory;
 pub mod file;
 pub mod look;
 pub mod process;
+mod trusted;

@@ -42,7 +42,7 @@ impl Instance {
             Ok(file) if file.phase == Some(Phase::Stopping) => Server::Down(Absence::Stopping),
             Ok(file) => {
                 let identified =
-                    apart(move || Postmaster::identify(file, &targets.data, targets.server.uid));
+                    apart(move || Postmaster::identify(file, targets.data_id, targets.server.uid));
                 match identified.await? {
                     Ok(postmaster) => Server::Up(Arc::new(Process::Postmaster(postmaster))),
                     Err(absence) => Server::Down(absence),

@@ -21,14 +21,14 @@ use crate::privilege::{Ids, is_root};
 /// Where an instance's files are and whose, as things are now.
 pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
     let home = config.home();
-    let (owner, identity) = match config.kind() {
+    let (owner, id) = match config.kind() {
         Kind::Postgres => {
             let data = Directory::open(home, LinkAtEnd::Refused);
-            data.map(|data| (data.owner(), data.identity()))
+            data.map(|data| (data.owner(), data.id()))
         }
         Kind::PgBouncer | Kind::Patroni => {
             let file = reach(home, LinkAtEnd::Followed);
-            file.map(|file| (file.owner(), file.identity()))
+            file.map(|file| (file.owner(), file.id()))
         }
     }
     .map_err(|error| no_home(config, error))?;
@@ -50,7 +50,7 @@ pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targe
         state,
         kind: config.kind(),
         data: home.to_owned(),
-        identity,
+        data_id: id,
         owner: Ids {
             uid: user(config.owner.as_ref())?.unwrap_or(server.uid),
             gid: group(config.group.as_ref())?.unwrap_or(server.gid),

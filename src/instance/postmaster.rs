@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use super::namespaces::{self, Numbers};
 pub use super::namespaces::{Apart, Network};
 use super::process::Against;
-use crate::host::look::{self, CannotLook};
+use crate::host::look::{CannotLook, FileId};
 use crate::host::process::{self, HeldProcess};
 
 /// `postmaster.pid`, as far as it was written when it was read.
@@ -239,7 +239,7 @@ impl Postmaster {
     /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence; [`Absence::NotKnown`] where a look failed.
     pub fn identify(
         file: PidFile,
-        data_directory: &Path,
+        data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Absence> {
         let absence = match Postmaster::prove(file.pid, &file, data_directory, owner) {
@@ -269,7 +269,7 @@ impl Postmaster {
     fn namesake(
         pid: u32,
         file: &PidFile,
-        data_directory: &Path,
+        data_directory: FileId,
         owner: u32,
     ) -> Result<Option<Postmaster>, CannotLook> {
         let status = process::status_of(pid)?;
@@ -299,7 +299,7 @@ impl Postmaster {
     fn prove(
         pid: u32,
         file: &PidFile,
-        data_directory: &Path,
+        data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Against> {
         let against = |evidence: String| Err(Against::Evidence(evidence));
@@ -409,7 +409,7 @@ fn evidence_of_executable(held: &HeldProcess) -> Result<Evidence, Against> {
     }
 }
 
-fn evidence_of_directory(held: &HeldProcess, data_directory: &Path) -> Result<Evidence, Against> {
+fn evidence_of_directory(held: &HeldProcess, data_directory: FileId) -> Result<Evidence, Against> {
     // A postmaster changes into its data directory and stays there; the file system's own
     // numbers are compared, since the path differs in a container.
     let cwd = match held.file_id("cwd") {
@@ -417,16 +417,11 @@ fn evidence_of_directory(held: &HeldProcess, data_directory: &Path) -> Result<Ev
         Err(cannot) if cannot.is_denied() => return Ok(Evidence::Hidden(cannot)),
         Err(cannot) => return Err(cannot.into()),
     };
-    match look::file_id(data_directory)? {
-        Some(data) if data == cwd => Ok(Evidence::For),
-        Some(_) => Err(Against::Evidence(
-            "its working directory is another one".into(),
-        )),
-        None => {
-            let missing = format!("{} does not exist", data_directory.display());
-            Err(Against::Evidence(missing))
-        }
+    if data_directory == cwd {
+        return Ok(Evidence::For);
     }
+    let other = "its working directory is another one";
+    Err(Against::Evidence(other.into()))
 }
 
 /// The last resort where executable or directory may not be looked at: a clock step breaks it.
@@ -495,7 +490,7 @@ mod tests {
         let own = std::process::id();
         let file = PidFile::parse(&READY.replacen("4242", &own.to_string(), 1)).unwrap();
         let euid = rustix::process::geteuid().as_raw();
-        let found = Postmaster::identify(file, Path::new("/"), euid);
+        let found = Postmaster::identify(file, FileId::NONE, euid);
         assert!(matches!(found, Err(Absence::Foreign { pid, .. }) if pid == own));
     }
 
@@ -504,7 +499,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         let file = PidFile::parse(&READY.replacen("4242", &child.id().to_string(), 1)).unwrap();
-        let found = Postmaster::identify(file, Path::new("/"), 0);
+        let found = Postmaster::identify(file, FileId::NONE, 0);
         assert_eq!(found.unwrap_err(), Absence::Stale { pid: child.id() });
     }
 }

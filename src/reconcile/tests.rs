@@ -20,6 +20,7 @@ use super::plan::{
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::{self, Config, Kind};
+use crate::host::look::FileId;
 use crate::instance::files::{Candidate, Held, HeldBy, Installed, Look, Targets};
 use crate::instance::postmaster::{Absence, PidFile, Postmaster};
 use crate::instance::probe::Shown;
@@ -196,7 +197,7 @@ impl Moment {
                 state: "/state".into(),
                 kind: Kind::Postgres,
                 data: "/data".into(),
-                identity: (0, 0),
+                data_id: FileId::NONE,
                 owner: ids,
                 server: ids,
             }),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::nearing::Nearing;
 use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece};
 use crate::config;
+use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::file;
 use crate::reconcile::state::{Observation, Problem, State};
 use crate::text;
@@ -300,21 +302,20 @@ impl StatusView {
     /// # Errors
     /// The runtime directory cannot be written.
     pub fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt;
         std::fs::create_dir_all(runtime_directory)?;
-        let new = runtime_directory.join(".status.json.new");
-        match std::fs::remove_file(&new) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-            _ => {}
+        let directory = Directory::open(runtime_directory, LinkAtEnd::Followed);
+        let directory = directory.map_err(ReachError::into_io)?;
+        let new = ".status.json.new";
+        match rustix::fs::unlinkat(&directory, new, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
         }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(&new)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::openat(&directory, new, flags, mode)?;
         // Whatever the umask: it holds nothing secret, and every user may ask.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.write_all(text::json(self, false)?.as_bytes())?;
-        std::fs::rename(&new, runtime_directory.join(FILE))
+        rustix::fs::fchmod(&file, mode)?;
+        std::fs::File::from(file).write_all(text::json(self, false)?.as_bytes())?;
+        Ok(rustix::fs::renameat(&directory, new, &directory, FILE)?)
     }
 }

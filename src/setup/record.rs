@@ -116,7 +116,7 @@ impl Record {
         };
         let owner = opened.owner();
         let reader = reader(owner, [state.to_owned()].into_iter().collect()).await?;
-        let targets = plain_targets(state, opened.identity(), owner);
+        let targets = plain_targets(state, opened.id(), owner);
         let read = reader.call(move || targets.setup()).await?;
         let Some(text) = read.map_err(|e| refused(e.to_string()))? else {
             return Ok(None);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::SetupError;
 use crate::config::{Address, Kind};
 use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::look::FileId;
 use crate::instance::files::Targets;
 use crate::instance::listened;
 use crate::instance::postmaster::{Absence, Apart, Phase, Postmaster};
@@ -78,15 +79,14 @@ impl Server {
             });
         }
         let reader = reader(owner, [data.to_owned()].into_iter().collect()).await?;
-        let targets = plain_targets(data, opened.identity(), owner);
+        let targets = plain_targets(data, opened.id(), owner);
         let file = reader.call(move || targets.pid_file()).await?;
         let file = file.map_err(absent)?;
         if file.phase == Some(Phase::Stopping) {
             return Err(down("it is shutting down".into()));
         }
-        let (path, uid) = (data.to_owned(), owner.uid);
-        let identified =
-            tokio::task::spawn_blocking(move || Postmaster::identify(file, &path, uid));
+        let (id, uid) = (opened.id(), owner.uid);
+        let identified = tokio::task::spawn_blocking(move || Postmaster::identify(file, id, uid));
         let postmaster = match identified.await {
             Ok(identified) => identified.map_err(absent)?,
             Err(error) => return Err(down(error.to_string())),
@@ -151,7 +151,7 @@ pub(super) async fn reader(
 }
 
 /// All of an instance's files in one directory.
-pub(super) fn plain_targets(directory: &Path, identity: (u64, u64), owner: Ids) -> Targets {
+pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Targets {
     let target = directory.join(crate::config::DEFAULT_TARGET);
     Targets {
         cert: target.clone(),
@@ -161,7 +161,7 @@ pub(super) fn plain_targets(directory: &Path, identity: (u64, u64), owner: Ids) 
         state: directory.to_owned(),
         kind: Kind::Postgres,
         data: directory.to_owned(),
-        identity,
+        data_id,
         owner,
         server: owner,
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use pgcertd::{
+    host::look,
     instance::{
         hba::{Address, Dialect, OnDisk, Rules, Word},
         postmaster::{PidFile, Postmaster},
@@ -108,7 +109,8 @@ impl Judge {
         };
         let text = fs::read_to_string(data.join("postmaster.pid")).unwrap();
         let file = PidFile::parse(&text).unwrap();
-        let postmaster = Postmaster::identify(file, data, owner.uid).unwrap();
+        let postmaster =
+            Postmaster::identify(file, look::file_id(data).unwrap().unwrap(), owner.uid).unwrap();
         let login = Sql::login(&postmaster, data, owner, &Role::OfUser);
         let sql = runtime.block_on(login).unwrap();
         let file = cluster.config_directory().join("pg_hba.conf");

@@ -12,6 +12,7 @@ use std::{
 };
 
 use pgcertd::{
+    host::look,
     instance::{
         postmaster::{PidFile, Postmaster},
         sql::{Role, Sql},
@@ -55,7 +56,8 @@ impl Hand {
         let data = cluster.data_directory();
         let text = fs::read_to_string(data.join("postmaster.pid")).unwrap();
         let file = PidFile::parse(&text).unwrap();
-        let postmaster = Postmaster::identify(file, data, uid).unwrap();
+        let postmaster =
+            Postmaster::identify(file, look::file_id(data).unwrap().unwrap(), uid).unwrap();
         let login = Sql::login(&postmaster, data, owner, &Role::OfUser);
         Hand {
             sql: runtime.block_on(login).unwrap(),

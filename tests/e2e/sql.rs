@@ -7,6 +7,7 @@ use std::{
 };
 
 use pgcertd::{
+    host::look,
     instance::{
         postmaster::{PidFile, Postmaster},
         sql::{Cause, Role, Setting, Sql, SqlError},
@@ -41,7 +42,12 @@ fn pid_file(cluster: &Cluster) -> PidFile {
 }
 
 fn identified(cluster: &Cluster, file: PidFile) -> Postmaster {
-    Postmaster::identify(file, cluster.data_directory(), cluster.owner().uid).unwrap()
+    Postmaster::identify(
+        file,
+        look::file_id(cluster.data_directory()).unwrap().unwrap(),
+        cluster.owner().uid,
+    )
+    .unwrap()
 }
 
 pub async fn login(cluster: &Cluster, role: &Role) -> Result<Sql, SqlError> {

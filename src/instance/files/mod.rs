@@ -30,7 +30,8 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity};
 use crate::config::Kind;
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::look::FileId;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
 use crate::instance::program::Program;
@@ -68,8 +69,8 @@ pub struct Targets {
     pub kind: Kind,
     /// The data directory; of another kind the file that the server is started with.
     pub data: PathBuf,
-    /// Its device and inode.
-    pub identity: (u64, u64),
+    /// Which that was when its owner was asked for.
+    pub data_id: FileId,
     /// Who owns what is installed.
     pub owner: Ids,
     /// The user that the server runs as.
@@ -168,6 +169,15 @@ struct Place {
     path: PathBuf,
 }
 
+/// What keeps the directory of `path` from being opened.
+fn unreached(path: &Path, error: &ReachError) -> FilesError {
+    match error.errno() {
+        Some(errno) => FilesError::new(path, "open its directory")(errno),
+        None => FilesError::new(path, "follow the path to its directory")(Errno::LOOP)
+            .with_fix(error.to_string()),
+    }
+}
+
 impl Place {
     fn open(path: &Path) -> Result<Place, FilesError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -175,14 +185,11 @@ impl Place {
                 Errno::INVAL,
             ));
         };
-        let directory = rustix::fs::open(
-            parent,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(FilesError::new(path, "open its directory"))?;
+        let directory = Directory::open(parent, LinkAtEnd::Followed);
         Ok(Place {
-            directory,
+            directory: directory
+                .and_then(|directory| directory.opened())
+                .map_err(|error| unreached(path, &error))?,
             name: name.to_owned(),
             path: path.to_owned(),
         })
@@ -460,18 +467,14 @@ impl Targets {
     /// A name in the data directory, which is still the one whose owner was asked for.
     fn in_data(&self, name: &str) -> Result<Place, FilesError> {
         let path = self.data.join(name);
-        let fail = |action, source| FilesError::new(&path, action)(source);
         let data = Directory::open(&self.data, LinkAtEnd::Refused).and_then(|data| {
             let opened = data.opened()?;
-            Ok((data.identity(), opened))
+            Ok((data.id(), opened))
         });
-        let (identity, directory) = data.map_err(|error| match error.errno() {
-            Some(errno) => fail("open its directory", errno),
-            None => fail("follow the path to its directory", Errno::LOOP),
-        })?;
-        if identity != self.identity {
+        let (id, directory) = data.map_err(|error| unreached(&path, &error))?;
+        if id != self.data_id {
             let action = "read it, since another directory has taken the place of its own";
-            return Err(fail(action, Errno::STALE));
+            return Err(FilesError::new(&path, action)(Errno::STALE));
         }
         Ok(Place {
             directory,

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::bundle::{Companions, KeyedBundle};
+use crate::host::look::FileId;
 
 /// Targets in a directory of their own, owned by who runs the test.
 struct Place {
@@ -32,7 +33,7 @@ impl Place {
             crl: None,
             state: directory.path().to_owned(),
             data: directory.path().to_owned(),
-            identity: (0, 0),
+            data_id: FileId::NONE,
             owner: own,
             server: own,
         };
