@@ -303,8 +303,9 @@ fn source_and_target() -> Vec<Key> {
             Unless::Needed,
             "\"/var/lib/postgresql/16/main\"",
             &[
-                "What `SHOW data_directory` gives in psql; no two instances have the same. Needed for kind = \"postgres\", \
-                 and refused for others.",
+                "What `SHOW data_directory` gives in psql; where that is a symbolic link, what it leads to (`readlink -f`), since a \
+                 link in this place could be bent. No two instances have the same. Needed for kind = \"postgres\", and refused for \
+                 others.",
             ],
         ),
         key(
