@@ -39,17 +39,17 @@ const ODD: &[Odd] = &[
             nix::unistd::mkfifo(file, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
             give(file, owner, 0o666);
         },
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a link to what never ends",
         |file, _| symlink("/dev/zero", file).unwrap(),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a link to a device",
         |file, _| symlink("/dev/tty", file).unwrap(),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a link to a file of root's",
@@ -58,22 +58,22 @@ const ODD: &[Odd] = &[
             fs::write(&secret, "{}").unwrap();
             symlink(secret, file).unwrap();
         },
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a link to itself",
         |file, _| symlink(file, file).unwrap(),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a socket",
         |file, _| drop(UnixListener::bind(file).unwrap()),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a directory",
         |file, _| fs::create_dir(file).unwrap(),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "more than anybody has to say",
