@@ -173,6 +173,11 @@ impl Launch {
     }
 }
 
+/// Whether a child that ended so never became its program; what it said on standard error tells why.
+pub(crate) fn never_became(status: ExitStatus) -> bool {
+    status.code() == Some(i32::from(NOT_BECOME))
+}
+
 /// How a program ended, and what it said.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -223,7 +228,7 @@ impl Session {
             Some(status) => status,
             None => self.0.wait().await?,
         };
-        if status.code() == Some(i32::from(NOT_BECOME)) {
+        if never_became(status) {
             let why = String::from_utf8_lossy(&complained).trim().to_owned();
             return Err(CommandError::Start(why));
         }

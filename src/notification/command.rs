@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStderr};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, timeout};
 
-use crate::host::command::Launch;
+use crate::host::command::{Launch, never_became};
 
 /// From SIGTERM to SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -112,6 +112,10 @@ impl Delivery {
         };
         match ended {
             Some(Ok(status)) if status.success() => Ok(()),
+            Some(Ok(status)) if never_became(status) => Err(DeliveryError::Start {
+                program,
+                source: io::Error::other(said.last_words().await),
+            }),
             Some(Ok(status)) => Err(DeliveryError::Ended {
                 program,
                 status,

@@ -178,7 +178,8 @@ fn what_systemd_gave_to_root_is_given_back() {
     fs::write(&elsewhere, "root's own").unwrap();
     symlink(&elsewhere, stage.kept("link")).unwrap();
     fs::hard_link(&elsewhere, stage.kept("name")).unwrap();
-    for path in [&state, &previous, &stage.cert] {
+    // It gives away the directory above as well.
+    for path in [state.parent().unwrap(), &state, &previous, &stage.cert] {
         give(path, root, mode(path));
     }
     let daemon = stage.daemon();
