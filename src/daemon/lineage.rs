@@ -1,8 +1,8 @@
 //! The task of one lineage: reads it when it is due, publishes what it holds, and answers the instances
 //! that ask what that is now, once they have their lock.
 //!
-//! What is published is a reason to compare, and never what is deployed. Nothing here keeps a private key:
-//! it is read for the deployment that asks for it.
+//! What is published is a reason to compare, and never what is deployed. A private key is kept for the moment in which
+//! the deployments that follow a reading ask for it; later ones have it read again.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ use crate::source::{Change, LineageReader, Opened, Source, Tracked};
 /// How long files may stay unmatched before anyone is told. certbot's renewal passes through
 /// such moments, and whoever worked on one of them would be late for its end.
 const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long a key that was read is kept for the deployments that follow. Whoever comes later has it read again.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How long an instance waits for a lineage's answer. Its own file system is then the likely reason
 /// that there is none.
@@ -87,6 +90,14 @@ pub(super) struct Task {
     pub questions: Vec<Question>,
     /// Whether an instance went away without a true answer: it is told when there is one.
     pub owed: bool,
+    /// The last reading with its key, for the deployments that follow it at once.
+    pub fresh: Option<Fresh>,
+}
+
+/// A reading that still has its key.
+pub(super) struct Fresh {
+    opened: Opened,
+    until: Instant,
 }
 
 impl Task {
@@ -106,6 +117,7 @@ impl Task {
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
+            self.fresh.take_if(|fresh| fresh.until <= Instant::now());
             let due = self.tracked.due();
             if due.is_some_and(|due| due <= Instant::now()) {
                 self.read().await?;
@@ -122,7 +134,9 @@ impl Task {
             };
             let patience = self.questions.iter().map(Question::latest).min();
             let wake = async {
-                match due.into_iter().chain(tell).chain(patience).min() {
+                let stale = self.fresh.as_ref().map(|fresh| fresh.until);
+                let moments = [due, tell, patience, stale];
+                match moments.into_iter().flatten().min() {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
@@ -151,6 +165,10 @@ impl Task {
             for question in std::mem::take(&mut self.questions) {
                 self.tell(question, &opened);
             }
+            self.fresh = opened.keyed.is_some().then(|| Fresh {
+                opened,
+                until: Instant::now() + FRESH,
+            });
         }
         self.publish();
         let read = News::Read {
@@ -165,16 +183,23 @@ impl Task {
     /// for the rest.
     async fn answer(&mut self) -> Result<(), PrivilegeError> {
         let comparing = |question: &Question| question.wanted == Wanted::Bundle;
-        if self.questions.iter().all(comparing)
-            && let Some(known) = self.tracked.unchanged().await?
-        {
-            let known = Opened::from(known.clone());
-            for question in std::mem::take(&mut self.questions) {
-                self.tell(question, &known);
-            }
-            return Ok(());
+        if !self.questions.iter().all(comparing) && self.fresh.is_none() {
+            return self.read().await;
         }
-        self.read().await
+        let Some(known) = self.tracked.unchanged().await?.cloned() else {
+            return self.read().await;
+        };
+        let known = Opened {
+            keyed: self
+                .fresh
+                .as_ref()
+                .and_then(|fresh| fresh.opened.keyed.clone()),
+            source: known,
+        };
+        for question in std::mem::take(&mut self.questions) {
+            self.tell(question, &known);
+        }
+        Ok(())
     }
 
     fn tell(&mut self, question: Question, opened: &Opened) {

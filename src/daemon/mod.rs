@@ -215,6 +215,7 @@ impl Generation {
                         unmatched: lineage::Unmatched::No,
                         questions: Vec::new(),
                         owed: false,
+                        fresh: None,
                     };
                     lineages.push(inbox.0.clone());
                     tasks.spawn(task.run());

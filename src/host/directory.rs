@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::look::FileId;
@@ -184,6 +184,14 @@ impl Reached {
 /// # Errors
 /// [`ReachError`]: it is not there, may not be looked at, or leads through such a link.
 pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError> {
+    if let Some(descriptor) = without_links(path, OFlags::PATH) {
+        let stat = rustix::fs::fstat(&descriptor).map_err(ReachError::system(path))?;
+        return Ok(Reached {
+            descriptor,
+            stat,
+            path: path.to_owned(),
+        });
+    }
     let mut links: Vec<(PathBuf, Vec<Bender>)> = Vec::new();
     let reached = walk(path, last, |step| {
         if step.is_link() {
@@ -203,6 +211,28 @@ pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError>
         }
     }
     Ok(reached)
+}
+
+/// Opens the directory at `path` for reading, through no link that somebody could bend who has no right to it.
+///
+/// # Errors
+/// As [`reach`], or something else than a directory lies there.
+pub(crate) fn open_directory(path: &Path, last: LinkAtEnd) -> Result<OwnedFd, ReachError> {
+    match without_links(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Some(opened) => Ok(opened),
+        None => Directory::open(path, last)?.opened(),
+    }
+}
+
+/// What lies at `path`, in one step, if no link is on the way: nobody can have bent it then. Nothing otherwise, and where
+/// the kernel says no for any reason: the walk tells which.
+fn without_links(path: &Path, flags: OFlags) -> Option<OwnedFd> {
+    let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.is_absolute() || !path.components().all(is_plain) {
+        return None;
+    }
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
+    rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve).ok()
 }
 
 /// Walks `path` from the root; `visit` sees each component before it is passed, and may end the walk.

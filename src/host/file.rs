@@ -63,15 +63,12 @@ impl Unopened {
     /// # Errors
     /// What the system says; this is no directory.
     pub fn entry(&self, name: &OsStr) -> io::Result<Unopened> {
-        let found = Unopened::hold(&self.descriptor, Path::new(name), OFlags::NOFOLLOW)?;
-        if !found.metadata.is_dir() {
-            return Ok(found);
-        }
-        // A file system that is mounted when it is entered is mounted for a directory alone (autofs). One that is no
-        // directory any more is what was found.
+        // As a directory first: a file system that is mounted when it is entered is mounted for one alone (autofs).
         let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
         match Unopened::hold(&self.descriptor, Path::new(name), flags) {
-            Err(error) if changed_kind(&error) => Ok(found),
+            Err(error) if is_other_kind(&error) => {
+                Unopened::hold(&self.descriptor, Path::new(name), OFlags::NOFOLLOW)
+            }
             entered => entered,
         }
     }
@@ -159,8 +156,8 @@ impl AsFd for Unopened {
     }
 }
 
-/// Whether a directory has become something else since.
-fn changed_kind(error: &io::Error) -> bool {
+/// Whether what was opened as a directory is something else.
+fn is_other_kind(error: &io::Error) -> bool {
     let said = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(said, Some(Errno::NOTDIR | Errno::LOOP))
 }

@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity};
 use crate::config::Kind;
-use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory};
 use crate::host::look::FileId;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
@@ -185,11 +185,9 @@ impl Place {
                 Errno::INVAL,
             ));
         };
-        let directory = Directory::open(parent, LinkAtEnd::Followed);
+        let directory = open_directory(parent, LinkAtEnd::Followed);
         Ok(Place {
-            directory: directory
-                .and_then(|directory| directory.opened())
-                .map_err(|error| unreached(path, &error))?,
+            directory: directory.map_err(|error| unreached(path, &error))?,
             name: name.to_owned(),
             path: path.to_owned(),
         })
