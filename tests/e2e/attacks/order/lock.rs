@@ -21,10 +21,11 @@ fn stranger_holds(path: &Path) -> Option<Process> {
     let by_stranger = || {
         let mut flock = command("setpriv");
         flock.args(["--reuid=nobody", "--regid=postgres", "--clear-groups"]);
-        flock.args(["flock", "--no-fork", "--nonblock"]).arg(path);
+        flock.args(["flock", "--no-fork"]).arg(path);
         flock
     };
     run(by_stranger().arg("true"), SOON).result().ok()?;
+    // It waits for its turn: whoever looks whether it is held takes it for a moment.
     let mut holder = Process::spawn(by_stranger().args(["sleep", "600"]));
     eventually(SOON, "the stranger holds it", || {
         assert!(holder.ended().is_none(), "flock has ended");
