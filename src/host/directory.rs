@@ -38,7 +38,7 @@ pub enum ReachError {
         source: io::Error,
     },
     /// The path itself is a link.
-    #[error("it is a symbolic link to {}, which is not followed; name the directory itself", target.display())]
+    #[error("it is a symbolic link, which is not followed; name what it leads to in its place: {}", target.display())]
     LinkAtEnd {
         /// Where it leads.
         target: PathBuf,

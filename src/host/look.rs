@@ -183,17 +183,27 @@ impl fmt::Display for CannotLook {
 
 impl std::error::Error for CannotLook {}
 
+/// What to do where a limit of the process or the host was reached, whatever was being done; nothing for any other error.
+pub(crate) fn limit_remedy(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::MFILE => {
+            Some("raise the limit on open files: LimitNOFILE= in the unit, ulimit -n in a shell")
+        }
+        Errno::NFILE => {
+            Some("the whole host is out of open files: see what holds them, or raise fs.file-max")
+        }
+        Errno::NOMEM | Errno::NOBUFS => {
+            Some("the kernel is out of memory: free some, or raise MemoryMax= of the unit")
+        }
+        _ => None,
+    }
+}
+
 fn remedy(call: Call, errno: Errno) -> &'static str {
+    if let Some(remedy) = limit_remedy(errno) {
+        return remedy;
+    }
     match (call, errno) {
-        (_, Errno::MFILE) => {
-            "raise the limit on open files: LimitNOFILE= in the unit, ulimit -n in a shell"
-        }
-        (_, Errno::NFILE) => {
-            "the whole host is out of open files: see what holds them, or raise fs.file-max"
-        }
-        (_, Errno::NOMEM | Errno::NOBUFS) => {
-            "the kernel is out of memory: free some, or raise MemoryMax= of the unit"
-        }
         (Call::PidfdOpen, Errno::NOSYS) => {
             "pidfd_open needs Linux 5.3 or later; on such a kernel a seccomp filter forbids it: allow it there \
              (SystemCallFilter= in the unit)"

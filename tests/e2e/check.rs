@@ -3,7 +3,7 @@
 
 mod clients;
 mod files;
-mod finding;
+pub mod finding;
 mod labels;
 mod rights;
 mod server;

@@ -100,7 +100,7 @@ async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlE
 /// A server that does not let us in is none that something is wrong with.
 fn unasked(error: &SqlError, sight: &Sight) -> Finding {
     let seen = format!("whether edits wait is not known: {error}");
-    super::unknown(Kind::PendingEdits, sight, seen)
+    super::unknowable(Kind::PendingEdits, sight, seen)
 }
 
 /// The command that has the server load its configuration.

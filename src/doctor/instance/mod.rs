@@ -263,12 +263,32 @@ fn as_server(server: u32) -> String {
     format!("root, or user {}", user_name(server))
 }
 
-/// A finding that nobody with fewer rights than the server's user can make, or that even root
-/// cannot: `seen` says what is not known, and why.
+/// What is not known, and why: for want of a right, or because a look failed, which is a problem to whoever may look.
 fn unknown(kind: Kind, sight: &Sight, seen: String) -> Finding {
     let server = sight.targets.server.uid;
-    match is_root() || Ids::own().uid == server {
-        true => Finding::notice(kind, seen),
-        false => Finding::unseen(kind, seen, as_server(server)),
+    if is_root() || Ids::own().uid == server {
+        Finding::problem(kind, seen).sentence("fix the cause that is named, then run check again")
+    } else {
+        Finding::unseen(kind, seen, as_server(server))
+    }
+}
+
+/// What nobody can know of this server from here, and why, whatever he may look at: worth knowing, and nothing to mend.
+fn unknowable(kind: Kind, sight: &Sight, seen: String) -> Finding {
+    let finding = unknown(kind, sight, seen);
+    if finding.lacks.is_some() {
+        return finding;
+    }
+    Finding::notice(kind, finding.seen)
+}
+
+/// The same where the server's configuration could not be asked: the program of a server in a container cannot be run from
+/// here, and any other reason is a look that failed.
+fn unanswered(kind: Kind, sight: &Sight, what: &str, error: &SettingsError) -> Finding {
+    let seen = format!("{what}: {error}");
+    if matches!(error, SettingsError::NoExecutable { .. }) {
+        unknowable(kind, sight, seen)
+    } else {
+        unknown(kind, sight, seen)
     }
 }

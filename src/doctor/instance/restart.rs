@@ -10,7 +10,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::edits::Edits;
-use super::{Answers, Case, Eyes, unknown};
+use super::{Answers, Case, Eyes, unanswered, unknown};
 use crate::bundle::{BundleError, KeyedBundle};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
@@ -52,8 +52,8 @@ pub(super) async fn finding(
                 .sentence("mend the file at that line, and run check again");
         }
         (Err(error), _) | (_, Err(error)) => {
-            let seen = format!("whether the server could start again is not known: {error}");
-            return unknown(kind, sight, seen);
+            let what = "whether the server could start again is not known";
+            return unanswered(kind, sight, what, error);
         }
         (Ok(tls), Ok(around)) => (tls.clone(), around.clone()),
     };

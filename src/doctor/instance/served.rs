@@ -9,7 +9,7 @@ use procfs::net::TcpState;
 use procfs::process::Process;
 use tokio::task::JoinSet;
 
-use super::{Case, unknown};
+use super::{Case, unknowable};
 use crate::bundle::Certificate;
 use crate::config::{self, Mode, Verify};
 use crate::doctor::{Finding, Kind};
@@ -168,7 +168,7 @@ pub(super) async fn trusted(
         let seen = "at which addresses clients get which certificate is not known: the server \
                     listens in a network of its own";
         return vec![
-            unknown(Kind::ServedTrusted, sight, seen.to_owned())
+            unknowable(Kind::ServedTrusted, sight, seen.to_owned())
                 .sentence("set address to where clients reach it"),
         ];
     }

@@ -1,8 +1,8 @@
 //! What a server's configuration says of TLS.
 
 use super::edits::Edits;
-use super::{Answers, Case, client_ca, unknown};
-use crate::doctor::{Finding, Kind, Weight};
+use super::{Answers, Case, client_ca, unanswered, unknown};
+use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
 use crate::instance::postmaster::Absence;
 use crate::instance::settings::SettingsError;
@@ -18,12 +18,7 @@ pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
         Absence::NotKnown(cannot) => return Finding::not_known(kind, unknown_state, cannot),
         // To one who may look it is no lack of a right.
         Absence::Unreadable(why) => {
-            let finding = unknown(kind, sight, format!("{unknown_state}: {why}"));
-            let weight = match finding.lacks {
-                Some(_) => finding.weight,
-                None => Weight::Problem,
-            };
-            return Finding { weight, ..finding };
+            return unknown(kind, sight, format!("{unknown_state}: {why}"));
         }
         _ => {}
     }
@@ -51,11 +46,7 @@ pub(super) fn findings(
         Err(error @ SettingsError::Untrusted(_)) => {
             findings.push(Finding::problem(Kind::ServerFiles, error.to_string()));
         }
-        Err(error) => findings.push(unknown(
-            Kind::ServerFiles,
-            sight,
-            format!("which files the server uses is not known: {error}"),
-        )),
+        Err(error) => findings.push(unanswered(Kind::ServerFiles, sight, OF_FILES, error)),
         Ok(settings) => {
             let set_up = |finding| edits.set_up(finding, sight, case.setup(&[]));
             findings.push(match settings.on {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::host::look::limit_remedy;
+
 /// A file operation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot {action}: {source}; {}{after}", path.display(), self.remedy())]
@@ -90,6 +92,9 @@ impl FilesError {
 
 /// What to do about an error, as the end of its sentence.
 fn remedy(error: Errno, path: &Path) -> String {
+    if let Some(remedy) = limit_remedy(error) {
+        return remedy.to_owned();
+    }
     let directory = path.parent().unwrap_or(path).display();
     match error {
         Errno::NOENT | Errno::NOTDIR => {
@@ -107,9 +112,6 @@ fn remedy(error: Errno, path: &Path) -> String {
         Errno::NOSPC => format!("free some room on the file system of {directory}"),
         Errno::DQUOT => format!("the quota of the owner is used up in {directory}"),
         Errno::LOOP => "it is a symbolic link; replace it by a file or remove it".to_owned(),
-        Errno::MFILE => "this process has too many open files: raise LimitNOFILE= with `systemctl edit pgcertd` and restart it, or `ulimit -n` of the shell".to_owned(),
-        Errno::NFILE => "the whole host has too many open files: raise fs.file-max with sysctl, or find out who holds them (lsof)".to_owned(),
-        Errno::NOMEM | Errno::NOBUFS => "the host or the service is out of memory: free some, or raise MemoryMax= of the unit".to_owned(),
         Errno::IO | Errno::NXIO | Errno::NODEV | Errno::NOMEDIUM | Errno::REMOTEIO => format!(
             "the disk below {directory} reports an error: see dmesg, and check the disk (smartctl) and its file system (fsck)"
         ),

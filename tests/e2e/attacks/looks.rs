@@ -1,6 +1,7 @@
 //! The host refuses a look (no descriptors, a seccomp filter, a hidden `/proc`, a failing disk, a server that is late):
 //! that is no answer, and nothing is done as if it were one.
 
+mod asked;
 mod kinds;
 mod late;
 

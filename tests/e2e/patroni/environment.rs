@@ -119,7 +119,7 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
         "PATRONI_CONFIGURATION",
         "restart Patroni, which then reads the file",
     ];
-    weighs(stage.checked("server_files"), "notice", &unread);
+    weighs(stage.checked("server_files"), "problem", &unread);
 
     // As it says.
     stage.solo.node.kill9();

@@ -135,7 +135,7 @@ fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
     let blind = Launch::new(&world).without_ptrace();
     weighs(
         stage.checked_by(&blind, "server_files"),
-        "notice",
+        "problem",
         &["PATRONI_RESTAPI_*", "may not be seen"],
     );
 
