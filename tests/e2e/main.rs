@@ -10,6 +10,7 @@
 
 mod attacks;
 mod bad_source;
+mod cases;
 mod certbot;
 mod check;
 mod clients;

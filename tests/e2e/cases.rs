@@ -1,0 +1,1 @@
+//! Everyday inputs from public reports, as a client, a writer or a server brings them.
