@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
-pub use certificate::{Certificate, Expiry};
+pub use certificate::{Certificate, Expiry, Thresholds};
 pub use companions::{CompanionError, CompanionRefusal, Companions, End, RevocationList};
 pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
 pub use facts::{Authority, Facts};

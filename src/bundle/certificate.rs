@@ -53,12 +53,42 @@ pub enum Expiry {
     /// Nothing to do.
     Fine,
     /// Less is left than a quarter of the lifetime or 21 days, whichever is shorter: clients
-    /// that renew at a third should have renewed by now. Of a CRL, see [`Expiry::of_list`].
+    /// that renew at a third should have renewed by now. Of a certificate, [`Thresholds`] may say
+    /// otherwise; of a CRL, see [`Expiry::of_list`].
     Warning,
-    /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter.
+    /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter, or than
+    /// [`Thresholds`] say.
     Critical,
     /// Nothing is left.
     Expired,
+}
+
+/// How long before its end a certificate is reported, where the operator says so: one that is renewed late in its life
+/// would be reported in every cycle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Thresholds {
+    /// [`Expiry::Warning`] from this long before the end.
+    pub warn: Option<SignedDuration>,
+    /// [`Expiry::Critical`] from this long before the end; never more than `warn`.
+    pub critical: Option<SignedDuration>,
+}
+
+impl Thresholds {
+    /// These, or the usual ones; the one that is not written gives way to the other, so that a warning comes first.
+    fn or(self, [warn, critical]: [SignedDuration; 2]) -> [SignedDuration; 2] {
+        match (self.warn, self.critical) {
+            (None, None) => [warn, critical],
+            (Some(warn), None) => [warn, critical.min(warn)],
+            (None, Some(critical)) => [warn.max(critical), critical],
+            (Some(warn), Some(critical)) => [warn, critical],
+        }
+    }
+
+    /// Whether nothing was written.
+    #[must_use]
+    pub fn are_usual(&self) -> bool {
+        *self == Thresholds::default()
+    }
 }
 
 impl Expiry {
@@ -74,8 +104,14 @@ impl Expiry {
     }
 
     /// How near to its end a certificate's validity is at `now`.
-    pub fn of(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Self {
-        Self::at_most(not_before, not_after, now, [21, 7])
+    pub fn of(
+        not_before: Timestamp,
+        not_after: Timestamp,
+        now: Timestamp,
+        thresholds: Thresholds,
+    ) -> Self {
+        let [warn, critical] = thresholds.or(Self::usual(not_before, not_after, [21, 7]));
+        Self::by(not_after, now, warn, critical)
     }
 
     /// How near to its end a CRL is at `now`: as for a certificate, but with 3 days and 1 day in
@@ -84,24 +120,27 @@ impl Expiry {
     pub fn of_list(this_update: Timestamp, next_update: Timestamp, now: Timestamp) -> Self {
         let lasts_a_day = next_update.duration_since(this_update) >= SignedDuration::from_hours(24);
         let is_young = now.duration_since(this_update) < SignedDuration::from_hours(25);
-        match Self::at_most(this_update, next_update, now, [3, 1]) {
+        let [warn, critical] = Self::usual(this_update, next_update, [3, 1]);
+        match Self::by(next_update, now, warn, critical) {
             Self::Warning | Self::Critical if lasts_a_day && is_young => Self::Fine,
             expiry => expiry,
         }
     }
 
-    /// By a quarter and a tenth of the lifetime, and by these days where they are shorter.
-    fn at_most(begin: Timestamp, end: Timestamp, now: Timestamp, days: [i64; 2]) -> Self {
-        let remaining = end.duration_since(now);
+    /// A quarter and a tenth of the lifetime, or these days where they are shorter.
+    fn usual(begin: Timestamp, end: Timestamp, days: [i64; 2]) -> [SignedDuration; 2] {
         let lifetime = end.duration_since(begin).max(SignedDuration::ZERO);
-        let [warning, critical] = days.map(|it| SignedDuration::from_hours(it * 24));
-        let warning = (lifetime / 4).min(warning);
-        let critical = (lifetime / 10).min(critical);
+        let [warn, critical] = days.map(|days| SignedDuration::from_hours(days * 24));
+        [(lifetime / 4).min(warn), (lifetime / 10).min(critical)]
+    }
+
+    fn by(end: Timestamp, now: Timestamp, warn: SignedDuration, critical: SignedDuration) -> Self {
+        let remaining = end.duration_since(now);
         if remaining.is_negative() {
             Self::Expired
         } else if remaining < critical {
             Self::Critical
-        } else if remaining < warning {
+        } else if remaining < warn {
             Self::Warning
         } else {
             Self::Fine
@@ -237,8 +276,13 @@ impl Certificate {
     }
 
     /// How near to its end it is at `now`.
-    pub fn expiry(&self, now: Timestamp) -> Expiry {
-        Expiry::of(self.not_before, self.not_after, now)
+    pub fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+        Expiry::of(self.not_before, self.not_after, now, thresholds)
+    }
+
+    /// Whether nothing of its validity is left at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now > self.not_after
     }
 
     /// The subject's distinguished name as it is encoded, by which a server tells clients whose

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::Expiry;
+use super::certificate::{Expiry, Thresholds};
 use super::fingerprint::Fingerprint;
 
 /// A part of a bundle that has its own source and its own end.
@@ -42,11 +42,19 @@ impl Piece {
         }
     }
 
-    /// How near to its end what lasts from `begin` to `end` is at `now`; a CRL has a rule of its own.
+    /// How near to its end what lasts from `begin` to `end` is at `now`: `thresholds` are for the server's own
+    /// certificate, and a CRL has a rule of its own.
     #[must_use]
-    pub fn expiry(self, begin: Timestamp, end: Timestamp, now: Timestamp) -> Expiry {
+    pub fn expiry(
+        self,
+        begin: Timestamp,
+        end: Timestamp,
+        now: Timestamp,
+        thresholds: Thresholds,
+    ) -> Expiry {
         match self {
-            Piece::Certificate | Piece::Ca => Expiry::of(begin, end, now),
+            Piece::Certificate => Expiry::of(begin, end, now, thresholds),
+            Piece::Ca => Expiry::of(begin, end, now, Thresholds::default()),
             Piece::Crl => Expiry::of_list(begin, end, now),
         }
     }

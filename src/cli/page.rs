@@ -131,8 +131,14 @@ impl Page {
     }
 
     /// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
-    pub fn days_and_bar(&mut self, begin: Timestamp, end: Timestamp, now: Timestamp) -> &mut Page {
-        let style = match Expiry::of(begin, end, now) {
+    pub fn days_and_bar(
+        &mut self,
+        begin: Timestamp,
+        end: Timestamp,
+        expiry: Expiry,
+        now: Timestamp,
+    ) -> &mut Page {
+        let style = match expiry {
             Expiry::Fine => GOOD,
             Expiry::Warning => ODD,
             Expiry::Critical | Expiry::Expired => BAD,

@@ -509,6 +509,19 @@ fn deployment() -> Vec<Key> {
             ],
         ),
         key(
+            "expiry",
+            Holds::Table(of_expiry()),
+            Unless::Else(
+                "a quarter of the lifetime or 21 days, and a tenth or 7 days, whichever is less",
+            ),
+            "{ warn = \"8h\", critical = \"2h\" }",
+            &[
+                "How long before its end the certificate is reported, for a writer that renews later or earlier in a \
+                 certificate's life than others do. Vault's agent renews at a tenth of the lifetime: without this, it would \
+                 be reported in every cycle. CA and CRL files keep their own times.",
+            ],
+        ),
+        key(
             "kind",
             choice(KINDS, |kind| match kind {
                 Kind::Postgres => "PostgreSQL",
@@ -545,6 +558,28 @@ fn of_files() -> Vec<Key> {
             Unless::Needed,
             "\"example.com.key\"",
             &["The private key, in PEM and not encrypted."],
+        ),
+    ]
+}
+
+/// `expiry`.
+fn of_expiry() -> Vec<Key> {
+    vec![
+        key(
+            "warn",
+            Holds::Longer,
+            Unless::Else("as usual, and not less than `critical`"),
+            "\"8h\"",
+            &["A warning from this long before the end."],
+        ),
+        key(
+            "critical",
+            Holds::Longer,
+            Unless::Else("as usual, and not more than `warn`"),
+            "\"2h\"",
+            &[
+                "Critical from this long before the end: `status` ends with 1, and a `delay` no longer holds. Not more than `warn`.",
+            ],
         ),
     ]
 }

@@ -33,6 +33,8 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
+use crate::bundle::Thresholds;
+
 pub use address::{Address, AddressError};
 pub(crate) use conflicts::SHARED;
 pub use error::ConfigError;
@@ -167,6 +169,8 @@ pub struct Instance {
     /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
     /// Kubernetes use are tried.
     pub files: Option<Files>,
+    /// How long before its end the certificate is reported. Default: as usual, see [`Expiry`](crate::bundle::Expiry).
+    pub expiry: Thresholds,
     /// [`Config::file`] of the config that it belongs to: pgcertd's own, not the server's.
     pub config_file: PathBuf,
 }

@@ -17,7 +17,7 @@ use super::expected;
 use super::notification::notify;
 use super::values::{
     KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
-    files, listen, positive, server_names, target, textfile,
+    expiry, files, listen, positive, server_names, target, textfile,
 };
 use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
 use super::{
@@ -25,6 +25,7 @@ use super::{
     DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED, Instance,
     Kind, Lineage, Metrics, Mode, Place, Reload, Verify, Watch,
 };
+use crate::bundle::Thresholds;
 
 /// What to do where the file does not exist.
 const MISSING: &str =
@@ -479,6 +480,7 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
         )?,
         delay: layers.read(|keys| &keys.delay, DEFAULT_DELAY, any_duration)?,
         files: layers.read(|keys| &keys.files, None, files)?,
+        expiry: layers.read(|keys| &keys.expiry, Thresholds::default(), expiry)?,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rustls::pki_types::ServerName;
 use toml::Spanned;
 
@@ -10,8 +11,9 @@ use super::document::At;
 use super::duration;
 use super::error::ConfigError;
 use super::expected;
-use super::written::{self, Table, Text};
+use super::written::{self, Key, Table, Text};
 use super::{Account, Address, Files, Kind, Listen, ListenError, Mode, Reload, Verify};
+use crate::bundle::Thresholds;
 
 pub(super) const KINDS: &[(&str, Kind)] = &[
     ("postgres", Kind::Postgres),
@@ -188,6 +190,31 @@ pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Fi
         chain: inside(&written.value.0.chain)?,
         key: inside(&written.value.0.key)?,
     }))
+}
+
+pub(super) fn expiry(written: &At<'_, Table<written::Expiry>>) -> Result<Thresholds, ConfigError> {
+    let written::Expiry { warn, critical } = &written.value.0;
+    let left = |key: &Key<Text>| -> Result<Option<SignedDuration>, ConfigError> {
+        let Some(text) = key else { return Ok(None) };
+        let text = written.part(text);
+        let left = SignedDuration::try_from(positive(&text)?);
+        let note = expected_is(expected::LONGER);
+        left.map(Some)
+            .map_err(|_| text.refuse_value("is too long", &note))
+    };
+    let thresholds = Thresholds {
+        warn: left(warn)?,
+        critical: left(critical)?,
+    };
+    match (critical, thresholds.warn, thresholds.critical) {
+        (Some(text), Some(before), Some(after)) if after > before => {
+            let expected = "expected as much as `warn` or less, since a warning comes first";
+            Err(written
+                .part(text)
+                .refuse_value("comes before `warn`", expected))
+        }
+        _ => Ok(thresholds),
+    }
 }
 
 pub(super) fn any_duration(written: &At<'_, Text>) -> Result<Duration, ConfigError> {

@@ -94,6 +94,7 @@ pub(super) struct Keys {
     pub(super) verify_timeout: Key<Text>,
     pub(super) delay: Key<Text>,
     pub(super) files: Key<Table<Files>>,
+    pub(super) expiry: Key<Table<Expiry>>,
 }
 
 /// `files`.
@@ -102,6 +103,14 @@ pub(super) struct Keys {
 pub(super) struct Files {
     pub(super) chain: Spanned<String>,
     pub(super) key: Spanned<String>,
+}
+
+/// `expiry`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expiry {
+    pub(super) warn: Key<Text>,
+    pub(super) critical: Key<Text>,
 }
 
 /// A duration, not yet parsed. A type of its own, so that a number in its place is answered with what a
@@ -145,6 +154,10 @@ impl Shape for Keys {
 impl Shape for Files {
     const EXPECTED: &'static str =
         "a table, such as { chain = \"fullchain.pem\", key = \"privkey.pem\" }";
+}
+
+impl Shape for Expiry {
+    const EXPECTED: &'static str = "a table, such as { warn = \"21d\", critical = \"7d\" }";
 }
 
 impl<'de, T: Shape + Deserialize<'de>> Deserialize<'de> for Table<T> {

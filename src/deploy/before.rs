@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{Proven, Replaced, WayBack};
-use crate::bundle::{Bundle, Expiry, Fingerprint};
+use crate::bundle::{Bundle, Fingerprint};
 use crate::instance::Sight;
 use crate::instance::files::Trial;
 use crate::instance::probe::{Served, Shown};
@@ -143,7 +143,7 @@ impl Before {
     pub(super) fn may_start_on(&self, back: &Bundle) -> bool {
         let held = self.sight.look.held.as_ref();
         let held = held.is_some_and(|held| held.is_of(back.identity()));
-        let expired = back.leaf().expiry(Timestamp::now()) == Expiry::Expired;
+        let expired = back.leaf().is_expired(Timestamp::now());
         !self.forced && !held && !expired
     }
 

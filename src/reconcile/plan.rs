@@ -90,7 +90,7 @@ pub fn readiness(
         }
     };
     let installed = installed.bundle();
-    let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
+    let alive = installed.filter(|i| !i.leaf().is_expired(clock.now));
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
         let why = format!(
             "lineage {}: {refusal}; {}",
@@ -133,7 +133,7 @@ pub fn readiness(
         }
     }
     let mut beside = installed.companions().ends(clock.now);
-    let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical
+    let critical = installed.leaf().expiry(clock.now, config.expiry) >= Expiry::Critical
         || beside.any(|it| it.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
@@ -357,7 +357,7 @@ impl Scene<'_> {
     fn broken(&self) -> bool {
         let of_companions = self.look().companions_fault.is_some();
         self.installed().is_none_or(|i| {
-            let expired = i.leaf().expiry(self.now) == Expiry::Expired;
+            let expired = i.leaf().is_expired(self.now);
             expired || of_companions || self.is_held(i.identity())
         })
     }
@@ -417,7 +417,7 @@ impl Scene<'_> {
             Some(previous)
                 if (unusable || installed_is_held || cause == Cause::Untried)
                     && !self.is_held(previous.identity())
-                    && previous.leaf().expiry(self.now) != Expiry::Expired =>
+                    && !previous.leaf().is_expired(self.now) =>
             {
                 Plan::Deploy {
                     bundle: Arc::clone(previous),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Readiness, still_held};
 pub use super::problem::Problem;
-use crate::bundle::{Bundle, Expiry, Fingerprint};
+use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{self, Kind, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
 use crate::instance::mounts::Pinned;
@@ -326,7 +326,7 @@ impl Observation {
         let look = &sight.look;
         let loads = look.installed.bundle();
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
-            && bundle.leaf().expiry(self.at) != Expiry::Expired
+            && !bundle.leaf().is_expired(self.at)
         {
             let untried = self.of_trial(look, config);
             return (State::NotRunning, untried.or_else(|| self.of_absence()));

@@ -10,7 +10,7 @@ use super::plan::Cause;
 use super::remark::Remark;
 use super::state::{Observation, Problem};
 use super::{Done, Keeper, SyncOutcome};
-use crate::bundle::{Bundle, Expiry, Identity};
+use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode, Verify};
 use crate::instance::files::{Lock, Look};
 use crate::instance::{InstanceError, Sight};
@@ -58,7 +58,7 @@ impl Observation {
         let (new, name) = (trial.leaf.short(), config.kind().name());
         if look.is_on_trial() {
             let previous = look.previous.as_ref()?;
-            if previous.leaf().expiry(self.at) == Expiry::Expired {
+            if previous.leaf().is_expired(self.at) {
                 return None;
             }
             let previous = previous.fingerprint().short();

@@ -127,7 +127,7 @@ pub(super) fn span(length: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::Expiry;
+    use crate::bundle::{Expiry, Thresholds};
     use crate::report::view::{CertificateView, CompanionPlaces};
 
     fn now() -> Timestamp {
@@ -159,6 +159,7 @@ mod tests {
             served: Some(certificate),
             ca: CompanionPlaces::default(),
             crl: CompanionPlaces::default(),
+            thresholds: Thresholds::default(),
         })
     }
 

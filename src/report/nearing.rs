@@ -15,7 +15,7 @@ use super::headline::span;
 use super::kind::Kind;
 use super::told::rounded;
 use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
-use crate::bundle::{Expiry, Fingerprint, Piece};
+use crate::bundle::{Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::reconcile::state::{Problem, State};
 
@@ -61,7 +61,10 @@ impl Place {
     #[must_use]
     pub fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
         let beside = match piece {
-            Piece::Certificate => return self.of(view).map(End::of_leaf),
+            Piece::Certificate => {
+                let leaf = self.of(view)?;
+                return Some(End::of_leaf(leaf, view.thresholds));
+            }
             Piece::Ca => &view.ca,
             Piece::Crl => &view.crl,
         };
@@ -89,16 +92,18 @@ pub struct End<'a> {
     pub not_before: Timestamp,
     /// When it ends.
     pub not_after: Timestamp,
+    thresholds: Thresholds,
 }
 
 impl<'a> End<'a> {
-    fn of_leaf(leaf: &'a CertificateView) -> End<'a> {
+    fn of_leaf(leaf: &'a CertificateView, thresholds: Thresholds) -> End<'a> {
         End {
             piece: Piece::Certificate,
             name: None,
             fingerprint: leaf.fingerprint,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
+            thresholds,
         }
     }
 
@@ -110,13 +115,15 @@ impl<'a> End<'a> {
             fingerprint: first.fingerprint,
             not_before: first.not_before,
             not_after: first.not_after,
+            thresholds: Thresholds::default(),
         })
     }
 
     /// How near it is at `now`.
     #[must_use]
     pub fn expiry(&self, now: Timestamp) -> Expiry {
-        self.piece.expiry(self.not_before, self.not_after, now)
+        let (begin, end) = (self.not_before, self.not_after);
+        self.piece.expiry(begin, end, now, self.thresholds)
     }
 }
 

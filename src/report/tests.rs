@@ -15,7 +15,7 @@ use super::event::RAISED;
 use super::told::Heard;
 use super::view::{CompanionPlaces, InstanceView};
 use super::{Deployment, Event, Field, Kind, Priority, Told};
-use crate::bundle::{Fingerprint, Piece};
+use crate::bundle::{Fingerprint, Piece, Thresholds};
 use crate::config::{self, Config};
 use crate::reconcile::state::{Problem, State};
 use crate::reconcile::{Remark, SyncOutcome};
@@ -66,6 +66,7 @@ impl Heeded {
             served: None,
             ca: CompanionPlaces::default(),
             crl: CompanionPlaces::default(),
+            thresholds: Thresholds::default(),
         };
         let deployment = done.map(|(outcome, problem)| Deployment {
             config: &self.config,
@@ -252,6 +253,7 @@ fn a_remark_is_made_once() {
         served: None,
         ca: CompanionPlaces::default(),
         crl: CompanionPlaces::default(),
+        thresholds: Thresholds::default(),
     };
     let remarks = [
         Remark::Odd {

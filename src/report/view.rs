@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::nearing::Nearing;
-use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece};
+use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::file;
@@ -50,7 +50,7 @@ pub struct CertificateView {
 impl CertificateView {
     /// Shows a leaf as it is at `now`.
     #[must_use]
-    pub fn of(leaf: &Certificate, now: Timestamp) -> Self {
+    pub fn of(leaf: &Certificate, now: Timestamp, thresholds: Thresholds) -> Self {
         CertificateView {
             fingerprint: leaf.fingerprint(),
             not_before: leaf.not_before(),
@@ -58,14 +58,14 @@ impl CertificateView {
             names: leaf.names().to_vec(),
             issuer: leaf.issuer().to_owned(),
             serial: leaf.serial().to_owned(),
-            expiry: leaf.expiry(now),
+            expiry: leaf.expiry(now, thresholds),
         }
     }
 
     /// How near to its end it is at `now`.
     #[must_use]
-    pub fn expiry_at(&self, now: Timestamp) -> Expiry {
-        Expiry::of(self.not_before, self.not_after, now)
+    pub fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+        Expiry::of(self.not_before, self.not_after, now, thresholds)
     }
 }
 
@@ -124,7 +124,7 @@ impl CompanionPlaces {
             .flatten()
             .flat_map(|it| &mut it.first_end);
         for end in ends {
-            end.expiry = piece.expiry(end.not_before, end.not_after, now);
+            end.expiry = piece.expiry(end.not_before, end.not_after, now, Thresholds::default());
         }
     }
 }
@@ -176,6 +176,9 @@ pub struct InstanceView {
     /// What these have revoked, where the instance has such a file.
     #[serde(default)]
     pub crl: CompanionPlaces,
+    /// How long before its end its certificate is reported, where the configuration says so.
+    #[serde(default, skip_serializing_if = "Thresholds::are_usual")]
+    pub thresholds: Thresholds,
 }
 
 impl InstanceView {
@@ -188,7 +191,7 @@ impl InstanceView {
             .as_ref()
             .ok()
             .and_then(|sight| sight.look.installed.bundle());
-        let shown = |leaf: &Certificate| CertificateView::of(leaf, seen.at);
+        let shown = |leaf: &Certificate| CertificateView::of(leaf, seen.at, config.expiry);
         let source = seen.source.bundle().map(|b| &**b);
         let beside = |piece| CompanionPlaces::of(piece, source, installed.map(|b| &**b), seen.at);
         InstanceView {
@@ -202,6 +205,7 @@ impl InstanceView {
             served: seen.served.as_ref().ok().map(|s| shown(&s.leaf)),
             ca: beside(Piece::Ca),
             crl: beside(Piece::Crl),
+            thresholds: config.expiry,
         }
     }
     /// The same view, with what is left of its certificates at `now`.
@@ -209,7 +213,7 @@ impl InstanceView {
     pub fn as_of(mut self, now: Timestamp) -> InstanceView {
         let certificates = [&mut self.source, &mut self.installed, &mut self.served];
         for certificate in certificates.into_iter().flatten() {
-            certificate.expiry = certificate.expiry_at(now);
+            certificate.expiry = certificate.expiry_at(now, self.thresholds);
         }
         self.ca.look_at(Piece::Ca, now);
         self.crl.look_at(Piece::Crl, now);

@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use toml::Table;
 
 use crate::{
     stage::{HOST, NAME, Stage, assert_says},
@@ -131,4 +132,64 @@ fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
         assert!(line.contains(words), "{line}");
     }
     stage.ends_with(daemon, &good);
+}
+
+/// A certificate of a day, as Vault issues it, of which so much is left.
+fn of_a_day(stage: &Stage, left: Duration) -> Issued {
+    let not_after = SystemTime::now() + left;
+    let options = Options {
+        not_before: not_after - DAY,
+        not_after,
+        ..Options::default()
+    };
+    stage.ca.issue_with(&[HOST], &options)
+}
+
+#[test]
+fn a_writer_that_renews_at_a_tenth_of_the_lifetime_is_not_reported_in_every_cycle() {
+    let Some(world) = World::new() else { return };
+    let stage = Stage::new(&world);
+    let mut lineage = Lineage::new(&world, HOST);
+    let table = |warn: &str, critical: &str| {
+        let pairs = [("warn", warn), ("critical", critical)];
+        Table::from_iter(pairs.map(|(key, value)| (key.to_owned(), value.into())))
+    };
+    let defaults = || Config::new(&world).defaults("expiry", table("90m", "30m"));
+    let own = || stage.instance(HOST).set("expiry", table("12h", "150m"));
+    let hour = Duration::from_secs(3600);
+    // What is left; how near that is by the usual rule, by thresholds in [defaults], by the instance's own.
+    for (left, usual, by_default, by_own) in [
+        (10 * hour, "fine", "fine", "warning"),
+        (2 * hour, "critical", "fine", "critical"),
+        (hour, "critical", "warning", "critical"),
+        (hour / 6, "critical", "critical", "critical"),
+    ] {
+        lineage.renew(&of_a_day(&stage, left));
+        let plain = Config::new(&world).instance(stage.instance(HOST)).write();
+        pgcertd(&world, &plain, &["sync"]);
+        is_judged(&world, &plain, usual);
+        let shared = defaults().instance(stage.instance(HOST)).write();
+        is_judged(&world, &shared, by_default);
+        is_judged(&world, &defaults().instance(own()).write(), by_own);
+    }
+}
+
+#[track_caller]
+fn is_judged(world: &World, config: &Config, expiry: &str) {
+    let seen = pgcertd(world, config, &["status", "--json"]);
+    for place in ["source", "installed", "served"] {
+        let told = seen.json()["instances"][0][place]["expiry"].clone();
+        assert_eq!(told, expiry, "{place}: {}", config.text());
+    }
+    assert_eq!(
+        seen.code(),
+        i32::from(expiry == "critical"),
+        "{}",
+        config.text()
+    );
+    let found = pgcertd(world, config, &["check", "--json"]).json();
+    let findings = found["instances"][0]["findings"].as_array().unwrap();
+    let source = findings.iter().find(|finding| finding["id"] == "source");
+    let source = source.unwrap();
+    assert_eq!(source["weight"] == "good", expiry == "fine", "{source}");
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Companions, RevocationList};
-use crate::bundle::certificate::{Certificate, Expiry};
+use crate::bundle::certificate::{Certificate, Expiry, Thresholds};
 use crate::bundle::fingerprint::Fingerprint;
 use crate::bundle::piece::Piece;
 
@@ -51,7 +51,7 @@ impl Companions {
             fingerprint,
             begin,
             end,
-            expiry: piece.expiry(begin, end, now),
+            expiry: piece.expiry(begin, end, now, Thresholds::default()),
         })
     }
 

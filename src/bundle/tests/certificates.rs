@@ -125,7 +125,10 @@ fn the_year_9999_is_an_end_that_a_timestamp_cannot_hold() {
     params.not_after = date_time_ymd(9999, 12, 31);
     let certificate = Certificate::from_der(self_signed(&params).der).unwrap();
     assert_eq!(certificate.not_after(), at("9999-12-30T22:00:00Z"));
-    assert_eq!(certificate.expiry(at("2024-02-01T00:00:00Z")), Expiry::Fine);
+    assert_eq!(
+        certificate.expiry(at("2024-02-01T00:00:00Z"), Thresholds::default()),
+        Expiry::Fine
+    );
 }
 
 #[test]
@@ -149,7 +152,11 @@ fn expiry_follows_the_lifetime_of_short_certificates_and_days_of_long_ones() {
         (&short, "2024-01-05T12:00:01Z", Expiry::Warning),
         (&short, "2024-01-06T09:36:01Z", Expiry::Critical),
     ] {
-        assert_eq!(certificate.expiry(at(now)), expiry, "{now}");
+        assert_eq!(
+            certificate.expiry(at(now), Thresholds::default()),
+            expiry,
+            "{now}"
+        );
     }
 }
 
@@ -174,9 +181,47 @@ fn the_borders_are_a_quarter_and_a_tenth_or_21_and_7_days_where_that_is_less() {
             (-1, Expiry::Expired),
         ] {
             let now = end - SignedDuration::from_secs(left);
-            let found = Expiry::of(begin, end, now);
+            let found = Expiry::of(begin, end, now, Thresholds::default());
             assert_eq!(found, expiry, "{days} days, {left} s left");
         }
+    }
+}
+
+/// What is written, and then with how many hours left of 240 it warns, and with how many it is critical.
+#[test]
+fn thresholds_replace_the_usual_ones_and_a_warning_comes_first() {
+    let begin = at("2024-01-01T00:00:00Z");
+    let end = begin + SignedDuration::from_hours(240);
+    let hours = |count: Option<i64>| count.map(SignedDuration::from_hours);
+    for (warn, critical, warns_at, critical_at) in [
+        (None, None, 60, 24),
+        (Some(8), None, 8, 8),
+        (Some(100), None, 100, 24),
+        (None, Some(2), 60, 2),
+        (None, Some(70), 70, 70),
+        (Some(8), Some(2), 8, 2),
+        (Some(900), Some(500), 900, 500),
+        (Some(8), Some(8), 8, 8),
+    ] {
+        let thresholds = Thresholds {
+            warn: hours(warn),
+            critical: hours(critical),
+        };
+        for left in 0..=240 {
+            let expected = if left < critical_at {
+                Expiry::Critical
+            } else if left < warns_at {
+                Expiry::Warning
+            } else {
+                Expiry::Fine
+            };
+            let now = end - SignedDuration::from_hours(left);
+            let found = Expiry::of(begin, end, now, thresholds);
+            assert_eq!(found, expected, "{thresholds:?}, {left} h left");
+        }
+        let after = end + SignedDuration::from_secs(1);
+        let found = Expiry::of(begin, end, after, thresholds);
+        assert_eq!(found, Expiry::Expired, "{thresholds:?}");
     }
 }
 

@@ -131,8 +131,8 @@ proptest! {
             let _covered = certificate.covers(&server("db.example.com"));
             let _issued = certificate.issued(bundle.leaf());
             let _issued = bundle.leaf().issued(&certificate);
-            let _expiry = certificate.expiry(Timestamp::MIN);
-            let _expiry = certificate.expiry(Timestamp::MAX);
+            let _expiry = certificate.expiry(Timestamp::MIN, Thresholds::default());
+            let _expiry = certificate.expiry(Timestamp::MAX, Thresholds::default());
         }
     }
 

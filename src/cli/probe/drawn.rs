@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::SYSTEM;
 use super::document::{AddressView, Document, Sent, ServedView, Verdict};
+use crate::bundle::{Expiry, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::report::day;
@@ -91,8 +92,9 @@ fn leaf(served: &ServedView, now: Timestamp) -> Page {
         names => names.join(", "),
     };
     out.labelled("name", names);
+    let usual = Expiry::of(leaf.not_before, leaf.not_after, now, Thresholds::default());
     out.put("  left ")
-        .days_and_bar(leaf.not_before, leaf.not_after, now)
+        .days_and_bar(leaf.not_before, leaf.not_after, usual, now)
         .line(format_args!(" until {}", day(leaf.not_after)));
     out.labelled("leaf", format_args!("SHA-256 {}", leaf.fingerprint));
     out.labelled("", format_args!("serial {}", leaf.serial));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::Arguments;
 use super::aftermath::{Connection, Daemon};
 use super::document::{Document, Outcome};
-use crate::bundle::Certificate;
+use crate::bundle::{Certificate, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD};
 use crate::report::day;
@@ -74,11 +74,13 @@ fn found(plan: &Plan, version: i32) -> Page {
 
 fn lineage(name: &str, leaf: &Certificate) -> Page {
     let (begin, end) = (leaf.not_before(), leaf.not_after());
+    let now = Timestamp::now();
+    let usual = leaf.expiry(now, Thresholds::default());
     let mut out = Page::default();
     let short = leaf.fingerprint().short();
     out.labelled("new", format_args!("lineage {name}, {short}"));
     out.put(" ".repeat(8))
-        .days_and_bar(begin, end, Timestamp::now())
+        .days_and_bar(begin, end, usual, now)
         .line(format_args!(" until {}", day(end)));
     out.labelled("by", leaf.issuer());
     out

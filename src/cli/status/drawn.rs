@@ -4,7 +4,7 @@
 use anstyle::Style;
 use jiff::Timestamp;
 
-use crate::bundle::{Expiry, Piece};
+use crate::bundle::{Expiry, Piece, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
@@ -111,7 +111,7 @@ fn table(view: &StatusView, now: Timestamp) -> Page {
             .put(" ")
             .column(Style::new(), &instance.name, name)
             .column(state, instance.state.as_str(), widest);
-        left(&mut out, shown, now);
+        left(&mut out, shown, instance.thresholds, now);
         out.line(format_args!("  {served:<7}  {}", instance.lineage));
     }
     out
@@ -130,9 +130,12 @@ fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
 }
 
 /// Days and bar, 16 columns.
-fn left(out: &mut Page, shown: Option<&CertificateView>, now: Timestamp) {
+fn left(out: &mut Page, shown: Option<&CertificateView>, thresholds: Thresholds, now: Timestamp) {
     match shown {
-        Some(shown) => out.days_and_bar(shown.not_before, shown.not_after, now),
+        Some(shown) => {
+            let expiry = shown.expiry_at(now, thresholds);
+            out.days_and_bar(shown.not_before, shown.not_after, expiry, now)
+        }
         None => out.put(format_args!("{:<16}", "-")),
     };
 }
@@ -261,7 +264,7 @@ mod tests {
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),
-            expiry: Expiry::of(not_before, not_after, now()),
+            expiry: Expiry::of(not_before, not_after, now(), Thresholds::default()),
         })
     }
 
@@ -281,6 +284,7 @@ mod tests {
                 served: with_days(served),
                 ca: CompanionPlaces::default(),
                 crl: CompanionPlaces::default(),
+                thresholds: Thresholds::default(),
             }],
             uncovered: Vec::new(),
             uncovered_unknown: None,

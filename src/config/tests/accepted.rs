@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 
@@ -52,6 +53,7 @@ fn an_instance_with_three_keys_has_the_documented_defaults() {
     assert_eq!(one.verify_timeout, Duration::from_secs(10));
     assert_eq!(one.delay, Duration::ZERO);
     assert_eq!(one.files, None);
+    assert!(one.expiry.are_usual());
 }
 
 #[test]
@@ -61,7 +63,8 @@ fn every_key_of_an_instance_is_taken() {
          server_names = [\"db.example.com\", \"::1\"]\nmode = \"reload\"\nreload = \"command\"\n\
          reload_command = [\"true\", \"\"]\nowner = \"postgres\"\ngroup = 0\naddress = \"[::1]:5433\"\n\
          verify = \"none\"\nverify_timeout = \"1m\"\ndelay = \"2d\"\n\
-         files = {{ chain = \"tls/x.crt\", key = \"x.key\" }}\n",
+         files = {{ chain = \"tls/x.crt\", key = \"x.key\" }}\n\
+         expiry = {{ warn = \"8h\", critical = \"90m\" }}\n",
         instance("a")
     ));
     assert_eq!(one.cert_file, path("/t/c.pem"));
@@ -100,6 +103,9 @@ fn every_key_of_an_instance_is_taken() {
             key: "x.key".into()
         })
     );
+    let minutes = |count| Some(SignedDuration::from_mins(count));
+    assert_eq!(one.expiry.warn, minutes(480));
+    assert_eq!(one.expiry.critical, minutes(90));
 }
 
 #[test]

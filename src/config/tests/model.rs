@@ -64,13 +64,15 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
         "[[instance]]\nname = \"16-main\"\nlineage = \"postgres.example.com\"\n\
          data_directory = \"/var/lib/postgresql/16/main\"",
     );
-    // The two keys that the model marks as examples.
+    // The three keys that the model marks as examples.
     let mut expected = bare.instances[0].clone();
     expected.server_names.clone_from(&main.server_names);
     expected.address.clone_from(&main.address);
+    expected.expiry = main.expiry;
     assert_eq!(*main, expected);
     assert_eq!(main.server_names.len(), 1);
     assert!(main.address.is_some());
+    assert!(!main.expiry.are_usual());
 
     assert_eq!(reports.mode, Mode::Manage);
     assert!(matches!(&reports.reload, Reload::Command(words) if words[0] == "podman"));

@@ -65,6 +65,32 @@ FILE:5:9: "-1s" is negative
 }
 
 #[test]
+fn a_threshold_that_comes_before_the_warning_is_refused() {
+    refused_of_instance(
+        r#"expiry = { warn = "8h", critical = "1d" }"#,
+        r#"
+FILE:5:36: "1d" comes before `warn`
+ |
+5| expiry = { warn = "8h", critical = "1d" }
+ |                                    ^^^^
+ = expected as much as `warn` or less, since a warning comes first"#,
+    );
+}
+
+#[test]
+fn a_threshold_may_not_be_zero() {
+    refused_of_instance(
+        r#"expiry = { warn = "0s" }"#,
+        r#"
+FILE:5:19: "0s" is not longer than zero
+ |
+5| expiry = { warn = "0s" }
+ |                   ^^^^
+ = expected a duration with a unit, such as "10s", longer than zero"#,
+    );
+}
+
+#[test]
 fn resync_may_not_be_zero() {
     refused(
         r#"[watch]

@@ -45,7 +45,7 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
                 leaf.names().join(", "),
                 day(leaf.not_after())
             );
-            match leaf.expiry(Timestamp::now()) {
+            match leaf.expiry(Timestamp::now(), case.instance().expiry) {
                 Expiry::Fine => Finding::good(kind, told),
                 _ => Finding::notice(kind, told)
                     .because("it is near its end, and a healthy renewal comes before that")

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::exposition::text;
 use super::{Compared, Format, Metric, Metrics};
-use crate::bundle::{Expiry, Fingerprint};
+use crate::bundle::{Expiry, Fingerprint, Thresholds};
 use crate::config::Config;
 use crate::reconcile::SyncOutcome;
 use crate::reconcile::state::State;
@@ -68,6 +68,7 @@ fn view(name: &str, state: State) -> InstanceView {
         served: None,
         ca: CompanionPlaces::default(),
         crl: CompanionPlaces::default(),
+        thresholds: Thresholds::default(),
     }
 }
 

@@ -60,6 +60,7 @@ impl World {
                 served: first,
                 ca: CompanionPlaces::default(),
                 crl: CompanionPlaces::default(),
+                thresholds: Thresholds::default(),
             },
             wall,
             now: Instant::now(),
