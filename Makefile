@@ -8,7 +8,10 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 # Debian has vendor-completions in its place.
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
-BINARY ?= target/release/pgcertd
+# Where cargo builds, also by CARGO_TARGET_DIR or its configuration. `sudo make install` may have no cargo.
+TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --no-deps --offline --format-version 1 2>/dev/null \
+	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
+BINARY ?= $(TARGET)/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 DOCDIR ?= $(PREFIX)/share/doc/pgcertd
@@ -21,7 +24,7 @@ GNU := $(shell uname -m)-unknown-linux-gnu
 
 .PHONY: build deps test versions image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
-build: ## The release binary: target/release/pgcertd
+build: ## The release binary: target/release/pgcertd, or where CARGO_TARGET_DIR has it
 	$(CARGO) build --release --locked
 
 deps: ## What the tests, the demo and the bench need, by apt, where it is missing
@@ -54,29 +57,29 @@ lint: ## Clippy on everything, warnings are errors
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 
 demo: deps build ## A renewal from end to end, on a throw-away cluster
-	demo/run.sh
+	PGCERTD_BIN="$(BINARY)" demo/run.sh
 
 bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
-	gzip -9nc CHANGELOG.md >target/changelog.gz
+	gzip -9nc CHANGELOG.md >"$(TARGET)/release/changelog.gz"
 	$(CARGO) deb --no-build --no-strip $(if $(DEB_VERSION),--deb-version $(DEB_VERSION))
 
 lint-deb: deb deps ## What Debian's lintian finds amiss in the package; warnings are errors
-	lintian --fail-on error,warning --allow-root target/debian/pgcertd_*.deb
+	lintian --fail-on error,warning --allow-root "$(TARGET)"/debian/pgcertd_*.deb
 
 zigbuild:
-	test -x target/zig/bin/cargo-zigbuild || \
-		{ python3 -m venv target/zig && target/zig/bin/pip install --quiet cargo-zigbuild; }
-	PATH="$(CURDIR)/target/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
+	test -x "$(TARGET)/zig/bin/cargo-zigbuild" || \
+		{ python3 -m venv "$(TARGET)/zig" && "$(TARGET)/zig/bin/pip" install --quiet cargo-zigbuild; }
+	PATH="$(abspath $(TARGET))/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
 
 rpm: $(if $(GLIBC),zigbuild,build) ## A package for Fedora, RHEL and the like: target/generate-rpm/pgcertd-VERSION-1.ARCH.rpm
 	cargo generate-rpm --version >/dev/null 2>&1 || \
 		$(CARGO) install cargo-generate-rpm --locked --version '^0.21'
-	mkdir -p target/generate-rpm
-	$(CARGO) generate-rpm --output target/generate-rpm/ $(if $(GLIBC),--target $(GNU)) \
+	mkdir -p "$(TARGET)/generate-rpm"
+	$(CARGO) generate-rpm --target-dir "$(TARGET)" --output "$(TARGET)/generate-rpm/" $(if $(GLIBC),--target $(GNU)) \
 		$(if $(RPM_VERSION),-s 'version = "$(RPM_VERSION)"')
 
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers

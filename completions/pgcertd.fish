@@ -46,8 +46,8 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l undo -d 'Take 
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l require-tls -d 'Have pg_hba.conf let clients of other hosts in with TLS alone'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l yes -d 'Do not ask'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l dry-run -d 'Show what would change, and change nothing'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l print -d 'Print the lines for a configuration that others keep, and change nothing'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l dry-run -d 'Show what would change, and change nothing, with `--yes` too'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l print -d 'Print the lines for a configuration that others keep, and change nothing, with `--yes` too'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F

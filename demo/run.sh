@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=demo/parts.sh
 source "$here/parts.sh"
 
-make_world "${PGCERTD_BIN:-$here/../target/release/pgcertd}"
+make_world "${PGCERTD_BIN:-${CARGO_TARGET_DIR:-$here/../target}/release/pgcertd}"
 echo "pgcertd on a throw-away PostgreSQL, in $world"
 
 title "A lineage as certbot keeps it; Postgres starts on its certificate"

@@ -12,12 +12,17 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
+#[path = "e2e/world/surroundings.rs"]
+#[expect(dead_code, reason = "the demo mounts nothing")]
+mod surroundings;
+
 /// The demo under way, in a process group of its own as a terminal gives it one.
 fn begun() -> Option<(Child, PathBuf, BufReader<impl Read>)> {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: the demo needs root");
         return None;
     }
+    surroundings::reset_signals();
     let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/run.sh"))
         .env("PGCERTD_BIN", env!("CARGO_BIN_EXE_pgcertd"))
         .stdin(Stdio::null())

@@ -14,6 +14,9 @@ use std::{
 use tempfile::TempDir;
 use toml::Value;
 
+#[path = "e2e/world/surroundings.rs"]
+mod surroundings;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -155,6 +158,32 @@ fn make_install_keeps_a_config_that_is_there() {
     assert_eq!(fs::read_to_string(config).unwrap(), "# mine\n");
 }
 
+/// What make would run, said and not done.
+#[test]
+fn make_looks_for_what_cargo_has_built_where_cargo_builds() {
+    let build = tempfile::tempdir().unwrap();
+    let build = build.path().to_str().unwrap();
+    let settings = ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"];
+    let targets = ["demo", "deb", "lint-deb", "rpm", "zigbuild", "install"];
+    for (setting, target) in settings
+        .iter()
+        .flat_map(|it| targets.map(|target| (it, target)))
+    {
+        let mut make = Command::new("make");
+        make.current_dir(root())
+            .args(["--dry-run", "GLIBC=2.28", target]);
+        for variable in ["MAKEFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR"] {
+            make.env_remove(variable);
+        }
+        let said = succeeded(make.env(setting, build));
+        assert!(said.contains(build), "{setting}, {target}:\n{said}");
+        let elsewhere = said
+            .split([' ', '"', '\'', '>'])
+            .find(|word| word.starts_with("target/") || word.contains("/target/"));
+        assert_eq!(elsewhere, None, "{setting}, {target}:\n{said}");
+    }
+}
+
 #[test]
 fn debians_changelog_is_of_this_version() {
     let changelog = fs::read_to_string(root().join("packaging/deb/changelog")).unwrap();
@@ -236,6 +265,11 @@ impl Host {
             eprintln!("skipped: a purge is tried in a mount namespace: run the tests as root");
             return None;
         }
+        if let Some(why) = surroundings::no_own_mounts() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        surroundings::reset_signals();
         let host = Host(tempfile::tempdir().unwrap());
         for file in ["passwd", "group"] {
             host.write(&format!("etc/{file}"), "root:x:0:0:::\n");

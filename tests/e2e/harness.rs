@@ -415,3 +415,60 @@ fn faults_of_the_host_come_and_go() {
     let mut sleeper = bystander(world.postgres());
     assert_eq!(sleeper.wait(Duration::from_millis(50)), None);
 }
+
+/// Whatever the test itself was started with.
+#[test]
+fn what_a_test_starts_ignores_no_signal() {
+    let Some(_world) = World::new() else { return };
+    let mut child = crate::world::command("grep");
+    child.args(["SigIgn:", "/proc/self/status"]);
+    let shown = crate::world::process::run(&mut child, SOON).result();
+    assert_eq!(shown.as_deref(), Ok("SigIgn:\t0000000000000000"));
+}
+
+/// Runs another of these tests by a line of shell, in which `"$@"` stands for that; gives all that was said.
+#[track_caller]
+fn by_a_line(line: &str, test: &str) -> String {
+    let mut shell = crate::world::command("sh");
+    shell
+        .args(["-euc", line])
+        .arg(std::env::current_exe().unwrap());
+    shell.args(["--exact", "--nocapture", test]);
+    let done = crate::world::process::run(&mut shell, SOON);
+    let said = format!("{}{}", done.stdout, done.stderr);
+    assert_eq!(done.code(), 0, "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    said
+}
+
+#[test]
+fn the_tests_run_where_signals_are_ignored_as_under_nohup() {
+    let Some(_world) = World::new() else { return };
+    // dash hands on as ignored what it was told to ignore.
+    let line = "trap '' HUP INT QUIT TERM; exec \"$0\" \"$@\"";
+    by_a_line(line, "harness::what_a_test_starts_ignores_no_signal");
+}
+
+#[test]
+fn in_a_chroot_that_is_no_mount_point_the_tests_say_so_and_are_skipped() {
+    let Some(world) = World::new() else { return };
+    let root = world.directory("root");
+    let line = format!(
+        "exec unshare --mount --propagation=private sh -euc '
+            for entry in /*; do
+                if test -L $entry; then cp -P $entry \"$0\"
+                elif test -d $entry; then mkdir \"$0$entry\"; mount --rbind $entry \"$0$entry\"
+                fi
+            done
+            exec chroot \"$0\" \"$@\"' {} \"$0\" \"$@\"",
+        root.display()
+    );
+    let needs_mounts =
+        "setup::whole::where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config";
+    let said = by_a_line(&line, needs_mounts);
+    assert!(
+        said.contains("skipped: the root directory is no mount point"),
+        "{said}"
+    );
+    assert!(said.contains("mount --bind"), "{said}");
+}

@@ -126,11 +126,11 @@ pub(super) struct Arguments {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Show what would change, and change nothing.
-    #[arg(long, conflicts_with = "yes")]
+    /// Show what would change, and change nothing, with `--yes` too.
+    #[arg(long)]
     dry_run: bool,
-    /// Print the lines for a configuration that others keep, and change nothing.
-    #[arg(long, conflicts_with_all = ["yes", "dry_run", "require_tls"])]
+    /// Print the lines for a configuration that others keep, and change nothing, with `--yes` too.
+    #[arg(long, conflicts_with = "require_tls")]
     print: bool,
     /// Take the set-up of this instance back.
     #[arg(

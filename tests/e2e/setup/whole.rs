@@ -51,6 +51,45 @@ fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
 }
 
 #[test]
+fn a_dry_run_and_a_print_change_nothing_with_yes_either() {
+    let Some(world) = World::new() else { return };
+    let bench = Bench::new(&world);
+    let before = bench.sight();
+    for arguments in [
+        ["--yes", "--dry-run"],
+        ["--dry-run", "--yes"],
+        ["--yes", "--print"],
+    ] {
+        assert_eq!(bench.setup(&arguments).code(), 0, "{arguments:?}");
+        bench.sight().is(&before, "a dry run");
+    }
+    let told = bench.setup(&["--yes", "--dry-run", "--json"]).json();
+    assert_eq!(told["outcome"], "would_change", "{told}");
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    let set_up = bench.sight();
+    assert_eq!(bench.undo(&["--yes", "--dry-run"]).code(), 0);
+    bench.sight().is(&set_up, "a dry run of an undo");
+}
+
+/// As Debian has them.
+#[test]
+fn what_require_tls_would_change_is_shown_with_its_tabs() {
+    let Some(world) = World::new() else { return };
+    let mut bench = Bench::new(&world);
+    let file = bench.cluster.config_directory().join("pg_hba.conf");
+    let line = "host\tall\tall\t0.0.0.0/0\ttrust\t# \u{1b}[2J";
+    let text = fs::read_to_string(&file).unwrap() + line + "\n";
+    fs::write(&file, &text).unwrap();
+    give(&file, bench.cluster.owner(), 0o600);
+    bench.cluster.reload_by_hand();
+    let wanted = "-host\tall\tall\t0.0.0.0/0\ttrust\t# \\u{1b}[2J";
+    for launch in [Launch::new(&world), Launch::new(&world).on_a_terminal()] {
+        let told = bench.setup_by(&launch, &["--dry-run", "--require-tls"]);
+        assert!(told.stdout().contains(wanted), "{:?}", told.stdout());
+    }
+}
+
+#[test]
 fn what_a_person_has_changed_since_stays_when_it_is_taken_back() {
     let Some(world) = World::new() else { return };
     let bench = Bench::new(&world);

@@ -30,6 +30,7 @@ pub mod process;
 pub mod prometheus;
 pub mod record;
 pub mod slow_motion;
+pub mod surroundings;
 mod template;
 
 use std::{
@@ -97,6 +98,11 @@ impl World {
             );
             return None;
         }
+        if let Some(why) = surroundings::no_own_mounts() {
+            eprintln!("skipped: {why}");
+            return None;
+        }
+        surroundings::reset_signals();
         // Where a test uses the library, this program is no child of its own.
         pgcertd::host::caller::run_as_child(Path::new(env!("CARGO_BIN_EXE_pgcertd")));
         let user = nix::unistd::User::from_name(user)

@@ -31,7 +31,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::world::{
     SOON, command, eventually,
     process::{Process, run},
-    tail,
+    surroundings, tail,
 };
 use cgroup::Cgroup;
 use lair::Lair;
@@ -105,6 +105,10 @@ impl Machine {
                 return Err(format!("{program} is missing: `make deps` installs it"));
             }
         }
+        if let Some(why) = surroundings::no_own_mounts() {
+            return Err(why.into());
+        }
+        surroundings::reset_signals();
         let root = lair::debian_root();
         let lair = Lair::new();
         can_mount(&root, &lair)?;
