@@ -18,6 +18,7 @@ mod facts;
 mod fingerprint;
 mod key;
 mod keyed;
+mod names;
 mod pem;
 mod piece;
 mod signature;
@@ -32,11 +33,12 @@ use zeroize::Zeroizing;
 
 pub use certificate::{Certificate, Expiry, Thresholds};
 pub use companions::{CompanionError, CompanionRefusal, Companions, End, RevocationList};
-pub use error::{BundleError, Class, LinkError, NamesError, Part, PemFault, Refusal, Warning};
-pub use facts::{Authority, Facts};
+pub use error::{BundleError, Class, LinkError, Part, PemFault, Refusal, Warning};
+pub use facts::{AlternativeName, Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{KeyDigest, PrivateKey};
 pub use keyed::KeyedBundle;
+pub use names::Ground;
 pub use piece::{Piece, Pieces};
 
 use pem::Block;
@@ -150,12 +152,8 @@ impl Bundle {
             });
         }
         self.companions.check(now)?;
-        let mut missing = Vec::new();
-        for name in server_names {
-            if !self.leaf.covers(name)? {
-                missing.push(name.to_str().into_owned());
-            }
-        }
+        let names = server_names.iter().map(|name| name.to_str().into_owned());
+        let missing: Vec<String> = names.filter(|name| !self.covers(name)).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -172,7 +170,7 @@ impl Bundle {
             .leaf
             .names()
             .iter()
-            .filter(|name| !self.still_names(name))
+            .filter(|name| !self.covers(name))
             .cloned()
             .collect();
         if !names.is_empty() {
@@ -215,14 +213,9 @@ impl Bundle {
             .collect()
     }
 
-    fn still_names(&self, name: &str) -> bool {
-        let listed = self
-            .leaf
-            .names()
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(name));
-        listed
-            || ServerName::try_from(name).is_ok_and(|name| self.leaf.covers(&name).unwrap_or(false))
+    /// Whether a client that asks for `host` takes the leaf's names.
+    fn covers(&self, host: &str) -> bool {
+        self.leaf.facts().covers(host).is_some()
     }
 }
 

@@ -29,7 +29,7 @@
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |
 //! | settle | `source/settle.rs` | decides, with time passed in, when to read and whether what was read is a finished renewal |
 //! | lineage | `source/lineage.rs`, `source/lineage/sway.rs`, `source/tracked.rs` | reads the files, on a thread that may read them and do nothing else, and nothing that one of those who decide which files they are could not read himself; `source/current.rs` says what they hold once the instance's lock is held, and gives the key for that deployment alone |
-//! | bundle | `bundle.rs`, `bundle/companions.rs` | parses and checks what was read: a bundle that exists is one that Postgres can load, with the CA and CRL files by which it judges its clients, where an instance has such |
+//! | bundle | `bundle.rs`, `bundle/names.rs`, `bundle/companions.rs` | parses and checks what was read, names as libpq does: a bundle that exists is one that Postgres can load, with the CA and CRL files by which it judges its clients, where an instance has such |
 //! | reconcile | `reconcile/mod.rs` | looks, decides, acts, looks again; the decision (`reconcile/decide.rs`, `reconcile/plan.rs`) and the state that is shown (`reconcile/state.rs`) are pure functions of what was seen; `reconcile/rollback.rs` goes back because an operator says so |
 //! | deploy | `deploy.rs`, `deploy/before.rs`, `deploy/verify.rs`, `deploy/watch.rs`, `deploy/shut_out.rs`, `deploy/roll_back.rs` | install, reload, verify, and where Postgres refuses, or lets no client in any more, roll back: states whose methods are the transitions; when what is seen counts for proof is a pure function |
 //! | install | `instance/files/mod.rs` | the files of one server: written beside, renamed, all of them or none (`instance/files/swap.rs`), put back, under a lock (`instance/files/lock.rs`); what is remembered of it lies beside them; what has not been proven served is marked so before it is in place (`instance/files/trial.rs`, `reconcile/trial.rs`) |
@@ -42,8 +42,9 @@
 //! (`notification/ledger.rs`, a pure function, kept by `notification/memory.rs`), words it
 //! (`notification/message.rs`) and runs a command (`notification/command.rs`).
 //!
-//! [`trust`] (`trust/mod.rs`) judges what is served as clients do: `trust/path.rs` finds the way to a
-//! root and what is wrong on it, `trust/names.rs` compares names, `trust/roots.rs` holds what is trusted.
+//! [`trust`] (`trust/mod.rs`) judges a chain as clients do, before it is installed and as it is served: `trust/path.rs`
+//! finds the way to a root and what is wrong on it, `trust/needed.rs` what of a chain clients need whatever they
+//! trust, `trust/roots.rs` holds what is trusted.
 //!
 //! [`doctor`] (`doctor/mod.rs`) is what `check` draws: a finding says what was seen, why it matters and what mends it
 //! (`doctor/finding.rs`); `doctor/kind.rs` is the table of all of them. `doctor/instance/mod.rs` follows a renewal from

@@ -3,15 +3,14 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::{CertificateDer, ServerName};
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
-use super::error::{BundleError, LinkError, NamesError};
-use super::facts::{self, Facts};
+use super::error::{BundleError, LinkError};
+use super::facts::Facts;
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
 use super::signature;
@@ -27,21 +26,12 @@ pub struct Certificate {
     subject_der: Vec<u8>,
     issuer_der: Vec<u8>,
     serial: String,
-    names: Names,
+    names: Vec<String>,
     not_before: Timestamp,
     not_after: Timestamp,
     public_key: PublicKey,
     weak_digest: Option<&'static str>,
     facts: Facts,
-}
-
-/// Where a certificate's names stand, which decides how they are compared.
-#[derive(Clone, PartialEq, Eq)]
-enum Names {
-    /// DNS names and IP addresses of the subject alternative name.
-    Alternative(Vec<String>),
-    /// The subject's common name, where there are none of those.
-    Common(Vec<String>),
 }
 
 /// How near a certificate or a CRL is to its end.
@@ -156,9 +146,12 @@ impl Certificate {
     pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, BundleError> {
         let der = der.into();
         let parsed = parse(&der)?;
-        let names = Names::of(&parsed)?;
+        if !has_readable_names(&parsed) {
+            return Err(BundleError::CertificateUnreadable);
+        }
         let validity = parsed.validity();
         let public_key = PublicKey::of(parsed.public_key());
+        let facts = Facts::of(&parsed, &public_key);
         Ok(Self {
             fingerprint: Fingerprint::of(&der),
             subject: printable(&parsed.subject().to_string()),
@@ -168,10 +161,10 @@ impl Certificate {
             serial: serial(parsed.raw_serial()),
             not_before: timestamp(&validity.not_before),
             not_after: timestamp(&validity.not_after),
-            facts: Facts::of(&parsed, &public_key),
+            names: facts.names(),
+            facts,
             public_key,
             weak_digest: signature::weak_digest(&parsed.signature_algorithm),
-            names,
             der,
         })
     }
@@ -201,12 +194,10 @@ impl Certificate {
         &self.serial
     }
 
-    /// The DNS names and IP addresses it is for, in its order; the common name where it has none
-    /// of these.
+    /// The names it holds for, as libpq reads it: DNS names and IP addresses in its order, and its
+    /// common name where that counts.
     pub fn names(&self) -> &[String] {
-        match &self.names {
-            Names::Alternative(names) | Names::Common(names) => names,
-        }
+        &self.names
     }
 
     /// The first second in which it is valid. Years that a timestamp cannot hold are cut off.
@@ -218,21 +209,6 @@ impl Certificate {
     /// the last second that a timestamp holds.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
-    }
-
-    /// Whether a client that verifies `server_name` accepts this certificate's names: by the
-    /// rules of RFC 9525 for subject alternative names, and by libpq's for a common name, which
-    /// counts only where there are none.
-    ///
-    /// # Errors
-    /// Where the verifier, which is stricter than Postgres, cannot read the certificate.
-    pub fn covers(&self, server_name: &ServerName<'_>) -> Result<bool, NamesError> {
-        match &self.names {
-            Names::Common(names) => Ok(names
-                .iter()
-                .any(|name| common_name_covers(name, server_name))),
-            Names::Alternative(_) => alternative_names_cover(&self.der, server_name),
-        }
     }
 
     /// Whether this certificate issued `child`: its subject is the child's issuer, byte for byte,
@@ -357,67 +333,16 @@ fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
         && signed.windows(algorithm.len()).any(|w| w == algorithm)
 }
 
-impl Names {
-    fn of(certificate: &X509Certificate<'_>) -> Result<Self, BundleError> {
-        let mut names = Vec::new();
-        for extension in certificate.extensions() {
-            if extension.oid != x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME {
-                continue;
-            }
-            let ParsedExtension::SubjectAlternativeName(alternative) = extension.parsed_extension()
-            else {
-                return Err(BundleError::CertificateUnreadable);
-            };
-            names.extend(alternative.general_names.iter().filter_map(name_text));
-        }
-        if names.is_empty() {
-            let common = certificate
-                .subject()
-                .iter_common_name()
-                .next()
-                .and_then(|attribute| attribute.as_str().ok())
-                .map(printable);
-            return Ok(Self::Common(common.into_iter().collect()));
-        }
-        Ok(Self::Alternative(names))
-    }
-}
-
-fn name_text(name: &GeneralName<'_>) -> Option<String> {
-    match name {
-        GeneralName::DNSName(name) => Some(printable(name)),
-        GeneralName::IPAddress(bytes) => facts::address(bytes).map(|it| it.to_string()),
-        _ => None,
-    }
-}
-
-fn alternative_names_cover(der: &[u8], server_name: &ServerName<'_>) -> Result<bool, NamesError> {
-    let der = CertificateDer::from(der);
-    let outcome = webpki::EndEntityCert::try_from(&der)
-        .and_then(|certificate| certificate.verify_is_valid_for_subject_name(server_name));
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(webpki::Error::CertNotValidForName(_)) => Ok(false),
-        Err(error) => Err(NamesError {
-            reason: format!("{error:?}"),
-        }),
-    }
-}
-
-/// libpq's rule for a common name: equal but for case, or a wildcard that is the whole first
-/// label and stands for exactly one (`wildcard_certificate_match` in fe-secure-common.c).
-fn common_name_covers(name: &str, server_name: &ServerName<'_>) -> bool {
-    let wanted = server_name.to_str();
-    if name.eq_ignore_ascii_case(&wanted) {
-        return true;
-    }
-    if !matches!(server_name, ServerName::DnsName(_)) {
-        return false;
-    }
-    match (name.strip_prefix("*."), wanted.split_once('.')) {
-        (Some(parent), Some((_, rest))) => parent.eq_ignore_ascii_case(rest),
-        _ => false,
-    }
+/// One whose alternative names do not parse is damaged.
+fn has_readable_names(certificate: &X509Certificate<'_>) -> bool {
+    let mut extensions = certificate.extensions().iter();
+    extensions.all(|extension| {
+        extension.oid != x509_parser::oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME
+            || matches!(
+                extension.parsed_extension(),
+                ParsedExtension::SubjectAlternativeName(_)
+            )
+    })
 }
 
 /// Names come from whoever made the certificate, and go to terminals and logs.

@@ -299,14 +299,6 @@ impl BundleError {
     }
 }
 
-/// Why the names of a certificate cannot be compared with a server name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the certificate's names cannot be checked: {reason}")]
-pub struct NamesError {
-    /// The fault that the verifier found in the certificate.
-    pub reason: String,
-}
-
 /// Why a bundle that Postgres could load is not installed all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -330,9 +322,6 @@ pub enum Refusal {
         /// The names that the certificate has.
         present: Vec<String>,
     },
-    /// Whether its names cover the server names cannot be told.
-    #[error(transparent)]
-    NamesUnreadable(#[from] NamesError),
     /// With its CA or CRL file, Postgres would refuse clients.
     #[error(transparent)]
     Companion(#[from] CompanionRefusal),
@@ -347,7 +336,7 @@ impl Refusal {
             Self::NotYetValid { .. } => {
                 "it is installed then; see whether this host's clock is right"
             }
-            Self::NamesMissing { .. } | Self::NamesUnreadable(_) => {
+            Self::NamesMissing { .. } => {
                 "issue the certificate for these names, or correct server_names"
             }
         }

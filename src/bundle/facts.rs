@@ -8,10 +8,7 @@ use std::net::IpAddr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::objects::{oid_registry, oid2sn};
-use x509_parser::oid_registry::{
-    OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
-    OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_ALT_NAME, Oid,
-};
+use x509_parser::oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, Oid};
 
 use super::certificate::printable;
 use super::key::PublicKey;
@@ -36,14 +33,32 @@ pub struct Facts {
     /// Whether it is for servers; `None` where it has no such list of purposes. As to OpenSSL,
     /// "any purpose" is not among them.
     pub may_serve: Option<bool>,
-    /// Whether it limits those below it, or demands to be understood, by more than the above.
-    pub is_constrained: bool,
-    /// Its DNS names, as alternative names.
-    pub dns_names: Vec<String>,
-    /// Its IP addresses, as alternative names.
-    pub addresses: Vec<IpAddr>,
+    /// Whether Netscape's list of types, which OpenSSL still reads, leaves servers out.
+    pub is_typed_for_others: bool,
+    /// Whether it is for clients too; `None` where it has no such list of purposes.
+    pub may_authenticate: Option<bool>,
+    /// Whether it limits the names of those below it.
+    pub limits_names: bool,
+    /// Whether it demands that something be understood which OpenSSL does not know.
+    pub demands_unknown: bool,
+    /// Whether its signature is made over a digest. Without one there is nothing that SCRAM could bind
+    /// to (RFC 5929, `tls-server-end-point`).
+    pub has_digest: bool,
+    /// DNS names and IP addresses among its alternative names, in its order.
+    pub alternative_names: Vec<AlternativeName>,
     /// The subject's first common name.
     pub common_name: Option<String>,
+}
+
+/// A name of the subject beside its distinguished one, as far as libpq looks at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlternativeName {
+    /// A DNS name.
+    Dns(String),
+    /// An IP address.
+    Address(IpAddr),
+    /// One at which libpq gives up: a name with a NUL byte, an address of another length.
+    Unusable,
 }
 
 /// What basic constraints (RFC 5280, 4.2.1.9) say.
@@ -61,7 +76,6 @@ impl Facts {
     pub(super) fn of(certificate: &X509Certificate<'_>, key: &PublicKey) -> Self {
         let usage = certificate.key_usage().ok().flatten().map(|it| it.value);
         let purposes = certificate.extended_key_usage().ok().flatten();
-        let (dns_names, addresses) = alternative_names(certificate);
         Self {
             version: certificate.version().0 + 1,
             key: key.to_string(),
@@ -72,10 +86,19 @@ impl Facts {
             may_shake_hands: usage
                 .map(|it| it.digital_signature() || it.key_encipherment() || it.key_agreement()),
             may_serve: purposes
+                .as_ref()
                 .map(|it| it.value.server_auth || it.value.other.iter().any(is_gated_crypto)),
-            is_constrained: is_constrained(certificate),
-            dns_names,
-            addresses,
+            is_typed_for_others: certificate.extensions().iter().any(|extension| {
+                matches!(extension.parsed_extension(), ParsedExtension::NSCertType(types) if !types.ssl_server())
+            }),
+            may_authenticate: purposes.map(|it| it.value.client_auth),
+            limits_names: certificate
+                .extensions()
+                .iter()
+                .any(|extension| extension.oid == OID_X509_EXT_NAME_CONSTRAINTS),
+            demands_unknown: demands_unknown(certificate),
+            has_digest: !is_digestless(&certificate.signature_algorithm.algorithm),
+            alternative_names: alternative_names(certificate),
             common_name: certificate
                 .subject()
                 .iter_common_name()
@@ -109,40 +132,61 @@ fn is_gated_crypto(purpose: &Oid<'_>) -> bool {
     ["1.3.6.1.4.1.311.10.3.3", "2.16.840.1.113730.4.1"].contains(&purpose.to_id_string().as_str())
 }
 
-fn is_constrained(certificate: &X509Certificate<'_>) -> bool {
-    let known = [
-        OID_X509_EXT_BASIC_CONSTRAINTS,
-        OID_X509_EXT_KEY_USAGE,
-        OID_X509_EXT_EXTENDED_KEY_USAGE,
-        OID_X509_EXT_SUBJECT_ALT_NAME,
-    ];
-    certificate.extensions().iter().any(|extension| {
-        extension.oid == OID_X509_EXT_NAME_CONSTRAINTS
-            || (extension.critical && !known.contains(&extension.oid))
+/// The critical extensions that OpenSSL takes for known (`X509_supported_extension`), proxies left
+/// out, which it refuses for what they are.
+const KNOWN_TO_OPENSSL: [&str; 12] = [
+    "2.5.29.15",             // keyUsage
+    "2.5.29.17",             // subjectAltName
+    "2.5.29.19",             // basicConstraints
+    "2.5.29.30",             // nameConstraints
+    "2.5.29.31",             // cRLDistributionPoints
+    "2.5.29.32",             // certificatePolicies
+    "2.5.29.33",             // policyMappings
+    "2.5.29.36",             // policyConstraints
+    "2.5.29.37",             // extKeyUsage
+    "2.5.29.54",             // inhibitAnyPolicy
+    "1.3.6.1.5.5.7.48.1.5",  // id-pkix-ocsp-nocheck
+    "2.16.840.1.113730.1.1", // nsCertType
+];
+
+fn demands_unknown(certificate: &X509Certificate<'_>) -> bool {
+    let mut extensions = certificate.extensions().iter();
+    extensions.any(|extension| {
+        let oid = extension.oid.to_id_string();
+        extension.critical && !KNOWN_TO_OPENSSL.contains(&oid.as_str())
     })
 }
 
-fn alternative_names(certificate: &X509Certificate<'_>) -> (Vec<String>, Vec<IpAddr>) {
-    let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
+/// Ed25519 and Ed448 (RFC 8410), ML-DSA and SLH-DSA (RFC 9881, RFC 9909) sign the message itself.
+fn is_digestless(signed_with: &Oid<'_>) -> bool {
+    let oid = signed_with.to_id_string();
+    let nist = oid.strip_prefix("2.16.840.1.101.3.4.3.");
+    let nist = nist.and_then(|last| last.parse::<u32>().ok());
+    matches!(oid.as_str(), "1.3.101.112" | "1.3.101.113")
+        || nist.is_some_and(|last| (17..=31).contains(&last))
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<AlternativeName> {
+    let mut found = Vec::new();
     for extension in certificate.extensions() {
         let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
             continue;
         };
-        for name in &names.general_names {
-            match name {
-                GeneralName::DNSName(name) => dns_names.push(printable(name)),
-                GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
-                _ => {}
-            }
-        }
+        found.extend(names.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) if name.contains('\0') => Some(AlternativeName::Unusable),
+            GeneralName::DNSName(name) => Some(AlternativeName::Dns(printable(name))),
+            GeneralName::IPAddress(bytes) => Some(address(bytes)),
+            _ => None,
+        }));
     }
-    (dns_names, addresses)
+    found
 }
 
 /// The address of four or sixteen bytes (RFC 5280, 4.2.1.6).
-pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+fn address(bytes: &[u8]) -> AlternativeName {
     if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-        return Some(octets.into());
+        return AlternativeName::Address(octets.into());
     }
-    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+    let octets = <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
+    octets.map_or(AlternativeName::Unusable, AlternativeName::Address)
 }

@@ -8,6 +8,7 @@
 mod accepts;
 mod certificates;
 mod compares;
+mod names;
 mod properties;
 mod refuses;
 

@@ -2,18 +2,19 @@
 //!
 //! The measure is libpq with OpenSSL 3 at security level 2. `path` chooses the way from the
 //! leaf to a root as OpenSSL does, and finds what OpenSSL finds wrong on it; rustls's webpki then
-//! verifies that way: signatures, name constraints, whatever a certificate demands to be
-//! understood. A chain is taken where both are content, and where webpki minds no more than the
-//! form of the leaf (X.509 version 1, an authority), which OpenSSL does not mind. The names are
-//! compared by libpq's own rule (`names`), which knows common names.
+//! verifies that way, and knows name constraints. A chain is taken where both are content, and where
+//! webpki minds no more than what OpenSSL does not mind: a leaf of X.509 version 1 or of an
+//! authority, an extension that OpenSSL knows. The names are
+//! compared by libpq's own rule, which stands in [`crate::bundle::Facts::covers`].
+//!
+//! By the same rules [`needed`] says before an installation what clients would refuse whatever they
+//! trust, and which certificate of a chain ends first.
 //!
 //! Pure functions over values, but for [`Roots::system`], which reads the system's roots.
 
-mod names;
+mod needed;
 mod path;
 mod roots;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::Serialize;
 
-use crate::bundle::Certificate;
-use names::Ground;
+use crate::bundle::{Certificate, Ground};
+pub use needed::Needed;
 use path::{Path, whose};
 pub use roots::{Roots, RootsError};
 
@@ -35,6 +36,20 @@ pub struct Fault {
     pub why: String,
     /// What to do about it; empty where there is nothing to say.
     pub mend: String,
+    /// When it ends by itself.
+    #[serde(skip)]
+    pub until: Option<Timestamp>,
+}
+
+impl Fault {
+    fn new(kind: Kind, why: impl Into<String>, mend: impl Into<String>) -> Fault {
+        Fault {
+            kind,
+            why: why.into(),
+            mend: mend.into(),
+            until: None,
+        }
+    }
 }
 
 /// The kinds of reasons.
@@ -125,7 +140,7 @@ pub fn judge(
             Err(fault) => chain.push(fault),
         }
     }
-    let ground = names::covers(leaf.facts(), host);
+    let ground = leaf.facts().covers(host);
     match ground {
         Some(Ground::CommonName) => notes.push(format!(
             "{host} is its common name alone: libpq takes that, clients in Go and Rust do not; \
@@ -137,17 +152,17 @@ pub fn judge(
         Some(Ground::DnsName) | None => {}
     }
     Judgement {
-        name: ground.is_none().then(|| names::mismatch(leaf, host)),
+        name: ground.is_none().then(|| mismatch(leaf, host)),
         used: path.sent(),
-        root: path.root(),
+        root: path.root().cloned(),
         chain,
         notes,
     }
 }
 
-/// What webpki says of a way that leads to a root: nothing, or which form of the leaf it alone
-/// minds, or what is wrong.
-fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<&'static str>, Fault> {
+/// What webpki says of a way whose last certificate is trusted: nothing, or what it alone minds, or
+/// what is wrong.
+fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
     let Some((root, below)) = path.certificates.split_last() else {
         return Ok(None);
     };
@@ -176,56 +191,49 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<&'static str>, Fau
     });
     let form = match outcome {
         Ok(()) => return Ok(None),
-        Err(webpki::Error::CaUsedAsEndEntity) => "it is an authority's certificate",
-        Err(webpki::Error::UnsupportedCertVersion) if path.leaf().facts().version < 3 => {
-            "it is an X.509 certificate of version 1"
+        Err(webpki::Error::NameConstraintViolation) => {
+            let why = "an authority on the way may not issue for these names (name constraints)";
+            return Err(Fault::new(
+                Kind::Refused,
+                why,
+                "have an authority issue it that may",
+            ));
         }
-        Err(error) => return Err(refused(&error)),
+        Err(webpki::Error::CaUsedAsEndEntity) => "it is an authority's certificate".to_owned(),
+        Err(webpki::Error::UnsupportedCertVersion) if path.leaf().facts().version < 3 => {
+            "it is an X.509 certificate of version 1".to_owned()
+        }
+        // What OpenSSL does not know either was refused for that.
+        Err(webpki::Error::UnsupportedCriticalExtension) => {
+            "a certificate has a critical extension that these do not know".to_owned()
+        }
+        Err(error) => return Err(not_judged(&format!("pgcertd cannot verify it: {error}"))),
     };
     // Nobody but the path has looked at the certificates then, and it does not know these.
-    match path
-        .certificates
-        .iter()
-        .position(|it| it.facts().is_constrained)
-    {
+    let certificates = &path.certificates;
+    match certificates.iter().position(|it| it.facts().limits_names) {
         None => Ok(Some(form)),
-        Some(index) => Err(Fault {
-            kind: Kind::NotJudged,
-            why: format!(
-                "{form}, and {} sets limits that pgcertd cannot judge in such a chain",
-                whose(&path.certificates, index)
-            ),
-            mend: "ask libpq itself: psql with sslmode=verify-full".into(),
-        }),
+        Some(index) => Err(not_judged(&format!(
+            "{form}, and {} limits the names, which pgcertd cannot judge in such a chain",
+            whose(certificates, index)
+        ))),
     }
 }
 
-fn refused(error: &webpki::Error) -> Fault {
-    use webpki::Error as E;
-    let (kind, why) = match error {
-        E::NameConstraintViolation => (
-            Kind::Refused,
-            "an authority on the way may not issue for these names (name constraints)".to_owned(),
-        ),
-        E::UnsupportedCriticalExtension => (
-            Kind::NotJudged,
-            "a certificate on the way demands an extension to be understood that pgcertd does not know"
-                .to_owned(),
-        ),
-        E::UnsupportedSignatureAlgorithmContext(_)
-        | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => (
-            Kind::NotJudged,
-            "a signature on the way is of a kind that pgcertd cannot verify".to_owned(),
-        ),
-        other => (Kind::Refused, format!("it is refused: {other}")),
+fn not_judged(why: &str) -> Fault {
+    let mend = "ask libpq itself: psql with sslmode=verify-full";
+    Fault::new(Kind::NotJudged, why, mend)
+}
+
+fn mismatch(leaf: &Certificate, host: &str) -> Fault {
+    let own = leaf.names();
+    let why = match own {
+        [] => format!("it names no host at all, and {host} was asked for"),
+        names => format!("it is for {}, and {host} was asked for", names.join(", ")),
     };
-    let mend = match kind {
-        Kind::NotJudged => "ask libpq itself: psql with sslmode=verify-full",
-        _ => "",
+    let mend = match own {
+        [] => format!("issue it with {host} as a subject alternative name"),
+        _ => format!("connect by a name that it has, or issue it for {host} as well"),
     };
-    Fault {
-        kind,
-        why,
-        mend: mend.into(),
-    }
+    Fault::new(Kind::NameMismatch, why, mend)
 }

@@ -4,6 +4,8 @@
 //! before an expired one, and never turns back; from the first trusted one on, only trusted ones
 //! follow (`build_chain` in `x509_vfy.c`, with `X509_V_FLAG_TRUSTED_FIRST`, the default). The way
 //! must end at a trusted certificate that is its own issuer: libpq accepts no partial chains.
+//!
+//! Where no root is known, the way is all that was sent ([`Path::of_sent`]).
 
 use jiff::Timestamp;
 
@@ -70,6 +72,17 @@ impl<'a> Path<'a> {
         path
     }
 
+    /// The way that leads through all that was sent, to a root that nobody here knows.
+    pub(super) fn of_sent(leaf: &'a Certificate, rest: &'a [Certificate]) -> Self {
+        let certificates: Vec<_> = std::iter::once(leaf).chain(rest).collect();
+        Self {
+            sent: (0..certificates.len()).collect(),
+            certificates,
+            is_among_roots: false,
+            end: End::Missing,
+        }
+    }
+
     /// The issuer, and its position among those sent where it is one of them.
     fn issuer_of(
         &self,
@@ -123,24 +136,33 @@ impl<'a> Path<'a> {
         self.sent.clone()
     }
 
-    pub(super) fn root(&self) -> Option<Certificate> {
+    /// The root that it leads to; none where it leads to none that is known.
+    pub(super) fn root(&self) -> Option<&'a Certificate> {
         let is_root = matches!(self.end, End::Root);
-        self.certificates
-            .last()
-            .filter(|_| is_root)
-            .map(|root| (*root).clone())
+        self.certificates.last().copied().filter(|_| is_root)
+    }
+
+    /// Whether a certificate on it limits the names of those below.
+    pub(super) fn limits_names(&self) -> bool {
+        self.certificates.iter().any(|it| it.facts().limits_names)
     }
 
     /// What OpenSSL finds wrong.
     pub(super) fn faults(&self, roots: &Roots, now: Timestamp) -> Vec<Fault> {
         let mut faults = Vec::new();
         faults.extend(self.end_fault(roots));
-        for index in 0..self.certificates.len() {
-            faults.extend(self.out_of_date(index, now));
-            faults.extend(self.weak(index));
-            faults.extend(self.unfit(index));
-        }
+        faults.extend((0..self.certificates.len()).flat_map(|index| self.faults_at(index, now)));
         faults
+    }
+
+    /// What of that is the fault of one certificate, in its place.
+    pub(super) fn faults_at(&self, index: usize, now: Timestamp) -> Vec<Fault> {
+        let faults = [
+            self.out_of_date(index, now),
+            self.weak(index),
+            self.unfit(index),
+        ];
+        faults.into_iter().flatten().collect()
     }
 
     fn end_fault(&self, roots: &Roots) -> Option<Fault> {
@@ -208,37 +230,29 @@ impl<'a> Path<'a> {
                 "ask libpq itself: psql with sslmode=verify-full".to_owned(),
             ),
         };
-        Some(Fault { kind, why, mend })
+        Some(Fault::new(kind, why, mend))
     }
 
     fn out_of_date(&self, index: usize, now: Timestamp) -> Option<Fault> {
         let certificate = self.certificates[index];
         let whose = self.whose(index);
-        let (kind, why) = if now > certificate.not_after() {
-            let day = day(certificate.not_after());
-            (Kind::Expired, format!("{whose} expired on {day}"))
-        } else if now < certificate.not_before() {
-            let begin = certificate.not_before();
-            (
+        let (begin, end) = (certificate.not_before(), certificate.not_after());
+        if now > end {
+            let why = format!("{whose} expired on {}", day(end));
+            let mend = if index == 0 {
+                "renew it, and see with pgcertd status why that has not happened"
+            } else {
+                "serve the chain that comes with the latest renewal, and bring the roots up to date"
+            };
+            return Some(Fault::new(Kind::Expired, why, mend));
+        }
+        (now < begin).then(|| Fault {
+            until: Some(begin),
+            ..Fault::new(
                 Kind::NotYetValid,
                 format!("{whose} is not valid before {begin}"),
+                "see whether the clocks here and where it was issued are right",
             )
-        } else {
-            return None;
-        };
-        let mend = match (kind, index) {
-            (Kind::NotYetValid, _) => {
-                "see whether the clocks here and where it was issued are right"
-            }
-            (_, 0) => "renew it, and see with pgcertd status why that has not happened",
-            _ => {
-                "serve the chain that comes with the latest renewal, and bring the roots up to date"
-            }
-        };
-        Some(Fault {
-            kind,
-            why,
-            mend: mend.into(),
         })
     }
 
@@ -247,39 +261,55 @@ impl<'a> Path<'a> {
         let certificate = self.certificates[index];
         let whose = self.whose(index);
         if let Some(key) = certificate.weak_key() {
-            return Some(Fault {
-                kind: Kind::WeakKey,
-                why: format!("{whose} has {key}, which OpenSSL refuses"),
-                mend: "issue it with an ECDSA key, or RSA of 2048 bits or more".into(),
-            });
+            return Some(Fault::new(
+                Kind::WeakKey,
+                format!("{whose} has {key}, which OpenSSL refuses"),
+                "issue it with an ECDSA key, or RSA of 2048 bits or more",
+            ));
         }
         let digest = certificate.weak_digest()?;
-        Some(Fault {
-            kind: Kind::WeakSignature,
-            why: format!("{whose} is signed with {digest}, which OpenSSL refuses"),
-            mend: "have it issued again with SHA-256".into(),
-        })
+        Some(Fault::new(
+            Kind::WeakSignature,
+            format!("{whose} is signed with {digest}, which OpenSSL refuses"),
+            "have it issued again with SHA-256",
+        ))
     }
 
     /// Whether it may do what it does here (`check_extensions`, `check_purpose_ssl_server`).
     fn unfit(&self, index: usize) -> Option<Fault> {
         let facts = self.certificates[index].facts();
         let whose = self.whose(index);
+        if facts.demands_unknown {
+            return Some(Fault::new(
+                Kind::Refused,
+                format!("{whose} has a critical extension that OpenSSL does not know"),
+                "issue it without that extension, or with one that is not critical",
+            ));
+        }
         if facts.may_serve == Some(false) {
-            return Some(Fault {
-                kind: Kind::WrongPurpose,
-                why: format!("{whose} is not for servers (extended key usage)"),
-                mend: "issue it with serverAuth".into(),
-            });
+            return Some(Fault::new(
+                Kind::WrongPurpose,
+                format!("{whose} is not for servers (extended key usage)"),
+                "issue it with serverAuth",
+            ));
+        }
+        if index == 0 && facts.is_typed_for_others {
+            return Some(Fault::new(
+                Kind::WrongPurpose,
+                format!("{whose} is not for servers (Netscape certificate type)"),
+                "issue it without that extension",
+            ));
         }
         if index == 0 {
-            return (facts.may_shake_hands == Some(false)).then(|| Fault {
-                kind: Kind::WrongPurpose,
-                why: format!("{whose} has a key that may not be used in a handshake (key usage)"),
-                mend: "issue it with digitalSignature".into(),
+            return (facts.may_shake_hands == Some(false)).then(|| {
+                Fault::new(
+                    Kind::WrongPurpose,
+                    format!("{whose} has a key that may not be used in a handshake (key usage)"),
+                    "issue it with digitalSignature",
+                )
             });
         }
-        let last = self.certificates.len() - 1;
+        let is_root = self.certificates[index].is_self_issued();
         let is_authority = match facts.authority {
             // Those between the leaf and the others, as far as they do not issue for themselves.
             Authority::Yes(Some(limit)) => {
@@ -293,17 +323,17 @@ impl<'a> Path<'a> {
             Authority::No => false,
             // OpenSSL lets a root be of version 1, or say it by its key's uses.
             Authority::Unsaid => {
-                index == last && (facts.version < 3 || facts.may_sign_certificates == Some(true))
+                is_root && (facts.version < 3 || facts.may_sign_certificates == Some(true))
             }
         };
         if is_authority && facts.may_sign_certificates != Some(false) {
             return None;
         }
-        Some(Fault {
-            kind: Kind::NotAnAuthority,
-            why: format!("{whose} may not issue what is below it"),
-            mend: "serve the chain that came with the certificate".into(),
-        })
+        Some(Fault::new(
+            Kind::NotAnAuthority,
+            format!("{whose} may not issue what is below it"),
+            "serve the chain that came with the certificate",
+        ))
     }
 
     fn whose(&self, index: usize) -> String {

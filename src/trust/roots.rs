@@ -29,6 +29,22 @@ pub enum RootsError {
 }
 
 impl Roots {
+    /// Nobody is trusted.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            certificates: Vec::new(),
+        }
+    }
+
+    /// What of a chain is its own issuer, and so may be the root of some client.
+    pub(super) fn sent_along(leaf: &Certificate, rest: &[Certificate]) -> Self {
+        let sent = std::iter::once(leaf).chain(rest);
+        Self {
+            certificates: sent.filter(|it| it.is_self_issued()).cloned().collect(),
+        }
+    }
+
     /// What libpq trusts with `sslrootcert=system`: OpenSSL's directory, or what `SSL_CERT_FILE`
     /// and `SSL_CERT_DIR` name. What does not parse there is left out, as OpenSSL does.
     #[must_use]

@@ -128,7 +128,7 @@ proptest! {
             der[place] = byte;
         }
         if let Ok(certificate) = Certificate::from_der(der) {
-            let _covered = certificate.covers(&server("db.example.com"));
+            let _covered = certificate.facts().covers("db.example.com");
             let _issued = certificate.issued(bundle.leaf());
             let _issued = bundle.leaf().issued(&certificate);
             let _expiry = certificate.expiry(Timestamp::MIN, Thresholds::default());

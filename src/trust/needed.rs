@@ -1,0 +1,94 @@
+//! What of a chain its clients need, and what they would refuse whatever they trust.
+//!
+//! Where the chain leads to a root that is known here, or that was sent along, clients need what lies on
+//! the way there: a cross-signed root behind it may have expired. Where no such root is known, as
+//! with a private CA, they need all that was sent.
+
+use jiff::Timestamp;
+
+use super::path::Path;
+use super::roots::Roots;
+use super::{Fault, Kind, verified};
+use crate::bundle::Certificate;
+
+/// What of a chain its clients need.
+#[derive(Debug, Clone)]
+pub struct Needed<'a> {
+    leaf: &'a Certificate,
+    /// Those of what was sent that are needed.
+    others: Vec<&'a Certificate>,
+    /// Why clients refuse them, whatever they trust.
+    pub faults: Vec<Fault>,
+}
+
+impl<'a> Needed<'a> {
+    /// Of what is sent, `leaf` and then `rest`, at `now`, where `roots` are known.
+    #[must_use]
+    pub fn new(
+        leaf: &'a Certificate,
+        rest: &'a [Certificate],
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Needed<'a> {
+        let known = Path::from(leaf, rest, roots);
+        if known.root().is_some() {
+            return Needed::along(&known, leaf, rest, now);
+        }
+        let sent_along = Roots::sent_along(leaf, rest);
+        let own = Path::from(leaf, rest, &sent_along);
+        if own.root().is_some() {
+            return Needed::along(&own, leaf, rest, now);
+        }
+        Needed::along(&Path::of_sent(leaf, rest), leaf, rest, now)
+    }
+
+    /// Whether roots that are known could change what is found without any: they are read only then.
+    #[must_use]
+    pub fn depends_on_roots(leaf: &Certificate, rest: &[Certificate], now: Timestamp) -> bool {
+        let needed = Needed::new(leaf, rest, &Roots::none(), now);
+        needed.first_end() != leaf || !needed.faults.is_empty()
+    }
+
+    /// The first of them to end; the leaf, where another ends with it.
+    #[must_use]
+    pub fn first_end(&self) -> &'a Certificate {
+        let others = self.others.iter().copied();
+        others.fold(self.leaf, |first, other| {
+            if other.not_after() < first.not_after() {
+                other
+            } else {
+                first
+            }
+        })
+    }
+
+    fn along(
+        path: &Path<'_>,
+        leaf: &'a Certificate,
+        rest: &'a [Certificate],
+        now: Timestamp,
+    ) -> Needed<'a> {
+        let on_it: Vec<(usize, &'a Certificate)> = path
+            .certificates
+            .iter()
+            .enumerate()
+            .filter_map(|(index, certificate)| {
+                let mut sent = std::iter::once(leaf).chain(rest);
+                Some((index, sent.find(|it| it == certificate)?))
+            })
+            .collect();
+        let faults = on_it
+            .iter()
+            .flat_map(|(index, _)| path.faults_at(*index, now));
+        let mut faults: Vec<Fault> = faults.collect();
+        if faults.is_empty() && path.limits_names() {
+            let refused = verified(path, now).err();
+            faults.extend(refused.filter(|fault| fault.kind != Kind::NotJudged));
+        }
+        Needed {
+            leaf,
+            others: on_it.into_iter().map(|(_, it)| it).collect(),
+            faults,
+        }
+    }
+}
