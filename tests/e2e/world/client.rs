@@ -74,6 +74,11 @@ impl Cluster {
         peer_at(self.port())
     }
 
+    /// The same for a client that asks for the server by this name (SNI), as libpq does.
+    pub fn peer_named(&self, name: &str) -> Result<Served, String> {
+        shown(&format!("127.0.0.1:{}", self.port()), &["-servername", name])
+    }
+
     /// The fingerprint of the leaf that a new TLS connection is shown; panics where none is.
     #[track_caller]
     pub fn served(&self) -> String {
@@ -156,6 +161,10 @@ pub fn peer_at(port: u16) -> Result<Served, String> {
 
 /// The certificate that a new TLS connection to this address is shown.
 pub fn peer_of(address: &str) -> Result<Served, String> {
+    shown(address, &[])
+}
+
+fn shown(address: &str, more: &[&str]) -> Result<Served, String> {
     let shown = run(
         command("openssl")
             .args([
@@ -165,7 +174,8 @@ pub fn peer_of(address: &str) -> Result<Served, String> {
                 "-showcerts",
                 "-connect",
             ])
-            .arg(address),
+            .arg(address)
+            .args(more),
         SOON,
     );
     let certificates = shown.stdout.matches("-----BEGIN CERTIFICATE-----").count();

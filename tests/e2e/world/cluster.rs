@@ -55,7 +55,7 @@ impl ClusterBuilder<'_> {
         self
     }
 
-    /// Has it be of this major version, 13 to 18; otherwise it is the usual one.
+    /// Has it be of this major version, 13 to 19; otherwise it is the usual one.
     pub fn version(mut self, major: u32) -> Self {
         self.version = major;
         self

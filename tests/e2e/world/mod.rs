@@ -80,6 +80,16 @@ impl World {
         Self::new()
     }
 
+    /// As [`World::new`], for a test of another version of PostgreSQL; none where that cannot be fetched.
+    pub fn with_postgres(major: u32) -> Option<Self> {
+        let world = Self::new()?;
+        if let Err(error) = postgres::try_fetched(major) {
+            eprintln!("skipped: PostgreSQL {major} cannot be fetched: {error}");
+            return None;
+        }
+        Some(world)
+    }
+
     /// As [`World::new`], whose servers run as another user than postgres: what looks for those of postgres finds
     /// none of them.
     pub fn of_user(user: &str) -> Option<Self> {

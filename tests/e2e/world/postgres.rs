@@ -1,11 +1,19 @@
 //! The programs of a PostgreSQL server, of any major version.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use super::{World, command, process::run};
 
 /// The version that Debian 12 has, and whose psql the tests use.
 pub const DEBIAN: u32 = 15;
+
+/// The first version in which the name that a client asks for decides which certificate it gets; a release
+/// candidate.
+pub const BY_NAME: u32 = 19;
 
 /// What [`World::with_debians`] is asked for by tests in which Postgres refuses what pgcertd takes.
 pub const STRICT: &str = "an OpenSSL that serves on once it is made stricter than pgcertd";
@@ -37,7 +45,7 @@ impl Programs {
         Self(format!("/usr/lib/postgresql/{DEBIAN}/bin").into())
     }
 
-    /// Those of a major version, 13 to 18; others than Debian's are fetched once, and copied into
+    /// Those of a major version, 13 to 19; others than Debian's are fetched once, and copied into
     /// the world, since the user postgres may be unable to reach `target`.
     #[track_caller]
     pub fn of_version(world: &World, major: u32) -> Self {
@@ -51,6 +59,7 @@ impl Programs {
             copy.args(["-a", "--reflink=auto", "--"])
                 .args([&fetched, &home]);
             run(&mut copy, super::SOON).result().unwrap();
+            name_loader(&home);
         }
         Self(home.join("bin"))
     }
@@ -64,13 +73,40 @@ impl Programs {
 /// The home of a version that is not Debian's, below the build: `cargo clean` takes it away.
 #[track_caller]
 pub fn fetched(major: u32) -> PathBuf {
+    match try_fetched(major) {
+        Ok(home) => home,
+        Err(error) => panic!("PostgreSQL {major} cannot be fetched: {error}"),
+    }
+}
+
+/// The same, or why it cannot be had here.
+pub fn try_fetched(major: u32) -> Result<PathBuf, String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/fetch");
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
     // With the caller's environment: what reaches a registry from here is set there.
     let mut fetch = std::process::Command::new(script);
     fetch.arg(major.to_string()).arg(cache);
-    match run(&mut fetch, FIRST_TIME).result() {
-        Ok(path) => path.into(),
-        Err(error) => panic!("PostgreSQL {major} cannot be fetched: {error}"),
+    run(&mut fetch, FIRST_TIME).result().map(PathBuf::from)
+}
+
+/// Programs that bring a loader of their own, since they need a newer C library than this host's, name one
+/// that is not there (`tests/postgres/fetch-debian`): here they get the one of this copy.
+fn name_loader(home: &Path) {
+    const NAMED: &[u8] = b"/pgcertd-tests-loader";
+    let loader = home.join("lib/ld.so");
+    if !loader.exists() {
+        return;
+    }
+    for program in fs::read_dir(home.join("bin")).unwrap() {
+        let program = program.unwrap().path();
+        let mut bytes = fs::read(&program).unwrap();
+        let found = bytes.windows(NAMED.len()).position(|it| it == NAMED);
+        let Some(at) = found else { continue };
+        let length = bytes[at..].iter().position(|byte| *byte == 0).unwrap();
+        let path = loader.as_os_str().as_bytes();
+        assert!(path.len() <= length, "{} is too long", loader.display());
+        bytes[at..at + length].fill(0);
+        bytes[at..at + path.len()].copy_from_slice(path);
+        fs::write(&program, bytes).unwrap();
     }
 }
