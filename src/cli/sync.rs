@@ -1,18 +1,21 @@
 //! `pgcertd sync`: reconcile once.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::task::JoinSet;
 
 use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
-use super::{Exit, Failure, named, prober, sources};
+use super::{Exit, Failure, named, prober};
 use crate::config::{Config, Instance as InstanceConfig};
 use crate::instance::{Instance, same_file};
 use crate::privilege::PrivilegeError;
-use crate::reconcile::plan::Intent;
+use crate::reconcile::plan::{Intent, Readiness};
+use crate::reconcile::state::State;
 use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::source::{Spec, Tracked};
 
 pub(super) const MANUAL: Manual = Manual {
     command: "sync",
@@ -24,17 +27,21 @@ pub(super) const MANUAL: Manual = Manual {
         "While the server is down it installs what the lineage holds, unless the server rejected it before or it is \
          held. Nobody has seen it served then: if the server does not start on it, the next `sync` puts back what was \
          installed before.",
+        "A deploy hook runs it with `--lineage`, which says that the writer is done: what the files hold by then is \
+         installed or refused at once. Without that option a lineage that may be half written waits, and the exit status \
+         is 1, since nobody follows up unless the daemon runs.",
         "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
          run at the same time.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`",
+            "every instance has what its lineage holds, `in_sync` or `not_running`, or a `delay` holds that, which \
+             the output says",
         ),
         (
             Exit::Problem,
-            "some instance is not; the output says which, and why",
+            "some instance has not; the output says which, and why",
         ),
         (
             Exit::Usage,
@@ -76,8 +83,8 @@ pub(super) struct Arguments {
     /// The instances; all where none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
-    /// Only the instances of this lineage, by name or directory, as a deploy hook is told it; may be
-    /// given more than once. One that no instance uses is no error.
+    /// Only the instances of this lineage, by name or directory, as a deploy hook is told it: its writer is
+    /// done. May be given more than once. One that no instance uses is no error.
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "instances")]
     lineage: Vec<PathBuf>,
     /// Say what would be done, and do nothing.
@@ -101,17 +108,22 @@ pub(super) async fn sync(
         force: wanted.force,
         dry_run: wanted.dry_run,
         follow_up: false,
+        renewed: !wanted.lineage.is_empty(),
+    };
+    let settle_timeout = match intent.renewed {
+        true => Duration::ZERO,
+        false => config.watch.settle_timeout,
     };
     let prober = prober()?;
     let mut work = JoinSet::new();
     for (index, instance) in chosen.iter().enumerate() {
-        let mut lineage = sources::tracked(config, instance);
+        let spec = Spec::from(*instance);
+        let mut lineage = Tracked::new(spec, config.watch.debounce, settle_timeout);
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
-        let settle = config.watch.settle_timeout;
         work.spawn(async move {
             // Files that are being written come to rest while others may still have the lock.
             lineage.settled().await?;
-            let done = keeper.reconcile(&mut lineage, intent, settle).await;
+            let done = keeper.reconcile(&mut lineage, intent, settle_timeout).await;
             Ok::<_, PrivilegeError>((index, done))
         });
     }
@@ -131,14 +143,54 @@ pub(super) async fn sync(
         outcomes.note(&line);
     }
     let mut well = true;
-    for (index, done) in &done {
+    for (index, done) in &mut done {
         let instance = chosen[*index];
         let (state, _) = done.seen.state(instance);
         well &= state.is_well() && done.outcome != SyncOutcome::Failed;
+        if let Some(left) = left_undone(instance, done, intent) {
+            well &= !left.is_due;
+            done.problem = Some(left.sentence);
+        }
         outcomes.add(instance, done);
     }
     outcomes.print()?;
     Ok(if well { Exit::Well } else { Exit::Problem })
+}
+
+/// What the lineage holds and a run has not installed, where the state alone would be well.
+struct LeftUndone {
+    is_due: bool,
+    sentence: String,
+}
+
+/// What this run leaves to somebody else, who may not exist: no daemon need run.
+fn left_undone(instance: &InstanceConfig, done: &Done, intent: Intent) -> Option<LeftUndone> {
+    if intent.dry_run {
+        return None;
+    }
+    let told = done.problem.as_deref();
+    let command = instance.command(&["sync"]);
+    let (state, _) = done.seen.state(instance);
+    if let (State::Waiting, Some(why)) = (state, told) {
+        let is_due = !matches!(done.seen.readiness, Readiness::Delayed { .. });
+        let when = done.again_at().map_or("once it is complete", |_| "then");
+        let sentence = format!("{why}; where no daemon runs, run `{command}` {when}");
+        return Some(LeftUndone { is_due, sentence });
+    }
+    // A hook has just brought what would wait here for a deployment by nobody.
+    let waits_for_server = done.seen.is_taken_back() && !intent.renewed;
+    if state != State::NotRunning || done.seen.source_is_installed() || waits_for_server {
+        return None;
+    }
+    let file = instance.cert_file.display();
+    let (lineage, kind) = (&instance.lineage.name, instance.kind().name());
+    let sentence = told.map(str::to_owned).unwrap_or_else(|| {
+        format!("{kind} is down, and {file} does not hold what the lineage {lineage} holds")
+    });
+    Some(LeftUndone {
+        is_due: true,
+        sentence: format!("{sentence}; where no daemon runs, start {kind} and run `{command}`"),
+    })
 }
 
 fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {

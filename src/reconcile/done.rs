@@ -43,7 +43,9 @@ impl Done {
     #[must_use]
     pub fn again_at(&self) -> Option<Timestamp> {
         match &self.seen.readiness {
-            Readiness::Later { at, .. } => Some(*at).filter(|at| *at < Timestamp::MAX),
+            Readiness::Later { at, .. } | Readiness::Delayed { at, .. } => {
+                Some(*at).filter(|at| *at < Timestamp::MAX)
+            }
             Readiness::Refused { at, .. } => *at,
             Readiness::Ready => {
                 let sight = self.seen.sight.as_ref().ok()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp, Unit};
 
 use crate::bundle::{Bundle, Expiry, Identity, Refusal};
-use crate::config::{self, Mode};
+use crate::config::{self, Mode, Verify};
 use crate::deploy::{Proven, Replaced};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
 use crate::instance::probe::Shown;
@@ -37,6 +37,13 @@ pub enum Readiness {
         /// Why not now.
         why: String,
     },
+    /// It is sound, and the configured `delay` holds it.
+    Delayed {
+        /// Until when.
+        at: Timestamp,
+        /// The same in words.
+        why: String,
+    },
     /// It may not as it is.
     Refused {
         /// Why, and what to do.
@@ -51,7 +58,7 @@ pub enum Readiness {
 pub struct Clock {
     /// Now.
     pub now: Timestamp,
-    /// How long files may stay unmatched.
+    /// How long files may stay unmatched; no time at all where the writer is known to be done.
     pub settle_timeout: Duration,
 }
 
@@ -118,18 +125,15 @@ pub fn readiness(
     if bundle.same_content(installed) {
         return Readiness::Ready;
     }
-    let later = |at: Timestamp, why: &str| Readiness::Later {
-        at,
-        why: format!("lineage {}: {why}", config.lineage.name),
-    };
+    let name = &config.lineage.name;
     if bundle.shorter_than(installed) {
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
             let why = format!(
-                "its chain is shorter than the installed one of the same issuer, the file may be half written; it is installed as it is at {}",
+                "lineage {name}: its chain is shorter than the installed one of the same issuer, the file may be half written; it counts as whole from {} on",
                 second(at)
             );
-            return later(at, &why);
+            return Readiness::Later { at, why };
         }
     }
     let mut beside = installed.companions().ends(clock.now);
@@ -137,8 +141,11 @@ pub fn readiness(
         || beside.any(|it| it.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
-        let why = format!("held back by the configured delay until {}", second(at));
-        return later(at, &why);
+        let why = format!(
+            "lineage {name}: held back by the configured delay until {}",
+            second(at)
+        );
+        return Readiness::Delayed { at, why };
     }
     Readiness::Ready
 }
@@ -182,6 +189,8 @@ pub struct Intent {
     pub dry_run: bool,
     /// Somebody stays and follows up (the daemon): while the server is down, a sound pair waits.
     pub follow_up: bool,
+    /// Who renews says that it has just done so: what a reload brings and nothing shows is reloaded.
+    pub renewed: bool,
 }
 
 /// A server was asked to load a bundle.
@@ -442,7 +451,8 @@ impl Scene<'_> {
         };
         let up = self.sight.server.is_up();
         let identity = installed.identity();
-        let replaced = self.memory.loaded.is_some_and(|it| it != identity);
+        let replaced = self.memory.loaded.is_some_and(|it| it != identity)
+            || self.intent.renewed && self.loads_unseen();
         if up && (self.intent.force || replaced || self.reload_is_due(installed)) {
             let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
@@ -455,6 +465,11 @@ impl Scene<'_> {
             };
         }
         Plan::Nothing
+    }
+
+    /// Whether the server may load what nobody sees it serve.
+    fn loads_unseen(&self) -> bool {
+        self.config.verify == Verify::None || self.config.crl.is_some()
     }
 
     /// Whether the server serves something else than what is installed, and this process has

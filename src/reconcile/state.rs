@@ -241,6 +241,16 @@ impl Observation {
         !broken && self.would_not_start(config).is_none()
     }
 
+    /// Whether the files hold what the lineage holds.
+    #[must_use]
+    pub fn source_is_installed(&self) -> bool {
+        let installed = self.sight.as_ref().ok().map(|it| &it.look.installed);
+        match (self.source.bundle(), installed.and_then(Installed::bundle)) {
+            (Some(source), Some(installed)) => installed.same_content(source),
+            _ => false,
+        }
+    }
+
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
             let process = sight.server.process();
@@ -317,7 +327,9 @@ impl Observation {
 
     fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Later { why, .. } => Some((State::Waiting, Some(Problem::new(why, "")))),
+            Readiness::Later { why, .. } | Readiness::Delayed { why, .. } => {
+                Some((State::Waiting, Some(Problem::new(why, ""))))
+            }
             _ => None,
         }
     }
@@ -346,11 +358,7 @@ impl Observation {
                 ),
             );
         }
-        let same = match (self.source.bundle(), loads) {
-            (Some(source), Some(installed)) => installed.same_content(source),
-            _ => false,
-        };
-        if !same {
+        if !self.source_is_installed() {
             return (
                 State::OutOfDate,
                 Some(self.out_of_date(&look.installed, config)),

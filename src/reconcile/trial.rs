@@ -68,14 +68,25 @@ impl Observation {
             let mend = format!("to put back {previous}, which was served before it");
             return Some(Problem::new(why, mend).with(config.command(&["sync"])));
         }
-        let is_source = self.source.bundle().map(|it| it.identity()) == Some(trial);
-        let installed = look.installed.bundle().filter(|_| is_source)?;
+        let installed = look.installed.bundle().filter(|_| self.is_taken_back())?;
         let why = format!(
             "{new} was not yet proven served when {name} went down; {} is back in its place",
             installed.fingerprint().short()
         );
         let mend = format!("{new} is deployed like any other once {name} runs");
         Some(Problem::new(why, mend))
+    }
+}
+
+impl Observation {
+    /// Whether the lineage's bundle was put in place, not proven, and taken back, so that it waits for the server.
+    #[must_use]
+    pub fn is_taken_back(&self) -> bool {
+        let look = self.sight.as_ref().ok().map(|sight| &sight.look);
+        let source = self.source.bundle().map(|it| it.identity());
+        look.is_some_and(|look| {
+            !look.is_on_trial() && look.trial().is_some() && look.trial() == source
+        })
     }
 }
 

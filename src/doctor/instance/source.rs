@@ -33,7 +33,9 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
                 _ => Finding::problem(kind, seen).advised(mend),
             }
         }
-        (Readiness::Later { why, .. }, _) => Finding::notice(kind, why),
+        (Readiness::Later { why, .. } | Readiness::Delayed { why, .. }, _) => {
+            Finding::notice(kind, why)
+        }
         (Readiness::Ready, None) => Finding::problem(kind, "the lineage holds nothing")
             .sentence("issue the certificate, or correct lineage in the config"),
         (Readiness::Ready, Some(bundle)) => {

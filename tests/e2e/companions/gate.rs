@@ -167,11 +167,14 @@ impl<'w> Gate<'w> {
     #[track_caller]
     pub fn leaves_all(&self, outcome: &str, words: &[&str]) {
         let before = (self.installed(), self.stage.reloads());
-        let well = outcome == "waiting";
-        let row = self.stage.synced(&[], outcome, i32::from(!well));
+        let row = self.stage.synced(&[], outcome, 1);
         says(&problem(&row), words);
         let seen = pgcertd(self.world(), &self.stage.config, &["status", "--json"]).instance(NAME);
-        let state = if well { "waiting" } else { "source_invalid" };
+        let state = if outcome == "waiting" {
+            "waiting"
+        } else {
+            "source_invalid"
+        };
         assert_eq!(seen["state"], state, "{seen}");
         assert_eq!((self.installed(), self.stage.reloads()), before);
     }

@@ -139,6 +139,10 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
     assert_eq!(stage.left(), Left::of(&stage.now));
     // However often it is run.
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
+    // Who has brought it hears that it waits.
+    let hook = ["sync", "--json", "--lineage", DOMAIN];
+    let hook = pgcertd(&world, &stage.config, &hook);
+    assert_eq!(hook.code(), 1, "{hook:?}");
     assert_eq!(stage.left(), Left::of(&stage.now));
 
     stage.starts("after sync");
