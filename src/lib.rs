@@ -49,7 +49,8 @@
 //! [`doctor`] (`doctor/mod.rs`) is what `check` draws: a finding says what was seen, why it matters and what mends it
 //! (`doctor/finding.rs`); `doctor/kind.rs` is the table of all of them. `doctor/instance/mod.rs` follows a renewal from
 //! the lineage to the clients of one instance, `doctor/host/mod.rs` looks at the host; `doctor/unit.rs` reads as whom and
-//! with which rights the daemon is installed, `doctor/sandbox.rs` what that lets it see and write. [`acme`] (`acme/mod.rs`)
+//! with which rights the daemon is installed, `doctor/sandbox.rs` what that lets it see and write, and
+//! `doctor/sandbox/needs.rs` what of it an instance lacks. [`acme`] (`acme/mod.rs`)
 //! knows the ACME clients of a host: `acme/schedule.rs` what renews, `acme/area.rs` where hooks are kept, `acme/judge.rs`
 //! which of them are old, `acme/removal.rs` what takes them away.
 //!
@@ -74,7 +75,7 @@
 //! [`setup`] (`setup/mod.rs`) is what an operator runs once for a server: `setup/survey.rs` looks at what runs here and
 //! what lies in the watched directories (`source/survey.rs`, by the leaves alone), `setup/proposal.rs` chooses,
 //! `setup/plan.rs` says what would change, `setup/carry_out.rs` does it and `setup/undo.rs` takes it back, by what
-//! `setup/record.rs` remembers. Whose servers are proposed at all, `doctor/served_users.rs` says. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
+//! `setup/record.rs` remembers; `setup/service.rs` opens the unit's sandbox for it. Whose servers are proposed at all, `doctor/served_users.rs` says. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of

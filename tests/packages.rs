@@ -374,8 +374,17 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
         &format!("  # ssl_cert_file = '{}'\n", file("commented")),
     );
 
+    let drop_ins = "etc/systemd/system/pgcertd.service.d";
+    for name in ["setup-debian.conf", "override.conf"] {
+        host.write(&format!("{drop_ins}/{name}"), "");
+    }
+
     let said = host.purged();
 
+    assert_eq!(
+        files(&host.path(drop_ins)).into_keys().collect::<Vec<_>>(),
+        ["override.conf"]
+    );
     let kept = [
         "auto", "debian", "included", "linked", "patroni", "pooler", "relative",
     ];
@@ -397,6 +406,7 @@ fn a_purge_leaves_nothing_where_nothing_is_named() {
     let wanted = host.path("etc/systemd/system/multi-user.target.wants/pgcertd.service");
     fs::create_dir_all(wanted.parent().unwrap()).unwrap();
     symlink("/usr/lib/systemd/system/pgcertd.service", &wanted).unwrap();
+    host.write("etc/systemd/system/pgcertd.service.d/setup-main.conf", "");
     // A directory of another user's, whose link leads out of it.
     host.write("outside/server.pem", "");
     symlink(host.path("outside"), host.path("var/lib/pgcertd/out")).unwrap();
@@ -406,6 +416,7 @@ fn a_purge_leaves_nothing_where_nothing_is_named() {
     assert!(!host.path("var/lib/pgcertd").exists());
     assert!(!host.path("run/pgcertd").exists());
     assert!(wanted.symlink_metadata().is_err());
+    assert!(!host.path("etc/systemd/system/pgcertd.service.d").exists());
     assert!(host.path("outside/server.pem").exists());
     // Once more, with nothing there.
     assert_eq!(host.purged(), "");

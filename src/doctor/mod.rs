@@ -16,7 +16,7 @@ mod finding;
 pub mod host;
 mod instance;
 mod kind;
-mod sandbox;
+pub mod sandbox;
 pub mod served_users;
 pub mod unit;
 

@@ -6,7 +6,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::Unit;
+mod needs;
+
+use super::unit::{self, Unit};
+pub use needs::{Needs, Shortfall, command, needs};
 
 /// What is to be done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +87,14 @@ enum Remedy {
     Elsewhere,
 }
 
+impl Remedy {
+    /// Lines that can all be written, or none.
+    fn of<const N: usize>(lines: [Option<String>; N]) -> Remedy {
+        let lines: Option<Vec<String>> = lines.into_iter().collect();
+        lines.map_or(Remedy::Elsewhere, Remedy::Settings)
+    }
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
@@ -152,7 +163,7 @@ impl Sandbox {
         }
         for (key, below) in DIRECTORIES {
             for word in unit.words(key) {
-                let name = word.split(':').next().unwrap_or(word);
+                let name = word.split(':').next().unwrap_or(&word);
                 add(
                     &format!("{below}/{name}"),
                     View::Writable,
@@ -192,7 +203,7 @@ impl Sandbox {
             })
         };
         let hidden = |by: &str, remedy| denied(by, Sight::Hidden, remedy);
-        let seen = |by: &str, line| denied(by, Sight::Seen, Remedy::Settings(vec![line]));
+        let seen = |by: &str, line| denied(by, Sight::Seen, Remedy::of([line]));
         if let Some(moved) = &self.moved {
             return hidden(moved, Remedy::Elsewhere);
         }
@@ -226,7 +237,7 @@ impl Sandbox {
         let rule = self.innermost(path, views)?;
         match rule.view {
             View::ReadOnly | View::Shown => seen(&rule.by, write(path)),
-            View::NoRun => seen(&rule.by, format!("ExecPaths={}", path.display())),
+            View::NoRun => seen(&rule.by, listed("ExecPaths", path)),
             _ => None,
         }
     }
@@ -248,11 +259,11 @@ impl Sandbox {
         if !rule.by.starts_with("ProtectHome") {
             return Remedy::Elsewhere;
         }
-        let mut lines = vec!["ProtectHome=read-only".to_owned()];
-        if need == Need::Write {
-            lines.push(write(path));
+        let visible = Some("ProtectHome=read-only".to_owned());
+        match need {
+            Need::Write => Remedy::of([visible, write(path)]),
+            Need::Read | Need::Run => Remedy::of([visible]),
         }
-        Remedy::Settings(lines)
     }
 }
 
@@ -290,8 +301,8 @@ fn real(path: &str) -> String {
     followed.map_or_else(|| path.to_owned(), |it| it.to_string_lossy().into_owned())
 }
 
-fn write(path: &Path) -> String {
-    format!("ReadWritePaths={}", path.display())
+fn write(path: &Path) -> Option<String> {
+    listed("ReadWritePaths", path)
 }
 
 fn bind(path: &Path, need: Need) -> Remedy {
@@ -299,7 +310,18 @@ fn bind(path: &Path, need: Need) -> Remedy {
         Need::Write => "BindPaths",
         Need::Read | Need::Run => "BindReadOnlyPaths",
     };
-    Remedy::Settings(vec![format!("{key}={}", path.display())])
+    // A colon begins where it is shown.
+    let plain = Some(path).filter(|path| !path.as_os_str().as_encoded_bytes().contains(&b':'));
+    Remedy::of([plain.and_then(|path| listed(key, path))])
+}
+
+/// A line with one path, which may be missing when the unit starts: with another one's data directory gone, the daemon
+/// serves the rest. None where systemd would read something else than the path.
+fn listed(key: &str, path: &Path) -> Option<String> {
+    Some(format!(
+        "{key}={}",
+        unit::word(&format!("-{}", path.to_str()?))?
+    ))
 }
 
 #[cfg(test)]

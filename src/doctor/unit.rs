@@ -4,14 +4,19 @@
 //! where systemd does not run: assignments of the section `[Service]`, in their order.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::host::file;
+use crate::text::is_shown;
 
 /// The unit.
 pub const UNIT: &str = "pgcertd.service";
+
+/// Where an administrator's drop-ins for it lie.
+pub const DROP_INS: &str = "/etc/systemd/system/pgcertd.service.d";
 
 /// Whether systemd is process 1 of this host (sd_booted(3)). Where it is not, as in a chroot, `systemctl` may
 /// do nothing and succeed.
@@ -48,22 +53,37 @@ impl Unit {
     /// The unit that is installed here; none where there is none.
     #[must_use]
     pub fn of_this_host() -> Option<Unit> {
-        let directories: Vec<&Path> = UNIT_DIRECTORIES.iter().map(Path::new).collect();
-        Unit::in_directories(&directories)
+        Unit::with_drop_in(None)
     }
 
-    /// The same, with other directories.
+    /// The same as it would be with a drop-in of this name and text in [`DROP_INS`].
     #[must_use]
-    pub fn in_directories(directories: &[&Path]) -> Option<Unit> {
+    pub fn of_this_host_with(name: &str, text: &str) -> Option<Unit> {
+        Unit::with_drop_in(Some((name, text)))
+    }
+
+    fn with_drop_in(more: Option<(&str, &str)>) -> Option<Unit> {
+        let directories: Vec<&Path> = UNIT_DIRECTORIES.iter().map(Path::new).collect();
+        Unit::in_directories(&directories, more)
+    }
+
+    /// As the files in these directories have it, and one more drop-in in the first of them.
+    #[must_use]
+    pub fn in_directories(directories: &[&Path], more: Option<(&str, &str)>) -> Option<Unit> {
         let unit = directories
             .iter()
             .map(|directory| directory.join(UNIT))
             .find(|unit| unit.exists())?;
+        // A file that only root may read is as good as none to another user.
+        let text = |file: &Path| file::read(file, LARGEST).unwrap_or_default();
+        let mut drop_ins: BTreeMap<OsString, Vec<u8>> = drop_ins(directories)
+            .into_iter()
+            .map(|(name, file)| (name, text(&file)))
+            .collect();
+        drop_ins.extend(more.map(|(name, text)| (name.into(), text.as_bytes().to_vec())));
         let mut assignments = Vec::new();
-        for file in [unit].iter().chain(drop_ins(directories).values()) {
-            // A file that only root may read is as good as none to another user.
-            let text = file::read(file, LARGEST).unwrap_or_default();
-            assignments.extend(assigned(&String::from_utf8_lossy(&text)));
+        for text in [text(&unit)].iter().chain(drop_ins.values()) {
+            assignments.extend(assigned(&String::from_utf8_lossy(text)));
         }
         Some(Unit { assignments })
     }
@@ -78,12 +98,12 @@ impl Unit {
 
     /// The words of a setting that is a list: each assignment adds to it, an empty one begins anew.
     #[must_use]
-    pub fn words(&self, key: &str) -> Vec<&str> {
+    pub fn words(&self, key: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (_, value) in self.assignments.iter().filter(|(it, _)| it == key) {
             match value.as_str() {
                 "" => words.clear(),
-                value => words.extend(value.split_whitespace()),
+                value => words.extend(split(value)),
             }
         }
         words
@@ -128,8 +148,8 @@ impl Unit {
         groups.extend(others.into_iter().flatten().map(|it| it.as_raw()));
         groups.extend(
             self.words("SupplementaryGroups")
-                .into_iter()
-                .filter_map(number),
+                .iter()
+                .filter_map(|name| number(name)),
         );
         groups
     }
@@ -203,9 +223,51 @@ pub fn root_operation() -> String {
     )
 }
 
+/// The words of a list of paths: quotes keep blanks together, a backslash is what it is, and `%%` is a percent sign
+/// (systemd.syntax(7), systemd.unit(5), "Specifiers").
+fn split(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut characters = value.chars().peekable();
+    while let Some(c) = characters.next() {
+        match (quote, c) {
+            (Some(mark), c) if c == mark => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => {
+                if c == '%' {
+                    characters.next_if_eq(&'%');
+                }
+                word.get_or_insert_default().push(c);
+            }
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// A word of such a list, as it is written; none where it cannot be.
+#[must_use]
+pub fn word(text: &str) -> Option<String> {
+    let quote = match (text.contains('"'), text.contains('\'')) {
+        (false, false) if !text.contains(' ') => "",
+        (false, _) => "\"",
+        (true, false) => "'",
+        (true, true) => return None,
+    };
+    // At the end of a line a backslash would join the next one to it.
+    let can_be_written = |c: char| is_shown(c) && c != '\\';
+    let all = text.chars().all(can_be_written);
+    all.then(|| format!("{quote}{}{quote}", text.replace('%', "%%")))
+}
+
 /// The drop-ins in the order in which they count: by name, wherever they lie, and of one name the
 /// first directory's.
-fn drop_ins(directories: &[&Path]) -> BTreeMap<std::ffi::OsString, PathBuf> {
+fn drop_ins(directories: &[&Path]) -> BTreeMap<OsString, PathBuf> {
     let mut found = BTreeMap::new();
     for directory in directories.iter().rev() {
         let entries = std::fs::read_dir(directory.join(format!("{UNIT}.d")));
@@ -269,6 +331,7 @@ mod tests {
                     .map(|it| self.0.path().join(it))
                     .each_ref()
                     .map(|it| it.as_path()),
+                None,
             )
         }
 

@@ -8,13 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::fragment::Removal;
+use super::fragment::{Fragment, Removal};
 use super::plaintext::{self, Welcome};
 use super::plan::{Change, Plan};
 use super::record::{Record, Was};
 use super::require_tls::Tightening;
 use super::undo::{self, Scene};
-use super::{SetupError, Told};
+use super::{SetupError, Told, service};
 use crate::bundle::Fingerprint;
 use crate::config::Verify;
 use crate::instance::files::Found;
@@ -37,6 +37,7 @@ const RELOAD: Duration = Duration::from_secs(10);
 enum Step {
     Remembered,
     Written,
+    Admitted,
     Installed,
     Set,
     Reloaded,
@@ -119,6 +120,8 @@ impl Work<'_> {
         planted(Step::Remembered)?;
         self.written()?;
         planted(Step::Written)?;
+        self.admitted().await?;
+        planted(Step::Admitted)?;
         self.installed().await?;
         planted(Step::Installed)?;
         self.set().await?;
@@ -147,6 +150,8 @@ impl Work<'_> {
         self.record.target_was_absent = self.found.iter().all(absent);
         let fragment = self.plan.fragment.as_ref();
         self.record.fragment = fragment.map(|it| it.text.clone());
+        let drop_in = self.plan.admission.drop_in.as_ref();
+        self.record.drop_in = drop_in.map(|it| it.text.clone());
         let directory = fragment.and_then(|it| it.path.parent());
         self.record.directory_made = directory.is_some_and(|it| !it.exists());
         for Change { setting, to, .. } in &self.plan.settings {
@@ -169,11 +174,24 @@ impl Work<'_> {
         let Some(fragment) = &self.plan.fragment else {
             return Ok(());
         };
-        fragment.write().map_err(|source| SetupError::Fragment {
-            path: fragment.path.clone(),
+        self.placed(fragment)
+    }
+
+    /// The service's daemon may get at the instance's paths, from its next start on.
+    async fn admitted(&mut self) -> Result<(), SetupError> {
+        let Some(drop_in) = &self.plan.admission.drop_in else {
+            return Ok(());
+        };
+        self.placed(drop_in)?;
+        service::read_again().await
+    }
+
+    fn placed(&mut self, file: &Fragment) -> Result<(), SetupError> {
+        file.write().map_err(|source| SetupError::Fragment {
+            path: file.path.clone(),
             source,
         })?;
-        self.done(format!("wrote {}", fragment.path.display()));
+        self.done(format!("wrote {}", file.path.display()));
         Ok(())
     }
 
@@ -360,6 +378,7 @@ impl Work<'_> {
             sql: self.sql,
             instance: &mut self.keeper.instance,
             fragment: self.plan.fragment.as_ref().map(|it| it.path.clone()),
+            drop_in: self.plan.admission.drop_in.clone(),
             found: Some(std::mem::take(&mut self.found)),
         };
         let mut left = undo::take_back(&mut scene, &self.record, self.tell).await;
@@ -410,6 +429,7 @@ fn planted(after: Step) -> Result<(), SetupError> {
     let point = match after {
         Step::Remembered => "setup_remembered",
         Step::Written => "setup_written",
+        Step::Admitted => "setup_admitted",
         Step::Installed => "setup_installed",
         Step::Set => "setup_set",
         Step::Reloaded => "setup_reloaded",

@@ -240,6 +240,11 @@ pub enum SetupError {
         #[source]
         source: io::Error,
     },
+    /// systemd does not read the unit's drop-in.
+    #[error(
+        "{0}; systemd has to read the daemon's unit again before its daemon can serve this instance"
+    )]
+    Systemd(String),
     /// What is remembered of a set-up cannot be read.
     #[error("{}: {why}; nothing was changed", path.display())]
     Record {

@@ -1,4 +1,5 @@
-//! The file in `conf.d` that names the instance: its text, and how it comes and goes.
+//! The file in `conf.d` that names the instance: its text, and how it comes and goes; a drop-in of the unit comes and
+//! goes alike.
 //!
 //! It is never put over another file, and comes whole or not at all.
 
@@ -16,7 +17,7 @@ use crate::config::{self, Config, DEFAULT_TARGET};
 /// The file, and what is written there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
-    /// `conf.d/NAME.toml`.
+    /// `conf.d/NAME.toml`, or `pgcertd.service.d/setup-NAME.conf`.
     pub path: PathBuf,
     /// All of it.
     pub text: String,

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use super::fragment::{Entry, Fragment};
 use super::managed::by_patroni;
 use super::server::user_name;
+use super::service::Admission;
 use super::{Server, SetupError};
 use crate::config::{self, Config, Mode, SHARED};
 use crate::instance::files::{Found, Installed};
@@ -16,7 +17,7 @@ use crate::instance::probe::Prober;
 use crate::instance::settings::{changed_since, tls_settings};
 use crate::instance::sql::{ServerSettings, Setting, Sql};
 use crate::instance::{Instance, Purpose, same_file};
-use crate::privilege::Ids;
+use crate::privilege::{Ids, PrivilegeError};
 use crate::reconcile::plan::Intent;
 use crate::reconcile::{Keeper, SyncOutcome};
 use crate::source::{Source, Spec, Tracked};
@@ -64,6 +65,8 @@ pub struct Plan {
     pub instance: config::Instance,
     /// The file that is written into `conf.d`; none where the config has the instance.
     pub fragment: Option<Fragment>,
+    /// What the service needs, so that its daemon keeps it so.
+    pub admission: Admission,
     /// Which files are written.
     pub target: Target,
     /// What the lineage holds.
@@ -111,13 +114,16 @@ impl Plan {
             let print = print(&server.data_directory.to_string_lossy());
             changeable(&server, sql, &current, &settings, print).await?;
         }
-        let (source, install) = fitting(&config, &instance, prober).await?;
+        let mut lineage = tracked(&config, &instance);
+        let (source, install) = fitting(&config, &instance, &mut lineage, prober).await?;
+        let admission = admission(&config, &instance, &lineage, server.owner).await?;
         let notes = notes(&server, &current, &instance).await;
         Ok(Plan {
             server,
             config,
             instance,
             fragment,
+            admission,
             target,
             source,
             install,
@@ -131,6 +137,7 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fragment.is_none()
+            && self.admission.drop_in.is_none()
             && self.settings.is_empty()
             && self.install == SyncOutcome::Unchanged
     }
@@ -177,7 +184,7 @@ pub async fn by_hand(
     server: &Server,
     subject: Subject,
     prober: &Prober,
-) -> Result<Written, SetupError> {
+) -> Result<(Written, Admission), SetupError> {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
     let pair = asked.ok().filter(|it| it.on).map(|it| Pair {
         cert: it.cert_file,
@@ -185,7 +192,12 @@ pub async fn by_hand(
     });
     let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
     let pair = pair.filter(|it| !shared(&it.cert) && !shared(&it.key));
-    written(config, server, subject, pair.as_ref(), prober).await
+    let written = written(config, server, subject, pair.as_ref(), prober).await?;
+    let mut lineage = tracked(&written.config, &written.instance);
+    // What it holds is for the sync to say; this is about the directories that it leads through.
+    lineage.settled().await?;
+    let admission = admission(&written.config, &written.instance, &lineage, server.owner).await?;
+    Ok((written, admission))
 }
 
 async fn written(
@@ -345,22 +357,40 @@ async fn changeable(
     }
 }
 
+fn tracked(config: &Config, instance: &config::Instance) -> Tracked {
+    let watch = &config.watch;
+    Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
+}
+
+/// What the service needs for an instance whose lineage has been read.
+async fn admission(
+    config: &Config,
+    instance: &config::Instance,
+    lineage: &Tracked,
+    owner: Ids,
+) -> Result<Admission, SetupError> {
+    let directories = lineage.trail().directories.clone();
+    let (config, instance) = (config.clone(), instance.clone());
+    let looked = move || Admission::of(&config, &instance, &directories, owner);
+    let looked = tokio::task::spawn_blocking(looked).await;
+    Ok(looked.map_err(|e| PrivilegeError::Gone(e.to_string()))?)
+}
+
 /// What the lineage holds, if it may go in, and what that comes to.
 async fn fitting(
     config: &Config,
     instance: &config::Instance,
+    lineage: &mut Tracked,
     prober: &Prober,
 ) -> Result<(Source, SyncOutcome), SetupError> {
-    let watch = &config.watch;
-    let mut tracked = Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout);
-    let source = tracked.settled().await?;
+    let source = lineage.settled().await?;
     let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
     let intent = Intent {
         dry_run: true,
         ..Intent::default()
     };
     let settle = config.watch.settle_timeout;
-    let done = keeper.reconcile(&mut tracked, intent, settle).await;
+    let done = keeper.reconcile(lineage, intent, settle).await;
     match done.outcome {
         SyncOutcome::Waiting
         | SyncOutcome::Refused

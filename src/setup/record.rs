@@ -32,6 +32,9 @@ pub struct Record {
     pub finished: Option<Timestamp>,
     /// The text of `conf.d/NAME.toml`, where it was written.
     pub fragment: Option<String>,
+    /// The text of the unit's drop-in, where it was written.
+    #[serde(default)]
+    pub drop_in: Option<String>,
     /// Whether `conf.d` was made for it.
     pub directory_made: bool,
     /// Whether nothing was in the place of the target.
@@ -63,6 +66,7 @@ impl Record {
             began: Timestamp::now(),
             finished: None,
             fragment: None,
+            drop_in: None,
             directory_made: false,
             target_was_absent: false,
             settings: Vec::new(),
@@ -85,6 +89,7 @@ impl Record {
         }
         Record {
             fragment: self.fragment.or_else(|| earlier.fragment.clone()),
+            drop_in: self.drop_in.or_else(|| earlier.drop_in.clone()),
             directory_made: self.directory_made || earlier.directory_made,
             settings,
             tightened: self.tightened.or_else(|| earlier.tightened.clone()),

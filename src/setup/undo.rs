@@ -11,7 +11,7 @@ use super::carry_out::removal;
 use super::fragment::{Entry, Fragment};
 use super::record::{Record, Was};
 use super::require_tls::TighteningError;
-use super::{Server, SetupError, Told};
+use super::{Server, SetupError, Told, service};
 use crate::config::{self, Config};
 use crate::instance::files::Found;
 use crate::instance::probe::Prober;
@@ -31,6 +31,8 @@ pub(super) struct Scene<'a> {
     pub(super) instance: &'a mut Instance,
     /// Where the fragment of the record is.
     pub(super) fragment: Option<PathBuf>,
+    /// The unit's drop-in.
+    pub(super) drop_in: Option<Fragment>,
     /// What was in the place of the files, where this process knows it.
     pub(super) found: Option<Vec<Found>>,
 }
@@ -46,6 +48,8 @@ pub struct Undo {
     pub server: Server,
     /// Where its fragment is, if it wrote one.
     pub fragment: Option<PathBuf>,
+    /// The unit's drop-in, if it wrote one.
+    pub drop_in: Option<Fragment>,
     config: Config,
 }
 
@@ -60,6 +64,12 @@ impl Undo {
         let refused = |why: String| SetupError::Record {
             path: config.state_directory.join(name).join("setup.json"),
             why,
+        };
+        let drop_in = match &record.drop_in {
+            None => None,
+            Some(text) => Some(service::written(name, text).ok_or_else(|| {
+                refused("holds a drop-in of the unit that no set-up writes".into())
+            })?),
         };
         let path = config.fragments().join(format!("{name}.toml"));
         let fragment = record.fragment.as_ref().map(|_| path.clone());
@@ -91,6 +101,7 @@ impl Undo {
             instance,
             server,
             fragment,
+            drop_in,
             config,
         })
     }
@@ -110,7 +121,8 @@ impl Undo {
                 None => format!("ALTER SYSTEM RESET {}", was.setting.name()),
             });
         }
-        if let Some(path) = &self.fragment {
+        let drop_in = self.drop_in.as_ref().map(|it| &it.path);
+        for path in drop_in.into_iter().chain(&self.fragment) {
             lines.push(format!("remove {}", path.display()));
         }
         lines
@@ -133,6 +145,7 @@ impl Undo {
             sql,
             instance: &mut instance,
             fragment: self.fragment.clone(),
+            drop_in: self.drop_in.clone(),
             found: None,
         };
         let left = take_back(&mut scene, &self.record, tell).await;
@@ -166,6 +179,11 @@ pub(super) async fn take_back(
     {
         left.push(error.to_string());
     }
+    if let Some(drop_in) = &scene.drop_in
+        && let Err(error) = shut_out(drop_in, tell).await
+    {
+        left.push(error.to_string());
+    }
     if let (Some(path), Some(text)) = (&scene.fragment, &record.fragment) {
         let fragment = Fragment {
             path: path.clone(),
@@ -186,6 +204,19 @@ pub(super) async fn take_back(
         tell(Told::Left(what.clone()));
     }
     left
+}
+
+/// Takes the unit's drop-in away, and with it the directory where nothing else is in it.
+async fn shut_out(drop_in: &Fragment, tell: &mut dyn FnMut(Told)) -> Result<(), SetupError> {
+    let removed = drop_in.remove().map_err(|source| SetupError::Fragment {
+        path: drop_in.path.clone(),
+        source,
+    })?;
+    if let Some(directory) = drop_in.path.parent() {
+        let _in_use = std::fs::remove_dir(directory);
+    }
+    tell(removal(removed, &drop_in.path));
+    service::read_again().await
 }
 
 /// Puts the settings back, the last one first, and has the server take that.

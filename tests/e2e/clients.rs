@@ -1,7 +1,12 @@
 //! Clients that verify, told as `docs/clients.md` tells them, against a real server: each takes the
 //! right name and root, and refuses another name, another root, and where it can none at all.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa};
 use rustls::{
@@ -238,6 +243,64 @@ fn node_postgres_verifies() {
     let block = scene.filled(&block, HOST, Path::new(ROOT_FILE));
     let rootless = block.replace(&format!("&sslrootcert={ROOT_FILE}"), "");
     assert_eq!(with(scene.ours.root(), &rootless).err(), None);
+}
+
+/// A program with Go's lib/pq, as Debian has both.
+fn lib_pq(world: &World) -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients/go");
+    let program = world.path().join("lib-pq");
+    let mut go = command("go");
+    go.args(["build", "-o"]).arg(&program);
+    go.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/lib-pq.go"));
+    // Where Debian's packages of libraries are; no proxy is asked for modules.
+    go.env("GO111MODULE", "off")
+        .env("GOPATH", "/usr/share/gocode")
+        .env("GOCACHE", cache)
+        .env("CGO_ENABLED", "0");
+    match run(&mut go, SOON * 10).result() {
+        Ok(_) => program,
+        Err(error) => panic!("`make deps` installs Go and lib/pq: {error}"),
+    }
+}
+
+#[test]
+fn lib_pq_verifies() {
+    let Some(world) = World::new() else { return };
+    let scene = Scene::new(&world);
+    let block = documented("Go: lib/pq and pgx");
+    let program = lib_pq(&world);
+    let program = program.to_str().unwrap();
+    let with = |scene: &Scene<'_>, roots: &Path, url: &str| {
+        let mut client = scene.program(program);
+        client.env("SSL_CERT_FILE", roots).arg(url.trim());
+        run(&mut client, SOON).result()
+    };
+    let connect = |url: &str| with(&scene, scene.theirs.root(), url);
+    let misnamed = format!("certificate is valid for {HOST}, not {OTHER}");
+    let unknown = "certificate signed by unknown authority";
+    scene.is_verified(&block, &misnamed, unknown, connect);
+    // With no file named, the system's roots count.
+    scene.needs_a_root(&block, unknown, connect);
+    let rootless = scene.filled(&block, HOST, Path::new(ROOT_FILE));
+    let rootless = rootless.replace(&format!("&sslrootcert={ROOT_FILE}"), "");
+    assert_eq!(
+        with(&scene, scene.ours.root(), &rootless).as_deref(),
+        Ok("1")
+    );
+
+    // A common name alone is none to Go.
+    let mut scene = scene;
+    let options = Options {
+        adjust: |it| it.subject_alt_names.clear(),
+        ..Options::default()
+    };
+    let named = scene.ours.issue_with(&[HOST], &options);
+    world.place(&named, &world.target("16-main"));
+    scene.cluster.reload_by_hand();
+    let taken = scene.cluster.verify_full(scene.ours.root(), HOST);
+    assert!(taken.is_ok(), "{taken:?}");
+    let url = scene.filled(&block, HOST, scene.ours.root());
+    refused(with(&scene, scene.ours.root(), &url), "Common Name");
 }
 
 #[test]

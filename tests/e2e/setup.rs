@@ -4,5 +4,6 @@ pub mod bench;
 mod choice;
 mod faults;
 mod refused;
+mod service;
 mod taken_over;
 mod whole;

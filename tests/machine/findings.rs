@@ -161,7 +161,10 @@ fn a_renewal_restarts_nothing_any_more(machine: &Machine) {
     assert_eq!(machine.number(MAIN, "MainPID"), postmaster);
 }
 
+/// What the set-up did for that, and what mends it where that is gone.
 fn the_unit_is_opened_for_the_files(machine: &Machine) {
+    let drop_in = "/etc/systemd/system/pgcertd.service.d/setup-15-main.conf";
+    machine.sh(&format!("rm {drop_in}; systemctl daemon-reload"));
     machine.ok(["systemctl", "enable", "--now", "pgcertd"]);
     machine.finds_and_mends(
         "sandbox",

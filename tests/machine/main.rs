@@ -15,6 +15,7 @@ mod core;
 mod drop_ins;
 mod duty;
 mod findings;
+mod guide;
 mod harness;
 mod journey;
 mod machine;

@@ -1,7 +1,6 @@
 //! What comes after a set-up: the daemon takes the config, and clients are told how to verify.
 
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -9,15 +8,11 @@ use crate::bundle::Certificate;
 use crate::config::{self, Config};
 use crate::doctor::quoted;
 use crate::doctor::unit::{self, Unit};
-use crate::host::command::Launch;
 use crate::instance::probe::Served;
 use crate::report::view::StatusView;
 use crate::setup::plan::Plan;
-use crate::text::CommandLine;
+use crate::setup::service::systemctl;
 use crate::trust::{Roots, judge};
-
-/// How long `systemctl` may take: the unit's reload checks the config first.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a client that verifies connects.
 pub(super) struct Connection {
@@ -67,58 +62,12 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
     }
 }
 
-/// Why the unit's daemon could not keep a set-up so, each with the command that mends it.
-pub(super) fn obstacles(plan: &Plan) -> Vec<(String, Option<CommandLine>)> {
-    let (config, instance) = (&plan.config, &plan.instance);
-    let Some(daemon) = Unit::of_this_host() else {
-        return Vec::new();
-    };
-    if config.file != Path::new(config::DEFAULT_FILE) {
-        return Vec::new();
-    }
-    let mut obstacles = Vec::new();
-    let owner = plan.server.owner.uid;
-    if let Some(why) = daemon.foreign_to([owner, owner]) {
-        obstacles.push((why, CommandLine::checked(unit::root_operation())));
-    }
-    let open = daemon.words("ReadWritePaths");
-    let outside = |it: &&Path| {
-        let mut open = open.iter().map(|path| path.trim_start_matches(['-', '+']));
-        !it.starts_with(config::DEFAULT_STATE_DIRECTORY) && !open.any(|path| it.starts_with(path))
-    };
-    let mut directories: Vec<&Path> = [instance.cert_file.parent(), instance.key_file.parent()]
-        .into_iter()
-        .flatten()
-        .filter(outside)
-        .collect();
-    directories.dedup();
-    if !directories.is_empty() {
-        let paths: Vec<String> = directories
-            .iter()
-            .map(|it| it.display().to_string())
-            .collect();
-        let name = &instance.name;
-        obstacles.push((
-            format!(
-                "the unit lets the daemon write below {} alone, and not in {}",
-                config::DEFAULT_STATE_DIRECTORY,
-                paths.join(" and ")
-            ),
-            CommandLine::checked(format!(
-                "mkdir -p /etc/systemd/system/pgcertd.service.d && printf '[Service]\\nReadWritePaths={}\\n' \
-                 >/etc/systemd/system/pgcertd.service.d/{name}.conf && systemctl daemon-reload && \
-                 systemctl try-restart pgcertd",
-                paths.join(" ")
-            )),
-        ));
-    }
-    obstacles
-}
-
 /// What has become of the daemon.
 pub(super) enum Daemon {
     /// It has taken the config.
     Took,
+    /// It was restarted, since its unit has changed.
+    Restarted,
     /// It runs and has not; what has it do so.
     Waits(String),
     /// None runs; what is to be done so that one does.
@@ -130,13 +79,16 @@ impl Daemon {
     pub(super) fn sentence(&self) -> String {
         match self {
             Daemon::Took => "the daemon has taken the config".into(),
+            Daemon::Restarted => {
+                "the daemon has taken the config, and was restarted for what its unit allows".into()
+            }
             Daemon::Waits(sentence) | Daemon::Absent(sentence) => sentence.clone(),
         }
     }
 }
 
-/// Has the running daemon take the config; or says what has it run.
-pub(super) async fn daemon(config: &Config) -> Daemon {
+/// Has the running daemon take the config, and what its unit has become where that has changed; or says what has it run.
+pub(super) async fn daemon(config: &Config, unit_has_changed: bool) -> Daemon {
     if config.file != Path::new(config::DEFAULT_FILE) {
         // The unit's daemon has another config.
         let view = StatusView::read(&config.runtime_directory).ok().flatten();
@@ -163,25 +115,24 @@ pub(super) async fn daemon(config: &Config) -> Daemon {
                 .into(),
         );
     }
-    if !systemctl(&["--quiet", "is-active", "pgcertd.service"]).await {
+    if systemctl(&["--quiet", "is-active", "pgcertd.service"])
+        .await
+        .is_err()
+    {
         return Daemon::Absent(
             "systemctl enable --now pgcertd, so that renewals are served".into(),
         );
     }
-    match systemctl(&["reload", "pgcertd.service"]).await {
-        true => Daemon::Took,
-        false => Daemon::Waits(
-            "systemctl reload pgcertd: the daemon did not take the config, and journalctl -u pgcertd says why"
-                .into(),
-        ),
+    // Only a start gives a process another sandbox.
+    let (verb, taken) = if unit_has_changed {
+        ("restart", Daemon::Restarted)
+    } else {
+        ("reload", Daemon::Took)
+    };
+    match systemctl(&[verb, "pgcertd.service"]).await {
+        Ok(()) => taken,
+        Err(_) => Daemon::Waits(format!(
+            "systemctl {verb} pgcertd: the daemon did not take the config, and journalctl -u pgcertd says why"
+        )),
     }
-}
-
-async fn systemctl(arguments: &[&str]) -> bool {
-    let mut launch = Launch::of_operator("systemctl");
-    launch.args(arguments);
-    launch
-        .ran(PATIENCE)
-        .await
-        .is_ok_and(|ran| ran.status.success())
 }

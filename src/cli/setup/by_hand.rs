@@ -5,7 +5,16 @@ use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
 use crate::config::Config;
 use crate::setup::Server;
+use crate::setup::fragment::Fragment;
 use crate::setup::plan::{Subject, by_hand};
+
+fn file(page: &mut Page, fragment: &Fragment) {
+    page.line(format_args!("# 1. {}", fragment.path.display()));
+    for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
+        page.line(line);
+    }
+    page.end();
+}
 
 /// Prints what is to be written where, in the order in which it is to be done.
 pub(super) async fn print_lines(
@@ -14,7 +23,7 @@ pub(super) async fn print_lines(
     server: &Server,
     subject: Subject,
 ) -> Result<Exit, Failure> {
-    let written = by_hand(config, server, subject, &desk.prober).await?;
+    let (written, admission) = by_hand(config, server, subject, &desk.prober).await?;
     let instance = &written.instance;
     let (cert, key) = (&instance.cert_file, &instance.key_file);
     let mut settings = vec![
@@ -41,6 +50,8 @@ pub(super) async fn print_lines(
         data_directory: Some(instance.home().to_owned()),
         user: Some(server.user()),
         fragment: written.fragment.clone(),
+        drop_in: admission.drop_in.clone(),
+        obstacles: admission.obstacles,
         lines: lines.clone(),
         outcome: Some(Outcome::Printed),
         ..Document::default()
@@ -50,10 +61,11 @@ pub(super) async fn print_lines(
     }
     let mut page = Page::default();
     if let Some(fragment) = &written.fragment {
-        page.line(format_args!("# 1. {}", fragment.path.display()));
-        for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
-            page.line(line);
-        }
+        file(&mut page, fragment);
+    }
+    if let Some(drop_in) = &document.drop_in {
+        file(&mut page, drop_in);
+        page.line("#    then: systemctl daemon-reload && systemctl try-restart pgcertd");
         page.end();
     }
     let sync = instance.command(&["sync"]);

@@ -23,6 +23,8 @@ pub(super) struct Document {
     pub(super) server_names: Vec<String>,
     /// The file that is written into `conf.d`.
     pub(super) fragment: Option<Fragment>,
+    /// The drop-in that lets the unit's daemon at the instance's paths.
+    pub(super) drop_in: Option<Fragment>,
     /// Whether the server's own files are taken over.
     pub(super) taken_over: bool,
     pub(super) settings: Vec<Setting>,
@@ -74,6 +76,7 @@ impl Default for Document {
             user: None,
             server_names: Vec::new(),
             fragment: None,
+            drop_in: None,
             taken_over: false,
             settings: Vec::new(),
             exposed: Vec::new(),
@@ -106,6 +109,8 @@ impl Document {
             user: Some(plan.server.user()),
             server_names: names.map(|it| it.to_str().into_owned()).collect(),
             fragment: plan.fragment.clone(),
+            drop_in: plan.admission.drop_in.clone(),
+            obstacles: plan.admission.obstacles.clone(),
             taken_over: plan.target == Target::TakenOver,
             settings: settings.collect(),
             exposed: tightening.map(Tightening::lines).unwrap_or_default(),

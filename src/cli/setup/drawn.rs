@@ -10,6 +10,7 @@ use crate::bundle::{Certificate, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD};
 use crate::report::day;
+use crate::setup::fragment::Fragment;
 use crate::setup::plan::{Change, Plan, Target};
 use crate::setup::require_tls::Tightening;
 use crate::setup::undo::Undo;
@@ -34,13 +35,16 @@ pub(super) fn plan(
         );
         out.labelled("note", note);
     }
+    for (why, _) in &plan.admission.obstacles {
+        out.labelled("note", why);
+    }
     if plan.is_empty() && tightening.is_none() {
         return out;
     }
     let verb = if wanted.dry_run { "would" } else { "will" };
     out.end().line(format_args!("This {verb} change:"));
     out.add(changes(plan, tightening));
-    out.line("Then new connections are looked at. Nothing is restarted, and no session ends.");
+    out.line("Then new connections are looked at. No server is restarted, and no session ends.");
     let undo = CommandLine::checked(plan.instance.command(&["setup", "--undo"]));
     out.pasteable("undo", undo.as_ref()).end();
     out
@@ -89,13 +93,12 @@ fn lineage(name: &str, leaf: &Certificate) -> Page {
 fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
     let mut out = Page::default();
     if let Some(fragment) = &plan.fragment {
-        out.put("  ")
-            .styled(GOOD, "+")
-            .put(" ")
-            .line(fragment.path.display());
-        for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
-            out.line(format_args!("      {line}"));
-        }
+        out.add(new_file(fragment));
+    }
+    if let Some(drop_in) = &plan.admission.drop_in {
+        out.add(new_file(drop_in));
+        let what = "so that the service may get at these paths; a daemon that runs is restarted";
+        out.put(" ".repeat(6)).indented(Style::new(), 6, what);
     }
     out.add(files(plan));
     if !plan.settings.is_empty() {
@@ -114,6 +117,18 @@ fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
     }
     if let Some(tightening) = tightening {
         out.add(hba(tightening));
+    }
+    out
+}
+
+fn new_file(file: &Fragment) -> Page {
+    let mut out = Page::default();
+    out.put("  ")
+        .styled(GOOD, "+")
+        .put(" ")
+        .line(file.path.display());
+    for line in file.text.lines().filter(|it| !it.starts_with('#')) {
+        out.line(format_args!("      {line}"));
     }
     out
 }
@@ -207,11 +222,15 @@ pub(super) fn finished(
     let name = &plan.instance.name;
     let mut out = Page::default();
     out.end();
+    let is_kept = document.obstacles.is_empty();
     match document.outcome {
-        Some(Outcome::Unchanged) => out.line(format_args!(
+        Some(Outcome::Unchanged) if is_kept => out.line(format_args!(
             "{name} is set up: there is nothing to change."
         )),
-        _ => out.line(format_args!("{name} is set up.")),
+        _ if is_kept => out.line(format_args!("{name} is set up.")),
+        _ => out.hanging(format_args!(
+            "{name} is set up, but the service will not get renewals in until what stands below as a note is mended."
+        )),
     };
     if let Some(connection) = connection {
         out.line(format_args!("  psql  \"{}\"", connection.conninfo));
@@ -219,7 +238,7 @@ pub(super) fn finished(
     }
     for (why, command) in &document.obstacles {
         out.labelled("note", why);
-        out.pasteable("mend", command.as_ref());
+        out.mended("", command.as_ref());
     }
     if let Some(daemon) = daemon {
         next(&mut out, daemon);
@@ -229,7 +248,7 @@ pub(super) fn finished(
 
 fn next(out: &mut Page, daemon: &Daemon) {
     match daemon {
-        Daemon::Took => out.labelled("", daemon.sentence()),
+        Daemon::Took | Daemon::Restarted => out.labelled("", daemon.sentence()),
         Daemon::Waits(_) | Daemon::Absent(_) => out.labelled("next", daemon.sentence()),
     };
 }

@@ -44,7 +44,10 @@ pub(super) const MANUAL: Manual = Manual {
          `setup` or `--undo` does that. It never restarts a server, ends no session, and touches no pair that a \
          distribution shares.",
         "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
-         setting is changed. An instance that the config has keeps what stands there; what is missing is done.",
+         setting is changed. Where the installed unit keeps the daemon from a path that the instance needs, files in \
+         `/etc/postgresql`, in a data directory or under `/home` for example, it writes a drop-in for the unit, \
+         `/etc/systemd/system/pgcertd.service.d/setup-NAME.conf`, which opens that path alone, and restarts a daemon that \
+         runs. An instance that the config has keeps what stands there; what is missing is done.",
         "Without `--data-directory` or `--instance` it proposes servers of those users alone for whom pgcertd works here: \
          the one as whom the packaged service runs, usually postgres, and the owners of the data directories that the config names. Any \
          user of a host can start a PostgreSQL of his own; his is listed at most, with his name, and gets a lineage's private key \
@@ -87,7 +90,7 @@ fn undo_and_outcomes() -> Vec<Chapter> {
         Chapter::new(
             "Undo",
             "What `--undo` needs is in `setup.json` of the instance's state directory. It puts back the settings and \
-             pg_hba.conf, reloads the server, and removes the file in conf.d. What somebody has changed since stays, \
+             pg_hba.conf, reloads the server, and removes the unit's drop-in and the file in conf.d. What somebody has changed since stays, \
              and is named; so do the installed files, which can be removed once the server has loaded others.",
         ),
         Chapter::new("Outcomes", "`outcome`, with `--json`:")
@@ -325,9 +328,8 @@ impl Desk<'_> {
         document.connection = line.as_ref().map(|it| it.conninfo.clone());
         let next = match self.wanted.dry_run {
             true => None,
-            false => Some(aftermath::daemon(&plan.config).await),
+            false => Some(aftermath::daemon(&plan.config, plan.admission.drop_in.is_some()).await),
         };
-        document.obstacles = aftermath::obstacles(plan);
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
             print(&drawn::finished(

@@ -33,7 +33,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     document.steps(&steps);
     let stays = steps.iter().any(|it| matches!(it, Told::Left(_)));
     document.outcome = Some(Outcome::Undone);
-    let next = aftermath::daemon(config).await;
+    let next = aftermath::daemon(config, undo.drop_in.is_some()).await;
     document.next = Some(next.sentence());
     if !desk.json {
         print(&drawn::undone(&undo, &steps, &left, &next))?;

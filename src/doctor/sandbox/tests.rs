@@ -14,7 +14,7 @@ fn sandbox(drop_ins: &[&str]) -> Sandbox {
         let text = format!("[Service]\n{text}\n");
         fs::write(at.join(format!("pgcertd.service.d/{number}.conf")), text).unwrap();
     }
-    Sandbox::of(&Unit::in_directories(&[at]).unwrap())
+    Sandbox::of(&Unit::in_directories(&[at], None).unwrap())
 }
 
 fn denied(sandbox: &Sandbox, path: &str, need: Need) -> Option<(String, Vec<String>)> {
@@ -76,9 +76,27 @@ fn each_remedy_allows_it() {
         (&["ProtectHome=tmpfs"], "/home/db", Need::Read),
         (&["TemporaryFileSystem=/srv:ro"], "/srv/tls", Need::Read),
         (&["TemporaryFileSystem=/srv"], "/srv/tls", Need::Write),
+        (&[], "/srv/a b/100% 'tls'", Need::Write),
+        (&[], "/home/\"db\"/tls", Need::Write),
     ] {
         assert!(mended(drop_ins, path, need), "{path} with {drop_ins:?}");
     }
+}
+
+#[test]
+fn a_path_that_no_line_can_say_has_no_remedy() {
+    for path in [
+        "/srv/a\nUser=root",
+        "/srv/a\\",
+        "/srv/\"it's\"",
+        "/srv/\u{202e}",
+    ] {
+        let (_, lines) = denied(&sandbox(&[]), path, Need::Write).unwrap();
+        assert_eq!(lines, Vec::<String>::new(), "{path:?}");
+    }
+    let covered = sandbox(&["TemporaryFileSystem=/srv"]);
+    let (_, lines) = denied(&covered, "/srv/a:b", Need::Read).unwrap();
+    assert_eq!(lines, Vec::<String>::new());
 }
 
 #[test]
