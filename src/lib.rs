@@ -52,7 +52,7 @@
 //! with which rights the daemon is installed, `doctor/sandbox.rs` what that lets it see and write, and
 //! `doctor/sandbox/needs.rs` what of it an instance lacks. [`acme`] (`acme/mod.rs`)
 //! knows the ACME clients of a host: `acme/schedule.rs` what renews, `acme/area.rs` where hooks are kept, `acme/judge.rs`
-//! which of them are old, `acme/removal.rs` what takes them away.
+//! which of them are old, `acme/service.rs` what a command does to which server, `acme/removal.rs` what takes them away.
 //!
 //! What the manual says stands beside what it describes: of a command in its file, of the keys in `config/keys.rs`.
 //! `reference/mod.rs`, part of the tests alone, makes man pages, completions and the config's schema of it.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::command::{self, Simple};
 use super::{Client, Hook, Place, Tree, crontab};
+use crate::config::Kind;
 
 /// How deep scripts that run scripts are followed.
 const DEPTH: usize = 3;
@@ -13,9 +14,13 @@ const DEPTH: usize = 3;
 /// What belongs to an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
+    /// What kind of server it is.
+    pub kind: Kind,
+    /// Its data directory, or the file that it was started with.
+    pub home: PathBuf,
     /// Its targets, and the files that its server's configuration names.
     pub files: BTreeSet<PathBuf>,
-    /// Its data directory and its state directory.
+    /// Directories and files that nobody else is to write: the same, and its state directory.
     pub directories: BTreeSet<PathBuf>,
     /// The directories in which its lineage lies, `archive/` included.
     pub lineages: BTreeSet<PathBuf>,
@@ -24,10 +29,10 @@ pub struct Scope {
 /// Something that a hook does and need not do any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deed {
-    /// It restarts PostgreSQL, or stops it.
-    Restarts,
-    /// It has PostgreSQL reload.
-    Reloads,
+    /// It restarts a server of this kind, or stops it.
+    Restarts(Kind),
+    /// It reloads one.
+    Reloads(Kind),
     /// It writes this file, or into this directory.
     Copies(String),
     /// It changes owner or mode of what was copied.
@@ -37,11 +42,18 @@ pub enum Deed {
 impl fmt::Display for Deed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Deed::Restarts => f.write_str("restarts PostgreSQL"),
-            Deed::Reloads => f.write_str("reloads PostgreSQL"),
+            Deed::Restarts(kind) => write!(f, "restarts {}", product(*kind)),
+            Deed::Reloads(kind) => write!(f, "reloads {}", product(*kind)),
             Deed::Copies(to) => write!(f, "copies to {to}"),
             Deed::Adjusts => f.write_str("changes owner or mode of the copy"),
         }
+    }
+}
+
+fn product(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Postgres => "PostgreSQL",
+        Kind::PgBouncer | Kind::Patroni => kind.name(),
     }
 }
 
@@ -66,12 +78,12 @@ pub struct Judgement {
 /// Knows the instances.
 #[derive(Debug, Clone)]
 pub struct Judge {
-    tree: Tree,
-    scopes: Vec<Scope>,
+    pub(super) tree: Tree,
+    pub(super) scopes: Vec<Scope>,
 }
 
 /// Of one simple command.
-enum Verdict {
+pub(super) enum Verdict {
     /// It does nothing else.
     Old(BTreeSet<Deed>),
     /// It does other things as well.
@@ -83,10 +95,9 @@ enum Verdict {
 }
 
 /// Programs that nobody misses once what they frame is gone.
-const HARMLESS: [&str; 24] = [
+const HARMLESS: [&str; 23] = [
     "set", "echo", "printf", "logger", "true", ":", "exit", "return", "test", "[", "[[", "umask",
-    "cd", "export", "local", "readonly", "unset", "sleep", "date", "trap", "shift", "wait", "id",
-    "sync",
+    "cd", "export", "local", "readonly", "unset", "sleep", "date", "shift", "wait", "id", "sync",
 ];
 
 /// Programs whose last operand is written.
@@ -196,24 +207,19 @@ impl Judge {
             .iter()
             .map(|simple| expanded(simple, &parsed.variables))
             .collect();
-        let serves = simple.iter().any(|it| service_deed(it).is_some());
         let mut copied = BTreeSet::new();
         let mut verdicts = Vec::new();
         for simple in &simple {
-            verdicts.push(self.verdict(simple, serves, &mut copied, depth));
+            verdicts.push(self.verdict(simple, &mut copied, depth));
         }
         verdicts
     }
 
-    fn verdict(
-        &self,
-        simple: &Simple,
-        serves: bool,
-        copied: &mut BTreeSet<PathBuf>,
-        depth: usize,
-    ) -> Verdict {
-        if let Some(deed) = service_deed(simple) {
-            return Verdict::Old(BTreeSet::from([deed]));
+    fn verdict(&self, simple: &Simple, copied: &mut BTreeSet<PathBuf>, depth: usize) -> Verdict {
+        if let Some(verdict) = self.of_service(simple)
+            && !matches!(verdict, Verdict::Other)
+        {
+            return verdict;
         }
         let program = simple.program();
         if Client::of_program(program).is_some() {
@@ -222,7 +228,7 @@ impl Judge {
         if let Some(inner) = self.inner(simple, depth) {
             return inner;
         }
-        let copies = self.copies(simple, serves);
+        let copies = self.copies(simple);
         if !copies.is_empty() {
             copied.extend(copies.iter().map(PathBuf::from));
             return Verdict::Old(copies.into_iter().map(Deed::Copies).collect());
@@ -313,7 +319,7 @@ impl Judge {
     }
 
     /// The files that a command writes for a server.
-    fn copies(&self, simple: &Simple, serves: bool) -> Vec<String> {
+    fn copies(&self, simple: &Simple) -> Vec<String> {
         let mut to: Vec<&str> = simple.writes.iter().map(|word| &*word.text).collect();
         let program = simple.program();
         if COPYING.contains(&program) {
@@ -332,13 +338,12 @@ impl Judge {
         let of_lineage = simple.arguments().any(|word| self.is_lineage(word));
         to.into_iter()
             .filter(|to| {
-                let for_postgres = serves || is_for_postgres(to);
                 let from = simple.operands();
                 self.is_target(to)
                     || from
                         .into_iter()
                         .any(|from| self.is_target(&joined(to, from)))
-                    || (of_lineage && for_postgres && !to.starts_with("/dev/"))
+                    || (of_lineage && self.is_named_for_server(to))
             })
             .map(str::to_owned)
             .collect()
@@ -404,13 +409,6 @@ fn joined(to: &str, from: &str) -> String {
     Path::new(to).join(name).to_string_lossy().into_owned()
 }
 
-fn is_for_postgres(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    ["postgres", "pgsql", "pgdata"]
-        .iter()
-        .any(|it| path.contains(it))
-}
-
 /// Each hook on a client's command line: where option and value lie, with the blank before, and the value.
 fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
     let words = simple.command();
@@ -432,55 +430,6 @@ fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
         at += 1;
     }
     hooks
-}
-
-/// What a command does to the service PostgreSQL.
-fn service_deed(simple: &Simple) -> Option<Deed> {
-    let words: Vec<&str> = simple.operands().collect();
-    let first = simple.command().first().map_or("", |word| &*word.text);
-    let is_server = |word: &&&str| {
-        let word = word.to_ascii_lowercase();
-        word.starts_with("postgres") || word.starts_with("pgsql")
-    };
-    let named = words.iter().find(is_server).is_some();
-    match simple.program() {
-        "systemctl" | "service" | "rc-service" | "invoke-rc.d" | "sv" | "docker" | "podman"
-        | "docker-compose" => words
-            .iter()
-            .find_map(|word| deed_of(word))
-            .filter(|_| named),
-        _ if first.contains("/init.d/postgres") => words.iter().find_map(|word| deed_of(word)),
-        "pg_ctl" | "pg_ctlcluster" => words.iter().find_map(|word| deed_of(word)),
-        "psql" => simple
-            .arguments()
-            .any(|word| word.contains("pg_reload_conf"))
-            .then_some(Deed::Reloads),
-        "pkill" | "killall" | "kill" | "pgrep" | "pidof" => simple
-            .arguments()
-            .any(|word| word.contains("postgres") || word.contains("postmaster"))
-            .then_some(Deed::Reloads),
-        // `kill -HUP $(head -1 postmaster.pid)`
-        "head" | "cat" => simple
-            .arguments()
-            .any(|word| word.ends_with("postmaster.pid"))
-            .then_some(Deed::Reloads),
-        _ => None,
-    }
-}
-
-fn deed_of(verb: &str) -> Option<Deed> {
-    match verb {
-        "restart" | "try-restart" | "condrestart" | "fast-restart" | "stop" | "start" => {
-            Some(Deed::Restarts)
-        }
-        "reload"
-        | "reload-or-restart"
-        | "try-reload-or-restart"
-        | "force-reload"
-        | "hup"
-        | "kill" => Some(Deed::Reloads),
-        _ => None,
-    }
 }
 
 /// A command with the variables that the text sets put in.

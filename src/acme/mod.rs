@@ -17,6 +17,7 @@ mod crontab;
 mod judge;
 mod removal;
 mod schedule;
+mod service;
 mod tree;
 
 pub use area::{Area, Found, Hook, Place, areas, homes};

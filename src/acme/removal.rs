@@ -1,7 +1,7 @@
 //! How a hook is taken away, and nothing beside it.
 
 use super::certbot::RENEW;
-use super::{Hook, Judge, Judgement, Place, Share};
+use super::{Deed, Hook, Judge, Judgement, Place, Share};
 
 /// What takes it away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +37,14 @@ impl Hook {
         };
         match command {
             Some(command) => Removal::Command(command),
-            None => Removal::Sentence(format!(
-                "edit {} and take out what copies certificates for PostgreSQL, restarts or reloads it; \
-                 leave the rest",
-                self.place.file().display()
-            )),
+            None => {
+                let deeds: Vec<String> = judgement.deeds.iter().map(Deed::to_string).collect();
+                Removal::Sentence(format!(
+                    "edit {} and take out what {}; leave the rest",
+                    self.place.file().display(),
+                    deeds.join(" and ")
+                ))
+            }
         }
     }
 

@@ -195,7 +195,7 @@ pub struct Lineage {
 }
 
 /// What kind of server an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Kind {
     /// PostgreSQL, written `"postgres"`.
     #[default]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use pgcertd::acme::{Area, Hook, Judge, Removal, Scope, Share, Tree};
+use pgcertd::{
+    acme::{Area, Hook, Judge, Removal, Scope, Share, Tree},
+    config::Kind,
+};
 
 use crate::world::{
     SOON, World,
@@ -58,6 +61,8 @@ fn hooks_are_read_and_taken_away_as_certbot_has_them() {
     assert!(all.iter().all(|it| it.lineage.as_ref() == Some(&lineage)));
 
     let scope = Scope {
+        kind: Kind::Postgres,
+        home: world.path().join("data"),
         files: BTreeSet::from([target.clone()]),
         directories: BTreeSet::new(),
         lineages: BTreeSet::from([lineage.clone()]),

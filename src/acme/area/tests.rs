@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::acme::{Deed, Judge, Judgement, Removal, Scope};
+use crate::config::Kind;
 
 /// A host with these files, of which those that begin with `#!` can be executed.
 fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
@@ -81,8 +82,8 @@ fn a_unit_or_dehydrateds_own_script_is_for_a_person() {
         all.iter()
             .all(|(_, _, it)| matches!(it, Removal::Sentence(_)))
     );
-    assert!(all[0].1.deeds.contains(&Deed::Restarts));
-    assert!(all[1].1.deeds.contains(&Deed::Reloads));
+    assert!(all[0].1.deeds.contains(&Deed::Restarts(Kind::Postgres)));
+    assert!(all[1].1.deeds.contains(&Deed::Reloads(Kind::Postgres)));
 }
 
 #[test]

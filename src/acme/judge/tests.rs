@@ -26,8 +26,15 @@ impl Host {
     }
 
     fn judge(&self) -> Judge {
+        self.judge_of(&[(Kind::Postgres, "/var/lib/postgresql/15/main")])
+    }
+
+    /// With servers of these kinds.
+    fn judge_of(&self, servers: &[(Kind, &str)]) -> Judge {
         let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
-        let scope = Scope {
+        let scope = |(kind, home): &(Kind, &str)| Scope {
+            kind: *kind,
+            home: home.into(),
             files: set(&["/etc/ssl/pg/server.crt", "/etc/ssl/pg/server.key"]),
             directories: set(&["/var/lib/postgresql/15/main", "/var/lib/pgcertd/15-main"]),
             lineages: set(&[
@@ -35,7 +42,10 @@ impl Host {
                 "/etc/letsencrypt/archive/pg.example.com",
             ]),
         };
-        Judge::new(Tree::below(self.0.path()), vec![scope])
+        Judge::new(
+            Tree::below(self.0.path()),
+            servers.iter().map(scope).collect(),
+        )
     }
 
     fn share(&self, commands: &str) -> Option<Share> {
@@ -68,18 +78,37 @@ fn each_way_to_restart_or_reload_is_known() {
     for old in [
         "systemctl restart postgresql",
         "/bin/systemctl reload postgresql@15-main.service",
-        "systemctl --no-block try-restart postgresql-16",
+        "systemctl --no-block try-restart postgresql",
+        "systemctl kill -s HUP postgresql@15-main",
         "service postgresql restart",
         "/etc/init.d/postgresql reload",
         "sudo -u postgres /usr/lib/postgresql/15/bin/pg_ctl reload -D /var/lib/postgresql/15/main",
         "pg_ctlcluster 15 main restart",
-        "su - postgres -c 'pg_ctl restart -D /data'",
+        "su - postgres -c 'pg_ctl restart -D /var/lib/postgresql/15/main'",
         "runuser -u postgres -- psql -c 'SELECT pg_reload_conf()'",
         "bash -c \"systemctl restart postgresql\"",
-        "pkill -HUP postgres",
-        "docker restart postgres",
+        "pkill -x -HUP postgres",
+        "killall -HUP postgres",
+        "psql -h /run/postgresql -c 'SELECT pg_reload_conf()'",
+        "systemctl is-active -q postgresql && systemctl reload postgresql",
+        "systemctl stop postgresql; systemctl start postgresql",
     ] {
         assert_eq!(share(old), Some(Share::All), "{old}");
+    }
+    // They may reach others as well.
+    for old in [
+        "pkill -HUP postgres",
+        "docker restart postgres",
+        "docker exec -u postgres db pg_ctl reload -D /var/lib/postgresql/15/main",
+        "docker compose restart postgres",
+        "systemctl restart 'postgresql*'",
+        "systemctl restart postgresql@$VERSION-main",
+        "systemctl restart postgresql-16",
+        "pg_ctl reload",
+        "patronictl -c /etc/patroni.yml restart main --force",
+        "systemctl restart patroni",
+    ] {
+        assert_eq!(share(old), Some(Share::Some), "{old}");
     }
     // Its output is not known, what it is for is.
     let substituted = "kill -HUP $(head -1 /var/lib/postgresql/15/main/postmaster.pid)";
@@ -91,6 +120,24 @@ fn what_is_not_for_a_server_is_left_alone() {
     for other in [
         "systemctl reload nginx",
         "systemctl status postgresql",
+        "systemctl start postgresql",
+        "systemctl restart postgrest",
+        "systemctl restart postgres_exporter.service",
+        "systemctl restart prometheus-postgres-exporter",
+        "systemctl reload postgresql_exporter",
+        "systemctl restart postgresqltuner@1",
+        "service postgrest restart",
+        "/etc/init.d/postgres-exporter restart",
+        "docker restart postgres-exporter",
+        "pkill -HUP postgrest",
+        "pkill -HUP -u postgres postgres_exporter",
+        "killall postgres_exporter",
+        "systemctl -M db restart postgresql",
+        "systemctl restart pgbouncer",
+        "psql -h db2.example.com -c 'SELECT pg_reload_conf()'",
+        "cp $RENEWED_LINEAGE/fullchain.pem /etc/postgrest/tls.pem",
+        "scp $RENEWED_LINEAGE/fullchain.pem standby:/etc/postgresql/tls.pem",
+        "cat $RENEWED_LINEAGE/privkey.pem >/etc/postgres_exporter/key.pem",
         "cp /etc/letsencrypt/live/pg.example.com/fullchain.pem /etc/nginx/tls/",
         "cp $RENEWED_LINEAGE/privkey.pem /etc/dovecot/key.pem && systemctl restart dovecot",
         "cp /srv/a /srv/b",
@@ -125,6 +172,11 @@ fn what_does_other_things_as_well_is_told_apart() {
         "systemctl restart postgresql && systemctl reload nginx",
         "systemctl restart postgresql; pgcertd sync",
         "certbot renew && systemctl restart postgresql",
+        "systemctl restart postgresql nginx",
+        "systemctl restart postgresql postgrest",
+        "cat $RENEWED_LINEAGE/*.pem >/etc/haproxy/pg.pem; systemctl restart postgresql",
+        "cp $RENEWED_LINEAGE/privkey.pem /srv/tls/ && systemctl restart postgresql",
+        "trap 'systemctl reload nginx' EXIT; systemctl restart postgresql",
         "openssl rsa -in $RENEWED_LINEAGE/privkey.pem -out /etc/ssl/pg/server.key",
     ] {
         assert_eq!(share(mixed), Some(Share::Some), "{mixed}");
@@ -230,4 +282,148 @@ fn what_cron_runs_for_other_reasons_is_no_hook() {
     ));
     assert!(of_cron("certbot renew && systemctl restart postgresql"));
     assert!(of_cron(GUIDE));
+}
+
+#[test]
+fn a_server_is_known_by_the_kinds_of_the_instances() {
+    let host = Host::new();
+    let pooler = (Kind::PgBouncer, "/etc/pgbouncer/pgbouncer.ini");
+    let patroni = (Kind::Patroni, "/etc/patroni/config.yml");
+    let postgres = (Kind::Postgres, "/var/lib/postgresql/15/main");
+    let (restarts, reloads) = ("restarts PgBouncer", "reloads PgBouncer");
+    let (all, some) = (Share::All, Share::Some);
+    for (servers, commands, deed, share) in [
+        (vec![pooler], "systemctl restart pgbouncer", restarts, all),
+        (vec![pooler], "service pgbouncer reload", reloads, all),
+        (
+            vec![pooler],
+            "systemctl restart pgbouncer nginx",
+            restarts,
+            some,
+        ),
+        (
+            vec![pooler],
+            "systemctl restart pgbouncer@2",
+            restarts,
+            some,
+        ),
+        (vec![pooler], "pkill -HUP pgbouncer", reloads, some),
+        (
+            vec![pooler],
+            "psql -p 6432 pgbouncer -c RELOAD",
+            reloads,
+            some,
+        ),
+        (
+            vec![pooler],
+            "kill -HUP $(cat /run/pgbouncer/pgbouncer.pid)",
+            reloads,
+            some,
+        ),
+        (
+            vec![(Kind::PgBouncer, "/srv/a.ini")],
+            "systemctl restart pgbouncer",
+            restarts,
+            some,
+        ),
+        (
+            vec![patroni],
+            "systemctl restart patroni",
+            "restarts Patroni",
+            some,
+        ),
+        (
+            vec![patroni, postgres],
+            "systemctl restart patroni",
+            "restarts Patroni",
+            all,
+        ),
+        (
+            vec![patroni],
+            "patronictl reload main",
+            "reloads Patroni",
+            some,
+        ),
+        (
+            vec![patroni],
+            "patronictl -c /a.yml restart main",
+            "restarts PostgreSQL",
+            some,
+        ),
+        (
+            vec![postgres],
+            "systemctl reload patroni",
+            "reloads PostgreSQL",
+            some,
+        ),
+        (
+            vec![pooler],
+            "cp $RENEWED_LINEAGE/privkey.pem /etc/pgbouncer/key.pem",
+            "copies to /etc/pgbouncer/key.pem",
+            all,
+        ),
+    ] {
+        let judged = host.judge_of(&servers).judge(commands);
+        let told = judged.as_ref().map(|it| {
+            let deeds: Vec<String> = it.deeds.iter().map(Deed::to_string).collect();
+            (deeds.join(", "), it.share)
+        });
+        assert_eq!(
+            told,
+            Some((deed.to_owned(), share)),
+            "{servers:?}: {commands}"
+        );
+    }
+    for (servers, commands) in [
+        (vec![pooler], "systemctl restart postgresql"),
+        (vec![pooler], "patronictl restart main"),
+        (vec![patroni], "systemctl restart pgbouncer"),
+    ] {
+        assert_eq!(
+            host.judge_of(&servers).judge(commands),
+            None,
+            "{servers:?}: {commands}"
+        );
+    }
+}
+
+#[test]
+fn another_cluster_of_this_host_is_not_an_instances() {
+    let host = Host::new();
+    let cluster = |version: &str, name: &str, text: &str| {
+        host.script(
+            &format!("/etc/postgresql/{version}/{name}/postgresql.conf"),
+            text,
+        );
+    };
+    cluster("15", "main", "");
+    host.script("/var/lib/postgresql/15/main/PG_VERSION", "15");
+    assert_eq!(host.share("systemctl restart postgresql"), Some(Share::All));
+    host.script("/var/lib/postgresql/16/other/PG_VERSION", "16");
+    cluster("16", "other", "port = 5433\n");
+    for (commands, expected) in [
+        ("systemctl restart postgresql@15-main", Some(Share::All)),
+        ("pg_ctlcluster 15 main reload", Some(Share::All)),
+        ("systemctl restart postgresql@16-other", None),
+        ("pg_ctlcluster 16 other reload", None),
+        ("pg_ctl reload -D /var/lib/postgresql/16/other", None),
+        (
+            "cp $RENEWED_LINEAGE/privkey.pem /etc/postgresql/16/other/key.pem",
+            None,
+        ),
+        ("systemctl restart postgresql", Some(Share::Some)),
+        ("killall -HUP postgres", Some(Share::Some)),
+    ] {
+        assert_eq!(host.share(commands), expected, "{commands}");
+    }
+    // Where its data directory is an instance's.
+    cluster(
+        "16",
+        "other",
+        " data_directory = '/var/lib/postgresql/15/main' # moved\n",
+    );
+    assert_eq!(
+        host.share("systemctl restart postgresql@16-other"),
+        Some(Share::All)
+    );
 }

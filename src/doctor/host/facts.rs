@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Instance as InstanceConfig, Mode};
+use crate::config::{Config, Instance as InstanceConfig, Kind, Mode};
 use crate::instance::files::Installed;
 use crate::instance::probe::Prober;
 use crate::instance::{Instance, Server, Sight};
@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Facts {
     /// The lineage, as the config names it.
     pub(super) lineage: String,
+    /// What kind of server it is, and its data directory or configuration; nothing where others are to reload it.
+    pub(super) server: Option<(Kind, PathBuf)>,
     /// What nobody but pgcertd should write: the targets, and the files that the server uses.
     pub(super) files: BTreeSet<PathBuf>,
     /// The data directory, or the server's own configuration, and the state directory, likewise.
@@ -48,6 +50,8 @@ pub(super) async fn facts(config: &Config, prober: &Prober) -> Vec<Facts> {
 fn written(config: &Config, instance: &InstanceConfig) -> Facts {
     let mut facts = Facts {
         lineage: instance.lineage.name.clone(),
+        server: (instance.mode != Mode::Observe)
+            .then(|| (instance.kind(), instance.home().to_owned())),
         ..Facts::default()
     };
     // Elsewhere others are to write the files.

@@ -24,7 +24,8 @@ pub(super) fn findings(config: &Config, survey: &Survey, facts: &[Facts]) -> Vec
     if config.instances.iter().all(|it| it.mode == Mode::Observe) {
         return Vec::new();
     }
-    let scopes = facts.iter().map(|it| scope(it, &survey.lineages)).collect();
+    let scopes = facts.iter().filter_map(|it| scope(it, &survey.lineages));
+    let scopes = scopes.collect();
     let judge = Judge::new(Tree::of_this_host(), scopes);
     let mut findings = of_hooks(&judge, &survey.found);
     findings.extend(unread(&survey.found));
@@ -34,7 +35,9 @@ pub(super) fn findings(config: &Config, survey: &Survey, facts: &[Facts]) -> Vec
     findings
 }
 
-fn scope(facts: &Facts, lineages: &[Lineage]) -> Scope {
+/// What is an instance's; nothing where pgcertd only looks.
+fn scope(facts: &Facts, lineages: &[Lineage]) -> Option<Scope> {
+    let (kind, home) = facts.server.clone()?;
     let own = lineages.iter().filter(|it| it.name == facts.lineage);
     let directories = own.flat_map(|lineage| {
         let name = |path: &&std::path::PathBuf| {
@@ -44,11 +47,13 @@ fn scope(facts: &Facts, lineages: &[Lineage]) -> Scope {
         let real = lineage.directories.iter().filter(name);
         lineage.candidates.iter().chain(real).cloned()
     });
-    Scope {
+    Some(Scope {
+        kind,
+        home,
         files: facts.files.clone(),
         directories: facts.directories.clone(),
         lineages: directories.collect(),
-    }
+    })
 }
 
 fn of_hooks(judge: &Judge, found: &Found) -> Vec<Finding> {
@@ -90,7 +95,7 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
     for copy in copies {
         seen.push_str(&format!("; saved in {} as well", at(&copy.hook.place)));
     }
-    let heavy = |deed: &Deed| matches!(deed, Deed::Restarts | Deed::Copies(_));
+    let heavy = |deed: &Deed| matches!(deed, Deed::Restarts(_) | Deed::Copies(_));
     let finding = match old.judgement.deeds.iter().any(heavy) {
         true => Finding::problem(KIND, seen),
         false => Finding::notice(KIND, seen),
