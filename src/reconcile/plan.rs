@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
+use super::standards::Standards;
 use crate::bundle::{Bundle, Expiry, Identity, Refusal};
-use crate::config::{self, Mode};
+use crate::config::{self, Kind, Mode};
 use crate::deploy::{Proven, Replaced};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
 use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
 use crate::source::Source;
+use crate::trust::{self, Fault, Needed, Roots};
 
 /// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
 /// file may have been at fault, and nothing tells when that is mended.
@@ -72,8 +74,9 @@ pub fn readiness(
     source: &Source,
     installed: &Installed,
     config: &config::Instance,
-    clock: &Clock,
+    standards: &Standards,
 ) -> Readiness {
+    let Standards { clock, roots, .. } = standards;
     let (bundle, changed) = match source {
         Source::Ready { bundle, changed } => (bundle, *changed),
         Source::Waiting { why } => {
@@ -90,7 +93,7 @@ pub fn readiness(
         }
     };
     let installed = installed.bundle();
-    let alive = installed.filter(|i| i.leaf().expiry(clock.now) != Expiry::Expired);
+    let alive = installed.filter(|i| expiry(i, roots, clock.now) != Expiry::Expired);
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
         let why = format!(
             "lineage {}: {refusal}; {}",
@@ -111,6 +114,17 @@ pub fn readiness(
             },
             _ => Readiness::Refused { why, at: None },
         };
+    }
+    let needed = Needed::of_bundle(bundle, roots, clock.now);
+    if let Some(fault) = needed.faults.first() {
+        let why = refused_by_clients(config, fault);
+        return match fault.until {
+            Some(at) if alive.is_some() => Readiness::Later { at, why },
+            at => Readiness::Refused { why, at },
+        };
+    }
+    if let Some(why) = locks_out(bundle, installed, config, standards) {
+        return Readiness::Refused { why, at: None };
     }
     let Some(installed) = installed else {
         return Readiness::Ready;
@@ -133,7 +147,7 @@ pub fn readiness(
         }
     }
     let mut beside = installed.companions().ends(clock.now);
-    let critical = installed.leaf().expiry(clock.now) >= Expiry::Critical
+    let critical = expiry(installed, roots, clock.now) >= Expiry::Critical
         || beside.any(|it| it.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
@@ -141,6 +155,54 @@ pub fn readiness(
         return later(at, &why);
     }
     Readiness::Ready
+}
+
+/// How near to its end what clients need of a bundle is.
+fn expiry(bundle: &Bundle, roots: &Roots, now: Timestamp) -> Expiry {
+    Needed::of_bundle(bundle, roots, now).expiry(now)
+}
+
+/// That clients would refuse what the lineage holds, whatever they trust.
+fn refused_by_clients(config: &config::Instance, fault: &Fault) -> String {
+    let why = format!(
+        "lineage {}: clients refuse it: {}",
+        config.lineage.name, fault.why
+    );
+    match fault.mend.as_str() {
+        "" => why,
+        mend => format!("{why}; {mend}"),
+    }
+}
+
+/// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody
+/// insists.
+fn locks_out(
+    bundle: &Bundle,
+    installed: Option<&Arc<Bundle>>,
+    config: &config::Instance,
+    standards: &Standards,
+) -> Option<String> {
+    if standards.forced {
+        return None;
+    }
+    let lineage = &config.lineage.name;
+    let insist = config.command(&["sync", "--force"]);
+    let digestless = |bundle: &Bundle| !bundle.leaf().facts().has_digest;
+    let is_new = !installed.is_some_and(|it| digestless(it));
+    if config.kind() == Kind::Postgres && digestless(bundle) && is_new {
+        return Some(format!(
+            "lineage {lineage}: {}; have it issued by an authority with an RSA or ECDSA key, or, where no client has a \
+             password, install it by `{insist}`",
+            trust::no_digest(bundle.leaf())
+        ));
+    }
+    let client_use = standards.client_use.as_ref()?;
+    (bundle.leaf().facts().may_authenticate == Some(false)).then(|| {
+        format!(
+            "lineage {lineage}: the certificate is not for clients (extended key usage without clientAuth), and {client_use}; \
+             name a certificate of its own there, since public authorities no longer issue both, or issue it with clientAuth"
+        )
+    })
 }
 
 /// A time as a person reads it.
@@ -315,6 +377,8 @@ pub struct Scene<'a> {
     pub memory: &'a Memory,
     /// What is wanted.
     pub intent: Intent,
+    /// The roots that are known.
+    pub roots: &'a Roots,
     /// The time.
     pub now: Timestamp,
 }
@@ -357,7 +421,7 @@ impl Scene<'_> {
     fn broken(&self) -> bool {
         let of_companions = self.look().companions_fault.is_some();
         self.installed().is_none_or(|i| {
-            let expired = i.leaf().expiry(self.now) == Expiry::Expired;
+            let expired = expiry(i, self.roots, self.now) == Expiry::Expired;
             expired || of_companions || self.is_held(i.identity())
         })
     }

@@ -225,6 +225,17 @@ fn not_judged(why: &str) -> Fault {
     Fault::new(Kind::NotJudged, why, mend)
 }
 
+/// That no client gets in by SCRAM's channel binding, which libpq uses wherever a server of PostgreSQL
+/// offers it.
+#[must_use]
+pub fn no_digest(leaf: &Certificate) -> String {
+    format!(
+        "the certificate's signature ({}) has no digest to which SCRAM's channel binding could bind, so that no client with a \
+         password gets in over TLS (libpq: could not find digest for NID UNDEF)",
+        leaf.facts().signature
+    )
+}
+
 fn mismatch(leaf: &Certificate, host: &str) -> Fault {
     let own = leaf.names();
     let why = match own {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::path::Path;
 use super::roots::Roots;
 use super::{Fault, Kind, verified};
-use crate::bundle::Certificate;
+use crate::bundle::{Bundle, Certificate, Expiry};
 
 /// What of a chain its clients need.
 #[derive(Debug, Clone)]
@@ -40,6 +40,18 @@ impl<'a> Needed<'a> {
             return Needed::along(&own, leaf, rest, now);
         }
         Needed::along(&Path::of_sent(leaf, rest), leaf, rest, now)
+    }
+
+    /// Of a bundle.
+    #[must_use]
+    pub fn of_bundle(bundle: &'a Bundle, roots: &Roots, now: Timestamp) -> Needed<'a> {
+        Needed::new(bundle.leaf(), bundle.intermediates(), roots, now)
+    }
+
+    /// How near to its end it is at `now`: the first of its certificates to end counts.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp) -> Expiry {
+        self.first_end().expiry(now)
     }
 
     /// Whether roots that are known could change what is found without any: they are read only then.

@@ -138,11 +138,7 @@ impl AddressView {
 
 impl ServedView {
     fn of(served: &Served, roots: &Roots, host: &str, now: Timestamp) -> Self {
-        let rest: Vec<Certificate> = served
-            .intermediates
-            .iter()
-            .filter_map(|der| Certificate::from_der(der.as_slice()).ok())
-            .collect();
+        let rest = served.rest();
         let Judgement {
             chain,
             name,

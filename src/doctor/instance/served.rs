@@ -10,7 +10,6 @@ use procfs::process::Process;
 use tokio::task::JoinSet;
 
 use super::{Case, unknowable};
-use crate::bundle::Certificate;
 use crate::config::{self, Mode, Verify};
 use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::Postmaster;
@@ -259,12 +258,7 @@ async fn looked(
 }
 
 fn of_name(served: &Served, roots: &Roots, name: &str, now: Timestamp) -> Vec<Fault> {
-    let rest: Vec<Certificate> = served
-        .intermediates
-        .iter()
-        .filter_map(|der| Certificate::from_der(der.as_slice()).ok())
-        .collect();
-    let judgement = trust::judge(&served.leaf, &rest, roots, name, now);
+    let judgement = trust::judge(&served.leaf, &served.rest(), roots, name, now);
     judgement.faults().cloned().collect()
 }
 
