@@ -493,11 +493,18 @@ impl Keeper {
         let bundles = [source.bundle(), sight.look.installed.bundle()];
         let they_matter = depends_on_roots(bundles.into_iter().flatten(), clock.now);
         let roots = self.roots.where_they_matter(they_matter).await;
+        let serves_alone =
+            |bundle: &Arc<Bundle>| bundle.leaf().facts().may_authenticate == Some(false);
+        let client_use = if source.bundle().is_some_and(serves_alone) {
+            self.instance.client_use(sight).await
+        } else {
+            None
+        };
         Standards {
             clock,
             roots,
             forced: intent.force,
-            client_use: None,
+            client_use,
         }
     }
 

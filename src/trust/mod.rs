@@ -151,6 +151,9 @@ pub fn judge(
         }
         Some(Ground::DnsName) | None => {}
     }
+    if !leaf.facts().has_digest {
+        notes.push(format!("if this is PostgreSQL, {}", no_digest(leaf)));
+    }
     Judgement {
         name: ground.is_none().then(|| mismatch(leaf, host)),
         used: path.sent(),

@@ -48,6 +48,12 @@ impl<'a> Needed<'a> {
         Needed::new(bundle.leaf(), bundle.intermediates(), roots, now)
     }
 
+    /// The server's own certificate.
+    #[must_use]
+    pub fn leaf(&self) -> &'a Certificate {
+        self.leaf
+    }
+
     /// How near to its end it is at `now`: the first of its certificates to end counts.
     #[must_use]
     pub fn expiry(&self, now: Timestamp) -> Expiry {

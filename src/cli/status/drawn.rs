@@ -132,7 +132,10 @@ fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
 /// Days and bar, 16 columns.
 fn left(out: &mut Page, shown: Option<&CertificateView>, now: Timestamp) {
     match shown {
-        Some(shown) => out.days_and_bar(shown.not_before, shown.not_after, now),
+        Some(shown) => {
+            let (begin, end) = shown.term();
+            out.days_and_bar(begin, end, now)
+        }
         None => out.put(format_args!("{:<16}", "-")),
     };
 }
@@ -203,13 +206,13 @@ fn headline(instance: &InstanceView) -> String {
             format!(
                 "{name} serves {} until {}",
                 short(served),
-                day(served.not_after)
+                day(served.term().1)
             )
         }
         (None, Some(installed)) => format!(
             "{name} has {} installed, until {}",
             short(installed),
-            day(installed.not_after)
+            day(installed.term().1)
         ),
         (None, None) => format!("{name} has no certificate installed that could be seen"),
     };
@@ -258,6 +261,7 @@ mod tests {
             fingerprint: Fingerprint::of(&left.to_le_bytes()),
             not_before,
             not_after,
+            chain_end: None,
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),

@@ -110,7 +110,7 @@ impl Shown {
             Metric::InstalledLoads => seen(tally, |seen| vec![alone(yes(seen.loads))]),
             Metric::NotAfter => places(tally, |it| moment(it.not_after)),
             Metric::NotBefore => places(tally, |it| moment(it.not_before)),
-            Metric::ExpiryLevel => places(tally, |it| level(it.expiry_at(self.now))),
+            Metric::ExpiryLevel => places(tally, |it| level(it.expiry(self.now))),
             Metric::ClientCaNotAfter => ends(tally, |it| moment(it.not_after)),
             Metric::ClientCaExpiryLevel => ends(tally, |it| level(it.expiry(self.now))),
             Metric::Deployments => servers(tally, |server| {
@@ -167,16 +167,14 @@ fn seen(tally: &Tally, of: impl Fn(&Seen) -> Vec<Series>) -> Vec<Series> {
     })
 }
 
-/// A series for each certificate that is seen of a server.
-fn places(
-    tally: &Tally,
-    of: impl Fn(&crate::report::view::CertificateView) -> Value,
-) -> Vec<Series> {
+/// A series for each chain that is seen of a server.
+fn places(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
         let there = Place::ALL.into_iter();
-        let there = there.filter_map(|place| Some((place, place.of(&seen.view)?)));
+        let end = |place: Place| Some((place, place.end(Piece::Certificate, &seen.view)?));
         there
-            .map(|(place, certificate)| labelled(place.as_str(), of(certificate)))
+            .filter_map(end)
+            .map(|(place, end)| labelled(place.as_str(), of(&end)))
             .collect()
     })
 }
