@@ -15,6 +15,8 @@ use super::program::Program;
 use super::settings::{self, SettingsError, TlsSettings};
 use super::{Instance, InstanceError, Server, Sight, apart};
 use crate::config::Kind;
+use crate::host::look::CannotLook;
+use crate::instance::namespaces;
 
 impl Instance {
     pub(super) async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
@@ -128,15 +130,41 @@ impl Instance {
             (Some(root), Ok(settings)) => (root, settings),
         };
         let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
-        let tls = settings.tls.clone();
-        let seen = apart(move || tls.through(&root, &known.each_ref().map(PathBuf::as_path)));
-        Ok(match seen.await? {
-            Ok(tls) => {
-                settings.tls = tls;
-                Ok(settings)
+        let seen = apart(move || {
+            let known = known.each_ref().map(PathBuf::as_path);
+            let as_here = |path| namespaces::as_here(&root, path, &known);
+            settings.client_cert = settings.client_cert.map(as_here).transpose()?;
+            settings.tls = settings.tls.through(&root, &known)?;
+            Ok(settings)
+        });
+        Ok(seen.await?.map_err(|cannot: CannotLook| cannot.sentence()))
+    }
+
+    /// What makes the certificate one of a client as well, in words; none where nothing does, or where
+    /// that cannot be told. What is down is known by its file alone.
+    pub async fn client_use(&mut self, sight: &Sight) -> Option<String> {
+        match (self.config.kind(), sight.server.process()) {
+            (Kind::Postgres, _) => None,
+            (_, Some(Process::PgBouncer(pgbouncer))) => {
+                let settings = self.settings_of(pgbouncer).await.ok()?.ok()?;
+                settings.client_use()
             }
-            Err(cannot) => Err(cannot.sentence()),
-        })
+            (Kind::PgBouncer, _) => {
+                let read = |targets: &Targets| {
+                    Ok(pgbouncer::Settings::read(&targets.data, Path::new("/")))
+                };
+                self.on_data(read).await.ok()?.ok()?.client_use()
+            }
+            (_, Some(Process::Patroni(patroni))) => {
+                let api = patroni.api.as_ref().ok()?;
+                let version = patroni.version(sight.targets.server).await;
+                api.client_use(version.is_some_and(|version| version < (3, 2, 0)))
+            }
+            (Kind::Patroni, _) => {
+                let read = |targets: &Targets| Ok(patroni::read(&targets.data, &[]));
+                self.on_data(read).await.ok()?.ok()?.client_use(false)
+            }
+        }
     }
 
     /// What the server's configuration says of its TLS files, as the next reload would read it.

@@ -64,6 +64,16 @@ pub struct Served {
     pub key_exchange: String,
 }
 
+impl Served {
+    /// What was sent after the leaf, as far as it can be parsed.
+    #[must_use]
+    pub fn rest(&self) -> Vec<Certificate> {
+        let ders = self.intermediates.iter();
+        ders.filter_map(|der| Certificate::from_der(der.as_slice()).ok())
+            .collect()
+    }
+}
+
 /// What of a handshake tells one bundle from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {

@@ -300,7 +300,7 @@ impl Item {
         });
         let left = self.served.as_ref().map(|it| {
             let short = it.fingerprint.short();
-            format!("clients get {short}, which expires {}", day(it.not_after))
+            format!("clients get {short}, which expires {}", day(it.term().1))
         });
         // A command stays on one line, to be pasted.
         let lines = |text: String| wrapped(&text, WIDTH - 9);

@@ -96,8 +96,9 @@ impl Keeper {
             now,
             settle_timeout: settle,
         };
+        let standards = self.standards(&source, &sight, intent, clock).await;
         let installed = &sight.look.installed;
-        let readiness = plan::readiness(&source, installed, &self.instance.config, &clock);
+        let readiness = plan::readiness(&source, installed, &self.instance.config, &standards);
         if !intent.dry_run && mode == Mode::Manage {
             let source = source.bundle().map(|b| &**b);
             self.memory
@@ -125,6 +126,7 @@ impl Keeper {
             config: &self.instance.config,
             memory: &self.memory,
             intent,
+            roots: &standards.roots,
             now,
         });
         let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;

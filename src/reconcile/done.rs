@@ -24,7 +24,7 @@ pub struct Done {
     pub changed: Vec<Piece>,
     /// Why it is not as it should be.
     pub problem: Option<String>,
-    /// When the leaf that it was about expires.
+    /// When the first certificate of the chain that it was about ends.
     pub not_after: Option<Timestamp>,
     /// What is odd and no reason to stop.
     pub remarks: Vec<Remark>,

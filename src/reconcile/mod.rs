@@ -13,6 +13,7 @@ pub mod plan;
 mod problem;
 mod remark;
 mod rollback;
+mod standards;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen};
 use crate::source::{LineageReader, Source};
+use crate::trust::Needed;
 use decide::Visit;
 pub use done::Done;
 pub use outcome::SyncOutcome;
@@ -43,6 +45,8 @@ use plan::{Asked, Cause, Clock, Intent, Memory, Plan, Readiness};
 pub use remark::Remark;
 use remark::oddities;
 pub use rollback::Errand;
+pub use standards::Standards;
+use standards::{SystemRoots, depends_on_roots};
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -59,6 +63,7 @@ pub struct Keeper {
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
     configuration: Configuration,
+    roots: SystemRoots,
 }
 
 impl Keeper {
@@ -72,6 +77,7 @@ impl Keeper {
             loaded: None,
             pieces: None,
             configuration: Configuration::default(),
+            roots: SystemRoots::default(),
         }
     }
 
@@ -114,7 +120,7 @@ impl Keeper {
                     fingerprint: source.bundle().map(|b| b.fingerprint()),
                     old: None,
                     changed: Vec::new(),
-                    not_after: source.bundle().map(|b| b.leaf().not_after()),
+                    not_after: source.bundle().map(|b| seen.end_of(b)),
                     problem: Some(problem),
                     remarks: Vec::new(),
                     also_applied: Vec::new(),
@@ -145,18 +151,19 @@ impl Keeper {
         let mut done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
+                let seen = self.observe(source, settle).await;
                 Done {
                     outcome: SyncOutcome::WouldDeploy,
                     fingerprint: Some(bundle.fingerprint()),
                     old: old.map(|b| b.fingerprint()),
                     changed: bundle.pieces().since(old.map(|b| b.pieces())),
-                    not_after: Some(bundle.leaf().not_after()),
+                    not_after: Some(seen.end_of(&bundle)),
                     problem: None,
                     remarks: oddities(source, &visit.sight),
                     also_applied: Vec::new(),
                     took: began.elapsed(),
                     acted: false,
-                    seen: self.observe(source, settle).await,
+                    seen,
                 }
             }
             Plan::Deploy {
@@ -223,7 +230,6 @@ impl Keeper {
         let sight = order.sight.clone();
         let bundle = Arc::clone(order.content.bundle());
         let (fingerprint, identity) = (bundle.fingerprint(), bundle.identity());
-        let not_after = bundle.leaf().not_after();
         let old = sight.look.installed.bundle().map(|b| b.fingerprint());
         let pieces = bundle.pieces();
         let changed = match order.content {
@@ -300,7 +306,7 @@ impl Keeper {
             fingerprint: Some(fingerprint),
             old,
             changed,
-            not_after: Some(not_after),
+            not_after: Some(seen.end_of(&bundle)),
             problem,
             remarks,
             also_applied,
@@ -336,7 +342,7 @@ impl Keeper {
             fingerprint: about.map(|b| b.fingerprint()),
             old: installed.as_ref().map(|b| b.fingerprint()),
             changed: Vec::new(),
-            not_after: about.map(|b| b.leaf().not_after()),
+            not_after: about.map(|b| seen.end_of(b)),
             problem: problem.map(|p| p.sentence()),
             remarks: Vec::new(),
             also_applied: Vec::new(),
@@ -367,33 +373,43 @@ impl Keeper {
         };
         let sight = match looked {
             Ok(sight) => sight,
-            Err(error) => return self.blind(source, error),
+            Err(error) => return self.blind(source, error).await,
         };
         let clock = Clock {
             now: Timestamp::now(),
             settle_timeout: settle,
         };
-        let readiness =
-            plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
+        let intent = Intent::default();
+        let standards = self.standards(source, &sight, intent, clock).await;
+        let installed = &sight.look.installed;
+        let readiness = plan::readiness(source, installed, &self.instance.config, &standards);
         let served = self.served(&sight).await;
         self.finish(source, readiness, sight, Some(served)).await
     }
 
-    fn blind(&self, source: &Source, error: InstanceError) -> Observation {
+    async fn blind(&mut self, source: &Source, error: InstanceError) -> Observation {
         let absent = crate::instance::files::Installed::Absent;
         let clock = Clock {
             now: Timestamp::now(),
             settle_timeout: Duration::ZERO,
         };
+        let they_matter = depends_on_roots(source.bundle(), clock.now);
+        let standards = Standards {
+            clock,
+            roots: self.roots.where_they_matter(they_matter).await,
+            forced: false,
+            client_use: None,
+        };
         Observation {
             source: source.clone(),
-            readiness: plan::readiness(source, &absent, &self.instance.config, &clock),
+            readiness: plan::readiness(source, &absent, &self.instance.config, &standards),
             sight: Err(error),
             served: Err(Unseen::Down),
             settings: None,
             pinned: None,
             contended: false,
             failure: None,
+            roots: standards.roots,
             at: clock.now,
         }
     }
@@ -441,6 +457,13 @@ impl Keeper {
             }
             _ => None,
         };
+        let at = Timestamp::now();
+        let sent_depends = served
+            .as_ref()
+            .is_ok_and(|it| Needed::depends_on_roots(&it.leaf, &it.rest(), at));
+        let they_matter = sent_depends
+            || depends_on_roots([source.bundle(), installed].into_iter().flatten(), at);
+        let roots = self.roots.where_they_matter(they_matter).await;
         Observation {
             source: source.clone(),
             readiness,
@@ -454,7 +477,34 @@ impl Keeper {
                 .as_ref()
                 .filter(|(of, _)| *of == about)
                 .map(|(_, why)| why.clone()),
-            at: Timestamp::now(),
+            roots,
+            at,
+        }
+    }
+
+    /// What the lineage's bundle is judged by.
+    async fn standards(
+        &mut self,
+        source: &Source,
+        sight: &Sight,
+        intent: Intent,
+        clock: Clock,
+    ) -> Standards {
+        let bundles = [source.bundle(), sight.look.installed.bundle()];
+        let they_matter = depends_on_roots(bundles.into_iter().flatten(), clock.now);
+        let roots = self.roots.where_they_matter(they_matter).await;
+        let serves_alone =
+            |bundle: &Arc<Bundle>| bundle.leaf().facts().may_authenticate == Some(false);
+        let client_use = if source.bundle().is_some_and(serves_alone) {
+            self.instance.client_use(sight).await
+        } else {
+            None
+        };
+        Standards {
+            clock,
+            roots,
+            forced: intent.force,
+            client_use,
         }
     }
 

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
+use super::standards::Standards;
 use crate::bundle::{Bundle, Expiry, Identity, Refusal};
-use crate::config::{self, Mode, Verify};
+use crate::config::{self, Kind, Mode, Verify};
 use crate::deploy::{Proven, Replaced};
 use crate::instance::files::{Held, HeldBy, Installed, Look};
 use crate::instance::probe::Shown;
 use crate::instance::process::Process;
 use crate::instance::{Server, Sight};
 use crate::source::Source;
+use crate::trust::{self, Fault, Needed, Roots};
 
 /// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
 /// file may have been at fault, and nothing tells when that is mended.
@@ -79,8 +81,9 @@ pub fn readiness(
     source: &Source,
     installed: &Installed,
     config: &config::Instance,
-    clock: &Clock,
+    standards: &Standards,
 ) -> Readiness {
+    let Standards { clock, roots, .. } = standards;
     let (bundle, changed) = match source {
         Source::Ready { bundle, changed } => (bundle, *changed),
         Source::Waiting { why } => {
@@ -97,7 +100,8 @@ pub fn readiness(
         }
     };
     let installed = installed.bundle();
-    let alive = installed.filter(|i| !i.leaf().is_expired(clock.now));
+    let needed_of = |bundle| Needed::of_bundle(bundle, roots, clock.now);
+    let alive = installed.filter(|bundle| !needed_of(bundle).is_expired(clock.now));
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
         let why = format!(
             "lineage {}: {refusal}; {}",
@@ -119,6 +123,17 @@ pub fn readiness(
             _ => Readiness::Refused { why, at: None },
         };
     }
+    let needed = needed_of(bundle);
+    if let Some(fault) = needed.faults.first() {
+        let why = refused_by_clients(config, fault);
+        return match fault.until {
+            Some(at) if alive.is_some() => Readiness::Later { at, why },
+            at => Readiness::Refused { why, at },
+        };
+    }
+    if let Some(why) = locks_out(bundle, installed, config, standards) {
+        return Readiness::Refused { why, at: None };
+    }
     let Some(installed) = installed else {
         return Readiness::Ready;
     };
@@ -137,7 +152,7 @@ pub fn readiness(
         }
     }
     let mut beside = installed.companions().ends(clock.now);
-    let critical = installed.leaf().expiry(clock.now, config.expiry) >= Expiry::Critical
+    let critical = needed_of(installed).expiry(clock.now, config.expiry) >= Expiry::Critical
         || beside.any(|it| it.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
@@ -148,6 +163,49 @@ pub fn readiness(
         return Readiness::Delayed { at, why };
     }
     Readiness::Ready
+}
+
+/// That clients would refuse what the lineage holds, whatever they trust.
+fn refused_by_clients(config: &config::Instance, fault: &Fault) -> String {
+    let why = format!(
+        "lineage {}: clients refuse it: {}",
+        config.lineage.name, fault.why
+    );
+    match fault.mend.as_str() {
+        "" => why,
+        mend => format!("{why}; {mend}"),
+    }
+}
+
+/// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody
+/// insists.
+fn locks_out(
+    bundle: &Bundle,
+    installed: Option<&Arc<Bundle>>,
+    config: &config::Instance,
+    standards: &Standards,
+) -> Option<String> {
+    if standards.forced {
+        return None;
+    }
+    let lineage = &config.lineage.name;
+    let insist = config.command(&["sync", "--force"]);
+    let digestless = |bundle: &Bundle| !bundle.leaf().facts().has_digest;
+    let is_new = !installed.is_some_and(|it| digestless(it));
+    if config.kind() == Kind::Postgres && digestless(bundle) && is_new {
+        return Some(format!(
+            "lineage {lineage}: {}; have it issued by an authority with an RSA or ECDSA key, or, where no client has a \
+             password, install it by `{insist}`",
+            trust::no_digest(bundle.leaf())
+        ));
+    }
+    let client_use = standards.client_use.as_ref()?;
+    (bundle.leaf().facts().may_authenticate == Some(false)).then(|| {
+        format!(
+            "lineage {lineage}: the certificate is not for clients (extended key usage without clientAuth), and {client_use}; \
+             name a certificate of its own there, since public authorities no longer issue both, or issue it with clientAuth"
+        )
+    })
 }
 
 /// A time as a person reads it.
@@ -324,6 +382,8 @@ pub struct Scene<'a> {
     pub memory: &'a Memory,
     /// What is wanted.
     pub intent: Intent,
+    /// The roots that are known.
+    pub roots: &'a Roots,
     /// The time.
     pub now: Timestamp,
 }
@@ -366,7 +426,7 @@ impl Scene<'_> {
     fn broken(&self) -> bool {
         let of_companions = self.look().companions_fault.is_some();
         self.installed().is_none_or(|i| {
-            let expired = i.leaf().is_expired(self.now);
+            let expired = Needed::of_bundle(i, self.roots, self.now).is_expired(self.now);
             expired || of_companions || self.is_held(i.identity())
         })
     }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::decide::unseen_targets;
 use super::plan::Cause;
+use super::standards::depends_on_roots;
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
@@ -19,6 +20,7 @@ use crate::instance::files::{Held, HeldBy, Lock, Look};
 use crate::instance::mounts::pinned_by;
 use crate::instance::{InstanceError, Purpose, Sight};
 use crate::source::{LineageReader, Source};
+use crate::trust::{Needed, Roots};
 
 /// Whether a roll-back is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ fn way(
     look: &Look,
     source: &Source,
     config: &config::Instance,
+    roots: &Roots,
     now: Timestamp,
 ) -> Result<Way, String> {
     let Some(previous) = look.previous.clone() else {
@@ -73,6 +76,12 @@ fn way(
     if let Err(refusal) = previous.check(&config.server_names, now) {
         return Err(format!(
             "the previous bundle, {short}: {refusal}; what is installed stays: renew instead"
+        ));
+    }
+    if let Some(fault) = Needed::of_bundle(&previous, roots, now).faults.first() {
+        return Err(format!(
+            "the previous bundle, {short}: clients refuse it: {}; what is installed stays: renew instead",
+            fault.why
         ));
     }
     Ok(Way {
@@ -126,7 +135,10 @@ impl Keeper {
         let (lock, sight) = self.arrive(errand).await?;
         // What is held back is what the lineage holds now, and not what it held before the lock was free.
         let source = &lineage.current().await;
-        let way = match way(&sight.look, source, &self.instance.config, Timestamp::now()) {
+        let now = Timestamp::now();
+        let they_matter = depends_on_roots(sight.look.previous.as_ref(), now);
+        let roots = self.roots.where_they_matter(they_matter).await;
+        let way = match way(&sight.look, source, &self.instance.config, &roots, now) {
             Ok(way) => way,
             Err(why) => {
                 let refused = SyncOutcome::Refused;
@@ -138,12 +150,13 @@ impl Keeper {
         if errand == Errand::DryRun {
             let installed = sight.look.installed.bundle();
             let would = SyncOutcome::WouldDeploy;
+            let untouched = self.untouched(would, None, source, settle, began).await;
             return Ok(Done {
                 fingerprint: Some(way.previous.fingerprint()),
                 old: installed.map(|b| b.fingerprint()),
                 changed: way.previous.pieces().since(installed.map(|b| b.pieces())),
-                not_after: Some(way.previous.leaf().not_after()),
-                ..self.untouched(would, None, source, settle, began).await
+                not_after: Some(untouched.seen.end_of(&way.previous)),
+                ..untouched
             });
         }
         let pinned = match way.there {

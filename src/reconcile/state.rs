@@ -1,5 +1,7 @@
 //! What state an instance is in, and what is wrong with it: a pure function of what was seen.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,7 @@ use crate::instance::process::Process;
 use crate::instance::settings::{Names, NotUsed, SettingsError, TlsSettings};
 use crate::instance::{InstanceError, Server, Sight, Unseen};
 use crate::source::Source;
+use crate::trust::{Needed, Roots};
 
 /// The state of an instance; the first that applies, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -157,6 +160,8 @@ pub struct Observation {
     pub contended: bool,
     /// Why the last attempt did not succeed.
     pub failure: Option<String>,
+    /// The roots that are known, where what is said of a chain depends on them.
+    pub roots: Arc<Roots>,
     /// When.
     pub at: Timestamp,
 }
@@ -165,6 +170,18 @@ impl Observation {
     fn installed_leaf(&self) -> Option<Fingerprint> {
         let sight = self.sight.as_ref().ok()?;
         Some(sight.look.installed.bundle()?.fingerprint())
+    }
+
+    /// What clients need of a bundle.
+    #[must_use]
+    pub fn needed<'a>(&self, bundle: &'a Bundle) -> Needed<'a> {
+        Needed::of_bundle(bundle, &self.roots, self.at)
+    }
+
+    /// When the first certificate of that ends.
+    #[must_use]
+    pub fn end_of(&self, bundle: &Bundle) -> Timestamp {
+        self.needed(bundle).first_end().not_after()
     }
 
     /// Whether the caller lacks the right to look at something.
@@ -338,7 +355,7 @@ impl Observation {
         let look = &sight.look;
         let loads = look.installed.bundle();
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
-            && !bundle.leaf().is_expired(self.at)
+            && !self.needed(bundle).is_expired(self.at)
         {
             let untried = self.of_trial(look, config);
             return (State::NotRunning, untried.or_else(|| self.of_absence()));

@@ -17,6 +17,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use super::plan::{
     Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
 };
+use super::standards::Standards;
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::{self, Config, Kind};
@@ -28,6 +29,7 @@ use crate::instance::process::Process;
 use crate::instance::{Server, Sight, Unseen};
 use crate::privilege::Ids;
 use crate::source::Source;
+use crate::trust::Roots;
 
 const BEGIN: &str = "2026-01-01T00:00:00Z";
 const END: &str = "2026-04-01T00:00:00Z";
@@ -104,6 +106,19 @@ fn ready(bundle: &Arc<Bundle>) -> Source {
     Source::Ready {
         bundle: Arc::clone(bundle),
         changed: at(NOW),
+    }
+}
+
+/// What is judged by where no root is known and nobody insists.
+fn standards(now: Timestamp) -> Standards {
+    Standards {
+        clock: Clock {
+            now,
+            settle_timeout: Duration::from_secs(600),
+        },
+        roots: Arc::new(Roots::none()),
+        forced: false,
+        client_use: None,
     }
 }
 
@@ -204,15 +219,16 @@ impl Moment {
         }
     }
 
-    fn clock(&self) -> Clock {
-        Clock {
-            now: self.now,
-            settle_timeout: Duration::from_secs(600),
+    fn standards(&self) -> Standards {
+        Standards {
+            forced: self.intent.force,
+            ..standards(self.now)
         }
     }
 
     fn plan(mut self) -> Done {
-        let readiness = readiness(&self.source, &self.installed, &self.config, &self.clock());
+        let standards = self.standards();
+        let readiness = readiness(&self.source, &self.installed, &self.config, &standards);
         let sight = self.sight();
         Done(plan(&Scene {
             source: &self.source,
@@ -222,6 +238,7 @@ impl Moment {
             config: &self.config,
             memory: &self.memory,
             intent: self.intent,
+            roots: &standards.roots,
             now: self.now,
         }))
     }
@@ -232,7 +249,8 @@ impl Moment {
     }
 
     fn seen(mut self) -> (Observation, config::Instance) {
-        let readiness = readiness(&self.source, &self.installed, &self.config, &self.clock());
+        let standards = self.standards();
+        let readiness = readiness(&self.source, &self.installed, &self.config, &standards);
         let sight = self.sight();
         let seen = Observation {
             source: self.source.clone(),
@@ -243,6 +261,7 @@ impl Moment {
             pinned: None,
             contended: self.memory.contended(),
             failure: None,
+            roots: standards.roots,
             at: self.now,
         };
         (seen, self.config)
@@ -442,11 +461,12 @@ fn a_bundle_of_tomorrow_waits_and_one_of_yesterday_is_refused() {
     let ca = Ca::new();
     let old = ca.bundle();
     let ready_for = |bundle: &Arc<Bundle>, installed: &Installed| {
-        let clock = Clock {
-            now: at(NOW),
-            settle_timeout: Duration::from_secs(600),
-        };
-        readiness(&ready(bundle), installed, &instance(""), &clock)
+        readiness(
+            &ready(bundle),
+            installed,
+            &instance(""),
+            &standards(at(NOW)),
+        )
     };
     let tomorrow = ca.issue("2026-02-02T00:00:00Z", END, true);
     let installed = Installed::Usable(Arc::clone(&old));

@@ -58,7 +58,7 @@ impl Observation {
         let (new, name) = (trial.leaf.short(), config.kind().name());
         if look.is_on_trial() {
             let previous = look.previous.as_ref()?;
-            if previous.leaf().is_expired(self.at) {
+            if self.needed(previous).is_expired(self.at) {
                 return None;
             }
             let previous = previous.fingerprint().short();
@@ -126,7 +126,7 @@ impl Keeper {
         let source = done.seen.source.bundle();
         let source = source.filter(|it| it.fingerprint() == trial.leaf);
         let tried = source.or(look.installed.bundle());
-        let not_after = tried.map(|it| it.leaf().not_after());
+        let not_after = tried.map(|it| done.seen.end_of(it));
         done.outcome = SyncOutcome::TakenBack;
         done.old = done.fingerprint.replace(trial.leaf);
         done.not_after = not_after;

@@ -95,7 +95,7 @@ fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
 fn next_expiry<'a>(seen: &[&'a InstanceView]) -> Option<(Timestamp, &'a str)> {
     let ends = seen.iter().filter_map(|it| {
         let shown = it.served.as_ref().or(it.installed.as_ref());
-        let end = shown.or(it.source.as_ref())?.not_after;
+        let (_, end) = shown.or(it.source.as_ref())?.term();
         Some((end, it.lineage.as_str()))
     });
     ends.min()
@@ -143,6 +143,7 @@ mod tests {
             fingerprint: crate::bundle::Fingerprint::of(b"a leaf"),
             not_before: now(),
             not_after: now() + left,
+            chain_end: None,
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),

@@ -62,8 +62,8 @@ impl Place {
     pub fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
         let beside = match piece {
             Piece::Certificate => {
-                let leaf = self.of(view)?;
-                return Some(End::of_leaf(leaf, view.thresholds));
+                let certificate = self.of(view)?;
+                return Some(End::of_chain(certificate, view.thresholds));
             }
             Piece::Ca => &view.ca,
             Piece::Crl => &view.crl,
@@ -84,9 +84,9 @@ impl Place {
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
     piece: Piece,
-    /// Of a CA or a CRL, the CA's name.
+    /// Of a CA or a CRL, the CA's name; of a chain, the name of the intermediate that ends before the leaf.
     name: Option<&'a str>,
-    /// SHA-256 of its DER.
+    /// SHA-256 of its DER; of a chain, of the leaf's.
     pub fingerprint: Fingerprint,
     /// When its time began.
     pub not_before: Timestamp,
@@ -96,13 +96,14 @@ pub struct End<'a> {
 }
 
 impl<'a> End<'a> {
-    fn of_leaf(leaf: &'a CertificateView, thresholds: Thresholds) -> End<'a> {
+    fn of_chain(certificate: &'a CertificateView, thresholds: Thresholds) -> End<'a> {
+        let (not_before, not_after) = certificate.term();
         End {
             piece: Piece::Certificate,
-            name: None,
-            fingerprint: leaf.fingerprint,
-            not_before: leaf.not_before,
-            not_after: leaf.not_after,
+            name: certificate.chain_end.as_ref().map(|it| it.name.as_str()),
+            fingerprint: certificate.fingerprint,
+            not_before,
+            not_after,
             thresholds,
         }
     }
@@ -207,13 +208,21 @@ impl<'a> Nearing<'a> {
         match (self.piece, self.end.name) {
             (Piece::Crl, Some(name)) => self.of_list(name, &end),
             (Piece::Ca, Some(name)) => self.of_authority(name, &end),
-            _ => self.of_leaf(&end),
+            _ => self.of_chain(&end),
         }
     }
 
-    fn of_leaf(&self, end: &str) -> Problem {
+    fn of_chain(&self, end: &str) -> Problem {
         let short = self.end.fingerprint.short();
+        let end = match self.end.name {
+            None => end.to_owned(),
+            Some(name) => format!("{end} (the intermediate {name} ends first)"),
+        };
         let (which, mend) = match self.place {
+            Place::Source if self.end.name.is_some() => (
+                format!("lineage {} is not renewed: its chain", self.lineage),
+                "renew it at once, which brings the authority's present chain (certbot renew --force-renewal)",
+            ),
             Place::Source => (
                 format!("lineage {} is not renewed: its certificate", self.lineage),
                 "see why the ACME client does not renew it: its timer (systemctl list-timers), and for certbot `certbot renew --dry-run`",

@@ -224,7 +224,7 @@ impl Heard<'_> {
             .with(Field::File, self.config.cert_file.display())
             .with(Field::State, view.state.as_str())
             .with_some(Field::Fingerprint, leaf(|it| it.fingerprint.to_string()))
-            .with_some(Field::NotAfter, leaf(|it| it.not_after.to_string()))
+            .with_some(Field::NotAfter, leaf(|it| it.term().1.to_string()))
             .with_some(
                 Field::ServedFingerprint,
                 view.served.as_ref().map(|it| it.fingerprint),

@@ -11,12 +11,13 @@ use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::nearing::Nearing;
-use crate::bundle::{Bundle, Certificate, Companions, Expiry, Fingerprint, Piece, Thresholds};
+use crate::bundle::{Bundle, Companions, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::file;
 use crate::reconcile::state::{Observation, Problem, State};
 use crate::text;
+use crate::trust::Needed;
 
 /// The version of the JSON documents.
 pub const VERSION: u32 = 1;
@@ -37,35 +38,63 @@ pub struct CertificateView {
     pub not_before: Timestamp,
     /// End of its validity.
     pub not_after: Timestamp,
+    /// The first to end of the certificates that clients need with it; none where it ends first itself.
+    #[serde(default)]
+    pub chain_end: Option<EndView>,
     /// The names that it holds for.
     pub names: Vec<String>,
     /// Who signed it.
     pub issuer: String,
     /// Lower-case hex.
     pub serial: String,
-    /// How near to its end it was when it was looked at.
+    /// How near to its end what ends first was when it was looked at.
     pub expiry: Expiry,
 }
 
 impl CertificateView {
-    /// Shows a leaf as it is at `now`.
+    /// Shows what clients `needed` of a chain, at `now`.
     #[must_use]
-    pub fn of(leaf: &Certificate, now: Timestamp, thresholds: Thresholds) -> Self {
+    pub fn of(needed: &Needed<'_>, now: Timestamp, thresholds: Thresholds) -> Self {
+        let (leaf, first) = (needed.leaf(), needed.first_end());
         CertificateView {
             fingerprint: leaf.fingerprint(),
             not_before: leaf.not_before(),
             not_after: leaf.not_after(),
+            chain_end: (first != leaf).then(|| EndView {
+                name: first.subject().to_owned(),
+                fingerprint: first.fingerprint(),
+                not_before: first.not_before(),
+                not_after: first.not_after(),
+                expiry: first.expiry(now, thresholds),
+            }),
             names: leaf.names().to_vec(),
             issuer: leaf.issuer().to_owned(),
             serial: leaf.serial().to_owned(),
-            expiry: leaf.expiry(now, thresholds),
+            expiry: first.expiry(now, thresholds),
         }
     }
 
-    /// How near to its end it is at `now`.
+    /// From when to when clients take it: the dates of what ends first.
+    #[must_use]
+    pub fn term(&self) -> (Timestamp, Timestamp) {
+        let own = (self.not_before, self.not_after);
+        let first = self.chain_end.as_ref();
+        first.map_or(own, |end| (end.not_before, end.not_after))
+    }
+
+    /// How near to its end that is at `now`.
     #[must_use]
     pub fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
-        Expiry::of(self.not_before, self.not_after, now, thresholds)
+        let (begin, end) = self.term();
+        Expiry::of(begin, end, now, thresholds)
+    }
+
+    /// With what is left at `now`.
+    fn look_at(&mut self, now: Timestamp, thresholds: Thresholds) {
+        self.expiry = self.expiry_at(now, thresholds);
+        if let Some(first) = &mut self.chain_end {
+            first.expiry = self.expiry;
+        }
     }
 }
 
@@ -78,10 +107,10 @@ pub struct CompanionView {
     pub first_end: Option<EndView>,
 }
 
-/// A CA or a CRL, as shown.
+/// A CA, an intermediate or a CRL, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndView {
-    /// The CA's distinguished name.
+    /// Its distinguished name; of a CRL its CA's.
     pub name: String,
     /// SHA-256 of the DER.
     pub fingerprint: Fingerprint,
@@ -191,7 +220,13 @@ impl InstanceView {
             .as_ref()
             .ok()
             .and_then(|sight| sight.look.installed.bundle());
-        let shown = |leaf: &Certificate| CertificateView::of(leaf, seen.at, config.expiry);
+        let shown =
+            |bundle: &Bundle| CertificateView::of(&seen.needed(bundle), seen.at, config.expiry);
+        let served = seen.served.as_ref().ok().map(|served| {
+            let rest = served.rest();
+            let needed = Needed::new(&served.leaf, &rest, &seen.roots, seen.at);
+            CertificateView::of(&needed, seen.at, config.expiry)
+        });
         let source = seen.source.bundle().map(|b| &**b);
         let beside = |piece| CompanionPlaces::of(piece, source, installed.map(|b| &**b), seen.at);
         InstanceView {
@@ -200,9 +235,9 @@ impl InstanceView {
             state,
             problem: problem.as_ref().map(Problem::sentence),
             details: problem,
-            source: source.map(|b| shown(b.leaf())),
-            installed: installed.map(|b| shown(b.leaf())),
-            served: seen.served.as_ref().ok().map(|s| shown(&s.leaf)),
+            source: source.map(shown),
+            installed: installed.map(|b| shown(b)),
+            served,
             ca: beside(Piece::Ca),
             crl: beside(Piece::Crl),
             thresholds: config.expiry,
@@ -213,7 +248,7 @@ impl InstanceView {
     pub fn as_of(mut self, now: Timestamp) -> InstanceView {
         let certificates = [&mut self.source, &mut self.installed, &mut self.served];
         for certificate in certificates.into_iter().flatten() {
-            certificate.expiry = certificate.expiry_at(now, self.thresholds);
+            certificate.look_at(now, self.thresholds);
         }
         self.ca.look_at(Piece::Ca, now);
         self.crl.look_at(Piece::Crl, now);

@@ -151,6 +151,9 @@ pub fn judge(
         }
         Some(Ground::DnsName) | None => {}
     }
+    if !leaf.facts().has_digest {
+        notes.push(format!("if this is PostgreSQL, {}", no_digest(leaf)));
+    }
     Judgement {
         name: ground.is_none().then(|| mismatch(leaf, host)),
         used: path.sent(),
@@ -223,6 +226,17 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
 fn not_judged(why: &str) -> Fault {
     let mend = "ask libpq itself: psql with sslmode=verify-full";
     Fault::new(Kind::NotJudged, why, mend)
+}
+
+/// That no client gets in by SCRAM's channel binding, which libpq uses wherever a server of PostgreSQL
+/// offers it.
+#[must_use]
+pub fn no_digest(leaf: &Certificate) -> String {
+    format!(
+        "the certificate's signature ({}) has no digest to which SCRAM's channel binding could bind, so that no client with a \
+         password gets in over TLS (libpq: could not find digest for NID UNDEF)",
+        leaf.facts().signature
+    )
 }
 
 fn mismatch(leaf: &Certificate, host: &str) -> Fault {

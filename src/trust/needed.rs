@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::path::Path;
 use super::roots::Roots;
 use super::{Fault, Kind, verified};
-use crate::bundle::Certificate;
+use crate::bundle::{Bundle, Certificate, Expiry, Thresholds};
 
 /// What of a chain its clients need.
 #[derive(Debug, Clone)]
@@ -40,6 +40,30 @@ impl<'a> Needed<'a> {
             return Needed::along(&own, leaf, rest, now);
         }
         Needed::along(&Path::of_sent(leaf, rest), leaf, rest, now)
+    }
+
+    /// Of a bundle.
+    #[must_use]
+    pub fn of_bundle(bundle: &'a Bundle, roots: &Roots, now: Timestamp) -> Needed<'a> {
+        Needed::new(bundle.leaf(), bundle.intermediates(), roots, now)
+    }
+
+    /// The server's own certificate.
+    #[must_use]
+    pub fn leaf(&self) -> &'a Certificate {
+        self.leaf
+    }
+
+    /// How near to its end it is at `now`: the first of its certificates to end counts.
+    #[must_use]
+    pub fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+        self.first_end().expiry(now, thresholds)
+    }
+
+    /// Whether one of its certificates has ended by `now`.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.first_end().is_expired(now)
     }
 
     /// Whether roots that are known could change what is found without any: they are read only then.

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Arguments, Seen};
-use crate::bundle::{Certificate, Fingerprint};
+use crate::bundle::{Certificate, Fingerprint, Thresholds};
 use crate::instance::probe::Served;
-use crate::report::view::VERSION;
-use crate::trust::{self, Fault, Judgement, Roots};
+use crate::report::view::{CertificateView, EndView, VERSION};
+use crate::trust::{self, Fault, Judgement, Needed, Roots};
 
 #[derive(Serialize)]
 pub(super) struct Document {
@@ -60,11 +60,15 @@ pub(super) struct ServedView {
     pub(super) chain: Vec<Sent>,
     /// The root that the chain leads to.
     pub(super) root: Option<Sent>,
+    /// What of the chain that clients need ends before the leaf.
+    pub(super) chain_end: Option<EndView>,
 }
 
 #[derive(Serialize, PartialEq)]
 pub(super) struct Verdict {
     pub(super) accepted: bool,
+    /// Whether pgcertd can tell; what it cannot tell is not accepted, and may be.
+    pub(super) judged: bool,
     pub(super) reasons: Vec<Fault>,
 }
 
@@ -138,11 +142,7 @@ impl AddressView {
 
 impl ServedView {
     fn of(served: &Served, roots: &Roots, host: &str, now: Timestamp) -> Self {
-        let rest: Vec<Certificate> = served
-            .intermediates
-            .iter()
-            .filter_map(|der| Certificate::from_der(der.as_slice()).ok())
-            .collect();
+        let rest = served.rest();
         let Judgement {
             chain,
             name,
@@ -162,6 +162,7 @@ impl ServedView {
             .map(|(position, it)| Sent::of(it, used.contains(&position)))
             .collect();
         let full = chain.iter().cloned().chain(name).collect();
+        let needed = Needed::new(&served.leaf, &rest, roots, now);
         Self {
             protocol: served.protocol.clone(),
             cipher: served.cipher.clone(),
@@ -170,6 +171,7 @@ impl ServedView {
             verify_ca: Verdict::of(chain),
             notes,
             root: root.map(|root| Sent::of(&root, true)),
+            chain_end: CertificateView::of(&needed, now, Thresholds::default()).chain_end,
             chain: sent,
         }
     }
@@ -183,6 +185,8 @@ impl Verdict {
     fn of(reasons: Vec<Fault>) -> Self {
         Self {
             accepted: reasons.is_empty(),
+            judged: reasons.is_empty()
+                || reasons.iter().any(|it| it.kind != trust::Kind::NotJudged),
             reasons,
         }
     }

@@ -92,10 +92,19 @@ fn leaf(served: &ServedView, now: Timestamp) -> Page {
         names => names.join(", "),
     };
     out.labelled("name", names);
-    let usual = Expiry::of(leaf.not_before, leaf.not_after, now, Thresholds::default());
+    let own = (leaf.not_before, leaf.not_after);
+    let chain_end = served.chain_end.as_ref();
+    let (begin, end) = chain_end.map_or(own, |first| (first.not_before, first.not_after));
+    let usual = Expiry::of(begin, end, now, Thresholds::default());
     out.put("  left ")
-        .days_and_bar(leaf.not_before, leaf.not_after, usual, now)
-        .line(format_args!(" until {}", day(leaf.not_after)));
+        .days_and_bar(begin, end, usual, now)
+        .line(format_args!(" until {}", day(end)));
+    if let Some(first) = chain_end {
+        out.labelled(
+            "",
+            format_args!("when {} ends, before the leaf", first.name),
+        );
+    }
     out.labelled("leaf", format_args!("SHA-256 {}", leaf.fingerprint));
     out.labelled("", format_args!("serial {}", leaf.serial));
     out
@@ -132,7 +141,11 @@ fn verdicts(served: &ServedView) -> Page {
     let mut out = verdict("verify-full", &served.verify_full);
     let same = served.verify_ca.reasons == served.verify_full.reasons;
     // What holds for both is said once.
-    if same && !served.verify_ca.accepted {
+    if same && !served.verify_ca.judged {
+        out.put("verify-ca    ")
+            .styled(ODD, "cannot be judged")
+            .line(", likewise");
+    } else if same && !served.verify_ca.accepted {
         out.put("verify-ca    ")
             .styled(BAD, "refuses")
             .line(", likewise");
@@ -150,6 +163,8 @@ fn verdict(mode: &str, verdict: &Verdict) -> Page {
     out.put(format_args!("{mode:<11}  "));
     if verdict.accepted {
         out.styled(GOOD, "accepts").end();
+    } else if !verdict.judged {
+        out.styled(ODD, "cannot be judged").end();
     } else {
         out.styled(BAD, "refuses").end();
     }

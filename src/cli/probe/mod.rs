@@ -29,7 +29,8 @@ pub(super) const MANUAL: Manual = Manual {
          version, cipher and key exchange, the chain as it was sent, names, dates, keys. It needs no login, no config \
          and no rights, and leaves no error in the server's log; but `--direct` has a server before 17 log one line.",
         "Then it says whether a client with `sslmode=verify-full`, and one with `sslmode=verify-ca`, accepts that, as \
-         psql does with OpenSSL 3, each reason with its remedy. Where other clients judge otherwise, a note says so.",
+         psql does with OpenSSL 3, each reason with its remedy. Where other clients judge otherwise, a note says so, and \
+         where a signature without a digest (Ed25519, Ed448) keeps clients with SCRAM passwords out.",
         "An address at which nobody answers is shown, and counts for nothing as long as another answers. \
          `docs/clients.md` has the line that makes each kind of client verify.",
     ],
@@ -40,7 +41,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Problem,
-            "it does not, or the server could not be asked",
+            "it does not, that cannot be judged, or the server could not be asked",
         ),
         (
             Exit::Usage,

@@ -133,8 +133,9 @@ fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
 fn left(out: &mut Page, shown: Option<&CertificateView>, thresholds: Thresholds, now: Timestamp) {
     match shown {
         Some(shown) => {
+            let (begin, end) = shown.term();
             let expiry = shown.expiry_at(now, thresholds);
-            out.days_and_bar(shown.not_before, shown.not_after, expiry, now)
+            out.days_and_bar(begin, end, expiry, now)
         }
         None => out.put(format_args!("{:<16}", "-")),
     };
@@ -206,13 +207,13 @@ fn headline(instance: &InstanceView) -> String {
             format!(
                 "{name} serves {} until {}",
                 short(served),
-                day(served.not_after)
+                day(served.term().1)
             )
         }
         (None, Some(installed)) => format!(
             "{name} has {} installed, until {}",
             short(installed),
-            day(installed.not_after)
+            day(installed.term().1)
         ),
         (None, None) => format!("{name} has no certificate installed that could be seen"),
     };
@@ -261,6 +262,7 @@ mod tests {
             fingerprint: Fingerprint::of(&left.to_le_bytes()),
             not_before,
             not_after,
+            chain_end: None,
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),

@@ -31,7 +31,8 @@ pub(super) const MANUAL: Manual = Manual {
          the instance is `unknown`.",
         "A certificate that was not renewed when it should have been is named with `?` while there is time: less than \
          a quarter of its lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem \
-         as any other. The worst of source, installed and served counts. A PostgreSQL server of this host that no \
+         as any other. The worst of source, installed and served counts, and of each chain the first to end of the certificates that clients need: an \
+         intermediate may end before the leaf. A PostgreSQL server of this host that no \
          instance covers is named with `?` too.",
         "A CA of clients and a CRL are named in the same way, since every client of a CA is refused once it, or its CRL, \
          has ended; of a CRL 3 days and 1 day count in place of 21 and 7, and none of the first 25 hours of one that \
@@ -68,7 +69,7 @@ fn states() -> Vec<Chapter> {
     });
     let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
         .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`, `ca`, `crl`")
-        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`)")
+        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`, of what ends first), `chain_end` (what ends before it of the chain that clients need: `name`, `fingerprint`, `not_before`, `not_after`, `expiry`; null where it ends first itself)")
         .term("ca, crl", "the files by which clients are judged, as `source` and as `installed`: `digest` (SHA-256 of the file) and `first_end` (`name` of the CA, `fingerprint`, `not_before`, `not_after`, `expiry`; null where nothing ends)")
         .term("uncovered", "the data directories of servers that no instance covers")
         .term("uncovered_unknown", "why there may be more of those than were found, or null")

@@ -14,10 +14,16 @@ use crate::instance::mounts;
 use crate::instance::process::Process;
 use crate::privilege::{Ids, is_root};
 use crate::reconcile::Keeper;
+use crate::reconcile::state::Observation;
 use crate::report::day;
 
-pub(super) async fn findings(case: &Case, keeper: &mut Keeper, sight: &Sight) -> Vec<Finding> {
-    let mut findings = installed(case, sight);
+pub(super) async fn findings(
+    case: &Case,
+    keeper: &mut Keeper,
+    sight: &Sight,
+    seen: &Observation,
+) -> Vec<Finding> {
+    let mut findings = installed(case, sight, seen);
     findings.extend(writable(case, keeper, &sight.targets).await);
     findings.extend(of_service(case, sight));
     findings
@@ -52,7 +58,7 @@ pub(super) async fn closed(case: &Case, keeper: &mut Keeper) -> Vec<Finding> {
 }
 
 /// What would be loaded, and whether Postgres takes the key's owner and mode.
-fn installed(case: &Case, sight: &Sight) -> Vec<Finding> {
+fn installed(case: &Case, sight: &Sight, seen: &Observation) -> Vec<Finding> {
     let config = case.instance();
     let (look, targets) = (&sight.look, &sight.targets);
     let by_others = "whoever places the files there has to: mode is not \"manage\"";
@@ -67,7 +73,7 @@ fn installed(case: &Case, sight: &Sight) -> Vec<Finding> {
     let cert = config.cert_file.display();
     let content = match &look.installed {
         Installed::Usable(bundle) => {
-            let (leaf, until) = (bundle.fingerprint(), day(bundle.leaf().not_after()));
+            let (leaf, until) = (bundle.fingerprint(), day(seen.end_of(bundle)));
             let leaf = leaf.short();
             Finding::good(
                 Kind::Installed,

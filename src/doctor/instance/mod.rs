@@ -124,12 +124,12 @@ impl Case {
                 let what = key.replace("data_directory", "data directory");
                 findings.push(Finding::good(Kind::DataDirectory, format!("{what} {home}")));
                 if self.instance().kind() != config::Kind::Postgres {
-                    findings.extend(files::findings(&self, &mut keeper, sight).await);
+                    findings.extend(files::findings(&self, &mut keeper, sight, &seen).await);
                     findings.extend(neighbour::findings(&self, &mut keeper, sight, &seen).await);
                     return findings;
                 }
                 findings.push(version::finding(&self, &mut keeper).await);
-                findings.extend(files::findings(&self, &mut keeper, sight).await);
+                findings.extend(files::findings(&self, &mut keeper, sight, &seen).await);
                 let server = sight.targets.server;
                 match Eyes::of(server, &self.instance().name).await {
                     Err(error) => findings.push(
@@ -174,6 +174,7 @@ impl Case {
         let listeners = served::listeners(postmaster, sight.targets.server.uid).await;
         findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
         findings.extend(served::proven(self, sight, seen));
+        findings.extend(served::locked_out(seen));
         findings.extend(served::trusted(self, sight, postmaster, &listeners).await);
         findings
     }

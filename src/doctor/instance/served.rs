@@ -10,7 +10,6 @@ use procfs::process::Process;
 use tokio::task::JoinSet;
 
 use super::{Case, unknowable};
-use crate::bundle::Certificate;
 use crate::config::{self, Mode, Verify};
 use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::Postmaster;
@@ -139,6 +138,17 @@ pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<F
     })
 }
 
+/// That clients with passwords do not get in with what is served, whatever a handshake shows.
+pub(super) fn locked_out(seen: &Observation) -> Option<Finding> {
+    let served = seen.served.as_ref().ok()?;
+    (!served.leaf.facts().has_digest).then(|| {
+        let (address, why) = (&served.address, trust::no_digest(&served.leaf));
+        Finding::problem(Kind::ServedTrusted, format!("{address}: {why}")).sentence(
+            "have it issued by an authority with an RSA or ECDSA key; until then clients get in with channel_binding=disable",
+        )
+    })
+}
+
 /// Whether clients accept it, where a configured address is all that can be looked at.
 pub(super) async fn of_address(case: &Case) -> Vec<Finding> {
     let config = case.instance();
@@ -259,12 +269,7 @@ async fn looked(
 }
 
 fn of_name(served: &Served, roots: &Roots, name: &str, now: Timestamp) -> Vec<Fault> {
-    let rest: Vec<Certificate> = served
-        .intermediates
-        .iter()
-        .filter_map(|der| Certificate::from_der(der.as_slice()).ok())
-        .collect();
-    let judgement = trust::judge(&served.leaf, &rest, roots, name, now);
+    let judgement = trust::judge(&served.leaf, &served.rest(), roots, name, now);
     judgement.faults().cloned().collect()
 }
 

@@ -39,15 +39,21 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
         (Readiness::Ready, None) => Finding::problem(kind, "the lineage holds nothing")
             .sentence("issue the certificate, or correct lineage in the config"),
         (Readiness::Ready, Some(bundle)) => {
-            let leaf = bundle.leaf();
+            let needed = seen.needed(bundle);
+            let (leaf, first) = (bundle.leaf(), needed.first_end());
+            let whose = if first == leaf {
+                String::new()
+            } else {
+                format!(", when the intermediate {} ends", first.subject())
+            };
             let told = format!(
-                "lineage {} holds {} for {} until {}",
+                "lineage {} holds {} for {} until {}{whose}",
                 case.instance().lineage.name,
                 leaf.fingerprint().short(),
                 leaf.names().join(", "),
-                day(leaf.not_after())
+                day(first.not_after())
             );
-            match leaf.expiry(Timestamp::now(), case.instance().expiry) {
+            match first.expiry(Timestamp::now(), case.instance().expiry) {
                 Expiry::Fine => Finding::good(kind, told),
                 _ => Finding::notice(kind, told)
                     .because("it is near its end, and a healthy renewal comes before that")

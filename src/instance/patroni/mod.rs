@@ -69,6 +69,8 @@ pub struct RestApi {
     /// What Patroni and patronictl show to a REST API themselves: `ctl.certfile` and `ctl.keyfile`, or,
     /// as Patroni before 3.2 does, those of `restapi`. The second is where the key is.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// Whether `ctl.certfile` says so, and not Patroni before 3.2.
+    pub client_is_said: bool,
 }
 
 /// Why there is no such configuration.
@@ -226,6 +228,7 @@ fn rest_api(path: &Path, layers: &[(PathBuf, Node)], environment: &[(String, Str
         cafile: path("restapi", "cafile"),
         ciphers: set("restapi", "ciphers"),
         verify_client,
+        client_is_said: pair("ctl").is_some(),
         client: pair("ctl").or_else(|| pair("restapi")),
     }
 }
@@ -277,6 +280,21 @@ impl RestApi {
             ca_file: self.cafile,
             crl_file: None,
         }
+    }
+
+    /// What makes the certificate of the REST API one of a client of REST APIs too, in words; none where
+    /// nothing does. `before_3_2` is whether this Patroni shows it unasked.
+    #[must_use]
+    pub fn client_use(&self, before_3_2: bool) -> Option<String> {
+        let asked = self.verify_client != VerifyClient::Never;
+        let (client, _) = self.client.as_ref().filter(|_| asked)?;
+        let is_same = look::same_file(client, self.certfile.as_deref()?) == Ok(true);
+        let who = if self.client_is_said {
+            "ctl.certfile names it too, so that Patroni and patronictl show it to REST APIs as a client, which restapi.verify_client has verified"
+        } else {
+            "Patroni before 3.2 shows it to other REST APIs as a client where ctl.certfile is not set, which restapi.verify_client has verified"
+        };
+        (is_same && (self.client_is_said || before_3_2)).then(|| who.to_owned())
     }
 
     /// Where to look at it from this host, best first.
@@ -354,6 +372,41 @@ mod tests {
         assert_eq!(api.verify_client, VerifyClient::Required);
         assert_eq!(api.client, Some(("/m".into(), "/m".into())));
         assert_eq!(api.addresses().unwrap()[0].to_string(), "10.0.0.1:8008");
+    }
+
+    #[test]
+    fn a_certificate_that_other_rest_apis_verify_is_a_clients() {
+        let tls = "listen: 'a:8008', certfile: /c";
+        for (rest, ctl, before_3_2, is_client) in [
+            (
+                "verify_client: required",
+                "ctl: {certfile: /c}",
+                false,
+                true,
+            ),
+            (
+                "verify_client: Optional",
+                "ctl: {certfile: /c}",
+                false,
+                true,
+            ),
+            ("verify_client: none", "ctl: {certfile: /c}", true, false),
+            (
+                "verify_client: required",
+                "ctl: {certfile: /d}",
+                true,
+                false,
+            ),
+            ("verify_client: required", "", true, true),
+            ("verify_client: required", "", false, false),
+        ] {
+            let api = of(&format!("restapi: {{{tls}, {rest}}}\n{ctl}\n"), &[]);
+            assert_eq!(
+                api.client_use(before_3_2).is_some(),
+                is_client,
+                "{rest} {ctl}"
+            );
+        }
     }
 
     #[test]

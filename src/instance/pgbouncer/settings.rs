@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::config::{Address, Place};
+use crate::host::look::same_file;
 use crate::instance::settings::{Names, TlsSettings};
 
 /// `listen_port`, where it is not set.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub shares_port: bool,
     /// What it shows to its clients.
     pub tls: TlsSettings,
+    /// What it shows to its servers as their client: `server_tls_cert_file`, where it speaks TLS to them.
+    pub client_cert: Option<PathBuf>,
     /// `client_tls_ciphers`, where set.
     pub ciphers: Option<String>,
     /// `client_tls_protocols`, where set.
@@ -68,10 +71,23 @@ impl Settings {
                 ca_file: path("client_tls_ca_file"),
                 crl_file: None,
             },
+            client_cert: path("server_tls_cert_file")
+                .filter(|_| ini.value("server_tls_sslmode") != Some("disable")),
             ciphers: ini.value("client_tls_ciphers").map(str::to_owned),
             protocols: ini.value("client_tls_protocols").map(str::to_owned),
             files: ini.files.clone(),
         }
+    }
+
+    /// What makes the certificate for its clients one of its own as a client, in words; none where
+    /// nothing does.
+    #[must_use]
+    pub fn client_use(&self) -> Option<String> {
+        let named = self.client_cert.as_deref()?;
+        (same_file(named, &self.tls.cert_file) == Ok(true)).then(|| {
+            "server_tls_cert_file names it too, so that PgBouncer shows it to PostgreSQL as a client"
+                .to_owned()
+        })
     }
 
     /// Where it listens for clients, best first.
@@ -134,6 +150,21 @@ mod tests {
         assert_eq!(some.tls.cert_file, Path::new("/work-dir/c.pem"));
         assert_eq!(some.tls.key_file, Path::new("/k.pem"));
         assert_eq!(some.pid_file.as_deref(), Some(Path::new("/work-dir/p")));
+    }
+
+    #[test]
+    fn a_certificate_that_it_shows_to_its_servers_too_is_a_clients() {
+        let both = "client_tls_cert_file = c.pem\nserver_tls_cert_file = /work-dir/c.pem\n";
+        let is_client = |lines: &str| settings(lines).client_use().is_some();
+        assert!(is_client(both));
+        assert!(is_client(&format!(
+            "{both}server_tls_sslmode = verify-full\n"
+        )));
+        assert!(!is_client(&format!("{both}server_tls_sslmode = disable\n")));
+        assert!(!is_client(
+            "client_tls_cert_file = c.pem\nserver_tls_cert_file = d.pem\n"
+        ));
+        assert!(!is_client("client_tls_cert_file = c.pem\n"));
     }
 
     #[test]

@@ -12,11 +12,10 @@ use prometheus_client::registry::Registry;
 use super::metric::Metric;
 use super::tally::{Seen, Server, Tally, outcomes};
 use super::{Format, locked};
-use crate::bundle::{Expiry, Piece, Thresholds};
+use crate::bundle::{Expiry, Piece};
 use crate::reconcile::state::State;
 use crate::report::Kind;
 use crate::report::nearing::{End, Place};
-use crate::report::view::CertificateView;
 use crate::text::shown;
 
 /// A series: the values of its labels, in the order of the metric's, and its own.
@@ -109,11 +108,9 @@ impl Shown {
                 vec![alone(yes(seen.view.state == State::InSync))]
             }),
             Metric::InstalledLoads => seen(tally, |seen| vec![alone(yes(seen.loads))]),
-            Metric::NotAfter => places(tally, |certificate, _| moment(certificate.not_after)),
-            Metric::NotBefore => places(tally, |certificate, _| moment(certificate.not_before)),
-            Metric::ExpiryLevel => places(tally, |certificate, thresholds| {
-                level(certificate.expiry_at(self.now, thresholds))
-            }),
+            Metric::NotAfter => places(tally, |it| moment(it.not_after)),
+            Metric::NotBefore => places(tally, |it| moment(it.not_before)),
+            Metric::ExpiryLevel => places(tally, |it| level(it.expiry(self.now))),
             Metric::ClientCaNotAfter => ends(tally, |it| moment(it.not_after)),
             Metric::ClientCaExpiryLevel => ends(tally, |it| level(it.expiry(self.now))),
             Metric::Deployments => servers(tally, |server| {
@@ -170,15 +167,14 @@ fn seen(tally: &Tally, of: impl Fn(&Seen) -> Vec<Series>) -> Vec<Series> {
     })
 }
 
-/// A series for each certificate that is seen of a server.
-fn places(tally: &Tally, of: impl Fn(&CertificateView, Thresholds) -> Value) -> Vec<Series> {
+/// A series for each chain that is seen of a server.
+fn places(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
         let there = Place::ALL.into_iter();
-        let there = there.filter_map(|place| Some((place, place.of(&seen.view)?)));
+        let end = |place: Place| Some((place, place.end(Piece::Certificate, &seen.view)?));
         there
-            .map(|(place, certificate)| {
-                labelled(place.as_str(), of(certificate, seen.view.thresholds))
-            })
+            .filter_map(end)
+            .map(|(place, end)| labelled(place.as_str(), of(&end)))
             .collect()
     })
 }

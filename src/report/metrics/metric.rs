@@ -126,7 +126,7 @@ metrics! {
     "0 where Postgres could not start with what is installed, else 1."
 
     NotAfter "not_after_timestamp" Gauge Seconds &[SERVER, "place"];
-    "When the certificate expires that is the source, installed or served; none where none is seen."
+    "When the first certificate of the chain ends that clients need of what is the source, installed or served; none where none is seen."
 
     NotBefore "not_before_timestamp" Gauge Seconds &[SERVER, "place"];
     "When the validity of that certificate began."

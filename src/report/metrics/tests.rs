@@ -49,6 +49,7 @@ fn leaf(left: i64) -> CertificateView {
         fingerprint: Fingerprint::of(b"x"),
         not_before: not_after - SignedDuration::from_hours(90 * 24),
         not_after,
+        chain_end: None,
         names: Vec::new(),
         issuer: String::new(),
         serial: String::new(),

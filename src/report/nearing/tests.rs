@@ -30,6 +30,7 @@ fn lasting(begin: Timestamp, days: u64) -> CertificateView {
         fingerprint: Fingerprint::of(begin.to_string().as_bytes()),
         not_before: begin,
         not_after,
+        chain_end: None,
         names: Vec::new(),
         issuer: String::new(),
         serial: String::new(),

@@ -1,0 +1,68 @@
+//! What a bundle is judged by beside the instance's rules: the time, the roots that are known, what
+//! else the files are for, and whether a person insists.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::plan::Clock;
+use crate::bundle::Bundle;
+use crate::trust::{Needed, Roots};
+
+/// How long the system's roots may take to read: they may lie on a file system that does not answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How long what was read of them counts.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// What a bundle is judged by.
+#[derive(Debug, Clone)]
+pub struct Standards {
+    /// The time.
+    pub clock: Clock,
+    /// The roots that are known here; none where nothing depends on them.
+    pub roots: Arc<Roots>,
+    /// Whether a person insists: what is only a risk does not count then.
+    pub forced: bool,
+    /// What makes the certificate a client's as well, in words; none where nothing does.
+    pub client_use: Option<String>,
+}
+
+/// The roots of this host, read when something depends on them.
+#[derive(Debug, Default)]
+pub(super) struct SystemRoots {
+    read: Option<(Instant, Arc<Roots>)>,
+}
+
+impl SystemRoots {
+    /// Those that are known, where something depends on them.
+    pub(super) async fn where_they_matter(&mut self, they_matter: bool) -> Arc<Roots> {
+        if !they_matter {
+            return Arc::new(Roots::none());
+        }
+        if let Some((at, roots)) = &self.read
+            && at.elapsed() < KEPT
+        {
+            return Arc::clone(roots);
+        }
+        let reading = tokio::task::spawn_blocking(Roots::system);
+        let roots = match tokio::time::timeout(ANSWER, reading).await {
+            Ok(Ok(roots)) => Arc::new(roots),
+            // What lies behind a root that is not known is needed, as with a private CA.
+            Ok(Err(_)) | Err(_) => Arc::new(Roots::none()),
+        };
+        self.read = Some((Instant::now(), Arc::clone(&roots)));
+        roots
+    }
+}
+
+/// Whether what is said of one of these bundles at `now` depends on the roots that are known.
+pub(super) fn depends_on_roots<'a>(
+    bundles: impl IntoIterator<Item = &'a Arc<Bundle>>,
+    now: Timestamp,
+) -> bool {
+    let depends =
+        |bundle: &Bundle| Needed::depends_on_roots(bundle.leaf(), bundle.intermediates(), now);
+    bundles.into_iter().any(|bundle| depends(bundle))
+}
