@@ -15,6 +15,8 @@ BINARY ?= $(TARGET)/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 DOCDIR ?= $(PREFIX)/share/doc/pgcertd
+# Debian's and PGDG's pg_upgradecluster looks here alone.
+UPGRADEDIR ?= $(SYSCONFDIR)/postgresql-common/pg_upgradecluster.d
 # The version of a package where it is not the crate's: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
 RPM_VERSION ?=
@@ -103,6 +105,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
 	install -m 0755 packaging/notify-mail $(DESTDIR)$(PREFIX)/lib/pgcertd
+	install -D -m 0755 packaging/pg_upgradecluster-hook $(DESTDIR)$(UPGRADEDIR)/pgcertd
 	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
@@ -121,7 +124,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
 	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(UNITDIR)/pgcertd-notify.service
-	rm -f $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
+	rm -f $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog $(DESTDIR)$(UPGRADEDIR)/pgcertd
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \
