@@ -24,7 +24,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test versions image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test versions trixie image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd, or where CARGO_TARGET_DIR has it
 	$(CARGO) build --release --locked
@@ -45,6 +45,9 @@ versions: deps ## The end-to-end tests of deployments on each other major versio
 		PGCERTD_TEST_POSTGRES=$$major $(CARGO) test --locked --features failpoints --test e2e -- \
 			--skip clients:: --skip packaged:: --skip writers:: --skip layouts:: --skip probes:: || exit 1; \
 	done
+
+trixie: deps ## Debian 13 with its PostgreSQL 17 and Miniflux, through three renewals; as root, some five minutes
+	$(CARGO) test --locked --features failpoints --test machine -- --ignored trixie
 
 image: deps ## Builds packaging/container and runs it by a container engine of its own; as root, ten minutes, 6 GB
 	tests/image/run
