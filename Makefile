@@ -15,6 +15,8 @@ BINARY ?= $(TARGET)/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 DOCDIR ?= $(PREFIX)/share/doc/pgcertd
+# Debian's and PGDG's pg_upgradecluster looks here alone.
+UPGRADEDIR ?= $(SYSCONFDIR)/postgresql-common/pg_upgradecluster.d
 # The version of a package where it is not the crate's: make deb DEB_VERSION=0.1.1
 DEB_VERSION ?=
 RPM_VERSION ?=
@@ -22,7 +24,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test versions image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test versions trixie image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd, or where CARGO_TARGET_DIR has it
 	$(CARGO) build --release --locked
@@ -43,6 +45,9 @@ versions: deps ## The end-to-end tests of deployments on each other major versio
 		PGCERTD_TEST_POSTGRES=$$major $(CARGO) test --locked --features failpoints --test e2e -- \
 			--skip clients:: --skip packaged:: --skip writers:: --skip layouts:: --skip probes:: || exit 1; \
 	done
+
+trixie: deps ## Debian 13 with its PostgreSQL 17 and Miniflux, through three renewals; as root, some five minutes
+	$(CARGO) test --locked --features failpoints --test machine -- --ignored trixie
 
 image: deps ## Builds packaging/container and runs it by a container engine of its own; as root, ten minutes, 6 GB
 	tests/image/run
@@ -103,6 +108,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook
 	install -m 0755 packaging/notify-mail $(DESTDIR)$(PREFIX)/lib/pgcertd
+	install -D -m 0755 packaging/pg_upgradecluster-hook $(DESTDIR)$(UPGRADEDIR)/pgcertd
 	install -D -m 0644 systemd/pgcertd.catalog $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
 	install -d $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
 	install -m 0644 config/conf.d/README $(DESTDIR)$(SYSCONFDIR)/pgcertd/conf.d
@@ -121,7 +127,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 
 uninstall: ## Removes what `make install` placed, but the config; what it wrote in /var/lib/pgcertd stays
 	rm -f $(DESTDIR)$(PREFIX)/bin/pgcertd $(DESTDIR)$(UNITDIR)/pgcertd.service $(DESTDIR)$(UNITDIR)/pgcertd-notify.service
-	rm -f $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog
+	rm -f $(DESTDIR)$(CATALOGDIR)/pgcertd.catalog $(DESTDIR)$(UPGRADEDIR)/pgcertd
 	for unit in $(ORDERED); do \
 		rm -f $(DESTDIR)$(UNITDIR)/$$unit.service.d/pgcertd.conf; \
 		rmdir --ignore-fail-on-non-empty $(DESTDIR)$(UNITDIR)/$$unit.service.d; \

@@ -23,7 +23,7 @@
 //! | step | in | what happens |
 //! | --- | --- | --- |
 //! | arguments | `main.rs`, `cli/mod.rs` | `main` hands them over and returns the exit status; nothing else ends the process |
-//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/notify.rs`, `cli/removal.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/page.rs` is what they print, in which others' text commands no terminal, `cli/paint.rs` fits it into 80 columns, `cli/manual.rs` explains them |
+//! | commands | `cli/setup/mod.rs`, `cli/run.rs`, `cli/sync.rs`, `cli/rollback.rs`, `cli/status/mod.rs`, `cli/check.rs`, `cli/probe/mod.rs`, `cli/notify.rs`, `cli/removal.rs`, `cli/upgraded.rs` | a file each; `cli/outcomes.rs` tells what came of instances, `cli/sources.rs` reads the lineages for them, `cli/page.rs` is what they print, in which others' text commands no terminal, `cli/paint.rs` fits it into 80 columns, `cli/manual.rs` explains them |
 //! | configuration | `config/mod.rs` | TOML becomes values that are right, or an error that shows the line |
 //! | the loop | `daemon/mod.rs`, `daemon/watching.rs` | carries hints to a task for each lineage (`daemon/lineage.rs`) and each instance (`daemon/instance.rs`); answers signals and systemd; `daemon/metrics/mod.rs` answers scrapes |
 //! | watch | `source/watch.rs` | inotify on every directory that the lineages' links lead through |

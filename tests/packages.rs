@@ -125,6 +125,9 @@ fn the_packages_hold_what_make_install_places() {
     let zsh = debian.remove("usr/share/zsh/vendor-completions/_pgcertd");
     debian.extend(zsh.map(|mode| ("usr/share/zsh/site-functions/_pgcertd".into(), mode)));
     let mut fedora = assets("generate-rpm");
+    // PostgreSQL has no pg_upgradecluster there.
+    let hook = "etc/postgresql-common/pg_upgradecluster.d/pgcertd";
+    fedora.insert(hook.into(), 0o755);
     for licence in ["LICENSE-APACHE", "LICENSE-MIT"] {
         let licence = format!("usr/share/licenses/pgcertd/{licence}");
         assert_eq!(fedora.remove(&licence), Some(0o644), "{licence}");
@@ -133,7 +136,7 @@ fn the_packages_hold_what_make_install_places() {
     assert_eq!(fedora, installed, "the rpm, and make install");
 
     make("uninstall", destination.path());
-    installed.retain(|file, _| file.starts_with("etc/"));
+    installed.retain(|file, _| file.starts_with("etc/") && file != hook);
     assert_eq!(files(destination.path()), installed, "after make uninstall");
 }
 
@@ -207,7 +210,35 @@ fn every_script_is_one_for_a_plain_shell() {
             }
         }
     }
-    assert_eq!(checked.len(), 8, "{checked:?}");
+    assert_eq!(checked.len(), 9, "{checked:?}");
+}
+
+/// A hook that fails aborts the upgrade (pg_upgradecluster(1)).
+#[test]
+fn the_hook_of_pg_upgradecluster_always_succeeds_and_speaks_at_the_end_alone() {
+    let programs = tempfile::tempdir().unwrap();
+    let program = |name: &str, text: &str| {
+        let path = programs.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let path = format!("{}:/usr/bin:/bin", programs.path().display());
+    let hook = |phase: &str| {
+        let mut hook = Command::new("sh");
+        hook.arg(root().join("packaging/pg_upgradecluster-hook"));
+        hook.args(["15", "main", "17", phase]).env("PATH", &path);
+        succeeded(&mut hook)
+    };
+    assert_eq!(hook("finish"), "", "without pgcertd");
+    program("pgcertd", "echo $*; exit 1");
+    program("pg_conftool", "exit 1");
+    assert_eq!(hook("finish"), "", "with no such cluster");
+    program(
+        "pg_conftool",
+        "test \"$*\" = '--short 17 main show data_directory' && echo '/srv/a b'",
+    );
+    assert_eq!(hook("init"), "");
+    assert_eq!(hook("finish"), "upgraded /srv/a b\n");
 }
 
 #[test]

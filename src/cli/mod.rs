@@ -18,6 +18,7 @@ mod setup;
 mod sources;
 mod status;
 mod sync;
+mod upgraded;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -194,6 +195,9 @@ enum Command {
     /// Tell what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
     Removal(removal::Arguments),
+    /// Tell who keeps the certificate of a cluster that was just upgraded; for a hook of pg_upgradecluster.
+    #[command(hide = true)]
+    Upgraded(upgraded::Arguments),
 }
 
 /// A command could not be carried out.
@@ -294,7 +298,8 @@ fn answered(given: &[OsString]) -> Exit {
         | Command::Sessions(_)
         | Command::Probe(_)
         | Command::Notify(_)
-        | Command::Removal(_) => None,
+        | Command::Removal(_)
+        | Command::Upgraded(_) => None,
     };
     match carry_out(arguments) {
         Ok(exit) => exit,
@@ -387,6 +392,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Probe(wanted) => probe::probe(&wanted, json).await,
             Command::Notify(wanted) => notify::notify(&config, &wanted, json).await,
             Command::Removal(wanted) => removal::removal(&config, &wanted, json).await,
+            Command::Upgraded(wanted) => upgraded::upgraded(&config, &wanted).await,
         }
     });
     // A file system that does not answer may hold a thread for ever: it is not waited for.

@@ -163,7 +163,6 @@ pub async fn systemctl(arguments: &[&str]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
     #[test]

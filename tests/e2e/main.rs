@@ -59,5 +59,6 @@ mod targets;
 mod threads;
 mod timing;
 mod unseen;
+mod upgraded;
 mod world;
 mod writers;

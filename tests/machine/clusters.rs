@@ -173,16 +173,32 @@ fn an_upgraded_cluster_is_named_until_the_config_follows(stand: &mut Stand) {
     assert!(shown.stdout.contains("/var/lib/postgresql/15/next"));
     machine.wait_entry("pgcertd", "15/next");
 
-    // The new server serves the old one's file already: the config is all that has to follow.
+    // The new server serves the old one's file, and what covers it was said where the upgrade was watched.
     stand.serves(&stand.issued);
+    let said = upgraded.stdout.split_whitespace().collect::<Vec<_>>();
+    let said = said.join(" ");
+    assert!(
+        said.contains("serves the certificate of 15-main, which is not renewed"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("remove the instance 15-main from {CONFIG}")),
+        "{said}"
+    );
+    let mut lines = upgraded.stdout.lines();
+    let command = lines.find_map(|line| line.strip_prefix("  next  "));
+    let command = command.unwrap_or_else(|| panic!("no command: {said}"));
+    println!("{}", stand.machine.sh(&format!("{command} --yes")));
+    is_uncovered(stand, &[]);
+    let renewed = stand.renew();
+    both_serve(stand, &renewed);
+    let machine = &stand.machine;
+    machine.ok(["pg_dropcluster", "15", "main"]);
     let text = machine.read(CONFIG);
-    let followed = text.replace("/15/main\"", "/15/next\"");
+    let followed = text.replace(&table("15-main", "main"), "");
     assert_ne!(followed, text);
     machine.write(CONFIG, followed);
     machine.ok(["systemctl", "reload", "pgcertd"]);
-    is_uncovered(stand, &[]);
-    machine.wait_state("15-main", "in_sync");
-    machine.ok(["pg_dropcluster", "15", "main"]);
     let issued = stand.renew();
     both_serve(stand, &issued);
     let port = PORT.to_string();

@@ -53,7 +53,9 @@ impl Guided {
                 "pg_createcluster --port {port} --start 15 {name} >/dev/null"
             ));
         }
-        machine.sh(&format!("install -d -o postgres -g postgres '{files}'"));
+        machine.sh(&format!(
+            "test -d '{files}' || install -d -o postgres -g postgres '{files}'"
+        ));
         machine.configure(
             name,
             &format!(

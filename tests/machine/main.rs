@@ -33,5 +33,6 @@ mod server;
 mod setup;
 mod stand;
 mod threads;
+mod trixie;
 #[path = "../e2e/world/mod.rs"]
 mod world;

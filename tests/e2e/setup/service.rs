@@ -9,6 +9,7 @@ use std::{
 use super::bench::{Bench, NAME};
 use crate::world::{
     SOON, World, command,
+    config::{Config, Instance},
     daemon::{Launch, Outcome},
     give,
     process::run,
@@ -209,6 +210,48 @@ fn what_lies_where_the_unit_lets_the_daemon_needs_no_drop_in() {
     assert!(!host.drop_in().exists());
     assert_eq!(host.undo().code(), 0);
     assert!(host.drop_in().with_file_name("mine.conf").exists());
+}
+
+/// One that an administrator has written into the config, and that serves already.
+#[test]
+fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
+    let Some(world) = World::new_in(Path::new("/srv")) else {
+        return;
+    };
+    let mut bench = Bench::new(&world);
+    own_pair(&mut bench);
+    let [cert, key] = ["server.crt", "server.key"].map(|it| world.path().join("pg tls").join(it));
+    let entry = Instance::of(&bench.cluster, super::bench::HOST)
+        .set("cert_file", cert.to_str().unwrap())
+        .set("key_file", key.to_str().unwrap());
+    bench.config = Config::new(&world).instance(entry).write();
+    let host = Host::new(&bench);
+    let synced = host.runs(&host.launch(), &["sync"]);
+    assert_eq!(synced.code(), 0);
+    let before = bench.sight();
+    let state = world.path().join("state");
+
+    let done = host.setup(&["--yes"]);
+    assert_eq!(done.code(), 0);
+    assert!(
+        !done.stdout().contains("postgresql.auto.conf"),
+        "{}",
+        done.stdout()
+    );
+    let drop_in = host.units.join("pgcertd.service.d/setup-main.conf");
+    let text = fs::read_to_string(&drop_in).unwrap();
+    assert!(text.contains("pg tls"), "{text}");
+    bench
+        .sight()
+        .without(&[&state])
+        .is(&before.clone().without(&[&state]), "set up");
+    let undone = host.runs(&host.launch(), &["setup", "--yes", "--undo", "main"]);
+    assert_eq!(undone.code(), 0);
+    assert!(!drop_in.exists());
+    bench
+        .sight()
+        .without(&[&state])
+        .is(&before.without(&[&state]), "undone");
 }
 
 /// Each in its turn, on one server.

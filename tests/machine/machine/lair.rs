@@ -19,10 +19,10 @@ fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("machine")
 }
 
-/// The root, made by whoever comes first.
-pub fn debian_root() -> PathBuf {
+/// The root with this version of Debian, made by whoever comes first.
+pub fn debian_root(version: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/make-root");
-    let root = run(command(script).arg(cache()), FIRST_TIME)
+    let root = run(command(script).arg(cache()).arg(version), FIRST_TIME)
         .result()
         .unwrap_or_else(|error| panic!("the machines' root cannot be made: {error}"));
     PathBuf::from(root)

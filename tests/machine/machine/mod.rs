@@ -79,7 +79,13 @@ impl Machine {
     /// cannot be.
     #[track_caller]
     pub fn boot() -> Option<Self> {
-        let begun = Self::prepare().and_then(|mut machine| {
+        Self::boot_debian("12")
+    }
+
+    /// As [`Machine::boot`], with this version of Debian.
+    #[track_caller]
+    pub fn boot_debian(version: &str) -> Option<Self> {
+        let begun = Self::prepare(version).and_then(|mut machine| {
             machine.switch_on()?;
             Ok(machine)
         });
@@ -96,7 +102,7 @@ impl Machine {
     }
 
     /// A machine that is not booted yet; or why there can be none here.
-    fn prepare() -> Result<Self, String> {
+    fn prepare(version: &str) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("the tests in a machine boot one: run them as root".into());
         }
@@ -109,7 +115,7 @@ impl Machine {
             return Err(why.into());
         }
         surroundings::reset_signals();
-        let root = lair::debian_root();
+        let root = lair::debian_root(version);
         let lair = Lair::new();
         can_mount(&root, &lair)?;
         let cgroup = Cgroup::new(lair.name())?;

@@ -1,0 +1,91 @@
+//! `pgcertd upgraded DIRECTORY`: who keeps the certificate of a cluster that pg_upgradecluster has just made.
+//!
+//! The hook of the packages runs it, as the cluster's user, who may write no config; `--help` does not list it. The old
+//! cluster is stopped, so that nothing is renewed for it, while the new one serves the very files: what is to be typed for
+//! that is told where the upgrade is watched. It changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use anstyle::Style;
+
+use super::page::Page;
+use super::{Exit, Failure, load, print};
+use crate::config::{self, Config};
+use crate::instance::same_file;
+use crate::instance::settings::tls_settings;
+use crate::setup::Server;
+use crate::text::CommandLine;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The data directory of the new cluster.
+    data_directory: PathBuf,
+}
+
+pub(super) async fn upgraded(file: &Path, wanted: &Arguments) -> Result<Exit, Failure> {
+    let config = load(file)?;
+    let data = &wanted.data_directory;
+    let is_covered = |it: &config::Instance| same_file(it.home(), data);
+    if config.instances.is_empty() || config.instances.iter().any(is_covered) {
+        return Ok(Exit::Well);
+    }
+    let predecessor = predecessor(&config, data).await;
+    print(&drawn(&config, data, predecessor.as_ref()))?;
+    Ok(Exit::Well)
+}
+
+/// The instance whose files the new cluster serves; none where it serves others, or cannot be asked.
+async fn predecessor(config: &Config, data: &Path) -> Option<config::Instance> {
+    let server = Server::at(data).await.ok()?;
+    let settings = tls_settings(&server.postmaster, data, server.owner);
+    let settings = settings.await.ok().filter(|it| it.on)?;
+    let is_its = |it: &&config::Instance| {
+        it.cert_file == settings.cert_file || same_file(&it.cert_file, &settings.cert_file)
+    };
+    config.instances.iter().find(is_its).cloned()
+}
+
+fn drawn(config: &Config, data: &Path, predecessor: Option<&config::Instance>) -> Page {
+    let data = data.to_string_lossy();
+    let mut words = vec!["setup", "--data-directory", data.as_ref()];
+    let names: Vec<_> = predecessor
+        .iter()
+        .flat_map(|it| it.server_names.iter().map(|name| name.to_str()))
+        .collect();
+    if let Some(old) = predecessor {
+        words.extend(["--lineage", old.lineage.name.as_str()]);
+        words.extend(names.iter().flat_map(|name| ["--server-name", name]));
+    }
+    let mut page = Page::default();
+    page.put("pgcertd: ").indented(
+        Style::new(),
+        9,
+        match predecessor {
+            Some(old) => format!(
+                "the new cluster on {data} serves the certificate of {}, which is not renewed while that one's server is \
+                 stopped. As root:",
+                old.name
+            ),
+            None => format!("no instance covers the new cluster on {data}. As root:"),
+        },
+    );
+    let command = config.command(&words);
+    page.pasteable("next", CommandLine::checked(command).as_ref());
+    if let Some(old) = predecessor {
+        let fragment = config.fragments().join(format!("{}.toml", old.name));
+        let place = if fragment.exists() {
+            fragment
+        } else {
+            config.file.clone()
+        };
+        page.labelled(
+            "",
+            format_args!(
+                "and once the old cluster is dropped, remove the instance {} from {}",
+                old.name,
+                place.display()
+            ),
+        );
+    }
+    page
+}
