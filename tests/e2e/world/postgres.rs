@@ -64,13 +64,19 @@ impl Programs {
 /// The home of a version that is not Debian's, below the build: `cargo clean` takes it away.
 #[track_caller]
 pub fn fetched(major: u32) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/fetch");
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+    fetched_by("postgres", &[&major.to_string()])
+}
+
+/// What `tests/WHAT/fetch` makes with these arguments.
+#[track_caller]
+pub fn fetched_by(what: &str, arguments: &[&str]) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(what);
     // With the caller's environment: what reaches a registry from here is set there.
-    let mut fetch = std::process::Command::new(script);
-    fetch.arg(major.to_string()).arg(cache);
+    let mut fetch = std::process::Command::new(tests.join(what).join("fetch"));
+    fetch.args(arguments).arg(cache);
     match run(&mut fetch, FIRST_TIME).result() {
         Ok(path) => path.into(),
-        Err(error) => panic!("PostgreSQL {major} cannot be fetched: {error}"),
+        Err(error) => panic!("{what} {arguments:?} cannot be fetched: {error}"),
     }
 }
