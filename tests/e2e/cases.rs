@@ -2,3 +2,4 @@
 
 mod hooks;
 mod one_shot;
+mod order;
