@@ -316,6 +316,24 @@ fn read_chain(chain: &[&[u8]], source: Source) -> Result<FoundChain, BundleError
     })
 }
 
+/// The leaf among the certificates of a chain file, for who does not see the key: the first that is no authority and
+/// issued none of the others; else the first of all.
+///
+/// # Errors
+/// The file is none that a bundle is made of.
+pub fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
+    let mut certificates = read_chain(&[chain], Source::Lineage)?.certificates;
+    let is_leaf = |one: &Certificate| {
+        let is_authority = matches!(one.facts().authority, Authority::Yes(_));
+        !is_authority
+            && !certificates
+                .iter()
+                .any(|other| other != one && one.issued(other).is_ok())
+    };
+    let place = certificates.iter().position(is_leaf).unwrap_or_default();
+    Ok(certificates.swap_remove(place))
+}
+
 /// What OpenSSL refuses to load whatever the key is.
 fn check_strength<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,

@@ -242,6 +242,8 @@ fn every_order_of_a_chain_comes_to_the_one() {
             expected,
             "{places:?}"
         );
+        let seen = leaf_of(pems.concat().as_bytes()).unwrap();
+        assert_eq!(seen.der(), der(&leaf.pem), "{places:?}");
         pems.insert(number % 4, &stranger);
         pems.push(pems[number % 3]);
         let (ders, set_right) = arranged(&pems.concat(), &leaf.key);
