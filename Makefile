@@ -40,11 +40,14 @@ test: deps ## All tests and a short bench; those that start servers or boot a ma
 
 # What needs Debian's build says so and is skipped; packages, writers, clients and the rest left out are about other things.
 VERSIONS ?= 13 14 16 17 18
-versions: deps ## The end-to-end tests of deployments on each other major version of PostgreSQL; takes an hour
+PATRONI ?= 4.1.5
+versions: deps ## The end-to-end tests of deployments on each other major version of PostgreSQL, a newer Patroni and PgBouncer; takes an hour
 	for major in $(VERSIONS); do \
 		PGCERTD_TEST_POSTGRES=$$major $(CARGO) test --locked --features failpoints --test e2e -- \
 			--skip clients:: --skip packaged:: --skip writers:: --skip layouts:: --skip probes:: || exit 1; \
 	done
+	PGCERTD_TEST_PATRONI=$(PATRONI) $(CARGO) test --locked --features failpoints --test e2e -- patroni::
+	PGCERTD_TEST_PGBOUNCER=sid $(CARGO) test --locked --features failpoints --test e2e -- neighbours::
 
 trixie: deps ## Debian 13 with its PostgreSQL 17 and Miniflux, through three renewals; as root, some five minutes
 	$(CARGO) test --locked --features failpoints --test machine -- --ignored trixie

@@ -19,12 +19,15 @@ mod fingerprint;
 mod key;
 mod keyed;
 mod names;
+mod order;
 mod pem;
 mod piece;
+mod set_right;
 mod signature;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -33,15 +36,16 @@ use zeroize::Zeroizing;
 
 pub use certificate::{Certificate, Expiry, Thresholds};
 pub use companions::{CompanionError, CompanionRefusal, Companions, End, RevocationList};
-pub use error::{BundleError, Class, LinkError, Part, PemFault, Refusal, Warning};
+pub use error::{BundleError, Class, Form, LinkError, Part, PemFault, Refusal, Warning};
 pub use facts::{AlternativeName, Authority, Facts};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{KeyDigest, PrivateKey};
 pub use keyed::KeyedBundle;
 pub use names::Ground;
 pub use piece::{Piece, Pieces};
+pub use set_right::SetRight;
 
-use pem::Block;
+use pem::{Block, Source};
 
 /// The largest number of certificates in a chain. OpenSSL's clients give up at 100, and no
 /// public chain has more than five.
@@ -56,6 +60,7 @@ pub struct Bundle {
     intermediates: Vec<Certificate>,
     key: KeyDigest,
     companions: Companions,
+    set_right: BTreeSet<SetRight>,
 }
 
 /// Which bundle: what tells one from another where only the last of several counts. The leaf does,
@@ -78,6 +83,11 @@ impl Bundle {
     /// The CA and CRL files that come with it.
     pub fn companions(&self) -> &Companions {
         &self.companions
+    }
+
+    /// What its files do not have as it is here.
+    pub fn set_right(&self) -> &BTreeSet<SetRight> {
+        &self.set_right
     }
 
     /// Which bundle it is.
@@ -104,7 +114,7 @@ impl Bundle {
         &self.leaf
     }
 
-    /// What follows the leaf, each the issuer of the one before.
+    /// What follows the leaf, each the issuer of one before it.
     pub fn intermediates(&self) -> &[Certificate] {
         &self.intermediates
     }
@@ -230,25 +240,44 @@ impl fmt::Debug for Bundle {
 
 type FoundKey = (Part, key::KeyKind, Zeroizing<Vec<u8>>);
 
-/// The certificates of all chain files in order, and the private keys that lie among them.
-fn read_chain(chain: &[&[u8]]) -> Result<(Vec<Certificate>, Vec<FoundKey>), BundleError> {
-    let mut ders = Vec::new();
+/// What the chain files hold.
+struct FoundChain {
+    /// The certificates, each once, in their order.
+    certificates: Vec<Certificate>,
+    /// The private keys that lie among them.
+    keys: Vec<FoundKey>,
+    set_right: BTreeSet<SetRight>,
+}
+
+/// The certificates of all chain files, and the private keys that lie among them.
+fn read_chain(chain: &[&[u8]], source: Source) -> Result<FoundChain, BundleError> {
+    let mut ders: Vec<Vec<u8>> = Vec::new();
     let mut keys = Vec::new();
+    let mut set_right = BTreeSet::new();
     for (index, text) in chain.iter().enumerate() {
         let part = if index == 0 {
             Part::Certificate
         } else {
             Part::Chain
         };
-        let before = ders.len();
-        for block in pem::blocks(text, part)? {
+        let mut found = false;
+        let read = pem::blocks(text, part, source)?;
+        set_right.extend(read.set_right);
+        for block in read.blocks {
             match block {
-                Block::Certificate(der) => ders.push(der),
+                Block::Certificate(der) => {
+                    found = true;
+                    if ders.contains(&der) {
+                        set_right.insert(SetRight::Once);
+                    } else {
+                        ders.push(der);
+                    }
+                }
                 Block::Key(kind, der) => keys.push((part, kind, der)),
                 Block::Revocations(_) => {}
             }
         }
-        if ders.len() == before {
+        if !found {
             return Err(BundleError::NoCertificate { part });
         }
     }
@@ -271,20 +300,41 @@ fn read_chain(chain: &[&[u8]]) -> Result<(Vec<Certificate>, Vec<FoundKey>), Bund
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok((certificates, keys))
+    Ok(FoundChain {
+        certificates,
+        keys,
+        set_right,
+    })
+}
+
+/// The leaf among the certificates of a chain file, for who does not see the key: the first that is no authority and
+/// issued none of the others; else the first of all.
+///
+/// # Errors
+/// The file is none that a bundle is made of.
+pub fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
+    let mut certificates = read_chain(&[chain], Source::Lineage)?.certificates;
+    let is_leaf = |one: &Certificate| {
+        let is_authority = matches!(one.facts().authority, Authority::Yes(_));
+        !is_authority
+            && !certificates
+                .iter()
+                .any(|other| other != one && one.issued(other).is_ok())
+    };
+    let place = certificates.iter().position(is_leaf).unwrap_or_default();
+    Ok(certificates.swap_remove(place))
 }
 
 /// What OpenSSL refuses to load whatever the key is.
-fn check_strength(certificates: &[Certificate]) -> Result<(), BundleError> {
-    if let Some(algorithm) = certificates
-        .first()
-        .and_then(|leaf| leaf.public_key().unsupported())
-    {
-        return Err(BundleError::UnsupportedLeaf {
-            algorithm: algorithm.to_owned(),
-        });
-    }
-    for (index, certificate) in certificates.iter().enumerate() {
+fn check_strength<'a>(
+    certificates: impl IntoIterator<Item = &'a Certificate>,
+) -> Result<(), BundleError> {
+    for (index, certificate) in certificates.into_iter().enumerate() {
+        if let (0, Some(algorithm)) = (index, certificate.public_key().unsupported()) {
+            return Err(BundleError::UnsupportedLeaf {
+                algorithm: algorithm.to_owned(),
+            });
+        }
         let position = index + 1;
         if let Some(bits) = certificate.public_key().weak_rsa() {
             return Err(BundleError::WeakRsa { position, bits });
@@ -308,35 +358,4 @@ fn the_one_key(keys: Vec<FoundKey>) -> Result<PrivateKey, BundleError> {
         chosen = Some(key);
     }
     chosen.ok_or(BundleError::NoKey)
-}
-
-fn check_leaf(certificates: &[Certificate], key: &PrivateKey) -> Result<(), BundleError> {
-    let owner = certificates
-        .iter()
-        .position(|certificate| certificate.public_key() == key.public());
-    match owner {
-        Some(0) => Ok(()),
-        Some(index) => Err(BundleError::LeafNotFirst {
-            position: index + 1,
-        }),
-        None => Err(BundleError::KeyMismatch),
-    }
-}
-
-fn check_links(certificates: &[Certificate]) -> Result<(), BundleError> {
-    for (index, certificate) in certificates.iter().enumerate() {
-        let position = index + 1;
-        if certificates[..index].contains(certificate) {
-            return Err(BundleError::Duplicate { position });
-        }
-    }
-    for (index, pair) in certificates.windows(2).enumerate() {
-        pair[1]
-            .issued(&pair[0])
-            .map_err(|reason| BundleError::NotLinked {
-                position: index + 1,
-                reason,
-            })?;
-    }
-    Ok(())
 }

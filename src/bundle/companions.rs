@@ -262,10 +262,12 @@ fn written(label: &'static str, ders: Vec<&[u8]>) -> Option<Vec<u8>> {
 }
 
 fn blocks(text: &[u8], part: Part) -> Result<Vec<Block>, CompanionError> {
-    pem::blocks(text, part).map_err(|fault| CompanionError::NotPem {
-        part,
-        fault: Box::new(fault),
-    })
+    let read = pem::blocks(text, part, pem::Source::Server);
+    read.map(|read| read.blocks)
+        .map_err(|fault| CompanionError::NotPem {
+            part,
+            fault: Box::new(fault),
+        })
 }
 
 /// The certificates of a CA file.

@@ -64,6 +64,85 @@ impl fmt::Display for PemFault {
     }
 }
 
+/// What a file holds where a certificate or a key in PEM should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A certificate as bare bytes.
+    Der,
+    /// A private key as bare bytes.
+    DerKey,
+    /// PKCS#12, `.p12` or `.pfx`.
+    Pkcs12,
+    /// PKCS#7 as bare bytes, `.p7b`.
+    DerPkcs7,
+    /// PKCS#7 in PEM.
+    Pkcs7,
+    /// Java's key store.
+    JavaKeyStore,
+    /// Text in UTF-16, as Windows' shells write it.
+    Utf16,
+    /// A web page.
+    Html,
+    /// PEM in a string of JSON or of an environment file.
+    Escaped,
+    /// A request for a certificate.
+    Request,
+    /// A key as OpenSSH writes it.
+    OpensshKey,
+    /// The key is in the certificate's file, and the other way round.
+    Swapped,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Der => "is a certificate in DER: convert it to PEM",
+            Self::DerKey => "is a private key in DER: convert it to PEM",
+            Self::Pkcs12 => "is PKCS#12 (.p12, .pfx): convert it to PEM",
+            Self::DerPkcs7 | Self::Pkcs7 => "is PKCS#7 (.p7b): convert it to PEM",
+            Self::JavaKeyStore => "is a Java key store: convert it to PEM",
+            Self::Utf16 => "is PEM in UTF-16, which nothing reads: convert it to UTF-8",
+            Self::Html => "is a web page: what was fetched is no certificate",
+            Self::Escaped => "has its line ends written as \\n, as in a string of JSON",
+            Self::Request => "holds a request for a certificate (CSR), and no certificate",
+            Self::OpensshKey => "holds a key in OpenSSH's form: convert it to PEM",
+            Self::Swapped => "holds the private key, and the key file the certificate",
+        })
+    }
+}
+
+impl Form {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Der => {
+                "openssl x509 -inform DER -in FILE -out cert.pem; the intermediates belong behind it"
+            }
+            Self::DerKey => "openssl pkey -inform DER -in FILE -out privkey.pem",
+            Self::Pkcs12 => {
+                "openssl pkcs12 -in FILE -nodes -out both.pem, which holds certificates and key; name that with `files`"
+            }
+            Self::DerPkcs7 => "openssl pkcs7 -inform DER -print_certs -in FILE -out fullchain.pem",
+            Self::Pkcs7 => "openssl pkcs7 -print_certs -in FILE -out fullchain.pem",
+            Self::JavaKeyStore => {
+                "keytool -importkeystore -srckeystore FILE -destkeystore new.p12 -deststoretype PKCS12, then \
+                 openssl pkcs12 -in new.p12 -nodes -out both.pem"
+            }
+            Self::Utf16 => {
+                "iconv -f UTF-16 -t UTF-8 FILE >fullchain.pem; in PowerShell write it with -Encoding ascii"
+            }
+            Self::Html => "see what its address gives (curl -I), and fetch the certificate itself",
+            Self::Escaped => {
+                "take the string out with jq -r, or write the lines with printf '%b\\n' \"$(cat FILE)\" >fullchain.pem"
+            }
+            Self::Request => "put there the certificate that the CA gave for it",
+            Self::OpensshKey => {
+                "ssh-keygen -p -N '' -m PKCS8 -f FILE, which rewrites it in its place"
+            }
+            Self::Swapped => "swap chain and key in `files`, or the two files",
+        }
+    }
+}
+
 /// Why one certificate is not the issuer of another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
@@ -105,11 +184,13 @@ pub enum BundleError {
         /// The file.
         part: Part,
     },
-    /// The file is binary.
-    #[error("the {part} is not PEM, it looks like DER or PKCS#12: convert it to PEM")]
-    LooksLikeDer {
+    /// The file holds something in another form than PEM, or something else than its name says.
+    #[error("the {part} {form}")]
+    OtherForm {
         /// The file.
         part: Part,
+        /// What it is.
+        form: Form,
     },
     /// The file is cut off or damaged.
     #[error("the {part} is damaged or not completely written: {fault}, at line {line}")]
@@ -203,22 +284,11 @@ pub enum BundleError {
     /// The key belongs to none of the certificates.
     #[error("the private key does not belong to the leaf")]
     KeyMismatch,
-    /// The key belongs to a certificate further down.
-    #[error(
-        "the chain is out of order: the private key belongs to certificate {position}, which must come first"
-    )]
-    LeafNotFirst {
-        /// The leaf's place.
-        position: usize,
-    },
-    /// The same certificate is there twice.
-    #[error("certificate {position} of the chain repeats an earlier one")]
-    Duplicate {
-        /// The second one's place.
-        position: usize,
-    },
-    /// A certificate is not issued by the one that follows it.
-    #[error("certificate {position} of the chain is not issued by the next: {reason}")]
+    /// The key belongs to a certificate further down, which a server does not look for.
+    #[error("the chain is out of order: the private key does not belong to its first certificate")]
+    LeafNotFirst,
+    /// A certificate is issued by none of the others, though one should have.
+    #[error("certificate {position} of the chain is not issued by any other: {reason}")]
     NotLinked {
         /// The child's place.
         position: usize,
@@ -248,7 +318,7 @@ impl BundleError {
                 reason: LinkError::IssuerMismatch | LinkError::BadSignature,
                 ..
             } => Class::Incomplete,
-            Self::LooksLikeDer { .. }
+            Self::OtherForm { .. }
             | Self::UncommonCertificate { .. }
             | Self::TooManyCertificates { .. }
             | Self::EncryptedKey { .. }
@@ -256,8 +326,7 @@ impl BundleError {
             | Self::UnsupportedLeaf { .. }
             | Self::WeakRsa { .. }
             | Self::WeakSignature { .. }
-            | Self::LeafNotFirst { .. }
-            | Self::Duplicate { .. }
+            | Self::LeafNotFirst
             | Self::NotLinked {
                 reason: LinkError::Unsupported { .. },
                 ..
@@ -278,16 +347,17 @@ impl BundleError {
             | Self::CertificateUnreadable
             | Self::CertificateBroken { .. }
             | Self::NoKey => "put the whole file there, or renew the certificate again",
-            Self::LooksLikeDer { .. } | Self::UncommonCertificate { .. } => {
-                "or name the right file with `files`"
-            }
+            Self::OtherForm { form, .. } => form.remedy(),
+            Self::UncommonCertificate { .. } => "or name the right file with `files`",
             Self::KeyMismatch | Self::TwoKeys => {
                 "put there the key and the chain of one renewal, or renew the certificate again"
             }
-            Self::LeafNotFirst { .. } | Self::Duplicate { .. } | Self::NotLinked { .. } => {
-                "the file must hold the leaf, then its issuer, then that one's, and nothing else"
+            Self::LeafNotFirst | Self::NotLinked { .. } => {
+                "put there the leaf and the CA certificates that lead from it to a root, all of one renewal"
             }
-            Self::EncryptedKey { .. } => "decrypt it, or renew with a new key",
+            Self::EncryptedKey { .. } => {
+                "decrypt it: openssl pkey -in FILE -out privkey.pem, which asks for the passphrase; or renew with a new key"
+            }
             Self::TooManyCertificates { .. } => "keep the leaf and its intermediates alone",
             Self::UnusableKey { .. }
             | Self::UnsupportedLeaf { .. }

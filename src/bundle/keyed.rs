@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::pem::{self, Block};
+use super::order::arranged;
+use super::pem::{self, Block, Source};
 use super::{
-    Bundle, BundleError, Companions, Part, PrivateKey, check_leaf, check_links, check_strength,
+    Bundle, BundleError, Companions, Form, FoundChain, Part, PrivateKey, check_strength,
     read_chain, the_one_key,
 };
 
@@ -20,14 +21,46 @@ pub struct KeyedBundle {
 
 impl KeyedBundle {
     /// Makes a bundle of the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
-    /// then `chain.pem`), and the key file. A combined file is given as both.
+    /// then `chain.pem`), and the key file. A combined file is given as both. What needs no guess is set right
+    /// ([`Bundle::set_right`]).
     ///
     /// # Errors
     /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
     pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
-        let (certificates, mut keys) = read_chain(chain)?;
-        let key_blocks = pem::blocks(key, Part::Key)?;
-        let own_keys = key_blocks.into_iter().filter_map(|block| match block {
+        Self::read(chain, key, Source::Lineage)
+    }
+
+    /// The same of files that a server loads as they are.
+    ///
+    /// # Errors
+    /// As well where that is so only once something was set right.
+    pub fn loaded(chain: &[u8], key: &[u8]) -> Result<Self, BundleError> {
+        let keyed = Self::read(&[chain], key, Source::Server)?;
+        match keyed.set_right.iter().all(|it| it.loads_as_it_is()) {
+            true => Ok(keyed),
+            // The lines were read as they are.
+            false => Err(BundleError::LeafNotFirst),
+        }
+    }
+
+    fn read(chain: &[&[u8]], key: &[u8], source: Source) -> Result<Self, BundleError> {
+        let key_file = pem::blocks(key, Part::Key, source);
+        let found = read_chain(chain, source).map_err(|error| match &key_file {
+            Ok(key_file) if is_swapped(chain, &key_file.blocks, source) => BundleError::OtherForm {
+                part: Part::Certificate,
+                form: Form::Swapped,
+            },
+            _ => error,
+        })?;
+        let key_file = key_file?;
+        let FoundChain {
+            certificates,
+            mut keys,
+            mut set_right,
+        } = found;
+        // A combined file is read twice.
+        set_right.extend(key_file.set_right);
+        let own_keys = key_file.blocks.into_iter().filter_map(|block| match block {
             Block::Key(kind, der) => Some((Part::Key, kind, der)),
             Block::Certificate(_) | Block::Revocations(_) => None,
         });
@@ -36,19 +69,29 @@ impl KeyedBundle {
         if keys.len() == before {
             return Err(BundleError::NoKey);
         }
-        check_strength(&certificates)?;
-        let key = the_one_key(keys)?;
-        check_leaf(&certificates, &key)?;
-        check_links(&certificates)?;
-        let mut certificates = certificates.into_iter();
-        let leaf = certificates.next().ok_or(BundleError::NoCertificate {
-            part: Part::Certificate,
-        })?;
+        let strong = check_strength(&certificates);
+        let key = match the_one_key(keys) {
+            // A key that cannot be used is so for its certificate's reason, where that is known.
+            Err(error @ BundleError::UnusableKey { .. }) => {
+                return Err(strong.err().unwrap_or(error));
+            }
+            key => key?,
+        };
+        let arranged = match arranged(certificates, &key) {
+            // So is a link that cannot be checked.
+            Err(error @ BundleError::NotLinked { .. }) => {
+                return Err(strong.err().unwrap_or(error));
+            }
+            arranged => arranged?,
+        };
+        check_strength([&arranged.leaf].into_iter().chain(&arranged.intermediates))?;
+        set_right.extend(arranged.set_right);
         let bundle = Arc::new(Bundle {
-            leaf,
-            intermediates: certificates.collect(),
+            leaf: arranged.leaf,
+            intermediates: arranged.intermediates,
             key: key.digest(),
             companions: Companions::default(),
+            set_right,
         });
         Ok(Self { bundle, key })
     }
@@ -100,4 +143,15 @@ impl std::fmt::Debug for KeyedBundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.bundle.fmt(f)
     }
+}
+
+/// Whether the files hold each other's content: keys where certificates should be, and certificates in place of a key.
+fn is_swapped(chain: &[&[u8]], key_file: &[Block], source: Source) -> bool {
+    let is_certificate = |block: &Block| matches!(block, Block::Certificate(_));
+    let is_key = |block: &Block| matches!(block, Block::Key(..));
+    let [first, ..] = chain else { return false };
+    let first = pem::blocks(first, Part::Certificate, source).map(|read| read.blocks);
+    let first = first.unwrap_or_default();
+    let swapped = first.iter().any(is_key) && !first.iter().any(is_certificate);
+    swapped && key_file.iter().any(is_certificate) && !key_file.iter().any(is_key)
 }

@@ -2,17 +2,31 @@
 //!
 //! The lines are judged here, as strictly as OpenSSL's `SSL_CTX_use_certificate_chain_file`
 //! does, which Postgres calls: text between blocks is allowed, anything that looks like a block
-//! must be a sound one, also after a good leaf. Only sound blocks reach the decoder.
+//! must be a sound one, also after a good leaf. Of a lineage's files, which are written anew, what is wrong
+//! with the lines alone is set right. Only sound blocks reach the decoder.
+
+use std::collections::BTreeSet;
 
 use rustls_pemfile::Item;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::error::{BundleError, Part, PemFault};
+use super::error::{BundleError, Form, Part, PemFault};
 use super::key::KeyKind;
+use super::set_right::SetRight;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whose file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A lineage's, of which a new one is made.
+    Lineage,
+    /// A server's, which loads it as it is.
+    Server,
+}
 
 /// A block that matters to a bundle. All others are checked for soundness and left out.
 pub(super) enum Block {
@@ -21,54 +35,165 @@ pub(super) enum Block {
     Key(KeyKind, Zeroizing<Vec<u8>>),
 }
 
+/// What a file holds.
+pub(super) struct Blocks {
+    /// Its blocks, in its order.
+    pub(super) blocks: Vec<Block>,
+    pub(super) set_right: BTreeSet<SetRight>,
+}
+
 /// The certificates and private keys of a file, in its order.
-pub(super) fn blocks(text: &[u8], part: Part) -> Result<Vec<Block>, BundleError> {
+pub(super) fn blocks(text: &[u8], part: Part, source: Source) -> Result<Blocks, BundleError> {
+    let other = |form| Err(BundleError::OtherForm { part, form });
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(BundleError::Empty { part });
     }
-    if matches!(text, [0x30, 0x80..=0x84, ..]) {
-        return Err(BundleError::LooksLikeDer { part });
+    if let Some(form) = binary(text).or(escaped(text)) {
+        return other(form);
     }
-    let sections =
-        sections(text).map_err(|(fault, line)| BundleError::BrokenPem { part, fault, line })?;
+    let mut reader = Reader::new(source);
+    let sections = reader
+        .sections(text)
+        .map_err(|(fault, line)| BundleError::BrokenPem { part, fault, line })?;
     if sections.is_empty() {
-        return Err(BundleError::NoPem { part });
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        return match text.trim_ascii_start().first() {
+            Some(b'<') => other(Form::Html),
+            _ => Err(BundleError::NoPem { part }),
+        };
     }
+    let mut set_right = reader.set_right;
     let mut blocks = Vec::new();
     for section in &sections {
-        blocks.extend(section.block(part)?);
+        blocks.extend(section.block(part, &mut set_right)?);
     }
-    Ok(blocks)
+    let is_chain = matches!(part, Part::Certificate | Part::Chain);
+    let is_missing = is_chain && !blocks.iter().any(|it| matches!(it, Block::Certificate(_)));
+    let in_place = sections.iter().find_map(Section::in_place_of_ours);
+    match in_place.filter(|_| is_missing) {
+        Some(form) => other(form),
+        None => Ok(Blocks { blocks, set_right }),
+    }
+}
+
+/// What bytes are that are no text.
+fn binary(text: &[u8]) -> Option<Form> {
+    const SIGNED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+    match text {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'-', 0, b'-', 0, ..] | [0, b'-', 0, b'-', ..] => {
+            return Some(Form::Utf16);
+        }
+        [0xfe, 0xed, 0xfe, 0xed, ..] => return Some(Form::JavaKeyStore),
+        _ => {}
+    }
+    let inside = match text {
+        [0x30, 0x80, rest @ ..] => rest,
+        // No text begins like a key as short as that.
+        [0x30, 0x00..=0x7f, 0x02, 0x01, ..] => &text[2..],
+        [0x30, length @ 0x81..=0x84, rest @ ..] => {
+            rest.get(usize::from(length - 0x80)..).unwrap_or_default()
+        }
+        _ => return None,
+    };
+    Some(match inside {
+        [0x02, 0x01, 0x03, ..] => Form::Pkcs12,
+        [0x02, 0x01, 0x00 | 0x01, ..] => Form::DerKey,
+        _ if inside.starts_with(SIGNED_DATA) => Form::DerPkcs7,
+        _ => Form::Der,
+    })
+}
+
+/// Whether the ends of a block's lines are written out, as in a string of JSON.
+fn escaped(text: &[u8]) -> Option<Form> {
+    let places = text.windows(BEGIN.len()).enumerate();
+    let mut begins = places.filter(|(_, it)| *it == BEGIN).map(|(at, _)| at);
+    let is_escaped = |at: usize| {
+        let rest = &text[at + BEGIN.len()..];
+        let end = rest.windows(DASHES.len()).position(|it| it == DASHES);
+        let behind = end.and_then(|end| rest.get(end + DASHES.len()..));
+        behind.is_some_and(|it| it.starts_with(b"\\n") || it.starts_with(b"\\r\\n"))
+    };
+    begins.any(is_escaped).then_some(Form::Escaped)
 }
 
 /// One block as it stands in the file.
 struct Section<'a> {
     label: &'a [u8],
-    /// From the first dash of the `BEGIN` line to the last of the `END` line.
-    text: &'a [u8],
+    /// Its lines between BEGIN and END; nothing where they are ciphertext.
+    body: Zeroizing<Vec<u8>>,
     encrypted: bool,
     line: usize,
 }
 
 impl Section<'_> {
-    fn block(&self, part: Part) -> Result<Option<Block>, BundleError> {
+    fn block(
+        &self,
+        part: Part,
+        set_right: &mut BTreeSet<SetRight>,
+    ) -> Result<Option<Block>, BundleError> {
         if self.encrypted || self.label == b"ENCRYPTED PRIVATE KEY" {
             return Err(BundleError::EncryptedKey { part });
         }
-        match self.label {
-            b"CERTIFICATE" | b"X509 CRL" | b"PRIVATE KEY" | b"RSA PRIVATE KEY"
-            | b"EC PRIVATE KEY" => decode(self.text).map(Some).ok_or(BundleError::BrokenPem {
+        let decoded = |label: &[u8]| {
+            decode(&self.text(label)).ok_or(BundleError::BrokenPem {
                 part,
                 fault: PemFault::BadBase64,
                 line: self.line,
-            }),
+            })
+        };
+        match self.label {
+            b"CERTIFICATE" | b"X509 CRL" | b"PRIVATE KEY" | b"RSA PRIVATE KEY"
+            | b"EC PRIVATE KEY" => decoded(self.label).map(Some),
+            // OpenSSL reads these like the other, and says of the first whom it trusts: in a CA file that counts.
+            b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE"
+                if !matches!(part, Part::Authorities | Part::Revocations) =>
+            {
+                set_right.insert(SetRight::Label);
+                Ok(Some(match decoded(b"CERTIFICATE")? {
+                    Block::Certificate(der) => Block::Certificate(first_element(der)),
+                    other => other,
+                }))
+            }
             b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE" => {
                 Err(BundleError::UncommonCertificate { part })
             }
+            b"OPENSSH PRIVATE KEY" => Err(BundleError::OtherForm {
+                part,
+                form: Form::OpensshKey,
+            }),
             label if label.ends_with(b"PRIVATE KEY") => Err(BundleError::UnusableKey { part }),
             _ => Ok(None),
         }
     }
+
+    /// What it is, where it may be what is there in place of a certificate.
+    fn in_place_of_ours(&self) -> Option<Form> {
+        match self.label {
+            b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Some(Form::Pkcs7),
+            b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Some(Form::Request),
+            _ => None,
+        }
+    }
+
+    /// It alone, with this label.
+    fn text(&self, label: &[u8]) -> Zeroizing<Vec<u8>> {
+        let line = |kind: &[u8]| [kind, label, DASHES, b"\n"].concat();
+        Zeroizing::new([line(BEGIN), self.body.to_vec(), line(END)].concat())
+    }
+}
+
+/// The first element of DER, without what OpenSSL writes behind a trusted certificate; all of what is none.
+fn first_element(mut der: Vec<u8>) -> Vec<u8> {
+    let length = match der.as_slice() {
+        [0x30, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
+        [0x30, 0x81, length, ..] => Some(3 + usize::from(*length)),
+        [0x30, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    };
+    if let Some(length) = length {
+        der.truncate(length);
+    }
+    der
 }
 
 /// The only use of rustls-pemfile: one sound block to its DER. `None` where the decoder finds
@@ -100,66 +225,136 @@ fn decode(text: &[u8]) -> Option<Block> {
 /// A block that has begun and not yet ended.
 struct Open<'a> {
     label: &'a [u8],
-    start: usize,
+    body: Zeroizing<Vec<u8>>,
     line: usize,
     encrypted: bool,
     base64: Base64,
 }
 
-/// Splits a file into its blocks; the error is the fault and its line, counted from 1.
-fn sections(text: &[u8]) -> Result<Vec<Section<'_>>, (PemFault, usize)> {
-    let mut found = Vec::new();
-    let mut open: Option<Open<'_>> = None;
-    let mut start = 0;
-    let mut last = 0;
-    for (index, raw) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let number = index + 1;
-        last = number;
-        let line = raw.trim_ascii_end();
-        if raw.contains(&0) {
-            return Err((PemFault::Nul, number));
+/// Takes a file apart into its blocks.
+struct Reader<'a> {
+    source: Source,
+    found: Vec<Section<'a>>,
+    open: Option<Open<'a>>,
+    set_right: BTreeSet<SetRight>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            found: Vec::new(),
+            open: None,
+            set_right: BTreeSet::new(),
         }
-        match open.take() {
-            None => open = outside(raw, line, start, number)?,
-            Some(block) if line.starts_with(DASHES) => {
-                let end = start + line.len();
-                found.push(
-                    block
-                        .ended(line, text, end)
-                        .map_err(|fault| (fault, number))?,
-                );
-            }
-            Some(mut block) => {
-                block.body(line).map_err(|fault| (fault, number))?;
-                open = Some(block);
-            }
-        }
-        start += raw.len();
     }
-    match open {
-        Some(_) => Err((PemFault::Unterminated, last)),
-        None => Ok(found),
+
+    /// The blocks of a file; the error is the fault and its line, counted from 1.
+    fn sections(&mut self, text: &'a [u8]) -> Result<Vec<Section<'a>>, (PemFault, usize)> {
+        let is_old_macs = !text.contains(&b'\n') && text.trim_ascii_end().contains(&b'\r');
+        let end = match is_old_macs && self.source == Source::Lineage {
+            true => b'\r',
+            false => b'\n',
+        };
+        let mut last = 0;
+        for (index, raw) in text.split_inclusive(|byte| *byte == end).enumerate() {
+            last = index + 1;
+            if raw.contains(&0) {
+                return Err((PemFault::Nul, last));
+            }
+            let begun = self.found.len();
+            self.line(raw, last).map_err(|fault| (fault, last))?;
+            if end == b'\r' && (self.open.is_some() || self.found.len() > begun) {
+                self.set_right.insert(SetRight::Lines);
+            }
+        }
+        match self.open {
+            Some(_) => Err((PemFault::Unterminated, last)),
+            None => Ok(std::mem::take(&mut self.found)),
+        }
+    }
+
+    fn line(&mut self, raw: &'a [u8], number: usize) -> Result<(), PemFault> {
+        let mut line = raw.trim_ascii_end();
+        if self.open.is_none()
+            && let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK)
+        {
+            // As OpenSSL, at the beginning of a file and of each part that was appended.
+            if rest.starts_with(BEGIN) {
+                self.set_right.insert(SetRight::ByteOrderMark);
+                line = rest;
+            }
+        }
+        if self.source == Source::Server {
+            return self.marker(line, raw, number);
+        }
+        let unindented = line.trim_ascii_start();
+        if unindented.len() < line.len() && (self.open.is_some() || unindented.starts_with(BEGIN)) {
+            self.set_right.insert(SetRight::Lines);
+            line = unindented;
+        }
+        // A line may hold the ends of blocks and the beginnings of others.
+        while let Some(at) = self.cut(line) {
+            self.set_right.insert(SetRight::Lines);
+            let (first, rest) = line.split_at(at);
+            self.marker(first, first, number)?;
+            line = rest.trim_ascii_start();
+        }
+        if line.is_empty() && self.open.as_ref().is_some_and(|open| !open.encrypted) {
+            self.set_right.insert(SetRight::Lines);
+            return Ok(());
+        }
+        let tail = raw.trim_ascii_end().len() - line.len();
+        self.marker(line, &raw[tail..], number)
+    }
+
+    /// Where a line must be cut so that a block's first or last line stands alone.
+    fn cut(&self, line: &[u8]) -> Option<usize> {
+        let position =
+            |text: &[u8], wanted: &[u8]| text.windows(wanted.len()).position(|it| it == wanted);
+        let kind = match self.open {
+            None => BEGIN,
+            Some(_) => END,
+        };
+        if let Some(rest) = line.strip_prefix(kind) {
+            let label = position(rest, DASHES)?;
+            let end = kind.len() + label + DASHES.len();
+            let behind = line[end..].trim_ascii_start();
+            let is_cut = match kind {
+                BEGIN => !behind.is_empty(),
+                _ => behind.starts_with(BEGIN),
+            };
+            return is_cut.then_some(end);
+        }
+        position(line, END).filter(|at| self.open.is_some() && *at > 0)
+    }
+
+    fn marker(&mut self, line: &'a [u8], raw: &'a [u8], number: usize) -> Result<(), PemFault> {
+        match self.open.take() {
+            None => self.open = outside(raw, line, number)?,
+            Some(block) if line.starts_with(DASHES) => self.found.push(block.ended(line)?),
+            Some(mut block) => {
+                block.body(line)?;
+                self.open = Some(block);
+            }
+        }
+        Ok(())
     }
 }
 
 /// A line between blocks: it opens one, or is text.
-fn outside<'a>(
-    raw: &[u8],
-    line: &'a [u8],
-    start: usize,
-    number: usize,
-) -> Result<Option<Open<'a>>, (PemFault, usize)> {
+fn outside<'a>(raw: &[u8], line: &'a [u8], number: usize) -> Result<Option<Open<'a>>, PemFault> {
     if line.starts_with(END) {
-        return Err((PemFault::StrayEnd, number));
+        return Err(PemFault::StrayEnd);
     }
     if let Some(rest) = line.strip_prefix(BEGIN) {
         let label = rest
             .strip_suffix(DASHES)
             .filter(|label| is_label(label))
-            .ok_or((PemFault::BadBegin, number))?;
+            .ok_or(PemFault::BadBegin)?;
         return Ok(Some(Open {
             label,
-            start,
+            body: Zeroizing::default(),
             line: number,
             encrypted: false,
             base64: Base64::default(),
@@ -167,7 +362,7 @@ fn outside<'a>(
     }
     // A file cut off within the first characters of its next block.
     if !raw.is_empty() && BEGIN.starts_with(raw) {
-        return Err((PemFault::BadBegin, number));
+        return Err(PemFault::BadBegin);
     }
     Ok(None)
 }
@@ -193,10 +388,13 @@ impl<'a> Open<'a> {
         if line.is_empty() || line.contains(&b':') {
             return Err(PemFault::BadBody);
         }
-        self.base64.take(line)
+        self.base64.take(line)?;
+        self.body.extend_from_slice(line);
+        self.body.push(b'\n');
+        Ok(())
     }
 
-    fn ended(self, line: &[u8], text: &'a [u8], end: usize) -> Result<Section<'a>, PemFault> {
+    fn ended(self, line: &[u8]) -> Result<Section<'a>, PemFault> {
         let label = line
             .strip_prefix(END)
             .and_then(|rest| rest.strip_suffix(DASHES));
@@ -208,7 +406,7 @@ impl<'a> Open<'a> {
         }
         Ok(Section {
             label: self.label,
-            text: &text[self.start..end],
+            body: self.body,
             encrypted: self.encrypted,
             line: self.line,
         })

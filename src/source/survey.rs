@@ -7,14 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-
 use super::lineage::resolve::{End, FoundFile, Spot, Walk};
 use super::lineage::{self, Homes, Users, regular};
 use super::tracked::told;
 use super::{Layout, ReadError};
-use crate::bundle::Certificate;
+use crate::bundle::{Certificate, leaf_of};
 use crate::privilege::{PrivilegeError, Rights, Worker};
 
 /// A lineage that was come across.
@@ -150,12 +147,8 @@ fn names(spot: &Spot) -> io::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// The first certificate of a file.
+/// The leaf in a file.
 fn leaf(found: &FoundFile) -> Result<Certificate, String> {
     let (text, _) = lineage::open(found).map_err(|error| error.to_string())?;
-    let der = CertificateDer::pem_slice_iter(&text)
-        .next()
-        .ok_or("it holds no certificate")?
-        .map_err(|_| "it is not PEM")?;
-    Certificate::from_der(der.as_ref()).map_err(|error| error.to_string())
+    leaf_of(&text).map_err(|error| error.to_string())
 }

@@ -4,4 +4,5 @@ mod pgbouncer;
 mod restarts;
 mod shared_port;
 pub mod stage;
+mod starters;
 mod trial;

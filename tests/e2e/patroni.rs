@@ -7,6 +7,7 @@ mod modes;
 mod rest_api;
 mod settings;
 mod silent;
+mod starters;
 mod starts;
 
 use std::path::{Path, PathBuf};

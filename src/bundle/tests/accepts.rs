@@ -202,3 +202,131 @@ fn written_keys_fill_their_buffer_so_that_none_was_moved() {
     let combined = bundle.combined_pem();
     assert_eq!(combined.len(), combined.capacity());
 }
+
+/// The chain in the order in which it is installed, and what was set right.
+fn arranged(chain: &str, key: &str) -> (Vec<Vec<u8>>, Vec<SetRight>) {
+    let bundle = parse(chain, key).unwrap();
+    let all = [bundle.leaf()].into_iter().chain(bundle.intermediates());
+    let ders = all.map(|it| it.der().to_vec()).collect();
+    (ders, bundle.set_right().iter().copied().collect())
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    pem_rfc7468::decode_vec(pem.replace("\r\n", "\n").as_bytes())
+        .unwrap()
+        .1
+}
+
+#[test]
+fn every_order_of_a_chain_comes_to_the_one() {
+    let root = Authority::root("Root");
+    let first = root.intermediate("First");
+    let second = first.intermediate("Second");
+    let leaf = second.leaf(&["db.example.com"]);
+    let right = [&leaf.pem, &second.pem, &first.pem, &root.pem];
+    let expected: Vec<Vec<u8>> = right.iter().map(|pem| der(pem)).collect();
+    let (ders, set_right) = arranged(&right.map(String::as_str).concat(), &leaf.key);
+    assert_eq!((ders, set_right), (expected.clone(), vec![]));
+    let mut orders = 0;
+    for number in 0..256_usize {
+        let places = [number & 3, number >> 2 & 3, number >> 4 & 3, number >> 6];
+        if (0..4).any(|it| !places.contains(&it)) {
+            continue;
+        }
+        orders += 1;
+        // With one of them twice, and a stranger in the midst.
+        let stranger = Authority::root("Stranger").pem;
+        let mut pems: Vec<&str> = places.iter().map(|at| right[*at].as_str()).collect();
+        assert_eq!(
+            arranged(&pems.concat(), &leaf.key).0,
+            expected,
+            "{places:?}"
+        );
+        let seen = leaf_of(pems.concat().as_bytes()).unwrap();
+        assert_eq!(seen.der(), der(&leaf.pem), "{places:?}");
+        pems.insert(number % 4, &stranger);
+        pems.push(pems[number % 3]);
+        let (ders, set_right) = arranged(&pems.concat(), &leaf.key);
+        assert_eq!(ders, expected, "{places:?}");
+        assert!(set_right.contains(&SetRight::StrangersOut), "{set_right:?}");
+        assert!(set_right.contains(&SetRight::Once), "{set_right:?}");
+        assert_eq!(
+            set_right.contains(&SetRight::LeafFirst),
+            pems[0] != leaf.pem
+        );
+    }
+    assert_eq!(orders, 24);
+}
+
+/// Clients that trust either root find their way.
+#[test]
+fn all_issuers_of_a_cross_signed_chain_are_kept() {
+    let (old, new) = (Authority::root("Old Root"), Authority::root("New Root"));
+    let key = KeyPair::generate().unwrap();
+    let params = authority_params("Intermediate");
+    let by = |root: &Authority| params.signed_by(&key, &root.issuer).unwrap().pem();
+    let (by_old, by_new) = (by(&old), by(&new));
+    let leaf_key = KeyPair::generate().unwrap();
+    let intermediate = Issuer::new(params.clone(), key);
+    let leaf = leaf_params(&["db.example.com"]);
+    let leaf = leaf.signed_by(&leaf_key, &intermediate).unwrap().pem();
+    let chain = [&*leaf, &by_old, &by_new].concat();
+    let (ders, set_right) = arranged(&chain, &leaf_key.serialize_pem());
+    assert_eq!(ders, [der(&leaf), der(&by_old), der(&by_new)]);
+    assert_eq!(set_right, []);
+    let chain = [&*by_new, &new.pem, &by_old, &old.pem, &leaf].concat();
+    let (ders, _) = arranged(&chain, &leaf_key.serialize_pem());
+    assert_eq!(ders.len(), 5);
+    assert_eq!(ders[..3], [der(&leaf), der(&by_new), der(&new.pem)]);
+}
+
+#[test]
+fn what_is_wrong_with_the_lines_alone_is_set_right() {
+    let (chain, key) = full_chain();
+    let unix = chain.replace("\r\n", "\n");
+    let whole = parse(&chain, &key).unwrap();
+    let marked = format!("\u{feff}{unix}").replacen("-----\n-----", "-----\n\u{feff}-----", 1);
+    let lines = SetRight::Lines;
+    for (text, expected) in [
+        (marked, SetRight::ByteOrderMark),
+        (unix.replace("-----\n-----", "----------"), lines),
+        (unix.replace("-----\n-----", "-----  -----"), lines),
+        (unix.replace('\n', ""), lines),
+        (unix.replace('\n', "\r"), lines),
+        (unix.replace('\n', "\n\n"), lines),
+        (unix.replace('\n', "\r\r\n\r\r\n"), lines),
+        (
+            unix.replace('\n', "\n    ")
+                .replacen("-----", "    -----", 1),
+            lines,
+        ),
+        (
+            unix.replace("CERTIFICATE", "X509 CERTIFICATE"),
+            SetRight::Label,
+        ),
+    ] {
+        let bundle = parse(&text, &key).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(bundle.same_content(&whole), "{text}");
+        let set_right: Vec<SetRight> = bundle.set_right().iter().copied().collect();
+        assert_eq!(set_right, [expected], "{text}");
+    }
+    for key in [
+        format!("\u{feff}{key}"),
+        key.replace("\r\n", "\n").replace('\n', "\r"),
+    ] {
+        assert!(parse(&chain, &key).unwrap().same_content(&whole));
+    }
+}
+
+#[test]
+fn a_trusted_certificate_is_taken_without_whom_it_trusts() {
+    let bundle = parse(fixture!("trusted.chain.pem"), fixture!("rsa.pkcs8.key")).unwrap();
+    assert!(bundle.set_right().contains(&SetRight::Label));
+    let text = String::from_utf8(bundle.chain_pem()).unwrap();
+    assert!(text.starts_with("-----BEGIN CERTIFICATE-----\n"), "{text}");
+    assert!(
+        parse(&text, fixture!("rsa.pkcs8.key"))
+            .unwrap()
+            .same_content(&bundle)
+    );
+}

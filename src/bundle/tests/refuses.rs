@@ -55,8 +55,8 @@ fn der_is_recognised() {
         .map(drop)
         .unwrap_err();
     let part = Part::Certificate;
-    assert_eq!(error, BundleError::LooksLikeDer { part });
-    assert!(error.to_string().contains("looks like DER"));
+    let form = Form::Der;
+    assert_eq!(error, BundleError::OtherForm { part, form });
     assert_eq!(error.class(), Class::Unfit);
 }
 
@@ -89,13 +89,6 @@ fn a_begin_line_that_is_cut_off_is_broken() {
 }
 
 #[test]
-fn an_end_without_its_begin_is_broken_as_after_a_byte_order_mark() {
-    let (chain, key) = full_chain();
-    let marked = format!("\u{feff}{chain}");
-    assert_eq!(broken(refused(&marked, &key)), PemFault::StrayEnd);
-}
-
-#[test]
 fn garbage_in_a_block_after_a_good_leaf_is_broken_whatever_its_label() {
     let (chain, key) = full_chain();
     for (body, fault) in [
@@ -104,7 +97,6 @@ fn garbage_in_a_block_after_a_good_leaf_is_broken_whatever_its_label() {
         ("AA==AAAA", PemFault::BadBase64),
         ("A===", PemFault::BadBase64),
         ("", PemFault::BadBody),
-        ("AAAA\n\nAAAA", PemFault::BadBody),
         ("Comment: x\n\nAAAA", PemFault::BadBody),
         ("AA\rAA", PemFault::BadBase64),
     ] {
@@ -249,14 +241,6 @@ fn signatures_that_cannot_be_checked_are_unfit() {
 }
 
 #[test]
-fn a_trusted_certificate_block_is_unfit() {
-    let error = refused(fixture!("trusted.chain.pem"), fixture!("rsa.pkcs8.key"));
-    let part = Part::Certificate;
-    assert_eq!(error, BundleError::UncommonCertificate { part });
-    assert_eq!(error.class(), Class::Unfit);
-}
-
-#[test]
 fn a_key_of_another_leaf_is_incomplete() {
     let (chain, _) = full_chain();
     let (_, key) = full_chain();
@@ -287,29 +271,6 @@ fn two_different_keys_are_refused_in_one_file_and_in_two() {
 }
 
 #[test]
-fn a_leaf_that_is_not_first_is_unfit() {
-    let root = Authority::root("Root");
-    let leaf = root.leaf(&["db.example.com"]);
-    let error = refused(&(root.pem.clone() + &leaf.pem), &leaf.key);
-    assert_eq!(error, BundleError::LeafNotFirst { position: 2 });
-    assert_eq!(error.class(), Class::Unfit);
-}
-
-#[test]
-fn intermediates_out_of_order_are_not_linked() {
-    let root = Authority::root("Root");
-    let intermediate = root.intermediate("Intermediate");
-    let leaf = intermediate.leaf(&["db.example.com"]);
-    let error = refused(
-        &(leaf.pem.clone() + &root.pem + &intermediate.pem),
-        &leaf.key,
-    );
-    let (position, reason) = (1, LinkError::IssuerMismatch);
-    assert_eq!(error, BundleError::NotLinked { position, reason });
-    assert_eq!(error.class(), Class::Incomplete);
-}
-
-#[test]
 fn an_intermediate_of_the_same_name_with_another_key_is_not_linked() {
     let leaf = Authority::root("Root").leaf(&["db.example.com"]);
     let imposter = Authority::root("Root");
@@ -320,34 +281,10 @@ fn an_intermediate_of_the_same_name_with_another_key_is_not_linked() {
 }
 
 #[test]
-fn a_leaf_that_is_there_twice_is_unfit() {
-    let root = Authority::root("Root");
-    let leaf = root.leaf(&["db.example.com"]);
-    let chain = format!("{}{}", leaf.pem, root.pem);
-    let twice = KeyedBundle::parse(
-        &[leaf.pem.as_bytes(), chain.as_bytes()],
-        leaf.key.as_bytes(),
-    );
-    let error = twice.map(drop).unwrap_err();
-    assert_eq!(error, BundleError::Duplicate { position: 2 });
-    assert_eq!(error.class(), Class::Unfit);
-}
-
-#[test]
-fn a_root_that_is_there_twice_is_refused() {
-    let root = Authority::root("Root");
-    let leaf = root.leaf(&["db.example.com"]);
-    let chain = format!("{}{}{}", leaf.pem, root.pem, root.pem);
-    assert_eq!(
-        refused(&chain, &leaf.key),
-        BundleError::Duplicate { position: 3 }
-    );
-}
-
-#[test]
 fn more_certificates_than_any_chain_has_are_refused() {
     let (chain, key) = full_chain();
-    let error = refused(&chain.repeat(11), &key);
+    let strangers = (0..30).map(|_| self_signed(&leaf_params(&["other.example.com"])).pem);
+    let error = refused(&(chain + &strangers.collect::<String>()), &key);
     assert_eq!(error, BundleError::TooManyCertificates { limit: 32 });
 }
 
@@ -362,4 +299,107 @@ fn no_error_shows_what_a_file_holds() {
     let shown = format!("{:?}", parse(&chain, &key).unwrap());
     assert!(shown.contains("fingerprint") && shown.contains("intermediates: 2"));
     assert!(!shown.contains(&secret[..8]) && !shown.to_lowercase().contains("key"));
+}
+
+#[test]
+fn a_leaf_among_strangers_alone_may_be_half_of_a_renewal() {
+    let leaf = Authority::root("Root").leaf(&["db.example.com"]);
+    let stranger = Authority::root("Stranger").pem;
+    for chain in [leaf.pem.clone() + &stranger, stranger + &leaf.pem] {
+        let error = refused(&chain, &leaf.key);
+        let reason = LinkError::IssuerMismatch;
+        assert!(matches!(&error, BundleError::NotLinked { reason: it, .. } if *it == reason));
+        assert_eq!(error.class(), Class::Incomplete);
+    }
+}
+
+#[test]
+fn an_intermediate_without_its_own_issuer_is_refused_where_an_impostor_of_that_is_there() {
+    let root = Authority::root("Root");
+    let first = root.intermediate("First");
+    let second = first.intermediate("Second");
+    let leaf = second.leaf(&["db.example.com"]);
+    let impostor = root.intermediate("First").pem;
+    let error = refused(&(leaf.pem + &second.pem + &impostor), &leaf.key);
+    let (position, reason) = (2, LinkError::BadSignature);
+    assert_eq!(error, BundleError::NotLinked { position, reason });
+}
+
+#[test]
+fn what_is_no_pem_is_told_by_what_it_is() {
+    let (chain, key) = full_chain();
+    let utf16 = |text: &str, mark: &[u8]| {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        mark.iter().copied().chain(units).collect::<Vec<u8>>()
+    };
+    let request = chain.replace("CERTIFICATE", "CERTIFICATE REQUEST");
+    let pkcs7 = chain.replace("CERTIFICATE", "PKCS7");
+    let escaped = chain.replace("\r\n", "\n").replace('\n', "\\n");
+    let json = format!("{{\"certificate\": \"{escaped}\"}}");
+    let html = "\u{feff}\n<!DOCTYPE html>\n<html><body>404</body></html>\n";
+    for (text, form) in [
+        (utf16(&chain, b"\xff\xfe"), Form::Utf16),
+        (utf16(&chain, b""), Form::Utf16),
+        (request.into_bytes(), Form::Request),
+        (pkcs7.into_bytes(), Form::Pkcs7),
+        (escaped.into_bytes(), Form::Escaped),
+        (json.into_bytes(), Form::Escaped),
+        (html.into(), Form::Html),
+        (b"\x30\x82\x09\x00\x02\x01\x03\x30".to_vec(), Form::Pkcs12),
+        (b"\x30\x82\x01\x00\x02\x01\x00\x30".to_vec(), Form::DerKey),
+        (b"\x30\x77\x02\x01\x01\x04".to_vec(), Form::DerKey),
+        (
+            b"\x30\x82\x03\x2d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02\xa0".to_vec(),
+            Form::DerPkcs7,
+        ),
+        (b"\xfe\xed\xfe\xed\0\0\0\x02".to_vec(), Form::JavaKeyStore),
+        (key.clone().into_bytes(), Form::Swapped),
+    ] {
+        let key_file = match form {
+            Form::Swapped => &chain,
+            _ => &key,
+        };
+        let error = KeyedBundle::parse(&[&text], key_file.as_bytes());
+        let error = error.map(drop).unwrap_err();
+        let part = Part::Certificate;
+        assert_eq!(error, BundleError::OtherForm { part, form });
+        assert_eq!(error.class(), Class::Unfit);
+        assert!(error.remedy().len() > 20, "{form:?}");
+    }
+    let openssh = key.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY");
+    let (part, form) = (Part::Key, Form::OpensshKey);
+    assert_eq!(
+        refused(&chain, &openssh),
+        BundleError::OtherForm { part, form }
+    );
+}
+
+#[test]
+fn what_was_set_right_is_not_what_a_server_would_load() {
+    let (chain, key) = full_chain();
+    let root = Authority::root("Root");
+    let leaf = root.leaf(&["db.example.com"]);
+    let loaded =
+        |chain: &str, key: &str| KeyedBundle::loaded(chain.as_bytes(), key.as_bytes()).map(drop);
+    assert_eq!(
+        loaded(&(root.pem + &leaf.pem), &leaf.key),
+        Err(BundleError::LeafNotFirst)
+    );
+    let unix = chain.replace("\r\n", "\n");
+    for lines in [
+        unix.replace("-----\n-----", "----------"),
+        unix.replace('\n', "\r"),
+        unix.replace('\n', "\n\n"),
+        unix.replace('\n', "\n  ").replacen("-----", "  -----", 1),
+    ] {
+        assert!(parse(&lines, &key).is_ok());
+        let error = loaded(&lines, &key).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                BundleError::BrokenPem { .. } | BundleError::NoPem { .. }
+            ),
+            "{error}"
+        );
+    }
 }

@@ -152,7 +152,7 @@ fn of_pair(tls: &TlsSettings, opens_keys: bool, server: Ids) -> Option<Fault> {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) => return unreadable("ssl_key_file", key, error),
     };
-    let error = KeyedBundle::parse(&[&chain], &bytes).err()?;
+    let error = KeyedBundle::loaded(&chain, &bytes).err()?;
     refused_by_postgres(&error, opens_keys).then(|| {
         let what = format!("ssl_cert_file = {}: {error}", cert.display());
         Fault::new(what, Origin::Pair)
@@ -165,7 +165,6 @@ fn refused_by_postgres(error: &BundleError, opens_keys: bool) -> bool {
     match error {
         BundleError::EncryptedKey { .. } => !opens_keys,
         BundleError::NotLinked { .. }
-        | BundleError::Duplicate { .. }
         | BundleError::TooManyCertificates { .. }
         | BundleError::UncommonCertificate { .. }
         | BundleError::UnsupportedLeaf { .. }

@@ -53,7 +53,14 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
                 leaf.names().join(", "),
                 day(first.not_after())
             );
+            let set_right: Vec<String> =
+                bundle.set_right().iter().map(ToString::to_string).collect();
             match first.expiry(Timestamp::now(), case.instance().expiry) {
+                Expiry::Fine if !set_right.is_empty() => {
+                    Finding::notice(kind, format!("{told}, installed with {}", set_right.join(", ")))
+                        .because("another program that reads these files may not take them as they are")
+                        .sentence("nothing is to be done for this instance; to have it right in the files as well, see what writes them")
+                }
                 Expiry::Fine => Finding::good(kind, told),
                 _ => Finding::notice(kind, told)
                     .because("it is near its end, and a healthy renewal comes before that")

@@ -27,7 +27,7 @@ impl Targets {
         if let Some(fault) = self.key_fault(found) {
             return Err(format!("{} {fault}", self.key.display()));
         }
-        KeyedBundle::parse(&[chain], key)
+        KeyedBundle::loaded(chain, key)
             .map(Some)
             .map_err(|e| format!("{}: {e}", self.cert.display()))
     }

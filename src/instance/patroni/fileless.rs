@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::process::{is_script, not_python};
+use super::process::{is_script, not_patroni};
 use crate::host::look::{self, CannotLook};
 use crate::host::process::{self, HeldProcess, Search};
 use crate::instance::namespaces::if_allowed;
@@ -53,7 +53,7 @@ fn fileless(pid: u32, owner: Option<u32>) -> Result<Option<(u32, i32)>, CannotLo
     };
     let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
     let fits = handles && owner.is_none_or(|uid| uid == status.euid);
-    if !fits || not_python(&held)?.is_some() {
+    if !fits || not_patroni(&held)?.is_some() {
         return Ok(None);
     }
     // An option such as --version is none that leaves it running.

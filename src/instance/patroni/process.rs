@@ -1,9 +1,11 @@
 //! The Patroni that has a configuration file: which process it is.
 //!
-//! Patroni writes no pid file. Among the processes of its user it is the Python whose arguments
-//! are a script `patroni` and this very file, and which handles SIGHUP. As always, the process is
-//! held by a pidfd before anything is proven of it, and signalled through that alone.
+//! Patroni writes no pid file. Among the processes of its user it is the Python that runs a script
+//! `patroni` with this very file, and which handles SIGHUP. What only started it (sudo, an init, a shell script)
+//! bears the same arguments and is not it. As always, the process is held by a pidfd before anything is
+//! proven of it, and signalled through that alone.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +25,9 @@ use crate::privilege::Ids;
 
 /// How long it may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What makes a process fit that has the file.
+const FIT: &str = "see that Patroni itself runs, `python… patroni FILE`, as the user that config_file belongs to, or set owner";
 
 /// The variable that may hold a whole configuration.
 const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
@@ -108,22 +113,25 @@ impl Missing {
                 format!("no Patroni runs with {file}"),
                 "start it: systemctl start patroni",
             ),
-            Missing::Several(pids) => (
-                format!("more than one Patroni runs with {file} ({pids:?}), and none was touched"),
-                "see which of them is left over, and end it",
-            ),
+            Missing::Several(pids) => {
+                let why = format!(
+                    "more than one Patroni runs with {file} ({pids:?}), and none was touched"
+                );
+                let mend = "see which of them is left over, and end it";
+                return Absence::Unsupported { why, mend };
+            }
             Missing::Starting(pid) => (
                 format!(
                     "process {pid} has {file}, and does not handle SIGHUP yet; it was not touched"
                 ),
                 "wait until Patroni has started",
             ),
-            Missing::Unfit { pid, evidence } => (
-                format!(
-                    "process {pid} has {file}, and is not its Patroni ({evidence}); it was not touched"
-                ),
-                "start Patroni as the user that config_file belongs to, or set owner",
-            ),
+            Missing::Unfit { pid, evidence } => {
+                let why = format!(
+                    "process {pid} has {file}, and cannot be taken for its Patroni ({evidence}); it was not touched"
+                );
+                return Absence::Unsupported { why, mend: FIT };
+            }
         };
         Absence::NotFound { why, mend }
     }
@@ -146,8 +154,10 @@ struct Candidate {
 enum Evidence {
     /// It does not handle SIGHUP.
     Starting,
-    /// This.
+    /// It is a Patroni, and this speaks against it.
     Of(String),
+    /// It is another program, which may have started it.
+    Another(String),
 }
 
 impl Patroni {
@@ -174,7 +184,7 @@ impl Patroni {
             }
             (Some(one), true) => match one.evidence {
                 Some(Evidence::Starting) => Err(Missing::Starting(one.pid)),
-                Some(Evidence::Of(evidence)) => Err(Missing::Unfit {
+                Some(Evidence::Of(evidence) | Evidence::Another(evidence)) => Err(Missing::Unfit {
                     pid: one.pid,
                     evidence,
                 }),
@@ -319,13 +329,13 @@ fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, Ca
         return Ok(None);
     }
     let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
-    let evidence = if status.euid != owner {
+    let evidence = if let Some(other) = not_patroni(&held)? {
+        Some(Evidence::Another(other))
+    } else if status.euid != owner {
         Some(Evidence::Of(format!(
             "its user is {}, and the configuration is that of user {owner}",
             status.euid
         )))
-    } else if let Some(other) = not_python(&held)? {
-        Some(Evidence::Of(other))
     } else {
         (!handles).then_some(Evidence::Starting)
     };
@@ -340,27 +350,29 @@ fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, Ca
     }))
 }
 
-/// Of those, the ones that lead: a child that is about to become another program has its parent's
-/// arguments until then; only the first process of a namespace hands signals on to a child.
+/// Of those, the ones that lead. What another program started is judged without that one. A child that is about to
+/// become another program has its parent's arguments until then; only the first process of a namespace hands signals
+/// on to a child.
 fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
-    let known: Vec<(u32, u32, bool)> = found
-        .iter()
-        .map(|it| (it.pid, it.parent, it.is_init))
-        .collect();
-    let is_child_of = |parent: u32, init: bool| {
-        known
-            .iter()
-            .any(|(pid, _, is_init)| *pid == parent && *is_init == init)
-    };
-    let has_child = |pid: u32| known.iter().any(|(_, parent, _)| *parent == pid);
-    found.retain(|it| !(is_child_of(it.parent, false) || it.is_init && has_child(it.pid)));
+    let is_another = |it: &Candidate| matches!(it.evidence, Some(Evidence::Another(_)));
+    if !found.iter().all(is_another) {
+        found.retain(|it| !is_another(it));
+    }
+    let parents: Vec<u32> = found.iter().map(|it| it.parent).collect();
+    found.retain(|it| !(it.is_init && parents.contains(&it.pid)));
     let fits = found.iter().any(|it| it.evidence.is_none());
-    found.retain(|it| !fits || it.evidence.is_none());
+    let leaders = found.iter().filter(|it| !fits || it.evidence.is_none());
+    let leaders: Vec<u32> = leaders.map(|it| it.pid).collect();
+    found.retain(|it| leaders.contains(&it.pid) && !leaders.contains(&it.parent));
+    // Of several that only bear its arguments, one is named.
+    if found.iter().all(is_another) {
+        found.truncate(1);
+    }
     found
 }
 
 /// Whether an argument is what Patroni is started by.
-pub(super) fn is_script(argument: &std::ffi::OsString) -> bool {
+pub(super) fn is_script(argument: &OsString) -> bool {
     let name = Path::new(argument).file_name();
     name.is_some_and(|it| it == "patroni" || it == "patroni.py")
 }
@@ -394,22 +406,47 @@ pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
     }
 }
 
-/// What is against its executable; nothing where that may not be looked at.
-pub(super) fn not_python(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
-    let Some(path) = if_allowed(held.link("exe"))? else {
+/// What says that a process is another program than Patroni, whatever its arguments are: it is no Python, or runs
+/// another script. Where its executable may not be looked at, the name by which it was started tells.
+pub(super) fn not_patroni(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
+    let executable = if_allowed(held.link("exe"))?;
+    let arguments = processes::arguments_of(held.pid())?;
+    let Some(program) = executable.or_else(|| arguments.first().map(PathBuf::from)) else {
         return Ok(None);
     };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is = name.starts_with("python") || name.starts_with("patroni") || name.starts_with("pypy");
-    Ok((!is).then(|| format!("its executable is {}", path.display())))
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("patroni") {
+        return Ok(None);
+    }
+    if !name.starts_with("python") && !name.starts_with("pypy") {
+        return Ok(Some(format!("its executable is {}", program.display())));
+    }
+    let runs = script(&arguments);
+    Ok((!runs.is_some_and(is_script)).then(|| {
+        let runs = runs.map_or_else(String::new, |it| it.to_string_lossy().into_owned());
+        format!("it is a Python that runs {runs:?}")
+    }))
+}
+
+/// What a Python with these arguments runs: a script or a module.
+fn script(arguments: &[OsString]) -> Option<&OsString> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_encoded_bytes() {
+            b"-m" => return rest.next(),
+            b"-X" | b"-W" | b"--check-hash-based-pycs" => drop(rest.next()),
+            // The text of a program follows.
+            b"-c" => return None,
+            [b'-', ..] => {}
+            _ => return Some(argument),
+        }
+    }
+    None
 }
 
 /// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
 /// one that it was started as.
-fn python(
-    held: &HeldProcess,
-    arguments: &[std::ffi::OsString],
-) -> Result<Option<PathBuf>, CannotLook> {
+fn python(held: &HeldProcess, arguments: &[OsString]) -> Result<Option<PathBuf>, CannotLook> {
     let Some(path) = if_allowed(held.link("exe"))? else {
         let first = arguments.first().map(PathBuf::from);
         return Ok(first.filter(|first| {
@@ -475,6 +512,53 @@ mod tests {
             candidate_of(20, 1, false, None),
         ];
         assert_eq!(pids(found), [20]);
+    }
+
+    #[test]
+    fn what_started_it_is_not_it_and_its_child_is() {
+        let another = |pid, parent| {
+            let mut one = candidate_of(pid, parent, false, None);
+            one.evidence = Some(Evidence::Another("its executable is /usr/bin/sudo".into()));
+            one
+        };
+        let patroni = || candidate_of(12, 11, false, None);
+        assert_eq!(pids(vec![another(10, 1), another(11, 10), patroni()]), [12]);
+        // Even one that is not fit: it is what is to be told of.
+        let unfit = candidate_of(12, 11, false, Some("its user is 7"));
+        assert_eq!(pids(vec![another(11, 1), unfit]), [12]);
+        // A child that is about to be another program has those arguments as well.
+        let forked = candidate_of(13, 12, false, None);
+        assert_eq!(pids(vec![another(11, 1), patroni(), forked]), [12]);
+        // A script of the same name that is a Python too.
+        let mut starter = candidate_of(11, 1, false, None);
+        starter.evidence = Some(Evidence::Starting);
+        assert_eq!(pids(vec![starter, patroni()]), [12]);
+        // Nobody knows where the one is that they have started.
+        assert_eq!(pids(vec![another(10, 1), another(11, 10)]), [10]);
+    }
+
+    #[test]
+    fn a_python_is_known_by_the_script_that_it_runs() {
+        let runs = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            script(&words).is_some_and(is_script)
+        };
+        for line in [
+            "/usr/bin/python3 /usr/bin/patroni /etc/patroni.yml",
+            "python3 -u -X dev -W error /venv/bin/patroni /etc/patroni.yml",
+            "python3 -m patroni /etc/patroni.yml",
+            "python3 -IBs patroni.py /etc/patroni.yml",
+        ] {
+            assert!(runs(line), "{line}");
+        }
+        for line in [
+            "python3 /srv/start.py patroni /etc/patroni.yml",
+            "python3 -c run() patroni /etc/patroni.yml",
+            "python3 -m supervisor patroni /etc/patroni.yml",
+            "python3",
+        ] {
+            assert!(!runs(line), "{line}");
+        }
     }
 
     #[test]

@@ -136,6 +136,7 @@ impl PgBouncer {
             },
             _ => None,
         };
+        let mut unfit = None;
         let search = processes::search_of(wanted.user, |pid| {
             if !is_called_so(pid)? {
                 return Ok(None);
@@ -143,7 +144,13 @@ impl PgBouncer {
             match prove(pid, None, wanted, &settings) {
                 Ok(found) => Ok(Some(found)),
                 Err(Against::NotKnown(cannot)) => Err(cannot),
-                Err(Against::Gone | Against::Evidence(_)) => Ok(None),
+                Err(Against::Evidence(evidence)) => {
+                    if is_another_users(pid, wanted)? {
+                        unfit = Some((pid, evidence));
+                    }
+                    Ok(None)
+                }
+                Err(Against::Gone) => Ok(None),
             }
         });
         let mut found = search.whole()?;
@@ -165,7 +172,16 @@ impl PgBouncer {
                 found.len() + 1,
                 wanted.config_file.display()
             ))),
-            (None, _) => Err(not_found(absent(wanted, pid_file, told))),
+            (None, _) => Err(match unfit {
+                Some((pid, evidence)) => Absence::Unsupported {
+                    why: format!(
+                        "process {pid} has {}, and cannot be taken for its PgBouncer ({evidence}); it was not touched",
+                        wanted.config_file.display()
+                    ),
+                    mend: "set owner to the user as whom PgBouncer runs, or start it as the one that config_file belongs to",
+                },
+                None => not_found(absent(wanted, pid_file, told)),
+            }),
         }
     }
 
@@ -370,6 +386,26 @@ fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), A
         Some(cannot) => cannot.into(),
         None => Against::Evidence(format!("it was not started with {}", config_file.display())),
     })
+}
+
+/// Whether a process is a PgBouncer with the file, and of another user than is wanted.
+fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
+    let Some(held) = HeldProcess::open(pid)? else {
+        return Ok(false);
+    };
+    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
+        return Ok(false);
+    };
+    let executable = if_allowed(held.link("exe"))?;
+    let named = evidence_of_name(executable.as_deref(), &stat.comm).is_ok();
+    if !named || status.euid == wanted.user {
+        return Ok(false);
+    }
+    match evidence_of_arguments(&held, &wanted.config_file) {
+        Ok(()) => Ok(true),
+        Err(Against::NotKnown(cannot)) => Err(cannot),
+        Err(Against::Gone | Against::Evidence(_)) => Ok(false),
+    }
 }
 
 /// Whether two paths lead to one file that is there.

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::{
     Owner, SOON, World, ca::describe, cluster::Cluster, cluster::processes_in, command, eventually,
-    give, port::Port, process::Process, process::run, tail,
+    give, port::Port, postgres::fetched_by, process::Process, process::descendants, process::run,
+    tail,
 };
 
 /// How often Patroni looks at its world: the shortest that it takes.
@@ -73,9 +74,55 @@ pub struct Node {
     environment: Vec<(&'static str, String)>,
     given: Given,
     alone: Option<(PathBuf, PathBuf)>,
+    /// What starts it as its child, and its own name: all words before its file.
+    starter: Vec<String>,
     log: PathBuf,
     rest: Port,
     owner: Owner,
+    programs: Programs,
+}
+
+/// Where Patroni's own programs are.
+enum Programs {
+    /// Debian's.
+    Debian,
+    /// The newer ones that `make versions` runs the tests with, in this directory.
+    Newer(PathBuf),
+}
+
+impl Programs {
+    #[track_caller]
+    fn of(world: &World) -> Self {
+        let Ok(version) = std::env::var("PGCERTD_TEST_PATRONI") else {
+            return Self::Debian;
+        };
+        let copy = world.path().join("patroni");
+        if !copy.exists() {
+            let fetched = fetched_by("patroni", &[&version]);
+            let mut copying = command("cp");
+            run(copying.arg("-a").args([&fetched, &copy]), SOON)
+                .result()
+                .unwrap();
+            for (name, call) in [
+                ("patroni", "from patroni.__main__ import main; main()"),
+                ("patronictl", "from patroni.ctl import ctl; ctl(None)"),
+            ] {
+                let path = copy.display();
+                let text = format!(
+                    "#!/usr/bin/python3\nimport sys\nsys.path.insert(0, '{path}')\n{call}\n"
+                );
+                fs::write(copy.join("bin").join(name), text).unwrap();
+            }
+        }
+        Self::Newer(copy.join("bin"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match self {
+            Self::Debian => Path::new("/usr/bin").join(name),
+            Self::Newer(directory) => directory.join(name),
+        }
+    }
 }
 
 /// How a Patroni gets its configuration.
@@ -149,10 +196,20 @@ impl Node {
         give(&self.file, self.owner, 0o600);
     }
 
-    /// What becomes Patroni.
+    /// Its script.
+    pub fn program(&self) -> PathBuf {
+        self.programs.path("patroni")
+    }
+
+    /// What becomes Patroni, or starts it.
     fn command(&self) -> Command {
+        if let Some((first, rest)) = self.starter.split_first() {
+            let mut starter = command(first);
+            starter.args(rest);
+            return starter;
+        }
         let Some((file, place)) = &self.alone else {
-            let mut patroni = command("patroni");
+            let mut patroni = command(self.program());
             patroni.uid(self.owner.uid).gid(self.owner.gid);
             return patroni;
         };
@@ -164,7 +221,7 @@ impl Node {
         unshare.args([file, place]).arg("setpriv");
         unshare.arg(format!("--reuid={}", self.owner.uid));
         unshare.arg(format!("--regid={}", self.owner.gid));
-        unshare.args(["--clear-groups", "patroni"]);
+        unshare.arg("--clear-groups").arg(self.program());
         unshare
     }
 
@@ -191,9 +248,24 @@ impl Node {
         ));
     }
 
+    /// Starts Patroni as a child of another program, which root starts with these words and its file.
+    #[track_caller]
+    pub fn start_by(&mut self, starter: &[&str]) {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
+        self.start();
+    }
+
     /// Kills Patroni with SIGKILL, and leaves its PostgreSQL alone.
     pub fn kill9(&mut self) {
+        if let Some(starter) = self.patroni.as_ref().filter(|_| !self.starter.is_empty()) {
+            // The deepest first: none is reaped before its parent has gone.
+            for pid in descendants(starter.pid()).into_iter().rev() {
+                let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+                let _ended = kill_process(pid, Signal::KILL);
+            }
+        }
         self.patroni = None;
+        self.starter.clear();
     }
 
     /// Sends Patroni a signal; false while it does not run.
@@ -242,7 +314,7 @@ impl Node {
     #[track_caller]
     fn patronictl(&self, arguments: &[&str]) -> String {
         let home = self.file.parent().unwrap();
-        let mut patronictl = command("patronictl");
+        let mut patronictl = command(self.programs.path("patronictl"));
         match self.given {
             Given::AsArgument => patronictl.arg("-c").arg(&self.config),
             _ => patronictl.env("PATRONI_CONFIGURATION", &self.text),
@@ -265,7 +337,7 @@ impl Drop for Node {
             eprintln!("--- log of {}\n{}", self.name(), tail(&self.log()));
         }
         // What Patroni would do at its end takes its time; the data is about to be removed.
-        self.patroni = None;
+        self.kill9();
         let data = self.cluster.data_directory();
         let postmaster = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
         let number = postmaster.lines().next().and_then(|it| it.parse().ok());
@@ -379,9 +451,11 @@ fn node(world: &World, etcd: &Etcd, name: &str, mut settings: Settings) -> Node 
         file,
         given: settings.given,
         alone: settings.alone,
+        starter: Vec::new(),
         environment: settings.environment,
         log: home.join("patroni.log"),
         rest,
+        programs: Programs::of(world),
         owner: cluster.owner(),
         cluster,
     };

@@ -19,7 +19,8 @@ use super::{
     cluster::Cluster,
     command, eventually, give,
     port::Port,
-    process::Process,
+    postgres::fetched_by,
+    process::{Process, run},
     tail,
 };
 
@@ -29,12 +30,15 @@ use super::{
 /// until a test sets it. It gives a session a server of its own (`pool_mode = session`).
 pub struct PgBouncer {
     name: String,
+    program: PathBuf,
     owner: Owner,
     home: PathBuf,
     databases: String,
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     arguments: Vec<String>,
+    /// What starts it as its child.
+    starter: Vec<String>,
     port: Arc<Port>,
     process: Option<Process>,
 }
@@ -64,6 +68,7 @@ impl PgBouncer {
         ];
         let pooler = Self {
             name: name.to_owned(),
+            program: program(world),
             owner: world.postgres(),
             databases: format!(
                 "* = host={} port={} user=postgres",
@@ -74,6 +79,7 @@ impl PgBouncer {
             settings,
             env: Vec::new(),
             arguments: Vec::new(),
+            starter: Vec::new(),
             port,
             process: None,
         };
@@ -109,6 +115,11 @@ impl PgBouncer {
     /// Has it be started with this argument before its file.
     pub fn with_argument(&mut self, argument: &str) {
         self.arguments.push(argument.to_owned());
+    }
+
+    /// Has it be a child of what root starts with these words before its own; that must pass SIGTERM on.
+    pub fn start_by(&mut self, starter: &[&str]) {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Its `pgbouncer.ini`.
@@ -166,14 +177,23 @@ impl PgBouncer {
             .append(true)
             .open(self.log_file())
             .unwrap();
-        let mut pgbouncer = command("pgbouncer");
+        let mut pgbouncer = match self.starter.split_first() {
+            Some((first, rest)) => {
+                let mut starter = command(first);
+                starter.args(rest).arg(&self.program);
+                starter
+            }
+            None => {
+                let mut pgbouncer = command(&self.program);
+                pgbouncer.uid(self.owner.uid).gid(self.owner.gid);
+                pgbouncer
+            }
+        };
         pgbouncer
             .args(&self.arguments)
             .args(arguments)
             .arg(self.config_file())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .uid(self.owner.uid)
-            .gid(self.owner.gid)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -268,6 +288,30 @@ impl PgBouncer {
         give(&beside, self.owner, 0o640);
         fs::rename(beside, self.config_file()).unwrap();
     }
+}
+
+/// Debian's, or the newer one that `make versions` runs the tests with: a copy in the world, since the user postgres may be
+/// unable to reach `target`.
+#[track_caller]
+fn program(world: &World) -> PathBuf {
+    if std::env::var_os("PGCERTD_TEST_PGBOUNCER").is_none() {
+        return "pgbouncer".into();
+    }
+    let copy = world.path().join("pgbouncer");
+    let program = copy.join("bin/pgbouncer");
+    if !copy.exists() {
+        let fetched = fetched_by("pgbouncer", &[]);
+        let mut copying = command("cp");
+        run(copying.arg("-a").args([&fetched, &copy]), SOON)
+            .result()
+            .unwrap();
+        let mut patch = command(copy.join("bin/patchelf"));
+        patch
+            .arg("--set-interpreter")
+            .args([&copy.join("lib/ld.so"), &program]);
+        run(&mut patch, SOON).result().unwrap();
+    }
+    program
 }
 
 impl Drop for PgBouncer {

@@ -81,11 +81,24 @@ pub fn fetched(major: u32) -> PathBuf {
 
 /// The same, or why it cannot be had here.
 pub fn try_fetched(major: u32) -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/postgres/fetch");
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
+    try_fetched_by("postgres", &[&major.to_string()])
+}
+
+/// What `tests/WHAT/fetch` makes with these arguments.
+#[track_caller]
+pub fn fetched_by(what: &str, arguments: &[&str]) -> PathBuf {
+    match try_fetched_by(what, arguments) {
+        Ok(path) => path,
+        Err(error) => panic!("{what} {arguments:?} cannot be fetched: {error}"),
+    }
+}
+
+fn try_fetched_by(what: &str, arguments: &[&str]) -> Result<PathBuf, String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join(what);
     // With the caller's environment: what reaches a registry from here is set there.
-    let mut fetch = std::process::Command::new(script);
-    fetch.arg(major.to_string()).arg(cache);
+    let mut fetch = std::process::Command::new(tests.join(what).join("fetch"));
+    fetch.args(arguments).arg(cache);
     run(&mut fetch, FIRST_TIME).result().map(PathBuf::from)
 }
 

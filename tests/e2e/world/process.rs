@@ -80,6 +80,16 @@ impl Drop for Process {
     }
 }
 
+/// The processes below this one, at this moment.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|it| it.parse().ok());
+    children
+        .flat_map(|child| [vec![child], descendants(child)].concat())
+        .collect()
+}
+
 /// How a command ended and what it wrote.
 #[derive(Debug)]
 pub struct Done {
