@@ -9,6 +9,7 @@
 pub mod ciphers;
 pub mod configuration;
 mod deployment;
+pub mod dry_start;
 pub mod files;
 pub mod hba;
 mod kinds;
