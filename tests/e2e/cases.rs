@@ -1,3 +1,4 @@
 //! Everyday inputs from public reports, as a client, a writer or a server brings them.
 
+mod curves;
 mod restarts;
