@@ -1,4 +1,5 @@
 //! Everyday inputs from public reports, as a client, a writer or a server brings them.
 
+mod auto_conf;
 mod curves;
 mod restarts;

@@ -43,6 +43,7 @@ pub use lock::Lock;
 use memory::Memory;
 pub use memory::{Held, HeldBy};
 pub use trial::{Candidate, Trial};
+pub(in crate::instance) use swap::locked;
 pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
 
