@@ -2,4 +2,5 @@
 
 mod auto_conf;
 mod curves;
+mod links;
 mod restarts;
