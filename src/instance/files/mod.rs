@@ -317,6 +317,17 @@ impl Targets {
         parents.map(Path::to_owned).collect()
     }
 
+    /// The paths of the files, without links before the last step.
+    #[must_use]
+    pub fn real_paths(&self) -> Vec<PathBuf> {
+        let real = |(_, file): (Role, &Path)| {
+            let parent = file.parent().and_then(|it| it.canonicalize().ok());
+            let (parent, name) = (parent?, file.file_name()?);
+            Some(parent.join(name))
+        };
+        self.files().into_iter().filter_map(real).collect()
+    }
+
     /// All of them; a new bundle takes their places from the last to the first.
     ///
     /// Postgres loads each by itself but for the key, which must fit the certificate: those two
