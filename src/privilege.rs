@@ -17,6 +17,7 @@
 //! This module is not for deciding what to read or write; it runs what it is handed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -26,6 +27,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, make_bitflags,
     path_beneath_rules,
 };
+use rustix::fs::Gid;
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -112,6 +114,14 @@ pub enum Rights {
         owner: Ids,
         /// The directories for it.
         write: BTreeSet<PathBuf>,
+    },
+    /// Reads with the rights of `owner` alone, and makes and removes directories and files in `within`, where nothing is
+    /// kept: `/tmp`.
+    Scratch {
+        /// Whose rights count, and who owns what is created.
+        owner: Ids,
+        /// The directory for it.
+        within: PathBuf,
     },
     /// Reads what a service may read, and writes nothing: with the user and the groups of the
     /// service where this process is root, and with its own elsewhere.
@@ -255,6 +265,11 @@ impl Worker {
         held.all(|held| self.covered.contains(&held))
     }
 
+    /// Runs `job` in the thread, and waits for nothing. One that has ended runs nothing.
+    pub fn begin(&self, job: impl FnOnce() + Send + 'static) {
+        drop(self.jobs.send(Box::new(job)));
+    }
+
     /// Runs `job` in the thread and returns what it returns.
     ///
     /// # Errors
@@ -321,12 +336,21 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             landlock(&[(directories, publish)])?;
             Ok(covered)
         }
+        Rights::Scratch { owner, within } => {
+            act_as(*owner)?;
+            let make = write | AccessFs::MakeDir | AccessFs::RemoveDir;
+            let (within, all) = ([within.clone()].into(), [PathBuf::from("/")].into());
+            landlock(&[(&within, make), (&all, read)])?;
+            Ok(BTreeSet::new())
+        }
         Rights::Service {
             owner,
             groups,
             reads_everything,
         } => {
-            take_file_identity(*owner, groups)?;
+            let all = std::iter::once(&owner.gid).chain(groups);
+            let all: Vec<Gid> = all.map(|gid| Gid::from_raw(*gid)).collect();
+            take_file_identity(*owner, &all)?;
             drop_all_but(match reads_everything {
                 true => CapabilitySet::DAC_READ_SEARCH,
                 false => CapabilitySet::empty(),
@@ -390,16 +414,30 @@ fn raise_read_search() -> Result<(), PrivilegeError> {
     rustix::thread::set_capabilities(None, sets).map_err(PrivilegeError::Capabilities)
 }
 
+/// The groups of a user, as a service of his has them: without Debian's `ssl-cert` a server does not read the key in
+/// `/etc/ssl/private`. His first one alone where the host does not know him.
+#[must_use]
+pub(crate) fn groups_of(user: Ids) -> Vec<Gid> {
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(user.uid));
+    let others = known.ok().flatten().and_then(|known| {
+        let name = CString::new(known.name).ok()?;
+        nix::unistd::getgrouplist(&name, nix::unistd::Gid::from_raw(user.gid)).ok()
+    });
+    let others = others.into_iter().flatten().map(nix::unistd::Gid::as_raw);
+    let all: BTreeSet<u32> = others.chain([user.gid]).collect();
+    all.into_iter().map(Gid::from_raw).collect()
+}
+
 /// Gives the calling thread the file rights of `owner`, and no capability.
 fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
-    take_file_identity(owner, &[])?;
+    take_file_identity(owner, &groups_of(owner))?;
     // Another user than the owner goes on with its own rights: what those do not allow, the
     // file operation itself reports with its path.
     drop_all_but(CapabilitySet::empty())
 }
 
 /// Makes `owner` the calling thread's user and group for files, where this process is root.
-fn take_file_identity(owner: Ids, others: &[u32]) -> Result<(), PrivilegeError> {
+fn take_file_identity(owner: Ids, groups: &[Gid]) -> Result<(), PrivilegeError> {
     if !is_root() {
         return Ok(());
     }
@@ -407,11 +445,7 @@ fn take_file_identity(owner: Ids, others: &[u32]) -> Result<(), PrivilegeError> 
         uid: owner.uid,
         reason,
     };
-    let groups: Vec<_> = std::iter::once(&owner.gid)
-        .chain(others)
-        .map(|gid| rustix::fs::Gid::from_raw(*gid))
-        .collect();
-    rustix::thread::set_thread_groups(&groups).map_err(|e| denied(format!("setgroups: {e}")))?;
+    rustix::thread::set_thread_groups(groups).map_err(|e| denied(format!("setgroups: {e}")))?;
     let gid = nix::unistd::Gid::from_raw(owner.gid);
     let uid = nix::unistd::Uid::from_raw(owner.uid);
     nix::unistd::setfsgid(gid);

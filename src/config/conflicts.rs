@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::At;
 use super::error::ConfigError;
-use super::paths::{Real, Twin};
+use super::paths::{Links, Real, Twin};
 use super::validate::Checked;
 use super::{Instance, Mode};
 
@@ -49,6 +49,7 @@ pub(super) fn refuse(
     let real = look(checked, watched, state_directory);
     one_home_each(checked, &real)?;
     let sources = sources(checked, watched, &real);
+    let links = Links::of(lineages(checked), watched);
     let state_directory = real.directory(state_directory);
     for one in checked {
         let targets = targets(one, &real);
@@ -58,6 +59,7 @@ pub(super) fn refuse(
             if one.instance.mode == Mode::Manage {
                 not_shared(&target, &real)?;
                 outside_sources(&target, &sources)?;
+                outside_links(&target, &links)?;
             }
         }
     }
@@ -74,11 +76,29 @@ fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) ->
         })
         .chain(watched.iter().map(PathBuf::as_path))
         .chain([state_directory]);
+    let archives = archives(checked, watched);
+    let directories = directories.chain(archives.iter().map(PathBuf::as_path));
     let files = instances().flat_map(|it| {
         let own_config = it.data_directory().is_none().then(|| it.home());
         it.targets().chain(own_config).chain(sources_elsewhere(it))
     });
     Real::of(directories, files.chain(SHARED.map(Path::new)))
+}
+
+/// Where the lineages may be.
+fn lineages<'a>(checked: &'a [Checked<'_>]) -> impl Iterator<Item = &'a Path> {
+    let candidates = checked
+        .iter()
+        .flat_map(|one| &one.instance.lineage.candidates);
+    candidates.map(PathBuf::as_path)
+}
+
+/// Where certbot keeps every generation of what it links in a directory `live`, which this process may not be able to see.
+fn archives(checked: &[Checked<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
+    let parents = lineages(checked).filter_map(Path::parent);
+    let directories = watched.iter().map(PathBuf::as_path).chain(parents);
+    let live = directories.filter(|directory| directory.file_name() == Some("live".as_ref()));
+    live.map(|live| live.with_file_name("archive")).collect()
 }
 
 fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
@@ -179,18 +199,23 @@ fn not_shared(target: &Target<'_>, real: &Real) -> Result<(), ConfigError> {
 /// What an installed file may not lie in: words for it, and its path.
 fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(String, Twin)> {
     let words = |what: &str, path: &Path| format!("{what} {}", path.display());
+    let archives = archives(checked, watched);
+    let archives = archives
+        .iter()
+        .map(|path| (words("certbot's archive", path), real.directory(path)));
     let watched = watched
         .iter()
         .map(|path| (words("the watched directory", path), real.directory(path)));
-    let lineages = checked
-        .iter()
-        .flat_map(|one| &one.instance.lineage.candidates)
-        .map(|path| (words("the lineage", path), real.directory(path)));
+    let lineages = lineages(checked).map(|path| (words("the lineage", path), real.directory(path)));
     let elsewhere = checked
         .iter()
         .flat_map(|one| sources_elsewhere(&one.instance));
     let elsewhere = elsewhere.map(|path| (words("a source,", path), real.target(path)));
-    watched.chain(lineages).chain(elsewhere).collect()
+    watched
+        .chain(lineages)
+        .chain(archives)
+        .chain(elsewhere)
+        .collect()
 }
 
 /// The sources of CA and CRL files that lie outside the lineage.
@@ -209,9 +234,24 @@ fn outside_sources(target: &Target<'_>, sources: &[(String, Twin)]) -> Result<()
         true => format!("`{key}` is {path}, which is {words}"),
         false => format!("`{key}` is {path}, inside {words}"),
     };
-    let note = "expected a file outside of what certificates come from; with mode = \"reload\" or \
-                \"observe\" pgcertd does not write it";
-    Err(target.at.refuse(&message, note))
+    Err(target.at.refuse(&message, OUTSIDE))
+}
+
+/// What to do about a target that a lineage consists of.
+const OUTSIDE: &str = "expected a file outside of what certificates come from; with mode = \"reload\" or \
+                       \"observe\" pgcertd does not write it";
+
+/// A renewal that is written there would be the next one's source.
+fn outside_links(target: &Target<'_>, links: &Links) -> Result<(), ConfigError> {
+    if !links.lead_through(&target.twin) {
+        return Ok(());
+    }
+    let message = format!(
+        "`{}` is {}, which is a file of a lineage: a link of the lineage leads there, or does so in another generation",
+        target.key,
+        target.path.display()
+    );
+    Err(target.at.refuse(&message, OUTSIDE))
 }
 
 /// Two that write one file would undo each other's deployments for ever.

@@ -5,11 +5,12 @@
 //!
 //! A file system that does not answer is not waited for: its paths count as they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use crate::host::file::same_but_for_numbers;
 use crate::patience::Questions;
 
 /// An absolute path without `.`, `..` and doubled slashes, by its text alone.
@@ -83,6 +84,59 @@ impl Twin {
     }
 }
 
+/// Where the links of lineages lead, step by step, as far as that can be seen.
+pub(super) struct Links(BTreeSet<PathBuf>);
+
+impl Links {
+    /// Those in these directories, and in the directories in the `watched` ones.
+    pub(super) fn of<'a>(
+        lineages: impl IntoIterator<Item = &'a Path>,
+        watched: &[PathBuf],
+    ) -> Links {
+        let watched: BTreeSet<PathBuf> = watched.iter().cloned().collect();
+        let lineages = lineages.into_iter().map(Path::to_owned);
+        let asked = lineages.chain(watched.clone());
+        let told = Questions::default().ask(asked, move |directory: &PathBuf| {
+            let below = match watched.contains(directory) {
+                true => entries(directory),
+                false => Vec::new(),
+            };
+            let lineages = below.iter().chain([directory]);
+            let links = lineages.flat_map(|lineage| entries(lineage));
+            links.flat_map(|link| steps(&link)).collect::<Vec<_>>()
+        });
+        Links(told.into_values().flatten().collect())
+    }
+
+    /// Whether one of them leads through this file, or does so in another generation.
+    pub(super) fn lead_through(&self, file: &Twin) -> bool {
+        let forms = [&file.written, &file.real];
+        let mut steps = self.0.iter();
+        steps.any(|step| forms.iter().any(|form| same_but_for_numbers(step, form)))
+    }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The paths that a link leads to, one after the other; none where it is none.
+fn steps(link: &Path) -> Vec<PathBuf> {
+    const MOST: usize = 40;
+    let mut steps = Vec::new();
+    let mut at = link.to_owned();
+    while let (Ok(target), true) = (fs::read_link(&at), steps.len() < MOST) {
+        let next = at.parent().unwrap_or(Path::new("/")).join(target);
+        let (Some(parent), Some(name)) = (next.parent(), next.file_name()) else {
+            break;
+        };
+        at = real(parent).join(name);
+        steps.push(at.clone());
+    }
+    steps
+}
+
 /// The path with links followed in the longest part of it that can be seen.
 fn real(path: &Path) -> PathBuf {
     let mut seen = path.to_owned();
@@ -99,5 +153,37 @@ fn real(path: &Path) -> PathBuf {
         };
         rest.push(name);
         seen.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_is_followed_step_by_step() {
+        let ground = tempfile::tempdir().unwrap();
+        let ground = ground.path().canonicalize().unwrap();
+        let at = |name: &str| ground.join(name);
+        for directory in ["live/a", "archive/a", "elsewhere"] {
+            fs::create_dir_all(at(directory)).unwrap();
+        }
+        symlink("../../archive/a/chain1.pem", at("live/a/chain.pem")).unwrap();
+        symlink(at("elsewhere/next.pem"), at("archive/a/chain1.pem")).unwrap();
+        fs::write(at("elsewhere/end.pem"), "").unwrap();
+        symlink("end.pem", at("elsewhere/next.pem")).unwrap();
+        let links = Links::of([], &[at("live")]);
+        let leads = |name: &str| links.lead_through(&Real::of([], []).target(&at(name)));
+        for on_the_way in [
+            "archive/a/chain1.pem",
+            "archive/a/chain2.pem",
+            "elsewhere/next.pem",
+            "elsewhere/end.pem",
+        ] {
+            assert!(leads(on_the_way), "{on_the_way}");
+        }
+        assert!(!leads("elsewhere/server.pem"));
     }
 }

@@ -195,6 +195,7 @@ impl Task {
                 .as_ref()
                 .and_then(|fresh| fresh.opened.keyed.clone()),
             source: known,
+            trail: self.tracked.trail().clone(),
         };
         for question in std::mem::take(&mut self.questions) {
             self.tell(question, &known);
@@ -207,6 +208,7 @@ impl Task {
         let answer = Opened {
             source: opened.source.clone(),
             keyed: keyed.filter(|_| question.wanted == Wanted::Key),
+            trail: opened.trail.clone(),
         };
         // Whoever has stopped waiting has gone by what was not known.
         self.owed |= question.answer.send(answer).is_err();

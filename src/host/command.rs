@@ -24,7 +24,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::trusted::{Untrusted, trusted};
-use crate::privilege::{Ids, is_root};
+use crate::privilege::{Ids, groups_of, is_root};
 
 /// The first argument of pgcertd when it is to become another program.
 const FLAG: &str = "--become";
@@ -384,7 +384,7 @@ pub(super) fn give_up(whose: Becoming) -> io::Result<()> {
             return Err(io::Error::other(Untrusted::AsRoot));
         }
         let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-        rustix::thread::set_thread_groups(&[gid]).map_err(named("setgroups"))?;
+        rustix::thread::set_thread_groups(&groups_of(user)).map_err(named("setgroups"))?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(named("setresgid"))?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(named("setresuid"))?;
     }

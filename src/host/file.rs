@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -316,6 +316,19 @@ fn bounded(file: impl Read, size: u64, largest: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Whether two paths are one but for the numbers in them: of the next generation of what a link leads to, as
+/// certbot's `fullchain7.pem`, nothing but its number is new.
+pub(crate) fn same_but_for_numbers(one: &Path, other: &Path) -> bool {
+    let shape = |path: &Path| {
+        let bytes = path.as_os_str().as_bytes().iter();
+        let numbers = |byte: &u8| if byte.is_ascii_digit() { b'0' } else { *byte };
+        let mut shape: Vec<u8> = bytes.map(numbers).collect();
+        shape.dedup_by(|later, earlier| *later == b'0' && *earlier == b'0');
+        shape
+    };
+    shape(one) == shape(other)
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -390,5 +403,22 @@ mod tests {
         let mut opened = found.open(CWD, &file).unwrap();
         opened.read_to_string(&mut text).unwrap();
         assert_eq!(text, "text");
+    }
+
+    #[test]
+    fn another_generation_differs_by_its_numbers_alone() {
+        let same = |one: &str, other: &str| same_but_for_numbers(Path::new(one), Path::new(other));
+        assert!(same(
+            "/le/archive/a/fullchain1.pem",
+            "/le/archive/a/fullchain23.pem"
+        ));
+        assert!(same("/r/2026-01-02/chain.pem", "/r/2027-11-12/chain.pem"));
+        assert!(same("/a/b.pem", "/a/b.pem"));
+        assert!(!same(
+            "/le/archive/a/fullchain1.pem",
+            "/le/archive/a/privkey1.pem"
+        ));
+        assert!(!same("/a/server.pem", "/a/server1.pem"));
+        assert!(!same("/pg/server.pem", "/pg/other.pem"));
     }
 }

@@ -39,20 +39,21 @@ impl Instance {
     /// The same at one address; an error where nothing there takes connections.
     async fn locked_out(&self, address: &Address, limit: Duration) -> Result<Lockout, ProbeError> {
         let opening = self.opening();
-        match self.prober.look(address, opening, limit).await {
+        let turned_away = match self.prober.look(address, opening, limit).await {
             Ok(_) => {
                 let doubt = format!("{address} shakes hands with pgcertd");
                 return Ok(Lockout::Doubtful(doubt));
             }
-            Err(error) if error.is_alert() => {}
+            Err(error) if error.is_alert() => error,
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 return Err(error);
             }
             Err(error) => return Ok(Lockout::Doubtful(Unseen::from(error).sentence())),
-        }
+        };
         let welcome = self.prober.welcome(address, opening, limit).await?;
         Ok(match welcome {
             Welcome::Ends(how) => Lockout::Proven(how),
+            Welcome::AsProbe => Lockout::Proven(turned_away.to_string()),
             Welcome::GoesOn => Lockout::Doubtful(format!(
                 "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does; see that psql gets in"
             )),

@@ -9,6 +9,7 @@
 pub mod ciphers;
 pub mod configuration;
 mod deployment;
+pub mod dry_start;
 pub mod files;
 pub mod hba;
 mod kinds;
@@ -262,8 +263,12 @@ impl Instance {
             }
             let current = writer.filter(|(old, worker)| {
                 **old == targets
-                    && worker.covers(&targets.directories())
-                    && worker.covers([&targets.data])
+                    && match targets.by_others {
+                        true => worker.covers([&targets.state]),
+                        false => {
+                            worker.covers(&targets.directories()) && worker.covers([&targets.data])
+                        }
+                    }
             });
             Ok::<_, InstanceError>((targets, current))
         })
@@ -272,10 +277,16 @@ impl Instance {
             Some(current) => current,
             None => {
                 self.lodger = self.lodger(&targets).await?;
+                // What others place may be links to anywhere; only what is remembered is written then.
+                let (write, read) = if targets.by_others {
+                    (BTreeSet::from([targets.state.clone()]), PathBuf::from("/"))
+                } else {
+                    (targets.directories(), targets.data.clone())
+                };
                 let rights = Rights::Writer {
                     owner: targets.owner,
-                    write: targets.directories(),
-                    read: [targets.data.clone()].into_iter().collect(),
+                    write,
+                    read: [read].into_iter().collect(),
                 };
                 let name = format!("w:{}", self.config.name);
                 (

@@ -56,6 +56,7 @@ pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targe
             gid: group(config.group.as_ref())?.unwrap_or(server.gid),
         },
         server,
+        by_others: config.mode != config::Mode::Manage,
     })
 }
 

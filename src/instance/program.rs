@@ -252,7 +252,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
 
 /// The arguments, as they mean the same from any directory: a server that was started with a relative
 /// `-D` has gone there since, and nothing tells where it came from.
-fn placed(arguments: &[OsString], data_directory: &Path) -> Vec<OsString> {
+pub(super) fn placed(arguments: &[OsString], data_directory: &Path) -> Vec<OsString> {
     let data_directory = data_directory.as_os_str();
     let mut follows = false;
     let placed = arguments.iter().map(|argument| {

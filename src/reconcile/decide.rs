@@ -13,7 +13,7 @@ use crate::host::look::CannotLook;
 use crate::instance::mounts::pinned_by;
 use crate::instance::probe::Served;
 use crate::instance::{InstanceError, Sight, Unseen};
-use crate::source::{LineageReader, Opened, Source};
+use crate::source::{LineageReader, Opened, Source, Trail};
 
 /// How often a decision is made anew because the lineage changed while it was made.
 const DECISIONS: usize = 3;
@@ -48,9 +48,12 @@ impl Keeper {
     ) -> (Visit, Option<Arc<KeyedBundle>>) {
         let mut opened = Opened::from(lineage.current().await);
         for _ in 0..DECISIONS {
-            let sight = sight.clone();
-            let Opened { source, keyed } = opened;
-            let visit = self.weighed(source, sight, intent, settle).await;
+            let Opened {
+                source,
+                keyed,
+                trail,
+            } = opened;
+            let visit = self.weighed(source, sight.clone(), intent, settle).await;
             let wanted = match &visit.plan {
                 Plan::Deploy {
                     bundle,
@@ -60,17 +63,39 @@ impl Keeper {
                 _ => return (visit, None),
             };
             let same = |keyed: &Arc<KeyedBundle>| keyed.same_content(&wanted);
-            if let Some(keyed) = keyed.filter(same) {
-                return (visit, Some(keyed));
+            let (keyed, trail) = match keyed.filter(same) {
+                Some(keyed) => (keyed, trail),
+                None => {
+                    opened = lineage.opened().await;
+                    match opened.keyed.clone().filter(same) {
+                        Some(keyed) => (keyed, opened.trail),
+                        None => continue,
+                    }
+                }
+            };
+            if let Some(why) = self.on_the_way(&trail).await {
+                let refused = Source::Invalid { why, denied: false };
+                return (self.weighed(refused, sight, intent, settle).await, None);
             }
-            opened = lineage.opened().await;
-            if let Some(keyed) = opened.keyed.clone().filter(same) {
-                return (visit, Some(keyed));
-            }
+            return (visit, Some(keyed));
         }
         let why = "the lineage changes faster than it can be deployed".to_owned();
         let restless = Source::Waiting { why };
         (self.weighed(restless, sight, intent, settle).await, None)
+    }
+
+    /// Why no file may be written, since the lineage is found through it: a renewal would be the next one's source.
+    async fn on_the_way(&mut self, trail: &Trail) -> Option<String> {
+        let files = self.instance.on_files(|targets| Ok(targets.real_paths()));
+        // What cannot be looked at cannot be written, which is told then.
+        let files = files.await.ok()?;
+        let file = files.iter().find(|file| trail.leads_through(file))?;
+        Some(format!(
+            "{} is a file of the lineage itself, and is not overwritten; set cert_file and key_file of {} to files outside of \
+             the lineage, and the server to use them, or mode = \"reload\"",
+            file.display(),
+            self.instance.config.name
+        ))
     }
 
     /// The previous bundle, which is to be written.

@@ -215,6 +215,7 @@ impl Moment {
                 data_id: FileId::NONE,
                 owner: ids,
                 server: ids,
+                by_others: false,
             }),
         }
     }

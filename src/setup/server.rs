@@ -164,6 +164,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
         data_id,
         owner,
         server: owner,
+        by_others: false,
     }
 }
 

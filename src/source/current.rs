@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::tracked::PATIENCE_UNDER_LOCK;
-use super::{Source, Tracked};
+use super::{Source, Tracked, Trail};
 use crate::bundle::KeyedBundle;
 use crate::privilege::PrivilegeError;
 
@@ -18,6 +18,8 @@ pub struct Opened {
     pub source: Source,
     /// The same with its key, where there is a bundle.
     pub keyed: Option<Arc<KeyedBundle>>,
+    /// By which names its files were found.
+    pub trail: Trail,
 }
 
 impl From<Source> for Opened {
@@ -26,6 +28,7 @@ impl From<Source> for Opened {
         Opened {
             source,
             keyed: None,
+            trail: Trail::default(),
         }
     }
 }

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 pub use crate::host::file::NotRegular;
-use crate::host::file::Unopened;
+use crate::host::file::{Unopened, same_but_for_numbers};
 use crate::privilege::if_hidden;
 pub use error::{Class, ReadError};
 use resolve::{End, FoundFile, Spot, Walk, timestamp};
@@ -225,6 +225,15 @@ pub struct Trail {
     /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
     /// existing ancestor), the lineage's own and its parent: what to watch.
     pub directories: BTreeSet<PathBuf>,
+}
+
+impl Trail {
+    /// Whether the lineage is found through this file, a path without links, or is so in another generation.
+    #[must_use]
+    pub fn leads_through(&self, file: &Path) -> bool {
+        let mut paths = self.paths.iter();
+        paths.any(|path| same_but_for_numbers(path, file))
+    }
 }
 
 /// The directories of a lineage's files, each held as it was when it was judged: all that must be opened to read it.

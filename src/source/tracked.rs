@@ -204,7 +204,12 @@ impl Tracked {
         self.trail = reading.trail;
         Ok(source.map(|source| {
             self.source = Some(source.clone());
-            Opened { source, keyed }
+            let trail = self.trail.clone();
+            Opened {
+                source,
+                keyed,
+                trail,
+            }
         }))
     }
 

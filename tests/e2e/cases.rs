@@ -4,3 +4,7 @@ mod clients;
 mod hooks;
 mod one_shot;
 mod order;
+mod auto_conf;
+mod curves;
+mod links;
+mod restarts;

@@ -1,7 +1,7 @@
 //! The rights of each thread of the daemon, and what of a private key stays in its memory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     os::unix::fs::{FileExt, MetadataExt},
 };
@@ -10,8 +10,10 @@ use crate::deploy::Scene;
 use crate::world::{
     SOON, World,
     ca::Issued,
+    command,
     daemon::{Daemon, Launch, eventually_state},
     eventually,
+    process::run,
 };
 
 const NONE: &str = "0000000000000000";
@@ -106,7 +108,13 @@ fn as_root_the_writer_has_the_owners_rights_and_the_reader_may_only_read() {
     let file_system_id = |ids: &str| ids.split_whitespace().nth(3).unwrap().to_owned();
     assert_eq!(file_system_id(&writer["Uid"]), owner.uid.to_string());
     assert_eq!(file_system_id(&writer["Gid"]), owner.gid.to_string());
-    assert_eq!(writer["Groups"], owner.gid.to_string());
+    // All groups of the owner, as a service of his has them.
+    let id = run(command("id").args(["-G", "postgres"]), SOON);
+    let sorted = |groups: &str| -> BTreeSet<u32> {
+        let numbers = groups.split_whitespace();
+        numbers.map(|number| number.parse().unwrap()).collect()
+    };
+    assert_eq!(sorted(&writer["Groups"]), sorted(&id.result().unwrap()));
     for (name, status) in all.iter().filter(|(name, _)| looks(name)) {
         assert_eq!(status["CapEff"], DAC_READ_SEARCH, "{name}");
         assert_eq!(status["CapPrm"], DAC_READ_SEARCH, "{name}");

@@ -1,7 +1,7 @@
 //! Edits of a server's configuration that do not count yet, and that the next deployment's reload
 //! would apply.
 
-use std::path::Path;
+use std::time::SystemTime;
 
 use super::{Answers, Eyes};
 use crate::doctor::{Finding, Kind, quoted, user_name};
@@ -15,6 +15,8 @@ use crate::instance::{Server, Sight};
 pub(super) struct Edits {
     /// What is to be said of it; nothing of a server that is down.
     pub finding: Option<Finding>,
+    /// When the configuration was last loaded, where the server tells.
+    pub loaded: Option<SystemTime>,
     /// The command that has them count, where files were edited.
     reload: Option<String>,
 }
@@ -38,6 +40,7 @@ impl From<Finding> for Edits {
     fn from(finding: Finding) -> Edits {
         Edits {
             finding: Some(finding),
+            loaded: None,
             reload: None,
         }
     }
@@ -59,7 +62,8 @@ pub(super) async fn edits(
         Ok(pending) => pending,
         Err(error) => return unasked(&error, sight).into(),
     };
-    let (data, loaded) = (targets.data.clone(), pending.loaded.into());
+    let loaded: SystemTime = pending.loaded.into();
+    let data = targets.data.clone();
     let changed = eyes.see(move || changed_after(&files, &data, loaded)).await;
     let changed = match changed {
         Ok(changed) => changed,
@@ -69,15 +73,18 @@ pub(super) async fn edits(
         let named: Vec<String> = changed.iter().map(|it| it.display().to_string()).collect();
         let seen = format!("edited since the last reload: {}", named.join(", "));
         let finding = Finding::notice(kind, seen);
-        let reload = postmaster.executable.as_deref();
-        let reload = reload.map(|executable| reload_by(executable, sight));
+        let reload = reload(postmaster, sight);
         let finding = Some(match &reload {
             Some(reload) => finding.command(reload),
             None => finding.sentence("reload the server when you want those edits to count"),
         });
-        return Edits { finding, reload };
+        return Edits {
+            finding,
+            loaded: Some(loaded),
+            reload,
+        };
     }
-    match pending.restart.as_slice() {
+    let finding = match pending.restart.as_slice() {
         [] => Finding::good(kind, "no edit waits"),
         names => Finding::notice(
             kind,
@@ -85,8 +92,11 @@ pub(super) async fn edits(
         )
         .because("what a restart changes as well is better known before")
         .sentence("restart the server when it suits, or take the edits back"),
+    };
+    Edits {
+        loaded: Some(loaded),
+        ..finding.into()
     }
-    .into()
 }
 
 async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlError> {
@@ -103,14 +113,15 @@ fn unasked(error: &SqlError, sight: &Sight) -> Finding {
     super::unknowable(Kind::PendingEdits, sight, seen)
 }
 
-/// The command that has the server load its configuration.
-fn reload_by(executable: &Path, sight: &Sight) -> String {
+/// The command that has the server load its configuration, where its programs are to be had here.
+pub(super) fn reload(postmaster: &Postmaster, sight: &Sight) -> Option<String> {
+    let executable = postmaster.executable.as_deref()?;
     let server = sight.targets.server;
-    format!(
+    Some(format!(
         "setpriv --reuid {} --regid {} --clear-groups {} reload -D {}",
         user_name(server.uid),
         server.gid,
         quoted(executable.with_file_name("pg_ctl")),
         quoted(&sight.targets.data)
-    )
+    ))
 }

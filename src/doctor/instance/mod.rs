@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::{Finding, Kind, Unit, user_name};
 use crate::config::{self, Config};
+use crate::instance::dry_start::DryStart;
 use crate::instance::postmaster::Absence;
 use crate::instance::probe::Prober;
 use crate::instance::program::{Program, Surroundings};
@@ -163,16 +164,20 @@ impl Case {
             format!("the server runs, process {}", postmaster.pid),
         ));
         findings.push(files::single(sight, process).await);
-        let answers = match Program::of(postmaster) {
-            Ok(program) => asked(&program, sight).await,
+        let (answers, tried) = match Program::of(postmaster) {
+            Ok(program) => asked(&program, sight, eyes).await,
             Err(_) => Answers::unaskable(postmaster.pid),
         };
         let edits = edits::edits(postmaster, sight, &answers, eyes).await;
         findings.extend(server::findings(self, sight, &answers, &edits));
-        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
+        findings.push(restart::finding(self, sight, &answers, &tried, &edits));
+        let (listeners, rules) = tokio::join!(
+            served::listeners(postmaster, sight.targets.server.uid),
+            plaintext::rules(postmaster, &answers, &tried, edits.loaded, eyes),
+        );
         findings.extend(edits.finding);
-        let listeners = served::listeners(postmaster, sight.targets.server.uid).await;
-        findings.extend(plaintext::finding(self, sight, &answers, eyes, &listeners).await);
+        let reload = edits::reload(postmaster, sight);
+        findings.extend(plaintext::finding(self, sight, rules, &listeners, reload));
         findings.extend(served::proven(self, sight, seen));
         findings.extend(served::locked_out(seen));
         findings.extend(served::trusted(self, sight, postmaster, &listeners).await);
@@ -191,14 +196,14 @@ impl Case {
         let Ok(Ok(Some(program))) = program else {
             return Vec::new();
         };
-        let answers = asked(&program, sight).await;
+        let (answers, tried) = asked(&program, sight, eyes).await;
         if answers.is_unasked() {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return Vec::new();
         }
         let edits = Edits::default();
         let mut findings = server::findings(self, sight, &answers, &edits);
-        findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
+        findings.push(restart::finding(self, sight, &answers, &tried, &edits));
         findings
     }
 
@@ -222,24 +227,29 @@ impl Case {
     }
 }
 
-async fn asked(program: &Program, sight: &Sight) -> Answers {
+/// What the server's program says: its settings, and what came of a start.
+async fn asked(program: &Program, sight: &Sight, eyes: &Eyes) -> (Answers, DryStart) {
     let (data, server) = (&sight.targets.data, sight.targets.server);
     let (tls, around, sni) = tokio::join!(
         program.tls_settings(data, server),
         program.surroundings(data, server),
         program.ssl_sni(data, server),
     );
-    Answers { tls, around, sni }
+    let answers = Answers { tls, around, sni };
+    let tried = restart::tried(program, sight, &answers, eyes).await;
+    (answers, tried)
 }
 
 impl Answers {
     /// Those of a server whose executable cannot be run from here.
-    fn unaskable(pid: u32) -> Answers {
-        Answers {
+    fn unaskable(pid: u32) -> (Answers, DryStart) {
+        let answers = Answers {
             tls: Err(SettingsError::NoExecutable { pid }),
             around: Err(SettingsError::NoExecutable { pid }),
             sni: Err(SettingsError::NoExecutable { pid }),
-        }
+        };
+        let why = SettingsError::NoExecutable { pid }.to_string();
+        (answers, DryStart::NotKnown(why))
     }
 
     /// Whether the program itself could not be run.

@@ -1,175 +1,110 @@
-//! Would the server start again: its configuration, and every file that it names, as the server
-//! itself would load them.
+//! Would the server start again: its own program says, by a start on a throw-away data directory
+//! ([`dry_start`](crate::instance::dry_start)).
 //!
 //! What a reload leaves as it was, a start does not survive: a fault in `postgresql.conf`, in
-//! `pg_hba.conf`, in the certificate, the key, the CA's or the CRL's file.
-
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use zeroize::Zeroizing;
+//! `pg_hba.conf`, in a file or a word of its TLS settings.
 
 use super::edits::Edits;
 use super::{Answers, Case, Eyes, unanswered, unknown};
-use crate::bundle::{BundleError, KeyedBundle};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
-use crate::instance::files::key_rule;
-use crate::instance::hba::{Dialect, OnDisk, Rules};
-use crate::instance::program::Surroundings;
-use crate::instance::settings::{SettingsError, TlsSettings, read_bounded};
-use crate::privilege::Ids;
+use crate::instance::dry_start::{DryStart, LoadStage};
+use crate::instance::program::Program;
+use crate::instance::settings::{SettingsError, TlsSettings};
+use crate::privilege::{Ids, is_root};
 
-/// What keeps a server from starting.
-struct Fault {
-    what: String,
-    of: Origin,
-    /// Whether a file could not be read for lack of a right.
-    denied: bool,
+const NOT_KNOWN: &str = "whether the server could start again is not known";
+
+/// What the server's program says of a start; what is not known, where it could not be asked.
+pub(super) async fn tried(
+    program: &Program,
+    sight: &Sight,
+    answers: &Answers,
+    eyes: &Eyes,
+) -> DryStart {
+    let (Ok(tls), Ok(around)) = (&answers.tls, &answers.around) else {
+        return DryStart::NotKnown("its configuration could not be asked".into());
+    };
+    let server = sight.targets.server;
+    if !is_root() && Ids::own().uid != server.uid {
+        return DryStart::NotKnown("only its own user can try a start".into());
+    }
+    let running = sight.server.postmaster();
+    let data = &sight.targets.data;
+    let mut tried = program.dry_start(data, server, running, tls, around).await;
+    if let DryStart::NotKnown(why) = &mut tried {
+        // What a start waits for is named where it can be.
+        let named = tls.clone();
+        let faults = eyes.see(move || named.faults_elsewhere()).await;
+        for fault in faults.unwrap_or_default() {
+            *why = format!("{why}; {fault}");
+        }
+    }
+    tried
 }
 
-/// In what.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The certificate or the key.
-    Pair,
-    /// Something that a person has to mend.
-    Other,
-}
-
-pub(super) async fn finding(
+pub(super) fn finding(
     case: &Case,
     sight: &Sight,
     answers: &Answers,
+    tried: &DryStart,
     edits: &Edits,
-    eyes: &Eyes,
 ) -> Finding {
     let kind = Kind::Restart;
-    let (tls, around) = match (&answers.tls, &answers.around) {
+    let tls = match (&answers.tls, &answers.around) {
         (Err(SettingsError::Refused { said, .. }), _)
         | (_, Err(SettingsError::Refused { said, .. })) => {
             return Finding::problem(kind, format!("the server would not start: {said}"))
                 .sentence("mend the file at that line, and run check again");
         }
-        (Err(error), _) | (_, Err(error)) => {
-            let what = "whether the server could start again is not known";
-            return unanswered(kind, sight, what, error);
-        }
-        (Ok(tls), Ok(around)) => (tls.clone(), around.clone()),
+        (Err(error), _) | (_, Err(error)) => return unanswered(kind, sight, NOT_KNOWN, error),
+        (Ok(tls), Ok(_)) => tls,
     };
-    let server = sight.targets.server;
-    let named = (tls.clone(), around.clone());
-    let faults = match eyes.see(move || faults(&named.0, &named.1, server)).await {
-        Err(error) => return Finding::problem(kind, error.to_string()),
-        Ok(faults) => faults,
-    };
-    let Some(worst) = faults.first() else {
-        return Finding::good(kind, "the server could start again");
-    };
-    let own = Ids::own().uid;
-    if own != 0 && own != server.uid && faults.iter().all(|fault| fault.denied) {
-        let seen = format!(
-            "whether the server could start again is not known: {}",
-            worst.what
-        );
-        return unknown(kind, sight, seen);
-    }
-    let all: Vec<&str> = faults.iter().map(|it| it.what.as_str()).collect();
-    let finding = Finding::problem(
-        kind,
-        format!("the server would not start: {}", all.join("; ")),
-    );
-    let ours = {
-        let config = case.instance();
-        tls.other_files(&config.cert_file, &config.key_file) == Ok(None)
-    };
-    match worst.of {
-        Origin::Pair if ours && sight.targets.key_fault(&sight.look.found).is_some() => {
-            finding.command(super::files::owned(&sight.targets))
-        }
-        Origin::Pair if ours => finding.command(case.sync(&[])),
-        Origin::Pair => edits.set_up(finding, sight, case.setup(&[])),
-        Origin::Other => finding.sentence("mend that file, and do not restart the server before"),
-    }
-}
-
-/// Runs with the rights of the server's user.
-fn faults(tls: &TlsSettings, around: &Surroundings, server: Ids) -> Vec<Fault> {
-    let mut faults = Vec::new();
-    if tls.on {
-        faults.extend(of_pair(tls, around.opens_keys, server));
-        let elsewhere = tls.faults_elsewhere().into_iter();
-        faults.extend(elsewhere.map(|what| Fault::new(what, Origin::Other)));
-    }
-    let hba = around.hba_file();
-    match Rules::read(hba, Dialect::of(around.version), &OnDisk) {
-        Err(error) => faults.push(Fault::unreadable("hba_file", hba, &error, Origin::Other)),
-        Ok(rules) => faults.extend(rules.faults.first().map(|(file, line, why)| {
-            let what = format!("{} line {line}: {why}", file.display());
-            Fault::new(what, Origin::Other)
-        })),
-    }
-    faults
-}
-
-impl Fault {
-    fn new(what: String, of: Origin) -> Fault {
-        let denied = false;
-        Fault { what, of, denied }
-    }
-
-    fn unreadable(setting: &str, path: &Path, error: &std::io::Error, of: Origin) -> Fault {
-        Fault {
-            what: format!("{setting} = {}: {error}", path.display()),
-            of,
-            denied: error.kind() == std::io::ErrorKind::PermissionDenied,
+    match tried {
+        DryStart::Loads => Finding::good(kind, "the server could start again"),
+        DryStart::NotKnown(why) => unknown(kind, sight, format!("{NOT_KNOWN}: {why}")),
+        DryStart::Fails { stage, said } => {
+            let would_not = match stage {
+                LoadStage::Configuration => "the server would not start",
+                LoadStage::Tls => {
+                    "the server would not start, and a reload leaves its TLS as it is"
+                }
+                LoadStage::HostRules => {
+                    "the server would not start, and a reload leaves the rules of pg_hba.conf as they are"
+                }
+            };
+            let finding = Finding::problem(kind, format!("{would_not}: {said}"));
+            let is_of_pair = *stage == LoadStage::Tls && is_of_pair(tls, said);
+            mended(case, sight, tls, is_of_pair, edits, finding)
         }
     }
 }
 
-/// What is wrong with the certificate and the key that the configuration names.
-fn of_pair(tls: &TlsSettings, opens_keys: bool, server: Ids) -> Option<Fault> {
-    let (cert, key) = (&tls.cert_file, &tls.key_file);
-    let unreadable =
-        |setting, path, error| Some(Fault::unreadable(setting, path, &error, Origin::Pair));
-    let chain = match read_bounded(cert) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) => return unreadable("ssl_cert_file", cert, error),
-    };
-    let meta = match std::fs::metadata(key) {
-        Ok(meta) => meta,
-        Err(error) => return unreadable("ssl_key_file", key, error),
-    };
-    let ids = Ids {
-        uid: meta.uid(),
-        gid: meta.gid(),
-    };
-    if let Err(fault) = key_rule(ids, meta.mode() & 0o7777, server.uid) {
-        let what = format!("ssl_key_file = {} {fault}", key.display());
-        return Some(Fault::new(what, Origin::Pair));
+/// What mends it: an install where it is our pair, a set-up where it is another.
+fn mended(
+    case: &Case,
+    sight: &Sight,
+    tls: &TlsSettings,
+    is_of_pair: bool,
+    edits: &Edits,
+    finding: Finding,
+) -> Finding {
+    let config = case.instance();
+    if !is_of_pair {
+        return finding.sentence("mend what is named, and do not restart the server before");
     }
-    let bytes = match read_bounded(key) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) => return unreadable("ssl_key_file", key, error),
-    };
-    let error = KeyedBundle::loaded(&chain, &bytes).err()?;
-    refused_by_postgres(&error, opens_keys).then(|| {
-        let what = format!("ssl_cert_file = {}: {error}", cert.display());
-        Fault::new(what, Origin::Pair)
-    })
+    if tls.other_files(&config.cert_file, &config.key_file) != Ok(None) {
+        return edits.set_up(finding, sight, case.setup(&[]));
+    }
+    if sight.targets.key_fault(&sight.look.found).is_some() {
+        finding.command(super::files::owned(&sight.targets))
+    } else {
+        finding.command(case.sync(&[]))
+    }
 }
 
-/// Whether Postgres, which looks at the leaf, the key and the digests, refuses what pgcertd's own
-/// checks do.
-fn refused_by_postgres(error: &BundleError, opens_keys: bool) -> bool {
-    match error {
-        BundleError::EncryptedKey { .. } => !opens_keys,
-        BundleError::NotLinked { .. }
-        | BundleError::TooManyCertificates { .. }
-        | BundleError::UncommonCertificate { .. }
-        | BundleError::UnsupportedLeaf { .. }
-        | BundleError::UnusableKey { .. }
-        | BundleError::TwoKeys => false,
-        _ => true,
-    }
+/// Whether what the server says is of the certificate or the key that its settings name.
+fn is_of_pair(tls: &TlsSettings, said: &str) -> bool {
+    let named = |path: &std::path::Path| said.contains(&format!("\"{}\"", path.display()));
+    named(&tls.cert_file) || named(&tls.key_file) || said.starts_with("check of private key failed")
 }

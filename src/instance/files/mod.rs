@@ -30,7 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity};
 use crate::config::Kind;
-use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory};
+use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
 use crate::host::look::FileId;
 use crate::instance::Moment;
 use crate::instance::postmaster::{Absence, PidFile};
@@ -42,6 +42,7 @@ pub use judge::key_rule;
 pub use lock::Lock;
 use memory::Memory;
 pub use memory::{Held, HeldBy};
+pub(in crate::instance) use swap::locked;
 pub use trial::{Candidate, Trial};
 pub(crate) use write::staging_name;
 pub use write::{Keep, Staged};
@@ -75,6 +76,8 @@ pub struct Targets {
     pub owner: Ids,
     /// The user that the server runs as.
     pub server: Ids,
+    /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
+    pub by_others: bool,
 }
 
 /// What a target is for.
@@ -314,6 +317,17 @@ impl Targets {
         parents.map(Path::to_owned).collect()
     }
 
+    /// The paths of the files, without links before the last step.
+    #[must_use]
+    pub fn real_paths(&self) -> Vec<PathBuf> {
+        let real = |(_, file): (Role, &Path)| {
+            let parent = file.parent().and_then(|it| it.canonicalize().ok());
+            let (parent, name) = (parent?, file.file_name()?);
+            Some(parent.join(name))
+        };
+        self.files().into_iter().filter_map(real).collect()
+    }
+
     /// All of them; a new bundle takes their places from the last to the first.
     ///
     /// Postgres loads each by itself but for the key, which must fit the certificate: those two
@@ -339,7 +353,7 @@ impl Targets {
     pub fn look(&self) -> Result<Look, FilesError> {
         let mut found = Vec::new();
         for (_, path) in self.files() {
-            found.push(match Place::open(path) {
+            found.push(match self.place(path) {
                 Ok(place) => place.read(LARGEST)?,
                 // No directory: nothing is installed. An install says what to do about it.
                 Err(FilesError {
@@ -376,13 +390,30 @@ impl Targets {
         })
     }
 
-    /// When the certificate file, itself and not what a link leads to, was written or changed.
+    /// Where a file is; what others place may be a link, which is followed where nobody else could have bent it.
+    fn place(&self, path: &Path) -> Result<Place, FilesError> {
+        if !self.by_others {
+            return Place::open(path);
+        }
+        match reach(path, LinkAtEnd::Followed) {
+            Ok(end) => Place::open(&end.path),
+            // Where a link leads nowhere nothing is installed.
+            Err(error) => Err(unreached(path, &error)),
+        }
+    }
+
+    /// When the certificate file was written or changed; of a link, when it or what it leads to was, whichever is later.
     ///
     /// # Errors
     /// It is not there, or may not be looked at.
     pub fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
+        let itself = self.time_of(&Place::open(&self.cert)?, moment)?;
+        let end = self.time_of(&self.place(&self.cert)?, moment)?;
+        Ok(itself.max(end))
+    }
+
+    fn time_of(&self, place: &Place, moment: Moment) -> Result<Timestamp, FilesError> {
         let fail = |action| FilesError::new(&self.cert, action);
-        let place = Place::open(&self.cert)?;
         let stat = rustix::fs::statx(
             &place.directory,
             &place.name,

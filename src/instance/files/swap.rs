@@ -185,7 +185,7 @@ impl Targets {
 }
 
 /// What chattr(1) has set that no rename gets past: in words, and its letter.
-fn locked(attributes: StatxAttributes) -> Option<(&'static str, char)> {
+pub(in crate::instance) fn locked(attributes: StatxAttributes) -> Option<(&'static str, char)> {
     let flags = [
         (StatxAttributes::IMMUTABLE, "immutable", 'i'),
         (StatxAttributes::APPEND, "append-only", 'a'),

@@ -36,6 +36,7 @@ impl Place {
             data_id: FileId::NONE,
             owner: own,
             server: own,
+            by_others: false,
         };
         Place { directory, targets }
     }

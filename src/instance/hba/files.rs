@@ -1,6 +1,6 @@
 //! A `pg_hba.conf` with all that it includes, as one list of rules.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -45,6 +45,8 @@ impl Files for OnDisk {
 pub struct Rules {
     /// The texts, by path.
     pub texts: BTreeMap<PathBuf, Vec<u8>>,
+    /// The directories whose files are included.
+    pub directories: BTreeSet<PathBuf>,
     /// Each rule with the file that it is in.
     pub rules: Vec<(PathBuf, Rule)>,
     /// Lines that the server refuses: file, line and why. With one of them it loads nothing, and
@@ -60,6 +62,7 @@ impl Rules {
     pub fn read(hba_file: &Path, dialect: Dialect, files: &impl Files) -> io::Result<Rules> {
         let mut rules = Rules {
             texts: BTreeMap::new(),
+            directories: BTreeSet::new(),
             rules: Vec::new(),
             faults: Vec::new(),
         };
@@ -84,7 +87,11 @@ impl Rules {
                 Entry::Fault { line, why } => self.faults.push((file.to_owned(), line, why)),
                 Entry::Include { line, how, path } => {
                     let base = file.parent().unwrap_or(Path::new("/"));
-                    let included = included(&straight(&base.join(path)), how, files);
+                    let path = straight(&base.join(path));
+                    let included = included(&path, how, files);
+                    if how == Inclusion::Directory {
+                        self.directories.insert(path);
+                    }
                     let taken = included.and_then(|included| {
                         if depth == DEEPEST && !included.is_empty() {
                             return Err("maximum nesting depth exceeded".into());

@@ -2,10 +2,11 @@
 //! of them, or only the probe's?
 //!
 //! The probe's TLS library knows fewer ciphers and curves than the OpenSSL that psql uses. Where it
-//! is turned away, this tells whether that says something of the server. Up to TLS 1.2 a server
-//! shows its certificate before anything is encrypted (RFC 5246, 7.3), so that no key has to be
-//! agreed on here. In TLS 1.3 there is nothing to add: the probe offers every signature of which a
-//! [`Bundle`](crate::bundle::Bundle)'s key is capable, and ciphers do not depend on the key.
+//! is turned away, this tells whether that says something of the server. Two hellos are said, one after the
+//! other. Up to TLS 1.2 a server shows its certificate before anything is encrypted (RFC 5246, 7.3), so that
+//! no key has to be agreed on here. In TLS 1.3 it names a cipher and a group in which it wants a key, for
+//! none is sent (RFC 8446, 4.1.4): where the probe offers both, what became of the probe becomes of every
+//! client, since it offers every signature of which a [`Bundle`](crate::bundle::Bundle)'s key is capable.
 
 use std::io;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use tokio::net::TcpStream;
 
 use super::{Opening, ProbeError, Prober, connected, request};
 use crate::config::Address;
+
+/// Every cipher suite of TLS 1.3.
+const NEW_SUITES: &[u16] = &[0x1302, 0x1303, 0x1301, 0x1304, 0x1305];
 
 /// Every cipher suite up to TLS 1.2 that authenticates the server by RSA or ECDSA and encrypts, as
 /// IANA numbers them; last the empty renegotiation, without which some servers end the handshake.
@@ -37,13 +41,27 @@ const SUITES: &[u16] = &[
     0x00ff,
 ];
 
-/// Every group that OpenSSL knows: the curves of NIST, X25519 and X448, Brainpool's, `ffdhe`.
-const GROUPS: &[u16] = &[29, 23, 24, 25, 30, 26, 27, 28, 22, 21, 256, 257, 258, 259];
+/// Every group that OpenSSL knows: the curves of NIST, X25519 and X448, Brainpool's, `ffdhe`, ML-KEM alone and with a
+/// curve, and the old curves.
+#[rustfmt::skip]
+const GROUPS: &[u16] = &[
+    29, 23, 24, 25, 30, 26, 27, 28, 31, 32, 33, 256, 257, 258, 259, 260, 0x11ec, 0x11eb, 0x11ed, 0x0200, 0x0201, 0x0202,
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22,
+];
 
 /// Every signature, with RSA, RSA-PSS, ECDSA and EdDSA, and every digest.
 const SIGNATURES: &[u16] = &[
     0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b, 0x0401,
-    0x0501, 0x0601, 0x0303, 0x0301, 0x0203, 0x0201, 0x0302, 0x0402,
+    0x0501, 0x0601, 0x0303, 0x0301, 0x0203, 0x0201, 0x0302, 0x0402, 0x081a, 0x081b, 0x081c, 0x0904,
+    0x0905, 0x0906,
+];
+
+/// How a hello begins by which a server asks for a key in another group: a version, and this in the place of
+/// randomness (RFC 8446, 4.1.3).
+const RETRY: [u8; 34] = [
+    3, 3, 0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8,
+    0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33,
+    0x9c,
 ];
 
 /// A server sends no more than this before its certificate has begun.
@@ -56,11 +74,32 @@ pub enum Welcome {
     GoesOn,
     /// It ends it by an alert: by which.
     Ends(String),
+    /// It wants a key in a group, for a cipher, that the probe offers too.
+    AsProbe,
+}
+
+/// How a server answers one hello.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    /// It goes on.
+    GoesOn,
+    /// It ends the handshake by this alert.
+    Alert(AlertDescription),
+    /// It wants a key in this group, for this cipher.
+    Wants { group: u16, suite: u16 },
+}
+
+/// Up to which version a hello goes.
+#[derive(Clone, Copy)]
+enum Newest {
+    Tls12,
+    /// And that alone.
+    Tls13,
 }
 
 impl Prober {
-    /// Offers what any client may to the server at `address`, up to TLS 1.2, and leaves once it has
-    /// answered: its log then has a line on a handshake that was not finished.
+    /// Offers what any client may to the server at `address`, up to TLS 1.2 and then in TLS 1.3, and leaves once it has
+    /// answered: its log then has a line on each handshake that was not finished.
     ///
     /// # Errors
     /// It does not come so far within `limit` that the server could shake hands, or closes the connection without an
@@ -71,6 +110,39 @@ impl Prober {
         opening: Opening,
         limit: Duration,
     ) -> Result<Welcome, ProbeError> {
+        let old = self.asked(address, opening, Newest::Tls12, limit).await?;
+        if !matches!(old, Answer::Alert(_)) {
+            return Ok(Welcome::GoesOn);
+        }
+        let new = self.asked(address, opening, Newest::Tls13, limit).await?;
+        let ends = |alert| Welcome::Ends(format!("it sends the alert {alert:?}"));
+        Ok(match (old, new) {
+            (_, Answer::Wants { group, suite }) if !self.offers(group, suite) => Welcome::GoesOn,
+            // There is no TLS 1.2: what it says of that is of no client.
+            (Answer::Alert(AlertDescription::ProtocolVersion), Answer::Alert(alert)) => ends(alert),
+            (Answer::Alert(AlertDescription::ProtocolVersion), Answer::Wants { .. }) => {
+                Welcome::AsProbe
+            }
+            (Answer::Alert(alert), Answer::Alert(_) | Answer::Wants { .. }) => ends(alert),
+            _ => Welcome::GoesOn,
+        })
+    }
+
+    /// Whether the probe offers this group and this cipher.
+    fn offers(&self, group: u16, suite: u16) -> bool {
+        let groups = &self.provider.kx_groups;
+        let suites = &self.provider.cipher_suites;
+        groups.iter().any(|it| u16::from(it.name()) == group)
+            && suites.iter().any(|it| u16::from(it.suite()) == suite)
+    }
+
+    async fn asked(
+        &self,
+        address: &Address,
+        opening: Opening,
+        newest: Newest,
+        limit: Duration,
+    ) -> Result<Answer, ProbeError> {
         let mut stage = "connecting";
         let asking = async {
             let connecting = TcpStream::connect((address.host.as_str(), address.port));
@@ -87,7 +159,8 @@ impl Prober {
             let mut random = [0_u8; 32];
             let filled = self.provider.secure_random.fill(&mut random);
             filled.map_err(|_| failed(io::Error::other("there is no randomness")))?;
-            answered(&mut tcp, &hello(random)).await.map_err(failed)
+            let hello = hello(random, newest);
+            answered(&mut tcp, &hello).await.map_err(failed)
         };
         match tokio::time::timeout(limit, asking).await {
             Ok(answered) => answered,
@@ -100,7 +173,7 @@ impl Prober {
     }
 }
 
-async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Welcome> {
+async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Answer> {
     let mut heard = Vec::new();
     let mut part = [0_u8; 4096];
     let mut sent = tcp.write_all(hello).await;
@@ -115,17 +188,17 @@ async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Welcome> {
             Err(error) => return Err(error),
             Ok(length) => heard.extend_from_slice(part.get(..length).unwrap_or_default()),
         }
-        if let Some(welcome) = understood(&heard) {
-            return Ok(welcome);
+        if let Some(answer) = understood(&heard) {
+            return Ok(answer);
         }
         sent = Ok(());
     }
 }
 
 /// What a server says with these bytes; nothing where more of them must come.
-fn understood(bytes: &[u8]) -> Option<Welcome> {
+fn understood(bytes: &[u8]) -> Option<Answer> {
     if bytes.len() > ENOUGH {
-        return Some(Welcome::GoesOn);
+        return Some(Answer::GoesOn);
     }
     let mut messages = Vec::new();
     let mut rest = bytes;
@@ -138,15 +211,13 @@ fn understood(bytes: &[u8]) -> Option<Welcome> {
         };
         match (*kind, content) {
             (HANDSHAKE, _) => messages.extend_from_slice(content),
-            (ALERT, [_, alert]) => {
-                let alert = AlertDescription::from(*alert);
-                return Some(Welcome::Ends(format!("it sends the alert {alert:?}")));
-            }
-            _ => return Some(Welcome::GoesOn),
+            (ALERT, [_, alert]) => return Some(Answer::Alert(AlertDescription::from(*alert))),
+            // OpenSSL says at once that its cipher changes.
+            _ => return told(&messages).or(Some(Answer::GoesOn)),
         }
         rest = following;
     }
-    goes_on(&messages).then_some(Welcome::GoesOn)
+    told(&messages)
 }
 
 /// The type of a record that holds an alert.
@@ -159,40 +230,71 @@ const HANDSHAKE: u8 = 22;
 /// its key all the same.
 const SERVER_HELLO: u8 = 2;
 
-/// Whether there is more in these messages than the server's hello.
-fn goes_on(mut messages: &[u8]) -> bool {
+/// What these messages say: that there is more in them than the server's hello, or which key that wants.
+fn told(mut messages: &[u8]) -> Option<Answer> {
     while let [kind, rest @ ..] = messages {
         if *kind != SERVER_HELLO {
-            return true;
+            return Some(Answer::GoesOn);
         }
         let [high, middle, low, body @ ..] = rest else {
-            return false;
+            return None;
         };
         let length = u32::from_be_bytes([0, *high, *middle, *low]);
-        let following = usize::try_from(length).ok().and_then(|it| body.get(it..));
-        messages = following.unwrap_or_default();
+        let (body, following) = body.split_at_checked(usize::try_from(length).ok()?)?;
+        if body.starts_with(&RETRY) {
+            return Some(wanted(body).unwrap_or(Answer::GoesOn));
+        }
+        messages = following;
     }
-    false
+    None
+}
+
+/// What a hello wants that asks for a key (RFC 8446, 4.1.3 and 4.2.8).
+fn wanted(hello: &[u8]) -> Option<Answer> {
+    const KEY_SHARE: u16 = 51;
+    let number = |bytes: &[u8]| Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]));
+    let session = usize::from(*hello.get(RETRY.len())?);
+    let after = hello.get(RETRY.len() + 1 + session..)?;
+    let suite = number(after)?;
+    // The suite, no compression, the length of the extensions.
+    let mut extensions = after.get(5..)?;
+    loop {
+        let (kind, length) = (number(extensions)?, number(extensions.get(2..)?)?);
+        let content = extensions.get(4..)?;
+        if kind == KEY_SHARE {
+            let group = number(content)?;
+            return Some(Answer::Wants { group, suite });
+        }
+        extensions = content.get(usize::from(length)..)?;
+    }
 }
 
 /// A ClientHello in its record (RFC 5246, 7.4.1.2).
-fn hello(random: [u8; 32]) -> Vec<u8> {
-    let extensions = [
+fn hello(random: [u8; 32], newest: Newest) -> Vec<u8> {
+    let mut extensions = vec![
         // supported_groups, ec_point_formats, signature_algorithms, extended_master_secret
         extension(10, &counted(&words(GROUPS))),
         extension(11, &[1, 0]),
         extension(13, &counted(&words(SIGNATURES))),
         extension(23, &[]),
-    ]
-    .concat();
+    ];
+    let suites = match newest {
+        Newest::Tls12 => SUITES,
+        Newest::Tls13 => {
+            // supported_versions, and a key_share without any
+            extensions.push(extension(43, &[2, 3, 4]));
+            extensions.push(extension(51, &counted(&[])));
+            NEW_SUITES
+        }
+    };
     let body = [
         &[3, 3],
         random.as_slice(),
         // No session; the suites; no compression.
         &[0],
-        &counted(&words(SUITES)),
+        &counted(&words(suites)),
         &[1, 0],
-        &counted(&extensions),
+        &counted(&extensions.concat()),
     ]
     .concat();
     let client_hello = [&[1, 0], counted(&body).as_slice()].concat();
@@ -224,16 +326,18 @@ mod tests {
         [&[kind, 3, 3], counted(content).as_slice()].concat()
     }
 
-    fn ends(alert: &str) -> Option<Welcome> {
-        Some(Welcome::Ends(format!("it sends the alert {alert}")))
-    }
-
     #[test]
     fn an_alert_ends_it_also_after_the_servers_hello() {
         let alert = record(ALERT, &[2, 40]);
-        assert_eq!(understood(&alert), ends("HandshakeFailure"));
+        assert_eq!(
+            understood(&alert),
+            Some(Answer::Alert(AlertDescription::HandshakeFailure))
+        );
         let late = [record(HANDSHAKE, &HELLO), record(ALERT, &[2, 80])].concat();
-        assert_eq!(understood(&late), ends("InternalError"));
+        assert_eq!(
+            understood(&late),
+            Some(Answer::Alert(AlertDescription::InternalError))
+        );
     }
 
     #[test]
@@ -242,34 +346,56 @@ mod tests {
         for content in [&whole[..0], &whole[..1], &whole[..3], &whole[..6]] {
             assert_eq!(understood(&record(HANDSHAKE, content)), None, "{content:?}");
         }
-        assert_eq!(
-            understood(&record(HANDSHAKE, &whole)),
-            Some(Welcome::GoesOn)
-        );
+        assert_eq!(understood(&record(HANDSHAKE, &whole)), Some(Answer::GoesOn));
         let split = [
             record(HANDSHAKE, &whole[..2]),
             record(HANDSHAKE, &whole[2..]),
         ]
         .concat();
-        assert_eq!(understood(&split), Some(Welcome::GoesOn));
+        assert_eq!(understood(&split), Some(Answer::GoesOn));
         for cut in 0..split.len() - CERTIFICATE.len() {
             assert_eq!(understood(&split[..cut]), None, "{cut}");
         }
     }
 
     #[test]
+    fn a_hello_that_asks_for_a_key_tells_for_what() {
+        // OpenSSL 3.0 with secp521r1 alone: no session, TLS_AES_256_GCM_SHA384, supported_versions, key_share.
+        let rest = [
+            0, 0x13, 0x02, 0, 0, 12, 0, 43, 0, 2, 3, 4, 0, 51, 0, 2, 0, 25,
+        ];
+        let message = |begins: &[u8]| {
+            let body = [begins, &rest].concat();
+            [&[SERVER_HELLO, 0], counted(&body).as_slice()].concat()
+        };
+        let asks = record(HANDSHAKE, &message(&RETRY));
+        let (group, suite) = (25, 0x1302);
+        let wants = Some(Answer::Wants { group, suite });
+        assert_eq!(understood(&asks), wants);
+        const CHANGE_CIPHER_SPEC: u8 = 20;
+        let changes = [asks.clone(), record(CHANGE_CIPHER_SPEC, &[1])].concat();
+        assert_eq!(understood(&changes), wants);
+        for cut in 0..asks.len() {
+            assert_eq!(understood(&asks[..cut]), None, "{cut}");
+        }
+        assert_eq!(understood(&record(HANDSHAKE, &message(&[7; 34]))), None);
+    }
+
+    #[test]
     fn what_is_no_tls_or_never_ends_ends_nothing() {
         assert_eq!(understood(b"EFATAL: no\0"), None);
-        assert_eq!(understood(&record(b'E', b"no")), Some(Welcome::GoesOn));
-        assert_eq!(understood(&vec![0; ENOUGH + 1]), Some(Welcome::GoesOn));
+        assert_eq!(understood(&record(b'E', b"no")), Some(Answer::GoesOn));
+        assert_eq!(understood(&vec![0; ENOUGH + 1]), Some(Answer::GoesOn));
     }
 
     #[test]
     fn its_lengths_add_up() {
-        let hello = hello([7; 32]);
-        let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
-        assert_eq!(length(3), hello.len() - 5);
-        assert_eq!(length(7), hello.len() - 9);
+        for newest in [Newest::Tls12, Newest::Tls13] {
+            let hello = hello([7; 32], newest);
+            let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+            assert_eq!(length(3), hello.len() - 5);
+            assert_eq!(length(7), hello.len() - 9);
+        }
         assert!(
             !SUITES.contains(&0x5600),
             "a fallback would be refused as one"

@@ -100,6 +100,16 @@ pub enum SqlError {
         "allow_alter_system is off: another program keeps this server's configuration; make the change there"
     )]
     AlterSystemForbidden,
+    /// The file that ALTER SYSTEM writes cannot be written.
+    #[error("{} cannot be written: {said}; {remedy}", file.display())]
+    Unwritten {
+        /// `postgresql.auto.conf`, with its path.
+        file: PathBuf,
+        /// The server's words.
+        said: String,
+        /// What to do.
+        remedy: String,
+    },
     /// The thread that connects could not be had.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
@@ -210,8 +220,24 @@ impl SqlError {
     }
 }
 
+/// Whether a superuser's command failed at a file, by what PostgreSQL makes of the error of a system call
+/// (`errcode_for_file_access`). A superuser lacks no right: the state of that stands for EACCES, EPERM and EROFS.
+pub(super) fn is_of_file(state: &SqlState) -> bool {
+    const OF_FILES: [SqlState; 8] = [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::UNDEFINED_FILE,
+        SqlState::DUPLICATE_FILE,
+        SqlState::WRONG_OBJECT_TYPE,
+        SqlState::DISK_FULL,
+        SqlState::INSUFFICIENT_RESOURCES,
+        SqlState::IO_ERROR,
+        SqlState::INTERNAL_ERROR,
+    ];
+    OF_FILES.contains(state)
+}
+
 /// The server's words, or the library's where the server said nothing.
-fn said(error: &tokio_postgres::Error) -> String {
+pub(super) fn said(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
         (Some(told), _) => told.message().to_owned(),

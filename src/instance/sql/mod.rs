@@ -131,15 +131,6 @@ impl Sql {
         .await
     }
 
-    /// Runs a command.
-    async fn run(&self, what: &'static str, command: &str) -> Result<(), SqlError> {
-        within(what, async {
-            let done = self.client.batch_execute(command).await;
-            done.map_err(|error| SqlError::asking(what, &self.role, &error, &self.refusal))
-        })
-        .await
-    }
-
     /// A column, by its place.
     fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
         &self,

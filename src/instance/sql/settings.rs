@@ -1,11 +1,17 @@
 //! The settings that a set-up reads and changes, and the reload that makes them count.
 
-use std::path::PathBuf;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 
-use super::{Sql, SqlError};
+use super::error::{is_of_file, said};
+use super::{Sql, SqlError, within};
+use crate::instance::files::locked;
 
 /// A setting that pgcertd may change by ALTER SYSTEM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,43 @@ pub struct ServerSettings {
     pub allow_alter_system: bool,
     /// When the configuration was last loaded, with whatever success the TLS files were.
     pub loaded: Timestamp,
+}
+
+/// What to do so that the server can write `file` in its data directory, which it makes anew and renames. It is looked at
+/// and not opened.
+fn unlocked(file: &Path, data: &Path, state: &SqlState) -> String {
+    for path in [file, data] {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let looked = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS);
+        if let Some((name, letter)) = looked.ok().and_then(|it| locked(it.stx_attributes)) {
+            let path = path.display();
+            return format!("{path} is {name}: chattr -{letter} {path}");
+        }
+    }
+    let shown = data.display();
+    let meta = std::fs::symlink_metadata(file).ok();
+    if meta.as_ref().is_some_and(Metadata::is_symlink) {
+        return "it is a symbolic link, by which another program that keeps this server's configuration may rule \
+                ALTER SYSTEM out; make the change there"
+            .to_owned();
+    }
+    if meta.is_some_and(|meta| meta.mode() & 0o200 == 0) {
+        return format!(
+            "it is read-only, by which another program that keeps this server's configuration may rule ALTER SYSTEM out; \
+             make the change there, or chmod u+w {}",
+            file.display()
+        );
+    }
+    let mount = rustix::fs::statvfs(data);
+    if mount.is_ok_and(|mount| mount.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        format!("the file system of {shown} is read-only: see dmesg, and mount it writable")
+    } else if *state == SqlState::DISK_FULL {
+        format!("free some room on the file system of {shown}")
+    } else {
+        format!(
+            "see what keeps the server's user from making and replacing files in {shown}: its mode, a quota, the disk (dmesg)"
+        )
+    }
 }
 
 impl Sql {
@@ -123,7 +166,7 @@ impl Sql {
         let quoted = "select format('ALTER SYSTEM SET %I = %L', $1::text, $2::text)";
         let row = self.row(WHAT, quoted, &[&setting.name(), &value]).await?;
         let command: String = self.column(WHAT, &row, 0)?;
-        self.run("a change by ALTER SYSTEM", &command).await
+        self.alter(&command).await
     }
 
     /// Takes back what ALTER SYSTEM has set; the other files count again from the next reload.
@@ -133,7 +176,31 @@ impl Sql {
     pub async fn reset_system(&self, setting: Setting) -> Result<(), SqlError> {
         self.alterable().await?;
         let command = format!("ALTER SYSTEM RESET {}", setting.name());
-        self.run("a change by ALTER SYSTEM", &command).await
+        self.alter(&command).await
+    }
+
+    /// Runs an ALTER SYSTEM; where its file cannot be written, says what keeps it from that.
+    async fn alter(&self, command: &str) -> Result<(), SqlError> {
+        const WHAT: &str = "a change by ALTER SYSTEM";
+        let failed = within(WHAT, async {
+            Ok(self.client.batch_execute(command).await.err())
+        });
+        let Some(error) = failed.await? else {
+            return Ok(());
+        };
+        match error.code() {
+            Some(state) if self.is_superuser && is_of_file(state) => {
+                let said = said(&error);
+                let row = self
+                    .row(WHAT, "select current_setting('data_directory')", &[])
+                    .await?;
+                let data: String = self.column(WHAT, &row, 0)?;
+                let file = Path::new(&data).join("postgresql.auto.conf");
+                let remedy = unlocked(&file, Path::new(&data), state);
+                Err(SqlError::Unwritten { file, said, remedy })
+            }
+            _ => Err(SqlError::asking(WHAT, &self.role, &error, &self.refusal)),
+        }
     }
 
     /// The settings that the server's command line sets, which no file overrides.

@@ -119,9 +119,9 @@ fn a_file_of_the_configuration_that_does_not_load_is_found() {
     let found = healthy.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
-        &["ssl_ca_file", ca.to_str().unwrap()],
+        &["root certificate file", ca.to_str().unwrap()],
     );
-    says(&sentence(&found), &["mend that file"]);
+    says(&sentence(&found), &["mend what is named"]);
     fs::rename(ca.with_extension("away"), &ca).unwrap();
     healthy.is_well("restart");
 
@@ -181,7 +181,7 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
     let found = healthy.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
-        &[cert.to_str().unwrap(), "does not belong to the leaf"],
+        &[key.to_str().unwrap(), "key values mismatch"],
     );
     let log = healthy.stage.cluster.restart().unwrap_err();
     says(&log, &["key values mismatch"]);

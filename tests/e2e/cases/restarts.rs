@@ -1,0 +1,221 @@
+//! Whether a server would start again, as `check` says and as a restart shows.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    check::finding::Healthy,
+    standing::says,
+    world::{Owner, World, ca::Ca, command, give, process::run},
+};
+
+/// What is changed before a restart.
+struct Change {
+    /// Lines for the settings, which outweigh those before.
+    settings: String,
+    /// A line at the end of `pg_hba.conf`.
+    rule: &'static str,
+}
+
+fn settings(lines: &str) -> Change {
+    Change {
+        settings: lines.to_owned(),
+        rule: "",
+    }
+}
+
+fn rule(rule: &'static str) -> Change {
+    Change {
+        settings: String::new(),
+        rule,
+    }
+}
+
+/// Each change is loaded as far as the server does, judged by `check`, and tried by a restart.
+#[test]
+fn what_check_says_of_a_restart_is_what_a_restart_does() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    let data = healthy.stage.cluster.data_directory().to_owned();
+    let owned = |name: &str, text: &[u8], mode: u32| {
+        let path = data.join(name);
+        fs::write(&path, text).unwrap();
+        give(&path, world.postgres(), mode);
+        path.display().to_string()
+    };
+    let root = fs::read(healthy.stage.ca.root()).unwrap();
+    let other = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
+    let wide = owned("wide.key", other.key_pem.as_bytes(), 0o644);
+    let foreign = owned("foreign.key", other.key_pem.as_bytes(), 0o600);
+    let empty = owned("empty.pem", b"", 0o644);
+    owned("root.crt", &root, 0o644);
+    owned("closed.crt", &root, 0o600);
+    give(&data.join("closed.crt"), Owner { uid: 0, gid: 0 }, 0o600);
+    let chain = owned("chain.pem", other.fullchain_pem().as_bytes(), 0o644);
+    let plain = data.join("plain.key");
+    fs::write(&plain, &other.key_pem).unwrap();
+    let encrypted = owned("encrypted.key", b"", 0o600);
+    let mut openssl = command("openssl");
+    openssl.args(["pkey", "-aes256", "-passout", "pass:secret", "-in"]);
+    let done = run(
+        openssl.arg(&plain).args(["-out", &encrypted]),
+        crate::world::SOON,
+    );
+    done.result().unwrap();
+    let pair = |key: &str| format!("ssl_cert_file = '{chain}'\nssl_key_file = '{key}'\n");
+
+    let refused = [
+        (settings("ssl_ciphers = 'nonsense'"), "cipher"),
+        (
+            settings("ssl_dh_params_file = '/nonexistent/dh.pem'"),
+            "/nonexistent/dh.pem",
+        ),
+        (
+            settings("ssl_min_protocol_version = 'TLSv1.3'\nssl_max_protocol_version = 'TLSv1.2'"),
+            "ssl_max_protocol_version",
+        ),
+        (settings(&format!("ssl_ca_file = '{empty}'")), "empty.pem"),
+        (settings("ssl_ca_file = 'closed.crt'"), "Permission denied"),
+        (settings(&pair(&wide)), "group or world access"),
+        (settings(&pair(&foreign).replace(&chain, "root.crt")), "key"),
+        (
+            settings(&format!(
+                "{}ssl_passphrase_command = 'echo wrong'",
+                pair(&encrypted)
+            )),
+            "encrypted.key",
+        ),
+        (
+            settings("wal_level = minimal\nmax_wal_senders = 3"),
+            "max_wal_senders",
+        ),
+        (
+            settings("max_connections = 5\nsuperuser_reserved_connections = 5"),
+            "superuser_reserved_connections",
+        ),
+        (rule("hostssl all all all scram-sha-256 nosuch=1"), "nosuch"),
+        (rule("host all all all ldap"), "requires argument"),
+        (rule("local all all md5 clientcert=verify-ca"), "clientcert"),
+    ];
+    for (change, told) in &refused {
+        let (restart, plaintext) = judged(&mut healthy, change, false);
+        assert_eq!(restart["weight"], "problem", "{restart}");
+        says(
+            restart["seen"].as_str().unwrap(),
+            &["would not start", told],
+        );
+        // Whoever edits the rules does not see in the file what is in force.
+        if !change.rule.is_empty() {
+            assert_eq!(plaintext["weight"], "problem", "{plaintext}");
+            says(plaintext["seen"].as_str().unwrap(), &["not known", told]);
+        }
+    }
+
+    let accepted = [
+        settings("ssl_ca_file = '../data/root.crt'"),
+        settings("ssl_ecdh_curve = 'secp521r1'\nssl_min_protocol_version = 'TLSv1.3'"),
+        settings(&format!(
+            "{}ssl_passphrase_command = 'echo secret'",
+            pair(&encrypted)
+        )),
+        settings("max_connections = 2000\nshared_buffers = '64MB'"),
+        settings("log_line_prefix = 'LOG:  '\nlog_error_verbosity = terse"),
+        rule("hostssl all all samenet reject"),
+    ];
+    for change in &accepted {
+        let (restart, plaintext) = judged(&mut healthy, change, true);
+        assert_eq!(restart["weight"], "good", "{restart}");
+        assert_eq!(plaintext["weight"], "good", "{plaintext}");
+    }
+    let first = healthy.stage.first.clone();
+    healthy.stage.ends_serving(&first);
+}
+
+/// What `check` says after a reload, and after that a restart, which has to be as it should.
+#[track_caller]
+fn judged(healthy: &mut Healthy<'_>, change: &Change, starts: bool) -> (Value, Value) {
+    let cluster = &mut healthy.stage.cluster;
+    let (file, hba) = (
+        cluster.settings_file(),
+        cluster.config_directory().join("pg_hba.conf"),
+    );
+    let before = (fs::read(&file).unwrap(), fs::read(&hba).unwrap());
+    let with = |before: &[u8], more: &str| [before, b"\n", more.as_bytes(), b"\n"].concat();
+    fs::write(&file, with(&before.0, &change.settings)).unwrap();
+    fs::write(&hba, with(&before.1, change.rule)).unwrap();
+    cluster.reload_by_hand();
+    let kept = held(cluster.data_directory());
+    let seen = healthy.checked();
+    let cluster = &mut healthy.stage.cluster;
+    assert_eq!(held(cluster.data_directory()), kept);
+    let restarted = cluster.restart();
+    assert_eq!(
+        restarted.is_ok(),
+        starts,
+        "{}{}: {restarted:?}",
+        change.settings,
+        change.rule
+    );
+    fs::write(&file, before.0).unwrap();
+    fs::write(&hba, before.1).unwrap();
+    if starts {
+        cluster.reload_by_hand();
+    } else {
+        cluster.start().unwrap();
+    }
+    let (restart, plaintext) = (seen.instance("restart"), seen.instance("plaintext"));
+    println!("{}{}", change.settings, change.rule);
+    println!("  {}\n  {}", restart["seen"], plaintext["seen"]);
+    (restart, plaintext)
+}
+
+/// The names in a data directory, and what tells one run of the server from another.
+fn held(data: &Path) -> (Vec<String>, String) {
+    let entries = fs::read_dir(data).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    let pid_file = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+    (names, pid_file)
+}
+
+/// A file of rules that was changed after the server loaded it says nothing of what is in force.
+#[test]
+fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
+    let Some(world) = World::new() else { return };
+    let mut healthy = Healthy::new(&world);
+    let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
+    let strict = fs::read_to_string(&hba).unwrap();
+    let open = format!("{strict}host all all 192.0.2.0/24 trust\n");
+    fs::write(&hba, &open).unwrap();
+    healthy.stage.cluster.reload_by_hand();
+    assert_ne!(healthy.finds("plaintext", "notice")["why"], "");
+
+    // Without a word of it in the file, the server still lets them in.
+    fs::write(&hba, &strict).unwrap();
+    let found = healthy.finds("plaintext", "notice");
+    println!("{found}");
+    says(
+        found["seen"].as_str().unwrap(),
+        &["not known", hba.to_str().unwrap()],
+    );
+    crate::check::finding::typed(&crate::check::finding::line(&found));
+    crate::world::eventually(crate::world::SOON, "it is reloaded", || {
+        healthy.checked().instance("plaintext")["weight"] == "good"
+    });
+
+    // One of an earlier date that is moved there is as new.
+    let aside = hba.with_extension("aside");
+    fs::write(&aside, &strict).unwrap();
+    give(&aside, world.postgres(), 0o600);
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    fs::File::options()
+        .write(true)
+        .open(&aside)
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    fs::rename(&aside, &hba).unwrap();
+    healthy.finds("plaintext", "notice");
+}
