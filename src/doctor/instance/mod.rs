@@ -47,7 +47,6 @@ pub(super) struct Case {
 struct Answers {
     tls: Result<TlsSettings, SettingsError>,
     around: Result<Surroundings, SettingsError>,
-    sni: Result<String, SettingsError>,
 }
 
 /// Reads what a server reads: a thread with the file rights of its user, which writes nothing.
@@ -164,7 +163,7 @@ impl Case {
         ));
         findings.push(files::single(sight, process).await);
         let answers = match Program::of(postmaster) {
-            Ok(program) => asked(&program, sight).await,
+            Ok(program) => self.asked(&program, sight).await,
             Err(_) => Answers::unaskable(postmaster.pid),
         };
         let edits = edits::edits(postmaster, sight, &answers, eyes).await;
@@ -190,7 +189,7 @@ impl Case {
         let Ok(Ok(Some(program))) = program else {
             return Vec::new();
         };
-        let answers = asked(&program, sight).await;
+        let answers = self.asked(&program, sight).await;
         if answers.is_unasked() {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return Vec::new();
@@ -199,6 +198,17 @@ impl Case {
         let mut findings = server::findings(self, sight, &answers, &edits);
         findings.push(restart::finding(self, sight, &answers, &edits, eyes).await);
         findings
+    }
+
+    async fn asked(&self, program: &Program, sight: &Sight) -> Answers {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        let (tls, around) = tokio::join!(
+            program.tls_settings(data, server),
+            program.surroundings(data, server),
+        );
+        let installed = sight.look.installed.bundle().map(|it| &**it);
+        let tls = tls.map(|tls| tls.for_instance(self.instance(), installed));
+        Answers { tls, around }
     }
 
     fn server_names(&self) -> Finding {
@@ -221,23 +231,12 @@ impl Case {
     }
 }
 
-async fn asked(program: &Program, sight: &Sight) -> Answers {
-    let (data, server) = (&sight.targets.data, sight.targets.server);
-    let (tls, around, sni) = tokio::join!(
-        program.tls_settings(data, server),
-        program.surroundings(data, server),
-        program.ssl_sni(data, server),
-    );
-    Answers { tls, around, sni }
-}
-
 impl Answers {
     /// Those of a server whose executable cannot be run from here.
     fn unaskable(pid: u32) -> Answers {
         Answers {
             tls: Err(SettingsError::NoExecutable { pid }),
             around: Err(SettingsError::NoExecutable { pid }),
-            sni: Err(SettingsError::NoExecutable { pid }),
         }
     }
 

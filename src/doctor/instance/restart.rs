@@ -97,8 +97,10 @@ pub(super) async fn finding(
 fn faults(tls: &TlsSettings, around: &Surroundings, server: Ids) -> Vec<Fault> {
     let mut faults = Vec::new();
     if tls.on {
-        faults.extend(of_pair(tls, around.opens_keys, server));
-        let elsewhere = tls.faults_elsewhere().into_iter();
+        if tls.hosts().is_none() {
+            faults.extend(of_pair(tls, around.opens_keys, server));
+        }
+        let elsewhere = tls.faults().into_iter();
         faults.extend(elsewhere.map(|what| Fault::new(what, Origin::Other)));
     }
     let hba = around.hba_file();

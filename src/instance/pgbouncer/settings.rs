@@ -67,6 +67,8 @@ impl Settings {
                 key_file: path("client_tls_key_file").unwrap_or_default(),
                 ca_file: path("client_tls_ca_file"),
                 crl_file: None,
+                hosts: None,
+                asked_names: Vec::new(),
             },
             ciphers: ini.value("client_tls_ciphers").map(str::to_owned),
             protocols: ini.value("client_tls_protocols").map(str::to_owned),

@@ -14,7 +14,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Opening, ProbeError, Prober, connected, request};
+use super::{AskedName, Opening, ProbeError, Prober, connected, request};
 use crate::config::Address;
 
 /// Every cipher suite up to TLS 1.2 that authenticates the server by RSA or ECDSA and encrypts, as
@@ -68,6 +68,7 @@ impl Prober {
     pub async fn welcome(
         &self,
         address: &Address,
+        asked: &AskedName,
         opening: Opening,
         limit: Duration,
     ) -> Result<Welcome, ProbeError> {
@@ -87,7 +88,9 @@ impl Prober {
             let mut random = [0_u8; 32];
             let filled = self.provider.secure_random.fill(&mut random);
             filled.map_err(|_| failed(io::Error::other("there is no randomness")))?;
-            answered(&mut tcp, &hello(random)).await.map_err(failed)
+            answered(&mut tcp, &hello(random, asked))
+                .await
+                .map_err(failed)
         };
         match tokio::time::timeout(limit, asking).await {
             Ok(answered) => answered,
@@ -176,8 +179,17 @@ fn goes_on(mut messages: &[u8]) -> bool {
 }
 
 /// A ClientHello in its record (RFC 5246, 7.4.1.2).
-fn hello(random: [u8; 32]) -> Vec<u8> {
+fn hello(random: [u8; 32], asked: &AskedName) -> Vec<u8> {
+    let server_name = match asked {
+        // A list of one, of the type host_name (RFC 6066, 3).
+        AskedName::Host(name) => {
+            let entry = [&[0], counted(name.as_bytes()).as_slice()].concat();
+            extension(0, &counted(&entry))
+        }
+        AskedName::Absent => Vec::new(),
+    };
     let extensions = [
+        server_name,
         // supported_groups, ec_point_formats, signature_algorithms, extended_master_secret
         extension(10, &counted(&words(GROUPS))),
         extension(11, &[1, 0]),
@@ -266,10 +278,12 @@ mod tests {
 
     #[test]
     fn its_lengths_add_up() {
-        let hello = hello([7; 32]);
-        let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
-        assert_eq!(length(3), hello.len() - 5);
-        assert_eq!(length(7), hello.len() - 9);
+        for asked in ["127.0.0.1", "db.example.com"] {
+            let hello = hello([7; 32], &AskedName::by_host(asked));
+            let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+            assert_eq!(length(3), hello.len() - 5);
+            assert_eq!(length(7), hello.len() - 9);
+        }
         assert!(
             !SUITES.contains(&0x5600),
             "a fallback would be refused as one"

@@ -76,7 +76,10 @@ impl Cluster {
 
     /// The same for a client that asks for the server by this name (SNI), as libpq does.
     pub fn peer_named(&self, name: &str) -> Result<Served, String> {
-        shown(&format!("127.0.0.1:{}", self.port()), &["-servername", name])
+        shown(
+            &format!("127.0.0.1:{}", self.port()),
+            &["-servername", name],
+        )
     }
 
     /// The fingerprint of the leaf that a new TLS connection is shown; panics where none is.
