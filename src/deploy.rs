@@ -185,7 +185,7 @@ enum Verdict<'a> {
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
 pub async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
-    match run(instance, order).await {
+    match Box::pin(run(instance, order)).await {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::Failed(failure),
     }

@@ -32,7 +32,7 @@ impl<'a> Deployment<'a, Reloaded> {
         };
         #[cfg(feature = "failpoints")]
         fail::fail_point!("reloaded");
-        match self.watch(&addresses).await {
+        match Box::pin(self.watch(&addresses)).await {
             Seen::New => self.used(Ok(())).await,
             Seen::NewLeaf => {
                 let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";

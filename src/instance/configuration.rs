@@ -81,7 +81,7 @@ impl Configuration {
         self.known = None;
         let began = SystemTime::now();
         let asked = match Program::of(postmaster) {
-            Ok(program) => program.spoken(data_directory, owner).await,
+            Ok(program) => Box::pin(program.spoken(data_directory, owner)).await,
             Err(error) => Err(error),
         };
         let Spoken { tls, file } = match asked {

@@ -610,7 +610,8 @@ async fn first_served(
         Opening::Request | Opening::Direct => limit,
     };
     for address in addresses {
-        let looks = prober.look_for_all(address, names, opening, patience).await;
+        let looking = prober.look_for_all(address, names, opening, patience);
+        let looks = Box::pin(looking).await;
         match probe::least_wanted(looks, |served| {
             wanted.is_none_or(|bundle| served.shown().is_of(bundle))
         }) {

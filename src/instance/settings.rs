@@ -482,9 +482,8 @@ pub async fn tls_settings(
     data_directory: &Path,
     owner: Ids,
 ) -> Result<TlsSettings, SettingsError> {
-    Program::of(postmaster)?
-        .tls_settings(data_directory, owner)
-        .await
+    let program = Program::of(postmaster)?;
+    Box::pin(program.tls_settings(data_directory, owner)).await
 }
 
 /// Configuration files that changed after `loaded`: a reload applies what waits in them too.

@@ -102,7 +102,9 @@ impl Keeper {
         looked: impl FnOnce(&Sight) + Send,
     ) -> Done {
         let began = Instant::now();
-        let mut done = match self.attempt(lineage, intent, settle, began, looked).await {
+        // On the heap, as what else is large on the way: a poll would have a place for all of it on the stack.
+        let attempt = Box::pin(self.attempt(lineage, intent, settle, began, looked));
+        let mut done = match attempt.await {
             Ok(done) => done,
             Err(error) => {
                 let source = lineage.current().await;
@@ -140,7 +142,8 @@ impl Keeper {
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
-        let (visit, keyed) = self.decided(lineage, sight, intent, settle).await;
+        let decided = Box::pin(self.decided(lineage, sight, intent, settle));
+        let (visit, keyed) = decided.await;
         let source = &visit.source;
         let mut done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
@@ -178,7 +181,6 @@ impl Keeper {
                     replaced: cause.replaced(),
                     forced: intent.force,
                 };
-                // What it comes to on the way would lie on the stack of all that waits for it.
                 let deployed = self.deploy(order, source, cause, settle, began);
                 let done = Box::pin(deployed).await;
                 self.told_by_cause(done, cause, &look)
@@ -193,7 +195,7 @@ impl Keeper {
                     served,
                     ..
                 } = visit;
-                let seen = self.finish(&source, readiness, sight, served).await;
+                let seen = Box::pin(self.finish(&source, readiness, sight, served)).await;
                 self.unchanged(seen, installed, began)
             }
         };
@@ -239,7 +241,7 @@ impl Keeper {
             Vec::new()
         };
         let loaded = self.last_load(&sight);
-        let outcome = deploy::deploy(&mut self.instance, order).await;
+        let outcome = Box::pin(deploy::deploy(&mut self.instance, order)).await;
         let took = began.elapsed();
         let answered = !matches!(outcome, Outcome::Unverified(_) | Outcome::Blocked(_));
         let (outcome, problem) = match outcome {
@@ -378,7 +380,7 @@ impl Keeper {
         let readiness =
             plan::readiness(source, &sight.look.installed, &self.instance.config, &clock);
         let served = self.served(&sight).await;
-        self.finish(source, readiness, sight, Some(served)).await
+        Box::pin(self.finish(source, readiness, sight, Some(served))).await
     }
 
     fn blind(&self, source: &Source, error: InstanceError) -> Observation {
