@@ -39,7 +39,7 @@ test: deps ## All tests and a short bench; those that start servers or boot a ma
 	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
 
 # What needs Debian's build says so and is skipped; packages, writers, clients and the rest left out are about other things.
-VERSIONS ?= 13 14 16 17 18
+VERSIONS ?= 13 14 16 17 18 19
 PATRONI ?= 4.1.5
 versions: deps ## The end-to-end tests of deployments on each other major version of PostgreSQL, a newer Patroni and PgBouncer; takes an hour
 	for major in $(VERSIONS); do \

@@ -29,10 +29,10 @@ use crate::bundle::{Bundle, Identity, KeyedBundle};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles, Trial};
 use crate::instance::patroni::Rehearsal;
-use crate::instance::probe::Served;
+use crate::instance::probe::{AskedName, Served};
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
-use crate::instance::settings::TlsSettings;
+use crate::instance::settings::{SettingsError, TlsSettings};
 use crate::instance::{Instance, InstanceError, Server, Sight};
 use before::Before;
 
@@ -56,6 +56,8 @@ pub enum Outcome {
     Unverified(String),
     /// The server would not load it, and the files are somebody else's and stay: why.
     NotTaken(String),
+    /// The server loads nothing new, for want of another file than the bundle's, which stays: which.
+    Blocked(String),
     /// The server would not load it; what was there before is back: why.
     RolledBack(String),
     /// Nothing was written, and the server ended before it was seen to load the files.
@@ -175,6 +177,7 @@ enum Verdict<'a> {
     NotUsed(String),
     Unverified(String),
     NotTaken(String),
+    Blocked(String),
     /// The server ended meanwhile.
     Ended,
     Refused(Box<Deployment<'a, Refused>>),
@@ -182,7 +185,7 @@ enum Verdict<'a> {
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
 pub async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
-    match run(instance, order).await {
+    match Box::pin(run(instance, order)).await {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::Failed(failure),
     }
@@ -211,13 +214,14 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
     }
     let verdict = match installed.foreseen().await {
         Some(reason) => installed.foreseen_refused(reason)?,
-        None => installed.tried().await?,
+        None => Box::pin(installed.tried()).await?,
     };
     match verdict {
         Verdict::Served => Ok(Outcome::Deployed),
         Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
         Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
         Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
+        Verdict::Blocked(why) => Ok(Outcome::Blocked(why)),
         Verdict::Ended if write => Ok(Outcome::Installed(NOT_RUNNING.into())),
         Verdict::Ended => Ok(Outcome::Ended),
         Verdict::Refused(refused) => refused.rolled_back().await,
@@ -256,7 +260,8 @@ impl<'a> Deployment<'a, Begun> {
             .filter(|_| wanted)
             .and_then(|p| {
                 let addresses = self.instance.addresses(p).ok()?;
-                Some(self.instance.glance(addresses, GLANCE))
+                let installed = self.before.sight.look.installed.bundle().cloned();
+                Some(self.instance.glance(addresses, installed, GLANCE))
             });
         let stage = self.instance.on_files(move |targets| targets.stage(&keyed));
         let (staged, served) = match glance {
@@ -265,7 +270,31 @@ impl<'a> Deployment<'a, Begun> {
         };
         let staged = staged.map_err(told)?;
         self.before.served = self.before.served.or(served);
+        self.look_again_by_name().await;
         Ok(self.into_state(Staged(staged)))
+    }
+
+    /// Where the server gives something else to those who ask for no name, what it gives to the others is what was
+    /// before, if its configuration means it so.
+    async fn look_again_by_name(&mut self) {
+        let installed = self.before.sight.look.installed.bundle().cloned();
+        let (Some(served), Some(installed)) = (&self.before.served, installed) else {
+            return;
+        };
+        if !served.is_divided || served.asked != AskedName::Absent {
+            return;
+        }
+        let Some(process) = self.before.sight.server.process() else {
+            return;
+        };
+        let asked = self.instance.tls_settings(process, &self.before.sight);
+        if asked.await.is_err() {
+            return;
+        }
+        if let Ok(addresses) = self.instance.addresses(process) {
+            let glance = self.instance.glance(addresses, Some(installed), GLANCE);
+            self.before.served = glance.await.or(self.before.served.take());
+        }
     }
 
     /// The files are right as they are.
@@ -400,6 +429,13 @@ impl<'a> Deployment<'a, Installed> {
 }
 
 impl<'a, State> Deployment<'a, State> {
+    /// What the server's configuration says, for the names that count with the new bundle.
+    async fn settings(&mut self, process: &Process) -> Result<TlsSettings, SettingsError> {
+        let asked = self.instance.tls_settings(process, &self.before.sight);
+        let settings = Box::pin(asked).await?;
+        Ok(self.instance.with_names(settings, Some(&self.bundle)))
+    }
+
     fn into_state<Next>(self, state: Next) -> Deployment<'a, Next> {
         Deployment {
             instance: self.instance,

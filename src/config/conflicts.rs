@@ -4,6 +4,7 @@
 //! What is written counts alone, so that most of this concerns instances with mode "manage": the others may
 //! well serve a file out of the lineage itself.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::document::At;
@@ -112,7 +113,8 @@ fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// A data directory has one server, and so has the file that a server is started with.
+/// A data directory has one server, and so has the file that a server is started with; PostgreSQL 19 may have a
+/// certificate a name, which are an instance each.
 fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
     let twin = |it: &Instance| match it.data_directory() {
         Some(directory) => real.directory(directory),
@@ -123,21 +125,47 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
         .map(|one| (twin(&one.instance), one))
         .collect();
     for ((twin, first), (other, second)) in pairs(&twins) {
-        if twin.same(other) {
-            let what = match second.instance.data_directory() {
-                Some(_) => "data directory",
-                None => "config_file",
-            };
-            let message = format!(
-                "the instance {} has this {what}, {}",
-                first.instance.name,
-                first.home.place()
-            );
-            let note = format!("expected a {what} of its own for each instance");
-            return Err(second.home.refuse(&message, &note));
+        if !twin.same(other) || are_apart_by_name(first, second, real) {
+            continue;
         }
+        let (what, or) = match second.instance.data_directory() {
+            Some(_) => (
+                "data directory",
+                ", or the same path with files and server_names of its own for each: a certificate a name, as \
+                 PostgreSQL 19 has it with ssl_sni",
+            ),
+            None => ("config_file", ""),
+        };
+        let message = format!(
+            "the instance {} has this {what}, {}",
+            first.instance.name,
+            first.home.place()
+        );
+        let note = format!("expected a {what} of its own for each instance{or}");
+        return Err(second.home.refuse(&message, &note));
     }
     Ok(())
+}
+
+/// Whether both are names of one server, each with files of its own.
+fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> bool {
+    let (one, other) = (&first.instance, &second.instance);
+    let names = |it: &Instance| -> BTreeSet<String> {
+        let names = it.server_names.iter();
+        names
+            .map(|name| name.to_str().to_ascii_lowercase())
+            .collect()
+    };
+    let (names_of_one, names_of_other) = (names(one), names(other));
+    let has_names = !names_of_one.is_empty() && !names_of_other.is_empty();
+    let files = targets(second, real);
+    let is_shared = |file: &Target<'_>| files.iter().any(|it| it.twin.same(&file.twin));
+    // By one path, whoever works on one of them holds the other off.
+    one.data_directory()
+        .is_some_and(|it| Some(it) == other.data_directory())
+        && has_names
+        && names_of_one.is_disjoint(&names_of_other)
+        && !targets(first, real).iter().any(is_shared)
 }
 
 /// One file by two paths would be written as two, and the key would take the place of the chain.

@@ -304,8 +304,9 @@ fn source_and_target() -> Vec<Key> {
             "\"/var/lib/postgresql/16/main\"",
             &[
                 "What `SHOW data_directory` gives in psql; where that is a symbolic link, what it leads to (`readlink -f`), since a \
-                 link in this place could be bent. No two instances have the same. Needed for kind = \"postgres\", and refused for \
-                 others.",
+                 link in this place could be bent. Two instances have the same only where each has files and `server_names` of \
+                 its own: a certificate a name, as PostgreSQL 19 serves them with `ssl_sni = on`. Needed for \
+                 kind = \"postgres\", and refused for others.",
             ],
         ),
         key(
@@ -349,7 +350,9 @@ fn source_and_target() -> Vec<Key> {
             "[\"postgres.example.com\"]",
             &[
                 "The names that clients verify. A certificate that does not cover each of them is not installed. Names \
-               are meant, not wildcards; a wildcard in the certificate may cover them.",
+               are meant, not wildcards; a wildcard in the certificate may cover them. Each is asked for when it is proven \
+               what the server serves: PostgreSQL 19 may serve another certificate by each name (`ssl_sni`). Without \
+               them the certificate's own first name is asked for, and none.",
             ],
         ),
         key(

@@ -385,6 +385,14 @@ impl Config {
         self.state_directory.join(&instance.name)
     }
 
+    /// The directory of the lock that whoever works on `instance` holds: several instances of one server have one, since
+    /// a reload of one loads the files of all.
+    #[must_use]
+    pub fn lock_directory_of(&self, instance: &Instance) -> PathBuf {
+        let of_server = self.instances.iter().find(|it| it.place == instance.place);
+        self.state_of(of_server.unwrap_or(instance))
+    }
+
     /// A command of pgcertd as a person types it, with this config and these arguments.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> String {

@@ -98,7 +98,14 @@ impl Deployment<'_, Refused> {
             Err(why) => return Some(why),
         };
         let limit = self.instance.config.verify_timeout;
-        match self.instance.served(&addresses, limit).await {
+        let looked = match self.before.installed() {
+            Some(bundle) => {
+                let looked = self.instance.served_by_name(&addresses, bundle, limit);
+                looked.await
+            }
+            None => self.instance.served(&addresses, limit).await,
+        };
+        match looked {
             Ok(served) if Some(served.leaf.fingerprint()) == self.before.leaf() => None,
             Ok(served) => Some(format!(
                 "{} is served now",

@@ -16,6 +16,7 @@ use crate::bundle::Bundle;
 use crate::config::{Kind, Mode};
 use crate::instance::Lockout;
 use crate::instance::files::{Keep, Trial};
+use crate::instance::process::Process;
 use crate::instance::reload::reload;
 
 /// What became of handshakes once the files of before were back.
@@ -30,23 +31,30 @@ pub(super) enum Returned {
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Handshakes fail: is that so for every client, and is it the bundle?
-    pub(super) async fn shut_out(mut self, why: String) -> Verdict<'a> {
-        let process = Arc::clone(&self.state.process);
-        let limit = self.instance.config.verify_timeout;
-        let how = match self.instance.lockout(&process, limit).await {
+    pub(super) async fn shut_out(self, why: String) -> Verdict<'a> {
+        // Who is turned away for the name that he asks for says nothing of the bundle.
+        let deployment = match self.accounted_for().await {
+            Ok(verdict) => return verdict,
+            Err(deployment) => deployment,
+        };
+        let process = Arc::clone(&deployment.state.process);
+        let limit = deployment.instance.config.verify_timeout;
+        let lockout = deployment
+            .instance
+            .lockout(&process, &deployment.bundle, limit);
+        let how = match lockout.await {
             Lockout::Proven(how) => how,
             Lockout::Doubtful(doubt) => return Verdict::Unverified(format!("{why}; {doubt}")),
         };
         if !process.alive() {
             return Verdict::Ended;
         }
-        let asked = self.instance.tls_settings(&process, &self.before.sight);
-        if let Ok(settings) = asked.await
-            && let Ok(Some(not_used)) = self.not_used(&settings)
-        {
-            return Verdict::NotUsed(not_used.to_string());
-        }
-        let reason = self.shut_out_reason(&how).await;
+        deployment.locked_out(&how, process).await
+    }
+
+    /// It is so, for every client.
+    async fn locked_out(mut self, how: &str, process: Arc<Process>) -> Verdict<'a> {
+        let reason = self.shut_out_reason(how).await;
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
             return Verdict::NotTaken(reason);
@@ -107,7 +115,14 @@ impl Deployment<'_, Refused> {
         let mut watch = Watch::of(&self.instance.config, Instant::now());
         loop {
             let patience = watch.patience(Instant::now());
-            let glimpse = match self.instance.served(&addresses, patience).await {
+            let looked = match self.before.bundle_on(way) {
+                Some(bundle) => {
+                    let looked = self.instance.served_by_name(&addresses, bundle, patience);
+                    looked.await
+                }
+                None => self.instance.served(&addresses, patience).await,
+            };
+            let glimpse = match looked {
                 Ok(served) if Some(served.leaf.fingerprint()) == wanted => Glimpse::New,
                 Ok(served) => {
                     let leaf = served.leaf.fingerprint().short();

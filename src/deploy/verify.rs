@@ -10,7 +10,7 @@ use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Kind, Mode, Verify};
 use crate::instance::probe::Served;
 use crate::instance::settings::{Names, NotUsed, SettingsError, TlsSettings};
-use crate::instance::{Server, Unseen};
+use crate::instance::{Server, Unseen, as_server};
 
 /// A look that did not show the server's certificate.
 fn unclear(unseen: &Unseen) -> Glimpse {
@@ -32,7 +32,7 @@ impl<'a> Deployment<'a, Reloaded> {
         };
         #[cfg(feature = "failpoints")]
         fail::fail_point!("reloaded");
-        match self.watch(&addresses).await {
+        match Box::pin(self.watch(&addresses)).await {
             Seen::New => self.used(Ok(())).await,
             Seen::NewLeaf => {
                 let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
@@ -43,14 +43,14 @@ impl<'a> Deployment<'a, Reloaded> {
                 Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
             }
             Seen::Ended => Verdict::Ended,
-            Seen::ShutOut(why) => self.shut_out(why).await,
+            Seen::ShutOut(why) => Box::pin(self.shut_out(why)).await,
             Seen::Unclear(why) if self.is_patroni() && self.before.proven() => {
                 self.silent(&addresses, why).await
             }
             Seen::Unclear(why) | Seen::Blind(why) => Verdict::Unverified(why),
-            Seen::Third(why) => self.explained(why).await,
+            Seen::Third(why) => Box::pin(self.explained(why)).await,
             Seen::Old if self.is_patroni() => self.overslept().await,
-            Seen::Old => self.weighed().await,
+            Seen::Old => Box::pin(self.weighed()).await,
         }
     }
 
@@ -113,12 +113,9 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// A Patroni that still shows the old leaf has not tried the new one: it keeps no old context.
-    async fn overslept(self) -> Verdict<'a> {
+    async fn overslept(mut self) -> Verdict<'a> {
         let process = Arc::clone(&self.state.process);
-        let asked = self
-            .instance
-            .tls_settings(&process, &self.before.sight)
-            .await;
+        let asked = self.settings(&process).await;
         let config = &self.instance.config;
         let not_used = asked.and_then(|it| {
             let not_used = it.not_used(&config.cert_file, &config.key_file);
@@ -139,7 +136,11 @@ impl<'a> Deployment<'a, Reloaded> {
         let mut watch = Watch::of(&self.instance.config, self.state.at);
         loop {
             let patience = watch.patience(Instant::now());
-            let glimpse = match self.instance.served(addresses, patience).await {
+            let glimpse = match self
+                .instance
+                .served_by_name(addresses, &self.bundle, patience)
+                .await
+            {
                 Ok(served) => self.understood(&served, patience).await,
                 Err(unseen) if unseen.is_tls_off() => Glimpse::Off,
                 Err(_) if !self.state.process.alive() => return Seen::Ended,
@@ -163,6 +164,10 @@ impl<'a> Deployment<'a, Reloaded> {
         if served.leaf.fingerprint() == new.fingerprint() && !self.before.has_leaf_of(new) {
             return Glimpse::NewLeaf;
         }
+        // What one name gets was loaded, so that what another one gets is no refusal.
+        if served.is_divided {
+            return Glimpse::Third(self.third(served));
+        }
         match self.shown_by_another(served, limit).await {
             Some(another) => unclear(&another),
             None if self.before.is_shown(&served.shown(), new) => Glimpse::Old,
@@ -173,6 +178,13 @@ impl<'a> Deployment<'a, Reloaded> {
     /// What is neither the bundle nor what was before.
     fn third(&self, served: &Served) -> String {
         let address = &served.address;
+        if served.is_divided {
+            return format!(
+                "{address} serves {} to clients that ask for {}, and the bundle to others; see which files pg_hosts.conf gives them",
+                served.leaf.fingerprint().short(),
+                served.asked
+            );
+        }
         match served.leaf.fingerprint() == self.bundle.fingerprint() {
             true => format!(
                 "{address} asks clients for certificates of CAs that are neither those installed nor those of before; see that no other server answers there"
@@ -186,14 +198,12 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// The certificate is served; the CA and CRL files that come with it count where the
     /// configuration names them. `doubt` is what was seen that speaks against it.
-    async fn used(self, doubt: Result<(), String>) -> Verdict<'a> {
+    async fn used(mut self, doubt: Result<(), String>) -> Verdict<'a> {
         if self.bundle.companions().digest().is_none() {
             return Verdict::Served;
         }
-        let asked = self
-            .instance
-            .tls_settings(&self.state.process, &self.before.sight);
-        let asked = asked.await;
+        let process = Arc::clone(&self.state.process);
+        let asked = self.settings(&process).await;
         let config = &self.instance.config;
         let asked = asked.map(|it| it.companions_not_used(config));
         match (asked, doubt) {
@@ -213,13 +223,27 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// A third leaf is served: does the configuration say why?
     async fn explained(self, why: String) -> Verdict<'a> {
-        let process = &self.state.process;
-        let asked = self.instance.tls_settings(process, &self.before.sight);
-        let asked = asked.await;
-        match asked.and_then(|it| self.not_used(&it)) {
-            Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
-            _ => Verdict::Unverified(why),
+        match self.accounted_for().await {
+            Ok(verdict) => verdict,
+            Err(_) => Verdict::Unverified(why),
         }
+    }
+
+    /// What follows where the configuration accounts for what is seen: it names other files, or means the names that
+    /// were asked for to get something else. The deployment itself, where it does neither.
+    pub(super) async fn accounted_for(mut self) -> Result<Verdict<'a>, Self> {
+        let process = Arc::clone(&self.state.process);
+        let asked_before = self.instance.asked_names(Some(&self.bundle));
+        let asked = self.settings(&process).await;
+        if let Ok(Some(not_used)) = asked.and_then(|it| self.not_used(&it)) {
+            return Ok(Verdict::NotUsed(not_used.to_string()));
+        }
+        if self.instance.asked_names(Some(&self.bundle)) == asked_before {
+            return Err(self);
+        }
+        let (at, known) = (Instant::now(), self.state.known.take());
+        let again = self.into_state(Reloaded { process, at, known });
+        Ok(Box::pin(again.verified()).await)
     }
 
     /// Why what the wire shows says nothing of the files: the configuration names others. CA and
@@ -249,9 +273,8 @@ impl<'a> Deployment<'a, Reloaded> {
         if let Some(known) = self.state.known.take() {
             return self.refused(Some(known)).await;
         }
-        let process = &self.state.process;
-        let asked = self.instance.tls_settings(process, &self.before.sight);
-        let asked = asked.await;
+        let process = Arc::clone(&self.state.process);
+        let asked = self.settings(&process).await;
         let asked = asked.and_then(|settings| Ok((self.not_used(&settings)?, settings)));
         match asked {
             Ok((Some(why), _)) => Verdict::NotUsed(why.to_string()),
@@ -294,26 +317,33 @@ impl<'a> Deployment<'a, Reloaded> {
                 before.map_or_else(|| "none".into(), |leaf| leaf.short()),
             ),
         };
-        let look = |it: TlsSettings| tokio::task::spawn_blocking(move || it.faults_elsewhere());
-        let causes = match settings.map(look) {
-            Some(looked) => looked.await.unwrap_or_default(),
+        let causes = match settings {
+            Some(settings) => self.faults_elsewhere(settings).await,
             None => Vec::new(),
         };
-        if causes.is_empty() {
-            reason.push_str(match self.instance.config.kind() {
-                Kind::Postgres => {
-                    "; the server's log says why, just before \"SSL configuration was not reloaded\""
-                }
-                Kind::PgBouncer => {
-                    "; its log says why, just before \"TLS configuration could not be reloaded\""
-                }
-                Kind::Patroni => "; its log says why",
-            });
+        if !causes.is_empty() {
+            return Verdict::Blocked(format!(
+                "{reason}; {}; {short} is loaded once that is done. Do not restart the server before: it would not start",
+                causes.join("; ")
+            ));
         }
-        for cause in causes {
-            reason.push_str("; ");
-            reason.push_str(&cause);
-        }
+        reason.push_str(match self.instance.config.kind() {
+            Kind::Postgres => {
+                "; the server's log says why, just before \"SSL configuration was not reloaded\""
+            }
+            Kind::PgBouncer => {
+                "; its log says why, just before \"TLS configuration could not be reloaded\""
+            }
+            Kind::Patroni => "; its log says why",
+        });
         self.not_taken(reason)
+    }
+
+    /// What keeps the server from loading anything new beside the files of the instance, as far as that shows.
+    async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<String> {
+        let server = self.before.sight.targets.server;
+        let config = self.instance.config.clone();
+        let looked = as_server(server, move || settings.faults_elsewhere(&config));
+        looked.await.unwrap_or_default()
     }
 }

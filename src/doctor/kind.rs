@@ -124,7 +124,7 @@ kinds! {
         "pg_hba.conf lets nobody of another host in without encryption";
         "whoever is on the way reads what such a client sends, its password perhaps"
     SslSni "ssl_sni" Instance
-        "no ssl_sni of PostgreSQL 19 chooses other files";
+        "which names decide what is served (ssl_sni of PostgreSQL 19)";
         "what pg_hosts.conf names is served in place of ssl_cert_file"
     Configured "configured" Host
         "the config names an instance";

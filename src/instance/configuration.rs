@@ -47,8 +47,8 @@ type Stamp = BTreeMap<PathBuf, Option<Mark>>;
 struct Known {
     /// The server, by its start time.
     start_time: i64,
-    /// `postgresql.conf`.
-    file: PathBuf,
+    /// `postgresql.conf`, then `pg_hosts.conf` with what that includes.
+    files: Vec<PathBuf>,
     stamp: Stamp,
     tls: TlsSettings,
     at: Instant,
@@ -60,7 +60,7 @@ pub struct Configuration {
     known: Option<Known>,
     /// The server that could not be asked, and when.
     failed: Option<(i64, Instant)>,
-    open: Arc<Questions<PathBuf>>,
+    open: Arc<Questions<Vec<PathBuf>>>,
 }
 
 impl Configuration {
@@ -81,7 +81,7 @@ impl Configuration {
         self.known = None;
         let began = SystemTime::now();
         let asked = match Program::of(postmaster) {
-            Ok(program) => program.spoken(data_directory, owner).await,
+            Ok(program) => Box::pin(program.spoken(data_directory, owner)).await,
             Err(error) => Err(error),
         };
         let Spoken { tls, file } = match asked {
@@ -92,11 +92,13 @@ impl Configuration {
             }
         };
         // What was edited while Postgres was asked is asked about again.
-        let stamp = self.stamp(&file, data_directory).await;
+        let mut files = vec![file];
+        files.extend(tls.hosts.iter().flat_map(|it| it.files.iter().cloned()));
+        let stamp = self.stamp(&files, data_directory).await;
         let stamp = stamp.filter(|stamp| is_older(stamp, began - TICK));
         self.known = stamp.map(|stamp| Known {
             start_time,
-            file,
+            files,
             stamp,
             tls: tls.clone(),
             at: Instant::now(),
@@ -138,25 +140,25 @@ impl Configuration {
         if known.start_time != start_time || known.at.elapsed() >= KEPT {
             return None;
         }
-        let stamp = self.stamp(&known.file, data_directory).await?;
+        let stamp = self.stamp(&known.files, data_directory).await?;
         (stamp == known.stamp).then(|| known.tls.clone())
     }
 
     /// How the files are now; none where their file system does not answer, or a look failed: then Postgres is asked
     /// again.
-    async fn stamp(&self, file: &Path, data_directory: &Path) -> Option<Stamp> {
+    async fn stamp(&self, files: &[PathBuf], data_directory: &Path) -> Option<Stamp> {
         let open = Arc::clone(&self.open);
-        let (file, data) = (file.to_owned(), data_directory.to_owned());
+        let (files, data) = (files.to_owned(), data_directory.to_owned());
         let looked = apart(move || {
-            let stamps = move |file: &PathBuf| stamped(file, &data);
-            open.ask([file.clone()], stamps).remove(&file)?.ok()
+            let stamps = move |files: &Vec<PathBuf>| stamped(files, &data);
+            open.ask([files.clone()], stamps).remove(&files)?.ok()
         });
         looked.await.ok()?
     }
 }
 
-fn stamped(file: &Path, data_directory: &Path) -> Result<Stamp, CannotLook> {
-    let files = with_included(&[file.to_owned()], data_directory);
+fn stamped(files: &[PathBuf], data_directory: &Path) -> Result<Stamp, CannotLook> {
+    let files = with_included(files, data_directory);
     let marked = files.into_iter().map(|file| {
         let meta = if_allowed(look::metadata(&file))?;
         let mark = meta.map(|meta| Mark {
@@ -191,8 +193,8 @@ mod tests {
         let data = data.path();
         let file = data.join("postgresql.conf");
         fs::write(&file, "include 'tls.conf'\ninclude_dir 'conf.d'\n").unwrap();
-        let mut before = stamped(&file, data);
-        assert_eq!(before, stamped(&file, data));
+        let mut before = stamped(&[file.clone()], data);
+        assert_eq!(before, stamped(&[file.clone()], data));
         let changes: [(&str, &dyn Fn()); 5] = [
             ("the file", &|| {
                 let mut text = fs::read_to_string(&file).unwrap();
@@ -216,7 +218,7 @@ mod tests {
         ];
         for (what, change) in changes {
             change();
-            let after = stamped(&file, data);
+            let after = stamped(&[file.clone()], data);
             assert_ne!(before, after, "{what}");
             before = after;
         }
@@ -227,7 +229,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("postgresql.conf");
         fs::write(&file, "").unwrap();
-        let stamp = stamped(&file, data.path()).unwrap();
+        let stamp = stamped(&[file.clone()], data.path()).unwrap();
         let changed = fs::metadata(&file).unwrap().modified().unwrap();
         assert!(!is_older(&stamp, changed));
         assert!(is_older(&stamp, changed + TICK));

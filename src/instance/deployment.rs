@@ -49,7 +49,7 @@ impl Instance {
         }
         let addresses = self.addresses(process)?;
         let limit = self.config.verify_timeout;
-        let served = self.served(&addresses, limit).await;
+        let served = self.served_by_name(&addresses, installed, limit).await;
         let served = served.map_err(|unseen| unseen.to_string())?;
         if served.leaf.fingerprint() != installed.fingerprint() {
             return Err(format!(

@@ -179,7 +179,9 @@ impl Instance {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
-                settings::tls_settings(postmaster, data, server).await
+                let settings = settings::tls_settings(postmaster, data, server).await?;
+                let installed = sight.look.installed.bundle();
+                Ok(self.with_names(settings, installed.map(|it| &**it)))
             }
             Process::PgBouncer(pgbouncer) => {
                 let unreadable = |reason: String| SettingsError::Unreadable { reason };

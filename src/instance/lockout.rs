@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::probe::{ProbeError, Welcome};
+use super::probe::{AskedName, ProbeError, Welcome};
 use super::process::Process;
 use super::{Instance, Unseen};
+use crate::bundle::Bundle;
 use crate::config::Address;
 
 /// Whether a server ends the handshakes of all its clients.
@@ -18,17 +19,19 @@ pub enum Lockout {
 
 impl Instance {
     /// Whether the server of `process` ends the handshakes of the probe and of a client that offers
-    /// whatever any may, each by an alert, at the first address that takes connections. That is where the server
+    /// whatever any may, each by an alert and for each of the names that count with `bundle`, at the first address that
+    /// takes connections. That is where the server
     /// itself listens, if that is known: behind a configured address another may answer.
-    pub async fn lockout(&self, process: &Process, limit: Duration) -> Lockout {
+    pub async fn lockout(&self, process: &Process, bundle: &Bundle, limit: Duration) -> Lockout {
         let addresses = match (process.addresses(), &self.config.address) {
             (Ok(own), _) => own,
             (Err(_), Some(configured)) => vec![configured.clone()],
             (Err(why), None) => return Lockout::Doubtful(why),
         };
+        let names = self.asked_names(Some(bundle));
         let mut doubt = "there is no address to look at".to_owned();
         for address in &addresses {
-            match self.locked_out(address, limit).await {
+            match self.all_locked_out(address, &names, limit).await {
                 Ok(lockout) => return lockout,
                 Err(error) => doubt = error.to_string(),
             }
@@ -37,9 +40,32 @@ impl Instance {
     }
 
     /// The same at one address; an error where nothing there takes connections.
-    async fn locked_out(&self, address: &Address, limit: Duration) -> Result<Lockout, ProbeError> {
+    async fn all_locked_out(
+        &self,
+        address: &Address,
+        names: &[AskedName],
+        limit: Duration,
+    ) -> Result<Lockout, ProbeError> {
+        let mut last = Lockout::Doubtful("no name is asked for".into());
+        for asked in names {
+            last = self.locked_out(address, asked, limit).await?;
+            if matches!(last, Lockout::Doubtful(_)) {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// The same for one name.
+    async fn locked_out(
+        &self,
+        address: &Address,
+        asked: &AskedName,
+        limit: Duration,
+    ) -> Result<Lockout, ProbeError> {
         let opening = self.opening();
-        let turned_away = match self.prober.look(address, opening, limit).await {
+        let looked = self.prober.look_for(address, asked, opening, limit).await;
+        let turned_away = match looked {
             Ok(_) => {
                 let doubt = format!("{address} shakes hands with pgcertd");
                 return Ok(Lockout::Doubtful(doubt));
@@ -50,7 +76,7 @@ impl Instance {
             }
             Err(error) => return Ok(Lockout::Doubtful(Unseen::from(error).sentence())),
         };
-        let welcome = self.prober.welcome(address, opening, limit).await?;
+        let welcome = self.prober.welcome(address, asked, opening, limit).await?;
         Ok(match welcome {
             Welcome::Ends(how) => Lockout::Proven(how),
             Welcome::AsProbe => Lockout::Proven(turned_away.to_string()),

@@ -12,6 +12,7 @@ mod deployment;
 pub mod dry_start;
 pub mod files;
 pub mod hba;
+pub mod hosts;
 mod kinds;
 mod lockout;
 pub mod mounts;
@@ -35,14 +36,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::bundle::Bundle;
 use crate::config::{self, Address, Config, Kind};
 use crate::host::directory::ReachError;
 use crate::host::look::{self, CannotLook};
 use crate::instance::files::{FilesError, Lock, Look, Targets};
 use crate::instance::postmaster::{Absence, Network, Postmaster};
-use crate::instance::probe::{Opening, ProbeError, Prober, Served};
+use crate::instance::probe::{AskedName, Opening, ProbeError, Prober, Served};
 use crate::instance::process::Process;
-use crate::privilege::{PrivilegeError, Rights, Worker, if_hidden};
+use crate::instance::settings::TlsSettings;
+use crate::privilege::{Ids, PrivilegeError, Rights, Worker, if_hidden};
 
 pub use deployment::Moment;
 pub use lockout::Lockout;
@@ -224,6 +227,7 @@ pub struct Instance {
     /// As configured.
     pub config: config::Instance,
     state: PathBuf,
+    lock_directory: PathBuf,
     prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
     /// Reads what is the server's own: in the data directory, where the files belong to another user
@@ -231,6 +235,8 @@ pub struct Instance {
     lodger: Option<Worker>,
     /// Where the server leaves its number, where its own configuration says so.
     pid_file: Option<PathBuf>,
+    /// Whether its configuration gives those who ask for no name something else, as it was last asked.
+    nameless_get_another: bool,
 }
 
 impl Instance {
@@ -240,10 +246,12 @@ impl Instance {
         Instance {
             config: instance.clone(),
             state: config.state_of(instance),
+            lock_directory: config.lock_directory_of(instance),
             prober,
             writer: None,
             lodger: None,
             pid_file: None,
+            nameless_get_another: false,
         }
     }
 
@@ -254,9 +262,10 @@ impl Instance {
     /// The data directory, an account or the thread is not to be had.
     pub async fn refresh(&mut self, purpose: Purpose) -> Result<(), InstanceError> {
         let (config, state) = (self.config.clone(), self.state.clone());
+        let lock_directory = self.lock_directory.clone();
         let writer = self.writer.take();
         let (targets, current) = apart(move || {
-            let targets = placement::targets(&config, state)?;
+            let targets = placement::targets(&config, state, lock_directory)?;
             if purpose == Purpose::Work {
                 // Before the writer's rules are made, which cover only what is there.
                 placement::make_state_directory(&targets)?;
@@ -466,7 +475,9 @@ impl Instance {
         if own.contains(&served.address) {
             return None;
         }
-        let own = match self.served(&own, limit).await {
+        let names = [served.asked.clone()];
+        let looked = first_served(&self.prober, &own, &names, None, self.opening(), limit);
+        let own = match looked.await {
             Ok(own) => own,
             // It may show anything once it goes on, or can be asked.
             Err(unseen) if unseen.is_silence() || unseen.is_no_answer() => return Some(unseen),
@@ -495,25 +506,73 @@ impl Instance {
             .unwrap_or(second)
     }
 
-    /// Looks once at what the first reachable of `addresses` serves.
+    /// Looks once at what the first reachable of `addresses` serves, to a client that asks for the first of the names.
     ///
     /// # Errors
     /// What the last address answered.
     pub async fn served(&self, addresses: &[Address], limit: Duration) -> Result<Served, Unseen> {
-        first_served(&self.prober, addresses, self.opening(), limit).await
+        let mut names = self.asked_names(None);
+        names.truncate(1);
+        first_served(&self.prober, addresses, &names, None, self.opening(), limit).await
     }
 
-    /// The same, as a value that does not borrow the instance.
+    /// The same for each of the names that count with `wanted`: what one of them gets in its place, if there is such a
+    /// one.
+    ///
+    /// # Errors
+    /// What the last address answered.
+    pub async fn served_by_name(
+        &self,
+        addresses: &[Address],
+        wanted: &Bundle,
+        limit: Duration,
+    ) -> Result<Served, Unseen> {
+        let names = self.asked_names(Some(wanted));
+        let (prober, opening) = (&self.prober, self.opening());
+        first_served(prober, addresses, &names, Some(wanted), opening, limit).await
+    }
+
+    /// The same, as a value that does not borrow the instance; without a bundle, for the first name.
     pub fn glance(
         &self,
         addresses: Vec<Address>,
+        wanted: Option<Arc<Bundle>>,
         limit: Duration,
     ) -> impl Future<Output = Option<Served>> + use<> {
         let (prober, opening) = (self.prober.clone(), self.opening());
+        let mut names = self.asked_names(wanted.as_deref());
+        if wanted.is_none() {
+            names.truncate(1);
+        }
         async move {
-            let served = first_served(&prober, &addresses, opening, limit);
+            let wanted = wanted.as_deref();
+            let served = first_served(&prober, &addresses, &names, wanted, opening, limit);
             served.await.ok()
         }
+    }
+
+    /// The names for which the server is to serve `bundle`: those that clients verify; where the config does not say,
+    /// the first of the leaf itself, and none, unless the server's configuration gives those who ask for none
+    /// something else. PostgreSQL 19 answers by name.
+    #[must_use]
+    pub fn asked_names(&self, bundle: Option<&Bundle>) -> Vec<AskedName> {
+        let mut names = settings::asked_names(&self.config, bundle);
+        if self.nameless_get_another {
+            names.retain(|name| *name != AskedName::Absent);
+        }
+        names
+    }
+
+    /// What the configuration says, for the names that count with `bundle`.
+    pub(crate) fn with_names(
+        &mut self,
+        settings: TlsSettings,
+        bundle: Option<&Bundle>,
+    ) -> TlsSettings {
+        let settings = settings.for_instance(&self.config, bundle);
+        let all = settings::asked_names(&self.config, bundle);
+        self.nameless_get_another = settings.asked_names.len() < all.len();
+        settings
     }
 }
 
@@ -546,9 +605,13 @@ pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> 
         .collect())
 }
 
+/// Looks at the first of `addresses` that takes connections, for each of `names` at once. Of several answers it is one
+/// that is not `wanted`.
 async fn first_served(
     prober: &Prober,
     addresses: &[Address],
+    names: &[AskedName],
+    wanted: Option<&Bundle>,
     opening: Opening,
     limit: Duration,
 ) -> Result<Served, Unseen> {
@@ -558,22 +621,46 @@ async fn first_served(
         Opening::Request | Opening::Direct => limit,
     };
     for address in addresses {
-        match prober.look(address, opening, patience).await {
-            Ok(served) => return Ok(served),
-            Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
+        let looking = prober.look_for_all(address, names, opening, patience);
+        let looks = Box::pin(looking).await;
+        match probe::least_wanted(looks, |served| {
+            wanted.is_none_or(|bundle| served.shown().is_of(bundle))
+        }) {
+            Some(Ok(served)) => return Ok(served),
+            None => {}
+            Some(Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. }))) => {
                 last = Unseen::Probe(error);
             }
-            Err(error)
+            Some(Err(error))
                 if opening == Opening::Https
                     && plain::is_likely(&error)
                     && plain::speaks_http(address).await =>
             {
                 return Err(Unseen::Plain(address.clone()));
             }
-            Err(error) => return Err(Unseen::Probe(error)),
+            Some(Err(error)) => return Err(Unseen::Probe(error)),
         }
     }
     Err(last)
+}
+
+/// Runs `look` with the file rights of the server's user, on a thread that writes nothing.
+///
+/// # Errors
+/// The thread cannot be had.
+pub(crate) async fn as_server<R: Send + 'static>(
+    server: Ids,
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    let rights = Rights::Writer {
+        owner: server,
+        write: BTreeSet::new(),
+        read: [PathBuf::from("/")].into_iter().collect(),
+    };
+    Worker::start("as-server", move || rights)
+        .await?
+        .call(look)
+        .await
 }
 
 /// Runs what may wait for a file system or `/proc` with the main thread's rights, and not on

@@ -19,7 +19,11 @@ use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
 use crate::privilege::{Ids, is_root};
 
 /// Where an instance's files are and whose, as things are now.
-pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targets, InstanceError> {
+pub(super) fn targets(
+    config: &config::Instance,
+    state: PathBuf,
+    lock_directory: PathBuf,
+) -> Result<Targets, InstanceError> {
     let home = config.home();
     let (owner, id) = match config.kind() {
         Kind::Postgres => {
@@ -48,6 +52,7 @@ pub(super) fn targets(config: &config::Instance, state: PathBuf) -> Result<Targe
         ca: config.ca.as_ref().map(|it| it.file.clone()),
         crl: config.crl.as_ref().map(|it| it.file.clone()),
         state,
+        lock_directory,
         kind: config.kind(),
         data: home.to_owned(),
         data_id: id,
@@ -101,9 +106,13 @@ fn user_of(config: &config::Instance, found: Ids) -> Result<Ids, InstanceError> 
 /// Makes the state directory with the rights of this process, for the owner of the files;
 /// whether it was not there before.
 pub(super) fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
-    let path = &targets.state;
+    make_directory_of_state(&targets.lock_directory, targets.owner)?;
+    make_directory_of_state(&targets.state, targets.owner)
+}
+
+fn make_directory_of_state(path: &Path, owner: Ids) -> Result<bool, InstanceError> {
     let wrap = |source| InstanceError::State {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -111,8 +120,8 @@ pub(super) fn make_state_directory(targets: &Targets) -> Result<bool, InstanceEr
     };
     let parent = passable(parent).map_err(|error| wrap(error.into_io()))?;
     match parent.child(name) {
-        Ok(state) => given_back(&parent, &state, targets.owner).map_err(wrap),
-        Err(error) if error.is_absence() => match make_directory(&parent, name, targets.owner) {
+        Ok(state) => given_back(&parent, &state, owner).map_err(wrap),
+        Err(error) if error.is_absence() => match make_directory(&parent, name, owner) {
             Err(_) if parent.child(name).is_ok() => Ok(true), // Another pgcertd was as fast.
             made => made.map(|()| true).map_err(wrap),
         },

@@ -14,7 +14,7 @@ mod witness;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -44,11 +44,54 @@ const ALPN: &[u8] = b"postgresql";
 /// How long the farewell of a probe may take; only a process that exits waits for it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The name that a client asks for in its TLS handshake (SNI).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedName {
+    /// This host name.
+    Host(String),
+    /// None, as of libpq where it is given an address (RFC 6066, 3).
+    Absent,
+}
+
+impl AskedName {
+    /// What a client asks for that calls the server so.
+    #[must_use]
+    pub fn by_host(host: &str) -> AskedName {
+        if host.parse::<IpAddr>().is_ok() {
+            AskedName::Absent
+        } else {
+            AskedName::Host(host.to_owned())
+        }
+    }
+
+    fn server_name(&self) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        match self {
+            AskedName::Host(host) => ServerName::try_from(host.clone()),
+            // No name is sent for an address.
+            AskedName::Absent => Ok(ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())),
+        }
+    }
+}
+
+impl fmt::Display for AskedName {
+    /// As after "clients that ask for".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AskedName::Host(name) => f.write_str(name),
+            AskedName::Absent => f.write_str("no name"),
+        }
+    }
+}
+
 /// What a server showed.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// Where it was seen.
     pub address: Address,
+    /// What was asked for there.
+    pub asked: AskedName,
+    /// Whether a client that asked for another name got what was looked for, and this is something else.
+    pub is_divided: bool,
     /// The leaf, by which the certificate is known.
     pub leaf: Certificate,
     /// What was sent after the leaf, in the order sent, as DER.
@@ -98,6 +141,29 @@ impl Shown {
         let names = bundle.companions().names();
         names.is_none_or(|names| names == self.authorities)
     }
+}
+
+/// Of several looks at one server, the first that did not show what `is_wanted`; else the first that failed; else the
+/// first.
+#[must_use]
+pub fn least_wanted(
+    mut looks: Vec<Result<Served, ProbeError>>,
+    is_wanted: impl Fn(&Served) -> bool,
+) -> Option<Result<Served, ProbeError>> {
+    let another = looks
+        .iter()
+        .position(|look| look.as_ref().is_ok_and(|served| !is_wanted(served)));
+    let is_divided =
+        another.is_some() && looks.iter().any(|look| look.as_ref().is_ok_and(&is_wanted));
+    let chosen = another.or_else(|| looks.iter().position(Result::is_err));
+    if looks.is_empty() {
+        return None;
+    }
+    let look = looks.swap_remove(chosen.unwrap_or(0));
+    Some(look.map(|served| Served {
+        is_divided,
+        ..served
+    }))
 }
 
 impl Served {
@@ -298,9 +364,47 @@ impl Prober {
         opening: Opening,
         limit: Duration,
     ) -> Result<Served, ProbeError> {
-        let connecting = TcpStream::connect((address.host.as_str(), address.port));
-        self.see(address, &address.host, connecting, opening, limit)
+        self.look_for(address, &AskedName::by_host(&address.host), opening, limit)
             .await
+    }
+
+    /// The same for a client that asks for `asked`.
+    ///
+    /// # Errors
+    /// As [`Prober::look`].
+    pub async fn look_for(
+        &self,
+        address: &Address,
+        asked: &AskedName,
+        opening: Opening,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
+        let connecting = TcpStream::connect((address.host.as_str(), address.port));
+        self.see(address, asked, connecting, opening, limit).await
+    }
+
+    /// The same for each of `asked` at once, in their order.
+    pub async fn look_for_all(
+        &self,
+        address: &Address,
+        asked: &[AskedName],
+        opening: Opening,
+        limit: Duration,
+    ) -> Vec<Result<Served, ProbeError>> {
+        if let [only] = asked {
+            return vec![self.look_for(address, only, opening, limit).await];
+        }
+        let mut looking = JoinSet::new();
+        for (index, asked) in asked.iter().cloned().enumerate() {
+            let (prober, address) = (self.clone(), address.clone());
+            looking.spawn(async move {
+                let looked = prober.look_for(&address, &asked, opening, limit).await;
+                (index, looked)
+            });
+        }
+        let mut looks = looking.join_all().await;
+        looks.sort_by_key(|(index, _)| *index);
+        looks.into_iter().map(|(_, looked)| looked).collect()
     }
 
     /// Connects to one address of the server that clients call `host`.
@@ -318,14 +422,14 @@ impl Prober {
             host: socket.ip().to_string(),
             port: socket.port(),
         };
-        self.see(&address, host, TcpStream::connect(socket), opening, limit)
-            .await
+        let (asked, connecting) = (AskedName::by_host(host), TcpStream::connect(socket));
+        self.see(&address, &asked, connecting, opening, limit).await
     }
 
     async fn see(
         &self,
         address: &Address,
-        host: &str,
+        asked: &AskedName,
         connecting: impl Future<Output = io::Result<TcpStream>>,
         opening: Opening,
         limit: Duration,
@@ -333,7 +437,7 @@ impl Prober {
         let mut stage = "connecting";
         let looking = async {
             let tcp = connected(address, connecting).await?;
-            self.shake_hands(address, host, tcp, opening, &mut stage)
+            self.shake_hands(address, asked, tcp, opening, &mut stage)
                 .await
         };
         match tokio::time::timeout(limit, looking).await {
@@ -356,7 +460,7 @@ impl Prober {
     async fn shake_hands(
         &self,
         address: &Address,
-        host: &str,
+        asked_name: &AskedName,
         mut tcp: TcpStream,
         opening: Opening,
         stage: &mut &'static str,
@@ -387,8 +491,8 @@ impl Prober {
                 source,
             },
         };
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|e| failed(io::Error::other(e)))?;
+        let name = asked_name.server_name();
+        let name = name.map_err(|e| failed(io::Error::other(e)))?;
         let stream = match connector.connect(name, tcp).await {
             Ok(stream) => stream,
             // It has shown its leaf, and proven that it holds the key, before it refused the client.
@@ -397,7 +501,7 @@ impl Prober {
                     && let Some(shown) = seen.proven() =>
             {
                 let rest = shown.get(1..).unwrap_or_default().to_vec();
-                let mut served = unfinished(address, shown.first(), rest)?;
+                let mut served = unfinished(address, asked_name, shown.first(), rest)?;
                 served.authorities = asked.names();
                 return Ok((served, None));
             }
@@ -411,7 +515,7 @@ impl Prober {
                     .into(),
             });
         }
-        let mut served = served(address, &stream)?;
+        let mut served = served(address, asked_name, &stream)?;
         served.authorities = asked.names();
         Ok((served, Some(stream)))
     }
@@ -473,7 +577,11 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, ProbeError> {
+fn served(
+    address: &Address,
+    asked: &AskedName,
+    stream: &TlsStream<TcpStream>,
+) -> Result<Served, ProbeError> {
     let unparsable = |reason: String| ProbeError::Unparsable {
         address: address.clone(),
         reason,
@@ -486,6 +594,8 @@ fn served(address: &Address, stream: &TlsStream<TcpStream>) -> Result<Served, Pr
     let unknown = || "unknown".to_owned();
     Ok(Served {
         address: address.clone(),
+        asked: asked.clone(),
+        is_divided: false,
         leaf: Certificate::from_der(leaf.as_ref()).map_err(|e| unparsable(e.to_string()))?,
         intermediates: rest.iter().map(|c| c.to_vec()).collect(),
         authorities: BTreeSet::new(),
@@ -518,6 +628,7 @@ fn is_alert(error: &io::Error) -> bool {
 /// What a server showed in a handshake that it ended itself.
 fn unfinished(
     address: &Address,
+    asked: &AskedName,
     leaf: Option<&Vec<u8>>,
     intermediates: Vec<Vec<u8>>,
 ) -> Result<Served, ProbeError> {
@@ -529,6 +640,8 @@ fn unfinished(
     let unknown = || "unknown".to_owned();
     Ok(Served {
         address: address.clone(),
+        asked: asked.clone(),
+        is_divided: false,
         leaf: Certificate::from_der(leaf.as_slice()).map_err(|e| unparsable(e.to_string()))?,
         authorities: BTreeSet::new(),
         intermediates,

@@ -9,10 +9,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::as_server;
+use super::hosts::Hosts;
 use super::postmaster::Postmaster;
 use super::settings::{Names, SettingsError, TlsSettings};
 use crate::host::command::{CommandError, Launch};
+use crate::host::file;
 use crate::host::look::same_file;
+use crate::patience::Questions;
 use crate::privilege::Ids;
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
@@ -99,8 +103,51 @@ impl Program {
         data_directory: &Path,
         owner: Ids,
     ) -> Result<TlsSettings, SettingsError> {
-        let answers = self.ask(data_directory, owner, TLS).await?;
-        Ok(tls_of(&answers, data_directory))
+        let (answers, hosts) = tokio::try_join!(
+            self.ask(data_directory, owner, TLS),
+            self.hosts(data_directory, owner),
+        )?;
+        Ok(TlsSettings {
+            hosts,
+            ..tls_of(&answers, data_directory)
+        })
+    }
+
+    /// What decides by name which files a client gets; none where one pair is for all.
+    async fn hosts(
+        &self,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<Option<Hosts>, SettingsError> {
+        if !has_names(data_directory).await {
+            return Ok(None);
+        }
+        let names = ["ssl_sni", "hosts_file"];
+        let [sni, file] = match self.ask(data_directory, owner, names).await {
+            Ok(answers) => answers,
+            // One before 19, whose data directory does not say so.
+            Err(SettingsError::Refused { said, .. }) if said.contains("unrecognized") => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if sni != "on" {
+            return Ok(None);
+        }
+        let (file, data) = (data_directory.join(file), data_directory.to_owned());
+        let path = file.clone();
+        let read = as_server(owner, move || {
+            let asked = Questions::default().ask([file], move |it| Hosts::read(it, &data, owner));
+            asked.into_values().next()
+        });
+        let unreadable = |reason: String| SettingsError::Unreadable {
+            reason: format!("{}: {reason}", path.display()),
+        };
+        match read.await {
+            Ok(Some(hosts)) => Ok(Some(hosts)),
+            Ok(None) => Err(unreadable("its file system does not answer".into())),
+            Err(error) => Err(unreadable(error.to_string())),
+        }
     }
 
     /// The same, with the file that says it. What another data directory is to use, where these
@@ -114,7 +161,7 @@ impl Program {
         owner: Ids,
     ) -> Result<Spoken, SettingsError> {
         let (tls, [file, data]) = tokio::try_join!(
-            self.ask(data_directory, owner, TLS),
+            self.tls_settings(data_directory, owner),
             self.ask(data_directory, owner, ["config_file", "data_directory"]),
         )?;
         let data = data_directory.join(data);
@@ -127,7 +174,7 @@ impl Program {
             return Err(asking(format!("it is that of {}", data.display())));
         }
         Ok(Spoken {
-            tls: tls_of(&tls, data_directory),
+            tls,
             file: data_directory.join(file),
         })
     }
@@ -155,19 +202,6 @@ impl Program {
             files: [config, hba, ident].map(|file| data_directory.join(file)),
             opens_keys: !passphrase.is_empty(),
         })
-    }
-
-    /// `ssl_sni`, which there is from PostgreSQL 19 on.
-    ///
-    /// # Errors
-    /// As [`Program::tls_settings`]; an executable before 19 refuses the question.
-    pub async fn ssl_sni(
-        &self,
-        data_directory: &Path,
-        owner: Ids,
-    ) -> Result<String, SettingsError> {
-        let [answer] = self.ask(data_directory, owner, ["ssl_sni"]).await?;
-        Ok(answer)
     }
 
     /// Asks for the settings in `names` at once; an answer for each, in order.
@@ -247,7 +281,30 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
         key_file: path(key),
         ca_file: optional(ca),
         crl_file: optional(crl),
+        hosts: None,
+        asked_names: Vec::new(),
     }
+}
+
+/// Whether the server of this data directory may know `ssl_sni`, as PG_VERSION tells: each question to one that does
+/// not is a program that fails.
+async fn has_names(data_directory: &Path) -> bool {
+    const FIRST: u32 = 19;
+    let version = data_directory.join("PG_VERSION");
+    let asked = tokio::task::spawn_blocking(move || {
+        let read = |path: &PathBuf| file::read(path, 64).ok();
+        Questions::default()
+            .ask([version], read)
+            .into_values()
+            .next()
+    });
+    let Ok(Some(Some(text))) = asked.await else {
+        return true;
+    };
+    let text = String::from_utf8_lossy(&text);
+    text.trim()
+        .parse()
+        .map_or(true, |major: u32| major >= FIRST)
 }
 
 /// The arguments, as they mean the same from any directory: a server that was started with a relative

@@ -2,7 +2,7 @@
 //!
 //! How it is asked is in [`Program`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -10,16 +10,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use crate::bundle::Certificate;
+use crate::bundle::{Bundle, Certificate};
 use crate::config::{self, Place};
 use crate::host::command::CommandError;
 use crate::host::file;
 use crate::host::look::{CannotLook, same_file};
+use crate::instance::hosts::Hosts;
 use crate::instance::namespaces;
 use crate::instance::patroni;
 use crate::instance::postmaster::Postmaster;
+use crate::instance::probe::AskedName;
 use crate::instance::program::Program;
 use crate::patience::Questions;
 use crate::privilege::Ids;
@@ -160,6 +163,10 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
     /// Their revocation lists, where set.
     pub crl_file: Option<PathBuf>,
+    /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
+    pub hosts: Option<Hosts>,
+    /// The names that count for an instance.
+    pub asked_names: Vec<AskedName>,
 }
 
 /// Why a server does not use an instance's files, and what mends it.
@@ -192,7 +199,47 @@ impl fmt::Display for NotUsed {
     }
 }
 
+/// The names that a server is to serve `bundle` for: those that clients verify; where the config does not say, the first
+/// of the leaf itself, and none. PostgreSQL 19 answers by name, and others answer all names alike.
+#[must_use]
+pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) -> Vec<AskedName> {
+    if config.kind() != config::Kind::Postgres {
+        let address = config.address.as_ref();
+        return vec![address.map_or(AskedName::Absent, |it| AskedName::by_host(&it.host))];
+    }
+    let mut names: Vec<AskedName> = Vec::new();
+    for name in &config.server_names {
+        let name = AskedName::by_host(&name.to_str());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        let is_host = |name: &&String| DnsName::try_from(name.as_str()).is_ok();
+        let of_leaf = bundle.and_then(|it| it.leaf().names().iter().find(is_host));
+        names.extend(of_leaf.cloned().map(AskedName::Host));
+        names.push(AskedName::Absent);
+    }
+    names
+}
+
 impl TlsSettings {
+    /// The same for the names of `config` that count with `bundle`. Where the config has none, a client that asks for
+    /// none counts only if the server's configuration does not give it something else.
+    #[must_use]
+    pub fn for_instance(self, config: &config::Instance, bundle: Option<&Bundle>) -> TlsSettings {
+        let mut names = asked_names(config, bundle);
+        let (cert, key) = (&config.cert_file, &config.key_file);
+        let gives = |name: &AskedName| self.hosts().is_none_or(|it| it.gives(name, cert, key));
+        if config.server_names.is_empty() && names.len() > 1 && !gives(&AskedName::Absent) {
+            names.retain(|name| *name != AskedName::Absent);
+        }
+        TlsSettings {
+            asked_names: names,
+            ..self
+        }
+    }
+
     /// The same for a server whose root directory is to be seen at `root`, with the files of `known` by their names
     /// here. Blocks.
     ///
@@ -222,11 +269,13 @@ impl TlsSettings {
         if !self.on {
             return Ok(Some(NotUsed::tls_off(&self.names)));
         }
-        let other = self.other_files(cert_file, key_file)?;
-        Ok(other.map(|why| {
-            let mend = self.names.mend(cert_file, key_file);
-            NotUsed { why, mend }
-        }))
+        self.other_files(cert_file, key_file)
+    }
+
+    /// The file that decides by name, where it says anything: without that the settings count.
+    #[must_use]
+    pub fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref().filter(|hosts| !hosts.is_empty())
     }
 
     /// Why the server does not use an instance's CA and CRL files; `None` if it does, or there are
@@ -238,9 +287,15 @@ impl TlsSettings {
         &self,
         config: &config::Instance,
     ) -> Result<Option<NotUsed>, CannotLook> {
+        if let (Some(hosts), Some(ca)) = (self.hosts(), &config.ca)
+            && let Some(not_used) = hosts.ca_not_used(&self.asked_names, &ca.file)?
+        {
+            return Ok(Some(not_used));
+        }
+        let by_setting = config.ca.as_ref().filter(|_| self.hosts().is_none());
         let files = [
-            ("ssl_ca_file", &self.ca_file, &config.ca),
-            ("ssl_crl_file", &self.crl_file, &config.crl),
+            ("ssl_ca_file", &self.ca_file, by_setting),
+            ("ssl_crl_file", &self.crl_file, config.crl.as_ref()),
         ];
         for (setting, named, companion) in files {
             let Some(companion) = companion else {
@@ -261,7 +316,7 @@ impl TlsSettings {
         Ok(None)
     }
 
-    /// Which other file the configuration names, whether TLS is on or not; `None` if neither.
+    /// Why the configuration names other files, whether TLS is on or not; `None` if it names these.
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
@@ -269,7 +324,10 @@ impl TlsSettings {
         &self,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<String>, CannotLook> {
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        if let Some(hosts) = self.hosts() {
+            return hosts.not_used(&self.asked_names, cert_file, key_file);
+        }
         let (setting, named) = if !same_file(&self.cert_file, cert_file)? {
             (self.names.cert.name, &self.cert_file)
         } else if !same_file(&self.key_file, key_file)? {
@@ -277,53 +335,76 @@ impl TlsSettings {
         } else {
             return Ok(None);
         };
-        if named.as_os_str().is_empty() {
-            return Ok(Some(format!("{setting} is not set")));
-        }
-        let named = named.display();
-        Ok(Some(format!(
-            "{setting} = {named}, which pgcertd does not write"
-        )))
+        let why = if named.as_os_str().is_empty() {
+            format!("{setting} is not set")
+        } else {
+            let named = named.display();
+            format!("{setting} = {named}, which pgcertd does not write")
+        };
+        let mend = self.names.mend(cert_file, key_file);
+        Ok(Some(NotUsed { why, mend }))
     }
 
-    /// Faults in the other files that a reload loads as one with the certificate. Blocks, for less
-    /// than a second whatever those files lie on.
+    /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
+    /// other names get. Blocks, for a second at most whatever those files lie on.
     #[must_use]
-    pub fn faults_elsewhere(&self) -> Vec<String> {
+    pub fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
+        let own: Vec<&Path> = config.targets().collect();
+        self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
+    }
+
+    /// The same of all files, also the instance's.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        self.faults_among(|_| false)
+    }
+
+    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
         let crl = self.names.crl;
-        let named: BTreeMap<&'static str, &Path> = [
-            (self.names.ca, self.ca_file.as_deref()),
-            (crl, self.crl_file.as_deref()),
-        ]
-        .into_iter()
-        .filter_map(|(setting, path)| Some((setting, path?)))
-        .collect();
-        let paths = named
-            .iter()
-            .map(|(setting, path)| (*setting, path.to_path_buf()));
-        let mut seen = Questions::default().ask(paths, move |(setting, path)| {
-            let wanted = match *setting == crl {
-                true => SectionKind::Crl,
-                false => SectionKind::Certificate,
+        let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
+        named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
+        match self.hosts() {
+            None => named.extend(
+                self.ca_file
+                    .clone()
+                    .map(|file| (self.names.ca.into(), file)),
+            ),
+            Some(hosts) => named.extend(hosts.ca_files()),
+        }
+        named.retain(|(_, file)| !is_own(file));
+        let mut seen = Questions::default().ask(named.clone(), move |(place, path)| {
+            let wanted = if place == crl {
+                SectionKind::Crl
+            } else {
+                SectionKind::Certificate
             };
             match read_bounded(path) {
                 Err(error) => Some(error.to_string()),
                 Ok(bytes) => pem_fault(&bytes, wanted),
             }
         });
-        let fault = |(setting, path): (&'static str, &Path)| {
-            let fault = match seen.remove(&(setting, path.to_path_buf())) {
+        let fault = |(place, path): (String, PathBuf)| {
+            let answer = seen.remove(&(place.clone(), path.clone()));
+            let fault = match answer {
                 None => "its file system does not answer".to_owned(),
                 Some(fault) => fault?,
             };
             Some(format!(
-                "{setting} = {}: {fault}; mend that file, for no reload loads while it is broken",
+                "{place} = {}: {fault}; {MEND_FIRST}",
                 path.display()
             ))
         };
-        named.into_iter().filter_map(fault).collect()
+        let mut faults: Vec<String> = named.into_iter().filter_map(fault).collect();
+        if let Some(hosts) = self.hosts() {
+            faults.extend(hosts.faults_of_file());
+            faults.extend(hosts.faults_of_pairs(is_own));
+        }
+        faults
     }
 }
+
+/// What is to be done about a file that keeps a server from loading any.
+pub(super) const MEND_FIRST: &str = "mend that file, for no reload loads while it is broken";
 
 /// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -401,9 +482,8 @@ pub async fn tls_settings(
     data_directory: &Path,
     owner: Ids,
 ) -> Result<TlsSettings, SettingsError> {
-    Program::of(postmaster)?
-        .tls_settings(data_directory, owner)
-        .await
+    let program = Program::of(postmaster)?;
+    Box::pin(program.tls_settings(data_directory, owner)).await
 }
 
 /// Configuration files that changed after `loaded`: a reload applies what waits in them too.
@@ -518,8 +598,10 @@ mod tests {
             key_file: "/k".into(),
             ca_file: Some(fifo),
             crl_file: Some("/dev/zero".into()),
+            hosts: None,
+            asked_names: Vec::new(),
         };
-        let faults = settings.faults_elsewhere();
+        let faults = settings.faults();
         assert!(faults[0].starts_with("ssl_ca_file = "), "{faults:?}");
         assert!(faults[1].starts_with("ssl_crl_file = "), "{faults:?}");
     }

@@ -163,6 +163,10 @@ impl Keeper {
             // A reload would load nothing of ours.
             plan = Plan::Nothing;
         }
+        if only_reload && self.is_blocked(&sight).await {
+            // Nor would this one.
+            plan = Plan::Nothing;
+        }
         if matches!(plan, Plan::Deploy { write: true, .. }) {
             match pinned_by(&sight).await {
                 Ok(None) => {}

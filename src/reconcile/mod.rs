@@ -27,15 +27,15 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 
 use crate::bundle::{Bundle, Fingerprint, Pieces};
-use crate::config::{Mode, Verify};
+use crate::config::{Address, Mode, Verify};
 use crate::deploy::{self, Content, Order, Outcome, Proven};
 use crate::instance::configuration::Configuration;
 use crate::instance::files::Lock;
 use crate::instance::mounts::pinned_by;
-use crate::instance::probe::{Served, Shown};
+use crate::instance::probe::{AskedName, Served, Shown};
 use crate::instance::process::Process;
 use crate::instance::settings::{SettingsError, TlsSettings};
-use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen};
+use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen, as_server};
 use crate::source::{LineageReader, Source};
 use crate::trust::Needed;
 use decide::Visit;
@@ -108,7 +108,9 @@ impl Keeper {
         looked: impl FnOnce(&Sight) + Send,
     ) -> Done {
         let began = Instant::now();
-        let mut done = match self.attempt(lineage, intent, settle, began, looked).await {
+        // On the heap, as what else is large on the way: a poll would have a place for all of it on the stack.
+        let attempt = Box::pin(self.attempt(lineage, intent, settle, began, looked));
+        let mut done = match attempt.await {
             Ok(done) => done,
             Err(error) => {
                 let source = lineage.current().await;
@@ -146,7 +148,8 @@ impl Keeper {
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
-        let (visit, keyed) = self.decided(lineage, sight, intent, settle).await;
+        let decided = Box::pin(self.decided(lineage, sight, intent, settle));
+        let (visit, keyed) = decided.await;
         let source = &visit.source;
         let mut done = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
@@ -185,7 +188,8 @@ impl Keeper {
                     replaced: cause.replaced(),
                     forced: intent.force,
                 };
-                let done = self.deploy(order, source, cause, settle, began).await;
+                let deployed = self.deploy(order, source, cause, settle, began);
+                let done = Box::pin(deployed).await;
                 self.told_by_cause(done, cause, &look)
             }
             Plan::Nothing => {
@@ -198,7 +202,7 @@ impl Keeper {
                     served,
                     ..
                 } = visit;
-                let seen = self.finish(&source, readiness, sight, served).await;
+                let seen = Box::pin(self.finish(&source, readiness, sight, served)).await;
                 self.unchanged(seen, installed, began)
             }
         };
@@ -243,9 +247,9 @@ impl Keeper {
             Vec::new()
         };
         let loaded = self.last_load(&sight);
-        let outcome = deploy::deploy(&mut self.instance, order).await;
+        let outcome = Box::pin(deploy::deploy(&mut self.instance, order)).await;
         let took = began.elapsed();
-        let answered = !matches!(outcome, Outcome::Unverified(_));
+        let answered = !matches!(outcome, Outcome::Unverified(_) | Outcome::Blocked(_));
         let (outcome, problem) = match outcome {
             Outcome::Deployed => (SyncOutcome::Deployed, None),
             Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
@@ -255,7 +259,7 @@ impl Keeper {
                 let installed = sight.look.installed.bundle().map(Arc::clone);
                 return self.unchanged(seen, installed, began);
             }
-            Outcome::Unverified(why) | Outcome::NotTaken(why) => {
+            Outcome::Unverified(why) | Outcome::NotTaken(why) | Outcome::Blocked(why) => {
                 (SyncOutcome::Unverified, Some(why))
             }
             Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
@@ -384,7 +388,7 @@ impl Keeper {
         let installed = &sight.look.installed;
         let readiness = plan::readiness(source, installed, &self.instance.config, &standards);
         let served = self.served(&sight).await;
-        self.finish(source, readiness, sight, Some(served)).await
+        Box::pin(self.finish(source, readiness, sight, Some(served))).await
     }
 
     async fn blind(&mut self, source: &Source, error: InstanceError) -> Observation {
@@ -406,6 +410,7 @@ impl Keeper {
             sight: Err(error),
             served: Err(Unseen::Down),
             settings: None,
+            faults: Vec::new(),
             pinned: None,
             contended: false,
             failure: None,
@@ -464,12 +469,19 @@ impl Keeper {
         let they_matter = sent_depends
             || depends_on_roots([source.bundle(), installed].into_iter().flatten(), at);
         let roots = self.roots.where_they_matter(they_matter).await;
+        let faults = match &settings {
+            Some(Ok(settings)) if amiss && served.is_ok() => {
+                self.faults_elsewhere(settings.clone(), &sight).await
+            }
+            _ => Vec::new(),
+        };
         Observation {
             source: source.clone(),
             readiness,
             sight: Ok(sight),
             served,
             settings,
+            faults,
             pinned,
             contended: self.memory.contended(),
             failure: self
@@ -516,9 +528,29 @@ impl Keeper {
     ) -> Result<TlsSettings, SettingsError> {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         match process.postmaster() {
-            Some(it) => self.configuration.tls_settings(it, data, server).await,
+            Some(postmaster) => {
+                let asked = self.configuration.tls_settings(postmaster, data, server);
+                let settings = asked.await?;
+                Ok(self.by_name(settings, sight))
+            }
             None => self.instance.tls_settings(process, sight).await,
         }
+    }
+
+    /// The settings for the names that count with what is installed.
+    fn by_name(&mut self, settings: TlsSettings, sight: &Sight) -> TlsSettings {
+        let installed = sight.look.installed.bundle();
+        self.instance
+            .with_names(settings, installed.map(|it| &**it))
+    }
+
+    /// What keeps the server from loading anything new beside the files of the instance, as far as that shows.
+    async fn faults_elsewhere(&self, settings: TlsSettings, sight: &Sight) -> Vec<String> {
+        let config = self.instance.config.clone();
+        let looked = as_server(sight.targets.server, move || {
+            settings.faults_elsewhere(&config)
+        });
+        looked.await.unwrap_or_default()
     }
 
     /// The same where nothing seems amiss.
@@ -531,7 +563,9 @@ impl Keeper {
         match process.postmaster() {
             Some(it) => {
                 let known = &mut self.configuration;
-                known.tls_settings_at_leisure(it, data, server).await
+                let asked = known.tls_settings_at_leisure(it, data, server);
+                let settings = asked.await?;
+                Some(settings.map(|settings| self.by_name(settings, sight)))
             }
             None => Some(self.instance.tls_settings(process, sight).await),
         }
@@ -554,7 +588,25 @@ impl Keeper {
         })
     }
 
-    async fn served(&self, sight: &Sight) -> Result<Served, Unseen> {
+    /// Whether the server was asked to load what is installed, and something else was known to keep it from that, which
+    /// still does.
+    async fn is_blocked(&mut self, sight: &Sight) -> bool {
+        let installed = sight.look.installed.bundle().map(|it| it.identity());
+        let run = sight.server.process().map(Process::run);
+        let asked = self.memory.asked.filter(|asked| !asked.answered);
+        if asked.is_none_or(|it| Some(it.bundle) != installed || Some(it.run) != run) {
+            return false;
+        }
+        let Server::Up(process) = &sight.server else {
+            return false;
+        };
+        match Box::pin(self.settings(process, sight)).await {
+            Ok(settings) => !self.faults_elsewhere(settings, sight).await.is_empty(),
+            Err(_) => false,
+        }
+    }
+
+    async fn served(&mut self, sight: &Sight) -> Result<Served, Unseen> {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
         }
@@ -563,7 +615,13 @@ impl Keeper {
         };
         let addresses = self.instance.addresses(process).map_err(Unseen::Nowhere)?;
         let limit = self.instance.config.verify_timeout;
-        let served = self.instance.served(&addresses, limit).await?;
+        let served = match sight.look.installed.bundle() {
+            Some(installed) => {
+                let looked = self.served_by_name(process, sight, &addresses, installed);
+                Box::pin(looked).await?
+            }
+            None => self.instance.served(&addresses, limit).await?,
+        };
         let installed = sight.look.installed.bundle().map(|b| b.fingerprint());
         if Some(served.leaf.fingerprint()) != installed
             && let Some(another) = self.instance.another(process, &served, limit).await
@@ -571,5 +629,33 @@ impl Keeper {
             return Err(another);
         }
         Ok(served)
+    }
+
+    /// What the names that count get. Where those who ask for none get something else, the configuration tells whether
+    /// that is meant so.
+    async fn served_by_name(
+        &mut self,
+        process: &Process,
+        sight: &Sight,
+        addresses: &[Address],
+        installed: &Bundle,
+    ) -> Result<Served, Unseen> {
+        let limit = self.instance.config.verify_timeout;
+        let looked = self.instance.served_by_name(addresses, installed, limit);
+        let looked = looked.await;
+        let is_odd = match &looked {
+            Ok(served) => served.is_divided && served.asked == AskedName::Absent,
+            Err(unseen) => unseen.is_alert(),
+        };
+        if !is_odd {
+            return looked;
+        }
+        let names = self.instance.asked_names(Some(installed));
+        let asked = self.settings(process, sight).await;
+        if asked.is_err() || self.instance.asked_names(Some(installed)) == names {
+            return looked;
+        }
+        let again = self.instance.served_by_name(addresses, installed, limit);
+        again.await
     }
 }

@@ -154,6 +154,8 @@ pub struct Observation {
     pub served: Result<Served, Unseen>,
     /// What the server's configuration says, where something is amiss and it could be asked.
     pub settings: Option<Result<TlsSettings, SettingsError>>,
+    /// What keeps the server from loading anything new, in other files than the instance's, where something is amiss.
+    pub faults: Vec<String>,
     /// A target that the server sees as a single file, where something is amiss.
     pub pinned: Option<Pinned>,
     /// Whether something else keeps rewriting the installed files.
@@ -211,7 +213,13 @@ impl Observation {
         let sight = self.sight.as_ref().ok()?;
         let settings = self.settings.as_ref()?.as_ref().ok()?;
         let (cert, key) = (&config.cert_file, &config.key_file);
-        if !sight.server.is_up() || settings.not_used(cert, key) != Ok(None) {
+        if !sight.server.is_up() {
+            return None;
+        }
+        if !self.faults.is_empty() {
+            return Some(Problem::new(self.faults.join("; "), NO_RESTART));
+        }
+        if settings.not_used(cert, key) != Ok(None) {
             return None;
         }
         let why = match &sight.look.installed {
@@ -461,7 +469,12 @@ impl Observation {
         if let Some(Ok(settings)) = &self.settings
             && let Ok(Some(not_used)) = settings.not_used(&config.cert_file, &config.key_file)
         {
-            return (State::NotUsed, Some(not_used_by(config, not_used)));
+            let problem = match settings.hosts() {
+                // Its lines are not among what the set-up writes.
+                Some(_) => Problem::new(not_used.why, not_used.mend),
+                None => not_used_by(config, not_used),
+            };
+            return (State::NotUsed, Some(problem));
         }
         if let Some(Ok(settings)) = &self.settings {
             match settings.companions_not_used(config) {
@@ -501,8 +514,22 @@ impl Observation {
         if let Some(pinned) = &self.pinned {
             return Problem::new(pinned.to_string(), pinned.mend());
         }
+        if !self.faults.is_empty() {
+            let why = format!(
+                "{} serves another certificate than is installed, and the server loads nothing new: {}",
+                served.address,
+                self.faults.join("; ")
+            );
+            return Problem::new(why, NO_RESTART);
+        }
         let why = self.failure.clone().unwrap_or_else(|| {
             let address = &served.address;
+            if served.is_divided {
+                return format!(
+                    "{address} serves another certificate than is installed to clients that ask for {}",
+                    served.asked
+                );
+            }
             match Some(served.leaf.fingerprint()) == self.installed_leaf() {
                 true => format!(
                     "{address} asks clients for certificates of other CAs than are installed"
@@ -521,6 +548,9 @@ impl Observation {
         }
     }
 }
+
+/// What is to be left alone while a file is broken that a start loads.
+const NO_RESTART: &str = "do not restart it before that: it would not start";
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.
 fn not_used_by(config: &config::Instance, NotUsed { why, mend }: NotUsed) -> Problem {

@@ -295,7 +295,10 @@ impl Work<'_> {
     async fn faults(&self) -> Vec<String> {
         let server = &self.plan.server;
         let settings = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-        let mut faults = settings.map_or_else(|_| Vec::new(), |it| it.faults_elsewhere());
+        let mut faults = settings.map_or_else(
+            |_| Vec::new(),
+            |it| it.faults_elsewhere(&self.plan.instance),
+        );
         faults.extend(self.sql.file_faults().await.unwrap_or_default());
         faults
     }

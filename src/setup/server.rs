@@ -159,6 +159,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
         ca: None,
         crl: None,
         state: directory.to_owned(),
+        lock_directory: directory.to_owned(),
         kind: Kind::Postgres,
         data: directory.to_owned(),
         data_id,

@@ -1,10 +1,11 @@
 //! Everyday inputs from public reports, as a client, a writer or a server brings them.
 
+mod auto_conf;
+mod by_name;
 mod clients;
+mod curves;
 mod hooks;
+mod links;
 mod one_shot;
 mod order;
-mod auto_conf;
-mod curves;
-mod links;
 mod restarts;

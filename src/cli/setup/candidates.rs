@@ -157,6 +157,7 @@ impl Desk<'_> {
 /// Whether the server uses the files of its instance already; where that cannot be told, it does not.
 async fn uses(instance: &config::Instance, server: &Server) -> bool {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    let asked = asked.map(|it| it.for_instance(instance, None));
     asked.is_ok_and(|it| it.not_used(&instance.cert_file, &instance.key_file) == Ok(None))
 }
 

@@ -62,8 +62,48 @@ FILE:8:18: the instance a has this data directory, FILE:4
  |
 8| data_directory = "/pg/./x/../a"
  |                  ^^^^^^^^^^^^^^
- = expected a data directory of its own for each instance"#,
+ = expected a data directory of its own for each instance, or the same path with files and server_names of its own for each: a certificate a name, as PostgreSQL 19 has it with ssl_sni"#,
     );
+}
+
+#[test]
+fn names_of_one_server_may_be_an_instance_each() {
+    let instance = |name: &str, data: &str, more: &str| {
+        format!(
+            "[[instance]]\nname = \"{name}\"\nlineage = \"x\"\ndata_directory = \"{data}\"\n{more}\n"
+        )
+    };
+    let named = |names: &str| format!("server_names = [{names}]");
+    let one = instance("a", "/pg", &named("\"a.example\", \"b.example\""));
+    let other = instance("b", "/pg", &named("\"c.example\""));
+    let config = load(&format!("{one}{other}"));
+    let locks: Vec<_> = config
+        .instances
+        .iter()
+        .map(|it| config.lock_directory_of(it))
+        .collect();
+    assert_eq!(locks[0], locks[1]);
+    let same = "cert_file = \"/t/s.pem\"\nmode = \"observe\"\n";
+    let refused = [
+        ("nobody's name", one.clone(), instance("b", "/pg", "")),
+        (
+            "a name of both",
+            one.clone(),
+            instance("b", "/pg", &named("\"B.example\"")),
+        ),
+        (
+            "the same file",
+            instance("a", "/pg", &format!("{same}{}", named("\"a.example\""))),
+            instance("b", "/pg", &format!("{same}{}", named("\"c.example\""))),
+        ),
+    ];
+    for (what, one, other) in refused {
+        let error = Written::new(format!("{one}{other}")).error().to_string();
+        assert!(
+            error.contains("the instance a has this data directory"),
+            "{what}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn a_data_directory_is_one_through_a_link() -> io::Result<()> {
     symlink("data", written.path("link"))?;
     written.says(
         "FILE:8:18: the instance a has this data directory, FILE:4\n |\n8| data_directory = \"link\"\n |            \
-         \u{20}     ^^^^^^\n = expected a data directory of its own for each instance",
+         \u{20}     ^^^^^^\n = expected a data directory of its own for each instance, or the same path with files and server_names of its own for each: a certificate a name, as PostgreSQL 19 has it with ssl_sni",
     );
     Ok(())
 }

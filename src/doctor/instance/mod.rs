@@ -48,7 +48,6 @@ pub(super) struct Case {
 struct Answers {
     tls: Result<TlsSettings, SettingsError>,
     around: Result<Surroundings, SettingsError>,
-    sni: Result<String, SettingsError>,
 }
 
 /// Reads what a server reads: a thread with the file rights of its user, which writes nothing.
@@ -165,7 +164,7 @@ impl Case {
         ));
         findings.push(files::single(sight, process).await);
         let (answers, tried) = match Program::of(postmaster) {
-            Ok(program) => asked(&program, sight, eyes).await,
+            Ok(program) => self.asked(&program, sight, eyes).await,
             Err(_) => Answers::unaskable(postmaster.pid),
         };
         let edits = edits::edits(postmaster, sight, &answers, eyes).await;
@@ -196,7 +195,7 @@ impl Case {
         let Ok(Ok(Some(program))) = program else {
             return Vec::new();
         };
-        let (answers, tried) = asked(&program, sight, eyes).await;
+        let (answers, tried) = self.asked(&program, sight, eyes).await;
         if answers.is_unasked() {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return Vec::new();
@@ -205,6 +204,20 @@ impl Case {
         let mut findings = server::findings(self, sight, &answers, &edits);
         findings.push(restart::finding(self, sight, &answers, &tried, &edits));
         findings
+    }
+
+    /// What the server's program says: its settings, and what came of a start.
+    async fn asked(&self, program: &Program, sight: &Sight, eyes: &Eyes) -> (Answers, DryStart) {
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        let (tls, around) = tokio::join!(
+            program.tls_settings(data, server),
+            program.surroundings(data, server),
+        );
+        let installed = sight.look.installed.bundle().map(|it| &**it);
+        let tls = tls.map(|tls| tls.for_instance(self.instance(), installed));
+        let answers = Answers { tls, around };
+        let tried = restart::tried(program, sight, &answers, eyes).await;
+        (answers, tried)
     }
 
     fn server_names(&self) -> Finding {
@@ -227,26 +240,12 @@ impl Case {
     }
 }
 
-/// What the server's program says: its settings, and what came of a start.
-async fn asked(program: &Program, sight: &Sight, eyes: &Eyes) -> (Answers, DryStart) {
-    let (data, server) = (&sight.targets.data, sight.targets.server);
-    let (tls, around, sni) = tokio::join!(
-        program.tls_settings(data, server),
-        program.surroundings(data, server),
-        program.ssl_sni(data, server),
-    );
-    let answers = Answers { tls, around, sni };
-    let tried = restart::tried(program, sight, &answers, eyes).await;
-    (answers, tried)
-}
-
 impl Answers {
     /// Those of a server whose executable cannot be run from here.
     fn unaskable(pid: u32) -> (Answers, DryStart) {
         let answers = Answers {
             tls: Err(SettingsError::NoExecutable { pid }),
             around: Err(SettingsError::NoExecutable { pid }),
-            sni: Err(SettingsError::NoExecutable { pid }),
         };
         let why = SettingsError::NoExecutable { pid }.to_string();
         (answers, DryStart::NotKnown(why))

@@ -129,7 +129,7 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
         Ok(Some(NotUsed { why, mend })) => Finding::problem(Kind::ServerFiles, why).advised(&mend),
         Err(cannot) => Finding::not_known(Kind::ServerFiles, server::OF_FILES, &cannot),
     };
-    let faults = settings.faults_elsewhere();
+    let faults = settings.faults_elsewhere(config);
     let faults = faults.into_iter().map(|fault| {
         let (seen, mend) = fault.split_once("; ").unwrap_or((&fault, ""));
         Finding::problem(Kind::Restart, seen).advised(mend)

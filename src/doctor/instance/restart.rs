@@ -35,7 +35,7 @@ pub(super) async fn tried(
     if let DryStart::NotKnown(why) = &mut tried {
         // What a start waits for is named where it can be.
         let named = tls.clone();
-        let faults = eyes.see(move || named.faults_elsewhere()).await;
+        let faults = eyes.see(move || named.faults()).await;
         for fault in faults.unwrap_or_default() {
             *why = format!("{why}; {fault}");
         }

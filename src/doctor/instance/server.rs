@@ -5,7 +5,8 @@ use super::{Answers, Case, client_ca, unanswered, unknown};
 use crate::doctor::{Finding, Kind};
 use crate::instance::Sight;
 use crate::instance::postmaster::Absence;
-use crate::instance::settings::SettingsError;
+use crate::instance::probe::AskedName;
+use crate::instance::settings::{NotUsed, SettingsError, TlsSettings};
 
 /// That it is not known which files a server uses.
 pub(super) const OF_FILES: &str = "which files the server uses is not known";
@@ -56,65 +57,40 @@ pub(super) fn findings(
             findings.push(
                 match settings.other_files(&config.cert_file, &config.key_file) {
                     Ok(None) => Finding::good(Kind::ServerFiles, "the server uses these files"),
-                    Ok(Some(why)) => set_up(Finding::problem(Kind::ServerFiles, why)),
+                    Ok(Some(NotUsed { why, mend })) if settings.hosts().is_some() => {
+                        Finding::problem(Kind::ServerFiles, why).sentence(mend)
+                    }
+                    Ok(Some(other)) => set_up(Finding::problem(Kind::ServerFiles, other.why)),
                     Err(cannot) => Finding::not_known(Kind::ServerFiles, OF_FILES, &cannot),
                 },
             );
+            findings.push(by_name(settings));
         }
     }
     findings.extend(client_ca::used(config, answers));
-    findings.extend(sni(answers.sni.as_ref()));
     findings
 }
 
-/// What `postgres -C ssl_sni` answers: before 19 there is no such parameter. Nothing where it
-/// could not be asked, which is said of the files.
-fn sni(answer: Result<&String, &SettingsError>) -> Option<Finding> {
-    let kind = Kind::SslSni;
-    match answer.map(String::as_str) {
-        Ok("on") => Some(
-            Finding::notice(
-                kind,
-                "ssl_sni is on: pg_hosts.conf chooses the files by the name that a client asks for",
-            )
-            .sentence(
-                "name this instance's files in pg_hosts.conf for each of server_names, or set \
-                 ssl_sni = off, and reload",
-            ),
+/// Whether the name that a client asks for decides which files it gets.
+fn by_name(settings: &TlsSettings) -> Finding {
+    let seen = match (&settings.hosts, settings.hosts()) {
+        (None, _) => "every name gets the same certificate".to_owned(),
+        (Some(hosts), None) => format!(
+            "ssl_sni is on, and {} says nothing: every name gets the same certificate",
+            hosts.file.display()
         ),
-        Ok(_) => Some(Finding::good(kind, "ssl_sni is off")),
-        Err(SettingsError::Refused { said, .. }) if said.contains("ssl_sni") => {
-            Some(Finding::good(kind, "no ssl_sni here"))
+        (Some(hosts), Some(_)) => {
+            let names: Vec<String> = settings
+                .asked_names
+                .iter()
+                .map(AskedName::to_string)
+                .collect();
+            format!(
+                "ssl_sni is on, and {} decides: asked for here are {}",
+                hosts.file.display(),
+                names.join(", ")
+            )
         }
-        Err(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::Weight;
-
-    fn refused(said: &str) -> SettingsError {
-        SettingsError::Refused {
-            executable: "postgres".into(),
-            setting: "ssl_sni",
-            said: said.into(),
-        }
-    }
-
-    #[test]
-    fn ssl_sni_is_worth_knowing_where_it_is_on() {
-        let weight = |answer: Result<&str, &SettingsError>| {
-            let answer = answer.map(str::to_owned);
-            sni(answer.as_ref().map_err(|error| *error)).map(|it| it.weight)
-        };
-        assert_eq!(weight(Ok("on")), Some(Weight::Notice));
-        assert_eq!(weight(Ok("off")), Some(Weight::Good));
-        // As PostgreSQL 15 says it.
-        let before_19 = refused("unrecognized configuration parameter \"ssl_sni\"");
-        assert_eq!(weight(Err(&before_19)), Some(Weight::Good));
-        let broken = refused("configuration file \"/d/postgresql.conf\" contains errors");
-        assert_eq!(weight(Err(&broken)), None);
-    }
+    };
+    Finding::good(Kind::SslSni, seen)
 }

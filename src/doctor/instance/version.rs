@@ -7,7 +7,7 @@ use crate::doctor::{Finding, Kind};
 use crate::reconcile::Keeper;
 
 /// The major versions of PostgreSQL that the tests deploy to.
-const TESTED: RangeInclusive<u32> = 13..=18;
+const TESTED: RangeInclusive<u32> = 13..=19;
 
 pub(super) async fn finding(case: &Case, keeper: &mut Keeper) -> Finding {
     let kind = Kind::Version;

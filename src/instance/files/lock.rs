@@ -1,6 +1,6 @@
 //! The lock that daemon, `sync` and `rollback` share: one of them works on an instance at a time.
 //!
-//! It is a `flock` on a file of the instance's own state directory, which its owner alone may open: on a
+//! It is a `flock` on a file of the instance's own state directory, or of the first instance of its server, which its owner alone may open: on a
 //! file that others may read, a data directory of mode 0750 or the configuration of a PgBouncer, they
 //! could hold it for ever.
 
@@ -27,7 +27,7 @@ impl Targets {
     /// The file that is locked.
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
-        self.state.join("lock")
+        self.lock_directory.join("lock")
     }
 
     /// Takes the lock; `None` if another holds it.

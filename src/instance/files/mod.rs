@@ -66,6 +66,8 @@ pub struct Targets {
     pub crl: Option<PathBuf>,
     /// The instance's own state directory.
     pub state: PathBuf,
+    /// Where the lock is that this instance shares with others of the same server; else the state directory.
+    pub lock_directory: PathBuf,
     /// What kind of server they are for.
     pub kind: Kind,
     /// The data directory; of another kind the file that the server is started with.
@@ -306,7 +308,7 @@ impl Targets {
     #[must_use]
     pub fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = self.directories_of_files();
-        directories.insert(self.state.clone());
+        directories.extend([self.state.clone(), self.lock_directory.clone()]);
         directories
     }
 

@@ -32,6 +32,7 @@ impl Place {
             ca: None,
             crl: None,
             state: directory.path().to_owned(),
+            lock_directory: directory.path().to_owned(),
             data: directory.path().to_owned(),
             data_id: FileId::NONE,
             owner: own,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use super::words::{self, Line};
 use super::{Dialect, Entry, Inclusion, Rule};
 
 /// How deep inclusion goes before the server calls it a circle (`CONF_FILE_MAX_DEPTH`).
@@ -60,54 +61,106 @@ impl Rules {
     /// # Errors
     /// That file cannot be read. What is wrong with one that is included is a fault.
     pub fn read(hba_file: &Path, dialect: Dialect, files: &impl Files) -> io::Result<Rules> {
-        let mut rules = Rules {
+        let mut rules = Vec::new();
+        let mut lines = Lines::new(dialect, files);
+        lines.read(hba_file, &mut |file, line| {
+            rules.push((file.to_owned(), super::rule(line, dialect)?));
+            Ok(())
+        })?;
+        let Lines {
+            texts,
+            directories,
+            faults,
+            ..
+        } = lines;
+        Ok(Rules {
+            texts,
+            directories,
+            rules,
+            faults,
+        })
+    }
+}
+
+/// The lines of a file of this form with those of the files that it includes, in the server's order.
+pub(in crate::instance) struct Lines<'f, F> {
+    dialect: Dialect,
+    files: &'f F,
+    /// The texts, by path.
+    pub texts: BTreeMap<PathBuf, Vec<u8>>,
+    /// The directories whose files are included.
+    pub directories: BTreeSet<PathBuf>,
+    /// Lines that are refused: file, line and why.
+    pub faults: Vec<(PathBuf, usize, String)>,
+}
+
+impl<'f, F: Files> Lines<'f, F> {
+    pub(in crate::instance) fn new(dialect: Dialect, files: &'f F) -> Self {
+        Lines {
+            dialect,
+            files,
             texts: BTreeMap::new(),
             directories: BTreeSet::new(),
-            rules: Vec::new(),
             faults: Vec::new(),
-        };
-        let text = files.read(hba_file)?;
-        rules.take_in(hba_file, text, dialect, files, 0);
-        Ok(rules)
+        }
+    }
+
+    /// Hands on each line of `file` and of what it includes, with the file that it is in; an error is a fault of
+    /// that line.
+    ///
+    /// # Errors
+    /// That file cannot be read. What is wrong with one that is included is a fault.
+    pub(in crate::instance) fn read(
+        &mut self,
+        file: &Path,
+        take: &mut impl FnMut(&Path, Line) -> Result<(), String>,
+    ) -> io::Result<()> {
+        let text = self.files.read(file)?;
+        self.take_in(file, text, 0, take);
+        Ok(())
     }
 
     fn take_in(
         &mut self,
         file: &Path,
         text: Vec<u8>,
-        dialect: Dialect,
-        files: &impl Files,
         depth: usize,
+        take: &mut impl FnMut(&Path, Line) -> Result<(), String>,
     ) {
-        let entries = super::entries(&text, dialect);
+        let lines = words::lines(&text, self.dialect);
         self.texts.insert(file.to_owned(), text);
-        for entry in entries {
-            match entry {
-                Entry::Rule(rule) => self.rules.push((file.to_owned(), rule)),
-                Entry::Fault { line, why } => self.faults.push((file.to_owned(), line, why)),
-                Entry::Include { line, how, path } => {
-                    let base = file.parent().unwrap_or(Path::new("/"));
-                    let path = straight(&base.join(path));
-                    let included = included(&path, how, files);
+        for line in lines {
+            let number = line.number;
+            let taken = match super::include(&line, self.dialect) {
+                Some(Entry::Include { how, path, .. }) => {
+                    let path = beside(file, &path);
+                    let included = included(&path, how, self.files);
                     if how == Inclusion::Directory {
                         self.directories.insert(path);
                     }
-                    let taken = included.and_then(|included| {
+                    included.and_then(|included| {
                         if depth == DEEPEST && !included.is_empty() {
                             return Err("maximum nesting depth exceeded".into());
                         }
                         for (path, text) in included {
-                            self.take_in(&path, text, dialect, files, depth + 1);
+                            self.take_in(&path, text, depth + 1, take);
                         }
                         Ok(())
-                    });
-                    if let Err(why) = taken {
-                        self.faults.push((file.to_owned(), line, why));
-                    }
+                    })
                 }
+                _ => take(file, line),
+            };
+            if let Err(why) = taken {
+                self.faults.push((file.to_owned(), number, why));
             }
         }
     }
+}
+
+/// A path as it stands in `file`: one that is relative is so to the file's directory.
+pub(in crate::instance) fn beside(file: &Path, path: &Path) -> PathBuf {
+    let base = file.parent().unwrap_or(Path::new("/"));
+    straight(&base.join(path))
 }
 
 /// A path without the steps back in it, by its words alone as the server does it: so one file has

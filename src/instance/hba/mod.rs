@@ -15,7 +15,7 @@ mod files;
 mod loopback;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(super) mod words;
 
 use std::fmt;
 use std::ops::Range;
@@ -27,6 +27,7 @@ use words::Line;
 pub use address::Address;
 pub use exposure::{Change, Exposed, Note, Proposal, Rewrite};
 pub use files::{Files, OnDisk, Rules};
+pub(super) use files::{Lines, beside};
 pub use loopback::tightens;
 pub use words::Word;
 

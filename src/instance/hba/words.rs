@@ -38,7 +38,7 @@ impl Word {
 
 /// A line with its continuations: its fields, each one or more words with commas between.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(in crate::instance) struct Line {
     /// The number of its first line in the text, from 1.
     pub number: usize,
     /// Where it is in the text, with its end.
@@ -47,7 +47,7 @@ pub(super) struct Line {
 }
 
 /// The lines of a text that hold any word.
-pub(super) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
+pub(in crate::instance) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
     let mut found = Vec::new();
     let mut rest = Physical {
         text,

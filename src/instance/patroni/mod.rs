@@ -279,6 +279,8 @@ impl RestApi {
             cert_file,
             ca_file: self.cafile,
             crl_file: None,
+            hosts: None,
+            asked_names: Vec::new(),
         }
     }
 

@@ -255,9 +255,9 @@ impl Patroni {
         let other = other.map_err(|cannot| cannot.sentence())?;
         match (other, &self.environment) {
             (Some(other), None) => Err(format!(
-                "{other}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
+                "{}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
                  let pgcertd run as its user, or as root with CAP_SYS_PTRACE",
-                self.pid
+                other.why, self.pid
             )),
             _ => Ok(settings),
         }

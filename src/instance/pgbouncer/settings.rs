@@ -70,6 +70,8 @@ impl Settings {
                 key_file: path("client_tls_key_file").unwrap_or_default(),
                 ca_file: path("client_tls_ca_file"),
                 crl_file: None,
+                hosts: None,
+                asked_names: Vec::new(),
             },
             client_cert: path("server_tls_cert_file")
                 .filter(|_| ini.value("server_tls_sslmode") != Some("disable")),

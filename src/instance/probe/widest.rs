@@ -15,7 +15,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Opening, ProbeError, Prober, connected, request};
+use super::{AskedName, Opening, ProbeError, Prober, connected, request};
 use crate::config::Address;
 
 /// Every cipher suite of TLS 1.3.
@@ -107,14 +107,17 @@ impl Prober {
     pub async fn welcome(
         &self,
         address: &Address,
+        asked: &AskedName,
         opening: Opening,
         limit: Duration,
     ) -> Result<Welcome, ProbeError> {
-        let old = self.asked(address, opening, Newest::Tls12, limit).await?;
+        let old = self.answer(address, asked, opening, Newest::Tls12, limit);
+        let old = old.await?;
         if !matches!(old, Answer::Alert(_)) {
             return Ok(Welcome::GoesOn);
         }
-        let new = self.asked(address, opening, Newest::Tls13, limit).await?;
+        let new = self.answer(address, asked, opening, Newest::Tls13, limit);
+        let new = new.await?;
         let ends = |alert| Welcome::Ends(format!("it sends the alert {alert:?}"));
         Ok(match (old, new) {
             (_, Answer::Wants { group, suite }) if !self.offers(group, suite) => Welcome::GoesOn,
@@ -136,9 +139,10 @@ impl Prober {
             && suites.iter().any(|it| u16::from(it.suite()) == suite)
     }
 
-    async fn asked(
+    async fn answer(
         &self,
         address: &Address,
+        asked: &AskedName,
         opening: Opening,
         newest: Newest,
         limit: Duration,
@@ -159,7 +163,7 @@ impl Prober {
             let mut random = [0_u8; 32];
             let filled = self.provider.secure_random.fill(&mut random);
             filled.map_err(|_| failed(io::Error::other("there is no randomness")))?;
-            let hello = hello(random, newest);
+            let hello = hello(random, asked, newest);
             answered(&mut tcp, &hello).await.map_err(failed)
         };
         match tokio::time::timeout(limit, asking).await {
@@ -270,8 +274,17 @@ fn wanted(hello: &[u8]) -> Option<Answer> {
 }
 
 /// A ClientHello in its record (RFC 5246, 7.4.1.2).
-fn hello(random: [u8; 32], newest: Newest) -> Vec<u8> {
+fn hello(random: [u8; 32], asked: &AskedName, newest: Newest) -> Vec<u8> {
+    let server_name = match asked {
+        // A list of one, of the type host_name (RFC 6066, 3).
+        AskedName::Host(name) => {
+            let entry = [&[0], counted(name.as_bytes()).as_slice()].concat();
+            extension(0, &counted(&entry))
+        }
+        AskedName::Absent => Vec::new(),
+    };
     let mut extensions = vec![
+        server_name,
         // supported_groups, ec_point_formats, signature_algorithms, extended_master_secret
         extension(10, &counted(&words(GROUPS))),
         extension(11, &[1, 0]),
@@ -390,8 +403,12 @@ mod tests {
 
     #[test]
     fn its_lengths_add_up() {
-        for newest in [Newest::Tls12, Newest::Tls13] {
-            let hello = hello([7; 32], newest);
+        let names = ["127.0.0.1", "db.example.com"].map(AskedName::by_host);
+        for (asked, newest) in names
+            .iter()
+            .flat_map(|asked| [Newest::Tls12, Newest::Tls13].map(|newest| (asked, newest)))
+        {
+            let hello = hello([7; 32], asked, newest);
             let length = |at: usize| usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
             assert_eq!(length(3), hello.len() - 5);
             assert_eq!(length(7), hello.len() - 9);

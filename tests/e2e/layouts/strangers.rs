@@ -29,7 +29,7 @@ fn what_is_not_supported_is_named_with_what_is() {
         fs::write(&file, format!("{other}\n")).unwrap();
         let (told, code) = checked(&stage);
         let is = format!("is of PostgreSQL {other}");
-        says(&told, &[&is, "use PostgreSQL 13 to 18"]);
+        says(&told, &[&is, "use PostgreSQL 13 to 19"]);
         assert_eq!(code, 0, "it stops no deployment");
     }
     let second = stage.renew();

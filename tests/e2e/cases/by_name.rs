@@ -1,0 +1,461 @@
+//! PostgreSQL 19 with `ssl_sni = on`: the name that a client asks for decides which certificate it gets
+//! (`pg_hosts.conf`).
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use pgcertd::{
+    config::Address,
+    instance::{
+        hosts::Hosts,
+        probe::{AskedName, Opening, Prober},
+    },
+    privilege::Ids,
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config as Runs, TestRunner},
+};
+use serde_json::Value;
+
+use crate::{
+    standing::{HOST, NAME, Stage, problem, says},
+    world::{
+        SOON, World,
+        ca::Issued,
+        config::{Config, Instance},
+        daemon::{eventually_state, pgcertd},
+        eventually, give,
+        lineage::Lineage,
+        postgres::BY_NAME,
+    },
+};
+
+/// A server by names, which has a certificate of the instance and others.
+struct Named<'w> {
+    stage: Stage<'w>,
+    /// Where the files of certificates lie that pgcertd has nothing to do with.
+    others: PathBuf,
+}
+
+impl<'w> Named<'w> {
+    fn new(world: &'w World) -> Self {
+        let stage = Stage::with(
+            world,
+            |cluster| cluster.version(BY_NAME).setting("ssl_sni", "on"),
+            |instance| instance.set("server_names", vec![HOST]),
+        );
+        let others = world.postgres_directory("others", 0o700);
+        Named { stage, others }
+    }
+
+    /// A certificate of somebody else on this server, for this name, and its file.
+    fn other(&self, name: &str) -> (Issued, String) {
+        let issued = self.stage.ca.issue(&[name]);
+        let file = self.others.join(format!("{name}.pem"));
+        fs::write(&file, issued.combined_pem()).unwrap();
+        give(&file, self.stage.world.postgres(), 0o600);
+        (issued, file.to_str().unwrap().to_owned())
+    }
+
+    /// Our file, twice: certificate and key.
+    fn ours(&self) -> String {
+        let file = self.stage.cert.display();
+        format!("{file} {file}")
+    }
+
+    fn hosts_file(&self) -> PathBuf {
+        self.stage.cluster.data_directory().join("pg_hosts.conf")
+    }
+
+    fn line(&self, number: u32) -> String {
+        format!("{} line {number}", self.hosts_file().display())
+    }
+
+    fn write_hosts(&self, text: &str) {
+        fs::write(self.hosts_file(), text).unwrap();
+        give(&self.hosts_file(), self.stage.world.postgres(), 0o600);
+    }
+
+    /// The server takes these lines at once.
+    #[track_caller]
+    fn with_hosts(&mut self, text: &str) {
+        self.write_hosts(text);
+        self.stage.cluster.reload_by_hand();
+    }
+
+    #[track_caller]
+    fn serves_by(&self, name: &str, issued: &Issued) {
+        eventually(SOON, &format!("{name} gets it"), || {
+            let peer = self.stage.cluster.peer_named(name)?;
+            if peer.fingerprint == issued.fingerprint {
+                Ok(())
+            } else {
+                Err(peer.fingerprint)
+            }
+        });
+    }
+
+    fn status(&self) -> Value {
+        pgcertd(self.stage.world, &self.stage.config, &["status", "--json"]).instance(NAME)
+    }
+}
+
+#[test]
+fn the_line_that_gives_our_name_another_certificate_is_named() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (ours, file) = (named.ours(), named.hosts_file().display().to_string());
+    let (_, other) = named.other("other.example.com");
+    let loud = HOST.to_uppercase();
+    let wrong = [
+        (
+            format!("{HOST} {other} {other}\n* {ours}\n"),
+            named.line(1),
+            &*other,
+        ),
+        (
+            format!("# us\n\n\"{loud}\"\\\n {other} {other}\n"),
+            named.line(3),
+            HOST,
+        ),
+        (format!("* {other} {other}\n"), named.line(1), HOST),
+        (
+            format!("/no_sni/ {ours}\nelse.example {ours}\n"),
+            file,
+            HOST,
+        ),
+    ];
+    for (text, place, word) in wrong {
+        named.with_hosts(&text);
+        let seen = named.status();
+        assert_eq!(seen["state"], "not_used", "{text}: {seen}");
+        says(&problem(&seen), &[&place, word]);
+    }
+    let right = [
+        format!("{HOST} {ours}\n* {other} {other}\n"),
+        format!("* {ours}\nelse.example {other} {other}\n"),
+        format!("a.example,{loud} {ours} # us\n/no_sni/ {other} {other}\n"),
+        // ssl_cert_file is ours.
+        "# nobody\n".to_owned(),
+    ];
+    for text in right {
+        named.with_hosts(&text);
+        let seen = named.status();
+        assert_eq!(seen["state"], "in_sync", "{text}: {seen}");
+    }
+}
+
+#[test]
+fn a_renewal_is_proven_by_the_names_of_the_instance_and_by_no_others() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
+    named.with_hosts(&format!("{HOST} {ours}\n/no_sni/ {other} {other}\n"));
+    let second = named.stage.renew();
+    named.stage.synced(&[], "deployed", 0);
+    named.serves_by(HOST, &second);
+    assert_eq!(named.stage.cluster.served(), foreign.fingerprint);
+    assert_eq!(named.status()["state"], "in_sync");
+
+    // Whoever asks for no name is turned away, which says nothing of the certificate.
+    named.with_hosts(&format!("{HOST} {ours}\n"));
+    let third = named.stage.renew();
+    named.stage.synced(&[], "deployed", 0);
+    named.serves_by(HOST, &third);
+
+    // Without server_names the leaf's own name counts, where the file gives others something else.
+    let instance = Instance::of(&named.stage.cluster, HOST);
+    named.stage.config = Config::new(&world).instance(instance).write();
+    for text in [
+        format!("{HOST} {ours}\n/no_sni/ {other} {other}\n"),
+        format!("{HOST} {ours}\n"),
+        format!("{HOST} {ours}\n* {other} {other}\n"),
+    ] {
+        named.with_hosts(&text);
+        let next = named.stage.renew();
+        named.stage.synced(&[], "deployed", 0);
+        named.serves_by(HOST, &next);
+        assert_eq!(named.status()["state"], "in_sync", "{text}");
+    }
+}
+
+#[test]
+fn another_hosts_pair_that_cannot_load_is_named_and_ours_waits_for_it() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (ours, (other_pair, other)) = (named.ours(), named.other("other.example.com"));
+    let good = format!("{HOST} {ours}\nother.example.com {other} {other}\n");
+    named.with_hosts(&good);
+    let (stranger, _) = named.other("stranger.example.com");
+    let broken = [
+        other_pair.leaf_pem.clone(),
+        String::new(),
+        stranger.leaf_pem.clone() + &other_pair.combined_pem(),
+    ];
+    let mut served = named.stage.first.fingerprint.clone();
+    for text in broken {
+        fs::write(&other, &text).unwrap();
+        let next = named.stage.renew();
+        let row = named.stage.synced(&[], "unverified", 1);
+        says(&problem(&row), &[&other, &named.line(2), "restart"]);
+        let seen = named.status();
+        assert_eq!(seen["state"], "not_served", "{seen}");
+        says(&problem(&seen), &[&other, &named.line(2), "restart"]);
+        let check = pgcertd(&world, &named.stage.config, &["check"]);
+        assert_eq!(check.code(), 1, "{check:?}");
+        says(check.stdout(), &["would not start", &named.line(2)]);
+        let peer = named.stage.cluster.peer_named(HOST).unwrap();
+        assert_eq!(peer.fingerprint, served);
+        let installed = fs::read_to_string(&named.stage.cert).unwrap();
+        assert_eq!(installed, next.combined_pem());
+
+        fs::write(&other, other_pair.combined_pem()).unwrap();
+        named.stage.synced(&[], "deployed", 0);
+        named.serves_by(HOST, &next);
+        assert_eq!(named.status()["state"], "in_sync");
+        served.clone_from(&next.fingerprint);
+    }
+    // The lines themselves, while a daemon watches, which hears of the edit that mends them.
+    let daemon = named.stage.daemon();
+    for line in [
+        "stray.example.com\n",
+        "include nowhere.conf\n",
+        "* @nobody k\n",
+    ] {
+        named.write_hosts(&format!("{good}{line}"));
+        let next = named.stage.renew();
+        named
+            .stage
+            .becomes_and_says("not_served", &[&named.line(3), "restart"]);
+        named.write_hosts(&good);
+        named.serves_by(HOST, &next);
+        named.stage.becomes("in_sync");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// Each has a lineage, files and names of its own; a reload of one loads the files of both.
+#[test]
+fn the_names_of_one_server_are_an_instance_each() {
+    const SECOND: &str = "second";
+    const SECOND_HOST: &str = "second.example.com";
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let target = world.target(SECOND);
+    let mut lineage = Lineage::new(&world, SECOND_HOST);
+    let first = named.stage.ca.issue(&[SECOND_HOST]);
+    lineage.renew(&first);
+    world.place(&first, &target);
+    let (ours, theirs) = (named.ours(), target.display());
+    named.with_hosts(&format!("{HOST} {ours}\n{SECOND_HOST} {theirs} {theirs}\n"));
+    let cluster = &named.stage.cluster;
+    let names = |it: Instance, host: &str| it.set("server_names", vec![host]);
+    named.stage.config = Config::new(&world)
+        .watch("resync", "1h")
+        .instance(names(Instance::of(cluster, HOST), HOST))
+        .instance(names(
+            Instance::new(SECOND, SECOND_HOST, cluster.data_directory()),
+            SECOND_HOST,
+        ))
+        .write();
+    let daemon = named.stage.daemon();
+    for _ in 0..3 {
+        let next = named.stage.ca.issue(&[SECOND_HOST]);
+        lineage.renew(&next);
+        let ours = named.stage.renew();
+        named.serves_by(HOST, &ours);
+        named.serves_by(SECOND_HOST, &next);
+    }
+    for name in [NAME, SECOND] {
+        eventually_state(&world, &named.stage.config, name, "in_sync");
+    }
+    // What one is to blame for is not the other's: a name that is given away.
+    named.with_hosts(&format!("{HOST} {ours}\n{SECOND_HOST} {ours}\n"));
+    let ours = named.stage.renew();
+    named.serves_by(HOST, &ours);
+    eventually_state(&world, &named.stage.config, NAME, "in_sync");
+    let seen = eventually_state(&world, &named.stage.config, SECOND, "not_used");
+    says(&problem(&seen), &[&named.line(2), SECOND_HOST]);
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// A line of words that mean something, and of some that do not.
+fn line() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec![
+        "a.example",
+        "A.EXAMPLE",
+        "b.example",
+        "a.example,b.example",
+        "b.example , c.example",
+        "\"a.example\"",
+        "*",
+        "\"*\"",
+        "/no_sni/",
+        "\"/no_sni/\"",
+        "/No_SNI/",
+        "*,a.example",
+        "*.example",
+        "a.example.",
+        "127.0.0.1",
+        "@names",
+        "\"@names\"",
+        "@star",
+        "@nowhere",
+        "\"\"",
+        "a.example a.example",
+        "\"a.exam\"ple",
+        "all",
+    ]);
+    let pair = prop::sample::select(vec![
+        "ONE ONE",
+        "TWO TWO",
+        "ONE \\\n ONE",
+        "one.pem one.pem",
+        "TWO",
+        "ONE,TWO ONE",
+    ]);
+    let rest = prop::sample::select(vec![
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        " # note",
+        " \"\"",
+        " CA",
+        " CA \"true\" on",
+        " CA echo t",
+        " CA echo o",
+        " CA echo 0 more",
+    ]);
+    let whole = prop::sample::select(vec![
+        "",
+        "# a.example ONE ONE",
+        "include more.conf",
+        "include_if_exists nowhere.conf",
+        "include nowhere.conf",
+        "include_dir more.d",
+        "include empty.conf",
+    ]);
+    let line = (names, pair, rest).prop_map(|(names, pair, rest)| format!("{names} {pair}{rest}"));
+    prop_oneof![4 => line, 1 => whole.prop_map(str::to_owned)]
+}
+
+/// Judged by the library and by the server: which files are refused as a whole, and what each name gets by the others.
+#[test]
+fn the_library_reads_random_lines_as_the_server_does() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let data = named.stage.cluster.data_directory().to_owned();
+    let (one, _) = named.other("one");
+    let (two, file_two) = named.other("two");
+    let owner = world.postgres();
+    let beside = |name: &str, text: &str| {
+        let file = data.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        give(&file, owner, 0o600);
+        file
+    };
+    let file_one = beside("one.pem", &one.combined_pem());
+    let ca = beside("ca.pem", &named.stage.ca.root_pem());
+    beside("names", "# those\na.example c.example\n\nd.example\n");
+    beside("star", "*\n");
+    beside("empty.conf", "\n");
+    beside("more.conf", &format!("b.example {file_two} {file_two}\n"));
+    beside("more.d/1.conf", "d.example one.pem one.pem\n");
+    beside("more.d/no.txt", "nonsense\n");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let prober = Prober::new().unwrap();
+    let address = Address {
+        host: "127.0.0.1".into(),
+        port: named.stage.cluster.port(),
+    };
+    let server = Ids {
+        uid: owner.uid,
+        gid: owner.gid,
+    };
+    let hosts = [
+        "a.example",
+        "b.example",
+        "c.example",
+        "d.example",
+        "z.example",
+    ];
+    let mut names: Vec<AskedName> = hosts.map(AskedName::by_host).into();
+    names.push(AskedName::Absent);
+    let pairs = [
+        (file_one.as_path(), &one.fingerprint),
+        (std::path::Path::new(&file_two), &two.fingerprint),
+    ];
+    let mut before: Vec<Option<String>> = Vec::new();
+    let mut runner = TestRunner::new(Runs::default());
+    let files = prop::collection::vec(line(), 1..5);
+    let (mut refused, mut taken) = (0, 0);
+    for round in 0..120 {
+        let text = files.new_tree(&mut runner).unwrap().current().join("\n") + "\n";
+        let text = text
+            .replace("ONE", file_one.to_str().unwrap())
+            .replace("TWO", &file_two)
+            .replace("CA", ca.to_str().unwrap());
+        named.write_hosts(&text);
+        let hosts = Hosts::read(&named.hosts_file(), &data, server);
+        let mut faults: Vec<String> = hosts.faults_of_file().collect();
+        faults.extend(hosts.faults_of_pairs(|_| false));
+        let begun = named.stage.cluster.log().len();
+        named.stage.cluster.reload_by_hand();
+        let got: Vec<Option<String>> = names
+            .iter()
+            .map(|name| {
+                let looked =
+                    prober.look_for(&address, name, Opening::Request, Duration::from_secs(5));
+                match runtime.block_on(looked) {
+                    Ok(served) => Some(served.leaf.fingerprint().to_string()),
+                    Err(error) if error.is_alert() => None,
+                    Err(error) => panic!("{error}: {text}"),
+                }
+            })
+            .collect();
+        let log = named.stage.cluster.log()[begun..].to_owned();
+        let is_refused = log.contains("SSL configuration was not reloaded");
+        assert_eq!(!faults.is_empty(), is_refused, "{text}\n{faults:?}\n{log}");
+        if is_refused {
+            refused += 1;
+            assert!(before.is_empty() || got == before, "{text}");
+            continue;
+        }
+        taken += 1;
+        let expected: Vec<Option<String>> = names
+            .iter()
+            .map(|name| {
+                if hosts.is_empty() {
+                    return Some(named.stage.first.fingerprint.clone());
+                }
+                let given = pairs.iter().find(|(file, _)| hosts.gives(name, file, file));
+                given.map(|(_, fingerprint)| (*fingerprint).clone())
+            })
+            .collect();
+        assert_eq!(got, expected, "{round}: {text}\n{log}");
+        before = got;
+    }
+    println!("{refused} refused, {taken} taken");
+    assert!(
+        refused > 10 && taken > 10,
+        "{refused} refused, {taken} taken"
+    );
+}
