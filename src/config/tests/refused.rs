@@ -476,7 +476,7 @@ fn a_name_that_ends_with_a_dot_is_no_server_name() {
 FILE:5:30: "b.example." ends with a dot, and libpq compares names as text: no certificate has such a name
  |
 5| server_names = ["a.example", "b.example."]
- |                              ^^^^^^^^^^^
+ |                              ^^^^^^^^^^^^
  = expected the host names that clients connect to, such as "db.example.com""#,
     );
 }
