@@ -9,9 +9,9 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 # Where cargo builds, also by CARGO_TARGET_DIR or its configuration. `sudo make install` may have no cargo.
-TARGET = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --no-deps --offline --format-version 1 2>/dev/null \
+CARGO_BUILDS = $(or $(CARGO_TARGET_DIR),$(shell $(CARGO) metadata --no-deps --offline --format-version 1 2>/dev/null \
 	| sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
-BINARY ?= $(TARGET)/release/pgcertd
+BINARY ?= $(CARGO_BUILDS)/release/pgcertd
 # The units that read certificates, and are ordered after pgcertd; "postgresql-" stands for each postgresql-NN.
 ORDERED = postgresql@ postgresql- patroni patroni@ pgbouncer
 DOCDIR ?= $(PREFIX)/share/doc/pgcertd
@@ -72,22 +72,22 @@ bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 mak
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
-	gzip -9nc CHANGELOG.md >"$(TARGET)/release/changelog.gz"
+	gzip -9nc CHANGELOG.md >"$(CARGO_BUILDS)/release/changelog.gz"
 	$(CARGO) deb --no-build --no-strip $(if $(DEB_VERSION),--deb-version $(DEB_VERSION))
 
 lint-deb: deb deps ## What Debian's lintian finds amiss in the package; warnings are errors
-	lintian --fail-on error,warning --allow-root "$(TARGET)"/debian/pgcertd_*.deb
+	lintian --fail-on error,warning --allow-root "$(CARGO_BUILDS)"/debian/pgcertd_*.deb
 
 zigbuild:
-	test -x "$(TARGET)/zig/bin/cargo-zigbuild" || \
-		{ python3 -m venv "$(TARGET)/zig" && "$(TARGET)/zig/bin/pip" install --quiet cargo-zigbuild; }
-	PATH="$(abspath $(TARGET))/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
+	test -x "$(CARGO_BUILDS)/zig/bin/cargo-zigbuild" || \
+		{ python3 -m venv "$(CARGO_BUILDS)/zig" && "$(CARGO_BUILDS)/zig/bin/pip" install --quiet cargo-zigbuild; }
+	PATH="$(abspath $(CARGO_BUILDS))/zig/bin:$$PATH" $(CARGO) zigbuild --release --locked --target $(GNU).$(GLIBC)
 
 rpm: $(if $(GLIBC),zigbuild,build) ## A package for Fedora, RHEL and the like: target/generate-rpm/pgcertd-VERSION-1.ARCH.rpm
 	cargo generate-rpm --version >/dev/null 2>&1 || \
 		$(CARGO) install cargo-generate-rpm --locked --version '^0.21'
-	mkdir -p "$(TARGET)/generate-rpm"
-	$(CARGO) generate-rpm --target-dir "$(TARGET)" --output "$(TARGET)/generate-rpm/" $(if $(GLIBC),--target $(GNU)) \
+	mkdir -p "$(CARGO_BUILDS)/generate-rpm"
+	$(CARGO) generate-rpm --target-dir "$(CARGO_BUILDS)" --output "$(CARGO_BUILDS)/generate-rpm/" $(if $(GLIBC),--target $(GNU)) \
 		$(if $(RPM_VERSION),-s 'version = "$(RPM_VERSION)"')
 
 install: ## Installs what `make build` made; a config that is there is kept. DESTDIR is for packagers
