@@ -422,7 +422,7 @@ impl Judge {
             let is_cluster = at[0] == "postgresql" && is_version(at[1]);
             is_cluster && self.owner_of_cluster(at[1], at[2]) == Owner::Other
         });
-        words.iter().any(|word| is_kinds(&word)) && !anothers
+        words.iter().any(is_kinds) && !anothers
     }
 }
 

@@ -103,13 +103,15 @@ impl Programs {
             run(copying.arg("-a").args([&fetched, &copy]), SOON)
                 .result()
                 .unwrap();
-            for (name, call) in [
-                ("patroni", "from patroni.__main__ import main; main()"),
-                ("patronictl", "from patroni.ctl import ctl; ctl(None)"),
+            for (name, module, run) in [
+                ("patroni", "patroni.__main__", "main"),
+                ("patronictl", "patroni.ctl", "ctl"),
             ] {
                 let path = copy.display();
+                // Patroni's children read it once more, as a module.
                 let text = format!(
-                    "#!/usr/bin/python3\nimport sys\nsys.path.insert(0, '{path}')\n{call}\n"
+                    "#!/usr/bin/python3\nimport sys\nsys.path.insert(0, '{path}')\n\
+                     from {module} import {run}\nif __name__ == '__main__':\n    {run}()\n"
                 );
                 fs::write(copy.join("bin").join(name), text).unwrap();
             }

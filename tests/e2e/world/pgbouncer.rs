@@ -117,7 +117,7 @@ impl PgBouncer {
         self.arguments.push(argument.to_owned());
     }
 
-    /// Has it be a child of what root starts with these words before its own; that must pass SIGTERM on.
+    /// Has it be a child of what root starts with these words before its own; that must pass signals on.
     pub fn start_by(&mut self, starter: &[&str]) {
         self.starter = starter.iter().map(|&word| word.to_owned()).collect();
     }
@@ -215,7 +215,13 @@ impl PgBouncer {
     #[track_caller]
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("the pooler is down");
-        process.signal(Signal::TERM);
+        // By SIGTERM a newer one waits for its clients to go, and by SIGQUIT Debian's dumps core.
+        let at_once = if is_newer() {
+            Signal::QUIT
+        } else {
+            Signal::TERM
+        };
+        process.signal(at_once);
         let ended = process.wait(Duration::from_secs(10));
         assert!(ended.is_some(), "the pooler did not stop");
     }
@@ -290,11 +296,16 @@ impl PgBouncer {
     }
 }
 
+/// Whether `make versions` runs the tests with a newer PgBouncer than Debian's; that has no `-R` any more.
+pub fn is_newer() -> bool {
+    std::env::var_os("PGCERTD_TEST_PGBOUNCER").is_some()
+}
+
 /// Debian's, or the newer one that `make versions` runs the tests with: a copy in the world, since the user postgres may be
 /// unable to reach `target`.
 #[track_caller]
 fn program(world: &World) -> PathBuf {
-    if std::env::var_os("PGCERTD_TEST_PGBOUNCER").is_none() {
+    if !is_newer() {
         return "pgbouncer".into();
     }
     let copy = world.path().join("pgbouncer");
