@@ -193,8 +193,8 @@ mod tests {
         let data = data.path();
         let file = data.join("postgresql.conf");
         fs::write(&file, "include 'tls.conf'\ninclude_dir 'conf.d'\n").unwrap();
-        let mut before = stamped(&[file.clone()], data);
-        assert_eq!(before, stamped(&[file.clone()], data));
+        let mut before = stamped(std::slice::from_ref(&file), data);
+        assert_eq!(before, stamped(std::slice::from_ref(&file), data));
         let changes: [(&str, &dyn Fn()); 5] = [
             ("the file", &|| {
                 let mut text = fs::read_to_string(&file).unwrap();
@@ -218,7 +218,7 @@ mod tests {
         ];
         for (what, change) in changes {
             change();
-            let after = stamped(&[file.clone()], data);
+            let after = stamped(std::slice::from_ref(&file), data);
             assert_ne!(before, after, "{what}");
             before = after;
         }
@@ -229,7 +229,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let file = data.path().join("postgresql.conf");
         fs::write(&file, "").unwrap();
-        let stamp = stamped(&[file.clone()], data.path()).unwrap();
+        let stamp = stamped(std::slice::from_ref(&file), data.path()).unwrap();
         let changed = fs::metadata(&file).unwrap().modified().unwrap();
         assert!(!is_older(&stamp, changed));
         assert!(is_older(&stamp, changed + TICK));

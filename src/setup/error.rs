@@ -7,6 +7,7 @@ use super::require_tls::TighteningError;
 use crate::config::{ConfigError, Kind};
 use crate::host::look::CannotLook;
 use crate::instance::postmaster::Absence;
+use crate::instance::settings::NotUsed;
 use crate::instance::sql::SqlError;
 use crate::instance::{InstanceError, Unseen};
 use crate::privilege::PrivilegeError;
@@ -223,6 +224,9 @@ pub enum SetupError {
          set it (ALTER SYSTEM SET listen_addresses = '*'), restart the server, and set it up then"
     )]
     NoTcp,
+    /// A line of `pg_hosts.conf` gives clients other files, which no setting changes.
+    #[error("{}: {}, and set it up then", .0.why, .0.mend)]
+    ByName(NotUsed),
     /// `mode = "observe"`.
     #[error(
         "mode = \"observe\": pgcertd is to touch nothing of {0}; change that in its config first"

@@ -107,7 +107,11 @@ impl Plan {
         if current.listen_addresses.trim().is_empty() {
             return Err(SetupError::NoTcp);
         }
-        let settings = changes(&current, &instance, &server.data_directory);
+        let mut settings = changes(&current, &instance, &server.data_directory);
+        if by_name(&server, &instance).await? {
+            // What these name is not even opened.
+            settings.retain(|change| change.setting == Setting::Ssl);
+        }
         if !settings.is_empty() {
             let print =
                 |data: &str| config.command(&["setup", "--print", "--data-directory", data]);
@@ -325,6 +329,22 @@ fn changes(current: &ServerSettings, instance: &config::Instance, data: &Path) -
         });
     }
     changes
+}
+
+/// Whether the name that a client asks for decides which files it gets, which then are the instance's for each of its
+/// names: no setting changes that.
+async fn by_name(server: &Server, instance: &config::Instance) -> Result<bool, SetupError> {
+    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    let Ok(settings) = asked.map(|it| it.for_instance(instance, None)) else {
+        return Ok(false);
+    };
+    if settings.hosts().is_none() {
+        return Ok(false);
+    }
+    match settings.other_files(&instance.cert_file, &instance.key_file) {
+        Ok(Some(other)) => Err(SetupError::ByName(other)),
+        Ok(None) | Err(_) => Ok(true),
+    }
 }
 
 /// Whether ALTER SYSTEM will do it.

@@ -148,6 +148,40 @@ fn the_line_that_gives_our_name_another_certificate_is_named() {
     }
 }
 
+/// ALTER SYSTEM would set what the server does not even open.
+#[test]
+fn setup_says_which_line_is_to_be_written_and_touches_no_setting() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (ours, (_, other)) = (named.ours(), named.other("other.example.com"));
+    named.stage.cluster.set("ssl_cert_file", &other);
+    named.stage.cluster.set("ssl_key_file", &other);
+    named.with_hosts(&format!("* {other} {other}\n"));
+    let setup = || {
+        let arguments = ["setup", "--yes", "--instance", NAME];
+        pgcertd(named.stage.world, &named.stage.config, &arguments)
+    };
+    let refused = setup();
+    assert_eq!(refused.code(), 1, "{refused:?}");
+    let line = format!("{HOST} {ours}");
+    says(refused.stderr(), &[&named.line(1), &line]);
+
+    named.write_hosts(&format!("{line}\n* {other} {other}\n"));
+    let done = setup();
+    assert_eq!(done.code(), 0, "{done:?}");
+    named.serves_by(HOST, &named.stage.first);
+    let auto = named
+        .stage
+        .cluster
+        .data_directory()
+        .join("postgresql.auto.conf");
+    let altered = fs::read_to_string(auto).unwrap();
+    assert!(!altered.contains("ssl_"), "{altered}");
+    assert_eq!(named.status()["state"], "in_sync");
+}
+
 #[test]
 fn a_renewal_is_proven_by_the_names_of_the_instance_and_by_no_others() {
     let Some(world) = World::with_postgres(BY_NAME) else {
@@ -407,7 +441,7 @@ fn the_library_reads_random_lines_as_the_server_does() {
     let mut runner = TestRunner::new(Runs::default());
     let files = prop::collection::vec(line(), 1..5);
     let (mut refused, mut taken) = (0, 0);
-    for round in 0..120 {
+    for round in 0..48 {
         let text = files.new_tree(&mut runner).unwrap().current().join("\n") + "\n";
         let text = text
             .replace("ONE", file_one.to_str().unwrap())
@@ -454,8 +488,5 @@ fn the_library_reads_random_lines_as_the_server_does() {
         before = got;
     }
     println!("{refused} refused, {taken} taken");
-    assert!(
-        refused > 10 && taken > 10,
-        "{refused} refused, {taken} taken"
-    );
+    assert!(refused > 5 && taken > 5, "{refused} refused, {taken} taken");
 }
