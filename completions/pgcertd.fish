@@ -56,7 +56,7 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand run" -s h -l help -d 'Pr
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l lineage -d 'Only the instances of this lineage, by name or directory, as a deploy hook is told it; may be given more than once. One that no instance uses is no error' -r -F
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l dry-run -d 'Say what would be done, and do nothing'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l force -d 'Install, reload and verify although nothing changed, and try a held bundle'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l force -d 'Install, reload and verify although nothing changed, and try a held bundle, or one that would keep only some clients out'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sync" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand rollback" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F

@@ -44,6 +44,9 @@ pub struct Facts {
     /// Whether its signature is made over a digest. Without one there is nothing that SCRAM could bind
     /// to (RFC 5929, `tls-server-end-point`).
     pub has_digest: bool,
+    /// Whether it bears what a log of Certificate Transparency has signed (RFC 6962, 3.3): a public
+    /// authority has issued it, and these issue by intermediates alone.
+    pub is_logged: bool,
     /// DNS names and IP addresses among its alternative names, in its order.
     pub alternative_names: Vec<AlternativeName>,
     /// The subject's first common name.
@@ -98,6 +101,9 @@ impl Facts {
                 .any(|extension| extension.oid == OID_X509_EXT_NAME_CONSTRAINTS),
             demands_unknown: demands_unknown(certificate),
             has_digest: !is_digestless(&certificate.signature_algorithm.algorithm),
+            is_logged: certificate.extensions().iter().any(|extension| {
+                extension.oid.to_id_string() == SIGNED_CERTIFICATE_TIMESTAMPS
+            }),
             alternative_names: alternative_names(certificate),
             common_name: certificate
                 .subject()
@@ -131,6 +137,9 @@ fn named(algorithm: &Oid<'_>) -> String {
 fn is_gated_crypto(purpose: &Oid<'_>) -> bool {
     ["1.3.6.1.4.1.311.10.3.3", "2.16.840.1.113730.4.1"].contains(&purpose.to_id_string().as_str())
 }
+
+/// RFC 6962, 3.3.
+const SIGNED_CERTIFICATE_TIMESTAMPS: &str = "1.3.6.1.4.1.11129.2.4.2";
 
 /// The critical extensions that OpenSSL takes for known (`X509_supported_extension`), proxies left
 /// out, which it refuses for what they are.

@@ -83,7 +83,8 @@ pub(super) struct Arguments {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Install, reload and verify although nothing changed, and try a held bundle.
+    /// Install, reload and verify although nothing changed, and try a held bundle, or one that would keep
+    /// only some clients out.
     #[arg(long)]
     force: bool,
 }

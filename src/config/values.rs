@@ -119,6 +119,11 @@ pub(super) fn server_names(
             let message = "is a wildcard, and clients verify hosts, not wildcards";
             return Err(name.refuse_value(message, example));
         }
+        if name.value.ends_with('.') {
+            let message =
+                "ends with a dot, and libpq compares names as text: no certificate has such a name";
+            return Err(name.refuse_value(message, example));
+        }
         ServerName::try_from(name.value.clone())
             .map_err(|_| name.refuse_value("is not a host name", example))
     };

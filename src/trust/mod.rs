@@ -15,6 +15,8 @@
 mod needed;
 mod path;
 mod roots;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -30,16 +30,16 @@ impl<'a> Needed<'a> {
         roots: &Roots,
         now: Timestamp,
     ) -> Needed<'a> {
-        let known = Path::from(leaf, rest, roots);
-        if known.root().is_some() {
-            return Needed::along(&known, leaf, rest, now);
+        for known in [roots, &Roots::sent_along(leaf, rest)] {
+            if known.is_empty() {
+                continue;
+            }
+            let path = Path::from(leaf, rest, known);
+            if path.root().is_some() {
+                return Needed::along(&path, leaf, rest, now);
+            }
         }
-        let sent_along = Roots::sent_along(leaf, rest);
-        let own = Path::from(leaf, rest, &sent_along);
-        if own.root().is_some() {
-            return Needed::along(&own, leaf, rest, now);
-        }
-        Needed::along(&Path::of_sent(leaf, rest), leaf, rest, now)
+        Needed::along(&Path::by_names(leaf, rest), leaf, rest, now)
     }
 
     /// Of a bundle.

@@ -5,7 +5,7 @@
 //! follow (`build_chain` in `x509_vfy.c`, with `X509_V_FLAG_TRUSTED_FIRST`, the default). The way
 //! must end at a trusted certificate that is its own issuer: libpq accepts no partial chains.
 //!
-//! Where no root is known, the way is all that was sent ([`Path::of_sent`]).
+//! Where no root is known, the way leads through all that was sent ([`Path::by_names`]).
 
 use jiff::Timestamp;
 
@@ -72,13 +72,22 @@ impl<'a> Path<'a> {
         path
     }
 
-    /// The way that leads through all that was sent, to a root that nobody here knows.
-    pub(super) fn of_sent(leaf: &'a Certificate, rest: &'a [Certificate]) -> Self {
-        let certificates: Vec<_> = std::iter::once(leaf).chain(rest).collect();
+    /// The way through what was sent, to a root that nobody here knows: by the names of issuers alone,
+    /// whose signatures were looked at when the chain was read.
+    pub(super) fn by_names(leaf: &'a Certificate, rest: &'a [Certificate]) -> Self {
+        let mut certificates = vec![leaf];
+        let mut last = leaf;
+        while let Some(issuer) = rest
+            .iter()
+            .find(|it| last.names_as_issuer(it) && !certificates.contains(it))
+        {
+            certificates.push(issuer);
+            last = issuer;
+        }
         Self {
-            sent: (0..certificates.len()).collect(),
             certificates,
             is_among_roots: false,
+            sent: Vec::new(),
             end: End::Missing,
         }
     }

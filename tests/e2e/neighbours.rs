@@ -3,5 +3,5 @@
 mod pgbouncer;
 mod restarts;
 mod shared_port;
-mod stage;
+pub mod stage;
 mod trial;

@@ -443,6 +443,19 @@ FILE:5:30: "*.example" is a wildcard, and clients verify hosts, not wildcards
 }
 
 #[test]
+fn a_name_that_ends_with_a_dot_is_no_server_name() {
+    refused_of_instance(
+        r#"server_names = ["a.example", "b.example."]"#,
+        r#"
+FILE:5:30: "b.example." ends with a dot, and libpq compares names as text: no certificate has such a name
+ |
+5| server_names = ["a.example", "b.example."]
+ |                              ^^^^^^^^^^^^
+ = expected the host names that clients connect to, such as "db.example.com""#,
+    );
+}
+
+#[test]
 fn a_server_name_is_a_host_name() {
     refused_of_instance(
         r#"server_names = ["a example"]"#,

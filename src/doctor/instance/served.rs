@@ -10,6 +10,7 @@ use procfs::process::Process;
 use tokio::task::JoinSet;
 
 use super::{Case, unknowable};
+use crate::bundle::Certificate;
 use crate::config::{self, Mode, Verify};
 use crate::doctor::{Finding, Kind};
 use crate::instance::postmaster::Postmaster;
@@ -229,7 +230,13 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
                 }
             }
             Ok(served) => {
-                for fault in of_name(&served, &roots, &name, now) {
+                for mut fault in of_name(&served, &roots, &name, now) {
+                    if fault.kind == trust::Kind::IncompleteChain
+                        && !lacks_intermediate(case, &served.leaf)
+                    {
+                        // Its issuer may be a root of somebody's own, as far as anyone here knows.
+                        fault.kind = trust::Kind::UnknownRoot;
+                    }
                     good.remove(&socket);
                     let entry = faults.entry(fault.why.clone());
                     entry.or_insert((fault, BTreeSet::new())).1.insert(socket);
@@ -271,6 +278,15 @@ async fn looked(
 fn of_name(served: &Served, roots: &Roots, name: &str, now: Timestamp) -> Vec<Fault> {
     let judgement = trust::judge(&served.leaf, &served.rest(), roots, name, now);
     judgement.faults().cloned().collect()
+}
+
+/// Whether the issuer of `leaf` is known to be an intermediate, which a server has to send: the lineage's
+/// chain has it as one, or a public authority has issued the leaf.
+fn lacks_intermediate(case: &Case, leaf: &Certificate) -> bool {
+    let chain = case.source.bundle().map(|bundle| bundle.intermediates());
+    let mut intermediates = chain.unwrap_or_default().iter();
+    leaf.facts().is_logged
+        || intermediates.any(|it| leaf.names_as_issuer(it) && !it.is_self_issued())
 }
 
 fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {

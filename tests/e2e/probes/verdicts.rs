@@ -252,7 +252,7 @@ fn purposes_are_verified_as_psql_does() {
                 stranger.set_criticality(true);
                 it.custom_extensions.push(stranger);
             },
-            &["not_judged"],
+            &["refused"],
         ),
     ];
     for (what, adjust, kinds) in refused {

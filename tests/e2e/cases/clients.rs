@@ -1,0 +1,673 @@
+//! What clients would say decides what is installed: purposes, chains and their dates, signatures,
+//! names. OpenSSL and psql are asked in each case, and pgcertd has to know it before they do.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, SanType, SignatureAlgorithm,
+};
+use serde_json::Value;
+
+use crate::{
+    neighbours,
+    standing::{HOST, NAME, Stage, problem, says},
+    world::{
+        SOON, World,
+        ca::{Ca, DAY, Issued, Options, describe},
+        command,
+        daemon::{Launch, Outcome},
+        process::{Done, run},
+    },
+};
+
+type Change = fn(&mut CertificateParams);
+
+/// Whether OpenSSL takes a chain for a server's, as libpq has it do.
+fn openssl_takes(world: &World, issued: &Issued, root: &Path) -> Result<(), String> {
+    let [leaf, sent] = ["leaf.pem", "sent.pem"].map(|name| world.path().join(name));
+    fs::write(&leaf, &issued.leaf_pem).unwrap();
+    fs::write(&sent, issued.chain_pem()).unwrap();
+    let mut openssl = command("openssl");
+    openssl.args([
+        "verify",
+        "-purpose",
+        "sslserver",
+        "-auth_level",
+        "2",
+        "-CAfile",
+    ]);
+    openssl.arg(root).arg("-untrusted").arg(&sent).arg(&leaf);
+    run(&mut openssl, SOON).result().map(drop)
+}
+
+impl Stage<'_> {
+    /// Runs pgcertd with these roots as the system's.
+    fn trusting(&self, roots: &Path, arguments: &[&str]) -> Outcome {
+        let launch = Launch::new(self.world).env("SSL_CERT_FILE", roots.to_str().unwrap());
+        launch.run(&self.config, arguments)
+    }
+
+    /// What `probe` says to a client that has these roots and asks for this name.
+    fn probed(&self, roots: &Path, host: &str) -> Done {
+        let mut probe = command(env!("CARGO_BIN_EXE_pgcertd"));
+        probe
+            .args(["probe", "--hostaddr", "127.0.0.1", "--ca"])
+            .arg(roots);
+        run(probe.arg(format!("{host}:{}", self.cluster.port())), SOON)
+    }
+
+    /// A renewal that is refused with these words, while clients get what they got.
+    #[track_caller]
+    fn refuses(&mut self, what: &str, issued: &Issued, served: &Issued, words: &[&str]) {
+        println!("{what}:");
+        self.lineage.renew(issued);
+        let done = self.synced(&[], "refused", 1);
+        says(&problem(&done), words);
+        assert_eq!(self.cluster.served(), served.fingerprint, "{what}");
+    }
+
+    /// The problems that `check` has with the instance, where these are the system's roots.
+    fn problems(&self, roots: &Path) -> Vec<Value> {
+        let seen = self.trusting(roots, &["check", "--json"]).json();
+        let findings = seen["instances"][0]["findings"].as_array().unwrap();
+        let problems = findings.iter().filter(|it| it["weight"] == "problem");
+        problems.cloned().collect()
+    }
+}
+
+fn critical(oid: &[u64], content: &[u8]) -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(oid, content.to_vec());
+    extension.set_criticality(true);
+    extension
+}
+
+fn only_below(name: &str) -> Option<NameConstraints> {
+    Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName(name.into())],
+        excluded_subtrees: Vec::new(),
+    })
+}
+
+/// A case: the leaf's change, the intermediate's, how many intermediates are sent, and what is said.
+type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
+
+#[test]
+fn what_no_client_accepts_never_replaces_what_clients_accept() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let none: Change = |_| {};
+    let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let any: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    let crl: Change = |it| it.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let stranger: Change = |it| {
+        it.custom_extensions
+            .push(critical(&[1, 3, 6, 1, 4, 1, 99999, 1], &[5, 0]));
+    };
+    // nsCertType: client.
+    let netscape: Change = |it| {
+        let oid = [2, 16, 840, 1, 113_730, 1, 1];
+        let extension = CustomExtension::from_oid_content(&oid, vec![3, 2, 7, 0x80]);
+        it.custom_extensions.push(extension);
+    };
+    let no_ca: Change = |it| it.is_ca = IsCa::ExplicitNoCa;
+    let silent: Change = |it| it.is_ca = IsCa::NoCa;
+    let length_0: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let expired: Change = |it| it.not_after = (SystemTime::now() - DAY).into();
+    let elsewhere: Change = |it| it.name_constraints = only_below("example.org");
+    let refused: [Fitness; 14] = [
+        (
+            "For clients",
+            client,
+            none,
+            1,
+            &["not for servers", "serverAuth"],
+        ),
+        ("For anything", any, none, 1, &["not for servers"]),
+        (
+            "A key for lists",
+            crl,
+            none,
+            1,
+            &["key usage", "digitalSignature"],
+        ),
+        (
+            "A critical stranger",
+            stranger,
+            none,
+            1,
+            &["critical extension"],
+        ),
+        (
+            "A type",
+            netscape,
+            none,
+            1,
+            &["not for servers", "Netscape"],
+        ),
+        ("Expired", none, expired, 1, &["Intermediate 1 expired on"]),
+        (
+            "CA for clients",
+            none,
+            client,
+            1,
+            &["Intermediate 1 is not for servers"],
+        ),
+        ("No CA", none, no_ca, 1, &["Intermediate 1 may not issue"]),
+        ("Silent", none, silent, 1, &["Intermediate 1 may not issue"]),
+        (
+            "CA of lists",
+            none,
+            crl,
+            1,
+            &["Intermediate 1 may not issue"],
+        ),
+        (
+            "Too deep",
+            none,
+            length_0,
+            2,
+            &["Intermediate 1 may not issue"],
+        ),
+        (
+            "A stranger between",
+            none,
+            stranger,
+            1,
+            &["Intermediate 1 has a critical extension"],
+        ),
+        ("Other names", none, elsewhere, 1, &["name constraints"]),
+        (
+            "Expired above",
+            none,
+            expired,
+            2,
+            &["Intermediate 1 expired on"],
+        ),
+    ];
+    let unsaid: Change = |it| {
+        it.extended_key_usages.clear();
+        it.key_usages.clear();
+    };
+    let authority: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let here: Change = |it| it.name_constraints = only_below("example.com");
+    let taken: [Fitness; 4] = [
+        ("Nothing said", unsaid, none, 1, &[]),
+        ("An authority", authority, none, 1, &[]),
+        ("These names", none, here, 1, &[]),
+        ("Deep enough", none, length_0, 1, &[]),
+    ];
+    let mut served = stage.first.clone();
+    for (what, leaf, between, intermediates, words) in refused.into_iter().chain(taken) {
+        let ca = Ca::new_with(&world, what, move |depth, it| {
+            if depth == 1 {
+                between(it);
+            }
+        });
+        let options = Options {
+            adjust: leaf,
+            intermediates,
+            ..Options::default()
+        };
+        let issued = ca.issue_with(&[HOST], &options);
+        let judged = openssl_takes(&world, &issued, ca.root());
+        assert_eq!(judged.is_err(), !words.is_empty(), "{what}: {judged:?}");
+        if words.is_empty() {
+            stage.lineage.renew(&issued);
+            stage.synced(&[], "deployed", 0);
+            served = issued;
+        } else {
+            stage.refuses(what, &issued, &served, words);
+        }
+    }
+    // What has its time later waits for it, as a leaf does.
+    let early: Change = |it| it.not_before = (SystemTime::now() + DAY).into();
+    let ca = Ca::new_with(&world, "Early", |depth, it| {
+        if depth == 1 {
+            early(it);
+        }
+    });
+    stage.lineage.renew(&ca.issue(&[HOST]));
+    let waits = stage.synced(&[], "waiting", 0);
+    says(
+        &problem(&waits),
+        &["Early Intermediate 1 is not valid before"],
+    );
+    assert_eq!(stage.cluster.served(), served.fingerprint);
+
+    let good = stage.renew();
+    stage.synced(&[], "deployed", 0);
+    assert_eq!(stage.problems(stage.ca.root()), Vec::<Value>::new());
+    stage.cluster.restart().unwrap();
+    assert_eq!(stage.cluster.served(), good.fingerprint);
+}
+
+/// An authority of the test's own hand.
+struct Signer {
+    name: &'static str,
+    key: KeyPair,
+}
+
+impl Signer {
+    fn new(name: &'static str, algorithm: &'static SignatureAlgorithm) -> Signer {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        Signer { name, key }
+    }
+
+    fn params(&self, until: SystemTime) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, self.name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.not_before = (SystemTime::now() - 400 * DAY).into();
+        params.not_after = until.into();
+        params
+    }
+
+    fn issuer(&self) -> Issuer<'_, &KeyPair> {
+        Issuer::new(self.params(SystemTime::now() + 900 * DAY), &self.key)
+    }
+
+    fn root(&self) -> String {
+        let params = self.params(SystemTime::now() + 900 * DAY);
+        params.self_signed(&self.key).unwrap().pem()
+    }
+
+    /// The certificate that `above` gives it.
+    fn signed_by(&self, above: &Signer, until: SystemTime) -> String {
+        let params = self.params(until);
+        params.signed_by(&self.key, &above.issuer()).unwrap().pem()
+    }
+
+    /// A leaf with this chain behind it.
+    fn issue(&self, intermediates: &[&str], adjust: impl Fn(&mut CertificateParams)) -> Issued {
+        let mut params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+        params.not_before = (SystemTime::now() - DAY).into();
+        params.not_after = (SystemTime::now() + 60 * DAY).into();
+        adjust(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let leaf_pem = params.signed_by(&key, &self.issuer()).unwrap().pem();
+        let (fingerprint, serial) = describe(&leaf_pem);
+        Issued {
+            leaf_pem,
+            intermediates: intermediates.iter().map(|&it| it.to_owned()).collect(),
+            key_pem: key.serialize_pem(),
+            fingerprint,
+            serial,
+        }
+    }
+}
+
+fn file(world: &World, name: &str, text: &str) -> PathBuf {
+    let file = world.directory("roots").join(name);
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn a_way_to_a_known_root_spares_what_lies_behind_it() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let [old, new, between] = ["Old Root", "New Root", "R"].map(|name| Signer::new(name, ecdsa));
+    let in_days = |days: u32| SystemTime::now() + days * DAY;
+    let known = file(&world, "new-root.pem", &new.root());
+    let unknown = stage.ca.root().to_owned();
+    let r = between.signed_by(&new, in_days(900));
+
+    // Expired, as the cross-signature of a root did that clients knew by themselves.
+    let crossed = new.signed_by(&old, SystemTime::now() - DAY);
+    let issued = between.issue(&[&r, &crossed], |_| {});
+    assert_eq!(openssl_takes(&world, &issued, &known), Ok(()));
+    stage.lineage.renew(&issued);
+    let done = stage.trusting(&unknown, &["sync", "--json"]).instance(NAME);
+    assert_eq!(done["outcome"], "refused", "{done}");
+    says(&problem(&done), &["intermediate CN=New Root expired on"]);
+    let done = stage.trusting(&known, &["sync", "--json"]).instance(NAME);
+    assert_eq!(done["outcome"], "deployed", "{done}");
+    let seen = stage.trusting(&known, &["status", "--json"]).instance(NAME);
+    assert_eq!(seen["state"], "in_sync", "{seen}");
+    assert_eq!(seen["served"]["expiry"], "fine", "{seen}");
+    let psql = stage
+        .cluster
+        .psql("verify-full", Some(&known), HOST, "select 1");
+    assert_eq!(psql.as_deref(), Ok("1"));
+    assert_eq!(stage.problems(&known), Vec::<Value>::new());
+
+    // About to expire: it is the end of the chain where nobody knows a shorter one.
+    let crossed = new.signed_by(&old, in_days(2));
+    stage.lineage.renew(&between.issue(&[&r, &crossed], |_| {}));
+    for (roots, expiry, end) in [
+        (&known, "fine", Value::Null),
+        (&unknown, "critical", "CN=New Root".into()),
+    ] {
+        stage.trusting(roots, &["sync"]);
+        let seen = stage.trusting(roots, &["status", "--json"]).instance(NAME);
+        for place in ["source", "installed", "served"] {
+            assert_eq!(seen[place]["expiry"], expiry, "{seen}");
+            assert_eq!(seen[place]["chain_end"]["name"], end, "{seen}");
+        }
+    }
+    // A root that was sent along is one that some client trusts.
+    stage
+        .lineage
+        .renew(&between.issue(&[&r, &new.root()], |_| {}));
+    assert_eq!(stage.trusting(&unknown, &["sync"]).code(), 0);
+}
+
+#[test]
+fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let ca = Ca::new_with(&world, "Short", |depth, it| {
+        if depth == 1 {
+            it.not_after = (SystemTime::now() + 2 * DAY + DAY / 24).into();
+        }
+    });
+    stage.lineage.renew(&ca.issue(&[HOST]));
+    let roots = ca.root().to_owned();
+    let done = stage.trusting(&roots, &["sync"]);
+    let ends = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(49);
+    let day = ends.strftime("%Y-%m-%d").to_string();
+    says(done.stdout(), &["expires", &day]);
+
+    let status = stage.trusting(&roots, &["status"]);
+    assert_eq!(status.code(), 1, "{}", status.stdout());
+    let words = [
+        "! 16-main",
+        "2 d",
+        &day,
+        "Short Intermediate 1",
+        "ends first",
+    ];
+    says(&status.stdout().replace("\n        ", " "), &words);
+    let seen = stage.trusting(&roots, &["status", "--json"]).instance(NAME);
+    for place in ["source", "installed", "served"] {
+        let view = &seen[place];
+        assert_eq!(view["expiry"], "critical", "{view}");
+        assert_eq!(
+            view["chain_end"]["name"], "CN=Short Intermediate 1",
+            "{view}"
+        );
+        assert_ne!(view["not_after"], view["chain_end"]["not_after"]);
+    }
+    let checked = stage.trusting(&roots, &["check", "--json"]).json();
+    let findings = checked["instances"][0]["findings"].as_array().unwrap();
+    let source = findings.iter().find(|it| it["id"] == "source").unwrap();
+    assert_eq!(source["weight"], "notice", "{source}");
+    says(
+        source["seen"].as_str().unwrap(),
+        &[&day, "Short Intermediate 1"],
+    );
+    let probed = stage.probed(&roots, HOST);
+    says(&probed.stdout, &["2 d", &day, "Short Intermediate 1"]);
+    let launch = Launch::new(&world).env("SSL_CERT_FILE", roots.to_str().unwrap());
+    let daemon = launch.daemon(&stage.config);
+    let line = daemon.wait_for_log("expires in 2 days");
+    says(&line, &["error: 16-main", "Short Intermediate 1"]);
+    assert_eq!(daemon.stop().code(), Some(0));
+
+    let good = stage.renew();
+    stage.synced(&[], "deployed", 0);
+    let seen = stage.becomes("in_sync");
+    assert_eq!(seen["served"]["fingerprint"], good.fingerprint.as_str());
+    assert_eq!(seen["served"]["chain_end"], Value::Null);
+}
+
+#[test]
+fn a_signature_without_a_digest_is_kept_from_clients_with_passwords() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let first = stage.first.clone();
+    stage.cluster.sql("create role app login password 'secret'");
+    let hba = stage.cluster.config_directory().join("pg_hba.conf");
+    let text = fs::read_to_string(&hba).unwrap();
+    let scram = "host all app 127.0.0.1/32 scram-sha-256\n";
+    fs::write(&hba, format!("{scram}{text}")).unwrap();
+    stage.cluster.reload_by_hand();
+    let connects = |stage: &Stage<'_>, more: &str| {
+        let conninfo = format!(
+            "host={HOST} hostaddr=127.0.0.1 user=app password=secret sslmode=require {more}"
+        );
+        stage.cluster.try_by(&conninfo, "select 1")
+    };
+    assert_eq!(connects(&stage, ""), Ok("1".into()));
+
+    let ed25519 = Signer::new("Ed25519 Root", &rcgen::PKCS_ED25519);
+    let digestless = || ed25519.issue(&[], |_| {});
+    let issued = digestless();
+    let words = [
+        "has no digest",
+        "channel binding",
+        "RSA or ECDSA",
+        "sync --force",
+    ];
+    stage.refuses("signed by Ed25519", &issued, &first, &words);
+    says(&problem(&stage.becomes("source_invalid")), &words);
+
+    // A person insists: real clients then say what was said before.
+    stage.synced(&["--force"], "deployed", 0);
+    let error = connects(&stage, "").unwrap_err();
+    says(&error, &["could not find digest for NID"]);
+    assert_eq!(connects(&stage, "channel_binding=disable"), Ok("1".into()));
+    let root = file(&world, "ed25519.pem", &ed25519.root());
+    let problems = stage.problems(&root);
+    let [found] = &problems[..] else {
+        panic!("{problems:?}")
+    };
+    says(
+        found["seen"].as_str().unwrap(),
+        &["has no digest", "password"],
+    );
+    let probed = stage.probed(&root, HOST).stdout.replace("\n        ", " ");
+    says(&probed, &["has no digest", "password"]);
+    // Nobody gets in less than before.
+    stage.lineage.renew(&digestless());
+    stage.synced(&[], "deployed", 0);
+
+    let good = stage.renew();
+    stage.synced(&[], "deployed", 0);
+    assert_eq!(connects(&stage, "channel_binding=require"), Ok("1".into()));
+    stage.refuses("again", &digestless(), &good, &words);
+
+    // RSA-PSS says its digest in its parameters, and clients find it there.
+    let pss = signed_with_pss(&world);
+    stage.lineage.renew(&pss);
+    stage.synced(&[], "deployed", 0);
+    assert_eq!(connects(&stage, "channel_binding=require"), Ok("1".into()));
+}
+
+/// A certificate that signs itself, with RSA-PSS.
+fn signed_with_pss(world: &World) -> Issued {
+    let [key, leaf] = ["pss.key", "pss.pem"].map(|name| world.path().join(name));
+    let mut openssl = command("openssl");
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60",
+    ]);
+    openssl.args([
+        "-subj",
+        "/CN=pg.example.com",
+        "-addext",
+        "subjectAltName=DNS:pg.example.com",
+    ]);
+    openssl.args([
+        "-sigopt",
+        "rsa_padding_mode:pss",
+        "-sigopt",
+        "rsa_pss_saltlen:digest",
+    ]);
+    openssl.arg("-keyout").arg(&key).arg("-out").arg(&leaf);
+    run(&mut openssl, SOON).result().unwrap();
+    let leaf_pem = fs::read_to_string(leaf).unwrap();
+    let (fingerprint, serial) = describe(&leaf_pem);
+    Issued {
+        leaf_pem,
+        intermediates: Vec::new(),
+        key_pem: fs::read_to_string(key).unwrap(),
+        fingerprint,
+        serial,
+    }
+}
+
+#[test]
+fn a_pooler_offers_no_channel_binding_and_takes_any_signature() {
+    let Some(world) = World::new() else { return };
+    let mut stage = neighbours::stage::Stage::new(&world);
+    let ed25519 = Signer::new("Ed25519 Root", &rcgen::PKCS_ED25519);
+    stage.lineage.renew(&ed25519.issue(&[], |_| {}));
+    stage.synced(&[], "deployed", 0);
+}
+
+#[test]
+fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
+    let Some(world) = World::new() else { return };
+    let target = world.target(neighbours::stage::NAME);
+    let file = target.to_str().unwrap();
+    let mut stage = neighbours::stage::Stage::with(
+        &world,
+        |pooler| {
+            pooler.set("server_tls_sslmode", "prefer");
+            pooler.set("server_tls_cert_file", file);
+            pooler.set("server_tls_key_file", file);
+        },
+        |entry| entry,
+    );
+    let words = [
+        "clientAuth",
+        "server_tls_cert_file",
+        "public authorities no longer issue both",
+    ];
+    stage.renew();
+    let refused = stage.synced(&[], "refused", 1);
+    says(&problem(&refused), &words);
+    let first = stage.first.fingerprint.clone();
+    assert_eq!(stage.pooler.peer().unwrap().fingerprint, first);
+    // A pooler that is down would start on it.
+    stage.pooler.stop();
+    says(&problem(&stage.synced(&[], "refused", 1)), &words);
+    stage.pooler.start().unwrap();
+    let both: Change = |it| {
+        let client = ExtendedKeyUsagePurpose::ClientAuth;
+        it.extended_key_usages.push(client);
+    };
+    let unsaid: Change = |it| it.extended_key_usages.clear();
+    for adjust in [both, unsaid] {
+        let options = Options {
+            adjust,
+            ..Options::default()
+        };
+        let issued = stage.ca.issue_with(&[HOST], &options);
+        stage.lineage.renew(&issued);
+        stage.synced(&[], "deployed", 0);
+    }
+    // Without TLS to its servers, the file is a server's alone.
+    stage.renew();
+    stage.synced(&[], "refused", 1);
+    stage.pooler.set("server_tls_sslmode", "disable");
+    stage.synced(&[], "deployed", 0);
+}
+
+#[test]
+fn names_are_libpqs_matter_before_an_install_too() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let plain = stage.config.text();
+    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let address = || SanType::IpAddress("192.0.2.1".parse().unwrap());
+    let policies = critical(&[2, 5, 29, 32], &[0x30, 8, 0x30, 6, 6, 4, 0x2a, 3, 4, 5]);
+    let nul = "pg.example.com\0.evil.example";
+    // The alternative names, the common name, what else, the host, and whether psql takes it.
+    type Names<'a> = (
+        Vec<SanType>,
+        &'a str,
+        Option<&'a CustomExtension>,
+        &'a str,
+        bool,
+    );
+    let rows: Vec<Names<'_>> = vec![
+        (vec![dns("*.internal")], "x", None, "db.internal", true),
+        (vec![dns("*.internal")], "x", None, "DB.Internal", true),
+        (vec![dns("*.internal")], "x", None, "a.b.internal", false),
+        (vec![dns("*.internal")], "x", None, "internal", false),
+        (vec![address()], HOST, None, HOST, true),
+        (vec![address()], "*.example.com", None, HOST, true),
+        (
+            vec![address(), dns("db.example.com")],
+            HOST,
+            None,
+            HOST,
+            false,
+        ),
+        (vec![dns(HOST)], "127.0.0.1", None, "127.0.0.1", true),
+        (vec![dns(HOST)], "x", Some(&policies), HOST, true),
+        (
+            vec![dns(HOST)],
+            "x",
+            Some(&policies),
+            "db.example.com",
+            false,
+        ),
+        (
+            vec![dns("xn--bcher-kva.example")],
+            "x",
+            None,
+            "xn--bcher-kva.example",
+            true,
+        ),
+        (
+            vec![dns(nul), dns("db.example.com")],
+            "x",
+            None,
+            "db.example.com",
+            false,
+        ),
+        (
+            vec![dns("db.example.com"), dns(nul)],
+            "x",
+            None,
+            "db.example.com",
+            true,
+        ),
+    ];
+    for (alternative, common, more, host, taken) in rows {
+        let what = format!("{alternative:?} {common} for {host}");
+        let signer = Signer::new("Names", &rcgen::PKCS_ECDSA_P256_SHA256);
+        let issued = signer.issue(&[], |it| {
+            it.subject_alt_names.clone_from(&alternative);
+            it.distinguished_name = DistinguishedName::new();
+            it.distinguished_name.push(DnType::CommonName, common);
+            it.custom_extensions.extend(more.cloned());
+        });
+        let root = file(&world, "names.pem", &signer.root());
+        let named = format!("[[instance]]\nserver_names = [\"{host}\"]\n");
+        stage
+            .config
+            .replace(&plain.replacen("[[instance]]\n", &named, 1));
+        stage.lineage.renew(&issued);
+        let done = stage.trusting(&root, &["sync", "--json"]).instance(NAME);
+        let outcome = if taken { "deployed" } else { "refused" };
+        assert_eq!(done["outcome"], outcome, "{what}: {done}");
+        // Put there by hand, psql and probe say the same.
+        world.place(&issued, &stage.cert);
+        stage.cluster.reload_by_hand();
+        let psql = stage
+            .cluster
+            .psql("verify-full", Some(&root), host, "select 1");
+        assert_eq!(psql.is_ok(), taken, "{what}: {psql:?}");
+        let probed = stage.probed(&root, host);
+        assert_eq!(
+            probed.code(),
+            i32::from(!taken),
+            "{what}: {}",
+            probed.stdout
+        );
+    }
+}
