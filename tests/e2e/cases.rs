@@ -9,3 +9,4 @@ mod links;
 mod one_shot;
 mod order;
 mod restarts;
+mod clients;
