@@ -9,4 +9,3 @@ mod links;
 mod one_shot;
 mod order;
 mod restarts;
-mod clients;
