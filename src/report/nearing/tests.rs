@@ -166,14 +166,14 @@ fn what_ends_before_its_leaf_is_said_and_named() {
         expiry: Expiry::Fine,
     });
     let leaf = served.fingerprint;
-    world.passes(54 * DAY);
+    world.passes(55 * DAY);
     let said = world.looks().unwrap();
     assert_eq!(said.kind(), Kind::ExpiryCritical);
     let problem = Nearing::of(&world.view, world.wall).unwrap().problem();
     assert_eq!(
         problem.why,
         format!(
-            "the certificate that clients get, {}, expires in 6 days (CN=Above, above the leaf, ends first)",
+            "the certificate that clients get, {}, expires in 5 days (CN=Above, above the leaf, ends first)",
             leaf.short()
         )
     );
