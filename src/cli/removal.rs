@@ -17,11 +17,13 @@ use tokio::task::JoinSet;
 
 use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober};
+use crate::bundle::Bundle;
 use crate::config::{self, Config, ConfigError};
 use crate::instance::files::Installed;
 use crate::instance::{Instance, Server, Sight};
 use crate::report::day;
 use crate::report::view::VERSION;
+use crate::trust::{Needed, Roots};
 
 /// How long one instance may take to answer: a removal does not wait for a dead file system.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,7 +116,7 @@ async fn left(instance: &mut Instance) -> Left {
         Err(error) => return cannot_tell(&config, &error.to_string()),
     };
     let not_after = match &sight.look.installed {
-        Installed::Usable(bundle) => Some(bundle.leaf().not_after()),
+        Installed::Usable(bundle) => Some(end(bundle)),
         Installed::Absent | Installed::Unusable(_) => None,
     };
     Left {
@@ -126,6 +128,19 @@ async fn left(instance: &mut Instance) -> Left {
     }
 }
 
+/// When the first certificate of those that clients need ends.
+fn end(bundle: &Bundle) -> Timestamp {
+    let now = Timestamp::now();
+    let depends = Needed::depends_on_roots(bundle.leaf(), bundle.intermediates(), now);
+    let roots = if depends {
+        Roots::system()
+    } else {
+        Roots::none()
+    };
+    let needed = Needed::of_bundle(bundle, &roots, now);
+    needed.first_end().not_after()
+}
+
 /// What is so of a server whose files could be looked at.
 async fn standing(instance: &mut Instance, sight: &Sight) -> String {
     let config = instance.config.clone();
@@ -135,7 +150,7 @@ async fn standing(instance: &mut Instance, sight: &Sight) -> String {
             return format!("has no certificate of pgcertd: {file} does not exist");
         }
         Installed::Unusable(why) => return format!("cannot load {file}: {why}"),
-        Installed::Usable(bundle) => until(bundle.leaf().not_after(), Timestamp::now()),
+        Installed::Usable(bundle) => until(end(bundle), Timestamp::now()),
     };
     let process = match &sight.server {
         Server::Up(process) => process,

@@ -157,8 +157,13 @@ impl Instance {
             }
             (_, Some(Process::Patroni(patroni))) => {
                 let api = patroni.api.as_ref().ok()?;
-                let version = patroni.version(sight.targets.server).await;
-                api.client_use(version.is_some_and(|version| version < (3, 2, 0)))
+                let client_use = api.client_use(true)?;
+                if api.client_is_said {
+                    return Some(client_use);
+                }
+                // Patroni is run for that, so it is asked last.
+                let version = patroni.version(sight.targets.server).await?;
+                (version < (3, 2, 0)).then_some(client_use)
             }
             (Kind::Patroni, _) => {
                 let read = |targets: &Targets| Ok(patroni::read(&targets.data, &[]));

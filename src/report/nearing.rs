@@ -216,7 +216,7 @@ impl<'a> Nearing<'a> {
         let short = self.end.fingerprint.short();
         let end = match self.end.name {
             None => end.to_owned(),
-            Some(name) => format!("{end} (the intermediate {name} ends first)"),
+            Some(name) => format!("{end} ({name}, above the leaf, ends first)"),
         };
         let (which, mend) = match self.place {
             Place::Source if self.end.name.is_some() => (

@@ -66,8 +66,7 @@ impl Says {
             IsCa::Ca(BasicConstraints::Constrained(1)),
             IsCa::ExplicitNoCa,
             IsCa::NoCa,
-        ][self.authority]
-            .clone();
+        ][self.authority];
         params.key_usages = [
             vec![],
             vec![Ku::KeyCertSign],

@@ -44,7 +44,7 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
             let whose = if first == leaf {
                 String::new()
             } else {
-                format!(", when the intermediate {} ends", first.subject())
+                format!(", when {}, above the leaf, ends", first.subject())
             };
             let told = format!(
                 "lineage {} holds {} for {} until {}{whose}",

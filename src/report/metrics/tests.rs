@@ -202,6 +202,27 @@ fn a_ca_and_a_crl_are_measured_where_they_are_seen() {
 }
 
 #[test]
+fn what_ends_before_its_leaf_is_what_is_measured() {
+    let metrics = Metrics::new(start());
+    metrics.configured(&config(&[("a", "a.example")]), after(1));
+    let mut view = view("a", State::InSync);
+    let first = ends(24).first_end;
+    let source = view.source.as_mut().expect("the lineage holds one");
+    source.chain_end.clone_from(&first);
+    see(&metrics, &view, true, after(1));
+    let begin = first.expect("it ends").not_before.as_second();
+    says(
+        &shown(&metrics, after(2)),
+        &[
+            "pgcertd_not_after_timestamp_seconds{server=\"a\",place=\"source\"} 1764086400.0",
+            &format!(
+                "pgcertd_not_before_timestamp_seconds{{server=\"a\",place=\"source\"}} {begin}.0"
+            ),
+        ],
+    );
+}
+
+#[test]
 fn deployments_are_counted_by_how_they_came_out() {
     let metrics = Metrics::new(start());
     metrics.configured(&config(&[("a", "a.example")]), start());

@@ -155,6 +155,38 @@ fn each_crossing_is_said_at_once_and_what_lasts_once_a_day() {
 }
 
 #[test]
+fn what_ends_before_its_leaf_is_said_and_named() {
+    let mut world = World::of(90);
+    let above = lasting(world.wall, 60);
+    let served = world.view.served.as_mut().unwrap();
+    served.chain_end = Some(EndView {
+        name: "CN=Above".into(),
+        fingerprint: above.fingerprint,
+        not_before: above.not_before,
+        not_after: above.not_after,
+        expiry: Expiry::Fine,
+    });
+    let leaf = served.fingerprint;
+    world.passes(55 * DAY);
+    let said = world.looks().unwrap();
+    assert_eq!(said.kind(), Kind::ExpiryCritical);
+    let problem = Nearing::of(&world.view, world.wall).unwrap().problem();
+    assert_eq!(
+        problem.why,
+        format!(
+            "the certificate that clients get, {}, expires in 5 days (CN=Above, above the leaf, ends first)",
+            leaf.short()
+        )
+    );
+    let seen = world.view.clone().as_of(world.wall).served.unwrap();
+    let end = seen.chain_end.unwrap();
+    assert_eq!(
+        (seen.expiry, end.expiry),
+        (Expiry::Critical, Expiry::Critical)
+    );
+}
+
+#[test]
 fn a_look_every_second_doubles_nothing() {
     let mut world = World::of(90);
     world.passes(84 * DAY);
