@@ -247,6 +247,16 @@ impl Drop for Scratch {
     }
 }
 
+/// Whether this is the data directory of such a start, which is no server of anybody's. Who calls his own so hides that
+/// alone.
+pub(super) fn is_throw_away(data_directory: &Path) -> bool {
+    let name = data_directory.strip_prefix(WITHIN).ok();
+    let mut names = name.into_iter().flat_map(Path::components);
+    let first = names.next();
+    first.is_some_and(|name| name.as_os_str().as_bytes().starts_with(PREFIX.as_bytes()))
+        && names.next().is_none()
+}
+
 /// Removes what processes that were killed have left of `owner`'s. Runs with his rights.
 fn remove_left(owner: Ids) {
     for entry in std::fs::read_dir(WITHIN).into_iter().flatten().flatten() {
@@ -490,6 +500,21 @@ mod tests {
                 "postgres: superuser_reserved_connections (8) must be less than max_connections (2)"
             )
         );
+    }
+
+    #[test]
+    fn a_throw_away_start_is_no_server_that_runs_here() {
+        for (directory, is_one) in [
+            ("/tmp/pgcertd-start-a1B2c3", true),
+            // The link of a process whose directory has been removed.
+            ("/tmp/pgcertd-start-a1B2c3 (deleted)", true),
+            ("/tmp/pgcertd-start-a1B2c3/data", false),
+            ("/tmp/data", false),
+            ("/var/lib/postgresql/15/main", false),
+            ("/srv/pgcertd-start-a1B2c3", false),
+        ] {
+            assert_eq!(is_throw_away(Path::new(directory)), is_one, "{directory}");
+        }
     }
 
     #[test]

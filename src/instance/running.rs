@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::dry_start::is_throw_away;
 use super::namespaces::{self, Apart, if_allowed};
 use super::postmaster::against_executable;
 use crate::host::look::{self, CannotLook};
@@ -45,7 +46,7 @@ fn one_running(pid: u32) -> Result<Option<Running>, CannotLook> {
         true => if_allowed(look::link(&cwd))?,
         false => None,
     };
-    let Some(data_directory) = data_directory else {
+    let Some(data_directory) = data_directory.filter(|home| !is_throw_away(home)) else {
         return Ok(None);
     };
     let apart = namespaces::apart(&proc)?;

@@ -5,9 +5,16 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    check::finding::Healthy,
+    check::finding::{Healthy, line, typed},
     standing::says,
-    world::{Owner, World, ca::Ca, command, give, process::run},
+    world::{
+        Owner, SOON, World,
+        ca::Ca,
+        command,
+        daemon::status,
+        eventually, give,
+        process::{Process, run},
+    },
 };
 
 /// What is changed before a restart.
@@ -58,10 +65,7 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
     let encrypted = owned("encrypted.key", b"", 0o600);
     let mut openssl = command("openssl");
     openssl.args(["pkey", "-aes256", "-passout", "pass:secret", "-in"]);
-    let done = run(
-        openssl.arg(&plain).args(["-out", &encrypted]),
-        crate::world::SOON,
-    );
+    let done = run(openssl.arg(&plain).args(["-out", &encrypted]), SOON);
     done.result().unwrap();
     let pair = |key: &str| format!("ssl_cert_file = '{chain}'\nssl_key_file = '{key}'\n");
 
@@ -200,8 +204,8 @@ fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
         found["seen"].as_str().unwrap(),
         &["not known", hba.to_str().unwrap()],
     );
-    crate::check::finding::typed(&crate::check::finding::line(&found));
-    crate::world::eventually(crate::world::SOON, "it is reloaded", || {
+    typed(&line(&found));
+    eventually(SOON, "it is reloaded", || {
         healthy.checked().instance("plaintext")["weight"] == "good"
     });
 
@@ -218,4 +222,43 @@ fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
         .unwrap();
     fs::rename(&aside, &hba).unwrap();
     healthy.finds("plaintext", "notice");
+}
+
+/// While a start is tried, nobody takes it for a server of this host.
+#[test]
+fn a_throw_away_start_is_no_server_that_no_instance_covers() {
+    let Some(world) = World::new() else { return };
+    let healthy = Healthy::new(&world);
+    let home = world.postgres_directory("passphrase", 0o700);
+    let encrypted = home.join("encrypted.key");
+    let key = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
+    fs::write(home.join("plain.key"), &key.key_pem).unwrap();
+    let mut openssl = command("openssl");
+    openssl.args(["pkey", "-aes256", "-passout", "pass:secret", "-in"]);
+    openssl
+        .arg(home.join("plain.key"))
+        .arg("-out")
+        .arg(&encrypted);
+    run(&mut openssl, SOON).result().unwrap();
+    give(&encrypted, world.postgres(), 0o600);
+    // The start waits where it asks for the passphrase.
+    let (asked, go) = (home.join("asked"), home.join("go"));
+    let waits = format!(
+        "touch {}; while ! test -e {}; do sleep 0.02; done; echo secret",
+        asked.display(),
+        go.display()
+    );
+    let cluster = &healthy.stage.cluster;
+    cluster.set("ssl_key_file", encrypted.to_str().unwrap());
+    cluster.set("ssl_passphrase_command", &waits);
+    let mut check = command(env!("CARGO_BIN_EXE_pgcertd"));
+    check.args(["check", "--json", "--config"]);
+    check.arg(healthy.stage.config.path());
+    let mut check = Process::spawn(check.stdout(std::process::Stdio::null()));
+    eventually(SOON, "a start is tried", || asked.exists());
+    let status = status(&world, &healthy.stage.config);
+    fs::write(&go, "").unwrap();
+    assert!(check.wait(SOON).is_some());
+    let uncovered = status["uncovered"].to_string();
+    assert!(!uncovered.contains("pgcertd-start"), "{uncovered}");
 }
