@@ -46,7 +46,8 @@ fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut 
     eventually_state(world, config, REPLICA, "not_used");
     synced("deployed");
     let checked = pgcertd(world, config, &["check", "--json"]);
-    says(checked.stdout(), &["it is Patroni 3.", "TLS is on"]);
+    let version = format!("it is Patroni {}.", node.major());
+    says(checked.stdout(), &[&version, "TLS is on"]);
 
     let root = ca.root().display();
     let demanding = format!("restapi:\n  verify_client: required\n  cafile: {root}\n");
