@@ -21,6 +21,7 @@ use crate::{
         SOON, World,
         ca::{Ca, DAY, Issued, Options, describe},
         command,
+        config::Instance,
         daemon::{Launch, Outcome},
         process::{Done, run},
     },
@@ -100,7 +101,7 @@ type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
 #[test]
 fn what_no_client_accepts_never_replaces_what_clients_accept() {
     let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
+    let mut stage = named(&world);
     let none: Change = |_| {};
     let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let any: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
@@ -247,6 +248,28 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     assert_eq!(stage.cluster.served(), good.fingerprint);
 }
 
+/// A stage whose clients verify its name.
+fn named(world: &World) -> Stage<'_> {
+    let named = |entry: Instance| entry.set("server_names", vec![HOST]);
+    Stage::with(world, |cluster| cluster, named)
+}
+
+#[test]
+fn a_private_authority_that_issues_by_its_root_is_no_problem_to_check() {
+    let Some(world) = World::new() else { return };
+    let mut stage = named(&world);
+    let options = Options {
+        intermediates: 0,
+        ..Options::default()
+    };
+    let issued = stage.ca.issue_with(&[HOST], &options);
+    stage.lineage.renew(&issued);
+    stage.synced(&[], "deployed", 0);
+    let stranger = Ca::new(&world, "Stranger");
+    assert_eq!(stage.problems(stranger.root()), Vec::<Value>::new());
+    assert_eq!(stage.problems(stage.ca.root()), Vec::<Value>::new());
+}
+
 /// An authority of the test's own hand.
 struct Signer {
     name: &'static str,
@@ -315,7 +338,7 @@ fn file(world: &World, name: &str, text: &str) -> PathBuf {
 #[test]
 fn a_way_to_a_known_root_spares_what_lies_behind_it() {
     let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
+    let mut stage = named(&world);
     let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
     let [old, new, between] = ["Old Root", "New Root", "R"].map(|name| Signer::new(name, ecdsa));
     let in_days = |days: u32| SystemTime::now() + days * DAY;
