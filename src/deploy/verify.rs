@@ -1,7 +1,7 @@
 //! The look at what a server serves after it was asked to load the files, and what follows from it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -278,7 +278,9 @@ impl<'a> Deployment<'a, Reloaded> {
         let asked = asked.and_then(|settings| Ok((self.not_used(&settings)?, settings)));
         match asked {
             Ok((Some(why), _)) => Verdict::NotUsed(why.to_string()),
-            Ok((None, settings)) if self.was_in_use() => self.refused(Some(settings)).await,
+            Ok((None, settings)) if self.was_in_use() && !self.is_mended(&settings).await => {
+                self.refused(Some(settings)).await
+            }
             Ok((None, settings)) => self.signalled_again(settings).await,
             // What was installed was served until now: these files are in use.
             Err(_) if self.was_in_use() => self.refused(None).await,
@@ -288,8 +290,28 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
+    /// Whether another file of the reload was changed since the signal, so that what kept the server from loading may not
+    /// be there any more.
+    async fn is_mended(&mut self, settings: &TlsSettings) -> bool {
+        // What the kernel notes as a file's time is a tick old.
+        const TICK: Duration = Duration::from_millis(20);
+        let signalled = SystemTime::now() - self.state.at.elapsed() - TICK;
+        let (settings, config) = (settings.clone(), self.instance.config.clone());
+        let server = self.before.sight.targets.server;
+        let looked = as_server(server, move || {
+            settings.changed_elsewhere(&config, signalled)
+        });
+        if looked.await.unwrap_or_default() {
+            return true;
+        }
+        let process = Arc::clone(&self.state.process);
+        let sight = &self.before.sight;
+        let edited = self.instance.changed_since(&process, sight, signalled);
+        !edited.await.is_empty()
+    }
+
     /// A server that was not seen to use the files may have read its configuration before
-    /// somebody made it name them. What it shows after another signal is its answer to them.
+    /// somebody made it name them, and one that refused them may have read another file before it was mended. What it shows after another signal is its answer to them.
     async fn signalled_again(self, settings: TlsSettings) -> Verdict<'a> {
         let process = Arc::clone(&self.state.process);
         if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {

@@ -228,6 +228,15 @@ impl Hosts {
             .filter_map(|line| Some((line.place(), line.ca_file.clone()?)))
     }
 
+    /// Every file that a reload reads by it, itself included.
+    pub(super) fn all_files(&self) -> Vec<PathBuf> {
+        let of_lines = self.lines.iter().flat_map(|line| {
+            let ca = line.ca_file.iter();
+            ca.chain([&line.cert_file, &line.key_file]).cloned()
+        });
+        self.files.iter().cloned().chain(of_lines).collect()
+    }
+
     /// Why the server refuses the file itself, and what to do.
     pub fn faults_of_file(&self) -> impl Iterator<Item = String> {
         self.faults

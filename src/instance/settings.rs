@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -351,6 +352,25 @@ impl TlsSettings {
     pub fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
         let own: Vec<&Path> = config.targets().collect();
         self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
+    }
+
+    /// Whether one of those files was changed at `since` or later. Blocks, as the other.
+    #[must_use]
+    pub fn changed_elsewhere(&self, config: &config::Instance, since: SystemTime) -> bool {
+        let own: Vec<&Path> = config.targets().collect();
+        let files = self.ca_file.iter().chain(&self.crl_file);
+        let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
+        let mut files: Vec<PathBuf> = files.cloned().chain(by_name).collect();
+        files.retain(|file| !own.iter().any(|own| same_file(own, file) == Ok(true)));
+        let changed = Questions::default().ask(files, move |file| {
+            let meta = std::fs::metadata(file).ok()?;
+            let changed = Duration::new(
+                meta.ctime().try_into().ok()?,
+                meta.ctime_nsec().try_into().ok()?,
+            );
+            Some(SystemTime::UNIX_EPOCH + changed >= since)
+        });
+        changed.into_values().any(|it| it == Some(true))
     }
 
     /// The same of all files, also the instance's.

@@ -1,12 +1,18 @@
 //! Postgres refuses what passed our checks: the good certificate goes back, and stays.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
-    standing::{Stage, mode, problem, says},
-    world::{SOON, World, daemon::Daemon, eventually, postgres::STRICT, throughout},
+    standing::{NAME, Stage, mode, problem, says},
+    world::{
+        SOON, World,
+        daemon::{Daemon, Launch},
+        eventually,
+        postgres::STRICT,
+        throughout,
+    },
 };
 
 const ROLLED_BACK: &str = "refused by Postgres and rolled back";
@@ -166,6 +172,35 @@ fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
 
     fs::write(ca_file(&world), good).unwrap();
     stage.synced(&[], "deployed", 0);
+    stage.becomes("in_sync");
+    stage.ends_serving(&second);
+}
+
+/// By the time at which a file is looked at for a fault, somebody may have mended it.
+#[test]
+fn a_file_that_is_mended_before_it_is_looked_at_blames_no_certificate() {
+    let Some(world) = World::new() else { return };
+    let mut stage = with_ca_file(&world);
+    let good = fs::read_to_string(ca_file(&world)).unwrap();
+    fs::write(ca_file(&world), "").unwrap();
+    let second = stage.renew();
+    let launch = Launch::new(&world).env("FAILPOINTS", "reloaded=1*sleep(2000)");
+    let row = thread::scope(|scope| {
+        let synced = scope.spawn(|| {
+            launch
+                .run(&stage.config, &["sync", "--json"])
+                .instance(NAME)
+        });
+        eventually(SOON, "the server refuses it", || {
+            stage
+                .cluster
+                .log()
+                .contains("SSL configuration was not reloaded")
+        });
+        fs::write(ca_file(&world), good).unwrap();
+        synced.join().unwrap()
+    });
+    assert_eq!(row["outcome"], "deployed", "{row}");
     stage.becomes("in_sync");
     stage.ends_serving(&second);
 }
