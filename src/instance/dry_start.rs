@@ -126,7 +126,7 @@ impl Program {
         let openssl_conf = running.map(openssl_conf).transpose()?.flatten();
         let files = self.relative_files(data_directory, owner, around).await;
         let mut launch = Launch::of_server(&self.executable, owner)?;
-        let scratch = Scratch::made(data_directory, owner).await?;
+        let scratch = Scratch::made(data_directory, owner, around.version).await?;
         launch
             .env("PGDATA", data_directory)
             .args(placed(&self.arguments, data_directory));
@@ -203,7 +203,7 @@ struct Scratch {
 
 impl Scratch {
     /// Makes it, as `owner`, who alone may look into it.
-    async fn made(data_directory: &Path, owner: Ids) -> Result<Scratch, Untried> {
+    async fn made(data_directory: &Path, owner: Ids, version: i32) -> Result<Scratch, Untried> {
         let rights = Rights::Scratch {
             owner,
             within: WITHIN.into(),
@@ -215,7 +215,7 @@ impl Scratch {
                 remove_left(owner);
                 let path =
                     nix::unistd::mkdtemp(&Path::new(WITHIN).join(format!("{PREFIX}XXXXXX")))?;
-                filled(&path, &data)
+                filled(&path, &data, version)
                     .map(|()| path.clone())
                     .inspect_err(|_| {
                         // The first error is the one to tell.
@@ -273,7 +273,7 @@ fn remove_left(owner: Ids) {
 }
 
 /// Puts in what a start reads before it looks for its WAL.
-fn filled(path: &Path, data: &Path) -> io::Result<()> {
+fn filled(path: &Path, data: &Path, version: i32) -> io::Result<()> {
     const LARGEST: u64 = 64 << 10;
     let at =
         |file: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", file.display()));
@@ -282,11 +282,11 @@ fn filled(path: &Path, data: &Path) -> io::Result<()> {
     for directory in ["global", "pg_notify", "pg_dynshmem"] {
         directories.create(path.join(directory))?;
     }
-    for file in ["PG_VERSION", "global/pg_control"] {
-        let original = data.join(file);
-        let bytes = file::read(&original, LARGEST).map_err(|e| at(&original, e))?;
-        std::fs::write(path.join(file), bytes)?;
-    }
+    // Whether the data is this program's is not asked here.
+    std::fs::write(path.join("PG_VERSION"), format!("{}\n", version / 10_000))?;
+    let original = data.join("global/pg_control");
+    let control = file::read(&original, LARGEST).map_err(|e| at(&original, e))?;
+    std::fs::write(path.join("global/pg_control"), control)?;
     // What the configuration calls by a relative path is here too.
     for entry in std::fs::read_dir(data).map_err(|e| at(data, e))? {
         let entry = entry?;

