@@ -39,7 +39,9 @@ impl<'a> Needed<'a> {
                 return Needed::along(&path, leaf, rest, now);
             }
         }
-        Needed::along(&Path::by_names(leaf, rest), leaf, rest, now)
+        let mut needed = Needed::along(&Path::by_names(leaf, rest), leaf, rest, now);
+        needed.faults.extend(lacks_intermediate(leaf, rest));
+        needed
     }
 
     /// Of a bundle.
@@ -115,4 +117,17 @@ impl<'a> Needed<'a> {
             faults,
         }
     }
+}
+
+/// That a public authority's leaf comes without its issuer, where no root that is known has issued it: public roots issue
+/// none themselves, so that no client has the issuer.
+fn lacks_intermediate(leaf: &Certificate, rest: &[Certificate]) -> Option<Fault> {
+    let has_issuer = rest.iter().any(|other| leaf.names_as_issuer(other));
+    (leaf.facts().is_logged && !has_issuer).then(|| {
+        Fault::new(
+            Kind::IncompleteChain,
+            format!("its issuer does not come with it: {}", leaf.issuer()),
+            "name the file that holds the intermediates as well, such as fullchain.pem",
+        )
+    })
 }

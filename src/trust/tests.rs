@@ -222,6 +222,8 @@ fn chains_are_judged_as_openssl_does() {
         );
         let nobody = Needed::new(&own, &rest, &Roots::none(), now);
         match crossed {
+            // What stands above may keep webpki from judging the names at all.
+            _ if unknown => {}
             None => prop_assert_eq!(&nobody.faults, &known.faults),
             Some(_) => prop_assert!(nobody.faults.len() >= known.faults.len()),
         }

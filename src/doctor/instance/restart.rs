@@ -32,13 +32,20 @@ pub(super) async fn tried(
     let running = sight.server.postmaster();
     let data = &sight.targets.data;
     let mut tried = program.dry_start(data, server, running, tls, around).await;
-    if let DryStart::NotKnown(why) = &mut tried {
+    let said = match &mut tried {
         // What a start waits for is named where it can be.
-        let named = tls.clone();
-        let faults = eyes.see(move || named.faults()).await;
-        for fault in faults.unwrap_or_default() {
-            *why = format!("{why}; {fault}");
-        }
+        DryStart::NotKnown(why) => why,
+        // The server names a file, and not the line of pg_hosts.conf that names it.
+        DryStart::Fails {
+            stage: LoadStage::Tls,
+            said,
+        } if tls.hosts().is_some() => said,
+        DryStart::Loads | DryStart::Fails { .. } => return tried,
+    };
+    let named = tls.clone();
+    let faults = eyes.see(move || named.faults()).await;
+    for fault in faults.unwrap_or_default() {
+        *said = format!("{said}; {fault}");
     }
     tried
 }

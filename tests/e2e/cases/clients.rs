@@ -99,6 +99,41 @@ fn only_below(name: &str) -> Option<NameConstraints> {
 type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
 
 #[test]
+fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chain() {
+    let Some(world) = World::new() else { return };
+    let mut stage = named(&world);
+    let ca = Ca::new(&world, "Public");
+    // Signed certificate timestamps, an empty list of them: what a public log gives.
+    let logged: Change = |it| {
+        let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
+        let extension = CustomExtension::from_oid_content(&oid, vec![4, 2, 0, 0]);
+        it.custom_extensions.push(extension);
+    };
+    let issue = |adjust: Change| {
+        let options = Options {
+            adjust,
+            intermediates: 1,
+            ..Options::default()
+        };
+        ca.issue_with(&[HOST], &options)
+    };
+    let mut alone = issue(logged);
+    alone.intermediates.clear();
+    assert!(openssl_takes(&world, &alone, ca.root()).is_err());
+    let first = stage.first.clone();
+    let words = ["its issuer does not come with it", "fullchain.pem"];
+    stage.refuses("a leaf alone", &alone, &first, &words);
+    // Whole, and of an authority whose root may issue leaves itself, they are taken.
+    let mut private = issue(|_| {});
+    private.intermediates.clear();
+    for issued in [issue(logged), private] {
+        stage.lineage.renew(&issued);
+        stage.synced(&["--lineage", HOST], "deployed", 0);
+        assert_eq!(stage.cluster.served(), issued.fingerprint);
+    }
+}
+
+#[test]
 fn what_no_client_accepts_never_replaces_what_clients_accept() {
     let Some(world) = World::new() else { return };
     let mut stage = named(&world);
@@ -234,7 +269,7 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
         }
     });
     stage.lineage.renew(&ca.issue(&[HOST]));
-    let waits = stage.synced(&[], "waiting", 0);
+    let waits = stage.synced(&[], "waiting", 1);
     says(
         &problem(&waits),
         &["Early Intermediate 1 is not valid before"],
