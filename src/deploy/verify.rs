@@ -8,8 +8,12 @@ use tokio::time::Instant;
 use super::watch::{Glimpse, Next, Seen, Watch};
 use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Kind, Mode, Verify};
+use crate::instance::dry_start::{DryStart, LoadStage};
 use crate::instance::probe::Served;
-use crate::instance::settings::{Names, NotUsed, SettingsError, TlsSettings};
+use crate::instance::program::Program;
+use crate::instance::settings::{
+    MEND_FIRST, Names, NotUsed, SettingsError, TlsSettings, is_named_by,
+};
 use crate::instance::{Server, Unseen, as_server};
 
 /// A look that did not show the server's certificate.
@@ -340,7 +344,14 @@ impl<'a> Deployment<'a, Reloaded> {
             ),
         };
         let causes = match settings {
-            Some(settings) => self.faults_elsewhere(settings).await,
+            Some(settings) => {
+                let causes = self.faults_elsewhere(settings.clone()).await;
+                if causes.is_empty() {
+                    Box::pin(self.blamed_elsewhere(&settings)).await
+                } else {
+                    causes
+                }
+            }
             None => Vec::new(),
         };
         if !causes.is_empty() {
@@ -367,5 +378,33 @@ impl<'a> Deployment<'a, Reloaded> {
         let config = self.instance.config.clone();
         let looked = as_server(server, move || settings.faults_elsewhere(&config));
         looked.await.unwrap_or_default()
+    }
+
+    /// The same, as the server's own program says: a start on a throw-away data directory fails for something that is not
+    /// the instance's. Only OpenSSL knows whether a cipher list or another name's key will do.
+    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Vec<String> {
+        let said = async {
+            let postmaster = self.state.process.postmaster()?;
+            let program = Program::of(postmaster).ok()?;
+            let targets = &self.before.sight.targets;
+            let (data, server) = (&targets.data, targets.server);
+            let around = program.surroundings(data, server).await.ok()?;
+            let start = program.dry_start(data, server, Some(postmaster), settings, &around);
+            match start.await {
+                DryStart::Fails {
+                    stage: LoadStage::Tls,
+                    said,
+                } => Some(said),
+                DryStart::Fails { .. } | DryStart::Loads | DryStart::NotKnown(_) => None,
+            }
+        };
+        let Some(said) = said.await else {
+            return Vec::new();
+        };
+        let mut own = self.instance.config.targets();
+        if settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file)) {
+            return Vec::new();
+        }
+        vec![format!("{said}; {MEND_FIRST}")]
     }
 }

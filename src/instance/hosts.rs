@@ -441,7 +441,7 @@ fn pair_fault(cert_file: &Path, key_file: &Path, opens_keys: bool, server: Ids) 
                 | BundleError::CertificateUnreadable
                 | BundleError::NoKey
                 | BundleError::KeyMismatch
-                | BundleError::LeafNotFirst { .. } => true,
+                | BundleError::LeafNotFirst => true,
                 _ => false,
             };
             certain.then(|| {

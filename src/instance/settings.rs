@@ -373,6 +373,14 @@ impl TlsSettings {
         changed.into_values().any(|it| it == Some(true))
     }
 
+    /// Whether what the server says of its TLS is about the certificate or the key that these settings name.
+    #[must_use]
+    pub fn is_pair_named_by(&self, said: &str) -> bool {
+        is_named_by(said, &self.cert_file)
+            || is_named_by(said, &self.key_file)
+            || said.starts_with("check of private key failed")
+    }
+
     /// The same of all files, also the instance's.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
@@ -423,8 +431,13 @@ impl TlsSettings {
     }
 }
 
+/// Whether a server's words are about this file, which it puts in quotes.
+pub(crate) fn is_named_by(said: &str, file: &Path) -> bool {
+    said.contains(&format!("\"{}\"", file.display()))
+}
+
 /// What is to be done about a file that keeps a server from loading any.
-pub(super) const MEND_FIRST: &str = "mend that file, for no reload loads while it is broken";
+pub(crate) const MEND_FIRST: &str = "mend that, for no reload loads while it is so";
 
 /// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {

@@ -81,7 +81,7 @@ pub(super) fn finding(
                 }
             };
             let finding = Finding::problem(kind, format!("{would_not}: {said}"));
-            let is_of_pair = *stage == LoadStage::Tls && is_of_pair(tls, said);
+            let is_of_pair = *stage == LoadStage::Tls && tls.is_pair_named_by(said);
             mended(case, sight, tls, is_of_pair, edits, finding)
         }
     }
@@ -108,10 +108,4 @@ fn mended(
     } else {
         finding.command(case.sync(&[]))
     }
-}
-
-/// Whether what the server says is of the certificate or the key that its settings name.
-fn is_of_pair(tls: &TlsSettings, said: &str) -> bool {
-    let named = |path: &std::path::Path| said.contains(&format!("\"{}\"", path.display()));
-    named(&tls.cert_file) || named(&tls.key_file) || said.starts_with("check of private key failed")
 }

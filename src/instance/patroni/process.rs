@@ -381,6 +381,8 @@ pub(super) fn is_script(argument: &OsString) -> bool {
 fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
     let arguments = processes::arguments_of(held.pid())?;
     let behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
+    // An option names no file: `patroni --version` is short-lived and nobody's server.
+    let behind = behind.filter(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
     let mut cannot = None;
     for argument in behind.map(Path::new) {
         let seen = match look::file_id(&seen_by(held, argument)) {
