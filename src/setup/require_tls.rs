@@ -19,7 +19,7 @@
 
 mod error;
 mod lines;
-mod place;
+pub(super) mod place;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -335,7 +335,7 @@ impl Replaced {
 
 /// A thread that reads what the server reads, with no more rights than the server has, and
 /// writes nothing.
-async fn reader(owner: Ids) -> Result<Worker, TighteningError> {
+pub(super) async fn reader(owner: Ids) -> Result<Worker, TighteningError> {
     let rights = Rights::Writer {
         owner,
         write: [].into(),
@@ -359,7 +359,10 @@ async fn rules(
 }
 
 /// A file with its place, as the server's user finds them.
-async fn look(reader: &Worker, file: &Path) -> Result<(Arc<Place>, Plain), TighteningError> {
+pub(super) async fn look(
+    reader: &Worker,
+    file: &Path,
+) -> Result<(Arc<Place>, Plain), TighteningError> {
     let file = file.to_owned();
     let looked = reader.call(move || {
         let place = Place::find(&file)?;
@@ -434,7 +437,7 @@ async fn await_tls(sql: &Sql) -> Result<(), TighteningError> {
     Ok(())
 }
 
-fn hex_digest(bytes: &[u8]) -> String {
+pub(super) fn hex_digest(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest
         .as_ref()
