@@ -240,7 +240,14 @@ impl Hosts {
                         missing.push(host.clone());
                     }
                 }
-                _ => return Ok(Err(not_used)),
+                // Its files need not be there yet, so that they cannot be named in that line.
+                AskedName::Host(host) => {
+                    let mend = format!(
+                        "take {host} out of that line, or the whole line if it has no other name"
+                    );
+                    return Ok(Err(NotUsed { mend, ..not_used }));
+                }
+                AskedName::Absent => return Ok(Err(not_used)),
             }
         }
         Ok(Ok(missing))
