@@ -10,14 +10,13 @@
 //! be root's: an undo believes none of it. Which file it is, the server says; the line is made anew from the config, so
 //! that a forged record can do no more than take out a line of that very instance.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::require_tls::place::Place;
-use super::require_tls::{TighteningError, hex_digest, look, reader};
+use super::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
 use super::{Server, SetupError, Told};
 use crate::config;
 use crate::instance::hba::difference;
@@ -156,7 +155,7 @@ impl LineToAdd {
             let file = self.file.clone();
             return Err(TighteningError::Changed { file }.into());
         }
-        let backup = Place::within(keep, &backup_name(&hex_digest(&self.before)))?;
+        let backup = Place::within(keep, &backup_name(&self.file, &hex_digest(&self.before)))?;
         Arc::new(backup).create(self.before.clone()).await?;
         Ok(place.replace(&reader, found, self.after()).await?)
     }
@@ -220,7 +219,7 @@ impl AddedLine {
             }
         };
         if self.before.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            match Place::within(keep, &backup_name(&self.before)) {
+            match Place::within(keep, &backup_name(&file, &self.before)) {
                 Ok(place) => Arc::new(place).remove().await?,
                 // Removed by hand, with its directory.
                 Err(error) if error.is_absence() => {}
@@ -229,12 +228,6 @@ impl AddedLine {
         }
         Ok(told)
     }
-}
-
-/// Named by what it holds, so that none is ever written over.
-fn backup_name(digest: &str) -> OsString {
-    let digest: String = digest.chars().take(12).collect();
-    format!("pg_hosts.conf.{digest}").into()
 }
 
 /// A backslash continues a line with the next one.
