@@ -586,7 +586,7 @@ fn pair_fault(cert_file: &Path, key_file: &Path, opens_keys: bool, server: Ids) 
                 | BundleError::CertificateUnreadable
                 | BundleError::NoKey
                 | BundleError::KeyMismatch
-                | BundleError::LeafNotFirst { .. } => true,
+                | BundleError::LeafNotFirst => true,
                 _ => false,
             };
             certain.then(|| {
@@ -626,6 +626,31 @@ fn loaded(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_written_is_read_as_it_was_meant() {
+        let names = ["a.example".to_owned(), "B.example".to_owned()];
+        for path in [
+            "/t.pem",
+            "/a b/t.pem",
+            "/a,b#c/t.pem",
+            "/a\"b\\",
+            "/@t",
+            "/t\\",
+        ] {
+            let path = Path::new(path);
+            let text = line_text(&names, path, path) + "\n* o o\n";
+            let (uid, gid) = (0, 0);
+            let server = Ids { uid, gid };
+            let (file, data) = (Path::new("/nowhere/hosts"), Path::new("/nowhere"));
+            let hosts = Hosts::read_as(file, text.as_bytes(), data, server);
+            assert!(hosts.faults.is_empty(), "{text}{:?}", hosts.faults);
+            let lines: Vec<_> = hosts.lines.iter().map(|line| &line.whose).collect();
+            assert_eq!(lines, [&For::Names(names.to_vec()), &For::Others]);
+            let line = &hosts.lines[0];
+            assert_eq!((&*line.cert_file, &*line.key_file), (path, path), "{text}");
+        }
+    }
 
     #[test]
     fn a_flag_is_any_beginning_that_only_one_word_has() {

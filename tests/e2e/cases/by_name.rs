@@ -56,7 +56,10 @@ impl<'w> Named<'w> {
         let stage = Stage::with(
             world,
             |build| cluster(build.version(BY_NAME).setting("ssl_sni", "on")),
-            |instance| instance.set("server_names", vec![HOST]),
+            |instance| {
+                let instance = instance.set("verify_timeout", "3s");
+                instance.set("server_names", vec![HOST])
+            },
         );
         let others = world.postgres_directory("others", 0o700);
         Named { stage, others }
@@ -185,6 +188,16 @@ impl Named<'_> {
         fs::read_to_string(self.hosts_file()).unwrap()
     }
 
+    /// Nothing came of a set-up.
+    #[track_caller]
+    fn is_as_before(&self, text: &str, served: &Issued) {
+        assert_eq!(self.hosts_text(), text);
+        let installed = fs::read_to_string(&self.stage.cert).unwrap();
+        assert_eq!(installed, self.stage.first.combined_pem());
+        assert!(!self.stage.cert.with_file_name("setup.json").exists());
+        self.serves_by(HOST, served);
+    }
+
     /// ALTER SYSTEM would set what the server does not even open.
     #[track_caller]
     fn no_setting_was_changed(&self) {
@@ -206,6 +219,13 @@ fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
     let line = format!("{HOST} {ours}");
     let rest = format!("* {other} {other}");
     let mut newest = None;
+    named.with_hosts(&rest);
+    let shown = named.setup(&["--dry-run", "--instance", NAME]);
+    assert_eq!(shown.code(), 0);
+    says(shown.stdout(), &[&format!("+{line}"), "pg_hosts.conf"]);
+    let shown = named.setup(&["--dry-run", "--json", "--instance", NAME]);
+    assert_eq!(shown.json()["host_line"]["line"], *line);
+    assert_eq!(named.hosts_text(), rest);
     for text in [
         format!("# by hand\n{rest}\n"),
         rest.clone(),
@@ -214,15 +234,6 @@ fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
     ] {
         named.with_hosts(&text);
         fs::set_permissions(named.hosts_file(), fs::Permissions::from_mode(0o640)).unwrap();
-        let shown = named.setup(&["--dry-run", "--instance", NAME]);
-        assert_eq!(shown.code(), 0);
-        says(shown.stdout(), &[&format!("+{line}"), "pg_hosts.conf"]);
-        let shown = named
-            .setup(&["--dry-run", "--json", "--instance", NAME])
-            .json();
-        assert_eq!(shown["host_line"]["line"], *line, "{shown}");
-        assert_eq!(named.hosts_text(), text);
-
         named.is_set_up();
         assert!(named.hosts_text().starts_with(&text), "{text}");
         named.serves_by(HOST, newest.as_ref().unwrap_or(&named.stage.first));
@@ -249,6 +260,41 @@ fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
             peer.map(|peer| peer.fingerprint) == others_get
         });
     }
+}
+
+/// The config may name none, and may name more later: each line is taken out.
+#[test]
+fn setup_adds_a_line_for_the_leafs_name_and_later_one_for_those_that_were_added() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
+    let text = format!("/no_sni/ {other} {other}");
+    named.with_hosts(&text);
+    let entry = || Instance::of(&named.stage.cluster, HOST);
+    let nameless = Config::new(&world).instance(entry()).write();
+    let more = entry().set(
+        "server_names",
+        vec!["PG.Example.com", "a.example", "A.example"],
+    );
+    named.stage.config = nameless;
+    named.is_set_up();
+    let once = format!("{text}\n{HOST} {ours}\n");
+    assert_eq!(named.hosts_text(), once);
+    named.serves_by(HOST, &named.stage.first);
+    assert_eq!(named.stage.cluster.served(), foreign.fingerprint);
+
+    named.stage.config = Config::new(&world).instance(more).write();
+    let wider = named.stage.ca.issue(&[HOST, "a.example"]);
+    named.stage.lineage.renew(&wider);
+    named.is_set_up();
+    assert_eq!(named.hosts_text(), format!("{once}a.example {ours}\n"));
+    named.serves_by("a.example", &wider);
+    assert_eq!(named.setup(&["--yes", "--undo", NAME]).code(), 0);
+    assert_eq!(named.hosts_text(), text);
+    assert_eq!(named.stage.cluster.served(), foreign.fingerprint);
+    named.no_setting_was_changed();
 }
 
 /// A second line for a name would have the server refuse the whole file.
@@ -333,9 +379,8 @@ fn the_undo_takes_our_line_alone_out_of_a_file_that_was_edited_since() {
     assert_eq!(named.hosts_text(), edited);
 }
 
-#[cfg(feature = "failpoints")]
 #[test]
-fn a_line_that_the_server_does_not_load_goes_again_and_so_does_one_of_a_crash() {
+fn a_line_that_the_server_does_not_load_goes_again() {
     let Some(world) = World::with_postgres(BY_NAME) else {
         return;
     };
@@ -343,20 +388,13 @@ fn a_line_that_the_server_does_not_load_goes_again_and_so_does_one_of_a_crash() 
     let (foreign, other) = named.other("other.example.com");
     let text = format!("* {other} {other}\n");
     named.with_hosts(&text);
-    let installed = fs::read(&named.stage.cert).unwrap();
     named.stage.renew();
-    let is_as_before = |named: &Named<'_>, why: &str| {
-        assert_eq!(named.hosts_text(), text, "{why}");
-        assert_eq!(fs::read(&named.stage.cert).unwrap(), installed, "{why}");
-        assert!(!named.stage.cert.with_file_name("setup.json").exists());
-        named.serves_by(HOST, &foreign);
-    };
     // Seen before anything is changed.
     fs::write(&other, foreign.leaf_pem.clone()).unwrap();
     let refused = named.setup(&["--yes", "--instance", NAME]);
     assert_eq!(refused.code(), 1);
     says(refused.stderr(), &[&other, &named.line(1)]);
-    is_as_before(&named, "a pair without its key");
+    named.is_as_before(&text, &foreign);
     // Seen by the server alone.
     let kind = of_kind(KeyType::Rsa2048);
     let weak = named.stage.ca.issue_with(&["other.example.com"], &kind);
@@ -364,22 +402,28 @@ fn a_line_that_the_server_does_not_load_goes_again_and_so_does_one_of_a_crash() 
     let failed = named.setup(&["--yes", "--instance", NAME]);
     assert_eq!(failed.code(), 1);
     says(failed.stdout(), &["as it was before"]);
-    is_as_before(&named, "a weak pair");
+    named.is_as_before(&text, &foreign);
+}
 
-    fs::write(&other, foreign.combined_pem()).unwrap();
-    for point in [
-        "setup_set",
-        "setup_listed",
-        "setup_reloaded",
-        "setup_verified",
-    ] {
+#[cfg(feature = "failpoints")]
+#[test]
+fn after_a_fault_or_a_crash_the_line_is_taken_out_and_so_is_what_was_installed() {
+    let Some(world) = World::with_postgres(BY_NAME) else {
+        return;
+    };
+    let mut named = Named::new(&world);
+    let (foreign, other) = named.other("other.example.com");
+    let text = format!("* {other} {other}\n");
+    named.with_hosts(&text);
+    named.stage.renew();
+    for point in ["setup_listed", "setup_verified"] {
         let launch =
             |action: &str| Launch::new(&world).env("FAILPOINTS", format!("{point}={action}"));
         let failed = named.setup_by(&launch("return"), &["--yes", "--instance", NAME]);
         assert_eq!(failed.code(), 1, "{point}");
-        is_as_before(&named, point);
+        named.is_as_before(&text, &foreign);
     }
-    for point in ["setup_installed", "setup_listed", "setup_reloaded"] {
+    for point in ["setup_installed", "setup_listed"] {
         let launch = Launch::new(&world).env("FAILPOINTS", format!("{point}=panic"));
         let crashed = named.setup_by(&launch, &["--yes", "--instance", NAME]);
         assert!(crashed.code() < 0, "{point}");
@@ -387,6 +431,25 @@ fn a_line_that_the_server_does_not_load_goes_again_and_so_does_one_of_a_crash() 
         assert_eq!(named.hosts_text(), text, "{point}");
         named.serves_by(HOST, &foreign);
     }
+
+    // What was installed where nothing was goes as well, once no line names it.
+    named.stage.cluster.set("ssl_cert_file", &other);
+    named.stage.cluster.set("ssl_key_file", &other);
+    named.stage.cluster.reload_by_hand();
+    fs::remove_file(&named.stage.cert).unwrap();
+    let launch = Launch::new(&world).env("FAILPOINTS", "setup_reloaded=panic");
+    let crashed = named.setup_by(&launch, &["--yes", "--instance", NAME]);
+    assert!(crashed.code() < 0);
+    assert!(named.stage.cert.exists());
+    assert_eq!(named.setup(&["--yes", "--instance", NAME]).code(), 0);
+    assert_eq!(named.setup(&["--yes", "--undo", NAME]).code(), 0);
+    assert_eq!(named.hosts_text(), text);
+    fs::remove_file(&named.stage.cert).unwrap();
+    let crashed = named.setup_by(&launch, &["--yes", "--instance", NAME]);
+    assert!(crashed.code() < 0);
+    assert_eq!(named.setup(&["--yes", "--undo", NAME]).code(), 0);
+    assert!(!named.stage.cert.exists());
+    named.serves_by(HOST, &foreign);
 }
 
 /// Nothing is installed yet: the line waits for its files.
