@@ -25,7 +25,7 @@ use crate::patience::Questions;
 use crate::privilege::Ids;
 
 /// The first version that has such a file (`server_version_num`).
-const FIRST: i32 = 190_000;
+pub const FIRST: i32 = 190_000;
 
 /// How deep files of names may name further ones.
 const DEEPEST: usize = 10;

@@ -15,7 +15,7 @@ use super::require_tls::TighteningError;
 use super::{Server, SetupError, Told, service};
 use crate::config::{self, Config};
 use crate::instance::files::Found;
-use crate::instance::hosts::Hosts;
+use crate::instance::hosts::{self, Hosts};
 use crate::instance::probe::Prober;
 use crate::instance::settings::tls_settings;
 use crate::instance::sql::{ServerSettings, Sql, SqlError};
@@ -252,6 +252,9 @@ async fn host_lines(
 
 /// Whether a line of `pg_hosts.conf` names the instance's files; that is assumed where it is not known.
 async fn is_used_by_name(scene: &Scene<'_>) -> bool {
+    if scene.sql.version < hosts::FIRST {
+        return false;
+    }
     let server = scene.server;
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
     let config = &scene.instance.config;
