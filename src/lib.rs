@@ -76,7 +76,7 @@
 //! [`setup`] (`setup/mod.rs`) is what an operator runs once for a server: `setup/survey.rs` looks at what runs here and
 //! what lies in the watched directories (`source/survey.rs`, by the leaves alone), `setup/proposal.rs` chooses,
 //! `setup/plan.rs` says what would change, `setup/carry_out.rs` does it and `setup/undo.rs` takes it back, by what
-//! `setup/record.rs` remembers; `setup/service.rs` opens the unit's sandbox for it. Whose servers are proposed at all, `doctor/served_users.rs` says. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back.
+//! `setup/record.rs` remembers; `setup/service.rs` opens the unit's sandbox for it. Whose servers are proposed at all, `doctor/served_users.rs` says. `setup/require_tls.rs` makes the lines of `pg_hba.conf` ask for TLS, and takes that back; `setup/host_line.rs` adds the line of `pg_hosts.conf`.
 //!
 //! [`privilege`] (`privilege.rs`) stands beside the way: it starts the threads and gives each its
 //! rights. The reader may read what only root can, and writes nothing; the writer acts as the owner of

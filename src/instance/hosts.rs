@@ -25,7 +25,7 @@ use crate::patience::Questions;
 use crate::privilege::Ids;
 
 /// The first version that has such a file (`server_version_num`).
-const FIRST: i32 = 190_000;
+pub const FIRST: i32 = 190_000;
 
 /// How deep files of names may name further ones.
 const DEEPEST: usize = 10;
@@ -85,6 +85,13 @@ impl Hosts {
     #[must_use]
     pub fn read(file: &Path, data_directory: &Path, server: Ids) -> Hosts {
         Hosts::read_from(file, data_directory, server, &OnDisk)
+    }
+
+    /// The same, with `text` in place of what the file holds.
+    #[must_use]
+    pub fn read_as(file: &Path, text: &[u8], data_directory: &Path, server: Ids) -> Hosts {
+        let files = InPlace { file, text };
+        Hosts::read_from(file, data_directory, server, &files)
     }
 
     fn read_from(file: &Path, data_directory: &Path, server: Ids, files: &impl Files) -> Hosts {
@@ -164,35 +171,133 @@ impl Hosts {
         if !self.faults.is_empty() {
             return Ok(None);
         }
-        let pair = format!("{} {}", cert_file.display(), key_file.display());
         for name in names {
-            let (word, file) = (name.word(), self.file.display());
-            let Some(line) = self.line_for(name) else {
-                return Ok(Some(NotUsed {
-                    why: format!(
-                        "{file} has no line for clients that ask for {name}, nor one for *: they are turned away"
-                    ),
-                    mend: format!("add the line `{word} {pair}` to it and reload"),
-                }));
-            };
-            let Some(other) = line.names_other(cert_file, key_file)? else {
-                continue;
-            };
-            let place = line.place();
-            return Ok(Some(NotUsed {
-                why: format!(
-                    "{place} gives clients that ask for {name} {}, which pgcertd does not write",
-                    other.display()
-                ),
-                mend: match line.whose {
-                    For::Others => format!("add the line `{word} {pair}` to {file} and reload"),
-                    For::Names(_) | For::Nameless => {
-                        format!("name {pair} in that line and reload")
-                    }
-                },
-            }));
+            if let Some(not_used) = self.not_used_by(name, cert_file, key_file)? {
+                return Ok(Some(not_used));
+            }
         }
         Ok(None)
+    }
+
+    fn not_used_by(
+        &self,
+        name: &AskedName,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        let pair = pair_words(cert_file, key_file);
+        let (word, file) = (name.word(), self.file.display());
+        let Some(line) = self.line_for(name) else {
+            return Ok(Some(NotUsed {
+                why: format!(
+                    "{file} has no line for clients that ask for {name}, nor one for *: they are turned away"
+                ),
+                mend: format!("add the line `{word} {pair}` to it and reload"),
+            }));
+        };
+        let Some(other) = line.names_other(cert_file, key_file)? else {
+            return Ok(None);
+        };
+        let place = line.place();
+        Ok(Some(NotUsed {
+            why: format!(
+                "{place} gives clients that ask for {name} {}, which pgcertd does not write",
+                other.display()
+            ),
+            mend: match line.whose {
+                For::Others => format!("add the line `{word} {pair}` to {file} and reload"),
+                For::Names(_) | For::Nameless => {
+                    format!("name {pair} in that line and reload")
+                }
+            },
+        }))
+    }
+
+    /// Those of `names` that need a line of their own to get these files. A name that has a line already is refused
+    /// where that names other files: a second one would have the server refuse all. So is the absence of a name, whose
+    /// line would take the certificate from clients that pgcertd knows nothing of.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub fn names_to_add(
+        &self,
+        names: &[AskedName],
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Result<Vec<String>, NotUsed>, CannotLook> {
+        let mut missing: Vec<String> = Vec::new();
+        for name in names {
+            let Some(not_used) = self.not_used_by(name, cert_file, key_file)? else {
+                continue;
+            };
+            let has_own = self
+                .line_for(name)
+                .is_some_and(|line| line.whose != For::Others);
+            match name {
+                AskedName::Host(host) if !has_own => {
+                    // Case means nothing to the server, and no name may be there twice.
+                    if !missing.iter().any(|added| added.eq_ignore_ascii_case(host)) {
+                        missing.push(host.clone());
+                    }
+                }
+                // Its files need not be there yet, so that they cannot be named in that line.
+                AskedName::Host(host) => {
+                    let mend = format!(
+                        "take {host} out of that line, or the whole line if it has no other name"
+                    );
+                    return Ok(Err(NotUsed { mend, ..not_used }));
+                }
+                AskedName::Absent => return Ok(Err(not_used)),
+            }
+        }
+        Ok(Ok(missing))
+    }
+
+    /// Whether a line names this file as its certificate or its key.
+    ///
+    /// # Errors
+    /// Whether a file that it names is this one is not known.
+    pub fn uses(&self, file: &Path) -> Result<bool, CannotLook> {
+        for line in &self.lines {
+            if same_file(&line.cert_file, file)? || same_file(&line.key_file, file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The files that its lines give to all of these names, and to no others.
+    #[must_use]
+    pub fn own_pair(&self, names: &[AskedName]) -> Option<(&Path, &Path)> {
+        let is_own = |line: &HostLine| match &line.whose {
+            For::Names(of_line) => of_line.iter().all(|host| {
+                names.iter().any(
+                    |name| matches!(name, AskedName::Host(name) if name.eq_ignore_ascii_case(host)),
+                )
+            }),
+            For::Others | For::Nameless => false,
+        };
+        let (cert, key) = self
+            .line_for(names.first()?)
+            .map(|line| (line.cert_file.as_path(), line.key_file.as_path()))?;
+        let is_given = names.iter().all(|name| self.gives(name, cert, key));
+        let touches = |line: &&HostLine| {
+            let named = [&line.cert_file, &line.key_file];
+            let ours = [cert, key];
+            // What cannot be looked at may be one of them.
+            named
+                .into_iter()
+                .any(|file| ours.iter().any(|own| same_file(file, own) != Ok(false)))
+        };
+        let is_alone = self.lines.iter().filter(touches).all(is_own);
+        (is_given && is_alone).then_some((cert, key))
+    }
+
+    /// Whether this is `before` with one line more, at its end, which the server takes.
+    #[must_use]
+    pub fn is_one_line_more_than(&self, before: &Hosts) -> bool {
+        let others = self.lines.split_last().map(|(_, others)| others);
+        self.faults.is_empty() && others == Some(before.lines.as_slice())
     }
 
     /// Why clients that ask for one of `names` are not judged by the authorities in `ca_file`; `None` if all are.
@@ -292,6 +397,46 @@ impl HostLine {
             }
         }
         Ok(None)
+    }
+}
+
+/// The line that gives these files to `names`.
+#[must_use]
+pub fn line_text(names: &[String], cert_file: &Path, key_file: &Path) -> String {
+    format!("{} {}", names.join(","), pair_words(cert_file, key_file))
+}
+
+/// Certificate and key as a line names them.
+fn pair_words(cert_file: &Path, key_file: &Path) -> String {
+    let word = |path: &Path| {
+        let path = path.to_string_lossy();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=~".contains(c);
+        if path.chars().all(is_plain) {
+            path.into_owned()
+        } else {
+            format!("\"{}\"", path.replace('"', "\"\""))
+        }
+    };
+    format!("{} {}", word(cert_file), word(key_file))
+}
+
+/// The files of this host, but for one.
+struct InPlace<'t> {
+    file: &'t Path,
+    text: &'t [u8],
+}
+
+impl Files for InPlace<'_> {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        if file == self.file {
+            Ok(self.text.to_owned())
+        } else {
+            OnDisk.read(file)
+        }
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        OnDisk.names(directory)
     }
 }
 
@@ -481,6 +626,31 @@ fn loaded(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_written_is_read_as_it_was_meant() {
+        let names = ["a.example".to_owned(), "B.example".to_owned()];
+        for path in [
+            "/t.pem",
+            "/a b/t.pem",
+            "/a,b#c/t.pem",
+            "/a\"b\\",
+            "/@t",
+            "/t\\",
+        ] {
+            let path = Path::new(path);
+            let text = line_text(&names, path, path) + "\n* o o\n";
+            let (uid, gid) = (0, 0);
+            let server = Ids { uid, gid };
+            let (file, data) = (Path::new("/nowhere/hosts"), Path::new("/nowhere"));
+            let hosts = Hosts::read_as(file, text.as_bytes(), data, server);
+            assert!(hosts.faults.is_empty(), "{text}{:?}", hosts.faults);
+            let lines: Vec<_> = hosts.lines.iter().map(|line| &line.whose).collect();
+            assert_eq!(lines, [&For::Names(names.to_vec()), &For::Others]);
+            let line = &hosts.lines[0];
+            assert_eq!((&*line.cert_file, &*line.key_file), (path, path), "{text}");
+        }
+    }
 
     #[test]
     fn a_flag_is_any_beginning_that_only_one_word_has() {

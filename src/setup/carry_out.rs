@@ -3,19 +3,21 @@
 //! What taking it back needs is remembered before the first change, so that another process can do it after
 //! a crash at any point (`undo`). The one way to a deployment stays `reconcile`: the install is one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::fragment::{Fragment, Removal};
+use super::host_line::LineToAdd;
 use super::plaintext::{self, Welcome};
 use super::plan::{Change, Plan};
 use super::record::{Record, Was};
 use super::require_tls::Tightening;
 use super::undo::{self, Scene};
 use super::{SetupError, Told, service};
-use crate::bundle::Fingerprint;
+use crate::bundle::{Bundle, Fingerprint};
 use crate::config::Verify;
 use crate::instance::files::Found;
 use crate::instance::probe::{Prober, Served};
@@ -40,6 +42,7 @@ enum Step {
     Admitted,
     Installed,
     Set,
+    Listed,
     Reloaded,
     Verified,
     Tightened,
@@ -75,6 +78,8 @@ struct Work<'a> {
     before: Option<Fingerprint>,
     /// What is to be served in the end.
     wanted: Option<Fingerprint>,
+    /// The bundle that was read for it, by whose names clients ask.
+    bundle: Option<Arc<Bundle>>,
     begun: bool,
     tell: &'a mut dyn FnMut(Told),
 }
@@ -102,6 +107,7 @@ pub async fn carry_out(
         found: Vec::new(),
         before: None,
         wanted: None,
+        bundle: None,
         begun: false,
         tell,
     };
@@ -126,6 +132,8 @@ impl Work<'_> {
         planted(Step::Installed)?;
         self.set().await?;
         planted(Step::Set)?;
+        self.listed().await?;
+        planted(Step::Listed)?;
         self.reloaded().await?;
         planted(Step::Reloaded)?;
         let served = self.verified().await?;
@@ -161,6 +169,8 @@ impl Work<'_> {
                 set: to.clone(),
             });
         }
+        let line = self.plan.host_line.as_ref();
+        self.record.host_lines = line.map(LineToAdd::record).into_iter().collect();
         let keep = self.plan.config.state_of(&self.plan.instance);
         self.record.tightened = self.tightening.map(|it| it.record(&keep));
         let whole = self.record.clone().upon(self.earlier.as_ref());
@@ -201,14 +211,15 @@ impl Work<'_> {
         let settle = watch.settle_timeout;
         let mut lineage = Tracked::new(Spec::from(&self.plan.instance), watch.debounce, settle);
         // It may have been renewed since the plan was made.
-        lineage.settled().await?;
+        let source = lineage.settled().await?;
         let intent = Intent::default();
         let done = self.keeper.reconcile(&mut lineage, intent, settle).await;
         self.wanted = done.fingerprint;
+        self.bundle = source.bundle().cloned();
         let lineage = &self.plan.instance.lineage.name;
         let leaf = done.fingerprint.map(|it| it.short()).unwrap_or_default();
         let file = self.plan.instance.cert_file.display();
-        let unused = !self.plan.settings.is_empty() || self.plan.instance.verify == Verify::None;
+        let unused = self.needs_reload() || self.plan.instance.verify == Verify::None;
         match done.outcome {
             SyncOutcome::Unchanged => {
                 self.done(format!("{lineage} {leaf} is in {file} and served"));
@@ -239,8 +250,28 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// The instance's names get its files, which are in place by now.
+    async fn listed(&mut self) -> Result<(), SetupError> {
+        let Some(to_add) = &self.plan.host_line else {
+            return Ok(());
+        };
+        let keep = self.plan.config.state_of(&self.plan.instance);
+        to_add.apply(&keep).await?;
+        self.done(format!(
+            "added `{}` to {}",
+            to_add.line,
+            to_add.file.display()
+        ));
+        Ok(())
+    }
+
+    /// Whether the server uses the instance's files only once it has taken what is changed for that.
+    fn needs_reload(&self) -> bool {
+        !self.plan.settings.is_empty() || self.plan.host_line.is_some()
+    }
+
     async fn reloaded(&mut self) -> Result<(), SetupError> {
-        if self.plan.settings.is_empty() {
+        if !self.needs_reload() {
             return Ok(());
         }
         self.sql.reload().await?;
@@ -263,7 +294,11 @@ impl Work<'_> {
         let limit = instance.config.verify_timeout;
         let deadline = Instant::now() + limit;
         let seen = loop {
-            let seen = match instance.served(&addresses, limit).await {
+            let seen = match &self.bundle {
+                Some(bundle) => instance.served_by_name(&addresses, bundle, limit).await,
+                None => instance.served(&addresses, limit).await,
+            };
+            let seen = match seen {
                 Ok(served) if served.leaf.fingerprint() == wanted => {
                     self.done(format!(
                         "{} shows {} to new clients",
@@ -382,6 +417,7 @@ impl Work<'_> {
             instance: &mut self.keeper.instance,
             fragment: self.plan.fragment.as_ref().map(|it| it.path.clone()),
             drop_in: self.plan.admission.drop_in.clone(),
+            state: self.plan.config.state_of(&self.plan.instance),
             found: Some(std::mem::take(&mut self.found)),
         };
         let mut left = undo::take_back(&mut scene, &self.record, self.tell).await;
@@ -435,6 +471,7 @@ fn planted(after: Step) -> Result<(), SetupError> {
         Step::Admitted => "setup_admitted",
         Step::Installed => "setup_installed",
         Step::Set => "setup_set",
+        Step::Listed => "setup_listed",
         Step::Reloaded => "setup_reloaded",
         Step::Verified => "setup_verified",
         Step::Tightened => "setup_tightened",

@@ -4,7 +4,8 @@
 //! [`survey`] looks, [`proposal`] chooses (pure functions), [`plan`] says what exactly would change and refuses
 //! what would not work, [`carry_out`] does it step by step and takes back what it did where a step fails,
 //! [`undo`] takes all of it back later. What that needs is in [`record`], written before the first change.
-//! [`require_tls`] is the part that concerns `pg_hba.conf`, [`service`] the part that lets the daemon keep it so.
+//! [`require_tls`] is the part that concerns `pg_hba.conf`, [`host_line`] the one that concerns `pg_hosts.conf`, [`service`]
+//! the part that lets the daemon keep it so.
 //!
 //! Everything is shown before it is done, and can be taken back; the daemon has no part in it. It never touches
 //! the shared pair of a distribution nor a file of a lineage, and never restarts a server. What a person reads
@@ -13,6 +14,7 @@
 pub mod carry_out;
 mod error;
 pub mod fragment;
+pub mod host_line;
 pub mod managed;
 pub mod plaintext;
 pub mod plan;

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::fragment::{Entry, Fragment};
+use super::host_line::LineToAdd;
 use super::managed::by_patroni;
 use super::server::user_name;
 use super::service::Admission;
 use super::{Server, SetupError};
 use crate::config::{self, Config, Mode, SHARED};
 use crate::instance::files::{Found, Installed};
+use crate::instance::hosts::Hosts;
+use crate::instance::probe::AskedName;
 use crate::instance::probe::Prober;
-use crate::instance::settings::{changed_since, tls_settings};
+use crate::instance::settings::{TlsSettings, changed_since, tls_settings};
 use crate::instance::sql::{ServerSettings, Setting, Sql};
 use crate::instance::{Instance, Purpose, same_file};
 use crate::privilege::{Ids, PrivilegeError};
@@ -75,6 +78,8 @@ pub struct Plan {
     pub install: SyncOutcome,
     /// What is set by ALTER SYSTEM.
     pub settings: Vec<Change>,
+    /// The line that is added to `pg_hosts.conf`.
+    pub host_line: Option<LineToAdd>,
     /// What is in force.
     pub current: ServerSettings,
     /// What is worth knowing; it stops nothing.
@@ -94,7 +99,12 @@ impl Plan {
         prober: &Prober,
     ) -> Result<Plan, SetupError> {
         let current = sql.server_settings().await?;
-        let pair = Pair::of(&current, &server.data_directory);
+        let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+        let tls = asked.ok();
+        let pair = match tls.as_ref().and_then(TlsSettings::hosts) {
+            Some(hosts) => Pair::by_name(hosts, &subject),
+            None => Pair::of(&current, &server.data_directory),
+        };
         let Written {
             config,
             instance,
@@ -108,9 +118,14 @@ impl Plan {
             return Err(SetupError::NoTcp);
         }
         let mut settings = changes(&current, &instance, &server.data_directory);
-        if by_name(&server, &instance).await? {
+        let mut lineage = tracked(&config, &instance);
+        let mut host_line = None;
+        if let Some(tls) = tls.filter(|tls| tls.hosts().is_some()) {
             // What these name is not even opened.
             settings.retain(|change| change.setting == Setting::Ssl);
+            let source = lineage.settled().await?;
+            let tls = tls.for_instance(&instance, source.bundle().map(AsRef::as_ref));
+            host_line = LineToAdd::proposed(&server, &tls, &instance).await?;
         }
         if !settings.is_empty() {
             let print =
@@ -118,7 +133,6 @@ impl Plan {
             let print = print(&server.data_directory.to_string_lossy());
             changeable(&server, sql, &current, &settings, print).await?;
         }
-        let mut lineage = tracked(&config, &instance);
         let (source, install) = fitting(&config, &instance, &mut lineage, prober).await?;
         let admission = admission(&config, &instance, &lineage, server.owner).await?;
         let notes = notes(&server, &current, &instance).await;
@@ -132,6 +146,7 @@ impl Plan {
             source,
             install,
             settings,
+            host_line,
             current,
             notes,
         })
@@ -143,6 +158,7 @@ impl Plan {
         self.fragment.is_none()
             && self.admission.drop_in.is_none()
             && self.settings.is_empty()
+            && self.host_line.is_none()
             && self.install == SyncOutcome::Unchanged
     }
 }
@@ -161,8 +177,29 @@ impl Pair {
             cert: data.join(&current.cert_file),
             key: data.join(&current.key_file),
         };
+        (current.ssl && !pair.is_shared()).then_some(pair)
+    }
+
+    /// Where the name that a client asks for decides: what the new instance's names get, if no other name does. None
+    /// where another does, whose certificate that is.
+    fn by_name(hosts: &Hosts, subject: &Subject) -> Option<Pair> {
+        let Subject::New(entry) = subject else {
+            return None;
+        };
+        let names = entry.server_names.iter();
+        let names: Vec<AskedName> = names.map(|name| AskedName::by_host(name)).collect();
+        let (cert, key) = hosts.own_pair(&names)?;
+        let pair = Pair {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+        };
+        (!pair.is_shared()).then_some(pair)
+    }
+
+    /// Whether a file of it is one that all services of a host share.
+    fn is_shared(&self) -> bool {
         let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
-        (current.ssl && !shared(&pair.cert) && !shared(&pair.key)).then_some(pair)
+        shared(&self.cert) || shared(&self.key)
     }
 }
 
@@ -190,12 +227,17 @@ pub async fn by_hand(
     prober: &Prober,
 ) -> Result<(Written, Admission), SetupError> {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    let pair = asked.ok().filter(|it| it.on).map(|it| Pair {
-        cert: it.cert_file,
-        key: it.key_file,
-    });
-    let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
-    let pair = pair.filter(|it| !shared(&it.cert) && !shared(&it.key));
+    let pair = asked
+        .ok()
+        .filter(|tls| tls.on)
+        .and_then(|tls| match tls.hosts() {
+            Some(hosts) => Pair::by_name(hosts, &subject),
+            None => Some(Pair {
+                cert: tls.cert_file,
+                key: tls.key_file,
+            }),
+        });
+    let pair = pair.filter(|pair| !pair.is_shared());
     let written = written(config, server, subject, pair.as_ref(), prober).await?;
     let mut lineage = tracked(&written.config, &written.instance);
     // What it holds is for the sync to say; this is about the directories that it leads through.
@@ -329,22 +371,6 @@ fn changes(current: &ServerSettings, instance: &config::Instance, data: &Path) -
         });
     }
     changes
-}
-
-/// Whether the name that a client asks for decides which files it gets, which then are the instance's for each of its
-/// names: no setting changes that.
-async fn by_name(server: &Server, instance: &config::Instance) -> Result<bool, SetupError> {
-    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    let Ok(settings) = asked.map(|it| it.for_instance(instance, None)) else {
-        return Ok(false);
-    };
-    if settings.hosts().is_none() {
-        return Ok(false);
-    }
-    match settings.other_files(&instance.cert_file, &instance.key_file) {
-        Ok(Some(other)) => Err(SetupError::ByName(other)),
-        Ok(None) | Err(_) => Ok(true),
-    }
 }
 
 /// Whether ALTER SYSTEM will do it.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::SetupError;
+use super::host_line::AddedLine;
 use super::require_tls::Tightened;
 use super::server::{plain_targets, reader};
 use crate::config::Config;
@@ -41,6 +42,9 @@ pub struct Record {
     pub target_was_absent: bool,
     /// The settings that were changed, in their order.
     pub settings: Vec<Was>,
+    /// The lines that were added to `pg_hosts.conf`, in their order.
+    #[serde(default)]
+    pub host_lines: Vec<AddedLine>,
     /// What becomes of `pg_hba.conf`.
     pub tightened: Option<Tightened>,
 }
@@ -70,6 +74,7 @@ impl Record {
             directory_made: false,
             target_was_absent: false,
             settings: Vec::new(),
+            host_lines: Vec::new(),
             tightened: None,
         }
     }
@@ -87,7 +92,9 @@ impl Record {
                 None => settings.push(new),
             }
         }
+        let added = earlier.host_lines.iter().cloned().chain(self.host_lines);
         Record {
+            host_lines: added.collect(),
             fragment: self.fragment.or_else(|| earlier.fragment.clone()),
             drop_in: self.drop_in.or_else(|| earlier.drop_in.clone()),
             directory_made: self.directory_made || earlier.directory_made,

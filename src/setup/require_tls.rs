@@ -19,8 +19,9 @@
 
 mod error;
 mod lines;
-mod place;
+pub(super) mod place;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,12 +139,9 @@ impl Tightening {
     pub fn record(&self, keep: &Path) -> Tightened {
         let of = |(file, (old, new)): (&PathBuf, &(Vec<u8>, Vec<u8>))| {
             let before = hex_digest(old);
-            let mut name = file.file_name().unwrap_or_default().to_owned();
-            // Named by what it holds, so that none is ever written over.
-            name.push(format!(".{}", &before[..12]));
             Replaced {
                 file: file.clone(),
-                backup: keep.join(name),
+                backup: keep.join(backup_name(file, &before)),
                 before,
                 after: hex_digest(new),
             }
@@ -303,6 +301,10 @@ impl Replaced {
         let (Some(keep), Some(name)) = (self.backup.parent(), self.backup.file_name()) else {
             return Err(self.unsaved());
         };
+        // A forged record would have an undo remove another file.
+        if name != backup_name(&self.file, &self.before) {
+            return Err(self.unsaved());
+        }
         let place = Place::within(keep, name)?;
         let Ids { uid, .. } = place.owner();
         if uid != 0 && uid != owner.uid && uid != Ids::own().uid {
@@ -333,9 +335,17 @@ impl Replaced {
     }
 }
 
+/// What the bytes of before are called: by what they are, so that none is ever written over.
+pub(super) fn backup_name(file: &Path, digest: &str) -> OsString {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    let digest: String = digest.chars().take(12).collect();
+    name.push(format!(".{digest}"));
+    name
+}
+
 /// A thread that reads what the server reads, with no more rights than the server has, and
 /// writes nothing.
-async fn reader(owner: Ids) -> Result<Worker, TighteningError> {
+pub(super) async fn reader(owner: Ids) -> Result<Worker, TighteningError> {
     let rights = Rights::Writer {
         owner,
         write: [].into(),
@@ -359,7 +369,10 @@ async fn rules(
 }
 
 /// A file with its place, as the server's user finds them.
-async fn look(reader: &Worker, file: &Path) -> Result<(Arc<Place>, Plain), TighteningError> {
+pub(super) async fn look(
+    reader: &Worker,
+    file: &Path,
+) -> Result<(Arc<Place>, Plain), TighteningError> {
     let file = file.to_owned();
     let looked = reader.call(move || {
         let place = Place::find(&file)?;
@@ -434,7 +447,7 @@ async fn await_tls(sql: &Sql) -> Result<(), TighteningError> {
     Ok(())
 }
 
-fn hex_digest(bytes: &[u8]) -> String {
+pub(super) fn hex_digest(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     digest
         .as_ref()

@@ -9,12 +9,15 @@ use tokio::time::Instant;
 
 use super::carry_out::removal;
 use super::fragment::{Entry, Fragment};
+use super::host_line::AddedLine;
 use super::record::{Record, Was};
 use super::require_tls::TighteningError;
 use super::{Server, SetupError, Told, service};
 use crate::config::{self, Config};
 use crate::instance::files::Found;
+use crate::instance::hosts::{self, Hosts};
 use crate::instance::probe::Prober;
+use crate::instance::settings::tls_settings;
 use crate::instance::sql::{ServerSettings, Sql, SqlError};
 use crate::instance::{Instance, Purpose, same_file};
 
@@ -33,6 +36,8 @@ pub(super) struct Scene<'a> {
     pub(super) fragment: Option<PathBuf>,
     /// The unit's drop-in.
     pub(super) drop_in: Option<Fragment>,
+    /// The instance's state directory.
+    pub(super) state: PathBuf,
     /// What was in the place of the files, where this process knows it.
     pub(super) found: Option<Vec<Found>>,
 }
@@ -115,6 +120,10 @@ impl Undo {
                 lines.push(format!("put {} back as it was", file.display()));
             }
         }
+        for added in self.record.host_lines.iter().rev() {
+            let line = added.line(&self.instance);
+            lines.push(format!("take `{line}` out of pg_hosts.conf"));
+        }
         for was in self.record.settings.iter().rev() {
             lines.push(match &was.before {
                 Some(before) => format!("ALTER SYSTEM SET {} = '{before}'", was.setting.name()),
@@ -146,6 +155,7 @@ impl Undo {
             instance: &mut instance,
             fragment: self.fragment.clone(),
             drop_in: self.drop_in.clone(),
+            state: self.config.state_of(&self.instance),
             found: None,
         };
         let left = take_back(&mut scene, &self.record, tell).await;
@@ -170,6 +180,9 @@ pub(super) async fn take_back(
             Err(error @ TighteningError::Edited { .. }) => tell(Told::Left(error.to_string())),
             Err(error) => left.push(error.to_string()),
         }
+    }
+    if let Err(error) = host_lines(scene, &record.host_lines, tell).await {
+        left.push(error.to_string());
     }
     if let Err(error) = settings(scene.sql, &record.settings, tell).await {
         left.push(error.to_string());
@@ -217,6 +230,38 @@ async fn shut_out(drop_in: &Fragment, tell: &mut dyn FnMut(Told)) -> Result<(), 
     }
     tell(removal(removed, &drop_in.path));
     service::read_again().await
+}
+
+/// Takes the lines out of `pg_hosts.conf`, the last one first, and has the server take that.
+async fn host_lines(
+    scene: &Scene<'_>,
+    lines: &[AddedLine],
+    tell: &mut dyn FnMut(Told),
+) -> Result<(), SetupError> {
+    let (server, sql, config) = (scene.server, scene.sql, &scene.instance.config);
+    for added in lines.iter().rev() {
+        tell(added.take_out(server, sql, config, &scene.state).await?);
+    }
+    if !lines.is_empty() {
+        let loaded = sql.server_settings().await?.loaded;
+        sql.reload().await?;
+        settled(sql, RELOAD, |now| now.loaded > loaded).await?;
+    }
+    Ok(())
+}
+
+/// Whether a line of `pg_hosts.conf` names the instance's files; that is assumed where it is not known.
+async fn is_used_by_name(scene: &Scene<'_>) -> bool {
+    if scene.sql.version < hosts::FIRST {
+        return false;
+    }
+    let server = scene.server;
+    let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
+    let config = &scene.instance.config;
+    asked.map_or(true, |tls| {
+        let uses = |hosts: &Hosts| config.targets().any(|file| hosts.uses(file) != Ok(false));
+        tls.hosts().is_some_and(uses)
+    })
 }
 
 /// Puts the settings back, the last one first, and has the server take that.
@@ -292,7 +337,7 @@ async fn files(scene: &mut Scene<'_>, record: &Record) -> Result<(), SetupError>
     };
     let now = scene.sql.server_settings().await?;
     let named = |file: &str| same_file(&scene.server.data_directory.join(file), &config.cert_file);
-    let used = now.ssl && named(&now.cert_file);
+    let used = now.ssl && (named(&now.cert_file) || is_used_by_name(scene).await);
     let gone = found.iter().all(|it| matches!(it, Found::Absent));
     if used && gone {
         // The server needs what is there.

@@ -28,6 +28,8 @@ pub(super) struct Document {
     /// Whether the server's own files are taken over.
     pub(super) taken_over: bool,
     pub(super) settings: Vec<Setting>,
+    /// The line that is added to `pg_hosts.conf`.
+    pub(super) host_line: Option<HostLine>,
     /// The lines of `pg_hba.conf` that let clients of other hosts in without TLS.
     pub(super) exposed: Vec<ExposedLine>,
     pub(super) notes: Vec<String>,
@@ -52,6 +54,12 @@ pub(super) struct Setting {
     name: &'static str,
     from: String,
     to: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct HostLine {
+    file: PathBuf,
+    line: String,
 }
 
 /// What has come of it.
@@ -79,6 +87,7 @@ impl Default for Document {
             drop_in: None,
             taken_over: false,
             settings: Vec::new(),
+            host_line: None,
             exposed: Vec::new(),
             notes: Vec::new(),
             steps: Vec::new(),
@@ -113,6 +122,10 @@ impl Document {
             obstacles: plan.admission.obstacles.clone(),
             taken_over: plan.target == Target::TakenOver,
             settings: settings.collect(),
+            host_line: plan.host_line.as_ref().map(|to_add| HostLine {
+                file: to_add.file.clone(),
+                line: to_add.line.clone(),
+            }),
             exposed: tightening.map(Tightening::lines).unwrap_or_default(),
             notes: plan.notes.clone(),
             ..Document::default()

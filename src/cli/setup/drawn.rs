@@ -115,6 +115,15 @@ fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
                 .end();
         }
     }
+    if let Some(to_add) = &plan.host_line {
+        out.put("  ")
+            .styled(ODD, "~")
+            .put(" ")
+            .line(to_add.file.display());
+        let what = "a line for these names, then a reload; other names keep their certificate";
+        out.put(" ".repeat(6)).indented(Style::new(), 6, what);
+        out.add(diff(&to_add.diff()));
+    }
     if let Some(tightening) = tightening {
         out.add(hba(tightening));
     }
@@ -173,7 +182,14 @@ fn hba(tightening: &Tightening) -> Page {
             out.put(" ".repeat(6)).indented(Style::new(), 6, text);
         }
     }
-    for line in tightening.diff().lines() {
+    out.add(diff(&tightening.diff()));
+    out
+}
+
+/// The difference between two texts.
+fn diff(lines: &str) -> Page {
+    let mut out = Page::default();
+    for line in lines.lines() {
         let style = match line.as_bytes().first() {
             Some(b'+') => GOOD,
             Some(b'-') => BAD,

@@ -52,6 +52,9 @@ pub(super) const MANUAL: Manual = Manual {
          the one as whom the packaged service runs, usually postgres, and the owners of the data directories that the config names. Any \
          user of a host can start a PostgreSQL of his own; his is listed at most, with his name, and gets a lineage's private key \
          only if it is named.",
+        "Where the name that a client asks for decides (PostgreSQL 19 with `ssl_sni = on` and lines in `pg_hosts.conf`), it sets \
+         neither file, but adds a line for the instance's names to `pg_hosts.conf`, shown as a diff, once the certificate is in place; \
+         other names keep theirs. Where another line has one of these names already, it changes nothing and says which.",
         "Where another program keeps the server's configuration (Patroni, or `allow_alter_system = off`), \
          it is refused, and `--print` shows the lines to write there.",
         "It is run by root, or by the server's user where that user may write the config.",
@@ -90,7 +93,7 @@ fn undo_and_outcomes() -> Vec<Chapter> {
         Chapter::new(
             "Undo",
             "What `--undo` needs is in `setup.json` of the instance's state directory. It puts back the settings and \
-             pg_hba.conf, reloads the server, and removes the unit's drop-in and the file in conf.d. What somebody has changed since stays, \
+             pg_hba.conf, takes its line out of pg_hosts.conf, reloads the server, and removes the unit's drop-in and the file in conf.d. What somebody has changed since stays, \
              and is named; so do the installed files, which can be removed once the server has loaded others.",
         ),
         Chapter::new("Outcomes", "`outcome`, with `--json`:")

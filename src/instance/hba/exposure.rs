@@ -191,18 +191,24 @@ impl Proposal {
     /// The difference, as `diff -u` shows it.
     #[must_use]
     pub fn diff(&self) -> String {
-        let mut out = Vec::new();
-        for (file, (old, new)) in &self.texts {
-            let name = file.display().to_string();
-            let diff = TextDiff::from_lines(old.as_slice(), new.as_slice());
-            // Writing into memory does not fail.
-            let _always = diff
-                .unified_diff()
-                .header(&name, &format!("{name} (new)"))
-                .to_writer(&mut out);
-        }
-        String::from_utf8_lossy(&out).into_owned()
+        let diffs = self.texts.iter();
+        diffs
+            .map(|(file, (old, new))| difference(file, old, new))
+            .collect()
     }
+}
+
+/// The difference between two texts of a file, as `diff -u` shows it.
+#[must_use]
+pub fn difference(file: &Path, old: &[u8], new: &[u8]) -> String {
+    let mut out = Vec::new();
+    let name = file.display().to_string();
+    // Writing into memory does not fail.
+    let _always = TextDiff::from_lines(old, new)
+        .unified_diff()
+        .header(&name, &format!("{name} (new)"))
+        .to_writer(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// From where to where something else stands, and what.

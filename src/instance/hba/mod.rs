@@ -25,7 +25,7 @@ use address::Begun;
 use words::Line;
 
 pub use address::Address;
-pub use exposure::{Change, Exposed, Note, Proposal, Rewrite};
+pub use exposure::{Change, Exposed, Note, Proposal, Rewrite, difference};
 pub use files::{Files, OnDisk, Rules};
 pub(super) use files::{Lines, beside};
 pub use loopback::tightens;

@@ -134,6 +134,18 @@ impl Sql {
         })
     }
 
+    /// `hosts_file`; none where the server knows no such setting (before PostgreSQL 19).
+    ///
+    /// # Errors
+    /// As [`Sql::server_settings`].
+    pub async fn hosts_file(&self) -> Result<Option<PathBuf>, SqlError> {
+        const WHAT: &str = "its hosts_file";
+        let asked = "select current_setting('hosts_file', true)";
+        let row = self.row(WHAT, asked, &[]).await?;
+        let file: Option<String> = self.column(WHAT, &row, 0)?;
+        Ok(file.filter(|file| !file.is_empty()).map(PathBuf::from))
+    }
+
     /// What ALTER SYSTEM has set `setting` to (`postgresql.auto.conf`); none where it has not. An
     /// undo puts this back.
     ///

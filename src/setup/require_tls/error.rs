@@ -136,7 +136,7 @@ impl TighteningError {
     }
 
     /// Whether a file, or its directory, is not there.
-    pub(super) fn is_absence(&self) -> bool {
+    pub(in crate::setup) fn is_absence(&self) -> bool {
         matches!(self, TighteningError::Files { source, .. } if *source == Errno::NOENT)
     }
 }

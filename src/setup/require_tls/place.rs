@@ -30,7 +30,7 @@ const ATTRIBUTES: [&str; 2] = ["security.selinux", "system.posix_acl_access"];
 
 /// A file's place.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in crate::setup) struct Place {
     directory: OwnedFd,
     owner: Ids,
     name: OsString,
@@ -39,7 +39,7 @@ pub(super) struct Place {
 
 /// A regular file, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plain {
+pub(in crate::setup) struct Plain {
     pub bytes: Vec<u8>,
     attributes: Attributes,
 }
@@ -110,7 +110,10 @@ impl Place {
     }
 
     /// A file of this name in `directory`, which must itself be no link.
-    pub(super) fn within(directory: &Path, name: &OsStr) -> Result<Place, TighteningError> {
+    pub(in crate::setup) fn within(
+        directory: &Path,
+        name: &OsStr,
+    ) -> Result<Place, TighteningError> {
         Place::open(directory, OFlags::NOFOLLOW, name)
     }
 
@@ -187,7 +190,7 @@ impl Place {
     ///
     /// # Errors
     /// It is not what was found any more, or the directory cannot be written.
-    pub(super) async fn replace(
+    pub(in crate::setup) async fn replace(
         self: &Arc<Place>,
         reader: &Worker,
         found: Plain,
@@ -213,7 +216,10 @@ impl Place {
     }
 
     /// Makes a file here that is only its owner's, or leaves what is there if it holds the same.
-    pub(super) async fn create(self: &Arc<Place>, bytes: Vec<u8>) -> Result<(), TighteningError> {
+    pub(in crate::setup) async fn create(
+        self: &Arc<Place>,
+        bytes: Vec<u8>,
+    ) -> Result<(), TighteningError> {
         let writer = self.writer().await?;
         let (place, wanted) = (Arc::clone(self), bytes.clone());
         let there = writer.call(move || place.read().is_ok_and(|it| it.bytes == wanted));
@@ -233,7 +239,7 @@ impl Place {
     }
 
     /// Takes away what lies here.
-    pub(super) async fn remove(self: &Arc<Place>) -> Result<(), TighteningError> {
+    pub(in crate::setup) async fn remove(self: &Arc<Place>) -> Result<(), TighteningError> {
         let (writer, place) = (self.writer().await?, Arc::clone(self));
         writer.call(move || place.unlink(&place.name)).await?
     }

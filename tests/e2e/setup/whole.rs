@@ -1,6 +1,6 @@
 //! The whole way there and back.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use super::bench::{Bench, HOST, NAME};
 use crate::world::{
@@ -251,6 +251,19 @@ fn a_forged_record_has_nothing_done_that_no_set_up_does() {
         done.stderr()
     );
     assert!(victim.exists());
+    // The file of before is in the state directory, and called as a set-up calls it.
+    let hba = bench.cluster.config_directory().join("pg_hba.conf");
+    let sum = Command::new("sha256sum").arg(&hba).output().unwrap().stdout;
+    let digest = String::from_utf8(sum).unwrap()[..64].to_owned();
+    record["fragment"] = text.clone().into();
+    record["tightened"] = serde_json::json!({"files": [{
+        "file": hba, "backup": victim, "before": digest, "after": digest,
+    }]});
+    fs::write(&file, record.to_string()).unwrap();
+    fs::write(bench.fragment(), &text).unwrap();
+    let done = bench.undo(&["--yes"]);
+    assert!(victim.exists());
+    assert_eq!(done.code(), 1);
     // A record that says where nothing lies that it may name is none.
     let launch = Launch::new(&world);
     let odd = launch.run(
