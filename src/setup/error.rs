@@ -58,6 +58,9 @@ pub enum SetupError {
     /// A look at the host failed, so that nobody knows which servers run.
     #[error("which PostgreSQL servers run on this host is not known: {}", .0.sentence())]
     NotKnown(#[from] CannotLook),
+    /// Whether a line of `pg_hosts.conf` names the instance's files is not known.
+    #[error("which files pg_hosts.conf names is not known: {}", .0.sentence())]
+    HostFiles(CannotLook),
     /// Whether the one that was named runs is not known.
     #[error("{}: {}", data.display(), sentence(absence))]
     MayRun {

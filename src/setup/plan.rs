@@ -14,7 +14,7 @@ use super::service::Admission;
 use super::{Server, SetupError};
 use crate::config::{self, Config, Mode, SHARED};
 use crate::instance::files::{Found, Installed};
-use crate::instance::hosts::Hosts;
+use crate::instance::hosts::{Hosts, line_text};
 use crate::instance::probe::AskedName;
 use crate::instance::probe::Prober;
 use crate::instance::settings::{TlsSettings, changed_since, tls_settings};
@@ -215,6 +215,16 @@ pub struct Written {
     pub target: Target,
 }
 
+/// What a person is to write.
+pub struct ByHand {
+    /// The instance, and where it is configured.
+    pub written: Written,
+    /// What lets the service at its files.
+    pub admission: Admission,
+    /// Where the name that a client asks for decides: `hosts_file`, and the line for the instance's names.
+    pub host_line: Option<(PathBuf, String)>,
+}
+
 /// What there would be to write by hand, for a server whose configuration others keep: it is asked for its
 /// files without a login.
 ///
@@ -225,25 +235,48 @@ pub async fn by_hand(
     server: &Server,
     subject: Subject,
     prober: &Prober,
-) -> Result<(Written, Admission), SetupError> {
+) -> Result<ByHand, SetupError> {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    let pair = asked
-        .ok()
-        .filter(|tls| tls.on)
-        .and_then(|tls| match tls.hosts() {
-            Some(hosts) => Pair::by_name(hosts, &subject),
-            None => Some(Pair {
-                cert: tls.cert_file,
-                key: tls.key_file,
-            }),
-        });
+    let tls = asked.ok().filter(|tls| tls.on);
+    let pair = tls.as_ref().and_then(|tls| match tls.hosts() {
+        Some(hosts) => Pair::by_name(hosts, &subject),
+        None => Some(Pair {
+            cert: tls.cert_file.clone(),
+            key: tls.key_file.clone(),
+        }),
+    });
     let pair = pair.filter(|pair| !pair.is_shared());
     let written = written(config, server, subject, pair.as_ref(), prober).await?;
     let mut lineage = tracked(&written.config, &written.instance);
-    // What it holds is for the sync to say; this is about the directories that it leads through.
-    lineage.settled().await?;
+    // What it holds is for the sync to say; this is about the directories that it leads through, and the names.
+    let source = lineage.settled().await?;
     let admission = admission(&written.config, &written.instance, &lineage, server.owner).await?;
-    Ok((written, admission))
+    let bundle = source.bundle().map(|bundle| &**bundle);
+    let tls = tls.map(|tls| tls.for_instance(&written.instance, bundle));
+    let host_line = tls.map_or(Ok(None), |tls| host_line(&tls, &written.instance))?;
+    Ok(ByHand {
+        written,
+        admission,
+        host_line,
+    })
+}
+
+/// The line of `hosts_file` that the instance's names lack, and that file; none where the name that a client asks for
+/// decides nothing.
+fn host_line(
+    tls: &TlsSettings,
+    instance: &config::Instance,
+) -> Result<Option<(PathBuf, String)>, SetupError> {
+    let (cert, key) = (&instance.cert_file, &instance.key_file);
+    let Some(hosts) = tls.hosts() else {
+        return Ok(None);
+    };
+    match hosts.names_to_add(&tls.asked_names, cert, key) {
+        Ok(Ok(names)) if names.is_empty() => Ok(None),
+        Ok(Ok(names)) => Ok(Some((hosts.file.clone(), line_text(&names, cert, key)))),
+        Ok(Err(not_used)) => Err(SetupError::ByName(not_used)),
+        Err(cannot) => Err(SetupError::HostFiles(cannot)),
+    }
 }
 
 async fn written(

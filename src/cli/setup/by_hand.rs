@@ -1,12 +1,12 @@
 //! `--print`: the lines for a configuration that others keep.
 
-use super::document::{Document, Outcome};
+use super::document::{Document, HostLine, Outcome};
 use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
 use crate::config::Config;
 use crate::setup::Server;
 use crate::setup::fragment::Fragment;
-use crate::setup::plan::{Subject, by_hand};
+use crate::setup::plan::{ByHand, Subject, by_hand};
 
 fn file(page: &mut Page, fragment: &Fragment) {
     page.line(format_args!("# 1. {}", fragment.path.display()));
@@ -23,14 +23,20 @@ pub(super) async fn print_lines(
     server: &Server,
     subject: Subject,
 ) -> Result<Exit, Failure> {
-    let (written, admission) = by_hand(config, server, subject, &desk.prober).await?;
+    let ByHand {
+        written,
+        admission,
+        host_line,
+    } = by_hand(config, server, subject, &desk.prober).await?;
     let instance = &written.instance;
     let (cert, key) = (&instance.cert_file, &instance.key_file);
-    let mut settings = vec![
-        ("ssl", "on".to_owned()),
-        ("ssl_cert_file", cert.display().to_string()),
-        ("ssl_key_file", key.display().to_string()),
-    ];
+    let mut settings = vec![("ssl", "on".to_owned())];
+    if host_line.is_some() {
+        settings.push(("ssl_sni", "on".to_owned()));
+    } else {
+        settings.push(("ssl_cert_file", cert.display().to_string()));
+        settings.push(("ssl_key_file", key.display().to_string()));
+    }
     let companions = [
         ("ssl_ca_file", &instance.ca),
         ("ssl_crl_file", &instance.crl),
@@ -53,6 +59,7 @@ pub(super) async fn print_lines(
         drop_in: admission.drop_in.clone(),
         obstacles: admission.obstacles,
         lines: lines.clone(),
+        host_line: host_line.map(|(file, line)| HostLine { file, line }),
         outcome: Some(Outcome::Printed),
         ..Document::default()
     };
@@ -71,7 +78,13 @@ pub(super) async fn print_lines(
     let sync = instance.command(&["sync"]);
     page.line("# 2. Then, so that the files are there:");
     page.line(format_args!("#    {sync}")).end();
-    page.line("# 3. postgresql.conf, and a reload");
+    if let Some(HostLine { file, line }) = &document.host_line {
+        page.line(format_args!("# 3. {}, and a reload", file.display()));
+        page.line(line).end();
+        page.line("#    with, in postgresql.conf");
+    } else {
+        page.line("# 3. postgresql.conf, and a reload");
+    }
     for line in &lines {
         page.line(line);
     }

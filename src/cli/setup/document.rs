@@ -58,8 +58,8 @@ pub(super) struct Setting {
 
 #[derive(Debug, Serialize)]
 pub(super) struct HostLine {
-    file: PathBuf,
-    line: String,
+    pub(super) file: PathBuf,
+    pub(super) line: String,
 }
 
 /// What has come of it.

@@ -225,6 +225,9 @@ fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
     says(shown.stdout(), &[&format!("+{line}"), "pg_hosts.conf"]);
     let shown = named.setup(&["--dry-run", "--json", "--instance", NAME]);
     assert_eq!(shown.json()["host_line"]["line"], *line);
+    let printed = named.setup(&["--print", "--instance", NAME]);
+    says(printed.stdout(), &[&line, "pg_hosts.conf"]);
+    assert!(!printed.stdout().contains("ssl_cert_file"), "{printed:?}");
     assert_eq!(named.hosts_text(), rest);
     for text in [
         format!("# by hand\n{rest}\n"),
