@@ -380,8 +380,8 @@ impl<'a> Deployment<'a, Reloaded> {
         looked.await.unwrap_or_default()
     }
 
-    /// The same, as the server's own program says: a start on a throw-away data directory fails for something that is not
-    /// the instance's. Only OpenSSL knows whether a cipher list or another name's key will do.
+    /// The same, as the server's own program says: a start on a throw-away data directory fails for a file that is not the
+    /// instance's. Only OpenSSL knows whether another name's key will do.
     async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Vec<String> {
         let said = async {
             let postmaster = self.state.process.postmaster()?;
@@ -402,7 +402,8 @@ impl<'a> Deployment<'a, Reloaded> {
             return Vec::new();
         };
         let mut own = self.instance.config.targets();
-        if settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file)) {
+        let is_own = settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file));
+        if is_own || !said.contains("\"/") {
             return Vec::new();
         }
         vec![format!("{said}; {MEND_FIRST}")]

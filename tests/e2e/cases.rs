@@ -2,9 +2,9 @@
 
 mod auto_conf;
 mod by_name;
-mod clients;
 mod curves;
 mod hooks;
+mod judged;
 mod links;
 mod one_shot;
 mod order;

@@ -157,30 +157,6 @@ fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
     stage.ends(daemon, &second);
 }
 
-/// Nothing but OpenSSL knows what it makes of these words.
-#[test]
-fn a_setting_of_tls_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    for (setting, bad, good, words) in [
-        ("ssl_ciphers", "NONSENSE", "HIGH", "cipher list"),
-        ("ssl_ecdh_curve", "nonsense", "prime256v1", "nonsense"),
-    ] {
-        stage.cluster.set(setting, bad);
-        let before = stage.cluster.served();
-        let renewed = stage.renew();
-        let row = stage.synced(&[], "unverified", 1);
-        says(&problem(&row), &[words, "mend", "restart"]);
-        stage.becomes("not_served");
-        assert_eq!(stage.cluster.served(), before, "{setting}");
-        assert!(!stage.kept("held.json").exists(), "{setting}");
-
-        stage.cluster.set(setting, good);
-        stage.synced(&[], "deployed", 0);
-        assert_eq!(stage.cluster.served(), renewed.fingerprint, "{setting}");
-    }
-}
-
 #[test]
 fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
     let Some(world) = World::new() else { return };
