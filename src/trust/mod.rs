@@ -7,7 +7,7 @@
 //! authority, an extension that OpenSSL knows. The names are
 //! compared by libpq's own rule, which stands in [`crate::bundle::Facts::covers`].
 //!
-//! By the same rules [`needed`] says before an installation what clients would refuse whatever they
+//! By the same rules `needed` says before an installation what clients would refuse whatever they
 //! trust, and which certificate of a chain ends first.
 //!
 //! Pure functions over values, but for [`Roots::system`], which reads the system's roots.
