@@ -33,7 +33,7 @@ deps: ## What the tests, the demo and the bench need, by apt, where it is missin
 	tests/install-deps
 
 # They wait more than they compute.
-test: export RUST_TEST_THREADS ?= $(shell echo $$(( 2 * $$(nproc) )))
+test: export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
 test: deps ## All tests and a short bench; those that start servers or boot a machine need root
 	$(CARGO) test --locked --features failpoints
 	$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2
