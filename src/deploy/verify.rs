@@ -314,8 +314,9 @@ impl<'a> Deployment<'a, Reloaded> {
         !edited.await.is_empty()
     }
 
-    /// A server that was not seen to use the files may have read its configuration before
-    /// somebody made it name them, and one that refused them may have read another file before it was mended. What it shows after another signal is its answer to them.
+    /// A server that was not seen to use the files may have read its configuration before somebody made it name them, and
+    /// one that refused them may have read another file before that was fixed. What it shows after another signal is its
+    /// answer.
     async fn signalled_again(self, settings: TlsSettings) -> Verdict<'a> {
         let process = Arc::clone(&self.state.process);
         if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {

@@ -18,10 +18,9 @@ pub enum Lockout {
 }
 
 impl Instance {
-    /// Whether the server of `process` ends the handshakes of the probe and of a client that offers
-    /// whatever any may, each by an alert and for each of the names that count with `bundle`, at the first address that
-    /// takes connections. That is where the server
-    /// itself listens, if that is known: behind a configured address another may answer.
+    /// Whether the server of `process` ends the handshakes of the probe and of a client that offers whatever any may, each by
+    /// an alert and for each name that counts with `bundle`. It is asked at the first address that takes connections, and
+    /// where it says that it listens, if that is known: another server may answer at a configured address.
     pub async fn lockout(&self, process: &Process, bundle: &Bundle, limit: Duration) -> Lockout {
         let addresses = match (process.addresses(), &self.config.address) {
             (Ok(own), _) => own,
