@@ -29,7 +29,7 @@ use crate::bundle::{Bundle, Identity, KeyedBundle};
 use crate::config::{Kind, Mode, Verify};
 use crate::instance::files::{Keep, Staged as StagedFiles, Trial};
 use crate::instance::patroni::Rehearsal;
-use crate::instance::probe::{AskedName, Served};
+use crate::instance::probe::Served;
 use crate::instance::process::Process;
 use crate::instance::reload::{ReloadError, reload};
 use crate::instance::settings::{SettingsError, TlsSettings};
@@ -145,6 +145,8 @@ struct Reloaded {
     at: Instant,
     /// The configuration, where it was asked before the signal and names the files.
     known: Option<TlsSettings>,
+    /// How often the server was asked for want of an answer to the time before.
+    again: u32,
 }
 /// The server was proven not to take them.
 struct Refused {
@@ -270,31 +272,7 @@ impl<'a> Deployment<'a, Begun> {
         };
         let staged = staged.map_err(told)?;
         self.before.served = self.before.served.or(served);
-        self.look_again_by_name().await;
         Ok(self.into_state(Staged(staged)))
-    }
-
-    /// Where the server gives something else to those who ask for no name, what it gives to the others is what was
-    /// before, if its configuration means it so.
-    async fn look_again_by_name(&mut self) {
-        let installed = self.before.sight.look.installed.bundle().cloned();
-        let (Some(served), Some(installed)) = (&self.before.served, installed) else {
-            return;
-        };
-        if !served.is_divided || served.asked != AskedName::Absent {
-            return;
-        }
-        let Some(process) = self.before.sight.server.process() else {
-            return;
-        };
-        let asked = self.instance.tls_settings(process, &self.before.sight);
-        if asked.await.is_err() {
-            return;
-        }
-        if let Ok(addresses) = self.instance.addresses(process) {
-            let glance = self.instance.glance(addresses, Some(installed), GLANCE);
-            self.before.served = glance.await.or(self.before.served.take());
-        }
     }
 
     /// The files are right as they are.
@@ -423,6 +401,7 @@ impl<'a> Deployment<'a, Installed> {
             process,
             at: Instant::now(),
             known: None,
+            again: 0,
         };
         Ok(self.into_state(reloaded).verified().await)
     }

@@ -16,6 +16,9 @@ use crate::instance::settings::{
 };
 use crate::instance::{Server, Unseen, as_server};
 
+/// How often a server is asked again for one bundle: files whose times lie ahead seem to change for ever.
+const MOST_AGAIN: u32 = 3;
+
 /// A look that did not show the server's certificate.
 fn unclear(unseen: &Unseen) -> Glimpse {
     match unseen.is_no_answer() {
@@ -84,10 +87,9 @@ impl<'a> Deployment<'a, Reloaded> {
         };
         match self.instance.addresses(&process) {
             Ok(moved) if moved != addresses => {
-                let at = Instant::now();
-                let known = self.state.known.take();
-                let moved = self.into_state(Reloaded { process, at, known });
-                Box::pin(moved.verified()).await
+                self.state.process = process;
+                self.state.at = Instant::now();
+                Box::pin(self.verified()).await
             }
             _ => self.deaf(&why),
         }
@@ -142,7 +144,7 @@ impl<'a> Deployment<'a, Reloaded> {
             let patience = watch.patience(Instant::now());
             let glimpse = match self
                 .instance
-                .served_by_name(addresses, &self.bundle, patience)
+                .served_in_turn(addresses, &self.bundle, patience)
                 .await
             {
                 Ok(served) => self.understood(&served, patience).await,
@@ -152,9 +154,24 @@ impl<'a> Deployment<'a, Reloaded> {
                 Err(unseen) => unclear(&unseen),
             };
             match watch.heard(glimpse, Instant::now()) {
+                Next::Word(Seen::Old) => return self.old_for_all(addresses).await,
                 Next::Word(seen) => return seen,
                 Next::After(pause) => tokio::time::sleep(pause).await,
             }
+        }
+    }
+
+    /// The first of the names still gets what was before. A server that gives the bundle to another of them has loaded it.
+    async fn old_for_all(&self, addresses: &[Address]) -> Seen {
+        let (instance, bundle) = (&self.instance, &self.bundle);
+        if instance.asked_names(Some(bundle)).len() < 2 {
+            return Seen::Old;
+        }
+        let limit = instance.config.verify_timeout;
+        match instance.served_by_name(addresses, bundle, limit).await {
+            Ok(served) if served.is_divided => Seen::Third(self.third(&served)),
+            Ok(served) if served.shown().is_of(bundle) => Seen::New,
+            Ok(_) | Err(_) => Seen::Old,
         }
     }
 
@@ -245,9 +262,8 @@ impl<'a> Deployment<'a, Reloaded> {
         if self.instance.asked_names(Some(&self.bundle)) == asked_before {
             return Err(self);
         }
-        let (at, known) = (Instant::now(), self.state.known.take());
-        let again = self.into_state(Reloaded { process, at, known });
-        Ok(Box::pin(again.verified()).await)
+        self.state.at = Instant::now();
+        Ok(Box::pin(self.verified()).await)
     }
 
     /// Why what the wire shows says nothing of the files: the configuration names others. CA and
@@ -274,24 +290,33 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// The old leaf is still served: is that a refusal, or are other files in use?
     async fn weighed(mut self) -> Verdict<'a> {
-        if let Some(known) = self.state.known.take() {
-            return self.refused(Some(known)).await;
-        }
-        let process = Arc::clone(&self.state.process);
-        let asked = self.settings(&process).await;
-        let asked = asked.and_then(|settings| Ok((self.not_used(&settings)?, settings)));
-        match asked {
-            Ok((Some(why), _)) => Verdict::NotUsed(why.to_string()),
-            Ok((None, settings)) if self.was_in_use() && !self.is_mended(&settings).await => {
-                self.refused(Some(settings)).await
+        let settings = match self.state.known.take() {
+            Some(known) => known,
+            None => {
+                let process = Arc::clone(&self.state.process);
+                let asked = self.settings(&process).await;
+                match asked.and_then(|settings| Ok((self.not_used(&settings)?, settings))) {
+                    Ok((Some(why), _)) => return Verdict::NotUsed(why.to_string()),
+                    Ok((None, settings)) if self.was_in_use() => settings,
+                    Ok((None, settings)) => return self.signalled_again(Some(settings)).await,
+                    // What was installed was served until now: these files are in use.
+                    Err(_) if self.was_in_use() => return self.refused(),
+                    Err(why) => {
+                        return Verdict::Unverified(format!(
+                            "what was there before is still served, and whether the server uses the files is not known: {why}"
+                        ));
+                    }
+                }
             }
-            Ok((None, settings)) => self.signalled_again(settings).await,
-            // What was installed was served until now: these files are in use.
-            Err(_) if self.was_in_use() => self.refused(None).await,
-            Err(why) => Verdict::Unverified(format!(
-                "what was there before is still served, and whether the server uses the files is not known: {why}"
-            )),
+        };
+        if let Some(why) = Box::pin(self.blocked(&settings)).await {
+            return Verdict::Blocked(why);
         }
+        // What was mended before it was looked for is to blame as well.
+        if self.state.again < MOST_AGAIN && self.is_mended(&settings).await {
+            return self.signalled_again(None).await;
+        }
+        self.refused()
     }
 
     /// Whether another file of the reload was changed since the signal, so that what kept the server from loading may not
@@ -317,59 +342,62 @@ impl<'a> Deployment<'a, Reloaded> {
     /// A server that was not seen to use the files may have read its configuration before somebody made it name them, and
     /// one that refused them may have read another file before that was fixed. What it shows after another signal is its
     /// answer.
-    async fn signalled_again(self, settings: TlsSettings) -> Verdict<'a> {
+    async fn signalled_again(mut self, known: Option<TlsSettings>) -> Verdict<'a> {
         let process = Arc::clone(&self.state.process);
         if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {
             return Verdict::Unverified(error.to_string());
         }
-        let again = self.into_state(Reloaded {
-            process,
-            at: Instant::now(),
-            known: Some(settings),
-        });
-        Box::pin(again.verified()).await
+        self.state.at = Instant::now();
+        self.state.known = known;
+        self.state.again += 1;
+        Box::pin(self.verified()).await
     }
 
-    async fn refused(self, settings: Option<TlsSettings>) -> Verdict<'a> {
+    /// Why the server loads nothing new, where that is no fault of the bundle.
+    async fn blocked(&self, settings: &TlsSettings) -> Option<String> {
+        let mut causes = self.faults_elsewhere(settings.clone()).await;
+        if causes.is_empty() {
+            causes.extend(self.blamed_elsewhere(settings).await);
+        }
+        (!causes.is_empty()).then(|| {
+            format!(
+                "{}; {}; {} is loaded once that is done. Do not restart the server before: it would not start",
+                self.not_loaded(),
+                causes.join("; "),
+                self.bundle.fingerprint().short()
+            )
+        })
+    }
+
+    /// What the wire shows of a reload that loaded nothing.
+    fn not_loaded(&self) -> String {
         let (name, short) = (
             self.instance.config.kind().name(),
             self.bundle.fingerprint().short(),
         );
-        let mut reason = match (self.before.leaf(), self.before.has_leaf_of(&self.bundle)) {
-            (_, true) => format!(
+        if self.before.has_leaf_of(&self.bundle) {
+            return format!(
                 "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
-            ),
-            (before, false) => format!(
-                "{name} did not load {short}: after the reload, new connections still get {}",
-                before.map_or_else(|| "none".into(), |leaf| leaf.short()),
-            ),
-        };
-        let causes = match settings {
-            Some(settings) => {
-                let causes = self.faults_elsewhere(settings.clone()).await;
-                if causes.is_empty() {
-                    Box::pin(self.blamed_elsewhere(&settings)).await
-                } else {
-                    causes
-                }
-            }
-            None => Vec::new(),
-        };
-        if !causes.is_empty() {
-            return Verdict::Blocked(format!(
-                "{reason}; {}; {short} is loaded once that is done. Do not restart the server before: it would not start",
-                causes.join("; ")
-            ));
+            );
         }
-        reason.push_str(match self.instance.config.kind() {
+        let before = self.before.leaf();
+        format!(
+            "{name} did not load {short}: after the reload, new connections still get {}",
+            before.map_or_else(|| "none".into(), |leaf| leaf.short()),
+        )
+    }
+
+    fn refused(self) -> Verdict<'a> {
+        let log = match self.instance.config.kind() {
             Kind::Postgres => {
-                "; the server's log says why, just before \"SSL configuration was not reloaded\""
+                "the server's log says why, just before \"SSL configuration was not reloaded\""
             }
             Kind::PgBouncer => {
-                "; its log says why, just before \"TLS configuration could not be reloaded\""
+                "its log says why, just before \"TLS configuration could not be reloaded\""
             }
-            Kind::Patroni => "; its log says why",
-        });
+            Kind::Patroni => "its log says why",
+        };
+        let reason = format!("{}; {log}", self.not_loaded());
         self.not_taken(reason)
     }
 
@@ -381,9 +409,10 @@ impl<'a> Deployment<'a, Reloaded> {
         looked.await.unwrap_or_default()
     }
 
-    /// The same, as the server's own program says: a start on a throw-away data directory fails for a file that is not the
-    /// instance's. Only OpenSSL knows whether another name's key will do.
-    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Vec<String> {
+    /// The same, as the server's own program says: a start on a throw-away data directory fails for a setting, or for a
+    /// file that is not the instance's. Only OpenSSL knows what it takes for a cipher, or whether another name's key will
+    /// do.
+    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Option<String> {
         let said = async {
             let postmaster = self.state.process.postmaster()?;
             let program = Program::of(postmaster).ok()?;
@@ -399,14 +428,9 @@ impl<'a> Deployment<'a, Reloaded> {
                 DryStart::Fails { .. } | DryStart::Loads | DryStart::NotKnown(_) => None,
             }
         };
-        let Some(said) = said.await else {
-            return Vec::new();
-        };
+        let said = said.await?;
         let mut own = self.instance.config.targets();
         let is_own = settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file));
-        if is_own || !said.contains("\"/") {
-            return Vec::new();
-        }
-        vec![format!("{said}; {MEND_FIRST}")]
+        (!is_own).then(|| format!("{said}; {MEND_FIRST}"))
     }
 }

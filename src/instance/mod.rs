@@ -532,21 +532,47 @@ impl Instance {
         first_served(prober, addresses, &names, Some(wanted), opening, limit).await
     }
 
-    /// The same, as a value that does not borrow the instance; without a bundle, for the first name.
+    /// The same while the server is on its way to `wanted`: the other names are asked for once the first of them gets it,
+    /// so that what the first gets in its place says nothing of theirs.
+    ///
+    /// # Errors
+    /// What the last address answered.
+    pub async fn served_in_turn(
+        &self,
+        addresses: &[Address],
+        wanted: &Bundle,
+        limit: Duration,
+    ) -> Result<Served, Unseen> {
+        let began = tokio::time::Instant::now();
+        let (prober, opening) = (&self.prober, self.opening());
+        let names = self.asked_names(Some(wanted));
+        let (first, others) = names.split_at(names.len().min(1));
+        let served = first_served(prober, addresses, first, None, opening, limit).await?;
+        if others.is_empty() || !served.shown().is_of(wanted) {
+            return Ok(served);
+        }
+        let address = [served.address];
+        let left = limit.saturating_sub(began.elapsed());
+        let other = first_served(prober, &address, others, Some(wanted), opening, left).await?;
+        let is_divided = !other.shown().is_of(wanted);
+        Ok(Served {
+            is_divided,
+            ..other
+        })
+    }
+
+    /// What the first of the names that count with `bundle` gets, as a value that does not borrow the instance.
     pub fn glance(
         &self,
         addresses: Vec<Address>,
-        wanted: Option<Arc<Bundle>>,
+        bundle: Option<Arc<Bundle>>,
         limit: Duration,
     ) -> impl Future<Output = Option<Served>> + use<> {
         let (prober, opening) = (self.prober.clone(), self.opening());
-        let mut names = self.asked_names(wanted.as_deref());
-        if wanted.is_none() {
-            names.truncate(1);
-        }
+        let mut names = self.asked_names(bundle.as_deref());
+        names.truncate(1);
         async move {
-            let wanted = wanted.as_deref();
-            let served = first_served(&prober, &addresses, &names, wanted, opening, limit);
+            let served = first_served(&prober, &addresses, &names, None, opening, limit);
             served.await.ok()
         }
     }

@@ -76,6 +76,56 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
     stage.ends(daemon, &good);
 }
 
+/// Postgres loads all or nothing, and the renewal is not to blame for what it cannot load beside it.
+#[test]
+fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
+    let Some(world) = World::new() else { return };
+    let mut stage = Stage::new(&world);
+    let mut daemon = None;
+    for (setting, broken, good, word) in [
+        (
+            "ssl_ciphers",
+            "NONSENSE",
+            "HIGH:MEDIUM:+3DES:!aNULL",
+            "cipher",
+        ),
+        ("ssl_ecdh_curve", "nonsense", "prime256v1", "nonsense"),
+        ("ssl_crl_file", "nowhere.pem", "", "nowhere.pem"),
+    ] {
+        for by_daemon in [false, true] {
+            if by_daemon {
+                daemon = Some(stage.daemon());
+            }
+            let before = stage.cluster.served();
+            stage.cluster.set(setting, broken);
+            let next = stage.renew();
+            if by_daemon {
+                let said = [word, "restart"];
+                stage.becomes_and_says("not_served", &said);
+            } else {
+                let row = stage.synced(&[], "unverified", 1);
+                says(&problem(&row), &[word, "restart"]);
+            }
+            assert_eq!(stage.cluster.served(), before);
+            let installed = fs::read_to_string(&stage.cert).unwrap();
+            assert_eq!(installed, next.combined_pem());
+            assert!(!stage.kept("held.json").exists());
+
+            stage.cluster.set(setting, good);
+            if by_daemon {
+                stage.serves(&next);
+                stage.becomes("in_sync");
+            } else {
+                stage.synced(&[], "deployed", 0);
+            }
+            assert_eq!(stage.cluster.served(), next.fingerprint);
+            if let Some(daemon) = daemon.take() {
+                assert_eq!(daemon.stop().code(), Some(0));
+            }
+        }
+    }
+}
+
 #[test]
 fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
     let Some(world) = World::with_debians(STRICT) else {

@@ -179,14 +179,25 @@ impl<'w> Gate<'w> {
         assert_eq!((self.installed(), self.stage.reloads()), before);
     }
 
-    /// Makes every reload fail that Postgres is asked for.
+    /// Makes every reload fail that Postgres is asked for, by what only a throw-away start could blame, and keeps that from
+    /// being tried: nothing is known to be at fault but what is new.
     pub fn breaks_reloads(&self) {
         self.stage.cluster.set("ssl_ecdh_curve", "none");
+        let [control, aside] = self.control_file();
+        fs::rename(control, aside).unwrap();
     }
 
     /// Makes them succeed again.
     pub fn mends_reloads(&self) {
+        let [control, aside] = self.control_file();
+        fs::rename(aside, control).unwrap();
         self.stage.cluster.set("ssl_ecdh_curve", "prime256v1");
+    }
+
+    /// What a throw-away start copies and a server reads when it starts, and where that is out of the way.
+    fn control_file(&self) -> [PathBuf; 2] {
+        let directory = self.stage.cluster.data_directory().join("global");
+        ["pg_control", "pg_control.aside"].map(|name| directory.join(name))
     }
 
     /// Brings `ca` as a further CA of clients, with its CRL; lists come first, or its clients would

@@ -5,6 +5,7 @@ mod copies;
 use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
+    io::Write as _,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -283,9 +284,13 @@ impl Cluster {
 
     /// Sets a parameter in the configuration file; it counts from the next reload or start.
     pub fn set(&self, guc: &str, value: &str) {
-        let mut text = fs::read_to_string(self.settings_file()).unwrap();
-        writeln!(text, "{}", assignment(guc, value)).unwrap();
-        fs::write(self.settings_file(), text).unwrap();
+        // One write, so that no reload comes upon half a file.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(self.settings_file())
+            .unwrap();
+        let line = format!("{}\n", assignment(guc, value));
+        file.write_all(line.as_bytes()).unwrap();
     }
 
     /// The file that [`Cluster::set`] writes, which `postgresql.conf` includes.
