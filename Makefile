@@ -46,6 +46,8 @@ versions: deps ## The end-to-end tests of deployments on each other major versio
 		PGCERTD_TEST_POSTGRES=$$major $(CARGO) test --locked --features failpoints --test e2e -- \
 			--skip clients:: --skip packaged:: --skip writers:: --skip layouts:: --skip probes:: || exit 1; \
 	done
+	# Some of these tests are in a network of their own, from where nothing can be fetched.
+	tests/patroni/fetch $(PATRONI) "$(CARGO_BUILDS)/tmp/patroni" && tests/pgbouncer/fetch "$(CARGO_BUILDS)/tmp/pgbouncer"
 	PGCERTD_TEST_PATRONI=$(PATRONI) $(CARGO) test --locked --features failpoints --test e2e -- patroni::
 	PGCERTD_TEST_PGBOUNCER=sid $(CARGO) test --locked --features failpoints --test e2e -- neighbours::
 
