@@ -34,22 +34,23 @@ use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
-pub use certificate::{Certificate, Expiry, Thresholds};
-pub use companions::{CompanionError, CompanionRefusal, Companions, End, RevocationList};
-pub use error::{BundleError, Class, Form, LinkError, Part, PemFault, Refusal, Warning};
-pub use facts::{AlternativeName, Authority, Facts};
-pub use fingerprint::{Fingerprint, FingerprintError};
-pub use key::{KeyDigest, PrivateKey};
+pub(crate) use certificate::{Certificate, Expiry, Thresholds};
+pub(crate) use companions::Companions;
+pub(crate) use error::{BundleError, Class, Form, LinkError, Part, Refusal, Warning};
+pub(crate) use facts::Authority;
+pub use fingerprint::Fingerprint;
+pub(crate) use key::{KeyDigest, PrivateKey};
 pub use keyed::KeyedBundle;
-pub use names::Ground;
-pub use piece::{Piece, Pieces};
-pub use set_right::SetRight;
+pub(crate) use names::Ground;
+pub use piece::Piece;
+pub(crate) use piece::Pieces;
+pub(crate) use set_right::SetRight;
 
 use pem::{Block, Source};
 
 /// The largest number of certificates in a chain. OpenSSL's clients give up at 100, and no
 /// public chain has more than five.
-pub const MAX_CERTIFICATES: usize = 32;
+pub(crate) const MAX_CERTIFICATES: usize = 32;
 
 /// What a lineage holds at one moment: leaf, intermediates, which private key, and where the
 /// instance has such, the CA and CRL files that Postgres loads with them. Nothing of the key can be
@@ -66,32 +67,29 @@ pub struct Bundle {
 /// Which bundle: what tells one from another where only the last of several counts. The leaf does,
 /// and where CA or CRL files come with it, these do as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The leaf.
-    pub leaf: Fingerprint,
+pub(crate) struct Identity {
+    pub(crate) leaf: Fingerprint,
     /// See [`Companions::digest`].
-    pub companions: Option<Fingerprint>,
+    pub(crate) companions: Option<Fingerprint>,
 }
 
 impl Bundle {
     /// The same with these files beside it.
-    #[must_use]
-    pub fn with(self, companions: Companions) -> Self {
+    pub(crate) fn with(self, companions: Companions) -> Self {
         Self { companions, ..self }
     }
 
     /// The CA and CRL files that come with it.
-    pub fn companions(&self) -> &Companions {
+    pub(crate) fn companions(&self) -> &Companions {
         &self.companions
     }
 
     /// What its files do not have as it is here.
-    pub fn set_right(&self) -> &BTreeSet<SetRight> {
+    pub(crate) fn set_right(&self) -> &BTreeSet<SetRight> {
         &self.set_right
     }
 
-    /// Which bundle it is.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         Identity {
             leaf: self.fingerprint(),
             companions: self.companions.digest(),
@@ -100,7 +98,7 @@ impl Bundle {
 
     /// What tells each of its pieces from another one: of the certificate the chain, whose leaf
     /// tells the key, and the CA and CRL files as they are written.
-    pub fn pieces(&self) -> Pieces {
+    pub(crate) fn pieces(&self) -> Pieces {
         let of = |text: Vec<u8>| Fingerprint::of(&text);
         Pieces([
             Some(of(self.chain_pem())),
@@ -109,34 +107,32 @@ impl Bundle {
         ])
     }
 
-    /// The server's own certificate.
-    pub fn leaf(&self) -> &Certificate {
+    pub(crate) fn leaf(&self) -> &Certificate {
         &self.leaf
     }
 
     /// What follows the leaf, each the issuer of one before it.
-    pub fn intermediates(&self) -> &[Certificate] {
+    pub(crate) fn intermediates(&self) -> &[Certificate] {
         &self.intermediates
     }
 
-    /// The leaf's fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         self.leaf.fingerprint()
     }
 
     /// Whether leaf, intermediates, key and what comes with them are all the same, however the
     /// files were written. A key in another encoding is another key.
-    pub fn same_content(&self, other: &Self) -> bool {
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
         self.same_pair(other) && self.companions == other.companions
     }
 
     /// Whether it is `other` as far as that goes, which may come without CA and CRL files.
-    pub fn holds(&self, other: &Self) -> bool {
+    pub(crate) fn holds(&self, other: &Self) -> bool {
         self.same_pair(other) && self.companions.holds(&other.companions)
     }
 
     /// The same, of leaf, intermediates and key alone.
-    pub fn same_pair(&self, other: &Self) -> bool {
+    pub(crate) fn same_pair(&self, other: &Self) -> bool {
         self.leaf == other.leaf
             && self.intermediates == other.intermediates
             && self.key == other.key
@@ -146,7 +142,7 @@ impl Bundle {
     ///
     /// # Errors
     /// Why not.
-    pub fn check(
+    pub(crate) fn check(
         &self,
         server_names: &[ServerName<'static>],
         now: Timestamp,
@@ -174,7 +170,7 @@ impl Bundle {
     }
 
     /// What is odd about it as the successor of `installed`.
-    pub fn warnings_against(&self, installed: &Self) -> Vec<Warning> {
+    pub(crate) fn warnings_against(&self, installed: &Self) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let names: Vec<String> = installed
             .leaf
@@ -194,7 +190,7 @@ impl Bundle {
     }
 
     /// What is odd about it at `now`, whatever is installed.
-    pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
+    pub(crate) fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let expired = self.companions.expired_authorities(now);
         expired
             .map(|it| Warning::AuthorityExpired {
@@ -206,13 +202,13 @@ impl Bundle {
 
     /// Whether it has fewer intermediates than `installed` although the same CA issued both: a
     /// sign of a chain file that is not completely written.
-    pub fn shorter_than(&self, installed: &Self) -> bool {
+    pub(crate) fn shorter_than(&self, installed: &Self) -> bool {
         self.leaf.has_issuer_of(&installed.leaf)
             && self.intermediates.len() < installed.intermediates.len()
     }
 
     /// Leaf and intermediates as canonical PEM.
-    pub fn chain_pem(&self) -> Vec<u8> {
+    pub(crate) fn chain_pem(&self) -> Vec<u8> {
         std::mem::take(&mut *pem::encode(&self.chain_blocks()))
     }
 
@@ -312,7 +308,7 @@ fn read_chain(chain: &[&[u8]], source: Source) -> Result<FoundChain, BundleError
 ///
 /// # Errors
 /// The file is none that a bundle is made of.
-pub fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
+pub(crate) fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
     let mut certificates = read_chain(&[chain], Source::Lineage)?.certificates;
     let is_leaf = |one: &Certificate| {
         let is_authority = matches!(one.facts().authority, Authority::Yes(_));

@@ -45,9 +45,8 @@ const DEAF: Duration = Duration::from_secs(5);
 /// Why nothing more is to be done about a server that is down.
 const NOT_RUNNING: &str = "the server is not running; it will load the files when it starts";
 
-/// How a deployment ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// New clients get the bundle. `verify = "none"` counts as well.
     Deployed,
     /// The files are right, and the server is down or does not use them: why, and what to set.
@@ -67,24 +66,24 @@ pub enum Outcome {
 }
 
 /// What a deployment is to do.
-pub struct Order {
+pub(crate) struct Order {
     /// What is to be served in the end.
-    pub content: Content,
+    pub(crate) content: Content,
     /// The look that led to this order.
-    pub sight: Sight,
+    pub(crate) sight: Sight,
     /// What was served, if that was looked at already.
-    pub served: Option<Served>,
+    pub(crate) served: Option<Served>,
     /// What was last seen both installed and served.
-    pub proven: Option<Proven>,
+    pub(crate) proven: Option<Proven>,
     /// What becomes of the bundle that is installed.
-    pub replaced: Replaced,
+    pub(crate) replaced: Replaced,
     /// Whether a person insists: a server that is down is to start on it, whatever comes of that.
-    pub forced: bool,
+    pub(crate) forced: bool,
 }
 
 /// The bundle that a server is to serve, with its key where that has to be written.
 #[derive(Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// It goes into the files.
     New(Arc<KeyedBundle>),
     /// The files are right as they are.
@@ -92,9 +91,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// The bundle.
-    #[must_use]
-    pub fn bundle(&self) -> &Arc<Bundle> {
+    pub(crate) fn bundle(&self) -> &Arc<Bundle> {
         match self {
             Content::New(keyed) => keyed.bundle(),
             Content::Installed(bundle) => bundle,
@@ -104,7 +101,7 @@ impl Content {
 
 /// What becomes of a bundle that is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaced {
+pub(crate) enum Replaced {
     /// It becomes the previous one, if it was proven served and differs.
     KeptIfProven,
     /// The previous one goes in, and stays the previous one.
@@ -113,11 +110,10 @@ pub enum Replaced {
 
 /// A bundle that was seen both installed and served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proven {
-    /// Which.
-    pub bundle: Identity,
+pub(crate) struct Proven {
+    pub(crate) bundle: Identity,
     /// The run of the server that showed it ([`Process::run`]).
-    pub run: i64,
+    pub(crate) run: i64,
 }
 
 /// What a deployment that is under way knows in each of its states.
@@ -130,7 +126,6 @@ struct Deployment<'a, State> {
     state: State,
 }
 
-/// Nothing is changed yet.
 struct Begun;
 /// The new files lie beside the targets.
 struct Staged(StagedFiles);
@@ -169,24 +164,21 @@ enum Proof {
 enum WayBack {
     /// The files that were found.
     Found,
-    /// The previous bundle.
     Previous,
 }
 
-/// What the wire said.
 enum Verdict<'a> {
     Served,
     NotUsed(String),
     Unverified(String),
     NotTaken(String),
     Blocked(String),
-    /// The server ended meanwhile.
     Ended,
     Refused(Box<Deployment<'a, Refused>>),
 }
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
-pub async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
+pub(crate) async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
     match Box::pin(run(instance, order)).await {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::Failed(failure),

@@ -88,32 +88,40 @@
 //! `host/command.rs` starts every other program, where it may be run (`host/trusted.rs`), and `host/caller.rs` connects as another user, in a child each.
 //! [`text`] (`text.rs`) shows text that others chose, so that no terminal, journal or document obeys it.
 //!
+//! All of it is private but `main`. [`testing`] (`testing.rs`) is what the tests beside the crate use.
+//!
 //! Who may use what: `bundle` opens no file; `bundle` and `config` know neither tokio nor notify
 //! nor nix; [`source`] knows no instance, [`instance`] no source; `deploy` no watcher and no command.
 
-pub mod acme;
-pub mod bundle;
-pub mod cli;
-pub mod config;
-pub mod daemon;
-pub mod deploy;
-pub mod doctor;
-pub mod host;
-pub mod instance;
-pub mod notification;
-pub mod patience;
-pub mod privilege;
-pub mod reconcile;
+#![warn(unreachable_pub)]
+
+mod acme;
+mod bundle;
+mod cli;
+mod config;
+mod daemon;
+mod deploy;
+mod doctor;
+mod host;
+mod instance;
+mod notification;
+mod patience;
+mod privilege;
+mod reconcile;
 #[cfg(test)]
 mod reference;
-pub mod report;
-pub mod setup;
-pub mod source;
-pub mod text;
-pub mod trust;
+mod report;
+mod setup;
+mod source;
+mod text;
+mod trust;
 
 /// Every allocation is zeroed when it is freed, so that no copy of a private key that a
 /// library made on its way (a PEM decoder's base64 buffer, for one) stays on the heap.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
+#[doc(hidden)]
+pub mod testing;
+
+pub use cli::main;

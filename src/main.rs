@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pgcertd::cli::main(std::env::args_os())
+    pgcertd::main(std::env::args_os())
 }

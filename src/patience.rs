@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 
 /// Who asks, and what is still open.
 #[derive(Debug)]
-pub struct Questions<Q> {
+pub(crate) struct Questions<Q> {
     open: Arc<Mutex<BTreeSet<Q>>>,
 }
 
@@ -34,7 +34,7 @@ impl<Q> Default for Questions<Q> {
 
 impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
     /// Asks each question; gives the answers that came within half a second.
-    pub fn ask<A: Send + 'static>(
+    pub(crate) fn ask<A: Send + 'static>(
         &self,
         questions: impl IntoIterator<Item = Q>,
         answer: impl Fn(&Q) -> A + Send + Sync + 'static,

@@ -40,15 +40,12 @@ const LANDLOCK: ABI = ABI::V5;
 /// A user and a group, as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ids {
-    /// The user's number.
     pub uid: u32,
-    /// The group's number.
     pub gid: u32,
 }
 
 impl Ids {
     /// The user and group that this process runs as.
-    #[must_use]
     pub fn own() -> Ids {
         Ids {
             uid: rustix::process::geteuid().as_raw(),
@@ -58,14 +55,12 @@ impl Ids {
 }
 
 /// Whether this process runs as root.
-#[must_use]
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
 /// Whether the calling thread may read files that its user may not: as root, or by the capability of the packaged unit.
-#[must_use]
-pub fn reads_for_others() -> bool {
+pub(crate) fn reads_for_others() -> bool {
     let sets = rustix::thread::capabilities(None);
     // Where that cannot be told it may be so.
     is_root()
@@ -76,8 +71,7 @@ pub fn reads_for_others() -> bool {
 
 /// The end of a sentence about a path that is not there: what to do if it is there, and the shipped
 /// unit hides it (systemd.exec(5), `ProtectHome=`). Empty for a path that the unit shows.
-#[must_use]
-pub fn if_hidden(path: &Path) -> &'static str {
+pub(crate) fn if_hidden(path: &Path) -> &'static str {
     let homes = ["/root", "/home", "/run/user"];
     if homes.iter().any(|home| path.starts_with(home)) {
         "; if it is there, the unit hides it: set ProtectHome=read-only with `systemctl edit pgcertd` \
@@ -112,7 +106,6 @@ pub enum Rights {
     Publisher {
         /// Whose rights count, and who owns what is created.
         owner: Ids,
-        /// The directories for it.
         write: BTreeSet<PathBuf>,
     },
     /// Reads with the rights of `owner` alone, and makes and removes directories and files in `within`, where nothing is
@@ -120,7 +113,6 @@ pub enum Rights {
     Scratch {
         /// Whose rights count, and who owns what is created.
         owner: Ids,
-        /// The directory for it.
         within: PathBuf,
     },
     /// Reads what a service may read, and writes nothing: with the user and the groups of the
@@ -128,7 +120,6 @@ pub enum Rights {
     Service {
         /// The service's user, and its first group.
         owner: Ids,
-        /// Its other groups.
         groups: Vec<u32>,
         /// Whether it has `CAP_DAC_READ_SEARCH`.
         reads_everything: bool,
@@ -141,9 +132,7 @@ pub enum PrivilegeError {
     /// The thread itself could not be started.
     #[error("cannot start the thread {name}: {source}; see the limits on tasks and memory")]
     Spawn {
-        /// The thread's name.
         name: String,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -157,7 +146,6 @@ pub enum PrivilegeError {
     Identity {
         /// The user that was wanted.
         uid: u32,
-        /// What is missing.
         reason: String,
     },
     /// The Landlock rules were not accepted.
@@ -250,8 +238,7 @@ impl Worker {
     }
 
     /// Whether each of `directories` that exists is the one that the rules were made for.
-    #[must_use]
-    pub fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
+    pub(crate) fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
         directories
             .into_iter()
             .filter_map(|path| Covered::now(path))
@@ -259,14 +246,13 @@ impl Worker {
     }
 
     /// Whether each of these, as they were found, is one that the rules were made for.
-    #[must_use]
-    pub fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
+    pub(crate) fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
         let mut held = directories.iter().map(Covered::held);
         held.all(|held| self.covered.contains(&held))
     }
 
     /// Runs `job` in the thread, and waits for nothing. One that has ended runs nothing.
-    pub fn begin(&self, job: impl FnOnce() + Send + 'static) {
+    pub(crate) fn begin(&self, job: impl FnOnce() + Send + 'static) {
         drop(self.jobs.send(Box::new(job)));
     }
 
@@ -391,8 +377,7 @@ fn confine(
 }
 
 /// Whether this kernel enforces Landlock rules; restricts nothing.
-#[must_use]
-pub fn landlock_available() -> bool {
+pub(crate) fn landlock_available() -> bool {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
@@ -416,7 +401,6 @@ fn raise_read_search() -> Result<(), PrivilegeError> {
 
 /// The groups of a user, as a service of his has them: without Debian's `ssl-cert` a server does not read the key in
 /// `/etc/ssl/private`. His first one alone where the host does not know him.
-#[must_use]
 pub(crate) fn groups_of(user: Ids) -> Vec<Gid> {
     let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(user.uid));
     let others = known.ok().flatten().and_then(|known| {

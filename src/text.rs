@@ -14,12 +14,11 @@ use std::ops::Deref;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a person is told in place of a command that would hold a character that cannot be shown.
-pub const UNPASTEABLE: &str = "no command can be pasted for this, since a name in it holds characters that a terminal obeys or hides; rename it first";
+pub(crate) const UNPASTEABLE: &str = "no command can be pasted for this, since a name in it holds characters that a terminal obeys or hides; rename it first";
 
 /// Whether a character is seen as what it is: no control (C0, DEL, C1), no change of the writing direction, no
 /// line or paragraph separator, nothing invisible, and no space but the common one.
-#[must_use]
-pub fn is_shown(c: char) -> bool {
+pub(crate) fn is_shown(c: char) -> bool {
     match c {
         ' ' | '"' | '\'' | '\\' => true,
         // A mark that combines with the letter before it is seen.
@@ -53,8 +52,7 @@ fn is_visible(c: char) -> bool {
 }
 
 /// One line in which every character is seen as what it is.
-#[must_use]
-pub fn shown(text: &str) -> Cow<'_, str> {
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_shown) {
         return Cow::Borrowed(text);
     }
@@ -70,8 +68,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// The bytes of a text that need not be UTF-8, on one line.
-#[must_use]
-pub fn shown_bytes(bytes: &[u8]) -> String {
+pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
     shown(&String::from_utf8_lossy(bytes)).into_owned()
 }
 
@@ -79,7 +76,7 @@ pub fn shown_bytes(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// The value cannot be written as JSON.
-pub fn json(document: &impl Serialize, is_pretty: bool) -> serde_json::Result<String> {
+pub(crate) fn json(document: &impl Serialize, is_pretty: bool) -> serde_json::Result<String> {
     let text = if is_pretty {
         serde_json::to_string_pretty(document)?
     } else {
@@ -106,12 +103,11 @@ pub fn json(document: &impl Serialize, is_pretty: bool) -> serde_json::Result<St
 /// read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct CommandLine(String);
+pub(crate) struct CommandLine(String);
 
 impl CommandLine {
     /// None where a character of it would not be seen as what it is; [`UNPASTEABLE`] is then to be said.
-    #[must_use]
-    pub fn checked(text: impl Into<String>) -> Option<CommandLine> {
+    pub(crate) fn checked(text: impl Into<String>) -> Option<CommandLine> {
         let text = text.into();
         text.chars().all(is_shown).then_some(CommandLine(text))
     }

@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use pgcertd::report::{Field, Kind};
+use pgcertd::testing::report::{Field, Kind};
 
 /// Fields that every event carries.
 const EVERYWHERE: [Field; 2] = [Field::Event, Field::Topic];

@@ -10,10 +10,10 @@ use std::{
     process::Command,
 };
 
-use pgcertd::bundle::Piece;
-use pgcertd::reconcile::{SyncOutcome, state::State};
-use pgcertd::report::metrics::Metric;
-use pgcertd::report::{Kind, nearing::Place};
+use pgcertd::testing::bundle::Piece;
+use pgcertd::testing::reconcile::{SyncOutcome, state::State};
+use pgcertd::testing::report::metrics::Metric;
+use pgcertd::testing::report::{Kind, nearing::Place};
 
 fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)

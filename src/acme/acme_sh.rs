@@ -11,7 +11,6 @@ use super::{Client, command};
 /// What encloses a value that is written in base64 (acme.sh, `_save_conf`).
 const ENCODED: [&str; 2] = ["__ACME_BASE64__START_", "__ACME_BASE64__END_"];
 
-/// Settings that are commands.
 const COMMANDS: [&str; 4] = ["Le_ReloadCmd", "Le_PreHook", "Le_PostHook", "Le_RenewHook"];
 
 /// Settings that name a file to which it copies.

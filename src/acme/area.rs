@@ -21,14 +21,12 @@ pub enum Area {
     Home(PathBuf),
     /// The host's own settings: those of dehydrated, Fedora's of certbot, units.
     Settings,
-    /// All crontabs.
     Crontabs,
 }
 
 /// A command that runs at renewals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// Where it is kept.
     pub place: Place,
     /// What a shell is handed.
     pub commands: String,
@@ -41,27 +39,22 @@ pub struct Hook {
 pub enum Place {
     /// A line of its own in a client's file, which may go.
     Setting {
-        /// The file.
         file: PathBuf,
         /// The line; the first of several.
         line: String,
-        /// Whose file it is.
         client: Client,
     },
     /// A program in a directory of which each is run.
     Program {
-        /// The program.
         file: PathBuf,
         /// Where it leads, if it is a link.
         link: Option<PathBuf>,
     },
     /// A line of a crontab.
     Crontab {
-        /// The file.
         file: PathBuf,
         /// Whose it is, where `crontab` keeps it.
         user: Option<String>,
-        /// The line.
         line: String,
         /// Where the command begins in it.
         at: usize,
@@ -70,20 +63,16 @@ pub enum Place {
     File(PathBuf),
 }
 
-/// What an area holds.
 #[derive(Debug, Default)]
 pub struct Found {
     /// Hooks, in the order in which they were found.
     pub hooks: Vec<Hook>,
-    /// What renews.
-    pub schedules: Vec<Schedule>,
+    pub(crate) schedules: Vec<Schedule>,
     /// What could not be read.
     pub unread: Vec<Unread>,
 }
 
 impl Place {
-    /// The file.
-    #[must_use]
     pub fn file(&self) -> &Path {
         match self {
             Place::Setting { file, .. }
@@ -96,7 +85,7 @@ impl Place {
 
 impl Found {
     /// Takes in what another area holds, but what is known already.
-    pub fn merge(&mut self, other: Found) {
+    pub(crate) fn merge(&mut self, other: Found) {
         for hook in other.hooks {
             if !self.hooks.contains(&hook) {
                 self.hooks.push(hook);
@@ -116,7 +105,7 @@ impl Found {
 }
 
 /// The homes of all users, by `/etc/passwd`, root's first.
-pub fn homes(tree: &Tree) -> Vec<PathBuf> {
+pub(crate) fn homes(tree: &Tree) -> Vec<PathBuf> {
     let passwd = tree.text(Path::new("/etc/passwd"));
     let passwd = passwd.ok().flatten().unwrap_or_default();
     let home = |line: &str| line.split(':').nth(5).map(PathBuf::from);
@@ -140,8 +129,7 @@ pub fn homes(tree: &Tree) -> Vec<PathBuf> {
 }
 
 /// All areas of a host whose users have these homes, and whose instances have these lineages.
-#[must_use]
-pub fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
+pub(crate) fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
     let mut areas = BTreeSet::from([
         Area::Settings,
         Area::Crontabs,
@@ -158,7 +146,6 @@ pub fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
 
 impl Area {
     /// Looks; `systemd` says whether it is process 1, since Debian's crontab of certbot leaves the work to it then.
-    #[must_use]
     pub fn look(&self, tree: &Tree, systemd: bool) -> Found {
         let mut found = Found::default();
         match self {
@@ -180,8 +167,7 @@ impl Area {
     }
 
     /// Where it is, for a sentence.
-    #[must_use]
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Area::Certbot(at) | Area::AcmeSh(at) | Area::Certificate(at) | Area::Home(at) => {
                 at.display().to_string()

@@ -5,31 +5,17 @@ use std::path::{Path, PathBuf};
 use super::tree::{Tree, Unread};
 use super::{acme_sh, certbot};
 
-/// An ACME client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
-    /// certbot.
     Certbot,
-    /// acme.sh.
     AcmeSh,
-    /// dehydrated.
     Dehydrated,
-    /// lego.
     Lego,
 }
 
 impl Client {
-    /// All of them.
-    pub const ALL: [Client; 4] = [
-        Client::Certbot,
-        Client::AcmeSh,
-        Client::Dehydrated,
-        Client::Lego,
-    ];
-
     /// The name of its program.
-    #[must_use]
-    pub fn program(self) -> &'static str {
+    pub(crate) fn program(self) -> &'static str {
         match self {
             Client::Certbot => "certbot",
             Client::AcmeSh => "acme.sh",
@@ -53,11 +39,10 @@ impl Client {
 
 /// Where a lineage comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The client that renews it.
-    pub client: Client,
-    /// Where that keeps it.
-    pub directory: PathBuf,
+    pub(crate) client: Client,
+    pub(crate) directory: PathBuf,
 }
 
 impl Origin {
@@ -65,7 +50,7 @@ impl Origin {
     ///
     /// # Errors
     /// The file may not be read.
-    pub fn left_alone(&self, tree: &Tree) -> Result<Option<(PathBuf, String)>, Unread> {
+    pub(crate) fn left_alone(&self, tree: &Tree) -> Result<Option<(PathBuf, String)>, Unread> {
         let Some(file) = certbot::renewal_of(&self.directory) else {
             return Ok(None);
         };
@@ -78,7 +63,7 @@ impl Origin {
 ///
 /// # Errors
 /// What would tell may not be read.
-pub fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<Origin>, Unread> {
+pub(crate) fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<Origin>, Unread> {
     for directory in candidates {
         if let Some(client) = keeper(tree, directory)? {
             return Ok(Some(Origin {

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A text taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commands {
     /// The simple commands, in their order.
@@ -78,7 +77,6 @@ impl Simple {
         self.command().first().map_or("", |word| name(&word.text))
     }
 
-    /// The arguments.
     pub(super) fn arguments(&self) -> impl DoubleEndedIterator<Item = &str> {
         let words = self.command().iter().skip(1);
         words.map(|word| word.text.as_str())
@@ -103,7 +101,6 @@ fn name(word: &str) -> &str {
     word.rsplit('/').next().unwrap_or(word)
 }
 
-/// Takes a text apart.
 pub(super) fn parse(text: &str) -> Commands {
     let mut reader = Reader {
         text,

@@ -6,7 +6,6 @@ use super::area::Found;
 use super::command::assignment;
 use super::tree::Tree;
 
-/// A crontab.
 pub(super) struct Crontab {
     pub(super) file: PathBuf,
     /// Whose it is, where `crontab` keeps it.
@@ -18,7 +17,6 @@ pub(super) struct Crontab {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) text: String,
-    /// Where the command begins.
     pub(super) at: usize,
 }
 
@@ -29,7 +27,6 @@ enum Form {
     Users,
 }
 
-/// All crontabs.
 pub(super) fn all(tree: &Tree, found: &mut Found) -> Vec<Crontab> {
     let mut files = vec![(PathBuf::from("/etc/crontab"), None)];
     let system = found.seen(tree.list(Path::new("/etc/cron.d")));

@@ -28,10 +28,9 @@ pub struct Scope {
 
 /// Something that a hook does and need not do any more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Deed {
+pub(crate) enum Deed {
     /// It restarts a server of this kind, or stops it.
     Restarts(Kind),
-    /// It reloads one.
     Reloads(Kind),
     /// It writes this file, or into this directory.
     Copies(String),
@@ -70,21 +69,18 @@ pub enum Share {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
     /// What it does, each once.
-    pub deeds: BTreeSet<Deed>,
+    pub(crate) deeds: BTreeSet<Deed>,
     /// How much of it that is.
     pub share: Share,
 }
 
-/// Knows the instances.
 #[derive(Debug, Clone)]
 pub struct Judge {
     pub(super) tree: Tree,
     pub(super) scopes: Vec<Scope>,
 }
 
-/// Of one simple command.
 pub(super) enum Verdict {
-    /// It does nothing else.
     Old(BTreeSet<Deed>),
     /// It does other things as well.
     Mixed(BTreeSet<Deed>),
@@ -117,14 +113,12 @@ const ADJUSTING: [&str; 8] = [
 
 impl Judge {
     /// Of hooks on this host, which has these instances.
-    #[must_use]
     pub fn new(tree: Tree, scopes: Vec<Scope>) -> Judge {
         Judge { tree, scopes }
     }
 
     /// What is old in a hook; none where nothing is. What else cron runs, a weekly restart for one, is no hook: there
     /// the command must run an ACME client, or copy.
-    #[must_use]
     pub fn judge_hook(&self, hook: &Hook) -> Option<Judgement> {
         let judgement = self.judge(&hook.commands)?;
         let of_cron = match &hook.place {
@@ -140,8 +134,7 @@ impl Judge {
     }
 
     /// What is old in commands that a shell is handed; none where nothing is.
-    #[must_use]
-    pub fn judge(&self, commands: &str) -> Option<Judgement> {
+    pub(crate) fn judge(&self, commands: &str) -> Option<Judgement> {
         self.judge_within(commands, DEPTH)
     }
 
@@ -165,8 +158,7 @@ impl Judge {
     }
 
     /// Commands without what is old in them, empty where that is all; none where it cannot be told apart.
-    #[must_use]
-    pub fn without(&self, commands: &str) -> Option<String> {
+    pub(crate) fn without(&self, commands: &str) -> Option<String> {
         let parsed = command::parse(commands);
         if !parsed.whole {
             return None;

@@ -3,7 +3,6 @@
 use super::certbot::RENEW;
 use super::{Deed, Hook, Judge, Judgement, Place, Share};
 
-/// What takes it away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
     /// A line for a root shell.
@@ -14,7 +13,6 @@ pub enum Removal {
 
 impl Hook {
     /// What takes away what is old in this hook, which was judged so.
-    #[must_use]
     pub fn removal(&self, judge: &Judge, judgement: &Judgement) -> Removal {
         let whole = judgement.share == Share::All;
         let command = match &self.place {
@@ -68,8 +66,7 @@ impl Hook {
 }
 
 /// The script of sed that deletes exactly this line, as a word for a shell.
-#[must_use]
-pub fn deletion(line: &str) -> String {
+pub(crate) fn deletion(line: &str) -> String {
     quoted(&format!("\\#^{}$#d", pattern(line)))
 }
 

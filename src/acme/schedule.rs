@@ -7,21 +7,19 @@ use super::{Client, Origin};
 
 /// Something that renews from time to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The client that it runs.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The crontab, or the timer's name.
-    pub by: String,
-    /// The client's command line.
-    pub command: String,
+    pub(crate) by: String,
+    pub(crate) command: String,
     /// Why it does nothing, where that is so.
-    pub idle: Option<String>,
+    pub(crate) idle: Option<String>,
 }
 
 impl Schedule {
     /// A timer and the commands of what it starts; none where that is no ACME client's.
-    #[must_use]
-    pub fn of_timer(timer: &str, commands: &str) -> Option<Schedule> {
+    pub(crate) fn of_timer(timer: &str, commands: &str) -> Option<Schedule> {
         let known = match timer {
             "certbot.timer" | "certbot-renew.timer" | "snap.certbot.renew.timer" => {
                 Some(Client::Certbot)
@@ -43,8 +41,7 @@ impl Schedule {
     }
 
     /// Whether it renews this lineage of its client.
-    #[must_use]
-    pub fn renews(&self, origin: &Origin) -> bool {
+    pub(crate) fn renews(&self, origin: &Origin) -> bool {
         if self.client != origin.client {
             return false;
         }

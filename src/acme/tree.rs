@@ -21,12 +21,10 @@ pub struct Tree {
 /// What could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unread {
-    /// The host's path.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Whether the right to read it is what lacks.
-    pub denied: bool,
-    /// What the system said.
-    pub why: String,
+    pub(crate) denied: bool,
+    pub(crate) why: String,
 }
 
 impl fmt::Display for Unread {
@@ -37,14 +35,12 @@ impl fmt::Display for Unread {
 
 impl Tree {
     /// The files of this host.
-    #[must_use]
     pub fn of_this_host() -> Tree {
         Tree::below("/")
     }
 
     /// The files below `root`.
-    #[must_use]
-    pub fn below(root: impl Into<PathBuf>) -> Tree {
+    pub(crate) fn below(root: impl Into<PathBuf>) -> Tree {
         Tree { root: root.into() }
     }
 
@@ -57,7 +53,7 @@ impl Tree {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
+    pub(crate) fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
         match file::read(&self.at(path), LARGEST) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
             Err(error) if absent(&error) => Ok(None),
@@ -69,7 +65,7 @@ impl Tree {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn list(&self, directory: &Path) -> Result<BTreeSet<PathBuf>, Unread> {
+    pub(crate) fn list(&self, directory: &Path) -> Result<BTreeSet<PathBuf>, Unread> {
         let entries = match fs::read_dir(self.at(directory)) {
             Err(error) if absent(&error) => return Ok(BTreeSet::new()),
             other => other.map_err(|error| unread(directory, &error))?,
@@ -82,21 +78,18 @@ impl Tree {
     }
 
     /// Whether a path leads to a file that somebody may execute.
-    #[must_use]
-    pub fn executable(&self, path: &Path) -> bool {
+    pub(crate) fn executable(&self, path: &Path) -> bool {
         fs::metadata(self.at(path))
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     }
 
     /// Whether a directory is at this path, as far as it may be seen.
-    #[must_use]
-    pub fn is_directory(&self, path: &Path) -> bool {
+    pub(crate) fn is_directory(&self, path: &Path) -> bool {
         self.at(path).is_dir()
     }
 
     /// Where a link leads; none where it is no link.
-    #[must_use]
-    pub fn link(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn link(&self, path: &Path) -> Option<PathBuf> {
         fs::read_link(self.at(path)).ok()
     }
 }

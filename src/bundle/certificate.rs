@@ -39,8 +39,7 @@ pub struct Certificate {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Expiry {
-    /// Nothing to do.
+pub(crate) enum Expiry {
     Fine,
     /// Less is left than a quarter of the lifetime or 21 days, whichever is shorter: clients
     /// that renew at a third should have renewed by now. Of a certificate, [`Thresholds`] may say
@@ -49,18 +48,17 @@ pub enum Expiry {
     /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter, or than
     /// [`Thresholds`] say.
     Critical,
-    /// Nothing is left.
     Expired,
 }
 
 /// How long before its end a certificate is reported, where the operator says so: one that is renewed late in its life
 /// would be reported in every cycle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Thresholds {
+pub(crate) struct Thresholds {
     /// [`Expiry::Warning`] from this long before the end.
-    pub warn: Option<SignedDuration>,
+    pub(crate) warn: Option<SignedDuration>,
     /// [`Expiry::Critical`] from this long before the end; never more than `warn`.
-    pub critical: Option<SignedDuration>,
+    pub(crate) critical: Option<SignedDuration>,
 }
 
 impl Thresholds {
@@ -74,17 +72,13 @@ impl Thresholds {
         }
     }
 
-    /// Whether nothing was written.
-    #[must_use]
-    pub fn are_usual(&self) -> bool {
+    pub(crate) fn are_usual(&self) -> bool {
         *self == Thresholds::default()
     }
 }
 
 impl Expiry {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Fine => "fine",
             Self::Warning => "warning",
@@ -94,7 +88,7 @@ impl Expiry {
     }
 
     /// How near to its end a certificate's validity is at `now`.
-    pub fn of(
+    pub(crate) fn of(
         not_before: Timestamp,
         not_after: Timestamp,
         now: Timestamp,
@@ -107,7 +101,7 @@ impl Expiry {
     /// How near to its end a CRL is at `now`: as for a certificate, but with 3 days and 1 day in
     /// place of 21 and 7, and with no warning in the first 25 hours of one that lasts a day or
     /// longer. One that is made anew every day is never near its end, however short it lasts.
-    pub fn of_list(this_update: Timestamp, next_update: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn of_list(this_update: Timestamp, next_update: Timestamp, now: Timestamp) -> Self {
         let lasts_a_day = next_update.duration_since(this_update) >= SignedDuration::from_hours(24);
         let is_young = now.duration_since(this_update) < SignedDuration::from_hours(25);
         let [warn, critical] = Self::usual(this_update, next_update, [3, 1]);
@@ -143,7 +137,7 @@ impl Certificate {
     ///
     /// # Errors
     /// [`BundleError::CertificateUnreadable`] for anything that is not one whole certificate.
-    pub fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, BundleError> {
+    pub(crate) fn from_der(der: impl Into<Vec<u8>>) -> Result<Self, BundleError> {
         let der = der.into();
         let parsed = parse(&der)?;
         if !has_readable_names(&parsed) {
@@ -169,8 +163,7 @@ impl Certificate {
         })
     }
 
-    /// The certificate's encoding.
-    pub fn der(&self) -> &[u8] {
+    pub(crate) fn der(&self) -> &[u8] {
         &self.der
     }
 
@@ -180,34 +173,34 @@ impl Certificate {
     }
 
     /// The subject's distinguished name as text; control characters are escaped.
-    pub fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         &self.subject
     }
 
     /// The issuer's distinguished name as text; control characters are escaped.
-    pub fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// The serial number: lower-case hexadecimal, whole bytes, no colons.
-    pub fn serial(&self) -> &str {
+    pub(crate) fn serial(&self) -> &str {
         &self.serial
     }
 
     /// The names it holds for, as libpq reads it: DNS names and IP addresses in its order, and its
     /// common name where that counts.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// The first second in which it is valid. Years that a timestamp cannot hold are cut off.
-    pub fn not_before(&self) -> Timestamp {
+    pub(crate) fn not_before(&self) -> Timestamp {
         self.not_before
     }
 
     /// The last second in which it is valid. "No end" (RFC 5280, 4.1.2.5: the year 9999) becomes
     /// the last second that a timestamp holds.
-    pub fn not_after(&self) -> Timestamp {
+    pub(crate) fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
@@ -216,7 +209,7 @@ impl Certificate {
     ///
     /// # Errors
     /// What does not fit.
-    pub fn issued(&self, child: &Certificate) -> Result<(), LinkError> {
+    pub(crate) fn issued(&self, child: &Certificate) -> Result<(), LinkError> {
         let (Ok(issuer), Ok(child)) = (parse(&self.der), parse(&child.der)) else {
             return Err(LinkError::BadSignature);
         };
@@ -224,46 +217,39 @@ impl Certificate {
     }
 
     /// What a client that verifies looks at, beside dates and names.
-    pub fn facts(&self) -> &Facts {
+    pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
 
     /// Whether it names itself as its issuer, byte for byte.
-    pub fn is_self_issued(&self) -> bool {
+    pub(crate) fn is_self_issued(&self) -> bool {
         self.subject_der == self.issuer_der
     }
 
     /// Whether `other` bears, as its subject, the name of this one's issuer, byte for byte.
-    pub fn names_as_issuer(&self, other: &Self) -> bool {
+    pub(crate) fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer_der == other.subject_der
     }
 
     /// Why OpenSSL refuses its key at security level 2, the default of Debian and others.
-    pub fn weak_key(&self) -> Option<String> {
+    pub(crate) fn weak_key(&self) -> Option<String> {
         let bits = self.public_key.weak_rsa()?;
         Some(format!("an RSA key of {bits} bits"))
     }
 
-    /// From the first valid second to the last; zero where the two are in the wrong order.
-    pub fn lifetime(&self) -> SignedDuration {
-        self.not_after
-            .duration_since(self.not_before)
-            .max(SignedDuration::ZERO)
-    }
-
     /// How near to its end it is at `now`.
-    pub fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+    pub(crate) fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
         Expiry::of(self.not_before, self.not_after, now, thresholds)
     }
 
     /// Whether nothing of its validity is left at `now`.
-    pub fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         now > self.not_after
     }
 
     /// The subject's distinguished name as it is encoded, by which a server tells clients whose
     /// certificates it takes (RFC 8446, 4.2.4).
-    pub fn subject_der(&self) -> &[u8] {
+    pub(crate) fn subject_der(&self) -> &[u8] {
         &self.subject_der
     }
 
@@ -278,7 +264,7 @@ impl Certificate {
 
     /// The digest of its signature, if OpenSSL refuses that. It exempts what is self-issued,
     /// whose signature proves nothing.
-    pub fn weak_digest(&self) -> Option<&'static str> {
+    pub(crate) fn weak_digest(&self) -> Option<&'static str> {
         self.weak_digest.filter(|_| !self.is_self_issued())
     }
 }

@@ -38,20 +38,19 @@ use super::fingerprint::Fingerprint;
 use super::pem::{self, Block};
 use super::signature;
 
-pub use ends::End;
-pub use error::{CompanionError, CompanionRefusal};
+pub(crate) use error::{CompanionError, CompanionRefusal};
 
 /// A CA file and a CRL file, as far as an instance has such. Where there are lists of revocations
 /// there are the CAs that made them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Companions {
+pub(crate) struct Companions {
     authorities: Vec<Certificate>,
     revocations: Vec<RevocationList>,
 }
 
 /// What one CA has revoked (RFC 5280, 5).
 #[derive(Clone, PartialEq, Eq)]
-pub struct RevocationList {
+pub(crate) struct RevocationList {
     der: Vec<u8>,
     fingerprint: Fingerprint,
     issuer: String,
@@ -84,16 +83,8 @@ impl RevocationList {
     }
 
     /// The issuer's distinguished name as text; control characters are escaped.
-    #[must_use]
-    pub fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         &self.issuer
-    }
-
-    /// When the next list is due, after which Postgres takes no certificate of the CA; none for a
-    /// list that is good for ever.
-    #[must_use]
-    pub fn next_update(&self) -> Option<Timestamp> {
-        self.next_update
     }
 
     fn signed_by(&self, authority: &Certificate) -> Result<(), LinkError> {
@@ -124,7 +115,7 @@ impl Companions {
     /// # Errors
     /// The first fault found that no time mends; [`CompanionError::class`] tells whether it may be
     /// half of a renewal.
-    pub fn parse(ca: Option<&[u8]>, crl: Option<&[u8]>) -> Result<Self, CompanionError> {
+    pub(crate) fn parse(ca: Option<&[u8]>, crl: Option<&[u8]>) -> Result<Self, CompanionError> {
         let authorities = ca.map(authorities).transpose()?.unwrap_or_default();
         let revocations = crl.map(revocations).transpose()?.unwrap_or_default();
         for (index, list) in revocations.iter().enumerate() {
@@ -137,21 +128,14 @@ impl Companions {
     }
 
     /// The certificates of the CA file, in its order; none where the instance has no such file.
-    #[must_use]
-    pub fn authorities(&self) -> &[Certificate] {
+    #[cfg(test)]
+    pub(crate) fn authorities(&self) -> &[Certificate] {
         &self.authorities
-    }
-
-    /// The lists of the CRL file, in its order; none where the instance has no such file.
-    #[must_use]
-    pub fn revocations(&self) -> &[RevocationList] {
-        &self.revocations
     }
 
     /// The names by which a server that has loaded the CA file asks clients for certificates
     /// (`SSL_load_client_CA_file`, each once); none where there is no such file.
-    #[must_use]
-    pub fn names(&self) -> Option<BTreeSet<Vec<u8>>> {
+    pub(crate) fn names(&self) -> Option<BTreeSet<Vec<u8>>> {
         let names = self.authorities.iter().map(|it| it.subject_der().to_vec());
         (!self.authorities.is_empty()).then(|| names.collect())
     }
@@ -164,23 +148,20 @@ impl Companions {
     }
 
     /// SHA-256 of all of it, as it is written; none where there is nothing.
-    #[must_use]
-    pub fn digest(&self) -> Option<Fingerprint> {
+    pub(crate) fn digest(&self) -> Option<Fingerprint> {
         let whole = [self.ca_pem(), self.crl_pem()];
         let whole: Vec<u8> = whole.into_iter().flatten().flatten().collect();
         (!whole.is_empty()).then(|| Fingerprint::of(&whole))
     }
 
     /// The CA file as canonical PEM.
-    #[must_use]
-    pub fn ca_pem(&self) -> Option<Vec<u8>> {
+    pub(crate) fn ca_pem(&self) -> Option<Vec<u8>> {
         let ders = self.authorities.iter().map(Certificate::der);
         written("CERTIFICATE", ders.collect())
     }
 
     /// The CRL file as canonical PEM.
-    #[must_use]
-    pub fn crl_pem(&self) -> Option<Vec<u8>> {
+    pub(crate) fn crl_pem(&self) -> Option<Vec<u8>> {
         let ders = self.revocations.iter().map(|it| it.der.as_slice());
         written("X509 CRL", ders.collect())
     }
@@ -189,7 +170,7 @@ impl Companions {
     ///
     /// # Errors
     /// Which could not.
-    pub fn check(&self, now: Timestamp) -> Result<(), CompanionRefusal> {
+    pub(crate) fn check(&self, now: Timestamp) -> Result<(), CompanionRefusal> {
         if self.authorities.is_empty() {
             return Ok(());
         }

@@ -77,11 +77,9 @@ pub enum Form {
     DerPkcs7,
     /// PKCS#7 in PEM.
     Pkcs7,
-    /// Java's key store.
     JavaKeyStore,
     /// Text in UTF-16, as Windows' shells write it.
     Utf16,
-    /// A web page.
     Html,
     /// PEM in a string of JSON or of an environment file.
     Escaped,
@@ -162,7 +160,7 @@ pub enum LinkError {
 
 /// Whether a fault may mend by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// It may be half of a renewal: the files that are still to be written may complete it.
     Incomplete,
     /// It is complete, and can never be used: the certificate or its settings must change.
@@ -174,55 +172,33 @@ pub enum Class {
 pub enum BundleError {
     /// The file has no content.
     #[error("the {part} is empty")]
-    Empty {
-        /// The file.
-        part: Part,
-    },
+    Empty { part: Part },
     /// The file has content, and no PEM block.
     #[error("the {part} holds no PEM")]
-    NoPem {
-        /// The file.
-        part: Part,
-    },
+    NoPem { part: Part },
     /// The file holds something in another form than PEM, or something else than its name says.
     #[error("the {part} {form}")]
-    OtherForm {
-        /// The file.
-        part: Part,
-        /// What it is.
-        form: Form,
-    },
+    OtherForm { part: Part, form: Form },
     /// The file is cut off or damaged.
     #[error("the {part} is damaged or not completely written: {fault}, at line {line}")]
     BrokenPem {
-        /// The file.
         part: Part,
-        /// What is wrong.
         fault: PemFault,
         /// The line, counted from 1.
         line: usize,
     },
     /// A certificate in a form that only OpenSSL reads.
     #[error("the {part} holds a TRUSTED or X509 CERTIFICATE block: convert it with openssl x509")]
-    UncommonCertificate {
-        /// The file.
-        part: Part,
-    },
+    UncommonCertificate { part: Part },
     /// The file has PEM blocks, none of them a certificate.
     #[error("the {part} holds no certificate")]
-    NoCertificate {
-        /// The file.
-        part: Part,
-    },
+    NoCertificate { part: Part },
     /// The bytes are not a certificate.
     #[error("it is not an X.509 certificate, or a damaged one")]
     CertificateUnreadable,
     /// A block of the chain is not a certificate inside.
     #[error("certificate {position} of the chain is damaged")]
-    CertificateBroken {
-        /// Its place.
-        position: usize,
-    },
+    CertificateBroken { position: usize },
     /// More certificates than any chain has.
     #[error("the chain holds more than {limit} certificates")]
     TooManyCertificates {
@@ -234,19 +210,13 @@ pub enum BundleError {
     NoKey,
     /// The private key needs a passphrase.
     #[error("the private key in the {part} is encrypted: it must be stored without a passphrase")]
-    EncryptedKey {
-        /// The file.
-        part: Part,
-    },
+    EncryptedKey { part: Part },
     /// A private key of a kind that is not supported, or with damaged content.
     #[error(
         "the private key in the {part} is damaged or not supported: it must be RSA of 2048 bits or more, \
          ECDSA on P-256, P-384 or P-521, or Ed25519, in PKCS#8 version 1 or the form of its own"
     )]
-    UnusableKey {
-        /// The file.
-        part: Part,
-    },
+    UnusableKey { part: Part },
     /// Two private keys that are not the same.
     #[error("the files hold two different private keys")]
     TwoKeys,
@@ -255,28 +225,19 @@ pub enum BundleError {
         "the leaf's key is not supported ({algorithm}): it must be RSA of 2048 bits or more, \
          ECDSA on P-256, P-384 or P-521, or Ed25519"
     )]
-    UnsupportedLeaf {
-        /// What it is.
-        algorithm: String,
-    },
+    UnsupportedLeaf { algorithm: String },
     /// An RSA key that OpenSSL refuses at its default security level (`ee key too small`,
     /// `ca key too small`).
     #[error(
         "certificate {position} of the chain has an RSA key of {bits} bits: Postgres refuses fewer than 2048"
     )]
-    WeakRsa {
-        /// Its place.
-        position: usize,
-        /// The modulus' length.
-        bits: usize,
-    },
+    WeakRsa { position: usize, bits: usize },
     /// A signature by SHA-1 or MD5 that OpenSSL 3 refuses (`ca md too weak`); what is
     /// self-signed is exempt there and here.
     #[error(
         "certificate {position} of the chain is signed with {digest}: Postgres refuses that (ca md too weak)"
     )]
     WeakSignature {
-        /// Its place.
         position: usize,
         /// `SHA-1` or `MD5`.
         digest: &'static str,
@@ -289,12 +250,7 @@ pub enum BundleError {
     LeafNotFirst,
     /// A certificate is issued by none of the others, though one should have.
     #[error("certificate {position} of the chain is not issued by any other: {reason}")]
-    NotLinked {
-        /// The child's place.
-        position: usize,
-        /// In what it differs.
-        reason: LinkError,
-    },
+    NotLinked { position: usize, reason: LinkError },
     /// The CA or the CRL file, which Postgres loads together with chain and key.
     #[error(transparent)]
     Companion(#[from] CompanionError),
@@ -302,7 +258,7 @@ pub enum BundleError {
 
 impl BundleError {
     /// Whether the fault may be half of a renewal that mends by itself.
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Companion(error) => error.class(),
             Self::Empty { .. }
@@ -337,7 +293,7 @@ impl BundleError {
 
 impl BundleError {
     /// What to do about it once nothing is being written any more.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Companion(error) => error.remedy(),
             Self::Empty { .. }
@@ -371,8 +327,7 @@ impl BundleError {
 
 /// Why a bundle that Postgres could load is not installed all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Its time is over.
+pub(crate) enum Refusal {
     #[error("the certificate expired at {not_after}")]
     Expired {
         /// The end of its validity.
@@ -399,7 +354,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Companion(refusal) => refusal.remedy(),
             Self::Expired { .. } => "renew it, and see why the ACME client did not",
@@ -415,12 +370,9 @@ impl Refusal {
 
 /// What is odd about a bundle against the one that is installed, and no reason to refuse it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Warning {
+pub(crate) enum Warning {
     /// Names that the installed certificate covers and this one does not.
-    NamesLost {
-        /// These.
-        names: Vec<String>,
-    },
+    NamesLost { names: Vec<String> },
     /// The installed certificate is the newer one, as after a lineage was pointed back at an
     /// earlier generation.
     OlderThanInstalled {
@@ -431,7 +383,6 @@ pub enum Warning {
     },
     /// A CA of the CA file has expired; others have not.
     AuthorityExpired {
-        /// Its name.
         subject: String,
         /// The end of its validity.
         not_after: Timestamp,

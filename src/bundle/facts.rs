@@ -15,50 +15,48 @@ use super::key::PublicKey;
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// The version of X.509 that it has: 1 to 3.
-    pub version: u32,
+    pub(crate) version: u32,
     /// Kind and size of its key, such as `RSA 2048` or `ECDSA P-256`.
-    pub key: String,
+    pub(crate) key: String,
     /// How it was signed, in OpenSSL's words: `ecdsa-with-SHA384`.
-    pub signature: String,
+    pub(crate) signature: String,
     /// Whether it may issue others.
-    pub authority: Authority,
+    pub(crate) authority: Authority,
     /// Whether its key may sign certificates; `None` where it has no such list of uses.
-    pub may_sign_certificates: Option<bool>,
+    pub(crate) may_sign_certificates: Option<bool>,
     /// Whether its key may sign lists of what it revokes; `None` where it has no such list of uses.
-    pub may_sign_revocations: Option<bool>,
+    pub(crate) may_sign_revocations: Option<bool>,
     /// Whether its key may be used in a handshake; `None` where it has no such list of uses.
-    pub may_shake_hands: Option<bool>,
+    pub(crate) may_shake_hands: Option<bool>,
     /// Whether it is for servers; `None` where it has no such list of purposes. As to OpenSSL,
     /// "any purpose" is not among them.
-    pub may_serve: Option<bool>,
+    pub(crate) may_serve: Option<bool>,
     /// Whether Netscape's list of types, which OpenSSL still reads, leaves servers out.
-    pub is_typed_for_others: bool,
+    pub(crate) is_typed_for_others: bool,
     /// Whether it is for clients too; `None` where it has no such list of purposes.
-    pub may_authenticate: Option<bool>,
+    pub(crate) may_authenticate: Option<bool>,
     /// Whether it limits the names of those below it.
-    pub limits_names: bool,
+    pub(crate) limits_names: bool,
     /// Whether it demands that something be understood which OpenSSL does not know.
-    pub demands_unknown: bool,
+    pub(crate) demands_unknown: bool,
     /// Whether its signature is made over a digest. Without one there is nothing that SCRAM could bind
     /// to (RFC 5929, `tls-server-end-point`).
-    pub has_digest: bool,
+    pub(crate) has_digest: bool,
     /// Whether it bears what a log of Certificate Transparency has signed (RFC 6962, 3.3): a public
     /// authority has issued it, and these issue by intermediates alone.
-    pub is_logged: bool,
+    pub(crate) is_logged: bool,
     /// DNS names and IP addresses among its alternative names, in its order.
-    pub alternative_names: Vec<AlternativeName>,
+    pub(crate) alternative_names: Vec<AlternativeName>,
     /// The subject's first common name.
-    pub common_name: Option<String>,
+    pub(crate) common_name: Option<String>,
 }
 
 /// A name of the subject beside its distinguished one, as far as libpq looks at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AlternativeName {
-    /// A DNS name.
+pub(crate) enum AlternativeName {
     Dns(String),
-    /// An IP address.
     Address(IpAddr),
     /// One at which libpq gives up: a name with a NUL byte, an address of another length.
     Unusable,
@@ -66,12 +64,10 @@ pub enum AlternativeName {
 
 /// What basic constraints (RFC 5280, 4.2.1.9) say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Authority {
+pub(crate) enum Authority {
     /// It is an authority, with as many intermediates below it at most.
     Yes(Option<u32>),
-    /// It is none.
     No,
-    /// It does not say.
     Unsaid,
 }
 

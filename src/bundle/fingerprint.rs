@@ -20,7 +20,7 @@ impl Fingerprint {
     }
 
     /// The first six digits: enough for a person to tell one renewal from the next.
-    pub fn short(&self) -> String {
+    pub(crate) fn short(&self) -> String {
         self.to_string().chars().take(6).collect()
     }
 }

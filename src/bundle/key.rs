@@ -38,7 +38,7 @@ impl KeyKind {
 
 /// A private key that was loaded once, and can be. It is zeroed when dropped, cannot be cloned,
 /// and has no `Debug`.
-pub struct PrivateKey {
+pub(crate) struct PrivateKey {
     kind: KeyKind,
     der: Zeroizing<Vec<u8>>,
     public: PublicKey,
@@ -87,7 +87,7 @@ impl PrivateKey {
 /// Which private key: equal for two keys that are encoded alike and hold the same bytes. A SHA-256
 /// of something that nobody can guess, and no more of the key than that.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyDigest([u8; 32]);
+pub(crate) struct KeyDigest([u8; 32]);
 
 /// Whether a PKCS#8 key has the public one beside it, as version 2 of that form may (RFC 5958,
 /// `[1] publicKey`): OpenSSL 3.0 loads no such key, though aws-lc does.
@@ -146,7 +146,6 @@ impl PublicKey {
         }
     }
 
-    /// What makes it unsupported.
     pub(super) fn unsupported(&self) -> Option<&str> {
         match &self.algorithm {
             Algorithm::Other(name) => Some(name),

@@ -97,8 +97,7 @@ impl KeyedBundle {
     }
 
     /// The same with these files beside it.
-    #[must_use]
-    pub fn with(self, companions: Companions) -> Self {
+    pub(crate) fn with(self, companions: Companions) -> Self {
         let bundle = Arc::unwrap_or_clone(self.bundle).with(companions);
         Self {
             bundle: Arc::new(bundle),
@@ -107,20 +106,17 @@ impl KeyedBundle {
     }
 
     /// All of it but the key.
-    #[must_use]
-    pub fn bundle(&self) -> &Arc<Bundle> {
+    pub(crate) fn bundle(&self) -> &Arc<Bundle> {
         &self.bundle
     }
 
     /// The private key as canonical PEM, labelled by its encoding.
-    #[must_use]
-    pub fn key_pem(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn key_pem(&self) -> Zeroizing<Vec<u8>> {
         pem::encode(&[self.key_block()])
     }
 
     /// The chain, then the key: one file that serves as `ssl_cert_file` and `ssl_key_file`.
-    #[must_use]
-    pub fn combined_pem(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn combined_pem(&self) -> Zeroizing<Vec<u8>> {
         let mut blocks = self.chain_blocks();
         blocks.push(self.key_block());
         pem::encode(&blocks)

@@ -12,19 +12,17 @@ use super::facts::{AlternativeName, Facts};
 
 /// By what a certificate covers a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ground {
+pub(crate) enum Ground {
     /// A DNS name among its alternative names.
     DnsName,
     /// An IP address among them.
     Address,
-    /// The subject's common name.
     CommonName,
 }
 
 impl Facts {
     /// By what the certificate covers `host`; `None` where libpq refuses it for that name.
-    #[must_use]
-    pub fn covers(&self, host: &str) -> Option<Ground> {
+    pub(crate) fn covers(&self, host: &str) -> Option<Ground> {
         let address: Option<IpAddr> = host.parse().ok();
         let mut has_own_kind = false;
         for name in &self.alternative_names {

@@ -19,7 +19,6 @@ const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Whose file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A lineage's, of which a new one is made.
@@ -35,7 +34,6 @@ pub(super) enum Block {
     Key(KeyKind, Zeroizing<Vec<u8>>),
 }
 
-/// What a file holds.
 pub(super) struct Blocks {
     /// Its blocks, in its order.
     pub(super) blocks: Vec<Block>,

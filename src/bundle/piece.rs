@@ -14,16 +14,13 @@ pub enum Piece {
     Certificate,
     /// The CAs whose certificates it takes from clients.
     Ca,
-    /// What these have revoked.
     Crl,
 }
 
 impl Piece {
-    /// All of them.
     pub const ALL: [Piece; 3] = [Piece::Certificate, Piece::Ca, Piece::Crl];
 
     /// As in JSON, in the journal and in labels.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Piece::Certificate => "certificate",
@@ -33,8 +30,7 @@ impl Piece {
     }
 
     /// As a person reads it.
-    #[must_use]
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Piece::Certificate => "certificate",
             Piece::Ca => "CA",
@@ -44,8 +40,7 @@ impl Piece {
 
     /// How near to its end what lasts from `begin` to `end` is at `now`: `thresholds` are for the server's own
     /// certificate, and a CRL has a rule of its own.
-    #[must_use]
-    pub fn expiry(
+    pub(crate) fn expiry(
         self,
         begin: Timestamp,
         end: Timestamp,
@@ -62,20 +57,18 @@ impl Piece {
 
 /// A digest of each piece of a bundle that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pieces(pub(super) [Option<Fingerprint>; 3]);
+pub(crate) struct Pieces(pub(super) [Option<Fingerprint>; 3]);
 
 impl Pieces {
     /// The digest of this piece; none where there is no such.
-    #[must_use]
-    pub fn of(self, piece: Piece) -> Option<Fingerprint> {
+    pub(crate) fn of(self, piece: Piece) -> Option<Fingerprint> {
         let mut each = Piece::ALL.into_iter().zip(self.0);
         each.find_map(|(it, digest)| digest.filter(|_| it == piece))
     }
 
     /// Which of them differ from those of `before`; all where there was nothing. What is not among
     /// these was not replaced.
-    #[must_use]
-    pub fn since(self, before: Option<Pieces>) -> Vec<Piece> {
+    pub(crate) fn since(self, before: Option<Pieces>) -> Vec<Piece> {
         let before = before.map_or([None; 3], |it| it.0);
         let pairs = Piece::ALL.into_iter().zip(self.0).zip(before);
         pairs

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One kind of fault that is not in what is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SetRight {
+pub(crate) enum SetRight {
     /// The leaf was not the first certificate.
     LeafFirst,
     /// Another certificate was not behind what it issued.

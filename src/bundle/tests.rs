@@ -24,7 +24,6 @@ struct Authority {
     pem: String,
 }
 
-/// What a CA issued.
 struct Issued {
     pem: String,
     der: Vec<u8>,

@@ -128,7 +128,7 @@ fn understood(given: &[OsString]) -> Result<Arguments, clap::Error> {
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// All as it should be.
     Well,
     /// Something is not.
@@ -139,8 +139,7 @@ pub enum Exit {
 
 impl Exit {
     /// The exit status.
-    #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Exit::Well => 0,
             Exit::Problem => 1,

@@ -61,7 +61,6 @@ struct Row {
     seconds: f64,
 }
 
-/// The outcomes so far.
 pub(super) struct Outcomes {
     manner: Manner,
     rows: Vec<Row>,

@@ -14,47 +14,46 @@ use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span, wrapped};
 use crate::bundle::Expiry;
 use crate::text::{CommandLine, UNPASTEABLE, shown};
 
-/// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page(String);
 
 impl Page {
     /// A page of one line.
-    pub fn of_line(text: impl Display) -> Page {
+    pub(crate) fn of_line(text: impl Display) -> Page {
         let mut page = Page::default();
         page.line(text);
         page
     }
 
     /// A page of one text, broken to the width, with its further lines a little to the right of its first.
-    pub fn of_text(text: impl Display) -> Page {
+    pub(crate) fn of_text(text: impl Display) -> Page {
         let mut page = Page::default();
         page.hanging(text);
         page
     }
 
     /// Adds text to the line that is being written.
-    pub fn put(&mut self, text: impl Display) -> &mut Page {
+    pub(crate) fn put(&mut self, text: impl Display) -> &mut Page {
         self.0.push_str(&shown(&text.to_string()));
         self
     }
 
     /// The same, in a style.
-    pub fn styled(&mut self, style: Style, text: impl Display) -> &mut Page {
+    pub(crate) fn styled(&mut self, style: Style, text: impl Display) -> &mut Page {
         // Writing to a String cannot fail.
         let _ = write!(self.0, "{style}{}{style:#}", shown(&text.to_string()));
         self
     }
 
     /// The same for a line of somebody's file, in which a tab is a tab.
-    pub fn tabbed(&mut self, style: Style, text: &str) -> &mut Page {
+    pub(crate) fn tabbed(&mut self, style: Style, text: &str) -> &mut Page {
         let parts: Vec<_> = text.split('\t').map(shown).collect();
         let _ = write!(self.0, "{style}{}{style:#}", parts.join("\t"));
         self
     }
 
     /// Adds text with spaces behind it up to `width` columns, and two more.
-    pub fn column(&mut self, style: Style, text: impl Display, width: usize) -> &mut Page {
+    pub(crate) fn column(&mut self, style: Style, text: impl Display, width: usize) -> &mut Page {
         let text = text.to_string();
         let text = shown(&text);
         let gap = width.saturating_sub(text.chars().count()) + 2;
@@ -62,31 +61,34 @@ impl Page {
         self
     }
 
-    /// Ends the line.
-    pub fn end(&mut self) -> &mut Page {
+    pub(crate) fn end(&mut self) -> &mut Page {
         self.0.push('\n');
         self
     }
 
     /// Adds text, and ends the line.
-    pub fn line(&mut self, text: impl Display) -> &mut Page {
+    pub(crate) fn line(&mut self, text: impl Display) -> &mut Page {
         self.put(text).end()
     }
 
-    /// Adds another page.
-    pub fn add(&mut self, other: Page) -> &mut Page {
+    pub(crate) fn add(&mut self, other: Page) -> &mut Page {
         self.0.push_str(&other.0);
         self
     }
 
     /// Adds text with its further lines a little to the right of its first.
-    pub fn hanging(&mut self, text: impl Display) -> &mut Page {
+    pub(crate) fn hanging(&mut self, text: impl Display) -> &mut Page {
         self.indented(Style::new(), 2, text)
     }
 
     /// Adds text broken to the width, with its further lines so many columns to the right; as many count
     /// as taken on the first.
-    pub fn indented(&mut self, style: Style, indent: usize, text: impl Display) -> &mut Page {
+    pub(crate) fn indented(
+        &mut self,
+        style: Style,
+        indent: usize,
+        text: impl Display,
+    ) -> &mut Page {
         let text = text.to_string();
         for (number, line) in wrapped(&shown(&text), WIDTH - indent).iter().enumerate() {
             if number > 0 {
@@ -98,12 +100,12 @@ impl Page {
     }
 
     /// `label  text`, with the text's further lines below its first; a label has up to four letters.
-    pub fn labelled(&mut self, label: &str, text: impl Display) -> &mut Page {
+    pub(crate) fn labelled(&mut self, label: &str, text: impl Display) -> &mut Page {
         self.marked(Style::new(), label, text)
     }
 
     /// The same with a label in a style.
-    pub fn marked(&mut self, style: Style, label: &str, text: impl Display) -> &mut Page {
+    pub(crate) fn marked(&mut self, style: Style, label: &str, text: impl Display) -> &mut Page {
         self.put("  ")
             .column(style, label, 4)
             .indented(Style::new(), 8, text)
@@ -111,7 +113,7 @@ impl Page {
 
     /// What mends something: `text`, and below it the command, whole on a line of its own, so that it can be pasted.
     /// Nothing where there is neither.
-    pub fn mended(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
+    pub(crate) fn mended(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
         match (text, command) {
             ("", None) => self,
             (text, None) => self.labelled("mend", text),
@@ -123,7 +125,7 @@ impl Page {
     }
 
     /// A command to be pasted, whole behind its label; or why there is none.
-    pub fn pasteable(&mut self, label: &str, command: Option<&CommandLine>) -> &mut Page {
+    pub(crate) fn pasteable(&mut self, label: &str, command: Option<&CommandLine>) -> &mut Page {
         match command {
             Some(command) => self.put("  ").column(Style::new(), label, 4).line(command),
             None => self.labelled(label, UNPASTEABLE),
@@ -131,7 +133,7 @@ impl Page {
     }
 
     /// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
-    pub fn days_and_bar(
+    pub(crate) fn days_and_bar(
         &mut self,
         begin: Timestamp,
         end: Timestamp,
@@ -157,7 +159,7 @@ impl Page {
     ///
     /// # Errors
     /// Standard output cannot be written. That its reader stopped early (`pgcertd status | head`) is no error.
-    pub fn print(&self) -> io::Result<()> {
+    pub(crate) fn print(&self) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         match out.write_all(self.0.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -166,14 +168,13 @@ impl Page {
     }
 
     /// Writes it to standard error. Where that is closed, the exit status still tells.
-    pub fn complain(&self) {
+    pub(crate) fn complain(&self) {
         let mut out = anstream::stderr().lock();
         drop(out.write_all(self.0.as_bytes()).and_then(|()| out.flush()));
     }
 
-    /// Its text without styles.
     #[cfg(test)]
-    pub fn plain(&self) -> String {
+    pub(crate) fn plain(&self) -> String {
         anstream::adapter::strip_str(&self.0).to_string()
     }
 }

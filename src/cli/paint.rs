@@ -6,13 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 /// The width that everything fits into.
 pub(super) const WIDTH: usize = 80;
 
-/// Needs a person.
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// Deserves a look.
 pub(super) const ODD: Style = AnsiColor::Yellow.on_default();
-/// As it should be.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
-/// Of lesser weight.
 pub(super) const FAINT: Style = Style::new().dimmed();
 
 /// A span of time in its largest unit, in at most five characters: `9 y`, `12 d`, `3 h`, `14 s`.

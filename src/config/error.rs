@@ -30,7 +30,7 @@ const WIDEST: usize = 120;
 /// It has no `source`: where the system refused to give the file, its reason is part of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", drawn(.0))]
-pub struct ConfigError(Box<Refusal>);
+pub(crate) struct ConfigError(Box<Refusal>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
@@ -79,15 +79,15 @@ impl ConfigError {
     }
 
     /// The file at fault, which is the configuration or one of its fragments.
-    #[must_use]
-    pub fn file(&self) -> &Path {
+    #[cfg(test)]
+    pub(crate) fn file(&self) -> &Path {
         &self.0.file
     }
 
     /// The line and the column of the offending text, both counted from one, the column in characters. None
     /// where the file could not be read.
-    #[must_use]
-    pub fn line_column(&self) -> Option<(usize, usize)> {
+    #[cfg(test)]
+    pub(crate) fn line_column(&self) -> Option<(usize, usize)> {
         self.0
             .place
             .as_ref()
@@ -95,20 +95,18 @@ impl ConfigError {
     }
 
     /// What is wrong, on one line, without the place.
-    #[must_use]
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.0.message
     }
 
     /// What was expected, or what to do, on one line.
-    #[must_use]
-    pub fn note(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn note(&self) -> &str {
         &self.0.note
     }
 
     /// Everything on one line, for JSON and the journal: place, message and note.
-    #[must_use]
-    pub fn one_line(&self) -> String {
+    pub(crate) fn one_line(&self) -> String {
         let Refusal { message, note, .. } = &*self.0;
         format!("{}: {message}: {note}", located(&self.0))
     }

@@ -4,11 +4,9 @@
 pub(super) const NAME: &str =
     "letters, digits, `.`, `_` and `-`, with neither `.` nor `-` at the start";
 
-/// A lineage.
 pub(super) const LINEAGE: &str =
     "the name of a subdirectory of a watched directory, or an absolute path";
 
-/// Any path.
 pub(super) const PATH: &str = "a path";
 
 /// The path of a file that is written.
@@ -17,10 +15,8 @@ pub(super) const TARGET: &str = "the path of a file";
 /// The names that clients verify.
 pub(super) const HOSTS: &str = "the host names that clients connect to, such as \"db.example.com\"";
 
-/// A user or group.
 pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or a number from 0 to 4294967294";
 
-/// Where a server listens.
 pub(super) const ADDRESS: &str = "HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"";
 
 /// Where the metrics are to be had.
@@ -36,10 +32,8 @@ pub(super) const INSIDE: &str = "a file name, or a path without `..` relative to
 /// Where a CA or CRL file comes from.
 pub(super) const SOURCE: &str = "a file name, or a path without `..` relative to the lineage, or the absolute path of a file elsewhere";
 
-/// A command.
 pub(super) const COMMAND: &str = "[\"program\", \"argument\"]";
 
-/// A length of time.
 pub(super) const DURATION: &str = "a duration with a unit, such as \"10s\"";
 
 /// A length of time that is not nothing.

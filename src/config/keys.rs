@@ -19,7 +19,6 @@ use super::{
 
 pub(crate) use notices::of_notify;
 
-/// One key.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
     pub(crate) holds: Holds,
@@ -32,7 +31,6 @@ pub(crate) struct Key {
 
 /// What is so where the key is not written.
 pub(crate) enum Unless {
-    /// It must be written.
     Needed,
     /// This value, as it would be written; `NAME` stands for the instance's name.
     Is(String),
@@ -47,9 +45,7 @@ pub(crate) enum Holds {
     Target,
     Name,
     Lineage,
-    /// It may be zero.
     Duration,
-    /// It may not.
     Longer,
     /// One of these, each explained.
     Choice(Vec<(&'static str, &'static str)>),
@@ -64,7 +60,6 @@ pub(crate) enum Holds {
     Source,
     Listen,
     Textfile,
-    /// A table of these.
     Table(Vec<Key>),
 }
 

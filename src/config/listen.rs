@@ -14,7 +14,7 @@ const LONGEST: usize = 107;
 
 /// An address that only this host reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// A loopback address; the port is never zero.
     Tcp(SocketAddr),
     /// A Unix socket, of at most 107 bytes.
@@ -23,7 +23,7 @@ pub enum Listen {
 
 /// Why a text is no [`Listen`]; the end of a sentence that begins with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum ListenError {
+pub(crate) enum ListenError {
     /// It is neither an IP address with a port nor a path.
     #[error("is neither an IP address with a port nor a path")]
     Address,

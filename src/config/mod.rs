@@ -20,7 +20,7 @@ mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
 mod listen;
-mod notification;
+pub(crate) mod notification;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -35,163 +35,163 @@ use rustls::pki_types::ServerName;
 
 use crate::bundle::Thresholds;
 
-pub use address::{Address, AddressError};
+pub use address::Address;
 pub(crate) use conflicts::SHARED;
-pub use error::ConfigError;
-pub use listen::{Listen, ListenError};
-pub use notification::{DEFAULT_NOTIFY_DIRECTORY, Notify, Occasion};
+pub(crate) use error::ConfigError;
+pub(crate) use listen::{Listen, ListenError};
+pub(crate) use notification::{Notify, Occasion};
 
 /// The file that is read where `--config` names no other.
-pub const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
+pub(crate) const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
 
 /// Where [`Config::state_directory`] is by default.
-pub const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/pgcertd";
+pub(crate) const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/pgcertd";
 
 /// Where [`Config::runtime_directory`] is by default.
-pub const DEFAULT_RUNTIME_DIRECTORY: &str = "/run/pgcertd";
+pub(crate) const DEFAULT_RUNTIME_DIRECTORY: &str = "/run/pgcertd";
 
 /// The directory of which certbot makes a subdirectory for each lineage, watched by default.
-pub const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
+pub(crate) const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
 
 /// The file in an instance's part of the state directory that is its target by default.
-pub const DEFAULT_TARGET: &str = "server.pem";
+pub(crate) const DEFAULT_TARGET: &str = "server.pem";
 
 /// The file there that is the target of the CA file by default.
-pub const DEFAULT_CA_TARGET: &str = "ca.pem";
+pub(crate) const DEFAULT_CA_TARGET: &str = "ca.pem";
 
 /// The file there that is the target of the CRL file by default.
-pub const DEFAULT_CRL_TARGET: &str = "crl.pem";
+pub(crate) const DEFAULT_CRL_TARGET: &str = "crl.pem";
 
 /// What [`Watch::debounce`] is by default.
-pub const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
+pub(crate) const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
 
 /// What [`Watch::settle_timeout`] is by default.
-pub const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
+pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What [`Watch::resync`] is by default.
-pub const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
+pub(crate) const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
 
 /// What [`Instance::verify_timeout`] is by default.
-pub const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What it is by default for [`Kind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
 /// by default.
-pub const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
 
 /// What [`Instance::delay`] is by default.
-pub const DEFAULT_DELAY: Duration = Duration::ZERO;
+pub(crate) const DEFAULT_DELAY: Duration = Duration::ZERO;
 
 /// The whole configuration.
 ///
 /// All paths in it are absolute, without `.` and `..`. A relative path was resolved against the directory of
 /// the file that it was written in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub(crate) struct Config {
     /// The file that this was loaded from, made absolute.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// What is watched, and how often it is looked at.
-    pub watch: Watch,
+    pub(crate) watch: Watch,
     /// The instances, in the order in which they are written: the file's first, then each fragment's. May be
     /// empty, as in a package that was just installed.
-    pub instances: Vec<Instance>,
+    pub(crate) instances: Vec<Instance>,
     /// The directory that holds a subdirectory of state for each instance. Default: `/var/lib/pgcertd`.
-    pub state_directory: PathBuf,
+    pub(crate) state_directory: PathBuf,
     /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
-    pub runtime_directory: PathBuf,
+    pub(crate) runtime_directory: PathBuf,
     /// Where the metrics are to be had.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Whom `pgcertd notify` tells what; the daemon has no use for it.
-    pub notify: Notify,
+    pub(crate) notify: Notify,
 }
 
 /// The `[metrics]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Where to answer a scrape. Default: nowhere.
-    pub listen: Option<Listen>,
+    pub(crate) listen: Option<Listen>,
     /// The file that is written for node_exporter; its name ends in `.prom`. Default: none.
-    pub textfile: Option<PathBuf>,
+    pub(crate) textfile: Option<PathBuf>,
 }
 
 /// The `[watch]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// The directories of which each subdirectory is a lineage. Default: `/etc/letsencrypt/live` alone. May be
     /// empty where every instance names its lineage by an absolute path.
-    pub directories: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
     /// The quiet time that ends a burst of changes. Default: 200 ms. May be zero.
-    pub debounce: Duration,
+    pub(crate) debounce: Duration,
     /// How long the files of a lineage may stay unmatched before that is a problem. Default: 10 minutes.
-    pub settle_timeout: Duration,
+    pub(crate) settle_timeout: Duration,
     /// The time between two full comparisons where nothing happened. Default: 10 minutes.
-    pub resync: Duration,
+    pub(crate) resync: Duration,
     /// The time between two looks at the lineages where the file system gives no events. Default: none, no such
     /// looks are taken.
-    pub poll: Option<Duration>,
+    pub(crate) poll: Option<Duration>,
 }
 
 /// One server: an `[[instance]]` table, completed from `[defaults]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// The name in logs, metrics, commands and paths. It consists of letters, digits, `.`, `_` and `-`, starts
     /// with none of `.` and `-`, and is unique.
-    pub name: String,
+    pub(crate) name: String,
     /// Where its certificate comes from.
-    pub lineage: Lineage,
+    pub(crate) lineage: Lineage,
     /// What kind of server this is, and where it is to be found. Unique among instances.
-    pub place: Place,
+    pub(crate) place: Place,
     /// The file that the server's setting names, `ssl_cert_file` for Postgres. Default: `server.pem` in [`Config::state_of`] the instance.
-    pub cert_file: PathBuf,
+    pub(crate) cert_file: PathBuf,
     /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`Instance::cert_file`], one file for both.
-    pub key_file: PathBuf,
+    pub(crate) key_file: PathBuf,
     /// The CAs of clients, for `ssl_ca_file`. Default: none, whatever that names is another's.
-    pub ca: Option<Companion>,
+    pub(crate) ca: Option<Companion>,
     /// What these have revoked, for `ssl_crl_file`. Default: none. There is none without [`Instance::ca`].
-    pub crl: Option<Companion>,
+    pub(crate) crl: Option<Companion>,
     /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
-    pub server_names: Vec<ServerName<'static>>,
+    pub(crate) server_names: Vec<ServerName<'static>>,
     /// What may be done to the instance. Default: [`Mode::Manage`].
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// How the instance is told of new files. Default: [`Reload::Signal`].
-    pub reload: Reload,
+    pub(crate) reload: Reload,
     /// The owner of installed files. Default: none, the owner of [`Place::home`].
-    pub owner: Option<Account>,
+    pub(crate) owner: Option<Account>,
     /// The group of installed files. Default: none, the group of [`Place::home`].
-    pub group: Option<Account>,
+    pub(crate) group: Option<Account>,
     /// Where to see what the instance serves. Default: none, where the server itself says that it listens.
-    pub address: Option<Address>,
+    pub(crate) address: Option<Address>,
     /// What counts as proof. Default: [`Verify::Handshake`].
-    pub verify: Verify,
+    pub(crate) verify: Verify,
     /// How long the proof may take. Default: that of its [`Kind`].
-    pub verify_timeout: Duration,
+    pub(crate) verify_timeout: Duration,
     /// How long a new bundle is held before it is deployed. Default: zero, it is not held.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
     /// Kubernetes use are tried.
-    pub files: Option<Files>,
+    pub(crate) files: Option<Files>,
     /// How long before its end the certificate is reported. Default: as usual, see [`Expiry`](crate::bundle::Expiry).
-    pub expiry: Thresholds,
+    pub(crate) expiry: Thresholds,
     /// [`Config::file`] of the config that it belongs to: pgcertd's own, not the server's.
-    pub config_file: PathBuf,
+    pub(crate) config_file: PathBuf,
 }
 
 /// A file beside chain and key, installed in the same deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Companion {
+pub(crate) struct Companion {
     /// Where it comes from: a relative path inside the lineage, or an absolute one.
-    pub source: PathBuf,
+    pub(crate) source: PathBuf,
     /// Where it goes, what the server's setting names.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 /// Where a lineage may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lineage {
+pub(crate) struct Lineage {
     /// The lineage as it was written: the name of a subdirectory, or an absolute path.
-    pub name: String,
+    pub(crate) name: String,
     /// The directories in which it may be: each watched directory joined with the name, in their order, or the
     /// one absolute directory. Never empty.
-    pub candidates: Vec<PathBuf>,
+    pub(crate) candidates: Vec<PathBuf>,
 }
 
 /// What kind of server an instance is.
@@ -208,8 +208,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name of the program, as a person writes it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Postgres => "Postgres",
             Kind::PgBouncer => "PgBouncer",
@@ -218,8 +217,7 @@ impl Kind {
     }
 
     /// What [`Instance::verify_timeout`] is by default.
-    #[must_use]
-    pub fn verify_timeout(self) -> Duration {
+    pub(crate) fn verify_timeout(self) -> Duration {
         match self {
             Kind::Postgres | Kind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
             Kind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
@@ -229,28 +227,21 @@ impl Kind {
 
 /// By what a server is known, and where that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// A Postgres, by the directory in which `postmaster.pid` lies while it runs.
-    Postgres {
-        /// The data directory.
-        data_directory: PathBuf,
-    },
+    Postgres { data_directory: PathBuf },
     /// A PgBouncer, by the file that it was started with.
     PgBouncer {
         /// Its `pgbouncer.ini`.
         config_file: PathBuf,
     },
     /// A Patroni, by the file that it was started with.
-    Patroni {
-        /// Its YAML.
-        config_file: PathBuf,
-    },
+    Patroni { config_file: PathBuf },
 }
 
 impl Place {
     /// What kind of server it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Place::Postgres { .. } => Kind::Postgres,
             Place::PgBouncer { .. } => Kind::PgBouncer,
@@ -259,8 +250,7 @@ impl Place {
     }
 
     /// The data directory, which only a Postgres has.
-    #[must_use]
-    pub fn data_directory(&self) -> Option<&Path> {
+    pub(crate) fn data_directory(&self) -> Option<&Path> {
         match self {
             Place::Postgres { data_directory } => Some(data_directory),
             Place::PgBouncer { .. } | Place::Patroni { .. } => None,
@@ -268,8 +258,7 @@ impl Place {
     }
 
     /// The directory or file by which it is known: its data directory, or its own configuration.
-    #[must_use]
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         match self {
             Place::Postgres { data_directory } => data_directory,
             Place::PgBouncer { config_file } | Place::Patroni { config_file } => config_file,
@@ -277,8 +266,7 @@ impl Place {
     }
 
     /// The key of the config that names [`Place::home`].
-    #[must_use]
-    pub fn key(&self) -> &'static str {
+    pub(crate) fn key(&self) -> &'static str {
         match self {
             Place::Postgres { .. } => "data_directory",
             Place::PgBouncer { .. } | Place::Patroni { .. } => "config_file",
@@ -288,7 +276,7 @@ impl Place {
 
 /// What may be done to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Install, reload and verify, written `"manage"`.
     #[default]
     Manage,
@@ -300,7 +288,7 @@ pub enum Mode {
 
 /// How an instance is told of new files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Reload {
+pub(crate) enum Reload {
     /// SIGHUP to the server's process, written `"signal"`.
     #[default]
     Signal,
@@ -312,7 +300,7 @@ pub enum Reload {
 
 /// A user or a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Account {
+pub(crate) enum Account {
     /// By name, written as a string.
     Name(String),
     /// By number, written as an integer. Never `u32::MAX`, which means "leave as it is" to chown(2).
@@ -321,7 +309,7 @@ pub enum Account {
 
 /// What counts as proof that an instance serves a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verify {
+pub(crate) enum Verify {
     /// A TLS handshake shows it, written `"handshake"`.
     #[default]
     Handshake,
@@ -331,11 +319,11 @@ pub enum Verify {
 
 /// The files of a lineage that have names of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Files {
+pub(crate) struct Files {
     /// The file with the leaf and its intermediates, relative to the lineage and inside it.
-    pub chain: String,
+    pub(crate) chain: String,
     /// The file with the private key, relative to the lineage and inside it.
-    pub key: String,
+    pub(crate) key: String,
 }
 
 impl Config {
@@ -346,7 +334,7 @@ impl Config {
     /// # Errors
     /// The first thing found to be wrong, with the place where it is written. Values are checked one by one before
     /// they are compared with each other.
-    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
         validate::load(file, None)
     }
 
@@ -355,60 +343,53 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn load_with(file: &Path, fragment: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn load_with(file: &Path, fragment: &Path, text: &str) -> Result<Self, ConfigError> {
         validate::load(file, Some((fragment, text)))
     }
 
     /// The directory of the fragments, `conf.d` beside the file, whether it is there or not.
-    #[must_use]
-    pub fn fragments(&self) -> PathBuf {
+    pub(crate) fn fragments(&self) -> PathBuf {
         validate::fragments_beside(&self.file)
     }
 
     /// The data directories of all Postgres instances.
-    #[must_use]
-    pub fn data_directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn data_directories(&self) -> Vec<PathBuf> {
         let all = self.instances.iter();
         all.filter_map(|it| it.data_directory().map(Path::to_owned))
             .collect()
     }
 
     /// The instance of that name, if there is one.
-    #[must_use]
-    pub fn instance(&self, name: &str) -> Option<&Instance> {
+    pub(crate) fn instance(&self, name: &str) -> Option<&Instance> {
         self.instances.iter().find(|instance| instance.name == name)
     }
 
     /// The directory that holds what is remembered of an instance: `state_directory/NAME`.
-    #[must_use]
-    pub fn state_of(&self, instance: &Instance) -> PathBuf {
+    pub(crate) fn state_of(&self, instance: &Instance) -> PathBuf {
         self.state_directory.join(&instance.name)
     }
 
     /// The directory of the lock that whoever works on `instance` holds: several instances of one server have one, since
     /// a reload of one loads the files of all.
-    #[must_use]
-    pub fn lock_directory_of(&self, instance: &Instance) -> PathBuf {
+    pub(crate) fn lock_directory_of(&self, instance: &Instance) -> PathBuf {
         let of_server = self.instances.iter().find(|it| it.place == instance.place);
         self.state_of(of_server.unwrap_or(instance))
     }
 
     /// A command of pgcertd as a person types it, with this config and these arguments.
-    #[must_use]
-    pub fn command(&self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         command(&self.file, arguments)
     }
 }
 
 impl Instance {
     /// Whether one file holds both chain and key, and is thus replaced by one rename.
-    #[must_use]
-    pub fn single_file(&self) -> bool {
+    pub(crate) fn single_file(&self) -> bool {
         self.cert_file == self.key_file
     }
 
     /// Every file that is installed for it, each once: certificate, key, CA file, CRL file.
-    pub fn targets(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Path> {
         let key = (!self.single_file()).then_some(&self.key_file);
         let companions = [&self.ca, &self.crl].into_iter().flatten();
         let companions = companions.map(|it| it.file.as_path());
@@ -419,26 +400,22 @@ impl Instance {
     }
 
     /// What kind of server it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.place.kind()
     }
 
     /// The data directory, which only a Postgres has.
-    #[must_use]
-    pub fn data_directory(&self) -> Option<&Path> {
+    pub(crate) fn data_directory(&self) -> Option<&Path> {
         self.place.data_directory()
     }
 
     /// The directory or file by which it is known, see [`Place::home`].
-    #[must_use]
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         self.place.home()
     }
 
     /// A command of pgcertd about this instance, as a person types it.
-    #[must_use]
-    pub fn command(&self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         command(&self.config_file, &[arguments, &[&self.name]].concat())
     }
 }

@@ -11,19 +11,19 @@ use super::values::{any_duration, choice, command, positive};
 use super::written;
 
 /// What [`Notify::timeout`] is by default.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What [`Notify::after`] is by default.
-pub const DEFAULT_AFTER: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_AFTER: Duration = Duration::from_secs(30);
 
 /// What [`Notify::repeat`] is by default.
-pub const DEFAULT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const DEFAULT_REPEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`Notify::on`] is by default.
-pub const DEFAULT_ON: [Occasion; 2] = [Occasion::Failure, Occasion::Recovery];
+pub(crate) const DEFAULT_ON: [Occasion; 2] = [Occasion::Failure, Occasion::Recovery];
 
 /// Where [`Notify::state_directory`] is by default: the one that the unit makes.
-pub const DEFAULT_NOTIFY_DIRECTORY: &str = "/var/lib/pgcertd-notify";
+pub(crate) const DEFAULT_NOTIFY_DIRECTORY: &str = "/var/lib/pgcertd-notify";
 
 /// The occasions by their names.
 pub(super) const OCCASIONS: &[(&str, Occasion)] = &[
@@ -34,39 +34,36 @@ pub(super) const OCCASIONS: &[(&str, Occasion)] = &[
 
 /// The `[notify]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notify {
+pub(crate) struct Notify {
     /// The program and its arguments. Default: none, nobody is told. Never empty.
-    pub command: Option<Vec<String>>,
+    pub(crate) command: Option<Vec<String>>,
     /// How long the command may run. Default: 30 seconds.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// What is told. Default: failures and recoveries. May be empty.
-    pub on: BTreeSet<Occasion>,
+    pub(crate) on: BTreeSet<Occasion>,
     /// How long a change must last to be told. Default: 30 seconds. May be zero.
-    pub after: Duration,
+    pub(crate) after: Duration,
     /// What is still not well is told again after this. Default: one day.
-    pub repeat: Duration,
+    pub(crate) repeat: Duration,
     /// Where it is remembered what was told. Default: `/var/lib/pgcertd-notify`.
-    pub state_directory: PathBuf,
+    pub(crate) state_directory: PathBuf,
 }
 
-/// What may be told.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum Occasion {
-    /// Something is not well.
+pub(crate) enum Occasion {
     Failure,
-    /// It is well again.
     Recovery,
     /// A new certificate is served.
     Deployed,
 }
 
+#[cfg(test)]
 impl Occasion {
     /// As in the config and in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Occasion::Failure => "failure",
             Occasion::Recovery => "recovery",

@@ -15,7 +15,6 @@ use super::expected;
 /// A key that may be absent.
 pub(super) type Key<T> = Option<Spanned<T>>;
 
-/// The file itself.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Root {

@@ -5,8 +5,7 @@ use crate::privilege::PrivilegeError;
 
 /// Why the daemon ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    /// The config is wrong.
+pub(crate) enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A thread could not be given its rights.
@@ -18,7 +17,6 @@ pub enum DaemonError {
     /// The TLS library refused its own defaults.
     #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
     Tls(#[from] rustls::Error),
-    /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
     /// A thread cannot be had.

@@ -65,7 +65,6 @@ impl Pauses {
     }
 }
 
-/// A reason to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nudge {
     /// The server may have started or stopped, or it is time.
@@ -76,27 +75,26 @@ pub(super) enum Nudge {
     Edited,
 }
 
-/// See the module.
 pub(super) struct Task {
-    pub index: usize,
-    pub keeper: Keeper,
+    pub(crate) index: usize,
+    pub(crate) keeper: Keeper,
     /// What the lineage was last seen to hold: a reason to compare.
-    pub source: watch::Receiver<Option<Source>>,
+    pub(crate) source: watch::Receiver<Option<Source>>,
     /// Says what it holds once that is to be acted on.
-    pub lineage: Asker,
-    pub nudged: mpsc::UnboundedReceiver<Nudge>,
-    pub news: mpsc::UnboundedSender<News>,
-    pub stopped: watch::Receiver<bool>,
-    pub turns: Turns,
-    pub metrics: Metrics,
-    pub settle: Duration,
-    pub debounce: Duration,
-    pub longest_pause: Duration,
+    pub(crate) lineage: Asker,
+    pub(crate) nudged: mpsc::UnboundedReceiver<Nudge>,
+    pub(crate) news: mpsc::UnboundedSender<News>,
+    pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) turns: Turns,
+    pub(crate) metrics: Metrics,
+    pub(crate) settle: Duration,
+    pub(crate) debounce: Duration,
+    pub(crate) longest_pause: Duration,
 }
 
 impl Task {
     /// Runs until it is stopped.
-    pub async fn run(mut self) -> Result<(), PrivilegeError> {
+    pub(crate) async fn run(mut self) -> Result<(), PrivilegeError> {
         let mut told = Told::default();
         let mut warned = Warned::default();
         let mut pid_file = None;

@@ -41,7 +41,6 @@ pub(super) enum ToLineage {
     Asked(Question),
 }
 
-/// What an instance asks.
 #[derive(Debug)]
 pub(super) struct Question {
     wanted: Wanted,
@@ -52,9 +51,7 @@ pub(super) struct Question {
 /// What an answer has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    /// What can be compared.
     Bundle,
-    /// What can be written.
     Key,
 }
 
@@ -78,20 +75,19 @@ pub(super) enum Unmatched {
     Told,
 }
 
-/// See the module.
 pub(super) struct Task {
-    pub index: usize,
-    pub tracked: Tracked,
-    pub inbox: mpsc::UnboundedReceiver<ToLineage>,
-    pub publish: watch::Sender<Option<Source>>,
-    pub news: mpsc::UnboundedSender<News>,
-    pub unmatched: Unmatched,
+    pub(crate) index: usize,
+    pub(crate) tracked: Tracked,
+    pub(crate) inbox: mpsc::UnboundedReceiver<ToLineage>,
+    pub(crate) publish: watch::Sender<Option<Source>>,
+    pub(crate) news: mpsc::UnboundedSender<News>,
+    pub(crate) unmatched: Unmatched,
     /// Questions that wait for a reading that counts.
-    pub questions: Vec<Question>,
+    pub(crate) questions: Vec<Question>,
     /// Whether an instance went away without a true answer: it is told when there is one.
-    pub owed: bool,
+    pub(crate) owed: bool,
     /// The last reading with its key, for the deployments that follow it at once.
-    pub fresh: Option<Fresh>,
+    pub(crate) fresh: Option<Fresh>,
 }
 
 /// A reading that still has its key.
@@ -102,12 +98,12 @@ pub(super) struct Fresh {
 
 impl Task {
     /// The ways in and out of a task.
-    pub fn channels() -> (Inbox, Sources) {
+    pub(crate) fn channels() -> (Inbox, Sources) {
         (mpsc::unbounded_channel(), watch::channel(None))
     }
 
     /// Runs until nobody is left who could ask or tell it anything.
-    pub async fn run(mut self) -> Result<(), PrivilegeError> {
+    pub(crate) async fn run(mut self) -> Result<(), PrivilegeError> {
         loop {
             // All that is known is taken in before a reading is decided.
             loop {
@@ -269,9 +265,8 @@ impl Question {
 /// Asks the task of a lineage.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
-    pub to: mpsc::UnboundedSender<ToLineage>,
-    /// The lineage's name.
-    pub name: String,
+    pub(crate) to: mpsc::UnboundedSender<ToLineage>,
+    pub(crate) name: String,
 }
 
 impl Asker {

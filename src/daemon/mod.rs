@@ -39,7 +39,7 @@ use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
 use crate::source::{Hint, Tracked, Trail};
 use servers::Servers;
 
-pub use error::DaemonError;
+pub(crate) use error::DaemonError;
 use instance::Nudge;
 use lineage::ToLineage;
 use metrics::Outlets;
@@ -78,7 +78,6 @@ enum News {
         instance: usize,
         file: Option<PathBuf>,
     },
-    /// An instance was compared.
     Seen {
         instance: usize,
         view: Box<InstanceView>,
@@ -95,7 +94,7 @@ struct Signals {
 ///
 /// # Errors
 /// It cannot start, or a part of it ended unexpectedly.
-pub async fn run(file: &Path) -> Result<(), DaemonError> {
+pub(crate) async fn run(file: &Path) -> Result<(), DaemonError> {
     let mut next = Handover {
         config: Config::load(file)?,
         seen: Vec::new(),

@@ -13,7 +13,6 @@ use crate::report::notices;
 /// What is known of them.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
-    /// Their data directories.
     pub(super) uncovered: Vec<PathBuf>,
     /// Why there may be more.
     pub(super) unknown: Option<String>,

@@ -22,8 +22,7 @@ pub(crate) struct Systemd {
 }
 
 impl Systemd {
-    /// Starts the thread.
-    pub fn start() -> std::io::Result<Systemd> {
+    pub(crate) fn start() -> std::io::Result<Systemd> {
         let (messages, inbox) = sync_channel::<Message>(WAITING);
         std::thread::Builder::new()
             .name("systemd".into())
@@ -41,29 +40,27 @@ impl Systemd {
     }
 
     /// It is up, and this is how it is.
-    pub fn ready(&self, status: String) {
+    pub(crate) fn ready(&self, status: String) {
         self.tell(vec![NotifyState::Ready], Some(status));
     }
 
-    /// How it is.
-    pub fn status(&self, status: String) {
+    pub(crate) fn status(&self, status: String) {
         self.tell(Vec::new(), Some(status));
     }
 
-    /// It is alive.
-    pub fn alive(&self) {
+    pub(crate) fn alive(&self) {
         self.tell(vec![NotifyState::Watchdog], None);
     }
 
     /// It takes in a new config; ready follows.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now().ok());
         self.tell(states, None);
     }
 
     /// It is about to end.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.tell(vec![NotifyState::Stopping], None);
     }
 

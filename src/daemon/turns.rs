@@ -26,7 +26,7 @@ impl Default for Turns {
 
 impl Turns {
     /// Does `work` when there is a turn.
-    pub async fn take<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn take<T>(&self, work: impl Future<Output = T>) -> T {
         let turn = self.0.acquire().await;
         let mut work = pin!(work);
         match tokio::time::timeout(TURN, &mut work).await {

@@ -49,9 +49,9 @@ struct Armory {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Learned {
     /// The directories in which that configuration lies.
-    pub configuration: BTreeSet<PathBuf>,
+    pub(crate) configuration: BTreeSet<PathBuf>,
     /// Where it leaves its number, where the config does not tell.
-    pub pid_file: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
 }
 
 /// The paths that events on an instance's files bear.
@@ -76,7 +76,7 @@ pub(super) struct Armed {
 }
 
 impl Watching {
-    pub async fn start(
+    pub(crate) async fn start(
         hints: mpsc::UnboundedSender<Hint>,
         news: mpsc::UnboundedSender<News>,
     ) -> Result<Watching, DaemonError> {
@@ -103,7 +103,7 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub fn arm(&mut self, trails: &[Trail], instances: &[Instance], learned: &[Learned]) {
+    pub(crate) fn arm(&mut self, trails: &[Trail], instances: &[Instance], learned: &[Learned]) {
         if self.under_way {
             self.again = true;
             return;
@@ -126,7 +126,10 @@ impl Watching {
 
     /// Takes in what an arming came to: the newly watched directories, the instances in them,
     /// and when to arm again: at once if more was wanted meanwhile, soon if something was silent.
-    pub fn armed(&mut self, armed: Armed) -> (BTreeSet<PathBuf>, Vec<usize>, Option<Duration>) {
+    pub(crate) fn armed(
+        &mut self,
+        armed: Armed,
+    ) -> (BTreeSet<PathBuf>, Vec<usize>, Option<Duration>) {
         self.under_way = false;
         let Armed {
             watched,
@@ -168,7 +171,7 @@ impl Watching {
     }
 
     /// The instances whose server or files an event on `path` is about.
-    pub fn concerned(&self, path: &Path) -> Vec<(usize, Nudge)> {
+    pub(crate) fn concerned(&self, path: &Path) -> Vec<(usize, Nudge)> {
         self.places
             .iter()
             .enumerate()

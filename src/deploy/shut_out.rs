@@ -23,7 +23,6 @@ use crate::instance::reload::reload;
 pub(super) enum Returned {
     /// They come to their end again.
     Served,
-    /// They do not.
     ShutOut,
     /// That is not known, or another certificate is shown: a sentence.
     Doubtful(String),

@@ -23,19 +23,14 @@ const LEAST_LOOK: Duration = Duration::from_millis(500);
 /// What one look at the wire showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Glimpse {
-    /// The bundle.
     New,
     /// The new leaf, and other CAs of clients than those of the bundle.
     NewLeaf,
-    /// What was there before.
     Old,
-    /// TLS is off.
     Off,
-    /// A third leaf.
     Third(String),
     /// The server itself ended the handshake by an alert.
     ShutOut(String),
-    /// Nothing.
     Unclear(String),
     /// Nothing that is the server's own: it could not be asked, or another one answered.
     Blind(String),
@@ -44,13 +39,11 @@ pub(super) enum Glimpse {
 /// What repeated looks at the wire came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The bundle.
     New,
     /// The new leaf, and other CAs of clients than those of the bundle.
     NewLeaf,
     /// What was there before, as often and as late as counts for proof.
     Old,
-    /// TLS is off.
     Off,
     /// A third leaf, as steadily.
     Third(String),
@@ -67,7 +60,6 @@ pub(super) enum Seen {
 /// When a server is taken at its word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Firm {
-    /// By the first look.
     AtOnce,
     /// By a second look that is late enough.
     Steady,
@@ -95,7 +87,6 @@ pub(super) struct Watch {
     shown_old: u32,
     shown_third: u32,
     shown_off: u32,
-    /// In a row.
     shut_out: u32,
 }
 

@@ -13,21 +13,18 @@ use crate::text::{CommandLine, UNPASTEABLE};
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Weight {
+pub(crate) enum Weight {
     /// Something is broken or unsafe, or will be.
     Problem,
     /// It could not be looked at, for lack of a right.
     Unseen,
-    /// Worth knowing.
     Notice,
-    /// As it should be.
     Good,
 }
 
-/// What mends a finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mend {
+pub(crate) enum Mend {
     /// A line for a root shell.
     Command(CommandLine),
     /// What a person has to do, where no command can.
@@ -36,20 +33,18 @@ pub enum Mend {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What it is, for programs.
     #[serde(rename = "id")]
-    pub kind: Kind,
-    /// How much it weighs.
-    pub weight: Weight,
+    pub(crate) kind: Kind,
+    pub(crate) weight: Weight,
     /// What was seen, as a sentence without its full stop.
-    pub seen: String,
+    pub(crate) seen: String,
     /// Why that matters, the same.
-    pub why: String,
+    pub(crate) why: String,
     /// The right without which it could not be looked at.
-    pub lacks: Option<String>,
-    /// What mends it.
-    pub mend: Option<Mend>,
+    pub(crate) lacks: Option<String>,
+    pub(crate) mend: Option<Mend>,
 }
 
 impl Finding {
@@ -64,27 +59,20 @@ impl Finding {
         }
     }
 
-    /// As it should be.
-    #[must_use]
-    pub fn good(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn good(kind: Kind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Good, seen)
     }
 
-    /// Worth knowing.
-    #[must_use]
-    pub fn notice(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn notice(kind: Kind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Notice, seen)
     }
 
-    /// Broken or unsafe.
-    #[must_use]
-    pub fn problem(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn problem(kind: Kind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Problem, seen)
     }
 
     /// Not looked at, for lack of the right that is named: "root, or the user postgres".
-    #[must_use]
-    pub fn unseen(kind: Kind, seen: impl Into<String>, lacks: impl Into<String>) -> Finding {
+    pub(crate) fn unseen(kind: Kind, seen: impl Into<String>, lacks: impl Into<String>) -> Finding {
         Finding {
             lacks: Some(lacks.into()),
             ..Finding::new(kind, Weight::Unseen, seen)
@@ -92,8 +80,7 @@ impl Finding {
     }
 
     /// Not known, since a look at the host failed: for lack of a right, or for a fault of the host, which is a problem.
-    #[must_use]
-    pub fn not_known(kind: Kind, what: impl Display, cannot: &CannotLook) -> Finding {
+    pub(crate) fn not_known(kind: Kind, what: impl Display, cannot: &CannotLook) -> Finding {
         let seen = format!("{what}: {cannot}");
         match cannot.is_denied() && !is_root() {
             true => Finding::unseen(kind, seen, "root"),
@@ -102,8 +89,7 @@ impl Finding {
     }
 
     /// Another reason why it matters than the kind's own.
-    #[must_use]
-    pub fn because(self, why: impl Into<String>) -> Finding {
+    pub(crate) fn because(self, why: impl Into<String>) -> Finding {
         Finding {
             why: why.into(),
             ..self
@@ -112,8 +98,7 @@ impl Finding {
 
     /// Mended by this line in a root shell; see [`Config::command`](crate::config::Config::command) and [`quoted`]. By
     /// a person where a word of it would not be seen as what it is.
-    #[must_use]
-    pub fn command(self, line: impl Into<String>) -> Finding {
+    pub(crate) fn command(self, line: impl Into<String>) -> Finding {
         match CommandLine::checked(line) {
             None => self.sentence(UNPASTEABLE),
             Some(line) => Finding {
@@ -123,9 +108,7 @@ impl Finding {
         }
     }
 
-    /// Mended by a person.
-    #[must_use]
-    pub fn sentence(self, text: impl Into<String>) -> Finding {
+    pub(crate) fn sentence(self, text: impl Into<String>) -> Finding {
         Finding {
             mend: Some(Mend::Sentence(text.into())),
             ..self
@@ -133,8 +116,7 @@ impl Finding {
     }
 
     /// Mended by a person who reads `text`; not at all where that is empty.
-    #[must_use]
-    pub fn advised(self, text: &str) -> Finding {
+    pub(crate) fn advised(self, text: &str) -> Finding {
         match text {
             "" => self,
             text => self.sentence(text),
@@ -143,39 +125,34 @@ impl Finding {
 }
 
 /// A path as a word for a shell.
-#[must_use]
-pub fn quoted(path: impl AsRef<Path>) -> String {
+pub(crate) fn quoted(path: impl AsRef<Path>) -> String {
     shell_words::quote(&path.as_ref().to_string_lossy()).into_owned()
 }
 
 /// The findings of one instance.
 #[derive(Debug, Serialize)]
-pub struct Section {
-    /// The instance's name.
-    pub name: String,
+pub(crate) struct Section {
+    pub(crate) name: String,
     /// What was looked at, in the order of [`Kind::ALL`].
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Everything that was looked at.
 #[derive(Debug, Default)]
-pub struct Report {
-    /// Of the host.
-    pub host: Vec<Finding>,
+pub(crate) struct Report {
+    pub(crate) host: Vec<Finding>,
     /// Of each instance, in the config's order.
-    pub instances: Vec<Section>,
+    pub(crate) instances: Vec<Section>,
 }
 
 impl Report {
-    /// All findings.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
         let instances = self.instances.iter().flat_map(|it| &it.findings);
         instances.chain(&self.host)
     }
 
     /// How many findings weigh this.
-    #[must_use]
-    pub fn count(&self, weight: Weight) -> usize {
+    pub(crate) fn count(&self, weight: Weight) -> usize {
         self.findings().filter(|it| it.weight == weight).count()
     }
 }

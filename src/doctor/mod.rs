@@ -13,12 +13,12 @@
 //! Whether a renewal gets through is decided in `reconcile`, not here; here it is explained.
 
 mod finding;
-pub mod host;
+pub(crate) mod host;
 mod instance;
 mod kind;
-pub mod sandbox;
-pub mod served_users;
-pub mod unit;
+pub(crate) mod sandbox;
+pub(crate) mod served_users;
+pub(crate) mod unit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,9 +31,9 @@ use crate::config::Config;
 use crate::instance::probe::Prober;
 use crate::source::Source;
 
-pub use finding::{Finding, Mend, Report, Section, Weight, quoted};
-pub use kind::{Kind, Scope};
-pub use unit::Unit;
+pub(crate) use finding::{Finding, Mend, Report, Section, Weight, quoted};
+pub(crate) use kind::Kind;
+pub(crate) use unit::Unit;
 
 /// How long one instance may take beside its proofs; what it is asked has shorter bounds of its
 /// own, but for file systems.
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at the host and at every instance, all at the same time; `sources` is what the lineage
 /// of each holds, by the instance's name.
-pub async fn examined(
+pub(crate) async fn examined(
     config: &Config,
     mut sources: HashMap<String, Source>,
     prober: &Prober,

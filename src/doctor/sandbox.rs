@@ -9,16 +9,14 @@ use std::path::{Path, PathBuf};
 mod needs;
 
 use super::unit::{self, Unit};
-pub use needs::{Needs, Shortfall, command, needs};
+pub(crate) use needs::{Needs, Shortfall, command, needs};
 
 /// What is to be done with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub(crate) enum Need {
     /// Look at it, or read it.
     Read,
-    /// Write in it.
     Write,
-    /// Run it.
     Run,
 }
 
@@ -29,7 +27,6 @@ enum View {
     Inaccessible,
     /// Something else is there, in which a bind mount may show a part.
     Covered,
-    /// It can be seen.
     ReadOnly,
     /// It can be seen and written.
     Writable,
@@ -39,7 +36,6 @@ enum View {
     ShownWritable,
     /// Nothing there can be run.
     NoRun,
-    /// It can be.
     Run,
 }
 
@@ -53,7 +49,7 @@ struct Rule {
 
 /// The rules of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     rules: Vec<Rule>,
     /// `RootDirectory=` or `RootImage=`: nothing is where it is here.
     moved: Option<String>,
@@ -61,13 +57,12 @@ pub struct Sandbox {
 
 /// Why something is not possible.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
-    /// The path.
-    pub path: PathBuf,
+pub(crate) struct Denial {
+    pub(crate) path: PathBuf,
     /// What was to be done with it.
-    pub need: Need,
+    pub(crate) need: Need,
     /// The setting that denies it.
-    pub by: String,
+    pub(crate) by: String,
     sight: Sight,
     remedy: Remedy,
 }
@@ -81,9 +76,7 @@ enum Sight {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Remedy {
-    /// Lines for a drop-in.
     Settings(Vec<String>),
-    /// No drop-in should.
     Elsewhere,
 }
 
@@ -108,8 +101,7 @@ impl fmt::Display for Denial {
 
 impl Denial {
     /// The lines of a drop-in that would allow it; none where something else has to change.
-    #[must_use]
-    pub fn settings(&self) -> Option<&[String]> {
+    pub(crate) fn settings(&self) -> Option<&[String]> {
         match &self.remedy {
             Remedy::Settings(lines) => Some(lines),
             Remedy::Elsewhere => None,
@@ -119,8 +111,7 @@ impl Denial {
 
 impl Sandbox {
     /// As the unit and its drop-ins have it.
-    #[must_use]
-    pub fn of(unit: &Unit) -> Sandbox {
+    pub(crate) fn of(unit: &Unit) -> Sandbox {
         let mut rules = Vec::new();
         let mut add = |path: &str, view, by: String| {
             rules.push(Rule {
@@ -191,8 +182,7 @@ impl Sandbox {
     }
 
     /// Why the service cannot do that with a path, which is absolute and without links.
-    #[must_use]
-    pub fn denies(&self, path: &Path, need: Need) -> Option<Denial> {
+    pub(crate) fn denies(&self, path: &Path, need: Need) -> Option<Denial> {
         let denied = |by: &str, sight, remedy| {
             Some(Denial {
                 path: path.to_owned(),

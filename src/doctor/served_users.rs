@@ -16,13 +16,12 @@ const USUAL: &str = "postgres";
 
 /// Those whose servers are proposed without being named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServedUsers(BTreeSet<u32>);
+pub(crate) struct ServedUsers(BTreeSet<u32>);
 
 impl ServedUsers {
     /// The unit's user, and the owners of the data directories that the config names. Who is not root can serve
     /// nobody but himself.
-    #[must_use]
-    pub fn by(config: &Config) -> ServedUsers {
+    pub(crate) fn by(config: &Config) -> ServedUsers {
         if !is_root() {
             return ServedUsers([Ids::own().uid].into());
         }
@@ -40,14 +39,12 @@ impl ServedUsers {
     }
 
     /// Whether servers of this user are.
-    #[must_use]
-    pub fn include(&self, uid: u32) -> bool {
+    pub(crate) fn include(&self, uid: u32) -> bool {
         self.0.contains(&uid)
     }
 
     /// Their names, for a sentence.
-    #[must_use]
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         let names: Vec<String> = self.0.iter().map(|uid| user_name(*uid)).collect();
         match names.is_empty() {
             true => "nobody".into(),
@@ -65,15 +62,13 @@ fn package(unit: Option<&Unit>) -> Option<u32> {
 }
 
 /// The user as whom a process runs.
-#[must_use]
-pub fn user_of_process(pid: u32) -> Option<u32> {
+pub(crate) fn user_of_process(pid: u32) -> Option<u32> {
     let process = procfs::process::Process::new(i32::try_from(pid).ok()?);
     Some(process.ok()?.status().ok()?.euid)
 }
 
 /// The user of a server, by its data directory; none where that is not at its path here, or closed.
-#[must_use]
-pub fn user_of(data_directory: &Path) -> Option<u32> {
+pub(crate) fn user_of(data_directory: &Path) -> Option<u32> {
     Some(std::fs::metadata(data_directory).ok()?.uid())
 }
 

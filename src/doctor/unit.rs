@@ -12,16 +12,14 @@ use nix::unistd::{Gid, Group, Uid, User};
 use crate::host::file;
 use crate::text::is_shown;
 
-/// The unit.
-pub const UNIT: &str = "pgcertd.service";
+pub(crate) const UNIT: &str = "pgcertd.service";
 
 /// Where an administrator's drop-ins for it lie.
-pub const DROP_INS: &str = "/etc/systemd/system/pgcertd.service.d";
+pub(crate) const DROP_INS: &str = "/etc/systemd/system/pgcertd.service.d";
 
 /// Whether systemd is process 1 of this host (sd_booted(3)). Where it is not, as in a chroot, `systemctl` may
 /// do nothing and succeed.
-#[must_use]
-pub fn systemd_runs() -> bool {
+pub(crate) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
@@ -45,20 +43,18 @@ const EXAMPLES: [&str; 2] = [
 
 /// The service as its unit and the drop-ins have it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unit {
+pub(crate) struct Unit {
     assignments: Vec<(String, String)>,
 }
 
 impl Unit {
     /// The unit that is installed here; none where there is none.
-    #[must_use]
-    pub fn of_this_host() -> Option<Unit> {
+    pub(crate) fn of_this_host() -> Option<Unit> {
         Unit::with_drop_in(None)
     }
 
     /// The same as it would be with a drop-in of this name and text in [`DROP_INS`].
-    #[must_use]
-    pub fn of_this_host_with(name: &str, text: &str) -> Option<Unit> {
+    pub(crate) fn of_this_host_with(name: &str, text: &str) -> Option<Unit> {
         Unit::with_drop_in(Some((name, text)))
     }
 
@@ -68,8 +64,10 @@ impl Unit {
     }
 
     /// As the files in these directories have it, and one more drop-in in the first of them.
-    #[must_use]
-    pub fn in_directories(directories: &[&Path], more: Option<(&str, &str)>) -> Option<Unit> {
+    pub(crate) fn in_directories(
+        directories: &[&Path],
+        more: Option<(&str, &str)>,
+    ) -> Option<Unit> {
         let unit = directories
             .iter()
             .map(|directory| directory.join(UNIT))
@@ -89,16 +87,14 @@ impl Unit {
     }
 
     /// The value of a setting that has one: the last, and none where that is empty.
-    #[must_use]
-    pub fn value(&self, key: &str) -> Option<&str> {
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
         let last = self.assignments.iter().rev().find(|(it, _)| it == key);
         last.map(|(_, value)| value.as_str())
             .filter(|value| !value.is_empty())
     }
 
     /// The words of a setting that is a list: each assignment adds to it, an empty one begins anew.
-    #[must_use]
-    pub fn words(&self, key: &str) -> Vec<String> {
+    pub(crate) fn words(&self, key: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (_, value) in self.assignments.iter().filter(|(it, _)| it == key) {
             match value.as_str() {
@@ -110,14 +106,12 @@ impl Unit {
     }
 
     /// `User=`; root where none is named.
-    #[must_use]
-    pub fn user(&self) -> &str {
+    pub(crate) fn user(&self) -> &str {
         self.value("User").unwrap_or("root")
     }
 
     /// The user's number, where this host has it.
-    #[must_use]
-    pub fn uid(&self) -> Option<u32> {
+    pub(crate) fn uid(&self) -> Option<u32> {
         let by_name = User::from_name(self.user()).ok().flatten();
         by_name
             .map(|it| it.uid.as_raw())
@@ -126,8 +120,7 @@ impl Unit {
 
     /// The groups that the service has, its own first: `Group=`, else the user's; then the user's
     /// others and `SupplementaryGroups=`.
-    #[must_use]
-    pub fn groups(&self) -> Vec<u32> {
+    pub(crate) fn groups(&self) -> Vec<u32> {
         let number = |name: &str| {
             let by_name = Group::from_name(name).ok().flatten();
             by_name.map(|it| it.gid.as_raw()).or(name.parse().ok())
@@ -155,16 +148,14 @@ impl Unit {
     }
 
     /// The name of its first group; none where this host does not have it.
-    #[must_use]
-    pub fn group_name(&self) -> Option<String> {
+    pub(crate) fn group_name(&self) -> Option<String> {
         let group = Group::from_gid(Gid::from_raw(*self.groups().first()?));
         Some(group.ok().flatten()?.name)
     }
 
     /// Whether it may read every file of the host: root with the capability in its bounding set,
     /// others with it among the ambient ones as well.
-    #[must_use]
-    pub fn reads_everything(&self) -> bool {
+    pub(crate) fn reads_everything(&self) -> bool {
         let bounded = self.has_capability("CapabilityBoundingSet").unwrap_or(true);
         let ambient = self.has_capability("AmbientCapabilities").unwrap_or(false);
         bounded && (self.uid() == Some(0) || ambient)
@@ -189,8 +180,7 @@ impl Unit {
     }
 
     /// Why systemd will not start it.
-    #[must_use]
-    pub fn missing(&self) -> Option<String> {
+    pub(crate) fn missing(&self) -> Option<String> {
         self.uid().is_none().then(|| {
             format!(
                 "{UNIT} runs as user {}, whom this host does not have: it cannot start",
@@ -200,8 +190,7 @@ impl Unit {
     }
 
     /// Why it may not deploy to a server that `owners`, those of its files and of its process, own.
-    #[must_use]
-    pub fn foreign_to(&self, owners: [u32; 2]) -> Option<String> {
+    pub(crate) fn foreign_to(&self, owners: [u32; 2]) -> Option<String> {
         let uid = self.uid().filter(|uid| *uid != 0)?;
         let other = owners.into_iter().find(|owner| *owner != uid)?;
         Some(format!(
@@ -213,8 +202,7 @@ impl Unit {
 }
 
 /// The command that has the unit run as root.
-#[must_use]
-pub fn root_operation() -> String {
+pub(crate) fn root_operation() -> String {
     let here = |directory: &&&str| Path::new(directory).join("root.conf").exists();
     let examples = EXAMPLES.iter().find(here).unwrap_or(&EXAMPLES[0]);
     format!(
@@ -251,8 +239,7 @@ fn split(value: &str) -> Vec<String> {
 }
 
 /// A word of such a list, as it is written; none where it cannot be.
-#[must_use]
-pub fn word(text: &str) -> Option<String> {
+pub(crate) fn word(text: &str) -> Option<String> {
     let quote = match (text.contains('"'), text.contains('\'')) {
         (false, false) if !text.contains(' ') => "",
         (false, _) => "\"",

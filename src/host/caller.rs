@@ -48,7 +48,7 @@ pub fn run_as_child(program: &Path) {
 
 /// The socket to connect to.
 #[derive(Debug)]
-pub enum Socket {
+pub(crate) enum Socket {
     /// One of this name in a directory, which is held.
     In(OwnedFd, String),
     /// One of the abstract namespace, without the leading zero byte.
@@ -71,11 +71,9 @@ impl Socket {
 
 /// The user and the group that the other end is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
-    /// The user's number.
-    pub uid: u32,
-    /// The group's number.
-    pub gid: u32,
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Caller {
@@ -83,7 +81,7 @@ impl Caller {
     ///
     /// # Errors
     /// What the system says, or that the child did not answer.
-    pub fn connect(self, socket: Socket) -> io::Result<UnixStream> {
+    pub(crate) fn connect(self, socket: Socket) -> io::Result<UnixStream> {
         if !rustix::process::geteuid().is_root() {
             return socket.connect();
         }
@@ -143,8 +141,7 @@ fn answered(child: &UnixStream) -> io::Result<UnixStream> {
 
 /// Does the child's work, if this process is one: `arguments` are the program's, its own name first. Call it before
 /// anything else, while there is one thread alone. Gives the exit status.
-#[must_use]
-pub fn answer(arguments: &[OsString]) -> Option<u8> {
+pub(crate) fn answer(arguments: &[OsString]) -> Option<u8> {
     let [_, argument] = arguments else {
         return None;
     };

@@ -51,11 +51,10 @@ const OURS: [&str; 7] = [
 
 /// A program is not run.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// Somebody has chosen it who could become another user by that.
     #[error("{} is not run: {source}", program.display())]
     Untrusted {
-        /// The program.
         program: PathBuf,
         /// Why not, and what to do.
         #[source]

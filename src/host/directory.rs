@@ -27,22 +27,16 @@ const MOST_LINKS: usize = 40;
 
 /// A path cannot be followed to its end, or must not be.
 #[derive(Debug, thiserror::Error)]
-pub enum ReachError {
-    /// A system call failed.
+pub(crate) enum ReachError {
     #[error("{source}")]
     System {
-        /// Where.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// The path itself is a link.
     #[error("it is a symbolic link, which is not followed; name what it leads to in its place: {}", target.display())]
-    LinkAtEnd {
-        /// Where it leads.
-        target: PathBuf,
-    },
+    LinkAtEnd { target: PathBuf },
     /// It leads through a link that somebody may bend who has no right to what lies at its end.
     #[error(
         "{bender} decides where {} leads, and what lies at its end belongs to user {owner}; \
@@ -50,7 +44,6 @@ pub enum ReachError {
         link.display()
     )]
     Bent {
-        /// The link.
         link: PathBuf,
         /// Who decides where it leads.
         bender: Bender,
@@ -73,7 +66,6 @@ impl ReachError {
         }
     }
 
-    /// Whether nothing is there.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, ReachError::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
@@ -97,8 +89,7 @@ impl ReachError {
 
 /// Who decides what a name in a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bender {
-    /// This user, beside root.
+pub(crate) enum Bender {
     User(u32),
     /// The members of a group, or everybody.
     Others,
@@ -116,7 +107,6 @@ impl fmt::Display for Bender {
 /// What becomes of a link in the last place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkAtEnd {
-    /// It is an error.
     Refused,
     /// It is followed like any other on the way.
     Followed,
@@ -162,7 +152,6 @@ pub(crate) fn is_writable_by_others(stat: &Stat) -> bool {
 pub(crate) struct Reached {
     pub(crate) descriptor: OwnedFd,
     pub(crate) stat: Stat,
-    /// Its path without links.
     pub(crate) path: PathBuf,
 }
 

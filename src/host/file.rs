@@ -38,7 +38,7 @@ impl Unopened {
     ///
     /// # Errors
     /// What the system says.
-    pub fn root() -> io::Result<Unopened> {
+    pub(crate) fn root() -> io::Result<Unopened> {
         Unopened::hold(CWD, Path::new("/"), OFlags::DIRECTORY)
     }
 
@@ -54,7 +54,7 @@ impl Unopened {
     ///
     /// # Errors
     /// What the system says.
-    pub fn within(directory: impl AsFd, name: &OsStr) -> io::Result<Unopened> {
+    pub(crate) fn within(directory: impl AsFd, name: &OsStr) -> io::Result<Unopened> {
         Unopened::hold(directory, Path::new(name), OFlags::NOFOLLOW)
     }
 
@@ -62,7 +62,7 @@ impl Unopened {
     ///
     /// # Errors
     /// What the system says; this is no directory.
-    pub fn entry(&self, name: &OsStr) -> io::Result<Unopened> {
+    pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Unopened> {
         // As a directory first: a file system that is mounted when it is entered is mounted for one alone (autofs).
         let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
         match Unopened::hold(&self.descriptor, Path::new(name), flags) {
@@ -83,8 +83,7 @@ impl Unopened {
     }
 
     /// What it is, whose, and what may be done with it, as of the moment when it was taken hold of.
-    #[must_use]
-    pub fn metadata(&self) -> &Metadata {
+    pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
@@ -92,14 +91,13 @@ impl Unopened {
     ///
     /// # Errors
     /// What the system says.
-    pub fn link(&self) -> io::Result<PathBuf> {
+    pub(crate) fn link(&self) -> io::Result<PathBuf> {
         let target = rustix::fs::readlinkat(&self.descriptor, "", Vec::new())?;
         Ok(OsString::from_vec(target.into_bytes()).into())
     }
 
     /// Whether an access control list says more of it than its mode does; where that cannot be told, it does.
-    #[must_use]
-    pub fn has_acl(&self) -> bool {
+    pub(crate) fn has_acl(&self) -> bool {
         match rustix::fs::getxattr_query(self.by_number(), "system.posix_acl_access") {
             Ok(_) => true,
             Err(Errno::NODATA | Errno::OPNOTSUPP) => false,
@@ -114,7 +112,7 @@ impl Unopened {
     ///
     /// # Errors
     /// It is no regular file, or the system says no.
-    pub fn open(&self, directory: impl AsFd, name: &Path) -> io::Result<File> {
+    pub(crate) fn open(&self, directory: impl AsFd, name: &Path) -> io::Result<File> {
         if let Some(other) = NotRegular::of(&self.metadata) {
             let told = format!("it is a {other}, not a regular file");
             return Err(io::Error::other(told));
@@ -138,7 +136,7 @@ impl Unopened {
     ///
     /// # Errors
     /// It is no directory, or the system says no.
-    pub fn list(&self) -> io::Result<rustix::fs::Dir> {
+    pub(crate) fn list(&self) -> io::Result<rustix::fs::Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty())?;
         Ok(rustix::fs::Dir::new(opened)?)
@@ -164,14 +162,11 @@ fn is_other_kind(error: &io::Error) -> bool {
 
 /// What lies where a regular file is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotRegular {
-    /// A directory.
+pub(crate) enum NotRegular {
     Directory,
     /// A symbolic link that is not followed.
     Link,
-    /// A named pipe.
     Fifo,
-    /// A Unix socket.
     Socket,
     /// A character or block device.
     Device,
@@ -179,8 +174,7 @@ pub enum NotRegular {
 
 impl NotRegular {
     /// What it is; none for a regular file.
-    #[must_use]
-    pub fn of(metadata: &Metadata) -> Option<NotRegular> {
+    pub(crate) fn of(metadata: &Metadata) -> Option<NotRegular> {
         let kind = metadata.file_type();
         if kind.is_file() {
             None
@@ -213,9 +207,7 @@ impl fmt::Display for NotRegular {
 /// What becomes of a symbolic link at the end of a path. Those before it are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
-    /// It is followed.
     Followed,
-    /// It is no file.
     Refused,
 }
 
@@ -230,20 +222,20 @@ impl Links {
 
 /// What a file must be like to be read.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// The most bytes that it may hold.
-    pub largest: u64,
+    pub(crate) largest: u64,
     /// Whether a link at the end of its path counts.
-    pub links: Links,
+    pub(crate) links: Links,
     /// Whose it may be; anybody's where there is none.
-    pub owners: &'a [u32],
+    pub(crate) owners: &'a [u32],
 }
 
 /// The bytes of a regular file of at most `largest` bytes, whosever it is, links followed.
 ///
 /// # Errors
 /// It cannot be opened or read, is no regular file, or is larger.
-pub fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let (links, owners) = (Links::Followed, &[][..]);
     read_on(
         path,
@@ -259,7 +251,7 @@ pub fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// It cannot be opened or read, or is no regular file.
-pub fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
     let file = Unopened::at(path, Links::Followed)?.open(CWD, path)?;
     let mut bytes = Vec::new();
     file.take(count).read_to_end(&mut bytes)?;
@@ -270,7 +262,7 @@ pub fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As for [`read`]; it is a link, or belongs to somebody else.
-pub fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Result<Vec<u8>> {
     let links = Links::Refused;
     read_on(
         path,
@@ -286,7 +278,7 @@ pub fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Result<Vec<u
 ///
 /// # Errors
 /// It is not, or cannot be opened or read.
-pub fn read_on(path: &Path, terms: Terms<'_>) -> io::Result<Vec<u8>> {
+pub(crate) fn read_on(path: &Path, terms: Terms<'_>) -> io::Result<Vec<u8>> {
     let found = Unopened::at(path, terms.links)?;
     let owner = found.metadata().uid();
     if !terms.owners.is_empty() && !terms.owners.contains(&owner) {

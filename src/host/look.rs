@@ -17,7 +17,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// A system call that looks at something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub(crate) enum Call {
     /// `pidfd_open(2)`: is there a process with this number?
     PidfdOpen,
     /// `poll(2)` of a pidfd: has the process ended?
@@ -52,8 +52,7 @@ impl Call {
 }
 
 /// Whether this errno of this call says that the thing is not there. Every other errno leaves that open.
-#[must_use]
-pub fn means_gone(call: Call, errno: Errno) -> bool {
+pub(crate) fn means_gone(call: Call, errno: Errno) -> bool {
     match call {
         Call::PidfdOpen => errno == Errno::SRCH,
         Call::Poll => false,
@@ -116,22 +115,19 @@ impl CannotLook {
 
     /// The failure of a connection to `address`; nothing where the error is an answer: nobody listens there. An error
     /// that no system call reported, such as a name that cannot be resolved, is not one of a look either.
-    #[must_use]
-    pub fn connecting(address: &dyn fmt::Display, error: &io::Error) -> Option<CannotLook> {
+    pub(crate) fn connecting(address: &dyn fmt::Display, error: &io::Error) -> Option<CannotLook> {
         let errno = Errno::from_raw_os_error(error.raw_os_error()?);
         sorted::<()>(Call::Connect, address, Err(errno)).err()
     }
 
     /// The failure of a look at `path`; nothing where the error says that it is not there.
-    #[must_use]
-    pub fn at_stat(path: &Path, error: &io::Error) -> Option<CannotLook> {
+    pub(crate) fn at_stat(path: &Path, error: &io::Error) -> Option<CannotLook> {
         let errno = Errno::from_raw_os_error(error.raw_os_error()?);
         sorted::<()>(Call::Stat, &path.display(), Err(errno)).err()
     }
 
     /// Whether this user lacks a right: normal for what other users run, and no fault of the host.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         matches!(
             self.cause,
             Cause::Hidden | Cause::System(Errno::ACCESS | Errno::PERM)
@@ -139,8 +135,7 @@ impl CannotLook {
     }
 
     /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match (&self.cause, self.call) {
             (Cause::Hidden, _) => {
                 "look as root or as the server's user, or mount /proc without hidepid= (ProtectProc= in the unit)"
@@ -154,8 +149,7 @@ impl CannotLook {
     }
 
     /// What failed and what to do about it, as one sentence.
-    #[must_use]
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         format!("{self}; {}", self.remedy())
     }
 }
@@ -254,7 +248,7 @@ fn remedy(call: Call, errno: Errno) -> &'static str {
 ///
 /// # Errors
 /// Whether it is there is not known.
-pub fn sorted<T>(
+pub(crate) fn sorted<T>(
     call: Call,
     what: &(impl fmt::Display + ?Sized),
     result: Result<T, Errno>,
@@ -284,7 +278,7 @@ fn of_path<T>(call: Call, path: &Path, result: io::Result<T>) -> Result<Option<T
 ///
 /// # Errors
 /// Whether it is there is not known.
-pub fn metadata(path: &Path) -> Result<Option<Metadata>, CannotLook> {
+pub(crate) fn metadata(path: &Path) -> Result<Option<Metadata>, CannotLook> {
     of_path(Call::Stat, path, std::fs::metadata(path))
 }
 
@@ -327,7 +321,7 @@ pub fn file_id(path: &Path) -> Result<Option<FileId>, CannotLook> {
 ///
 /// # Errors
 /// Whether it is there is not known.
-pub fn link(path: &Path) -> Result<Option<PathBuf>, CannotLook> {
+pub(crate) fn link(path: &Path) -> Result<Option<PathBuf>, CannotLook> {
     of_path(Call::ReadLink, path, std::fs::read_link(path))
 }
 
@@ -335,7 +329,7 @@ pub fn link(path: &Path) -> Result<Option<PathBuf>, CannotLook> {
 ///
 /// # Errors
 /// Whether it is there is not known, or it cannot be read.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
     let Some(file) = of_path(Call::Open, path, File::open(path))? else {
         return Ok(None);
     };
@@ -348,7 +342,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
 ///
 /// # Errors
 /// Whether it is there is not known, or it cannot be listed.
-pub fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, CannotLook> {
+pub(crate) fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, CannotLook> {
     let Some(entries) = of_path(Call::Open, path, std::fs::read_dir(path))? else {
         return Ok(None);
     };
@@ -360,7 +354,7 @@ pub fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, CannotLook>
 ///
 /// # Errors
 /// That is not known.
-pub fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
+pub(crate) fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
     if one == other {
         return Ok(true);
     }
@@ -424,10 +418,10 @@ mod tests {
 
     /// As Linux numbers them on every architecture that pgcertd is built for.
     mod libc_errno {
-        pub const ENOENT: i32 = 2;
-        pub const ESRCH: i32 = 3;
-        pub const ENOTDIR: i32 = 20;
-        pub const ECONNREFUSED: i32 = 111;
+        pub(crate) const ENOENT: i32 = 2;
+        pub(crate) const ESRCH: i32 = 3;
+        pub(crate) const ENOTDIR: i32 = 20;
+        pub(crate) const ECONNREFUSED: i32 = 111;
     }
 
     #[test]

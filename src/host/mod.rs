@@ -4,10 +4,10 @@
 //! bend, bounds on size and time, no privileges to gain) cannot be forgotten by the next caller. Nothing here knows
 //! PostgreSQL, a certificate or the config.
 
-pub mod caller;
+pub(crate) mod caller;
 pub(crate) mod command;
-pub mod directory;
-pub mod file;
-pub mod look;
-pub mod process;
+pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod look;
+pub(crate) mod process;
 mod trusted;

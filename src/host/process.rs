@@ -18,7 +18,7 @@ use super::look::{self, Call, CannotLook, FileId};
 
 /// A process that is held by a pidfd.
 #[derive(Debug)]
-pub struct HeldProcess {
+pub(crate) struct HeldProcess {
     pid: u32,
     pidfd: OwnedFd,
 }
@@ -28,7 +28,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// Whether one has it is not known.
-    pub fn open(pid: u32) -> Result<Option<HeldProcess>, CannotLook> {
+    pub(crate) fn open(pid: u32) -> Result<Option<HeldProcess>, CannotLook> {
         let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
             return Ok(None);
         };
@@ -42,15 +42,12 @@ impl HeldProcess {
         Ok(pidfd.map(|pidfd| HeldProcess { pid, pidfd }))
     }
 
-    /// Its number.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Its entry in `/proc`.
-    #[must_use]
-    pub fn entry(&self) -> PathBuf {
+    pub(crate) fn entry(&self) -> PathBuf {
         entry(self.pid)
     }
 
@@ -58,7 +55,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// That is not known.
-    pub fn has_ended(&self) -> Result<bool, CannotLook> {
+    pub(crate) fn has_ended(&self) -> Result<bool, CannotLook> {
         let mut fds = [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)];
         let now = rustix::time::Timespec {
             tv_sec: 0,
@@ -79,7 +76,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It cannot be looked at.
-    pub fn status(&self) -> Result<Option<Status>, CannotLook> {
+    pub(crate) fn status(&self) -> Result<Option<Status>, CannotLook> {
         self.parsed("status")
     }
 
@@ -87,7 +84,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It cannot be looked at.
-    pub fn stat(&self) -> Result<Option<Stat>, CannotLook> {
+    pub(crate) fn stat(&self) -> Result<Option<Stat>, CannotLook> {
         self.parsed("stat")
     }
 
@@ -95,7 +92,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It cannot be looked at.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, CannotLook> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, CannotLook> {
         let read = look::read(&self.entry().join(name))?;
         self.unless_ended(read)
     }
@@ -104,7 +101,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It cannot be looked at.
-    pub fn link(&self, name: &str) -> Result<Option<PathBuf>, CannotLook> {
+    pub(crate) fn link(&self, name: &str) -> Result<Option<PathBuf>, CannotLook> {
         let link = look::link(&self.entry().join(name))?;
         self.unless_ended(link)
     }
@@ -113,7 +110,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It cannot be looked at.
-    pub fn file_id(&self, name: &str) -> Result<Option<FileId>, CannotLook> {
+    pub(crate) fn file_id(&self, name: &str) -> Result<Option<FileId>, CannotLook> {
         let id = look::file_id(&self.entry().join(name))?;
         self.unless_ended(id)
     }
@@ -122,7 +119,7 @@ impl HeldProcess {
     ///
     /// # Errors
     /// It has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         rustix::process::pidfd_send_signal(self.pidfd.as_fd(), signal)
     }
 
@@ -178,7 +175,7 @@ fn part<T: FromRead>(pid: u32, name: &str) -> Result<Option<T>, CannotLook> {
 ///
 /// # Errors
 /// It cannot be looked at.
-pub fn status_of(pid: u32) -> Result<Option<Status>, CannotLook> {
+pub(crate) fn status_of(pid: u32) -> Result<Option<Status>, CannotLook> {
     part(pid, "status")
 }
 
@@ -186,7 +183,7 @@ pub fn status_of(pid: u32) -> Result<Option<Status>, CannotLook> {
 ///
 /// # Errors
 /// It cannot be looked at.
-pub fn stat_of(pid: u32) -> Result<Option<Stat>, CannotLook> {
+pub(crate) fn stat_of(pid: u32) -> Result<Option<Stat>, CannotLook> {
     part(pid, "stat")
 }
 
@@ -194,7 +191,7 @@ pub fn stat_of(pid: u32) -> Result<Option<Stat>, CannotLook> {
 ///
 /// # Errors
 /// They cannot be looked at.
-pub fn arguments_of(pid: u32) -> Result<Vec<std::ffi::OsString>, CannotLook> {
+pub(crate) fn arguments_of(pid: u32) -> Result<Vec<std::ffi::OsString>, CannotLook> {
     use std::os::unix::ffi::OsStringExt;
     let bytes = look::read(&entry(pid).join("cmdline"))?.unwrap_or_default();
     let words = bytes
@@ -207,11 +204,10 @@ pub fn arguments_of(pid: u32) -> Result<Vec<std::ffi::OsString>, CannotLook> {
 
 /// What a search among the processes of this host came to.
 #[derive(Debug)]
-pub struct Search<T> {
-    /// What was found.
-    pub found: Vec<T>,
+pub(crate) struct Search<T> {
+    pub(crate) found: Vec<T>,
     /// The first look that failed: there may be more than was found.
-    pub missed: Option<CannotLook>,
+    pub(crate) missed: Option<CannotLook>,
 }
 
 impl<T> Search<T> {
@@ -219,7 +215,7 @@ impl<T> Search<T> {
     ///
     /// # Errors
     /// A look failed, so that there may be more.
-    pub fn whole(self) -> Result<Vec<T>, CannotLook> {
+    pub(crate) fn whole(self) -> Result<Vec<T>, CannotLook> {
         match self.missed {
             Some(missed) => Err(missed),
             None => Ok(self.found),
@@ -229,7 +225,7 @@ impl<T> Search<T> {
 
 /// Searches among the processes of this host that this user is shown. A look of `wanted` that fails is noted, and
 /// the search goes on.
-pub fn search<T>(mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>) -> Search<T> {
+pub(crate) fn search<T>(mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>) -> Search<T> {
     let mut search = Search {
         found: Vec::new(),
         missed: None,
@@ -250,7 +246,7 @@ pub fn search<T>(mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>) -
 
 /// The same for processes of one user: what other users hide does not count, and what `/proc` hides altogether does
 /// where they could be hidden.
-pub fn search_of<T>(
+pub(crate) fn search_of<T>(
     user: u32,
     mut wanted: impl FnMut(u32) -> Result<Option<T>, CannotLook>,
 ) -> Search<T> {
@@ -275,7 +271,7 @@ fn is_of_another(pid: u32, user: u32) -> Result<bool, CannotLook> {
 ///
 /// # Errors
 /// That is not known.
-pub fn others_hidden() -> Result<Option<CannotLook>, CannotLook> {
+pub(crate) fn others_hidden() -> Result<Option<CannotLook>, CannotLook> {
     let first = entry(1);
     Ok(match look::metadata(&first)? {
         Some(_) => None,
@@ -287,7 +283,7 @@ pub fn others_hidden() -> Result<Option<CannotLook>, CannotLook> {
 ///
 /// # Errors
 /// It cannot be looked at.
-pub fn boot_time() -> Result<u64, CannotLook> {
+pub(crate) fn boot_time() -> Result<u64, CannotLook> {
     let path = Path::new("/proc/stat");
     let bytes = look::read(path)?.ok_or_else(|| CannotLook::missing(path))?;
     let text = String::from_utf8_lossy(&bytes);

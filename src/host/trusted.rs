@@ -13,7 +13,7 @@ use crate::privilege::Ids;
 
 /// Why a program is not run as a user.
 #[derive(Debug, thiserror::Error)]
-pub enum Untrusted {
+pub(crate) enum Untrusted {
     /// Root does what its own commands say, and not what a file says.
     #[error(
         "root runs no program that a server's files or processes name; a server's data directory or configuration belongs to \
@@ -28,7 +28,6 @@ pub enum Untrusted {
     Writable {
         /// The program, or a directory or link on the way.
         path: PathBuf,
-        /// Who may write there.
         who: String,
         /// The user as whom it would run.
         uid: u32,

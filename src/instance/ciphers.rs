@@ -4,20 +4,19 @@
 
 /// The settings that decide with which keys a server can shake hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ciphers {
+pub(crate) struct Ciphers {
     /// What the server calls the setting: `ssl_ciphers`.
-    pub setting: &'static str,
+    pub(crate) setting: &'static str,
     /// What it is set to.
-    pub value: String,
+    pub(crate) value: String,
     /// The setting of protocols, and what it is set to, where that leaves out TLS 1.3, to which the
     /// ciphers above do not apply.
-    pub limit: Option<String>,
+    pub(crate) limit: Option<String>,
 }
 
 impl Ciphers {
     /// Those of PostgreSQL: `ssl_ciphers` and `ssl_max_protocol_version`.
-    #[must_use]
-    pub fn of_postgres(ciphers: &str, newest: &str) -> Ciphers {
+    pub(crate) fn of_postgres(ciphers: &str, newest: &str) -> Ciphers {
         Ciphers {
             setting: "ssl_ciphers",
             value: ciphers.to_owned(),
@@ -27,8 +26,7 @@ impl Ciphers {
     }
 
     /// Those of a PgBouncer: `client_tls_ciphers` and `client_tls_protocols`.
-    #[must_use]
-    pub fn of_pgbouncer(ciphers: &str, protocols: &str) -> Ciphers {
+    pub(crate) fn of_pgbouncer(ciphers: &str, protocols: &str) -> Ciphers {
         let all = ["", "all", "secure"].contains(&protocols) || protocols.contains("1.3");
         Ciphers {
             setting: "client_tls_ciphers",
@@ -39,8 +37,7 @@ impl Ciphers {
 
     /// Why they may leave no cipher for a key such as `ECDSA P-256`, where one such as `RSA 2048`
     /// had some, and what to do: a sentence.
-    #[must_use]
-    pub fn against(&self, key: &str, before: Option<&str>) -> String {
+    pub(crate) fn against(&self, key: &str, before: Option<&str>) -> String {
         let family = |key: &str| key.split(' ').next().unwrap_or_default().to_owned();
         let (new, old) = (family(key), before.map(family));
         let (setting, value) = (self.setting, &self.value);

@@ -56,7 +56,7 @@ struct Known {
 
 /// What is known of one server's configuration.
 #[derive(Debug, Default)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     known: Option<Known>,
     /// The server that could not be asked, and when.
     failed: Option<(i64, Instant)>,
@@ -68,7 +68,7 @@ impl Configuration {
     ///
     /// # Errors
     /// The executable cannot be run here, or refuses the configuration: with its words.
-    pub async fn tls_settings(
+    pub(crate) async fn tls_settings(
         &mut self,
         postmaster: &Postmaster,
         data_directory: &Path,
@@ -108,7 +108,7 @@ impl Configuration {
 
     /// The same of a server of which nothing seems amiss: nothing where it could not be asked a
     /// short while ago.
-    pub async fn tls_settings_at_leisure(
+    pub(crate) async fn tls_settings_at_leisure(
         &mut self,
         postmaster: &Postmaster,
         data_directory: &Path,
@@ -125,8 +125,7 @@ impl Configuration {
     }
 
     /// The directories in which its files lie, as far as it was asked.
-    #[must_use]
-    pub fn directories(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let files = self.known.iter().flat_map(|known| known.stamp.keys());
         files
             .filter_map(|file| file.parent())

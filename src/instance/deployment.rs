@@ -15,7 +15,7 @@ use crate::config::{Mode, Verify};
 
 /// Which time of a file is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// When its content was last written (mtime).
     Written,
     /// When anything of it last changed (ctime).
@@ -28,7 +28,7 @@ impl Instance {
     ///
     /// # Errors
     /// A sentence that says why it cannot be told.
-    pub async fn last_deployment(&mut self, sight: &Sight) -> Result<Timestamp, String> {
+    pub(crate) async fn last_deployment(&mut self, sight: &Sight) -> Result<Timestamp, String> {
         let Installed::Usable(installed) = &sight.look.installed else {
             return Err("no certificate is installed that the server could have loaded".into());
         };

@@ -58,25 +58,19 @@ const APART: [&str; 14] = [
     "unix_socket_permissions=0700",
 ];
 
-/// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DryStart {
+pub(crate) enum DryStart {
     /// The configuration, the TLS files and `pg_hba.conf` load.
     Loads,
     /// Something does not, which ends a start.
-    Fails {
-        /// What.
-        stage: LoadStage,
-        /// The server's words.
-        said: String,
-    },
+    Fails { stage: LoadStage, said: String },
     /// That could not be tried: why.
     NotKnown(String),
 }
 
 /// What a server loads at its start, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LoadStage {
+pub(crate) enum LoadStage {
     /// `postgresql.conf` and what it includes.
     Configuration,
     /// What the `ssl_*` settings say and name.
@@ -101,7 +95,7 @@ enum Untried {
 impl Program {
     /// Starts the program on a throw-away data directory. `running` is the server, where it runs: its OpenSSL may be
     /// configured by its environment.
-    pub async fn dry_start(
+    pub(crate) async fn dry_start(
         &self,
         data_directory: &Path,
         owner: Ids,

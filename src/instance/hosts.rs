@@ -25,7 +25,7 @@ use crate::patience::Questions;
 use crate::privilege::Ids;
 
 /// The first version that has such a file (`server_version_num`).
-pub const FIRST: i32 = 190_000;
+pub(crate) const FIRST: i32 = 190_000;
 
 /// How deep files of names may name further ones.
 const DEEPEST: usize = 10;
@@ -41,20 +41,17 @@ enum For {
     Nameless,
 }
 
-/// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostLine {
+pub(crate) struct HostLine {
     /// The file that it is in.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Its number there, from 1.
-    pub number: usize,
+    pub(crate) number: usize,
     whose: For,
-    /// The certificate.
-    pub cert_file: PathBuf,
-    /// Its key.
-    pub key_file: PathBuf,
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
     /// The authorities of these clients.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// Whether a command opens an encrypted key, also at a reload.
     opens_keys: bool,
 }
@@ -70,9 +67,9 @@ impl HostLine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts {
     /// `hosts_file`.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Every file of it that was read, or is not there.
-    pub files: BTreeSet<PathBuf>,
+    pub(crate) files: BTreeSet<PathBuf>,
     lines: Vec<HostLine>,
     /// Why the server refuses it, in whole sentences that begin with the place.
     faults: Vec<String>,
@@ -82,14 +79,12 @@ pub struct Hosts {
 
 impl Hosts {
     /// Reads it, with the rights of the thread that asks. Blocks.
-    #[must_use]
     pub fn read(file: &Path, data_directory: &Path, server: Ids) -> Hosts {
         Hosts::read_from(file, data_directory, server, &OnDisk)
     }
 
     /// The same, with `text` in place of what the file holds.
-    #[must_use]
-    pub fn read_as(file: &Path, text: &[u8], data_directory: &Path, server: Ids) -> Hosts {
+    pub(crate) fn read_as(file: &Path, text: &[u8], data_directory: &Path, server: Ids) -> Hosts {
         let files = InPlace { file, text };
         Hosts::read_from(file, data_directory, server, &files)
     }
@@ -133,7 +128,6 @@ impl Hosts {
     }
 
     /// Whether it says nothing, so that all clients get what `ssl_cert_file` names.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.faults.is_empty()
     }
@@ -151,7 +145,6 @@ impl Hosts {
     }
 
     /// Whether clients that ask for `name` get these files, as far as that is known.
-    #[must_use]
     pub fn gives(&self, name: &AskedName, cert_file: &Path, key_file: &Path) -> bool {
         self.line_for(name)
             .is_some_and(|line| line.names_other(cert_file, key_file) == Ok(None))
@@ -162,7 +155,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
-    pub fn not_used(
+    pub(crate) fn not_used(
         &self,
         names: &[AskedName],
         cert_file: &Path,
@@ -219,7 +212,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
-    pub fn names_to_add(
+    pub(crate) fn names_to_add(
         &self,
         names: &[AskedName],
         cert_file: &Path,
@@ -257,7 +250,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Whether a file that it names is this one is not known.
-    pub fn uses(&self, file: &Path) -> Result<bool, CannotLook> {
+    pub(crate) fn uses(&self, file: &Path) -> Result<bool, CannotLook> {
         for line in &self.lines {
             if same_file(&line.cert_file, file)? || same_file(&line.key_file, file)? {
                 return Ok(true);
@@ -267,8 +260,7 @@ impl Hosts {
     }
 
     /// The files that its lines give to all of these names, and to no others.
-    #[must_use]
-    pub fn own_pair(&self, names: &[AskedName]) -> Option<(&Path, &Path)> {
+    pub(crate) fn own_pair(&self, names: &[AskedName]) -> Option<(&Path, &Path)> {
         let is_own = |line: &HostLine| match &line.whose {
             For::Names(of_line) => of_line.iter().all(|host| {
                 names.iter().any(
@@ -294,8 +286,7 @@ impl Hosts {
     }
 
     /// Whether this is `before` with one line more, at its end, which the server takes.
-    #[must_use]
-    pub fn is_one_line_more_than(&self, before: &Hosts) -> bool {
+    pub(crate) fn is_one_line_more_than(&self, before: &Hosts) -> bool {
         let others = self.lines.split_last().map(|(_, others)| others);
         self.faults.is_empty() && others == Some(before.lines.as_slice())
     }
@@ -304,7 +295,7 @@ impl Hosts {
     ///
     /// # Errors
     /// Whether the file that is named is that one is not known.
-    pub fn ca_not_used(
+    pub(crate) fn ca_not_used(
         &self,
         names: &[AskedName],
         ca_file: &Path,
@@ -351,7 +342,6 @@ impl Hosts {
 
     /// What keeps the server from loading the certificate and key of another's line, as far as that shows here, and what to do.
     /// Blocks, with the rights of the thread that asks.
-    #[must_use]
     pub fn faults_of_pairs(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
         let server = self.server;
         let pair = |line: &HostLine| {
@@ -401,8 +391,7 @@ impl HostLine {
 }
 
 /// The line that gives these files to `names`.
-#[must_use]
-pub fn line_text(names: &[String], cert_file: &Path, key_file: &Path) -> String {
+pub(crate) fn line_text(names: &[String], cert_file: &Path, key_file: &Path) -> String {
     format!("{} {}", names.join(","), pair_words(cert_file, key_file))
 }
 

@@ -110,8 +110,7 @@ impl Instance {
 
     /// Where the server leaves its number, as its own configuration said at the last look; nothing
     /// where that is known from the config.
-    #[must_use]
-    pub fn pid_file(&self) -> Option<&Path> {
+    pub(crate) fn pid_file(&self) -> Option<&Path> {
         self.pid_file.as_deref()
     }
 
@@ -142,7 +141,7 @@ impl Instance {
 
     /// What makes the certificate one of a client as well, in words; none where nothing does, or where
     /// that cannot be told. What is down is known by its file alone.
-    pub async fn client_use(&mut self, sight: &Sight) -> Option<String> {
+    pub(crate) async fn client_use(&mut self, sight: &Sight) -> Option<String> {
         match (self.config.kind(), sight.server.process()) {
             (Kind::Postgres, _) => None,
             (_, Some(Process::PgBouncer(pgbouncer))) => {
@@ -176,7 +175,7 @@ impl Instance {
     ///
     /// # Errors
     /// It cannot be asked or read.
-    pub async fn tls_settings(
+    pub(crate) async fn tls_settings(
         &mut self,
         process: &Process,
         sight: &Sight,
@@ -203,7 +202,7 @@ impl Instance {
 
     /// What the server's configuration says of ciphers, as the next reload would read it; nothing
     /// where it cannot be asked, or says nothing of them.
-    pub async fn ciphers(&mut self, process: &Process, sight: &Sight) -> Option<Ciphers> {
+    pub(crate) async fn ciphers(&mut self, process: &Process, sight: &Sight) -> Option<Ciphers> {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
@@ -224,7 +223,7 @@ impl Instance {
 
     /// Configuration files that changed after `loaded`, as a time of the wall clock: a reload
     /// applies what waits in them too. Empty where that cannot be told.
-    pub async fn changed_since(
+    pub(crate) async fn changed_since(
         &mut self,
         process: &Process,
         sight: &Sight,

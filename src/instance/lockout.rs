@@ -10,7 +10,7 @@ use crate::config::Address;
 
 /// Whether a server ends the handshakes of all its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lockout {
+pub(crate) enum Lockout {
     /// It does: how it ends them, as `it sends the alert HandshakeFailure`.
     Proven(String),
     /// That is not so, or not known: why, in a sentence.
@@ -21,7 +21,12 @@ impl Instance {
     /// Whether the server of `process` ends the handshakes of the probe and of a client that offers whatever any may, each by
     /// an alert and for each name that counts with `bundle`. It is asked at the first address that takes connections, and
     /// where it says that it listens, if that is known: another server may answer at a configured address.
-    pub async fn lockout(&self, process: &Process, bundle: &Bundle, limit: Duration) -> Lockout {
+    pub(crate) async fn lockout(
+        &self,
+        process: &Process,
+        bundle: &Bundle,
+        limit: Duration,
+    ) -> Lockout {
         let addresses = match (process.addresses(), &self.config.address) {
             (Ok(own), _) => own,
             (Err(_), Some(configured)) => vec![configured.clone()],

@@ -6,29 +6,29 @@
 //!
 //! Nothing here decides what should be; that is for `reconcile` and `deploy`.
 
-pub mod ciphers;
-pub mod configuration;
+pub(crate) mod ciphers;
+pub(crate) mod configuration;
 mod deployment;
-pub mod dry_start;
-pub mod files;
-pub mod hba;
-pub mod hosts;
+pub(crate) mod dry_start;
+pub(crate) mod files;
+pub(crate) mod hba;
+pub(crate) mod hosts;
 mod kinds;
 mod lockout;
-pub mod mounts;
+pub(crate) mod mounts;
 mod namespaces;
-pub mod patroni;
-pub mod pgbouncer;
+pub(crate) mod patroni;
+pub(crate) mod pgbouncer;
 mod placement;
 mod plain;
-pub mod postmaster;
-pub mod probe;
-pub mod process;
-pub mod program;
-pub mod reload;
-pub mod running;
-pub mod settings;
-pub mod sql;
+pub(crate) mod postmaster;
+pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod reload;
+pub(crate) mod running;
+pub(crate) mod settings;
+pub(crate) mod sql;
 mod unseen;
 
 use std::collections::BTreeSet;
@@ -47,24 +47,22 @@ use crate::instance::process::Process;
 use crate::instance::settings::TlsSettings;
 use crate::privilege::{Ids, PrivilegeError, Rights, Worker, if_hidden};
 
-pub use deployment::Moment;
-pub use lockout::Lockout;
-pub use unseen::Unseen;
+pub(crate) use deployment::Moment;
+pub(crate) use lockout::Lockout;
+pub(crate) use unseen::Unseen;
 
 /// How often a lock that another process holds, or the file of a starting server, is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
-pub enum InstanceError {
+pub(crate) enum InstanceError {
     /// The data directory, or the server's own configuration, cannot be looked at.
     #[error("{key} {}: {}", path.display(), home_fault(path, source))]
     Home {
         /// `data_directory` or `config_file`.
         key: &'static str,
-        /// The path.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -73,7 +71,6 @@ pub enum InstanceError {
     Bent {
         /// `data_directory` or `config_file`.
         key: &'static str,
-        /// The path.
         path: PathBuf,
         /// Where, and what to do.
         #[source]
@@ -84,29 +81,23 @@ pub enum InstanceError {
     OfRoot {
         /// `data_directory` or `config_file`.
         key: &'static str,
-        /// The path.
         path: PathBuf,
     },
     /// There is no configuration of a Patroni at that path, and one runs without.
     #[error("config_file {} does not exist, and {runs}; {}", path.display(), patroni::BY_FILE)]
     NoFile {
-        /// The path.
         path: PathBuf,
         /// What runs, as a clause.
         runs: String,
     },
     /// Root owns the server's configuration, so that it does not tell the server's user.
     #[error("config_file {} belongs to root, which does not say as whom the server runs; set owner in the config to the server's user", path.display())]
-    Unowned {
-        /// The path.
-        path: PathBuf,
-    },
+    Unowned { path: PathBuf },
     /// A user or group of the config does not exist.
     #[error("{key} = \"{name}\": there is no such {kind} on this host")]
     Account {
         /// `owner` or `group`.
         key: &'static str,
-        /// As configured.
         name: String,
         /// `user` or `group`.
         kind: &'static str,
@@ -114,9 +105,7 @@ pub enum InstanceError {
     /// The state directory cannot be made.
     #[error("{}: cannot make the directory: {source}; create it for the server's user, or set state_directory", path.display())]
     State {
-        /// The path.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
@@ -130,7 +119,6 @@ pub enum InstanceError {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// A file operation failed.
     #[error(transparent)]
     Files(#[from] FilesError),
     /// A thread could not get its rights.
@@ -151,8 +139,7 @@ fn home_fault(path: &Path, source: &std::io::Error) -> String {
 
 impl InstanceError {
     /// Whether the caller lacks a right, rather than something being wrong with the instance.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         match self {
             InstanceError::Home { source, .. } | InstanceError::State { source, .. } => {
                 source.kind() == std::io::ErrorKind::PermissionDenied
@@ -165,7 +152,7 @@ impl InstanceError {
 
 /// Whether the server of an instance runs.
 #[derive(Debug, Clone)]
-pub enum Server {
+pub(crate) enum Server {
     /// It does not, or is about to stop; why it is thought so.
     Down(Absence),
     /// It runs, and its identity was proven.
@@ -174,8 +161,7 @@ pub enum Server {
 
 impl Server {
     /// The process, where it runs.
-    #[must_use]
-    pub fn process(&self) -> Option<&Process> {
+    pub(crate) fn process(&self) -> Option<&Process> {
         match self {
             Server::Up(process) => Some(process),
             Server::Down(_) => None,
@@ -183,38 +169,32 @@ impl Server {
     }
 
     /// The postmaster, where it runs and is one.
-    #[must_use]
-    pub fn postmaster(&self) -> Option<&Postmaster> {
+    pub(crate) fn postmaster(&self) -> Option<&Postmaster> {
         self.process()?.postmaster()
     }
 
     /// Whether it is not known to run, nor to be down.
-    #[must_use]
-    pub fn may_run(&self) -> bool {
+    pub(crate) fn may_run(&self) -> bool {
         matches!(self, Server::Down(absence) if absence.may_run())
     }
 
-    /// Whether it runs.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self, Server::Up(_))
     }
 }
 
 /// What was seen of an instance on its host, the network aside.
 #[derive(Clone)]
-pub struct Sight {
-    /// Its files.
-    pub look: Arc<Look>,
-    /// Its server.
-    pub server: Server,
+pub(crate) struct Sight {
+    pub(crate) look: Arc<Look>,
+    pub(crate) server: Server,
     /// Where and whose its files are.
-    pub targets: Arc<Targets>,
+    pub(crate) targets: Arc<Targets>,
 }
 
 /// What an instance is visited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// To look; nothing is made.
     Look,
     /// To change something where that is needed: the state directory is made.
@@ -223,9 +203,8 @@ pub enum Purpose {
 
 /// One instance of the config, and the thread that may write its files.
 #[derive(Debug)]
-pub struct Instance {
-    /// As configured.
-    pub config: config::Instance,
+pub(crate) struct Instance {
+    pub(crate) config: config::Instance,
     state: PathBuf,
     lock_directory: PathBuf,
     prober: Prober,
@@ -241,8 +220,7 @@ pub struct Instance {
 
 impl Instance {
     /// Makes the handle; nothing is looked at yet.
-    #[must_use]
-    pub fn new(config: &Config, instance: &config::Instance, prober: Prober) -> Instance {
+    pub(crate) fn new(config: &Config, instance: &config::Instance, prober: Prober) -> Instance {
         Instance {
             config: instance.clone(),
             state: config.state_of(instance),
@@ -260,7 +238,7 @@ impl Instance {
     ///
     /// # Errors
     /// The data directory, an account or the thread is not to be had.
-    pub async fn refresh(&mut self, purpose: Purpose) -> Result<(), InstanceError> {
+    pub(crate) async fn refresh(&mut self, purpose: Purpose) -> Result<(), InstanceError> {
         let (config, state) = (self.config.clone(), self.state.clone());
         let lock_directory = self.lock_directory.clone();
         let writer = self.writer.take();
@@ -339,7 +317,7 @@ impl Instance {
     ///
     /// # Errors
     /// What the operation says, or that the thread could not be had.
-    pub async fn on_files<R: Send + 'static>(
+    pub(crate) async fn on_files<R: Send + 'static>(
         &mut self,
         operation: impl FnOnce(&Targets) -> Result<R, FilesError> + Send + 'static,
     ) -> Result<R, InstanceError> {
@@ -364,7 +342,7 @@ impl Instance {
     ///
     /// # Errors
     /// The file, or the data directory, cannot be opened.
-    pub async fn server_version(&mut self) -> Result<Option<String>, InstanceError> {
+    pub(crate) async fn server_version(&mut self) -> Result<Option<String>, InstanceError> {
         self.on_data(Targets::server_version).await
     }
 
@@ -376,7 +354,10 @@ impl Instance {
     ///
     /// # Errors
     /// [`InstanceError::Locked`], or the state directory cannot be used.
-    pub async fn enter(&mut self, patience: Duration) -> Result<(Lock, Sight), InstanceError> {
+    pub(crate) async fn enter(
+        &mut self,
+        patience: Duration,
+    ) -> Result<(Lock, Sight), InstanceError> {
         let began = tokio::time::Instant::now();
         let (lock, look) = loop {
             if let Some(entered) = self.try_enter().await? {
@@ -422,7 +403,7 @@ impl Instance {
     ///
     /// # Errors
     /// They cannot be looked at at all.
-    pub async fn look(&mut self) -> Result<Sight, InstanceError> {
+    pub(crate) async fn look(&mut self) -> Result<Sight, InstanceError> {
         let look = self.on_files(|targets| targets.look()).await?;
         self.with_server(look).await
     }
@@ -431,7 +412,7 @@ impl Instance {
     ///
     /// # Errors
     /// The server listens on Unix sockets alone, does not yet say where, or others answer for it.
-    pub fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
         if let Some(address) = &self.config.address {
             process.is_alone_at(address)?;
         }
@@ -453,8 +434,7 @@ impl Instance {
     }
 
     /// How its clients ask for TLS.
-    #[must_use]
-    pub fn opening(&self) -> Opening {
+    pub(crate) fn opening(&self) -> Opening {
         match self.config.kind() {
             Kind::Postgres | Kind::PgBouncer => Opening::Request,
             Kind::Patroni => Opening::Https,
@@ -464,7 +444,7 @@ impl Instance {
     /// Whether another server than `process` showed `served`: where the config names an
     /// address, `process` itself is looked at where it says that it listens, and shows another leaf,
     /// or hangs.
-    pub async fn another(
+    pub(crate) async fn another(
         &self,
         process: &Process,
         served: &Served,
@@ -494,8 +474,7 @@ impl Instance {
     /// When the Postgres that began in the Unix second `start_time` had read its configuration.
     /// It writes `postmaster.opts` at once after that; the second alone would make edits of the
     /// moment before look newer.
-    #[must_use]
-    pub fn started(&self, start_time: i64) -> SystemTime {
+    pub(crate) fn started(&self, start_time: i64) -> SystemTime {
         const AT_MOST_LATER: Duration = Duration::from_secs(5);
         let second = SystemTime::UNIX_EPOCH
             + Duration::from_secs(u64::try_from(start_time).unwrap_or_default());
@@ -510,7 +489,11 @@ impl Instance {
     ///
     /// # Errors
     /// What the last address answered.
-    pub async fn served(&self, addresses: &[Address], limit: Duration) -> Result<Served, Unseen> {
+    pub(crate) async fn served(
+        &self,
+        addresses: &[Address],
+        limit: Duration,
+    ) -> Result<Served, Unseen> {
         let mut names = self.asked_names(None);
         names.truncate(1);
         first_served(&self.prober, addresses, &names, None, self.opening(), limit).await
@@ -521,7 +504,7 @@ impl Instance {
     ///
     /// # Errors
     /// What the last address answered.
-    pub async fn served_by_name(
+    pub(crate) async fn served_by_name(
         &self,
         addresses: &[Address],
         wanted: &Bundle,
@@ -537,7 +520,7 @@ impl Instance {
     ///
     /// # Errors
     /// What the last address answered.
-    pub async fn served_in_turn(
+    pub(crate) async fn served_in_turn(
         &self,
         addresses: &[Address],
         wanted: &Bundle,
@@ -562,7 +545,7 @@ impl Instance {
     }
 
     /// What the first of the names that count with `bundle` gets, as a value that does not borrow the instance.
-    pub fn glance(
+    pub(crate) fn glance(
         &self,
         addresses: Vec<Address>,
         bundle: Option<Arc<Bundle>>,
@@ -580,8 +563,7 @@ impl Instance {
     /// The names for which the server is to serve `bundle`: those that clients verify; where the config does not say,
     /// the first of the leaf itself, and none, unless the server's configuration gives those who ask for none
     /// something else. PostgreSQL 19 answers by name.
-    #[must_use]
-    pub fn asked_names(&self, bundle: Option<&Bundle>) -> Vec<AskedName> {
+    pub(crate) fn asked_names(&self, bundle: Option<&Bundle>) -> Vec<AskedName> {
         let mut names = settings::asked_names(&self.config, bundle);
         if self.nameless_get_another {
             names.retain(|name| *name != AskedName::Absent);
@@ -701,7 +683,6 @@ async fn apart<R: Send + 'static>(
 
 /// Whether two paths lead to one file, now or, where it does not exist, by their directories, as far as that can be
 /// told: to recognize what a person names. A verdict on a server asks [`look::same_file`].
-#[must_use]
-pub fn same_file(one: &Path, other: &Path) -> bool {
+pub(crate) fn same_file(one: &Path, other: &Path) -> bool {
     look::same_file(one, other) == Ok(true)
 }

@@ -17,13 +17,13 @@ use crate::host::look::{self, CannotLook};
 
 /// A target that the server sees as a file mounted by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pinned {
+pub(crate) struct Pinned {
     /// The target, as it is called here.
-    pub target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Where the server sees it.
-    pub at: PathBuf,
+    pub(crate) at: PathBuf,
     /// What kind of server it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 impl fmt::Display for Pinned {
@@ -39,14 +39,12 @@ impl fmt::Display for Pinned {
 
 impl Pinned {
     /// What is so, and what to do about it.
-    #[must_use]
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         format!("{self}; {}", self.mend())
     }
 
     /// What to do about it.
-    #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub(crate) fn mend(&self) -> &'static str {
         match self.kind {
             Kind::Postgres => {
                 "mount its directory there instead, have ssl_cert_file and ssl_key_file name the file in it, and start the server again"
@@ -70,7 +68,6 @@ struct Mount {
     root: PathBuf,
     /// Whether that has been replaced or removed since.
     deleted: bool,
-    /// Where.
     point: PathBuf,
 }
 
@@ -165,7 +162,7 @@ fn pinned(ours: &[u8], theirs: &[u8], target: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Its mounts cannot be looked at: what is written there, it may never see.
-pub async fn pinned_by(sight: &Sight) -> Result<Option<Pinned>, CannotLook> {
+pub(crate) async fn pinned_by(sight: &Sight) -> Result<Option<Pinned>, CannotLook> {
     match sight.server.process() {
         Some(process) => look(process, &sight.targets).await,
         None => Ok(None),
@@ -177,7 +174,10 @@ pub async fn pinned_by(sight: &Sight) -> Result<Option<Pinned>, CannotLook> {
 ///
 /// # Errors
 /// A mount table cannot be read.
-pub async fn look(process: &Process, targets: &Targets) -> Result<Option<Pinned>, CannotLook> {
+pub(crate) async fn look(
+    process: &Process,
+    targets: &Targets,
+) -> Result<Option<Pinned>, CannotLook> {
     let (kind, theirs) = (process.kind(), process.mounts());
     let pair = [targets.cert.clone(), targets.key.clone()];
     let companions = [targets.ca.clone(), targets.crl.clone()];

@@ -8,7 +8,7 @@ use crate::host::look::{self, CannotLook};
 
 /// What a server in a container does not share with this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Apart {
+pub(crate) enum Apart {
     /// Its root directory: paths mean other files.
     Root,
     /// Its network: addresses mean other hosts.
@@ -17,8 +17,7 @@ pub enum Apart {
 
 /// In which network a server listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Network {
-    /// In this process's.
+pub(crate) enum Network {
     Shared,
     /// In another, or in one that cannot be looked at: what it says of its addresses means nothing here.
     Own,
@@ -27,7 +26,6 @@ pub enum Network {
 /// By whose process numbers a server counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Numbers {
-    /// By this process's.
     Shared,
     /// By those of a pid namespace of its own, as a container's server does.
     Own,

@@ -14,7 +14,6 @@ use crate::instance::probe::ProbeError;
 /// The least that such a server answers with a status line.
 const QUESTION: &[u8] = b"HEAD / HTTP/1.0\r\n\r\n";
 
-/// How its answer begins.
 const ANSWER: &[u8] = b"HTTP/";
 
 /// How long it may take to answer.

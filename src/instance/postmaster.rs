@@ -16,7 +16,7 @@ use procfs::process::Status;
 use rustix::process::Signal;
 
 use super::namespaces::{self, Numbers};
-pub use super::namespaces::{Apart, Network};
+pub(crate) use super::namespaces::{Apart, Network};
 use super::process::Against;
 use crate::host::look::{CannotLook, FileId};
 use crate::host::process::{self, HeldProcess};
@@ -28,9 +28,9 @@ use crate::host::process::{self, HeldProcess};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PidFile {
     /// Line 1, as the server's own pid namespace counts.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Line 3, Unix seconds.
-    pub start_time: i64,
+    pub(crate) start_time: i64,
     /// Line 4, once the server knows it.
     pub port: Option<u16>,
     /// Line 5, once the server knows it: the first directory in which it has a Unix socket;
@@ -38,19 +38,17 @@ pub struct PidFile {
     pub sockets: Option<String>,
     /// Line 6, once the server knows it: the first address it listens on; `Some("")` when there
     /// is none.
-    pub listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// Line 8, once written.
-    pub phase: Option<Phase>,
+    pub(crate) phase: Option<Phase>,
 }
 
 /// How far a server has come, by line 8 of its pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Recovery or start-up is under way.
     Starting,
-    /// Shut-down is under way.
     Stopping,
-    /// It takes connections.
     Ready,
     /// A standby that takes no connections.
     Standby,
@@ -68,13 +66,9 @@ pub enum Absence {
     /// A negative number: a single-user session, which serves nobody.
     SingleUser,
     /// No process has the number: the server was killed and left the file behind.
-    Stale {
-        /// The number.
-        pid: u32,
-    },
+    Stale { pid: u32 },
     /// A process has the number and is not this postmaster; it is left alone.
     Foreign {
-        /// The number.
         pid: u32,
         /// Which piece of evidence is against it.
         evidence: String,
@@ -87,7 +81,6 @@ pub enum Absence {
     NotKnown(CannotLook),
     /// What may be it runs in a way that is not supported, so that it is neither known nor down.
     Unsupported {
-        /// What runs.
         why: String,
         /// What is supported, and how to get there.
         mend: &'static str,
@@ -131,8 +124,7 @@ impl fmt::Display for Absence {
 
 impl Absence {
     /// Whether a server may run all the same, so that nothing may be taken for well.
-    #[must_use]
-    pub fn may_run(&self) -> bool {
+    pub(crate) fn may_run(&self) -> bool {
         matches!(
             self,
             Absence::Unreadable(_) | Absence::NotKnown(_) | Absence::Unsupported { .. }
@@ -140,8 +132,7 @@ impl Absence {
     }
 
     /// What to do about it; empty where nothing is, or the sentence says it.
-    #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub(crate) fn mend(&self) -> &'static str {
         match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
             Absence::NotKnown(cannot) => cannot.remedy(),
@@ -208,8 +199,7 @@ impl PidFile {
     /// Whether the server has come so far that the lines on where it listens are its last word.
     /// It loads its TLS files before that, and writes its phase after (`PostmasterMain`); an
     /// empty sixth line may until then be one that is still to be filled.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.phase.is_some()
     }
 }
@@ -218,16 +208,16 @@ impl PidFile {
 #[derive(Debug)]
 pub struct Postmaster {
     /// Its process number as this host counts.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// What its pid file says.
-    pub file: PidFile,
+    pub(crate) file: PidFile,
     /// Its executable, where it may be looked at, is the one at that path here, and paths mean
     /// here what they mean to it.
-    pub executable: Option<PathBuf>,
+    pub(crate) executable: Option<PathBuf>,
     /// In which network it listens.
-    pub network: Network,
+    pub(crate) network: Network,
     /// Its arguments, without its own name.
-    pub arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
     held: HeldProcess,
 }
 
@@ -367,11 +357,10 @@ impl Postmaster {
     ///
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         self.held.signal(Signal::HUP)
     }
 
-    /// What holds it.
     pub(in crate::instance) fn held(&self) -> &HeldProcess {
         &self.held
     }
@@ -380,7 +369,6 @@ impl Postmaster {
 /// What a piece of evidence says, where it is not against a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Evidence {
-    /// It speaks for it.
     For,
     /// This user may not look at it.
     Hidden(CannotLook),

@@ -32,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
 use crate::host::look::CannotLook;
-pub use widest::Welcome;
+pub(crate) use widest::Welcome;
 use witness::{AnyCertificate, Asked};
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
@@ -47,7 +47,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The name that a client asks for in its TLS handshake (SNI).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AskedName {
-    /// This host name.
     Host(String),
     /// None, as of libpq where it is given an address (RFC 6066, 3).
     Absent,
@@ -55,7 +54,6 @@ pub enum AskedName {
 
 impl AskedName {
     /// What a client asks for that calls the server so.
-    #[must_use]
     pub fn by_host(host: &str) -> AskedName {
         if host.parse::<IpAddr>().is_ok() {
             AskedName::Absent
@@ -83,34 +81,31 @@ impl fmt::Display for AskedName {
     }
 }
 
-/// What a server showed.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// Where it was seen.
-    pub address: Address,
+    pub(crate) address: Address,
     /// What was asked for there.
-    pub asked: AskedName,
+    pub(crate) asked: AskedName,
     /// Whether a client that asked for another name got what was looked for, and this is something else.
-    pub is_divided: bool,
+    pub(crate) is_divided: bool,
     /// The leaf, by which the certificate is known.
     pub leaf: Certificate,
     /// What was sent after the leaf, in the order sent, as DER.
-    pub intermediates: Vec<Vec<u8>>,
+    pub(crate) intermediates: Vec<Vec<u8>>,
     /// The names of the CAs of which it asks clients for certificates, as DER, each once; empty
     /// where it asks for none. Postgres sends those of `ssl_ca_file`.
-    pub authorities: BTreeSet<Vec<u8>>,
+    pub(crate) authorities: BTreeSet<Vec<u8>>,
     /// Such as `TLSv1.3`.
-    pub protocol: String,
+    pub(crate) protocol: String,
     /// Such as `TLS_AES_256_GCM_SHA384`, the name that OpenSSL and `pg_stat_ssl` have too in TLS 1.3.
-    pub cipher: String,
+    pub(crate) cipher: String,
     /// Such as `X25519`.
-    pub key_exchange: String,
+    pub(crate) key_exchange: String,
 }
 
 impl Served {
     /// What was sent after the leaf, as far as it can be parsed.
-    #[must_use]
-    pub fn rest(&self) -> Vec<Certificate> {
+    pub(crate) fn rest(&self) -> Vec<Certificate> {
         let ders = self.intermediates.iter();
         ders.filter_map(|der| Certificate::from_der(der.as_slice()).ok())
             .collect()
@@ -119,25 +114,22 @@ impl Served {
 
 /// What of a handshake tells one bundle from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
-    /// The leaf.
-    pub leaf: Fingerprint,
+pub(crate) struct Shown {
+    pub(crate) leaf: Fingerprint,
     /// See [`Served::authorities`].
-    pub authorities: BTreeSet<Vec<u8>>,
+    pub(crate) authorities: BTreeSet<Vec<u8>>,
 }
 
 impl Shown {
     /// Whether a server that has loaded `bundle` shows this. Where its CA file is another's there
     /// is nothing to compare; a CRL shows in no handshake, nor a CA file that holds other
     /// certificates by the same names.
-    #[must_use]
-    pub fn is_of(&self, bundle: &Bundle) -> bool {
+    pub(crate) fn is_of(&self, bundle: &Bundle) -> bool {
         self.leaf == bundle.fingerprint() && self.asks_as(bundle)
     }
 
     /// Whether clients are asked for certificates of the CAs that `bundle` comes with.
-    #[must_use]
-    pub fn asks_as(&self, bundle: &Bundle) -> bool {
+    pub(crate) fn asks_as(&self, bundle: &Bundle) -> bool {
         let names = bundle.companions().names();
         names.is_none_or(|names| names == self.authorities)
     }
@@ -145,8 +137,7 @@ impl Shown {
 
 /// Of several looks at one server, the first that did not show what `is_wanted`; else the first that failed; else the
 /// first.
-#[must_use]
-pub fn least_wanted(
+pub(crate) fn least_wanted(
     mut looks: Vec<Result<Served, ProbeError>>,
     is_wanted: impl Fn(&Served) -> bool,
 ) -> Option<Result<Served, ProbeError>> {
@@ -168,8 +159,7 @@ pub fn least_wanted(
 
 impl Served {
     /// By what it is compared.
-    #[must_use]
-    pub fn shown(&self) -> Shown {
+    pub(crate) fn shown(&self) -> Shown {
         Shown {
             leaf: self.leaf.fingerprint(),
             authorities: self.authorities.clone(),
@@ -195,73 +185,47 @@ pub enum ProbeError {
     /// No connection: nothing listens, or the way is barred.
     #[error("{address} cannot be reached: {}", connecting(address, source))]
     Connect {
-        /// Where.
         address: Address,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// No answer in time.
     #[error("{address} did not answer within {:.1} s while {stage}", limit.as_secs_f32())]
     Silent {
-        /// Where.
         address: Address,
-        /// What was waited for.
         stage: &'static str,
-        /// How long.
         limit: Duration,
     },
     /// The server answered `N`.
     #[error("{address} is a PostgreSQL server without TLS (ssl = off)")]
-    TlsOff {
-        /// Where.
-        address: Address,
-    },
+    TlsOff { address: Address },
     /// The server answered with an error of its own.
     #[error("{address} refused the connection: {text}")]
     Turned {
-        /// Where.
         address: Address,
         /// The server's words, cut to a line.
         text: String,
     },
     /// The answer is none that PostgreSQL gives.
     #[error("{address} is not a PostgreSQL server: it answered {answer} to a request for TLS")]
-    NotPostgres {
-        /// Where.
-        address: Address,
-        /// What came.
-        answer: String,
-    },
+    NotPostgres { address: Address, answer: String },
     /// The connection ended without an answer.
     #[error("{address} closed the connection while {stage}")]
     Closed {
-        /// Where.
         address: Address,
-        /// What was waited for.
         stage: &'static str,
     },
     /// A TLS handshake without an SSLRequest before it came to nothing.
     #[error("{address} takes no direct TLS handshake: {reason}")]
-    NotDirect {
-        /// Where.
-        address: Address,
-        /// What came instead.
-        reason: String,
-    },
-    /// The TLS handshake failed.
+    NotDirect { address: Address, reason: String },
     #[error("the TLS handshake with {address} failed: {source}")]
     Handshake {
-        /// Where.
         address: Address,
-        /// What rustls said.
         #[source]
         source: io::Error,
     },
     /// The certificate that was shown cannot be parsed.
     #[error("{address} serves a certificate that cannot be parsed: {reason}")]
     Unparsable {
-        /// Where.
         address: Address,
         /// What is wrong with it.
         reason: String,
@@ -271,21 +235,18 @@ pub enum ProbeError {
 impl ProbeError {
     /// Whether the server itself ended a TLS handshake that had begun, by an alert or by closing the
     /// connection.
-    #[must_use]
-    pub fn is_ended_handshake(&self) -> bool {
+    pub(crate) fn is_ended_handshake(&self) -> bool {
         matches!(self, ProbeError::Handshake { source, .. } if is_ended(source))
     }
 
     /// Whether it ended it by an alert. One that is merely late closes the connection without one, as Postgres does
     /// after `authentication_timeout`: that says nothing of its certificate.
-    #[must_use]
     pub fn is_alert(&self) -> bool {
         matches!(self, ProbeError::Handshake { source, .. } if is_alert(source))
     }
 
     /// The connection that could not even be tried, so that it says nothing of the server.
-    #[must_use]
-    pub fn cannot_look(&self) -> Option<CannotLook> {
+    pub(crate) fn cannot_look(&self) -> Option<CannotLook> {
         match self {
             ProbeError::Connect { address, source } => CannotLook::connecting(address, source),
             _ => None,
@@ -343,7 +304,7 @@ impl Prober {
 
     /// Waits until every connection has come to its end. A process that exits before leaves
     /// resets behind, of which the server's log speaks.
-    pub async fn farewells(&self) {
+    pub(crate) async fn farewells(&self) {
         let mut ending = std::mem::take(&mut *self.ending());
         while ending.join_next().await.is_some() {}
     }
@@ -384,7 +345,7 @@ impl Prober {
     }
 
     /// The same for each of `asked` at once, in their order.
-    pub async fn look_for_all(
+    pub(crate) async fn look_for_all(
         &self,
         address: &Address,
         asked: &[AskedName],
@@ -411,7 +372,7 @@ impl Prober {
     ///
     /// # Errors
     /// As [`Prober::look`]; they name the socket's address.
-    pub async fn look_at(
+    pub(crate) async fn look_at(
         &self,
         socket: SocketAddr,
         host: &str,

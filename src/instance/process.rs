@@ -38,19 +38,15 @@ fn moment(ticks: u64, per_second: u64, up: Duration, now: SystemTime) -> SystemT
 
 /// A running server whose identity was proven.
 #[derive(Debug)]
-pub enum Process {
-    /// A PostgreSQL.
+pub(crate) enum Process {
     Postmaster(Postmaster),
-    /// A PgBouncer.
     PgBouncer(Box<PgBouncer>),
-    /// A Patroni.
     Patroni(Box<Patroni>),
 }
 
 impl Process {
     /// What kind of server it is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
             Process::Postmaster(_) => Kind::Postgres,
             Process::PgBouncer(_) => Kind::PgBouncer,
@@ -59,8 +55,7 @@ impl Process {
     }
 
     /// Its process number as this host counts.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         match self {
             Process::Postmaster(postmaster) => postmaster.pid,
             Process::PgBouncer(pgbouncer) => pgbouncer.pid,
@@ -71,8 +66,7 @@ impl Process {
     /// What tells this run of the server from another: of a postmaster the start time in its pid
     /// file, in Unix seconds, which another pid namespace shows alike; of others the clock ticks
     /// between the boot and the start of the process (proc_pid_stat(5), `starttime`).
-    #[must_use]
-    pub fn run(&self) -> i64 {
+    pub(crate) fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
             Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
@@ -84,7 +78,7 @@ impl Process {
     ///
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         match self {
             Process::Postmaster(postmaster) => postmaster.signal_reload(),
             Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
@@ -93,20 +87,18 @@ impl Process {
     }
 
     /// Whether it still runs, as far as the system tells.
-    #[must_use]
-    pub fn alive(&self) -> bool {
+    pub(crate) fn alive(&self) -> bool {
         self.held().has_ended() != Ok(true)
     }
 
     /// Whether it is stopped (`SIGSTOP`, a debugger), as far as the system tells: then its silence says nothing.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         let stat = self.held().stat();
         stat.is_ok_and(|stat| stat.is_some_and(|stat| matches!(stat.state, 'T' | 't')))
     }
 
     /// Waits for its end; for ever where that cannot be waited for.
-    pub fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn end(&self) -> impl Future<Output = ()> + Send + use<> {
         let held = self.held().as_fd().try_clone_to_owned();
         async move {
             let waited = async {
@@ -141,7 +133,7 @@ impl Process {
     ///
     /// # Errors
     /// A sentence: it listens on Unix sockets alone, in another network, or does not yet say where.
-    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
             Process::PgBouncer(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
@@ -158,7 +150,7 @@ impl Process {
     ///
     /// # Errors
     /// A sentence: the kernel lets other processes answer there as well.
-    pub fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
         match self {
             Process::PgBouncer(pgbouncer) => pgbouncer.is_alone_at(address),
             Process::Postmaster(_) | Process::Patroni(_) => Ok(()),
@@ -166,8 +158,7 @@ impl Process {
     }
 
     /// Whether it has come so far that what it says of itself is its last word.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
             Process::PgBouncer(_) | Process::Patroni(_) => true,
@@ -175,8 +166,7 @@ impl Process {
     }
 
     /// Whether it says that it does not yet take connections.
-    #[must_use]
-    pub fn is_starting(&self) -> bool {
+    pub(crate) fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
             Process::PgBouncer(_) | Process::Patroni(_) => false,
@@ -184,8 +174,7 @@ impl Process {
     }
 
     /// The postmaster, where it is one.
-    #[must_use]
-    pub fn postmaster(&self) -> Option<&Postmaster> {
+    pub(crate) fn postmaster(&self) -> Option<&Postmaster> {
         match self {
             Process::Postmaster(postmaster) => Some(postmaster),
             Process::PgBouncer(_) | Process::Patroni(_) => None,
@@ -196,7 +185,6 @@ impl Process {
 /// Why a process is not the server that it was looked at as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Against {
-    /// It has ended.
     Gone,
     /// It is another one: which piece of evidence is against it.
     Evidence(String),

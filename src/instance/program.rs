@@ -33,35 +33,33 @@ const TLS: [&str; 5] = [
 
 /// What a server is started as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// The executable.
-    pub executable: PathBuf,
+pub(crate) struct Program {
+    pub(crate) executable: PathBuf,
     /// Its arguments, without its own name.
-    pub arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// What a server's configuration says beside its TLS files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// `server_version_num` of the executable: 150010 for 15.10.
-    pub version: i32,
+    pub(crate) version: i32,
     /// `config_file`, `hba_file` and `ident_file`, as absolute paths.
-    pub files: [PathBuf; 3],
+    pub(crate) files: [PathBuf; 3],
     /// Whether `ssl_passphrase_command` opens an encrypted key.
-    pub opens_keys: bool,
+    pub(crate) opens_keys: bool,
 }
 
 /// What a configuration says of TLS, and in which file it begins.
 pub(super) struct Spoken {
-    pub tls: TlsSettings,
+    pub(crate) tls: TlsSettings,
     /// `config_file`, as an absolute path.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Surroundings {
     /// `pg_hba.conf`.
-    #[must_use]
-    pub fn hba_file(&self) -> &Path {
+    pub(crate) fn hba_file(&self) -> &Path {
         &self.files[1]
     }
 }
@@ -71,7 +69,7 @@ impl Program {
     ///
     /// # Errors
     /// Its executable cannot be run from here.
-    pub fn of(postmaster: &Postmaster) -> Result<Program, SettingsError> {
+    pub(crate) fn of(postmaster: &Postmaster) -> Result<Program, SettingsError> {
         let executable = postmaster.executable.clone();
         Ok(Program {
             executable: executable.ok_or(SettingsError::NoExecutable {
@@ -98,7 +96,7 @@ impl Program {
     ///
     /// # Errors
     /// The executable cannot be run here, or refuses the configuration: with its words.
-    pub async fn tls_settings(
+    pub(crate) async fn tls_settings(
         &self,
         data_directory: &Path,
         owner: Ids,
@@ -183,7 +181,7 @@ impl Program {
     ///
     /// # Errors
     /// As [`Program::tls_settings`].
-    pub async fn surroundings(
+    pub(crate) async fn surroundings(
         &self,
         data_directory: &Path,
         owner: Ids,

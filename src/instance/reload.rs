@@ -15,13 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server could not be asked to reload.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The signal was refused.
+pub(crate) enum ReloadError {
     #[error("cannot signal process {pid}: {source}; run pgcertd as root or as its user")]
     Signal {
-        /// The process's number.
         pid: u32,
-        /// What the system said.
         #[source]
         source: rustix::io::Errno,
     },
@@ -29,10 +26,7 @@ pub enum ReloadError {
     #[error(
         "reload = \"pg_ctl\", but the executable of postmaster {pid} cannot be looked at; use reload = \"signal\""
     )]
-    NoPgCtl {
-        /// The postmaster's number.
-        pid: u32,
-    },
+    NoPgCtl { pid: u32 },
     /// Patroni's REST API does not answer.
     #[error(
         "Patroni was not asked to reload: its REST API does not answer, and a reload would then hold it up for ever and have \
@@ -50,7 +44,6 @@ pub enum ReloadError {
         "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""
     )]
     OtherNumbers {
-        /// The postmaster's number.
         pid: u32,
         /// What it is by its own pid file.
         inner: u32,
@@ -58,7 +51,6 @@ pub enum ReloadError {
     /// A command did not do it.
     #[error("{command} did not reload the server: {reason}")]
     Command {
-        /// The program's name.
         command: String,
         /// Exit status or the system's words, with the last line of its standard error.
         reason: String,
@@ -69,7 +61,7 @@ pub enum ReloadError {
 ///
 /// # Errors
 /// Each way has its own; after an error the server may or may not have been asked.
-pub async fn reload(
+pub(crate) async fn reload(
     way: &Reload,
     process: &Process,
     instance: &str,

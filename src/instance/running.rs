@@ -12,18 +12,17 @@ use crate::host::process::{self, Search};
 
 /// A postmaster that runs on this host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Running {
+pub(crate) struct Running {
     /// Its data directory, as it sees it itself.
-    pub data_directory: PathBuf,
+    pub(crate) data_directory: PathBuf,
     /// Its process number as this host counts.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// What it has of its own, where that is not what this process sees under the same name.
-    pub apart: Option<Apart>,
+    pub(crate) apart: Option<Apart>,
 }
 
 /// The postmasters on this host, as far as this user may look at them, by their data directories.
-#[must_use]
-pub fn running() -> Search<Running> {
+pub(crate) fn running() -> Search<Running> {
     let mut search = process::search(one_running);
     search.found.sort();
     search
@@ -64,8 +63,7 @@ fn is_postgres(pid: u32) -> Result<bool, CannotLook> {
 
 /// The data directories of postmasters on this host that are not among `covered`, as far as this user may look at
 /// them.
-#[must_use]
-pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Search<PathBuf> {
+pub(crate) fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Search<PathBuf> {
     let covered = covered
         .into_iter()
         .map(|home| if_allowed(look::file_id(home)));
@@ -99,8 +97,7 @@ pub fn uncovered<'a>(covered: impl IntoIterator<Item = &'a PathBuf>) -> Search<P
 
 /// The processes that are called as a server is, have no such parent, and may not be looked at: whether they are
 /// servers, and where, cannot be told.
-#[must_use]
-pub fn unnamed() -> Search<u32> {
+pub(crate) fn unnamed() -> Search<u32> {
     process::search(|pid| Ok(may_be_a_hidden_postmaster(pid)?.then_some(pid)))
 }
 

@@ -30,7 +30,7 @@ use crate::privilege::Ids;
 
 /// Where a setting of a server is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setter {
+pub(crate) enum Setter {
     /// In its configuration, which may be in many places.
     Configuration,
     /// In this file, or in one of this directory.
@@ -52,35 +52,30 @@ impl fmt::Display for Setter {
 
 /// A setting of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
+pub(crate) struct Setting {
     /// What it is called there.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Where it is set, or is to be set.
-    pub place: Setter,
+    pub(crate) place: Setter,
 }
 
 /// What a kind of server calls its settings, and where they are set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
+pub(crate) struct Names {
     /// The setting without TLS, such as `ssl = off`.
-    pub off: &'static str,
+    pub(crate) off: &'static str,
     /// What turns it on, such as `ssl = on`.
-    pub on: &'static str,
-    /// The certificate.
-    pub cert: Setting,
-    /// Its key.
-    pub key: Setting,
-    /// The authorities of clients.
-    pub ca: &'static str,
-    /// Their revocation lists.
-    pub crl: &'static str,
+    pub(crate) on: &'static str,
+    pub(crate) cert: Setting,
+    pub(crate) key: Setting,
+    pub(crate) ca: &'static str,
+    pub(crate) crl: &'static str,
     /// The configuration, file or directory; `None` where it may be in many places.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Names {
-    /// Those of PostgreSQL.
-    pub const POSTGRES: Names = Names {
+    pub(crate) const POSTGRES: Names = Names {
         off: "ssl = off",
         on: "ssl = on",
         cert: Setting {
@@ -97,8 +92,7 @@ impl Names {
     };
 
     /// Those of the server at `place`.
-    #[must_use]
-    pub fn of(place: &Place) -> Names {
+    pub(crate) fn of(place: &Place) -> Names {
         let named = |name, file: &Path| Setting {
             name,
             place: Setter::File(file.to_owned()),
@@ -151,38 +145,33 @@ impl Names {
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsSettings {
+pub(crate) struct TlsSettings {
     /// What the server calls them.
-    pub names: Names,
-    /// Whether TLS is on.
-    pub on: bool,
+    pub(crate) names: Names,
+    pub(crate) on: bool,
     /// The certificate, as an absolute path; empty where it is not set.
-    pub cert_file: PathBuf,
+    pub(crate) cert_file: PathBuf,
     /// Its key, as an absolute path; empty where it is not set.
-    pub key_file: PathBuf,
+    pub(crate) key_file: PathBuf,
     /// The authorities of clients, where set.
-    pub ca_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
     /// Their revocation lists, where set.
-    pub crl_file: Option<PathBuf>,
+    pub(crate) crl_file: Option<PathBuf>,
     /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
-    pub hosts: Option<Hosts>,
+    pub(crate) hosts: Option<Hosts>,
     /// The names that count for an instance.
-    pub asked_names: Vec<AskedName>,
+    pub(crate) asked_names: Vec<AskedName>,
 }
 
 /// Why a server does not use an instance's files, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotUsed {
-    /// What is so.
-    pub why: String,
-    /// What to set.
-    pub mend: String,
+pub(crate) struct NotUsed {
+    pub(crate) why: String,
+    pub(crate) mend: String,
 }
 
 impl NotUsed {
-    /// TLS is off.
-    #[must_use]
-    pub fn tls_off(names: &Names) -> NotUsed {
+    pub(crate) fn tls_off(names: &Names) -> NotUsed {
         let place = match &names.file {
             Some(file) => file.display().to_string(),
             None => "the server's configuration".into(),
@@ -202,7 +191,6 @@ impl fmt::Display for NotUsed {
 
 /// The names that a server is to serve `bundle` for: those that clients verify; where the config does not say, the first
 /// of the leaf itself, and none. PostgreSQL 19 answers by name, and others answer all names alike.
-#[must_use]
 pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) -> Vec<AskedName> {
     if config.kind() != config::Kind::Postgres {
         let address = config.address.as_ref();
@@ -227,8 +215,11 @@ pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) ->
 impl TlsSettings {
     /// The same for the names of `config` that count with `bundle`. Where the config has none, a client that asks for
     /// none counts only if the server's configuration does not give it something else.
-    #[must_use]
-    pub fn for_instance(self, config: &config::Instance, bundle: Option<&Bundle>) -> TlsSettings {
+    pub(crate) fn for_instance(
+        self,
+        config: &config::Instance,
+        bundle: Option<&Bundle>,
+    ) -> TlsSettings {
         let mut names = asked_names(config, bundle);
         let (cert, key) = (&config.cert_file, &config.key_file);
         let gives = |name: &AskedName| self.hosts().is_none_or(|it| it.gives(name, cert, key));
@@ -262,7 +253,7 @@ impl TlsSettings {
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
-    pub fn not_used(
+    pub(crate) fn not_used(
         &self,
         cert_file: &Path,
         key_file: &Path,
@@ -274,8 +265,7 @@ impl TlsSettings {
     }
 
     /// The file that decides by name, where it says anything: without that the settings count.
-    #[must_use]
-    pub fn hosts(&self) -> Option<&Hosts> {
+    pub(crate) fn hosts(&self) -> Option<&Hosts> {
         self.hosts.as_ref().filter(|hosts| !hosts.is_empty())
     }
 
@@ -284,7 +274,7 @@ impl TlsSettings {
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
-    pub fn companions_not_used(
+    pub(crate) fn companions_not_used(
         &self,
         config: &config::Instance,
     ) -> Result<Option<NotUsed>, CannotLook> {
@@ -321,7 +311,7 @@ impl TlsSettings {
     ///
     /// # Errors
     /// Whether the files that it names are these is not known.
-    pub fn other_files(
+    pub(crate) fn other_files(
         &self,
         cert_file: &Path,
         key_file: &Path,
@@ -348,15 +338,13 @@ impl TlsSettings {
 
     /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
     /// other names get. Blocks, for a second at most whatever those files lie on.
-    #[must_use]
-    pub fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
+    pub(crate) fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
         let own: Vec<&Path> = config.targets().collect();
         self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
     }
 
     /// Whether one of those files was changed at `since` or later. Blocks, as the other.
-    #[must_use]
-    pub fn changed_elsewhere(&self, config: &config::Instance, since: SystemTime) -> bool {
+    pub(crate) fn changed_elsewhere(&self, config: &config::Instance, since: SystemTime) -> bool {
         let own: Vec<&Path> = config.targets().collect();
         let files = self.ca_file.iter().chain(&self.crl_file);
         let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
@@ -374,16 +362,14 @@ impl TlsSettings {
     }
 
     /// Whether what the server says of its TLS is about the certificate or the key that these settings name.
-    #[must_use]
-    pub fn is_pair_named_by(&self, said: &str) -> bool {
+    pub(crate) fn is_pair_named_by(&self, said: &str) -> bool {
         is_named_by(said, &self.cert_file)
             || is_named_by(said, &self.key_file)
             || said.starts_with("check of private key failed")
     }
 
     /// The same of all files, also the instance's.
-    #[must_use]
-    pub fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         self.faults_among(|_| false)
     }
 
@@ -465,24 +451,18 @@ fn pem_fault(bytes: &[u8], wanted: SectionKind) -> Option<String> {
 
 /// The configuration could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// The postmaster's executable may not be looked at, or is not at its path here.
     #[error("the executable of postmaster {pid} cannot be run from here")]
-    NoExecutable {
-        /// The postmaster's number.
-        pid: u32,
-    },
+    NoExecutable { pid: u32 },
     /// It is a program that nobody should run for its server.
     #[error("what the server's configuration says cannot be asked: {0}")]
     Untrusted(#[source] CommandError),
     /// It did not take its configuration, or knows no such setting.
     #[error("{executable} -C {setting}: {said}")]
     Refused {
-        /// What was run.
         executable: String,
-        /// What was asked.
         setting: &'static str,
-        /// Its words.
         said: String,
     },
     /// Whether the files that it names are those of the instance is not known.
@@ -490,18 +470,12 @@ pub enum SettingsError {
     NotKnown(#[from] CannotLook),
     /// The configuration of a server of another kind cannot be read.
     #[error("{reason}")]
-    Unreadable {
-        /// Which file, and why.
-        reason: String,
-    },
+    Unreadable { reason: String },
     /// `postgres -C` could not be started, or took too long.
     #[error("{executable} -C {setting}: {reason}")]
     Asking {
-        /// What was run.
         executable: String,
-        /// What was asked.
         setting: &'static str,
-        /// What went wrong.
         reason: String,
     },
 }
@@ -510,7 +484,7 @@ pub enum SettingsError {
 ///
 /// # Errors
 /// The executable cannot be run here, or refuses the configuration: with its words.
-pub async fn tls_settings(
+pub(crate) async fn tls_settings(
     postmaster: &Postmaster,
     data_directory: &Path,
     owner: Ids,
@@ -523,7 +497,7 @@ pub async fn tls_settings(
 ///
 /// # Errors
 /// The paths cannot be asked for.
-pub async fn changed_since(
+pub(crate) async fn changed_since(
     postmaster: &Postmaster,
     data_directory: &Path,
     owner: Ids,
@@ -545,8 +519,11 @@ pub async fn changed_since(
 
 /// Which of these configuration files, of those that they include, and of
 /// `postgresql.auto.conf` changed after `loaded`. Blocks.
-#[must_use]
-pub fn changed_after(files: &[PathBuf], data_directory: &Path, loaded: SystemTime) -> Vec<PathBuf> {
+pub(crate) fn changed_after(
+    files: &[PathBuf],
+    data_directory: &Path,
+    loaded: SystemTime,
+) -> Vec<PathBuf> {
     with_included(files, data_directory)
         .into_iter()
         .filter(|file| {

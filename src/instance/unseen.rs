@@ -6,14 +6,13 @@ use crate::instance::probe::ProbeError;
 
 /// Why the served certificate is not known.
 #[derive(Debug, thiserror::Error)]
-pub enum Unseen {
+pub(crate) enum Unseen {
     /// There is nowhere to look; a sentence with what to set.
     #[error("{0}")]
     Nowhere(String),
     /// `verify = "none"`.
     #[error("verify = \"none\": what is served is not looked at")]
     NotWanted,
-    /// The server is down.
     #[error("the server is not running")]
     Down,
     /// The configured address leads to another server.
@@ -22,27 +21,22 @@ pub enum Unseen {
         leaf.short(), own_leaf.short()
     )]
     Another {
-        /// As configured.
         address: Address,
-        /// What is served there.
         leaf: Fingerprint,
         /// Where the instance's server listens.
         own: Address,
-        /// What is served there.
         own_leaf: Fingerprint,
     },
     /// It speaks HTTP without TLS.
     #[error("{0} speaks HTTP without TLS")]
     Plain(Address),
-    /// The look failed.
     #[error(transparent)]
     Probe(#[from] ProbeError),
 }
 
 impl Unseen {
     /// What to do about it; empty where the sentence says it.
-    #[must_use]
-    pub fn mend(&self) -> &'static str {
+    pub(crate) fn mend(&self) -> &'static str {
         match self {
             Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
             Unseen::Plain(_) => {
@@ -81,8 +75,7 @@ impl Unseen {
     }
 
     /// What is so, and what to do about it.
-    #[must_use]
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         match self.mend() {
             "" => self.to_string(),
             mend => format!("{self}; {mend}"),
@@ -90,15 +83,13 @@ impl Unseen {
     }
 
     /// Whether the server itself ended a TLS handshake by an alert, and not for being late.
-    #[must_use]
-    pub fn is_alert(&self) -> bool {
+    pub(crate) fn is_alert(&self) -> bool {
         matches!(self, Unseen::Probe(error) if error.is_alert())
     }
 
     /// Whether it was not the server that kept it from being seen: the connection could not be tried, or another one
     /// answered.
-    #[must_use]
-    pub fn is_no_answer(&self) -> bool {
+    pub(crate) fn is_no_answer(&self) -> bool {
         match self {
             Unseen::Probe(error) => error.cannot_look().is_some(),
             Unseen::Another { .. } => true,
@@ -107,14 +98,12 @@ impl Unseen {
     }
 
     /// Whether something took the connection and did not go on in time.
-    #[must_use]
-    pub fn is_silence(&self) -> bool {
+    pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Unseen::Probe(ProbeError::Silent { .. }))
     }
 
     /// Whether the server itself said that TLS is off.
-    #[must_use]
-    pub fn is_tls_off(&self) -> bool {
+    pub(crate) fn is_tls_off(&self) -> bool {
         matches!(
             self,
             Unseen::Plain(_) | Unseen::Probe(ProbeError::TlsOff { .. })

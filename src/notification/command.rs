@@ -17,8 +17,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use crate::host::command::{Launch, never_became};
 
-/// From SIGTERM to SIGKILL.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// How often a command that was told to end is asked whether it has.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -32,22 +31,18 @@ const TAIL: usize = 1024;
 
 /// A notification was not delivered.
 #[derive(Debug, thiserror::Error)]
-pub enum DeliveryError {
+pub(crate) enum DeliveryError {
     /// The command did not start.
     #[error("{program} cannot be run: {source}")]
     Start {
-        /// The program.
         program: String,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// It ended otherwise than with status 0.
     #[error("{program} ended with {status}: {said}")]
     Ended {
-        /// The program.
         program: String,
-        /// How.
         status: ExitStatus,
         /// The end of its standard error.
         said: String,
@@ -55,32 +50,26 @@ pub enum DeliveryError {
     /// It took too long, and was killed with all that it had started.
     #[error("{program} ran for more than {} s and was killed: {said}", .after.as_secs_f64())]
     TimedOut {
-        /// The program.
         program: String,
-        /// The limit.
         after: Duration,
         /// The end of its standard error.
         said: String,
     },
     /// pgcertd ends, and the command did not in time.
     #[error("{program} did not end in time when pgcertd was stopped, and was killed")]
-    Stopped {
-        /// The program.
-        program: String,
-    },
+    Stopped { program: String },
 }
 
 /// A command, and what it gets.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// The program and its arguments.
-    pub words: Vec<String>,
-    /// What it reads.
-    pub input: Vec<u8>,
+    pub(crate) words: Vec<String>,
+    pub(crate) input: Vec<u8>,
     /// What its environment has beside ours.
-    pub environment: Vec<(&'static str, String)>,
+    pub(crate) environment: Vec<(&'static str, String)>,
     /// How long it may run.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Delivery {
@@ -88,7 +77,7 @@ impl Delivery {
     ///
     /// # Errors
     /// It did not end with status 0 in time.
-    pub async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), DeliveryError> {
+    pub(crate) async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), DeliveryError> {
         let program = self.words.first().cloned().unwrap_or_default();
         let mut child = self.start().map_err(|source| DeliveryError::Start {
             program: program.clone(),

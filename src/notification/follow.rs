@@ -19,10 +19,9 @@ use crate::config::Config;
 use crate::report::view::{FILE, StatusView};
 
 /// How often the file and the process are looked at where no event says so.
-pub const PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
-/// See the module.
-pub struct Follower {
+pub(crate) struct Follower {
     directory: PathBuf,
     resync: Duration,
     hints: mpsc::Receiver<()>,
@@ -45,8 +44,7 @@ struct Last {
 
 impl Follower {
     /// Follows the daemon of this config.
-    #[must_use]
-    pub fn of(config: &Config) -> Follower {
+    pub(crate) fn of(config: &Config) -> Follower {
         // One hint says as much as many.
         let (hint, hints) = mpsc::channel(1);
         Follower {
@@ -60,13 +58,12 @@ impl Follower {
     }
 
     /// Waits until there may be something new; for ever where there are no events.
-    pub async fn hinted(&mut self) {
+    pub(crate) async fn hinted(&mut self) {
         // This has a sender of its own, so that there is never none.
         self.hints.recv().await;
     }
 
-    /// What is seen now.
-    pub fn look(&mut self, now: Moment) -> Scene {
+    pub(crate) fn look(&mut self, now: Moment) -> Scene {
         self.watch();
         let file = self.directory.join(FILE);
         let daemon = match StatusView::read(&self.directory) {

@@ -29,8 +29,7 @@ const MOST: usize = 6;
 /// What kind of thing a subject is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum About {
-    /// The daemon itself.
+pub(crate) enum About {
     Daemon,
     /// The state of an instance.
     Instance,
@@ -48,8 +47,7 @@ pub enum About {
 
 impl About {
     /// How near this piece of an instance is to its end.
-    #[must_use]
-    pub fn expiry_of(piece: Piece) -> About {
+    pub(crate) fn expiry_of(piece: Piece) -> About {
         match piece {
             Piece::Certificate => About::Expiry,
             Piece::Ca => About::CaExpiry,
@@ -58,8 +56,7 @@ impl About {
     }
 
     /// Which piece it is that may be near its end, where this is about that.
-    #[must_use]
-    pub fn piece(self) -> Option<Piece> {
+    pub(crate) fn piece(self) -> Option<Piece> {
         let of_it = |piece: &Piece| About::expiry_of(*piece) == self;
         Piece::ALL.into_iter().find(of_it)
     }
@@ -67,42 +64,35 @@ impl About {
 
 /// What may change: one thing that is told of by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// What kind of thing it is.
-    pub about: About,
+    pub(crate) about: About,
     /// The instance's name or the server's data directory; of the daemon, nothing.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Subject {
-    /// A subject.
-    #[must_use]
-    pub fn new(about: About, name: impl Into<String>) -> Subject {
+    pub(crate) fn new(about: About, name: impl Into<String>) -> Subject {
         let name = name.into();
         Subject { about, name }
     }
 }
 
-/// How a subject is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// In a word: a state, a level of expiry, a fingerprint.
-    pub word: String,
+    pub(crate) word: String,
     /// Whether nobody has to do anything.
-    pub well: bool,
+    pub(crate) well: bool,
 }
 
 impl Standing {
-    /// Well.
-    #[must_use]
-    pub fn well(word: impl Into<String>) -> Standing {
+    pub(crate) fn well(word: impl Into<String>) -> Standing {
         let word = word.into();
         Standing { word, well: true }
     }
 
-    /// Not well.
-    #[must_use]
-    pub fn unwell(word: impl Into<String>) -> Standing {
+    pub(crate) fn unwell(word: impl Into<String>) -> Standing {
         let word = word.into();
         Standing { word, well: false }
     }
@@ -111,17 +101,14 @@ impl Standing {
 /// Now, by both clocks: what is remembered across restarts needs the wall's, and what lasts must
 /// not depend on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// By the wall clock.
-    pub wall: Timestamp,
+pub(crate) struct Moment {
+    pub(crate) wall: Timestamp,
     /// By the one that nobody sets.
-    pub at: Instant,
+    pub(crate) at: Instant,
 }
 
 impl Moment {
-    /// The present one.
-    #[must_use]
-    pub fn now() -> Moment {
+    pub(crate) fn now() -> Moment {
         Moment {
             wall: Timestamp::now(),
             at: Instant::now(),
@@ -137,44 +124,37 @@ impl Moment {
 
 /// A change that is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Of what.
-    pub subject: Subject,
-    /// Which kind of change.
-    pub occasion: Occasion,
+pub(crate) struct Change {
+    pub(crate) subject: Subject,
+    pub(crate) occasion: Occasion,
     /// What was told last; none where nothing was.
-    pub old: Option<Standing>,
-    /// How it is.
-    pub new: Standing,
+    pub(crate) old: Option<Standing>,
+    pub(crate) new: Standing,
     /// When the trouble was first seen, also where this is its end.
-    pub since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
     /// How often the trouble has come within the last hour.
-    pub times: usize,
+    pub(crate) times: usize,
 }
 
 /// A trouble that was told and is not mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lasting {
-    /// Of what.
-    pub subject: Subject,
-    /// How it is.
-    pub standing: Standing,
+pub(crate) struct Lasting {
+    pub(crate) subject: Subject,
+    pub(crate) standing: Standing,
     /// When it was first seen.
-    pub since: Option<Timestamp>,
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// What one notification is about; one of the two at least is not empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// What is new.
-    pub changes: Vec<Change>,
+pub(crate) struct Batch {
+    pub(crate) changes: Vec<Change>,
     /// What is not well beside that, and was told before.
-    pub lasting: Vec<Lasting>,
+    pub(crate) lasting: Vec<Lasting>,
 }
 
-/// All subjects.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     entries: BTreeMap<Subject, Entry>,
 }
 
@@ -190,7 +170,6 @@ struct Entry {
     times: Vec<Timestamp>,
     #[serde(skip)]
     pending: Option<Pending>,
-    /// When its trouble came.
     #[serde(skip)]
     came: Vec<Instant>,
 }
@@ -203,7 +182,6 @@ struct Pending {
     wall: Timestamp,
 }
 
-/// As it is written.
 #[derive(Serialize, Deserialize)]
 struct Row<E> {
     #[serde(flatten)]
@@ -214,7 +192,7 @@ struct Row<E> {
 
 impl Ledger {
     /// Takes in how things are. Of a subject that is not among them nothing is known now.
-    pub fn see(&mut self, seen: &BTreeMap<Subject, Standing>, now: Moment) {
+    pub(crate) fn see(&mut self, seen: &BTreeMap<Subject, Standing>, now: Moment) {
         for (subject, standing) in seen {
             let entry = self.entries.entry(subject.clone()).or_default();
             entry.see(subject.about, standing, now);
@@ -222,13 +200,13 @@ impl Ledger {
     }
 
     /// The subjects that something is known of.
-    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.entries.keys()
     }
 
     /// Forgets the subjects that are no more; their going is no news. `known` is told whether
     /// something of the subject is still to be told or mended.
-    pub fn keep(&mut self, known: impl Fn(&Subject, bool) -> bool) {
+    pub(crate) fn keep(&mut self, known: impl Fn(&Subject, bool) -> bool) {
         self.entries.retain(|subject, entry| {
             let done = entry.pending.is_none() && entry.told.as_ref().is_none_or(|it| it.well);
             known(subject, !done)
@@ -236,7 +214,7 @@ impl Ledger {
     }
 
     /// What is to be told now, if anything is.
-    pub fn due(&mut self, rules: &Notify, now: Moment) -> Option<Batch> {
+    pub(crate) fn due(&mut self, rules: &Notify, now: Moment) -> Option<Batch> {
         self.pass_over(rules, now);
         let ready = |it: &&Candidate<'_>| it.entry.has_lasted(&it.change, rules.after, now);
         let candidates: Vec<Candidate<'_>> = self.candidates(&rules.on, now).collect();
@@ -256,15 +234,14 @@ impl Ledger {
     }
 
     /// When something may become due that is not yet; none where no change is under way.
-    #[must_use]
-    pub fn wake(&self, after: Duration, now: Moment) -> Option<Duration> {
+    pub(crate) fn wake(&self, after: Duration, now: Moment) -> Option<Duration> {
         let pending = self.entries.values().filter_map(|it| it.pending.as_ref());
         let left = pending.map(|it| after.saturating_sub(now.at.duration_since(it.at)));
         left.filter(|it| !it.is_zero()).min()
     }
 
     /// Marks what was delivered as told.
-    pub fn delivered(&mut self, batch: &Batch, now: Moment) {
+    pub(crate) fn delivered(&mut self, batch: &Batch, now: Moment) {
         for change in &batch.changes {
             let entry = self.entries.entry(change.subject.clone()).or_default();
             entry.times.push(now.wall);
@@ -281,7 +258,7 @@ impl Ledger {
     ///
     /// # Errors
     /// None that is known.
-    pub fn to_json(&self) -> serde_json::Result<String> {
+    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
         let rows = self.entries.iter().map(|(subject, entry)| Row {
             subject: subject.clone(),
             entry,
@@ -293,7 +270,7 @@ impl Ledger {
     ///
     /// # Errors
     /// It is something else.
-    pub fn from_json(text: &[u8]) -> serde_json::Result<Ledger> {
+    pub(crate) fn from_json(text: &[u8]) -> serde_json::Result<Ledger> {
         let rows: Vec<Row<Entry>> = serde_json::from_slice(text)?;
         let entries = rows.into_iter().map(|row| (row.subject, row.entry));
         Ok(Ledger {

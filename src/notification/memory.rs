@@ -10,23 +10,20 @@ use crate::host::file::read_owned;
 use crate::report::notices;
 
 /// The file in the state directory.
-pub const FILE: &str = "told.json";
+pub(crate) const FILE: &str = "told.json";
 
 /// How large it may be, in bytes: it has a line for each of some subjects an instance.
 const LARGEST: u64 = 4 << 20;
 
-/// See the module.
-pub struct Memory {
+pub(crate) struct Memory {
     directory: PathBuf,
-    /// What the file holds.
     kept: Option<String>,
     failing: Option<String>,
 }
 
 impl Memory {
     /// What is kept in the directory. What cannot be read is as if nothing had been told, which is said.
-    #[must_use]
-    pub fn open(directory: &Path) -> (Memory, Ledger) {
+    pub(crate) fn open(directory: &Path) -> (Memory, Ledger) {
         let file = directory.join(FILE);
         // What anybody else has left there is not ours to believe.
         let owners = [rustix::process::geteuid().as_raw()];
@@ -48,13 +45,12 @@ impl Memory {
     }
 
     /// Whether it is that of this directory.
-    #[must_use]
-    pub fn is_in(&self, directory: &Path) -> bool {
+    pub(crate) fn is_in(&self, directory: &Path) -> bool {
         self.directory == directory
     }
 
     /// Keeps what was told, where that is not kept yet; says once that it cannot be kept.
-    pub fn keep(&mut self, ledger: &Ledger) {
+    pub(crate) fn keep(&mut self, ledger: &Ledger) {
         let text = match ledger.to_json() {
             Ok(text) => text,
             Err(error) => return self.failed(&error.to_string()),

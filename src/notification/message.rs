@@ -31,7 +31,7 @@ const LONGEST_SUBJECT: usize = 400;
 const LONGEST: usize = 64 * 1024;
 
 /// What is in the environment of the command beside the JSON on its standard input.
-pub const VARIABLES: [(&str, &str); 4] = [
+pub(crate) const VARIABLES: [(&str, &str); 4] = [
     (
         "PGCERTD_SUBJECT",
         "One line for a person, in ASCII, such as `pgcertd db7: 16-main not served`.",
@@ -50,23 +50,18 @@ pub const VARIABLES: [(&str, &str); 4] = [
 /// What kind of news it is; the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum News {
-    /// Something is not well.
+pub(crate) enum News {
     Failure,
-    /// It is well again.
     Recovery,
     /// Another certificate is served, or clients are judged by another CA file.
     Deployed,
     /// Something is still not well.
     Lasting,
-    /// A trial.
     Test,
 }
 
 impl News {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             News::Failure => "failure",
             News::Recovery => "recovery",
@@ -87,29 +82,23 @@ impl From<Occasion> for News {
     }
 }
 
-/// The document.
 #[derive(Debug, Serialize)]
-pub struct Notification {
+pub(crate) struct Notification {
     version: u32,
     /// The gravest of what is told.
-    pub event: News,
-    /// This host.
-    pub host: String,
-    /// When it was made.
-    pub time: Timestamp,
-    /// It in one line.
-    pub subject: String,
-    /// It in full.
-    pub text: String,
-    /// What is new.
-    pub changes: Vec<Item>,
+    pub(crate) event: News,
+    pub(crate) host: String,
+    pub(crate) time: Timestamp,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) changes: Vec<Item>,
     /// What is not well beside that.
-    pub lasting: Vec<Item>,
+    pub(crate) lasting: Vec<Item>,
 }
 
 /// One thing that is told.
 #[derive(Debug, Serialize)]
-pub struct Item {
+pub(crate) struct Item {
     event: News,
     about: About,
     /// The instance, or the data directory of a server without one.
@@ -126,7 +115,6 @@ pub struct Item {
     mend: Option<String>,
     /// What to type, as root.
     command: Option<String>,
-    /// What a deployment brought.
     changed: Vec<Piece>,
     expiry: Option<Expiry>,
     piece: Option<Piece>,
@@ -145,16 +133,14 @@ pub struct Item {
 
 impl Notification {
     /// Tells a batch by what is seen now.
-    #[must_use]
-    pub fn of(batch: &Batch, scene: &Scene, now: Timestamp) -> Notification {
+    pub(crate) fn of(batch: &Batch, scene: &Scene, now: Timestamp) -> Notification {
         let changes = batch.changes.iter().map(|it| changed(it, scene, now));
         let lasting = batch.lasting.iter().map(|it| lasts(it, scene, now));
         Notification::new(changes.collect(), lasting.collect(), now)
     }
 
     /// A trial: it looks like a failure, and says that it is none.
-    #[must_use]
-    pub fn test(now: Timestamp) -> Notification {
+    pub(crate) fn test(now: Timestamp) -> Notification {
         let word = State::NotServed.as_str().to_owned();
         let item = Item {
             event: News::Test,
@@ -190,8 +176,7 @@ impl Notification {
     }
 
     /// The variables of [`VARIABLES`].
-    #[must_use]
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let [subject, text, event, host] = VARIABLES.map(|(name, _)| name);
         vec![
             (subject, self.subject.clone()),
@@ -346,7 +331,6 @@ fn lasts(lasting: &Lasting, scene: &Scene, now: Timestamp) -> Item {
     item
 }
 
-/// It in some words.
 fn headline(item: &Item, subject: &Subject, well: bool) -> String {
     let name = item.name.as_deref().unwrap_or("pgcertd");
     let state = item.state.replace('_', " ");

@@ -12,12 +12,12 @@
 //!
 //! It is not for what a machine watches: that is what the metrics and the journal are for.
 
-pub mod command;
-pub mod follow;
-pub mod ledger;
-pub mod memory;
-pub mod message;
-pub mod scene;
+pub(crate) mod command;
+pub(crate) mod follow;
+pub(crate) mod ledger;
+pub(crate) mod memory;
+pub(crate) mod message;
+pub(crate) mod scene;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,21 +40,19 @@ use memory::Memory;
 use message::Notification;
 
 /// After a failure, this long until the next try; twice as long after each further one.
-pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
 /// But no longer than this.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a command in hand may go on after SIGTERM.
-pub const FAREWELL: Duration = Duration::from_secs(10);
+pub(crate) const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Why it ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
-pub enum NotifyError {
-    /// The config is wrong.
+pub(crate) enum NotifyError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Signals cannot be received.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
     /// A thread cannot be had.
@@ -72,7 +70,7 @@ pub enum NotifyError {
 ///
 /// # Errors
 /// It cannot start, or a part of it ended unexpectedly.
-pub async fn run(file: &Path) -> Result<(), NotifyError> {
+pub(crate) async fn run(file: &Path) -> Result<(), NotifyError> {
     let listen = |kind| signal(kind).map_err(NotifyError::Signals);
     let signals = Signals {
         terminate: listen(SignalKind::terminate())?,
@@ -96,7 +94,7 @@ pub async fn run(file: &Path) -> Result<(), NotifyError> {
 ///
 /// # Errors
 /// It cannot be written as JSON.
-pub fn delivery(
+pub(crate) fn delivery(
     notify: &Notify,
     notification: &Notification,
 ) -> Result<Option<Delivery>, serde_json::Error> {
@@ -126,12 +124,10 @@ struct Notifier {
     in_hand: Option<InHand>,
     /// How often it has failed since it last succeeded.
     failures: u32,
-    /// No try before this.
     not_before: Option<Instant>,
     systemd: Systemd,
 }
 
-/// A command that runs.
 struct InHand {
     batch: Batch,
     subject: String,
@@ -346,7 +342,6 @@ fn idle(file: &Path) {
 }
 
 /// The present time, for a trial.
-#[must_use]
-pub fn trial() -> Notification {
+pub(crate) fn trial() -> Notification {
     Notification::test(Timestamp::now())
 }

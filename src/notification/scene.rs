@@ -14,11 +14,10 @@ use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{InstanceView, StatusView};
 
 /// The daemon's view is old once it was not written for this many times `resync`.
-pub const MISSED: u32 = 3;
+pub(crate) const MISSED: u32 = 3;
 
-/// How the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DaemonIs {
+pub(crate) enum DaemonIs {
     /// It runs, and looks as often as it should.
     Running,
     /// It does not run; what tells.
@@ -29,23 +28,20 @@ pub enum DaemonIs {
     Unreadable(String),
 }
 
-/// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// The last view that could be read, if ever one could.
-    pub view: Option<StatusView>,
-    /// How the daemon is.
-    pub daemon: DaemonIs,
+    pub(crate) view: Option<StatusView>,
+    pub(crate) daemon: DaemonIs,
     /// The file that was read.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// How often the daemon is to look.
-    pub resync: Duration,
+    pub(crate) resync: Duration,
 }
 
 impl Scene {
     /// How each subject stands of which that is known now; `before` are those of earlier.
-    #[must_use]
-    pub fn standings<'a>(
+    pub(crate) fn standings<'a>(
         &self,
         before: impl Iterator<Item = &'a Subject>,
         now: Timestamp,
@@ -85,15 +81,13 @@ impl Scene {
     }
 
     /// An instance of the last view.
-    #[must_use]
-    pub fn instance(&self, name: &str) -> Option<&InstanceView> {
+    pub(crate) fn instance(&self, name: &str) -> Option<&InstanceView> {
         let mut instances = self.view.iter().flat_map(|view| &view.instances);
         instances.find(|it| it.name == name)
     }
 
     /// What is wrong with the daemon.
-    #[must_use]
-    pub fn daemon_problem(&self) -> Option<Problem> {
+    pub(crate) fn daemon_problem(&self) -> Option<Problem> {
         let file = self.file.display();
         Some(match &self.daemon {
             DaemonIs::Running => return None,

@@ -12,36 +12,33 @@ use super::state::Observation;
 use crate::bundle::{Fingerprint, Piece};
 
 /// What was done about one instance.
-pub struct Done {
-    /// In one word.
-    pub outcome: SyncOutcome,
+pub(crate) struct Done {
+    pub(crate) outcome: SyncOutcome,
     /// The leaf that it was about.
-    pub fingerprint: Option<Fingerprint>,
+    pub(crate) fingerprint: Option<Fingerprint>,
     /// The leaf that was installed before.
-    pub old: Option<Fingerprint>,
+    pub(crate) old: Option<Fingerprint>,
     /// What differs from what was there before, or of what others placed, from what the server had
     /// loaded; nothing where all is the same, or that is not known.
-    pub changed: Vec<Piece>,
+    pub(crate) changed: Vec<Piece>,
     /// Why it is not as it should be.
-    pub problem: Option<String>,
+    pub(crate) problem: Option<String>,
     /// When the first certificate of the chain that it was about ends.
-    pub not_after: Option<Timestamp>,
+    pub(crate) not_after: Option<Timestamp>,
     /// What is odd and no reason to stop.
-    pub remarks: Vec<Remark>,
+    pub(crate) remarks: Vec<Remark>,
     /// Configuration files whose other edits the reload applied as well.
-    pub also_applied: Vec<PathBuf>,
+    pub(crate) also_applied: Vec<PathBuf>,
     /// From the decision to its proof.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Whether a deployment was begun.
-    pub acted: bool,
-    /// The view after it.
-    pub seen: Observation,
+    pub(crate) acted: bool,
+    pub(crate) seen: Observation,
 }
 
 impl Done {
     /// When this instance is to be looked at again without any event.
-    #[must_use]
-    pub fn again_at(&self) -> Option<Timestamp> {
+    pub(crate) fn again_at(&self) -> Option<Timestamp> {
         match &self.seen.readiness {
             Readiness::Later { at, .. } | Readiness::Delayed { at, .. } => {
                 Some(*at).filter(|at| *at < Timestamp::MAX)

@@ -9,12 +9,12 @@
 mod decide;
 mod done;
 mod outcome;
-pub mod plan;
+pub(crate) mod plan;
 mod problem;
 mod remark;
 mod rollback;
 mod standards;
-pub mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -39,13 +39,13 @@ use crate::instance::{Instance, InstanceError, Purpose, Server, Sight, Unseen, a
 use crate::source::{LineageReader, Source};
 use crate::trust::Needed;
 use decide::Visit;
-pub use done::Done;
+pub(crate) use done::Done;
 pub use outcome::SyncOutcome;
 use plan::{Asked, Cause, Clock, Intent, Memory, Plan, Readiness};
-pub use remark::Remark;
+pub(crate) use remark::Remark;
 use remark::oddities;
-pub use rollback::Errand;
-pub use standards::Standards;
+pub(crate) use rollback::Errand;
+pub(crate) use standards::Standards;
 use standards::{SystemRoots, depends_on_roots};
 use state::{Observation, State};
 
@@ -54,9 +54,8 @@ pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps one instance: its handle, and what this process remembers of it.
 #[derive(Debug)]
-pub struct Keeper {
-    /// The instance.
-    pub instance: Instance,
+pub(crate) struct Keeper {
+    pub(crate) instance: Instance,
     memory: Memory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
@@ -68,8 +67,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Keeps `instance`.
-    #[must_use]
-    pub fn new(instance: Instance) -> Keeper {
+    pub(crate) fn new(instance: Instance) -> Keeper {
         Keeper {
             instance,
             memory: Memory::default(),
@@ -82,13 +80,12 @@ impl Keeper {
     }
 
     /// The directories in which the server's configuration lies, as far as it was asked.
-    #[must_use]
-    pub fn configuration_directories(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn configuration_directories(&self) -> BTreeSet<PathBuf> {
         self.configuration.directories()
     }
 
     /// Compares, does what is needed, and compares again.
-    pub async fn reconcile(
+    pub(crate) async fn reconcile(
         &mut self,
         lineage: &mut impl LineageReader,
         intent: Intent,
@@ -100,7 +97,7 @@ impl Keeper {
 
     /// The same; tells `looked` what files and process look like, before anything is done about
     /// it or a server is connected to.
-    pub async fn reconcile_telling(
+    pub(crate) async fn reconcile_telling(
         &mut self,
         lineage: &mut impl LineageReader,
         intent: Intent,
@@ -370,7 +367,7 @@ impl Keeper {
     }
 
     /// Looks at everything, and changes nothing.
-    pub async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
+    pub(crate) async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
         let looked = match self.instance.refresh(Purpose::Look).await {
             Ok(()) => self.instance.look().await,
             Err(error) => Err(error),

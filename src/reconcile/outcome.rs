@@ -23,12 +23,10 @@ pub enum SyncOutcome {
     RolledBack,
     /// The server is down and was not seen to serve what was installed; the previous files are back.
     TakenBack,
-    /// A step failed.
     Failed,
 }
 
 impl SyncOutcome {
-    /// All of them.
     pub const ALL: [SyncOutcome; 10] = [
         SyncOutcome::Unchanged,
         SyncOutcome::Deployed,
@@ -43,8 +41,7 @@ impl SyncOutcome {
     ];
 
     /// What has come of it, in words for the manual.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             SyncOutcome::Unchanged => "nothing was to be done",
             SyncOutcome::Deployed => "new clients get the lineage's certificate",
@@ -63,8 +60,6 @@ impl SyncOutcome {
         }
     }
 
-    /// As in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             SyncOutcome::Unchanged => "unchanged",

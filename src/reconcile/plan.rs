@@ -29,21 +29,16 @@ const REWRITE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether a lineage's bundle may go to one instance now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    /// It may.
+pub(crate) enum Readiness {
     Ready,
     /// It may at a later time, without any event.
     Later {
-        /// When.
         at: Timestamp,
-        /// Why not now.
         why: String,
     },
     /// It is sound, and the configured `delay` holds it.
     Delayed {
-        /// Until when.
         at: Timestamp,
-        /// The same in words.
         why: String,
     },
     /// It may not as it is.
@@ -57,11 +52,10 @@ pub enum Readiness {
 
 /// The time, and the config's say on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// Now.
-    pub now: Timestamp,
+pub(crate) struct Clock {
+    pub(crate) now: Timestamp,
     /// How long files may stay unmatched; no time at all where the writer is known to be done.
-    pub settle_timeout: Duration,
+    pub(crate) settle_timeout: Duration,
 }
 
 impl Clock {
@@ -76,8 +70,7 @@ impl Clock {
 }
 
 /// Weighs what the lineage holds against the instance's rules and what is installed.
-#[must_use]
-pub fn readiness(
+pub(crate) fn readiness(
     source: &Source,
     installed: &Installed,
     config: &config::Instance,
@@ -214,8 +207,7 @@ fn second(at: Timestamp) -> Timestamp {
 }
 
 /// Whether `held` still speaks against its bundle.
-#[must_use]
-pub fn still_held(held: &Held, server: &Server, now: Timestamp) -> bool {
+pub(crate) fn still_held(held: &Held, server: &Server, now: Timestamp) -> bool {
     match held.by {
         HeldBy::Operator => true,
         HeldBy::Postgres => {
@@ -230,8 +222,7 @@ pub fn still_held(held: &Held, server: &Server, now: Timestamp) -> bool {
 }
 
 /// When a refused bundle is tried again without any event.
-#[must_use]
-pub fn held_until(held: &Held) -> Option<Timestamp> {
+pub(crate) fn held_until(held: &Held) -> Option<Timestamp> {
     match held.by {
         HeldBy::Operator => None,
         HeldBy::Postgres => held.since.checked_add(REFUSAL_HOLDS).ok(),
@@ -240,47 +231,45 @@ pub fn held_until(held: &Held) -> Option<Timestamp> {
 
 /// What a command or the daemon wants of a reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Intent {
+pub(crate) struct Intent {
     /// Install, reload and verify although nothing changed, and try what is held.
-    pub force: bool,
-    /// Change nothing.
-    pub dry_run: bool,
+    pub(crate) force: bool,
+    pub(crate) dry_run: bool,
     /// Somebody stays and follows up (the daemon): while the server is down, a sound pair waits.
-    pub follow_up: bool,
+    pub(crate) follow_up: bool,
     /// Who renews says that it has just done so: what a reload brings and nothing shows is reloaded.
-    pub renewed: bool,
+    pub(crate) renewed: bool,
 }
 
 /// A server was asked to load a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// The run of the server ([`Process::run`]).
-    pub run: i64,
-    /// Which bundle.
-    pub bundle: Identity,
+    pub(crate) run: i64,
+    pub(crate) bundle: Identity,
     /// Whether it was seen what came of it.
-    pub answered: bool,
+    pub(crate) answered: bool,
 }
 
 /// What one process remembers of an instance; losing it costs one attempt.
 #[derive(Debug, Clone, Default)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// What the server was last asked to load.
-    pub asked: Option<Asked>,
+    pub(crate) asked: Option<Asked>,
     /// What was last seen both installed and served.
-    pub proven: Option<Proven>,
+    pub(crate) proven: Option<Proven>,
     /// What this process last saw rightly installed.
-    pub settled: Option<Identity>,
+    pub(crate) settled: Option<Identity>,
     /// What was installed when this process last had a server load it, or first saw it: a CRL
     /// that others place shows in nothing else.
-    pub loaded: Option<Identity>,
+    pub(crate) loaded: Option<Identity>,
     /// When something else was found to have rewritten the installed files.
-    pub rewrites: Vec<Timestamp>,
+    pub(crate) rewrites: Vec<Timestamp>,
 }
 
 impl Memory {
     /// Notes what is installed before anything is done; true if something else rewrote it.
-    pub fn note(
+    pub(crate) fn note(
         &mut self,
         source: Option<&Bundle>,
         installed: &Installed,
@@ -313,15 +302,14 @@ impl Memory {
     }
 
     /// Whether the installed files are left to whatever keeps rewriting them.
-    #[must_use]
-    pub fn contended(&self) -> bool {
+    pub(crate) fn contended(&self) -> bool {
         self.rewrites.len() >= REWRITES
     }
 }
 
 /// Why what is served is not known, as far as it matters for a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotSeen {
+pub(crate) enum NotSeen {
     /// It is not to be looked at.
     NotWanted,
     /// It could not be seen.
@@ -330,24 +318,20 @@ pub enum NotSeen {
 
 /// What is to be done.
 #[derive(Debug, Clone)]
-pub enum Plan {
+pub(crate) enum Plan {
     /// Nothing: all is equal, or nothing may be done; the state says which.
     Nothing,
-    /// Deploy this bundle.
     Deploy {
-        /// The bundle.
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        /// Why.
         cause: Cause,
     },
 }
 
 /// Why a bundle is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The source holds it.
+pub(crate) enum Cause {
     Source,
     /// It is the previous one in place of what cannot load or was refused, or what others have placed.
     Mend,
@@ -357,8 +341,7 @@ pub enum Cause {
 
 impl Cause {
     /// What becomes of the bundle that is installed.
-    #[must_use]
-    pub fn replaced(self) -> Replaced {
+    pub(crate) fn replaced(self) -> Replaced {
         match self {
             Cause::Source => Replaced::KeptIfProven,
             Cause::Mend | Cause::Untried => Replaced::NotKept,
@@ -367,30 +350,22 @@ impl Cause {
 }
 
 /// Everything that [`plan`] weighs.
-pub struct Scene<'a> {
-    /// What may go in.
-    pub source: &'a Source,
-    /// Whether it may now.
-    pub readiness: &'a Readiness,
-    /// What is there.
-    pub sight: &'a Sight,
+pub(crate) struct Scene<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) readiness: &'a Readiness,
+    pub(crate) sight: &'a Sight,
     /// What is served, where it was looked at.
-    pub served: Option<&'a Result<Shown, NotSeen>>,
-    /// The instance's rules.
-    pub config: &'a config::Instance,
-    /// What this process remembers.
-    pub memory: &'a Memory,
-    /// What is wanted.
-    pub intent: Intent,
+    pub(crate) served: Option<&'a Result<Shown, NotSeen>>,
+    pub(crate) config: &'a config::Instance,
+    pub(crate) memory: &'a Memory,
+    pub(crate) intent: Intent,
     /// The roots that are known.
-    pub roots: &'a Roots,
-    /// The time.
-    pub now: Timestamp,
+    pub(crate) roots: &'a Roots,
+    pub(crate) now: Timestamp,
 }
 
 /// Decides what to do for one instance.
-#[must_use]
-pub fn plan(scene: &Scene<'_>) -> Plan {
+pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
     match scene.config.mode {
         Mode::Observe => Plan::Nothing,
         Mode::Reload => scene.reload_alone(),

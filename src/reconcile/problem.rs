@@ -6,14 +6,13 @@ use crate::text::{CommandLine, UNPASTEABLE};
 
 /// What is wrong with an instance, and what mends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Why it is so.
-    pub why: String,
+pub(crate) struct Problem {
+    pub(crate) why: String,
     /// What to do about it; empty where the command says it, or `why` does.
-    pub mend: String,
+    pub(crate) mend: String,
     /// What to type, as root; where `mend` says something, this is how its end is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<CommandLine>,
+    pub(crate) command: Option<CommandLine>,
 }
 
 impl Problem {
@@ -38,8 +37,7 @@ impl Problem {
     }
 
     /// What to do about it, in one line; empty where `why` says it.
-    #[must_use]
-    pub fn remedy(&self) -> String {
+    pub(crate) fn remedy(&self) -> String {
         match (self.mend.as_str(), &self.command) {
             (mend, None) => mend.to_owned(),
             ("", Some(command)) => format!("run `{command}`"),
@@ -47,9 +45,7 @@ impl Problem {
         }
     }
 
-    /// Both in one sentence.
-    #[must_use]
-    pub fn sentence(&self) -> String {
+    pub(crate) fn sentence(&self) -> String {
         match self.remedy() {
             remedy if remedy.is_empty() => self.why.clone(),
             remedy => format!("{}; {remedy}", self.why),

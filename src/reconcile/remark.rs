@@ -10,12 +10,10 @@ use crate::source::Source;
 
 /// Something that a person should know, and that changes nothing about what is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remark {
+pub(crate) enum Remark {
     /// What a bundle that goes in differs in from what it replaces.
     Odd {
-        /// Its leaf.
         fingerprint: Fingerprint,
-        /// What is odd.
         what: String,
     },
     /// What was refused earlier is not known.

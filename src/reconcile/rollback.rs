@@ -24,8 +24,7 @@ use crate::trust::{Needed, Roots};
 
 /// Whether a roll-back is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Errand {
-    /// It is.
+pub(crate) enum Errand {
     RollBack,
     /// It is only said what would be done.
     DryRun,
@@ -106,7 +105,7 @@ fn not_ours(mode: Mode) -> Option<&'static str> {
 
 impl Keeper {
     /// Puts the previous bundle back, and holds what the lineage holds until that changes.
-    pub async fn roll_back(
+    pub(crate) async fn roll_back(
         &mut self,
         lineage: &mut impl LineageReader,
         errand: Errand,
@@ -256,7 +255,6 @@ impl Keeper {
         done.seen = self.observe(source, settle).await;
     }
 
-    /// Nothing was begun.
     async fn untouched(
         &mut self,
         outcome: SyncOutcome,

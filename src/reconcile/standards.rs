@@ -18,15 +18,14 @@ const KEPT: Duration = Duration::from_secs(60);
 
 /// What a bundle is judged by.
 #[derive(Debug, Clone)]
-pub struct Standards {
-    /// The time.
-    pub clock: Clock,
+pub(crate) struct Standards {
+    pub(crate) clock: Clock,
     /// The roots that are known here; none where nothing depends on them.
-    pub roots: Arc<Roots>,
+    pub(crate) roots: Arc<Roots>,
     /// Whether a person insists: what is only a risk does not count then.
-    pub forced: bool,
+    pub(crate) forced: bool,
     /// What makes the certificate a client's as well, in words; none where nothing does.
-    pub client_use: Option<String>,
+    pub(crate) client_use: Option<String>,
 }
 
 /// The roots of this host, read when something depends on them.

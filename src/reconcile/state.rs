@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Readiness, still_held};
-pub use super::problem::Problem;
+pub(crate) use super::problem::Problem;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{self, Kind, Mode, Verify};
 use crate::instance::files::{HeldBy, Installed};
@@ -67,8 +67,7 @@ impl State {
     ];
 
     /// What is so, in words for the manual.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         match self {
             State::InSync => "the lineage's certificate is installed and served",
             State::NotRunning => "the server is down; what is installed can load",
@@ -90,8 +89,7 @@ impl State {
     }
 
     /// What to do about it, in words for the manual.
-    #[must_use]
-    pub fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         match self {
             State::InSync => "nothing",
             State::NotRunning => "start it when you like",
@@ -117,13 +115,11 @@ impl State {
     }
 
     /// Whether nothing needs a person.
-    #[must_use]
-    pub fn is_well(self) -> bool {
+    pub(crate) fn is_well(self) -> bool {
         matches!(self, State::InSync | State::NotRunning | State::Waiting)
     }
 
     /// As in JSON and in `status`.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             State::Unknown => "unknown",
@@ -143,29 +139,26 @@ impl State {
 }
 
 /// Everything that was seen of one instance at one moment.
-pub struct Observation {
-    /// What the lineage holds.
-    pub source: Source,
+pub(crate) struct Observation {
+    pub(crate) source: Source,
     /// Whether that may go in.
-    pub readiness: Readiness,
+    pub(crate) readiness: Readiness,
     /// The files and the process.
-    pub sight: Result<Sight, InstanceError>,
-    /// What is served.
-    pub served: Result<Served, Unseen>,
+    pub(crate) sight: Result<Sight, InstanceError>,
+    pub(crate) served: Result<Served, Unseen>,
     /// What the server's configuration says, where something is amiss and it could be asked.
-    pub settings: Option<Result<TlsSettings, SettingsError>>,
+    pub(crate) settings: Option<Result<TlsSettings, SettingsError>>,
     /// What keeps the server from loading anything new, in other files than the instance's, where something is amiss.
-    pub faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     /// A target that the server sees as a single file, where something is amiss.
-    pub pinned: Option<Pinned>,
+    pub(crate) pinned: Option<Pinned>,
     /// Whether something else keeps rewriting the installed files.
-    pub contended: bool,
+    pub(crate) contended: bool,
     /// Why the last attempt did not succeed.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// The roots that are known, where what is said of a chain depends on them.
-    pub roots: Arc<Roots>,
-    /// When.
-    pub at: Timestamp,
+    pub(crate) roots: Arc<Roots>,
+    pub(crate) at: Timestamp,
 }
 
 impl Observation {
@@ -175,27 +168,23 @@ impl Observation {
     }
 
     /// What clients need of a bundle.
-    #[must_use]
-    pub fn needed<'a>(&self, bundle: &'a Bundle) -> Needed<'a> {
+    pub(crate) fn needed<'a>(&self, bundle: &'a Bundle) -> Needed<'a> {
         Needed::of_bundle(bundle, &self.roots, self.at)
     }
 
     /// When the first certificate of that ends.
-    #[must_use]
-    pub fn end_of(&self, bundle: &Bundle) -> Timestamp {
+    pub(crate) fn end_of(&self, bundle: &Bundle) -> Timestamp {
         self.needed(bundle).first_end().not_after()
     }
 
     /// Whether the caller lacks the right to look at something.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         matches!(self.source, Source::Invalid { denied: true, .. })
             || self.sight.as_ref().is_err_and(InstanceError::is_denied)
     }
 
     /// Decides the state, and the problem where there is one.
-    #[must_use]
-    pub fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
+    pub(crate) fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
         self.of_source()
             .or_else(|| self.of_memory(config))
             .or_else(|| self.of_unknown())
@@ -208,8 +197,7 @@ impl Observation {
 
     /// Why the running server, which uses the installed files, could not start with them again;
     /// nothing where it could, or where that is not known.
-    #[must_use]
-    pub fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
+    pub(crate) fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
         let sight = self.sight.as_ref().ok()?;
         let settings = self.settings.as_ref()?.as_ref().ok()?;
         let (cert, key) = (&config.cert_file, &config.key_file);
@@ -258,8 +246,7 @@ impl Observation {
 
     /// Whether the server could start with what is installed, as far as that can be told. A server
     /// that runs and uses other files could.
-    #[must_use]
-    pub fn can_start(&self, config: &config::Instance) -> bool {
+    pub(crate) fn can_start(&self, config: &config::Instance) -> bool {
         let broken = self.sight.as_ref().is_ok_and(|sight| {
             matches!(sight.server, Server::Down(_)) && sight.look.installed.bundle().is_none()
         });
@@ -267,8 +254,7 @@ impl Observation {
     }
 
     /// Whether the files hold what the lineage holds.
-    #[must_use]
-    pub fn source_is_installed(&self) -> bool {
+    pub(crate) fn source_is_installed(&self) -> bool {
         let installed = self.sight.as_ref().ok().map(|it| &it.look.installed);
         match (self.source.bundle(), installed.and_then(Installed::bundle)) {
             (Some(source), Some(installed)) => installed.same_content(source),

@@ -80,8 +80,7 @@ impl Observation {
 
 impl Observation {
     /// Whether the lineage's bundle was put in place, not proven, and taken back, so that it waits for the server.
-    #[must_use]
-    pub fn is_taken_back(&self) -> bool {
+    pub(crate) fn is_taken_back(&self) -> bool {
         let look = self.sight.as_ref().ok().map(|sight| &sight.look);
         let source = self.source.bundle().map(|it| it.identity());
         look.is_some_and(|look| {

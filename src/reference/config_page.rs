@@ -72,7 +72,6 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The page.
 pub(super) fn page() -> Made {
     let mut page = Page::new(
         "pgcertd.toml",

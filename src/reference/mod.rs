@@ -18,7 +18,6 @@ struct Made {
     content: String,
 }
 
-/// Everything that is made.
 fn all() -> Vec<Made> {
     let mut all = pages::all();
     all.extend(completions::all());

@@ -7,9 +7,9 @@ use super::page::{Page, reference, sentences, usage};
 use super::{Made, config_page};
 use crate::cli::manual::{Chapter, Manual};
 use crate::cli::{MANUAL, MANUALS, command};
+use crate::config::notification::DEFAULT_NOTIFY_DIRECTORY;
 use crate::config::{
-    DEFAULT_FILE, DEFAULT_NOTIFY_DIRECTORY, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY,
-    DEFAULT_TARGET,
+    DEFAULT_FILE, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET,
 };
 use crate::notification::memory::FILE as TOLD;
 

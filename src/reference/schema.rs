@@ -215,7 +215,6 @@ pub(crate) struct Schema {
 /// That of the file itself.
 pub(crate) static OF_CONFIG: LazyLock<Schema> = LazyLock::new(|| Schema::new(of_config()));
 
-/// That of a fragment.
 pub(crate) static OF_FRAGMENT: LazyLock<Schema> = LazyLock::new(|| Schema::new(of_fragment()));
 
 impl Schema {

@@ -16,31 +16,27 @@ use crate::reconcile::{Done, SyncOutcome};
 
 /// What came of comparing an instance, as one line.
 #[derive(Debug)]
-pub struct Deployment<'a> {
-    /// The instance.
-    pub config: &'a config::Instance,
-    /// How it came out.
-    pub outcome: SyncOutcome,
+pub(crate) struct Deployment<'a> {
+    pub(crate) config: &'a config::Instance,
+    pub(crate) outcome: SyncOutcome,
     /// The leaf that was installed before.
-    pub old: Option<Fingerprint>,
+    pub(crate) old: Option<Fingerprint>,
     /// The leaf that it was about.
-    pub new: Option<Fingerprint>,
+    pub(crate) new: Option<Fingerprint>,
     /// What is not as it was before, see [`Done::changed`].
-    pub changed: &'a [Piece],
-    /// When that one expires.
-    pub not_after: Option<Timestamp>,
+    pub(crate) changed: &'a [Piece],
+    pub(crate) not_after: Option<Timestamp>,
     /// From the decision to its proof.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// Why it is not as it should be.
-    pub problem: Option<&'a str>,
+    pub(crate) problem: Option<&'a str>,
     /// Files whose other edits the reload applied.
-    pub also_applied: &'a [PathBuf],
+    pub(crate) also_applied: &'a [PathBuf],
 }
 
 impl<'a> Deployment<'a> {
     /// What was done about an instance.
-    #[must_use]
-    pub fn of(config: &'a config::Instance, done: &'a Done) -> Deployment<'a> {
+    pub(crate) fn of(config: &'a config::Instance, done: &'a Done) -> Deployment<'a> {
         Deployment {
             config,
             outcome: done.outcome,
@@ -54,9 +50,7 @@ impl<'a> Deployment<'a> {
         }
     }
 
-    /// The line.
-    #[must_use]
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let lineage = &self.config.lineage.name;
         let short = self.new.map(|new| new.short());
         let leaf: Vec<&str> = std::iter::once(lineage.as_str())
@@ -140,8 +134,7 @@ impl<'a> Deployment<'a> {
     /// The event, where a deployment was begun, and the state that it left behind with what is
     /// wrong there; where that is said by itself, `left` has no problem and this event's is not
     /// repeated in the line.
-    #[must_use]
-    pub fn event(&self, kind: Kind, state: State, left: Option<&Problem>) -> Event {
+    pub(crate) fn event(&self, kind: Kind, state: State, left: Option<&Problem>) -> Event {
         let remedy = left.map(Problem::remedy).filter(|it| !it.is_empty());
         let mend = remedy.as_deref().filter(|mend| {
             // A sentence that ends with the remedy is not told it twice.

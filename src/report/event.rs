@@ -8,14 +8,13 @@ use super::kind::{Kind, Priority};
 
 /// The target of what is one priority above the one that its level stands for. `tracing` has
 /// no level for `notice` nor for `crit`; [`super::log`] gives these a layer of their own.
-pub const RAISED: &str = "pgcertd::report::raised";
+pub(crate) const RAISED: &str = "pgcertd::report::raised";
 
 /// How often each kind was said since the process began, in the order of [`Kind::ALL`].
 static SAID: [AtomicU64; Kind::ALL.len()] = [const { AtomicU64::new(0) }; Kind::ALL.len()];
 
 /// How often an event of this kind was said since the process began.
-#[must_use]
-pub fn said(kind: Kind) -> u64 {
+pub(crate) fn said(kind: Kind) -> u64 {
     SAID[kind as usize].load(Ordering::Relaxed)
 }
 
@@ -24,7 +23,7 @@ const PLAIN: &str = "pgcertd::report";
 
 /// Something that happened. See [`Kind`] for what may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     kind: Kind,
     message: String,
     values: Vec<(Field, String)>,
@@ -32,8 +31,7 @@ pub struct Event {
 
 impl Event {
     /// An event with its line, which says it all.
-    #[must_use]
-    pub fn new(kind: Kind, message: impl Into<String>) -> Event {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Event {
         Event {
             kind,
             message: message.into(),
@@ -44,44 +42,35 @@ impl Event {
         }
     }
 
-    /// With a field.
-    #[must_use]
-    pub fn with(mut self, field: Field, value: impl Display) -> Event {
+    pub(crate) fn with(mut self, field: Field, value: impl Display) -> Event {
         self.values.push((field, value.to_string()));
         self
     }
 
     /// With a field, where there is a value for it.
-    #[must_use]
-    pub fn with_some(self, field: Field, value: Option<impl Display>) -> Event {
+    pub(crate) fn with_some(self, field: Field, value: Option<impl Display>) -> Event {
         match value {
             Some(value) => self.with(field, value),
             None => self,
         }
     }
 
-    /// What happened.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The line.
-    #[must_use]
-    pub fn message(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// What a field holds.
-    #[must_use]
-    pub fn value(&self, field: Field) -> Option<&str> {
+    pub(crate) fn value(&self, field: Field) -> Option<&str> {
         let (_, value) = self.values.iter().find(|(of, _)| *of == field)?;
         Some(value)
     }
 
     /// Whether it carries what its kind always does, and nothing that its kind never does.
-    #[must_use]
-    pub fn is_as_documented(&self) -> bool {
+    pub(crate) fn is_as_documented(&self) -> bool {
         let declared = |field| {
             matches!(field, Field::Event | Field::Topic)
                 || self.kind.always().contains(&field)
@@ -94,8 +83,7 @@ impl Event {
             && self.values.iter().all(|(field, _)| declared(*field))
     }
 
-    /// Says it.
-    pub fn emit(&self) {
+    pub(crate) fn emit(&self) {
         debug_assert!(self.is_as_documented(), "{self:?}");
         SAID[self.kind as usize].fetch_add(1, Ordering::Relaxed);
         // Each use is a place of its own to `tracing`, which knows target and level of a place.

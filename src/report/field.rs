@@ -5,39 +5,25 @@
 pub enum Field {
     /// See [`Field::meaning`], as for all.
     Event,
-    /// What it is about.
     Topic,
-    /// Whom it is about.
     Instance,
-    /// The instance's lineage.
     Lineage,
-    /// A path.
     File,
     /// How a deployment came out.
     Outcome,
-    /// How the instance is.
     State,
-    /// How it was.
     OldState,
     /// Where what it is about is seen.
     Place,
     /// Which part of a bundle it is about.
     Piece,
-    /// What a deployment changed.
     Changed,
-    /// A leaf.
     Fingerprint,
-    /// The leaf before it.
     OldFingerprint,
-    /// What clients get.
     ServedFingerprint,
-    /// The leaf's end.
     NotAfter,
-    /// A duration.
     Milliseconds,
-    /// What is wrong.
     Problem,
-    /// What mends it.
     Remedy,
 }
 
@@ -64,8 +50,6 @@ impl Field {
         Field::Remedy,
     ];
 
-    /// As in the journal.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Field::Event => "PGCERTD_EVENT",
@@ -90,7 +74,6 @@ impl Field {
     }
 
     /// What it holds, in one sentence.
-    #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
             Field::Event => "The event's name, as in the table above.",

@@ -14,8 +14,7 @@ const NAMED: usize = 3;
 ///
 /// `views` has a place for each instance, empty until it was looked at; `uncovered` counts
 /// the servers of this host that no instance covers.
-#[must_use]
-pub fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Timestamp) -> String {
+pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Timestamp) -> String {
     if views.is_empty() {
         return "no instance is configured".into();
     }

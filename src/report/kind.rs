@@ -29,7 +29,6 @@ pub enum Priority {
 
 impl Priority {
     /// As `journalctl -p` takes it.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Priority::Critical => "crit",
@@ -41,7 +40,6 @@ impl Priority {
     }
 
     /// As the journal's field PRIORITY has it.
-    #[must_use]
     pub fn number(self) -> u8 {
         match self {
             Priority::Critical => 2,
@@ -55,10 +53,9 @@ impl Priority {
 
 /// What an event is about, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topic {
+pub(crate) enum Topic {
     /// A bundle that went into an instance, or was to.
     Deployment,
-    /// How an instance is.
     State,
     /// pgcertd itself, and the host.
     Daemon,
@@ -66,8 +63,7 @@ pub enum Topic {
 
 impl Topic {
     /// As in the field `PGCERTD_TOPIC`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Topic::Deployment => "deployment",
             Topic::State => "state",
@@ -109,14 +105,12 @@ const NEARING: &[Field] = &[
 
 macro_rules! kinds {
     ($($kind:ident $name:literal $id:literal $priority:ident $topic:ident $always:expr, $may:expr; $when:literal)*) => {
-        /// The kinds of event.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
             $(#[doc = $when] $kind,)*
         }
 
         impl Kind {
-            /// All of them.
             pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
 
             fn facts(self) -> Facts {
@@ -318,50 +312,40 @@ kinds! {
 
 impl Kind {
     /// As in the field `PGCERTD_EVENT`.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         self.facts().name
     }
 
     /// The MESSAGE_ID (sd-id128(3)): 32 digits of lower-case hex.
-    #[must_use]
     pub fn id(self) -> &'static str {
         self.facts().id
     }
 
-    /// How urgent it is.
-    #[must_use]
     pub fn priority(self) -> Priority {
         self.facts().priority
     }
 
-    /// What it is about.
-    #[must_use]
-    pub fn topic(self) -> Topic {
+    pub(crate) fn topic(self) -> Topic {
         self.facts().topic
     }
 
     /// When it is said, in one sentence.
-    #[must_use]
     pub fn when(self) -> &'static str {
         self.facts().when
     }
 
     /// The fields that it always carries, beside those of every event.
-    #[must_use]
     pub fn always(self) -> &'static [Field] {
         self.facts().always
     }
 
     /// The fields that it carries where they apply.
-    #[must_use]
     pub fn may(self) -> &'static [Field] {
         self.facts().may
     }
 
     /// The kind of a deployment that came out so; none where there was none.
-    #[must_use]
-    pub fn of_outcome(outcome: SyncOutcome) -> Option<Kind> {
+    pub(crate) fn of_outcome(outcome: SyncOutcome) -> Option<Kind> {
         match outcome {
             SyncOutcome::Deployed => Some(Kind::Deployed),
             SyncOutcome::Installed => Some(Kind::Installed),
@@ -377,8 +361,7 @@ impl Kind {
     }
 
     /// The kind that says an instance is in this state; none for what `status` alone shows.
-    #[must_use]
-    pub fn of_state(state: State) -> Option<Kind> {
+    pub(crate) fn of_state(state: State) -> Option<Kind> {
         match state {
             State::Unknown => None,
             State::SourceInvalid => Some(Kind::SourceInvalid),

@@ -28,7 +28,7 @@ use crate::text::shown;
 /// Starts logging. `PGCERTD_LOG` takes a filter such as `debug`; the default is `info`.
 ///
 /// Called once, by the binary; a second call changes nothing. Returns whether it is the journal.
-pub fn start() -> bool {
+pub(crate) fn start() -> bool {
     let filter = EnvFilter::try_from_env("PGCERTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let journals = if is_journal(&std::io::stderr()) {
@@ -60,7 +60,7 @@ pub fn start() -> bool {
 }
 
 /// Whether this stream goes to the journal (systemd.exec(5), `JOURNAL_STREAM`).
-pub fn is_journal(stream: &impl AsFd) -> bool {
+pub(crate) fn is_journal(stream: &impl AsFd) -> bool {
     let Ok(expected) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };

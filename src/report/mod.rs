@@ -13,38 +13,35 @@
 //! * [`headline`] is the line for systemd's status; [`log`] is where events go.
 //! * [`metrics`] is what is measured, for Prometheus.
 
-pub mod deployment;
-pub mod event;
-pub mod field;
-pub mod headline;
-pub mod kind;
-pub mod log;
-pub mod metrics;
-pub mod nearing;
-pub mod notices;
-pub mod told;
-pub mod view;
+pub(crate) mod deployment;
+pub(crate) mod event;
+pub(crate) mod field;
+pub(crate) mod headline;
+pub(crate) mod kind;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod nearing;
+pub(crate) mod notices;
+pub(crate) mod told;
+pub(crate) mod view;
 
 #[cfg(test)]
 mod tests;
 
 use jiff::Timestamp;
 
-pub use deployment::Deployment;
-pub use event::Event;
+pub(crate) use deployment::Deployment;
 pub use field::Field;
-pub use kind::{Kind, Priority, Topic};
-pub use told::Told;
+pub use kind::Kind;
+pub(crate) use told::Told;
 
 /// A date as a person reads it, UTC.
-#[must_use]
-pub fn day(time: Timestamp) -> String {
+pub(crate) fn day(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
 /// The name of this host.
-#[must_use]
-pub fn host() -> String {
+pub(crate) fn host() -> String {
     let names = rustix::system::uname();
     names.nodename().to_string_lossy().into_owned()
 }

@@ -20,16 +20,13 @@ use crate::config;
 use crate::reconcile::state::{Problem, State};
 
 /// What lasts is said again after this.
-pub const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a piece of a bundle is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// In the lineage.
     Source,
-    /// In the instance's files.
     Installed,
-    /// On the wire.
     Served,
 }
 
@@ -38,7 +35,6 @@ impl Place {
     pub const ALL: [Place; 3] = [Place::Source, Place::Installed, Place::Served];
 
     /// As in the journal and in JSON.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Place::Source => "source",
@@ -48,8 +44,7 @@ impl Place {
     }
 
     /// The certificate that is seen there.
-    #[must_use]
-    pub fn of(self, view: &InstanceView) -> Option<&CertificateView> {
+    pub(crate) fn of(self, view: &InstanceView) -> Option<&CertificateView> {
         match self {
             Place::Source => view.source.as_ref(),
             Place::Installed => view.installed.as_ref(),
@@ -58,8 +53,7 @@ impl Place {
     }
 
     /// What of a piece ends first there; no handshake shows that of CA and CRL files.
-    #[must_use]
-    pub fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
+    pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
         let beside = match piece {
             Piece::Certificate => {
                 let certificate = self.of(view)?;
@@ -80,18 +74,15 @@ impl Place {
     }
 }
 
-/// What ends somewhere.
 #[derive(Debug, Clone, Copy)]
-pub struct End<'a> {
+pub(crate) struct End<'a> {
     piece: Piece,
     /// Of a CA or a CRL, the CA's name; of a chain, the name of the intermediate that ends before the leaf.
     name: Option<&'a str>,
     /// SHA-256 of its DER; of a chain, of the leaf's.
-    pub fingerprint: Fingerprint,
-    /// When its time began.
-    pub not_before: Timestamp,
-    /// When it ends.
-    pub not_after: Timestamp,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
     thresholds: Thresholds,
 }
 
@@ -121,8 +112,7 @@ impl<'a> End<'a> {
     }
 
     /// How near it is at `now`.
-    #[must_use]
-    pub fn expiry(&self, now: Timestamp) -> Expiry {
+    pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
         let (begin, end) = (self.not_before, self.not_after);
         self.piece.expiry(begin, end, now, self.thresholds)
     }
@@ -130,29 +120,27 @@ impl<'a> End<'a> {
 
 /// What of an instance is nearest to its end, where it is too near.
 #[derive(Debug, Clone, Copy)]
-pub struct Nearing<'a> {
+pub(crate) struct Nearing<'a> {
     /// Which part of the bundle it is.
-    pub piece: Piece,
-    /// Where it is.
-    pub place: Place,
+    pub(crate) piece: Piece,
+    pub(crate) place: Place,
     /// What it is, and until when.
-    pub end: End<'a>,
+    pub(crate) end: End<'a>,
     /// How near; never [`Expiry::Fine`].
-    pub expiry: Expiry,
+    pub(crate) expiry: Expiry,
     lineage: &'a str,
     now: Timestamp,
 }
 
 impl<'a> Nearing<'a> {
     /// The worst of all, the certificate first; none where all that is seen has its time.
-    #[must_use]
-    pub fn of(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
+    pub(crate) fn of(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
         // Of several that are as near, the last is the maximum.
         Nearing::all(view, now).rev().max_by_key(|it| it.expiry)
     }
 
     /// The worst of each piece that is too near.
-    pub fn all(
+    pub(crate) fn all(
         view: &'a InstanceView,
         now: Timestamp,
     ) -> impl DoubleEndedIterator<Item = Nearing<'a>> {
@@ -161,8 +149,11 @@ impl<'a> Nearing<'a> {
     }
 
     /// The worst of source, installed and served.
-    #[must_use]
-    pub fn of_piece(view: &'a InstanceView, piece: Piece, now: Timestamp) -> Option<Nearing<'a>> {
+    pub(crate) fn of_piece(
+        view: &'a InstanceView,
+        piece: Piece,
+        now: Timestamp,
+    ) -> Option<Nearing<'a>> {
         let places = Place::ALL.into_iter().rev();
         let seen = places.filter_map(|place| Some((place, place.end(piece, view)?)));
         let (expiry, place, end) = seen
@@ -179,14 +170,12 @@ impl<'a> Nearing<'a> {
     }
 
     /// Whether it is too late to wait for the next renewal by itself.
-    #[must_use]
-    pub fn is_urgent(&self) -> bool {
+    pub(crate) fn is_urgent(&self) -> bool {
         self.expiry >= Expiry::Critical
     }
 
     /// `expires in 6 days`, `expired 2 days ago`.
-    #[must_use]
-    pub fn end(&self) -> String {
+    pub(crate) fn end(&self) -> String {
         let left = self.end.not_after.duration_since(self.now);
         let long = span(left.abs());
         match self.expiry {
@@ -196,14 +185,12 @@ impl<'a> Nearing<'a> {
     }
 
     /// `source certificate`, `installed CRL`.
-    #[must_use]
-    pub fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         format!("{} {}", self.place.as_str(), self.piece.words())
     }
 
     /// What is wrong, and what mends it.
-    #[must_use]
-    pub fn problem(&self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         let end = self.end();
         match (self.piece, self.end.name) {
             (Piece::Crl, Some(name)) => self.of_list(name, &end),
@@ -287,13 +274,12 @@ const ELSEWHERE: &str = "`pgcertd status` says what keeps the source's from bein
 
 /// What was last said of one instance, of each piece by itself.
 #[derive(Debug, Default)]
-pub struct Warned([Option<Said>; 3]);
+pub(crate) struct Warned([Option<Said>; 3]);
 
 #[derive(Debug, Clone, Copy)]
 struct Said {
     expiry: Expiry,
     place: Place,
-    /// When it was said.
     at: Instant,
     /// When the first of what is not over was said.
     since: Instant,
@@ -313,7 +299,7 @@ impl Said {
 impl Warned {
     /// What is to be said of an instance that was just compared: `wall` tells what is left,
     /// `now` when it was said last, whatever becomes of the clock.
-    pub fn hear(
+    pub(crate) fn hear(
         &mut self,
         config: &config::Instance,
         view: &InstanceView,
@@ -335,7 +321,6 @@ impl Warned {
 /// What is new of a piece.
 enum Heard<'a> {
     Near(Nearing<'a>),
-    /// After so long.
     Over(Duration),
 }
 

@@ -20,7 +20,7 @@ fn instances(count: usize) -> String {
 }
 
 /// The daemon begins with the config `file`.
-pub fn started(count: usize, file: &Path) {
+pub(crate) fn started(count: usize, file: &Path) {
     Event::new(
         Kind::Started,
         format!(
@@ -35,7 +35,7 @@ pub fn started(count: usize, file: &Path) {
 }
 
 /// An instance whose files were not looked at within `seconds` of the start.
-pub fn files_unseen(instance: &config::Instance, seconds: u64) {
+pub(crate) fn files_unseen(instance: &config::Instance, seconds: u64) {
     let name = &instance.name;
     let problem = format!("its files were not looked at within {seconds} s; started without it");
     let remedy = "see that the file systems of its lineage and its data directory answer";
@@ -48,7 +48,7 @@ pub fn files_unseen(instance: &config::Instance, seconds: u64) {
 }
 
 /// A changed config is in force.
-pub fn config_taken(count: usize, file: &Path) {
+pub(crate) fn config_taken(count: usize, file: &Path) {
     Event::new(
         Kind::ConfigTaken,
         format!(
@@ -62,7 +62,7 @@ pub fn config_taken(count: usize, file: &Path) {
 }
 
 /// A changed config is wrong.
-pub fn config_refused(file: &Path, problem: &str) {
+pub(crate) fn config_refused(file: &Path, problem: &str) {
     Event::new(
         Kind::ConfigRefused,
         format!("the new config is not taken, the old one stays in force: {problem}"),
@@ -73,7 +73,7 @@ pub fn config_refused(file: &Path, problem: &str) {
 }
 
 /// A command ends without a result; `kind` is one of those for that.
-pub fn ended(kind: Kind, config: &Path, problem: &str) {
+pub(crate) fn ended(kind: Kind, config: &Path, problem: &str) {
     let event = Event::new(kind, problem).with(Field::Problem, problem);
     let of_config = kind.always().contains(&Field::File);
     event
@@ -82,7 +82,7 @@ pub fn ended(kind: Kind, config: &Path, problem: &str) {
 }
 
 /// A panic, which ends the process.
-pub fn fault(panic: &dyn Display) {
+pub(crate) fn fault(panic: &dyn Display) {
     Event::new(
         Kind::Fault,
         format!("a fault in pgcertd, which ends now: {panic}"),
@@ -92,7 +92,7 @@ pub fn fault(panic: &dyn Display) {
 }
 
 /// Steps in hand did not end within `seconds`.
-pub fn left_at_stop(tasks: usize, seconds: u64) {
+pub(crate) fn left_at_stop(tasks: usize, seconds: u64) {
     Event::new(
         Kind::LeftAtStop,
         format!(
@@ -103,7 +103,7 @@ pub fn left_at_stop(tasks: usize, seconds: u64) {
 }
 
 /// The kernel's queue of file events overflowed.
-pub fn events_overflowed() {
+pub(crate) fn events_overflowed() {
     Event::new(
         Kind::EventsOverflowed,
         "the kernel's queue of file events overflowed; comparing everything",
@@ -112,7 +112,7 @@ pub fn events_overflowed() {
 }
 
 /// File events could not be received.
-pub fn events_failed(problem: &dyn Display) {
+pub(crate) fn events_failed(problem: &dyn Display) {
     Event::new(
         Kind::EventsFailed,
         format!("{problem}; comparing everything"),
@@ -122,7 +122,7 @@ pub fn events_failed(problem: &dyn Display) {
 }
 
 /// A directory cannot be watched.
-pub fn not_watched(directory: Option<&Path>, problem: &str) {
+pub(crate) fn not_watched(directory: Option<&Path>, problem: &str) {
     Event::new(
         Kind::NotWatched,
         format!("{problem}; until then changes there are found at every `poll` and `resync` alone"),
@@ -133,7 +133,7 @@ pub fn not_watched(directory: Option<&Path>, problem: &str) {
 }
 
 /// A directory that could not be watched is, or need not be.
-pub fn watched_again(directory: Option<&Path>) {
+pub(crate) fn watched_again(directory: Option<&Path>) {
     let what = directory.map_or_else(
         || "file events".to_owned(),
         |directory| directory.display().to_string(),
@@ -144,7 +144,7 @@ pub fn watched_again(directory: Option<&Path>) {
 }
 
 /// Which servers of this host no instance covers, now and when it was last looked.
-pub fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
+pub(crate) fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
     for directory in now.iter().filter(|it| !before.contains(it)) {
         let directory = directory.display();
         Event::new(
@@ -168,7 +168,7 @@ pub fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
 }
 
 /// Why the processes of this host cannot be looked at, now and when it was last tried.
-pub fn servers_unseen(before: Option<&str>, now: Option<&str>) {
+pub(crate) fn servers_unseen(before: Option<&str>, now: Option<&str>) {
     match now {
         Some(problem) if before != now => {
             let says = "a PostgreSQL server that no instance covers may be overlooked";
@@ -185,7 +185,7 @@ pub fn servers_unseen(before: Option<&str>, now: Option<&str>) {
 }
 
 /// `pgcertd notify` follows the daemon of the config `file`, and tells by `program`, if by any.
-pub fn notifier_started(file: &Path, program: Option<&str>) {
+pub(crate) fn notifier_started(file: &Path, program: Option<&str>) {
     let file = file.display();
     let message = match program {
         Some(program) => format!("follows the daemon of {file}, and tells by {program}"),
@@ -199,7 +199,7 @@ pub fn notifier_started(file: &Path, program: Option<&str>) {
 }
 
 /// A notification was delivered by `program`.
-pub fn notification_sent(program: &str, subject: &str, took: Duration) {
+pub(crate) fn notification_sent(program: &str, subject: &str, took: Duration) {
     Event::new(
         Kind::NotificationSent,
         format!("{program} was told: {subject}"),
@@ -210,7 +210,7 @@ pub fn notification_sent(program: &str, subject: &str, took: Duration) {
 }
 
 /// A notification was not delivered by `program`; tried again after `pause`.
-pub fn notification_failed(
+pub(crate) fn notification_failed(
     program: &str,
     subject: &str,
     problem: &dyn Display,
@@ -231,7 +231,7 @@ pub fn notification_failed(
 }
 
 /// What was told cannot be written down.
-pub fn notifications_not_kept(file: &Path, problem: &str) {
+pub(crate) fn notifications_not_kept(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
         Kind::NotificationsNotKept,
@@ -245,7 +245,7 @@ pub fn notifications_not_kept(file: &Path, problem: &str) {
 }
 
 /// What was told before cannot be read.
-pub fn notifications_forgotten(file: &Path, problem: &str) {
+pub(crate) fn notifications_forgotten(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
         Kind::NotificationsForgotten,
@@ -258,13 +258,13 @@ pub fn notifications_forgotten(file: &Path, problem: &str) {
 
 /// Whether the view for `status` can be written: said when that changes.
 #[derive(Debug, Default)]
-pub struct StatusFile {
+pub(crate) struct StatusFile {
     failing: Option<String>,
 }
 
 impl StatusFile {
     /// It was written in `directory`, or not.
-    pub fn written(&mut self, directory: &Path, result: std::io::Result<()>) {
+    pub(crate) fn written(&mut self, directory: &Path, result: std::io::Result<()>) {
         let shown = directory.display();
         let failing = result.err().map(|error| error.to_string());
         match (&failing, &self.failing) {
@@ -291,13 +291,13 @@ impl StatusFile {
 
 /// Whether scrapes are answered where the config says: said when that changes.
 #[derive(Debug, Default)]
-pub struct Listening {
+pub(crate) struct Listening {
     failing: Option<(Listen, Problem)>,
 }
 
 impl Listening {
     /// It was opened, or is `still` at another place because of a problem.
-    pub fn at(&mut self, place: &Listen, problem: Option<&Problem>, still: Option<&Listen>) {
+    pub(crate) fn at(&mut self, place: &Listen, problem: Option<&Problem>, still: Option<&Listen>) {
         let file = match place {
             Listen::Unix(path) => Some(path.display()),
             Listen::Tcp(_) => None,
@@ -337,13 +337,13 @@ impl Listening {
 
 /// Whether the file for node_exporter can be written: said when that changes.
 #[derive(Debug, Default)]
-pub struct Textfile {
+pub(crate) struct Textfile {
     failing: Option<(PathBuf, Problem)>,
 }
 
 impl Textfile {
     /// It was written, or not.
-    pub fn written(&mut self, path: &Path, result: Result<(), Problem>) {
+    pub(crate) fn written(&mut self, path: &Path, result: Result<(), Problem>) {
         let failing = result.err().map(|problem| (path.to_owned(), problem));
         match (&failing, &self.failing) {
             (Some((_, problem)), before) if *before != failing => {
@@ -362,7 +362,7 @@ impl Textfile {
     }
 
     /// An earlier one was removed, or not.
-    pub fn removed(&mut self, path: &Path, result: Result<(), Problem>) {
+    pub(crate) fn removed(&mut self, path: &Path, result: Result<(), Problem>) {
         self.failing = None;
         if let Err(problem) = result {
             let what =

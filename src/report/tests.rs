@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use tracing::field::Visit;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
+use super::event::Event;
 use super::event::RAISED;
+use super::kind::Priority;
 use super::told::Heard;
 use super::view::{CompanionPlaces, InstanceView};
-use super::{Deployment, Event, Field, Kind, Priority, Told};
+use super::{Deployment, Field, Kind, Told};
 use crate::bundle::{Fingerprint, Piece, Thresholds};
 use crate::config::{self, Config};
 use crate::reconcile::state::{Problem, State};

@@ -17,7 +17,7 @@ use crate::reconcile::{Done, Remark};
 
 /// What was last said of one instance.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(crate) struct Told {
     state: Option<State>,
     problem: Option<String>,
     remarks: Vec<Remark>,
@@ -29,22 +29,20 @@ pub struct Told {
 
 /// What was seen and done, as far as something is said of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Heard<'a> {
-    /// The instance.
-    pub config: &'a config::Instance,
+pub(crate) struct Heard<'a> {
+    pub(crate) config: &'a config::Instance,
     /// What is shown of it.
-    pub view: &'a InstanceView,
+    pub(crate) view: &'a InstanceView,
     /// The deployment, where one was begun.
-    pub deployment: Option<&'a Deployment<'a>>,
-    /// What is odd.
-    pub remarks: &'a [Remark],
+    pub(crate) deployment: Option<&'a Deployment<'a>>,
+    pub(crate) remarks: &'a [Remark],
     /// Why the server could not start again.
-    pub danger: Option<&'a Problem>,
+    pub(crate) danger: Option<&'a Problem>,
 }
 
 impl Told {
     /// What is to be said of an instance that was just compared, in this order.
-    pub fn of(
+    pub(crate) fn of(
         &mut self,
         config: &config::Instance,
         done: &Done,
@@ -66,7 +64,7 @@ impl Told {
     }
 
     /// See [`Told::of`].
-    pub fn hear(&mut self, heard: Heard<'_>, now: Instant) -> Vec<Event> {
+    pub(crate) fn hear(&mut self, heard: Heard<'_>, now: Instant) -> Vec<Event> {
         let view = heard.view;
         let new = self.state != Some(view.state)
             // The reason of a state that is well may change with every look.

@@ -20,41 +20,35 @@ use crate::text;
 use crate::trust::Needed;
 
 /// The version of the JSON documents.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The daemon's last view, in the runtime directory.
-pub const FILE: &str = "status.json";
+pub(crate) const FILE: &str = "status.json";
 
 /// How large it may be, in bytes. A thousand instances with some names each take half of it; what is made of one
 /// that holds nothing but the smallest parts still fits into some tens of megabytes.
 const LARGEST: u64 = 4 << 20;
 
-/// A certificate, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificateView {
+pub(crate) struct CertificateView {
     /// SHA-256 of the DER.
-    pub fingerprint: Fingerprint,
-    /// Start of its validity.
-    pub not_before: Timestamp,
-    /// End of its validity.
-    pub not_after: Timestamp,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
     /// The first to end of the certificates that clients need with it; none where it ends first itself.
     #[serde(default)]
-    pub chain_end: Option<EndView>,
+    pub(crate) chain_end: Option<EndView>,
     /// The names that it holds for.
-    pub names: Vec<String>,
-    /// Who signed it.
-    pub issuer: String,
-    /// Lower-case hex.
-    pub serial: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) issuer: String,
+    pub(crate) serial: String,
     /// How near to its end what ends first was when it was looked at.
-    pub expiry: Expiry,
+    pub(crate) expiry: Expiry,
 }
 
 impl CertificateView {
     /// Shows what clients `needed` of a chain, at `now`.
-    #[must_use]
-    pub fn of(needed: &Needed<'_>, now: Timestamp, thresholds: Thresholds) -> Self {
+    pub(crate) fn of(needed: &Needed<'_>, now: Timestamp, thresholds: Thresholds) -> Self {
         let (leaf, first) = (needed.leaf(), needed.first_end());
         CertificateView {
             fingerprint: leaf.fingerprint(),
@@ -75,16 +69,14 @@ impl CertificateView {
     }
 
     /// From when to when clients take it: the dates of what ends first.
-    #[must_use]
-    pub fn term(&self) -> (Timestamp, Timestamp) {
+    pub(crate) fn term(&self) -> (Timestamp, Timestamp) {
         let own = (self.not_before, self.not_after);
         let first = self.chain_end.as_ref();
         first.map_or(own, |end| (end.not_before, end.not_after))
     }
 
     /// How near to its end that is at `now`.
-    #[must_use]
-    pub fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+    pub(crate) fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
         let (begin, end) = self.term();
         Expiry::of(begin, end, now, thresholds)
     }
@@ -100,35 +92,34 @@ impl CertificateView {
 
 /// A file by which a server judges its clients, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompanionView {
+pub(crate) struct CompanionView {
     /// SHA-256 of the file as pgcertd writes it.
-    pub digest: Fingerprint,
+    pub(crate) digest: Fingerprint,
     /// What of it ends first; none where nothing of it ends.
-    pub first_end: Option<EndView>,
+    pub(crate) first_end: Option<EndView>,
 }
 
 /// A CA, an intermediate or a CRL, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndView {
+pub(crate) struct EndView {
     /// Its distinguished name; of a CRL its CA's.
-    pub name: String,
+    pub(crate) name: String,
     /// SHA-256 of the DER.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     /// Start of its validity; of a CRL its thisUpdate.
-    pub not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     /// End of its validity; of a CRL its nextUpdate.
-    pub not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
     /// How near to its end it was when it was looked at.
-    pub expiry: Expiry,
+    pub(crate) expiry: Expiry,
 }
 
 /// Where such a file is seen; no handshake shows what the server has loaded of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CompanionPlaces {
+pub(crate) struct CompanionPlaces {
     /// Where it comes from; none where there is none, or none that can be used.
-    pub source: Option<CompanionView>,
-    /// Where Postgres reads it.
-    pub installed: Option<CompanionView>,
+    pub(crate) source: Option<CompanionView>,
+    pub(crate) installed: Option<CompanionView>,
 }
 
 impl CompanionPlaces {
@@ -179,41 +170,32 @@ impl CompanionView {
     }
 }
 
-/// One instance, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstanceView {
-    /// Its name.
-    pub name: String,
-    /// Its lineage's name.
-    pub lineage: String,
-    /// Its state.
-    pub state: State,
+pub(crate) struct InstanceView {
+    pub(crate) name: String,
+    pub(crate) lineage: String,
+    pub(crate) state: State,
     /// One sentence: what, and the remedy.
-    pub problem: Option<String>,
+    pub(crate) problem: Option<String>,
     /// The same in two parts, as a person reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub details: Option<Problem>,
-    /// What the lineage holds.
-    pub source: Option<CertificateView>,
-    /// What Postgres would load.
-    pub installed: Option<CertificateView>,
-    /// What new clients get.
-    pub served: Option<CertificateView>,
+    pub(crate) details: Option<Problem>,
+    pub(crate) source: Option<CertificateView>,
+    pub(crate) installed: Option<CertificateView>,
+    pub(crate) served: Option<CertificateView>,
     /// The CAs whose certificates it takes from clients, where the instance has such a file.
     #[serde(default)]
-    pub ca: CompanionPlaces,
+    pub(crate) ca: CompanionPlaces,
     /// What these have revoked, where the instance has such a file.
     #[serde(default)]
-    pub crl: CompanionPlaces,
+    pub(crate) crl: CompanionPlaces,
     /// How long before its end its certificate is reported, where the configuration says so.
     #[serde(default, skip_serializing_if = "Thresholds::are_usual")]
-    pub thresholds: Thresholds,
+    pub(crate) thresholds: Thresholds,
 }
 
 impl InstanceView {
-    /// Shows what was seen.
-    #[must_use]
-    pub fn of(config: &config::Instance, seen: &Observation) -> InstanceView {
+    pub(crate) fn of(config: &config::Instance, seen: &Observation) -> InstanceView {
         let (state, problem) = seen.state(config);
         let installed = seen
             .sight
@@ -244,8 +226,7 @@ impl InstanceView {
         }
     }
     /// The same view, with what is left of its certificates at `now`.
-    #[must_use]
-    pub fn as_of(mut self, now: Timestamp) -> InstanceView {
+    pub(crate) fn as_of(mut self, now: Timestamp) -> InstanceView {
         let certificates = [&mut self.source, &mut self.installed, &mut self.served];
         for certificate in certificates.into_iter().flatten() {
             certificate.look_at(now, self.thresholds);
@@ -257,51 +238,44 @@ impl InstanceView {
 
     /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
     /// that it cannot wait, see [`Nearing::is_urgent`].
-    #[must_use]
-    pub fn is_well(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_well(&self, now: Timestamp) -> bool {
         self.state.is_well() && !Nearing::of(self, now).is_some_and(|it| it.is_urgent())
     }
 }
 
 /// What the daemon says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DaemonView {
-    /// Its version.
-    pub version: String,
-    /// Its process number.
-    pub pid: u32,
-    /// When it started.
-    pub since: Timestamp,
+pub(crate) struct DaemonView {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) since: Timestamp,
 }
 
 /// All instances at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusView {
+pub(crate) struct StatusView {
     /// [`VERSION`].
-    pub version: u32,
+    pub(crate) version: u32,
     /// The instances, in the config's order.
-    pub instances: Vec<InstanceView>,
+    pub(crate) instances: Vec<InstanceView>,
     /// Data directories of postmasters on this host that no instance covers.
-    pub uncovered: Vec<PathBuf>,
+    pub(crate) uncovered: Vec<PathBuf>,
     /// Why there may be more of those than were found.
     #[serde(default)]
-    pub uncovered_unknown: Option<String>,
-    /// When it was seen.
-    pub checked: Timestamp,
+    pub(crate) uncovered_unknown: Option<String>,
+    pub(crate) checked: Timestamp,
     /// The daemon, where one runs.
-    pub daemon: Option<DaemonView>,
+    pub(crate) daemon: Option<DaemonView>,
 }
 
 impl StatusView {
     /// Whether all is well; see [`InstanceView::is_well`].
-    #[must_use]
-    pub fn is_well(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_well(&self, now: Timestamp) -> bool {
         self.uncovered_unknown.is_none() && self.instances.iter().all(|i| i.is_well(now))
     }
 
     /// Whether the daemon that wrote this view still runs, as far as its number tells.
-    #[must_use]
-    pub fn daemon_lives(&self) -> bool {
+    pub(crate) fn daemon_lives(&self) -> bool {
         let pid = |daemon: &DaemonView| Pid::from_raw(i32::try_from(daemon.pid).ok()?);
         // /proc may hide the processes of other users.
         self.daemon
@@ -317,7 +291,7 @@ impl StatusView {
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    pub fn read(runtime_directory: &Path) -> std::io::Result<Option<StatusView>> {
+    pub(crate) fn read(runtime_directory: &Path) -> std::io::Result<Option<StatusView>> {
         let directory = match std::fs::metadata(runtime_directory) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             directory => directory?,
@@ -331,8 +305,7 @@ impl StatusView {
 
     /// How long ago this was seen. By a clock that was set back since, or in a view that is forged, it may have been
     /// in the future, and is as doubtful then as if it had been as long ago.
-    #[must_use]
-    pub fn age(&self, now: Timestamp) -> SignedDuration {
+    pub(crate) fn age(&self, now: Timestamp) -> SignedDuration {
         now.duration_since(self.checked).abs()
     }
 
@@ -340,7 +313,7 @@ impl StatusView {
     ///
     /// # Errors
     /// The runtime directory cannot be written.
-    pub fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
+    pub(crate) fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(runtime_directory)?;
         let directory = Directory::open(runtime_directory, LinkAtEnd::Followed);
         let directory = directory.map_err(ReachError::into_io)?;

@@ -50,18 +50,16 @@ enum Step {
 
 /// What has come of a set-up.
 #[derive(Debug)]
-pub struct SetUp {
+pub(crate) struct SetUp {
     /// What new clients get; none where `verify = "none"`.
-    pub served: Option<Served>,
+    pub(crate) served: Option<Served>,
 }
 
-/// A set-up that failed.
 #[derive(Debug)]
-pub struct Failed {
-    /// Why.
-    pub error: SetupError,
+pub(crate) struct Failed {
+    pub(crate) error: SetupError,
     /// What could not be taken back; empty where all is as before.
-    pub left: Vec<String>,
+    pub(crate) left: Vec<String>,
 }
 
 struct Work<'a> {
@@ -70,11 +68,9 @@ struct Work<'a> {
     sql: &'a Sql,
     keeper: Keeper,
     earlier: Option<Record>,
-    /// This set-up's own part.
     record: Record,
     /// What was in the place of the files.
     found: Vec<Found>,
-    /// What was served before.
     before: Option<Fingerprint>,
     /// What is to be served in the end.
     wanted: Option<Fingerprint>,
@@ -88,7 +84,7 @@ struct Work<'a> {
 ///
 /// # Errors
 /// A step failed: all that was done before it is taken back, as far as that could be done.
-pub async fn carry_out(
+pub(crate) async fn carry_out(
     plan: &Plan,
     tightening: Option<&Tightening>,
     earlier: Option<Record>,

@@ -23,7 +23,7 @@ fn sentence(absence: &Absence) -> String {
 
 /// A set-up cannot be begun, or came to an end.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub(crate) enum SetupError {
     /// The config is wrong, or would be.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -51,10 +51,7 @@ pub enum SetupError {
     #[error(
         "a client at {ip} is still let in without TLS, though no line of pg_hba.conf that pgcertd can judge says so; the server's log tells which one"
     )]
-    LetIn {
-        /// Where it was tried.
-        ip: std::net::IpAddr,
-    },
+    LetIn { ip: std::net::IpAddr },
     /// A look at the host failed, so that nobody knows which servers run.
     #[error("which PostgreSQL servers run on this host is not known: {}", .0.sentence())]
     NotKnown(#[from] CannotLook),
@@ -63,13 +60,7 @@ pub enum SetupError {
     HostFiles(CannotLook),
     /// Whether the one that was named runs is not known.
     #[error("{}: {}", data.display(), sentence(absence))]
-    MayRun {
-        /// The data directory.
-        data: PathBuf,
-        /// Why.
-        absence: Absence,
-    },
-    /// No server runs.
+    MayRun { data: PathBuf, absence: Absence },
     #[error(
         "no PostgreSQL server that may be looked at runs on this host; start it, or run pgcertd as root"
     )]
@@ -77,7 +68,6 @@ pub enum SetupError {
     /// The one that was named does not.
     #[error("no server runs on {}: {why}; start it, and set it up then", data.display())]
     NotRunning {
-        /// The data directory.
         data: PathBuf,
         /// Why it is thought so.
         why: String,
@@ -86,35 +76,19 @@ pub enum SetupError {
     #[error(
         "{name} is a {}: pgcertd sets up PostgreSQL servers alone; `pgcertd check` says what to set in its configuration", kind.name()
     )]
-    OtherKind {
-        /// The instance.
-        name: String,
-        /// What it is.
-        kind: Kind,
-    },
+    OtherKind { name: String, kind: Kind },
     /// It runs in a container.
     #[error(
         "the server of {} has {what}: paths and addresses there are not this host's; \
          add it to pgcertd's config by hand, data_directory, cert_file and address as this host sees them, and set \
          ssl_cert_file and ssl_key_file as the server sees them", data.display()
     )]
-    Apart {
-        /// The data directory.
-        data: PathBuf,
-        /// What is its own.
-        what: &'static str,
-    },
-    /// This user may not.
+    Apart { data: PathBuf, what: &'static str },
     #[error(
         "the server of {} is user {owner}'s: run this as root, or as {owner} where that user may write pgcertd's config",
         data.display()
     )]
-    Stranger {
-        /// The data directory.
-        data: PathBuf,
-        /// Its owner.
-        owner: String,
-    },
+    Stranger { data: PathBuf, owner: String },
     /// Only servers of users for whom pgcertd keeps nothing are left.
     #[error(
         "the servers that run here and are not set up belong to others than {served}, for whom pgcertd works here; \
@@ -122,7 +96,6 @@ pub enum SetupError {
         pasteable(choices)
     )]
     Strangers {
-        /// For whom pgcertd works.
         served: String,
         /// A command for each, and its user.
         choices: Vec<String>,
@@ -133,9 +106,7 @@ pub enum SetupError {
     /// The config's directory cannot be written.
     #[error("{}: cannot be written: {source}; run this as root", directory.display())]
     NotWritable {
-        /// The directory.
         directory: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -144,7 +115,6 @@ pub enum SetupError {
     Unchosen {
         /// What there are several of.
         question: String,
-        /// A command for each.
         choices: Vec<String>,
     },
     /// What was asked for is not what the config has.
@@ -153,13 +123,9 @@ pub enum SetupError {
         file.display()
     )]
     Differs {
-        /// The config.
         file: PathBuf,
-        /// The instance.
         name: String,
-        /// The key.
         key: &'static str,
-        /// The flag.
         flag: &'static str,
     },
     /// There is nothing to serve.
@@ -169,12 +135,7 @@ pub enum SetupError {
     #[error(
         "the certificate of {lineage} is for {names}, and no name of this host is among them: say what clients connect to with --server-name"
     )]
-    NoNames {
-        /// The lineage.
-        lineage: String,
-        /// What it is for.
-        names: String,
-    },
+    NoNames { lineage: String, names: String },
     /// A path cannot be written down.
     #[error("{} is not UTF-8, and a config cannot name it", .0.display())]
     Unsayable(PathBuf),
@@ -183,45 +144,25 @@ pub enum SetupError {
         "Patroni keeps the configuration of the server of {}: set ssl, ssl_cert_file and ssl_key_file there; \
          `{print}` shows the lines", data.display()
     )]
-    Managed {
-        /// The data directory.
-        data: PathBuf,
-        /// What prints them.
-        print: String,
-    },
+    Managed { data: PathBuf, print: String },
     /// `allow_alter_system = off`.
     #[error(
         "allow_alter_system is off: another program keeps the configuration of the server of {}; \
          `{print}` shows the lines to set there", data.display()
     )]
-    Forbidden {
-        /// The data directory.
-        data: PathBuf,
-        /// What prints them.
-        print: String,
-    },
+    Forbidden { data: PathBuf, print: String },
     /// The command line goes before every file.
     #[error(
         "the server was started with {}, which goes before ALTER SYSTEM and every file: take that out of its command line, \
          restart it, and set it up then", settings.join(" and ")
     )]
-    CommandLine {
-        /// The settings.
-        settings: Vec<String>,
-    },
+    CommandLine { settings: Vec<String> },
     /// A reload would take in nothing.
     #[error("the server's configuration has an error, and a reload would take in nothing: {}; mend that first", faults.join("; "))]
-    Faulty {
-        /// A sentence each.
-        faults: Vec<String>,
-    },
+    Faulty { faults: Vec<String> },
     /// The login may not change settings.
     #[error("role {role} is no superuser: run this as the user whose role is one")]
-    NoSuperuser {
-        /// The role.
-        role: String,
-    },
-    /// There is no TCP.
+    NoSuperuser { role: String },
     #[error(
         "listen_addresses is empty: no client can connect by TCP, and over Unix sockets PostgreSQL speaks no TLS; \
          set it (ALTER SYSTEM SET listen_addresses = '*'), restart the server, and set it up then"
@@ -238,12 +179,9 @@ pub enum SetupError {
     /// The lineage's bundle may not go in.
     #[error("{0}")]
     Unfit(String),
-    /// The fragment.
     #[error("{}: {source}", path.display())]
     Fragment {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -254,13 +192,7 @@ pub enum SetupError {
     Systemd(String),
     /// What is remembered of a set-up cannot be read.
     #[error("{}: {why}; nothing was changed", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// No set-up is remembered.
+    Record { path: PathBuf, why: String },
     #[error("no set-up of {0} is remembered: there is nothing to take back")]
     NoRecord(String),
     /// Another one is at work.
@@ -271,7 +203,6 @@ pub enum SetupError {
     NotServed {
         /// The leaf that they should get.
         wanted: String,
-        /// What they get.
         seen: String,
         /// What else may be at fault.
         faults: Vec<String>,
@@ -300,8 +231,7 @@ boxed!(TighteningError => Tightening, Unseen => Unseen, InstanceError => Instanc
 
 impl SetupError {
     /// Whether the command was wrong, rather than the server or the host.
-    #[must_use]
-    pub fn is_usage(&self) -> bool {
+    pub(crate) fn is_usage(&self) -> bool {
         matches!(
             self,
             SetupError::Unchosen { .. }

@@ -16,33 +16,28 @@ use crate::config::{self, Config, DEFAULT_TARGET};
 
 /// The file, and what is written there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fragment {
+pub(crate) struct Fragment {
     /// `conf.d/NAME.toml`, or `pgcertd.service.d/setup-NAME.conf`.
-    pub path: PathBuf,
-    /// All of it.
-    pub text: String,
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
 }
 
 /// What an instance is to be in the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
+pub(crate) struct Entry {
+    pub(crate) name: String,
     /// The lineage, by name or absolute directory.
-    pub lineage: String,
-    /// The data directory.
-    pub data_directory: String,
-    /// What clients connect to.
-    pub server_names: Vec<String>,
+    pub(crate) lineage: String,
+    pub(crate) data_directory: String,
+    pub(crate) server_names: Vec<String>,
     /// Files of the server's own, chain and key, where they are taken over.
-    pub files: Option<(String, String)>,
+    pub(crate) files: Option<(String, String)>,
 }
 
 impl Entry {
     /// What an instance of the config is, as far as a set-up writes it; none where a path cannot be
     /// written.
-    #[must_use]
-    pub fn of(config: &Config, instance: &config::Instance) -> Option<Entry> {
+    pub(crate) fn of(config: &Config, instance: &config::Instance) -> Option<Entry> {
         let (cert, key) = (&instance.cert_file, &instance.key_file);
         let target = config.state_of(instance).join(DEFAULT_TARGET);
         let files = match *cert == target && *key == target {
@@ -60,8 +55,7 @@ impl Entry {
     }
 
     /// The fragment that says so, in this directory.
-    #[must_use]
-    pub fn fragment(&self, directory: &Path) -> Fragment {
+    pub(crate) fn fragment(&self, directory: &Path) -> Fragment {
         let name = &self.name;
         let mut text = format!(
             "# Written by `pgcertd setup`; `pgcertd setup --undo {name}` takes it back.\n[[instance]]\n"
@@ -90,10 +84,8 @@ impl Entry {
 
 /// What has become of a fragment that was written once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It is gone now.
+pub(crate) enum Removal {
     Removed,
-    /// It was gone already.
     Absent,
     /// Somebody has changed it since, and it stays.
     Changed,
@@ -104,7 +96,7 @@ impl Fragment {
     ///
     /// # Errors
     /// Something has this name already, or the directory cannot be written.
-    pub fn write(&self) -> io::Result<()> {
+    pub(crate) fn write(&self) -> io::Result<()> {
         let directory = self.directory()?;
         match fs::create_dir(directory) {
             Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?,
@@ -144,7 +136,7 @@ impl Fragment {
     ///
     /// # Errors
     /// It cannot be read or removed.
-    pub fn remove(&self) -> io::Result<Removal> {
+    pub(crate) fn remove(&self) -> io::Result<Removal> {
         let directory = self.directory()?;
         match fs::remove_file(self.staged(directory)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

@@ -30,11 +30,11 @@ const MOST_BREAKS: usize = 2;
 
 /// A line that is to be added; nothing is changed yet.
 #[derive(Debug)]
-pub struct LineToAdd {
+pub(crate) struct LineToAdd {
     /// `hosts_file`.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The line, without its end.
-    pub line: String,
+    pub(crate) line: String,
     owner: Ids,
     names: Vec<String>,
     breaks: usize,
@@ -43,8 +43,7 @@ pub struct LineToAdd {
 
 /// A line that was added: what an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AddedLine {
-    /// The names in it.
+pub(crate) struct AddedLine {
     names: Vec<String>,
     /// The line feeds that were put before it.
     breaks: usize,
@@ -59,7 +58,7 @@ impl LineToAdd {
     /// # Errors
     /// Another line gives one of the names other files, the server refuses the file or another one that it names, or
     /// the file cannot be replaced.
-    pub async fn proposed(
+    pub(crate) async fn proposed(
         server: &Server,
         settings: &TlsSettings,
         instance: &config::Instance,
@@ -129,14 +128,12 @@ impl LineToAdd {
     }
 
     /// The change, as `diff -u` shows it.
-    #[must_use]
-    pub fn diff(&self) -> String {
+    pub(crate) fn diff(&self) -> String {
         difference(&self.file, &self.before, &self.after())
     }
 
     /// What [`LineToAdd::apply`] does: to be stored before it, so that a crash in it can be undone.
-    #[must_use]
-    pub fn record(&self) -> AddedLine {
+    pub(crate) fn record(&self) -> AddedLine {
         AddedLine {
             names: self.names.clone(),
             breaks: self.breaks,
@@ -148,7 +145,7 @@ impl LineToAdd {
     ///
     /// # Errors
     /// The file has changed since it was read, or cannot be written: it is as it was then.
-    pub async fn apply(&self, keep: &Path) -> Result<(), SetupError> {
+    pub(crate) async fn apply(&self, keep: &Path) -> Result<(), SetupError> {
         let reader = reader(self.owner).await?;
         let (place, found) = look(&reader, &self.file).await?;
         if found.bytes != self.before {
@@ -167,8 +164,7 @@ impl LineToAdd {
 
 impl AddedLine {
     /// What an undo takes out, for a sentence.
-    #[must_use]
-    pub fn line(&self, instance: &config::Instance) -> String {
+    pub(crate) fn line(&self, instance: &config::Instance) -> String {
         line_text(&self.names, &instance.cert_file, &instance.key_file)
     }
 
@@ -177,7 +173,7 @@ impl AddedLine {
     ///
     /// # Errors
     /// The server cannot be asked, or the file cannot be read or written.
-    pub async fn take_out(
+    pub(crate) async fn take_out(
         &self,
         server: &Server,
         sql: &Sql,

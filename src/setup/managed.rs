@@ -17,7 +17,7 @@ const CACHE: &str = "patroni.dynamic.json";
 ///
 /// # Errors
 /// The thread that may look could not be had.
-pub async fn by_patroni(server: &Server, config_file: &Path) -> Result<bool, SetupError> {
+pub(crate) async fn by_patroni(server: &Server, config_file: &Path) -> Result<bool, SetupError> {
     let data = server.data_directory.clone();
     let file = config_file.to_owned();
     let directories = [Some(data.as_path()), file.parent()];

@@ -11,43 +11,41 @@
 //! the shared pair of a distribution nor a file of a lineage, and never restarts a server. What a person reads
 //! of it, and the question, are `cli`'s.
 
-pub mod carry_out;
+pub(crate) mod carry_out;
 mod error;
-pub mod fragment;
-pub mod host_line;
-pub mod managed;
-pub mod plaintext;
-pub mod plan;
-pub mod proposal;
-pub mod record;
-pub mod require_tls;
+pub(crate) mod fragment;
+pub(crate) mod host_line;
+pub(crate) mod managed;
+pub(crate) mod plaintext;
+pub(crate) mod plan;
+pub(crate) mod proposal;
+pub(crate) mod record;
+pub(crate) mod require_tls;
 mod server;
-pub mod service;
-pub mod survey;
-pub mod undo;
+pub(crate) mod service;
+pub(crate) mod survey;
+pub(crate) mod undo;
 
 use std::fs::File;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Config;
-pub use error::SetupError;
-pub use server::Server;
+pub(crate) use error::SetupError;
+pub(crate) use server::Server;
 
 /// What is told while something is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// A step is done.
+pub(crate) enum Told {
     Done(String),
     /// A step failed, for this reason, and what was done is taken back.
     TakingBack(String),
-    /// This stays, and why.
     Left(String),
 }
 
 /// Keeps other set-ups with this config off, until it is dropped.
 #[derive(Debug)]
-pub struct Alone {
+pub(crate) struct Alone {
     _held: Flock<File>,
 }
 
@@ -56,7 +54,7 @@ impl Alone {
     ///
     /// # Errors
     /// Another set-up has it.
-    pub fn with(config: &Config) -> Result<Alone, SetupError> {
+    pub(crate) fn with(config: &Config) -> Result<Alone, SetupError> {
         let busy = || SetupError::Busy(config.file.clone());
         let file = File::open(&config.file).map_err(|_| busy())?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -22,15 +22,14 @@ const NO_LINE: &[u8] = b"C28000\0";
 
 /// What such a client meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Welcome {
-    /// It is refused.
+pub(crate) enum Welcome {
     Refused,
     /// It is let in, or asked who it is.
     LetIn,
 }
 
 /// Tries it at each address of this host's own that the server listens at; the answers, by address.
-pub async fn tried(port: u16, role: &str) -> Vec<(IpAddr, Welcome)> {
+pub(crate) async fn tried(port: u16, role: &str) -> Vec<(IpAddr, Welcome)> {
     let mut answers = Vec::new();
     for ip in own_addresses() {
         let trying = welcome(SocketAddr::new(ip, port), role);

@@ -25,9 +25,8 @@ use crate::reconcile::plan::Intent;
 use crate::reconcile::{Keeper, SyncOutcome};
 use crate::source::{Source, Spec, Tracked};
 
-/// What is set up.
 #[derive(Debug, Clone)]
-pub enum Subject {
+pub(crate) enum Subject {
     /// An instance that the config has.
     Known(Box<config::Instance>),
     /// One that it is to have.
@@ -36,18 +35,15 @@ pub enum Subject {
 
 /// A setting, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Which.
-    pub setting: Setting,
-    /// What is in force.
-    pub from: String,
-    /// What is to be.
-    pub to: String,
+pub(crate) struct Change {
+    pub(crate) setting: Setting,
+    pub(crate) from: String,
+    pub(crate) to: String,
 }
 
 /// What becomes of the files that the server names now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub(crate) enum Target {
     /// The config says which files are written.
     Configured,
     /// The server's own are taken over.
@@ -59,31 +55,26 @@ pub enum Target {
 
 /// Everything that a set-up is going to do.
 #[derive(Debug)]
-pub struct Plan {
-    /// The server.
-    pub server: Server,
+pub(crate) struct Plan {
+    pub(crate) server: Server,
     /// The config as it will be.
-    pub config: Config,
-    /// The instance in it.
-    pub instance: config::Instance,
+    pub(crate) config: Config,
+    pub(crate) instance: config::Instance,
     /// The file that is written into `conf.d`; none where the config has the instance.
-    pub fragment: Option<Fragment>,
+    pub(crate) fragment: Option<Fragment>,
     /// What the service needs, so that its daemon keeps it so.
-    pub admission: Admission,
-    /// Which files are written.
-    pub target: Target,
-    /// What the lineage holds.
-    pub source: Source,
+    pub(crate) admission: Admission,
+    pub(crate) target: Target,
+    pub(crate) source: Source,
     /// What an install would come to.
-    pub install: SyncOutcome,
+    pub(crate) install: SyncOutcome,
     /// What is set by ALTER SYSTEM.
-    pub settings: Vec<Change>,
+    pub(crate) settings: Vec<Change>,
     /// The line that is added to `pg_hosts.conf`.
-    pub host_line: Option<LineToAdd>,
-    /// What is in force.
-    pub current: ServerSettings,
+    pub(crate) host_line: Option<LineToAdd>,
+    pub(crate) current: ServerSettings,
     /// What is worth knowing; it stops nothing.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Plan {
@@ -91,7 +82,7 @@ impl Plan {
     ///
     /// # Errors
     /// What speaks against it, with the remedy.
-    pub async fn made(
+    pub(crate) async fn made(
         config: &Config,
         server: Server,
         sql: &Sql,
@@ -153,8 +144,7 @@ impl Plan {
     }
 
     /// Whether nothing is to be done.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.fragment.is_none()
             && self.admission.drop_in.is_none()
             && self.settings.is_empty()
@@ -204,25 +194,22 @@ impl Pair {
 }
 
 /// The config as it will be.
-pub struct Written {
-    /// All of it.
-    pub config: Config,
-    /// The instance.
-    pub instance: config::Instance,
+pub(crate) struct Written {
+    pub(crate) config: Config,
+    pub(crate) instance: config::Instance,
     /// What is to be written for that.
-    pub fragment: Option<Fragment>,
-    /// Which files are written.
-    pub target: Target,
+    pub(crate) fragment: Option<Fragment>,
+    pub(crate) target: Target,
 }
 
 /// What a person is to write.
-pub struct ByHand {
+pub(crate) struct ByHand {
     /// The instance, and where it is configured.
-    pub written: Written,
+    pub(crate) written: Written,
     /// What lets the service at its files.
-    pub admission: Admission,
+    pub(crate) admission: Admission,
     /// Where the name that a client asks for decides: `hosts_file`, and the line for the instance's names.
-    pub host_line: Option<(PathBuf, String)>,
+    pub(crate) host_line: Option<(PathBuf, String)>,
 }
 
 /// What there would be to write by hand, for a server whose configuration others keep: it is asked for its
@@ -230,7 +217,7 @@ pub struct ByHand {
 ///
 /// # Errors
 /// The config would not be right.
-pub async fn by_hand(
+pub(crate) async fn by_hand(
     config: &Config,
     server: &Server,
     subject: Subject,

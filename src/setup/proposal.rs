@@ -9,12 +9,9 @@ use crate::source::Surveyed;
 
 /// Those that are proposed: one, or several among which a person has to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proposal<T> {
-    /// There is none.
+pub(crate) enum Proposal<T> {
     None,
-    /// This one.
     One(T),
-    /// One of these.
     Several(Vec<T>),
 }
 
@@ -33,8 +30,7 @@ impl<T> From<Vec<T>> for Proposal<T> {
 
 /// The lineages for a server: those for the names of the leaf that it serves already; else those for a name
 /// of this host; else all that have a leaf.
-#[must_use]
-pub fn lineages<'a>(
+pub(crate) fn lineages<'a>(
     found: &'a [Surveyed],
     served: Option<&Certificate>,
     host_names: &[String],
@@ -77,8 +73,7 @@ fn covers(leaf: &Certificate, name: &str) -> bool {
 
 /// What clients connect to: the names of this host that the leaf covers; where there are none, all names of
 /// the leaf that a client can ask for.
-#[must_use]
-pub fn server_names(leaf: &Certificate, host_names: &[String]) -> Vec<String> {
+pub(crate) fn server_names(leaf: &Certificate, host_names: &[String]) -> Vec<String> {
     let own: Vec<String> = host_names
         .iter()
         .filter(|name| covers(leaf, name))
@@ -96,8 +91,7 @@ pub fn server_names(leaf: &Certificate, host_names: &[String]) -> Vec<String> {
 
 /// A name for the instance in this data directory that none of `taken` has: `16-main` for Debian's
 /// `/var/lib/postgresql/16/main`, `16-data` for Red Hat's `/var/lib/pgsql/16/data`.
-#[must_use]
-pub fn instance_name(data_directory: &Path, taken: &[&str]) -> String {
+pub(crate) fn instance_name(data_directory: &Path, taken: &[&str]) -> String {
     let parts: Vec<String> = data_directory
         .components()
         .filter_map(|part| match part {

@@ -23,47 +23,44 @@ const VERSION: u32 = 1;
 
 /// What was before a set-up, and what it has put in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     version: u32,
     /// The data directory of the server.
-    pub data_directory: PathBuf,
-    /// When it began.
-    pub began: Timestamp,
+    pub(crate) data_directory: PathBuf,
+    pub(crate) began: Timestamp,
     /// When all was done and proven; none while it is under way, or was interrupted.
-    pub finished: Option<Timestamp>,
+    pub(crate) finished: Option<Timestamp>,
     /// The text of `conf.d/NAME.toml`, where it was written.
-    pub fragment: Option<String>,
+    pub(crate) fragment: Option<String>,
     /// The text of the unit's drop-in, where it was written.
     #[serde(default)]
-    pub drop_in: Option<String>,
+    pub(crate) drop_in: Option<String>,
     /// Whether `conf.d` was made for it.
-    pub directory_made: bool,
+    pub(crate) directory_made: bool,
     /// Whether nothing was in the place of the target.
-    pub target_was_absent: bool,
+    pub(crate) target_was_absent: bool,
     /// The settings that were changed, in their order.
-    pub settings: Vec<Was>,
+    pub(crate) settings: Vec<Was>,
     /// The lines that were added to `pg_hosts.conf`, in their order.
     #[serde(default)]
-    pub host_lines: Vec<AddedLine>,
+    pub(crate) host_lines: Vec<AddedLine>,
     /// What becomes of `pg_hba.conf`.
-    pub tightened: Option<Tightened>,
+    pub(crate) tightened: Option<Tightened>,
 }
 
 /// A setting that was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Was {
-    /// Which.
-    pub setting: Setting,
+pub(crate) struct Was {
+    pub(crate) setting: Setting,
     /// What ALTER SYSTEM had set before; none where it had not.
-    pub before: Option<String>,
+    pub(crate) before: Option<String>,
     /// What it was set to.
-    pub set: String,
+    pub(crate) set: String,
 }
 
 impl Record {
     /// Of a set-up that begins now.
-    #[must_use]
-    pub fn begun(data_directory: &Path) -> Record {
+    pub(crate) fn begun(data_directory: &Path) -> Record {
         Record {
             version: VERSION,
             data_directory: data_directory.to_owned(),
@@ -80,8 +77,7 @@ impl Record {
     }
 
     /// The same on top of an earlier one: what was before that is what was before both.
-    #[must_use]
-    pub fn upon(self, earlier: Option<&Record>) -> Record {
+    pub(crate) fn upon(self, earlier: Option<&Record>) -> Record {
         let Some(earlier) = earlier else { return self };
         let mut settings = earlier.settings.clone();
         for new in self.settings {
@@ -108,7 +104,7 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be read, or is not what a set-up writes.
-    pub async fn of(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
+    pub(crate) async fn of(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
         // A name is one of a directory, and nothing that leads elsewhere.
         match name.is_empty() || name.starts_with('.') || name.contains('/') {
             true => Ok(None),
@@ -145,7 +141,7 @@ impl Record {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub async fn write(&self, instance: &mut Instance) -> Result<(), SetupError> {
+    pub(crate) async fn write(&self, instance: &mut Instance) -> Result<(), SetupError> {
         let text = serde_json::to_vec_pretty(self).map_err(|e| SetupError::Record {
             path: PathBuf::from("setup.json"),
             why: e.to_string(),

@@ -36,7 +36,7 @@ use crate::privilege::{Ids, Rights, Worker};
 use place::{Place, Plain};
 
 pub use error::TighteningError;
-pub use lines::ExposedLine;
+pub(crate) use lines::ExposedLine;
 
 /// What the server says of every `hostssl` line while `ssl` is off (`parse_hba_line`); the text is
 /// not translated.
@@ -68,7 +68,6 @@ struct Replaced {
     file: PathBuf,
     /// Holds the bytes of before.
     backup: PathBuf,
-    /// The digest of those.
     before: String,
     /// The digest of what was written.
     after: String,
@@ -110,7 +109,6 @@ impl Tightening {
     }
 
     /// The lines that let clients of other hosts in without TLS, in the server's order.
-    #[must_use]
     pub fn lines(&self) -> Vec<ExposedLine> {
         let mut lines: Vec<ExposedLine> = Vec::new();
         for exposed in self.before.exposed() {
@@ -128,14 +126,12 @@ impl Tightening {
     }
 
     /// The change, as `diff -u` shows it.
-    #[must_use]
     pub fn diff(&self) -> String {
         self.proposal.diff()
     }
 
     /// What [`Tightening::apply`] with the same `keep` gives: to be stored before it, so that a crash
     /// in it can be undone.
-    #[must_use]
     pub fn record(&self, keep: &Path) -> Tightened {
         let of = |(file, (old, new)): (&PathBuf, &(Vec<u8>, Vec<u8>))| {
             let before = hex_digest(old);
@@ -316,7 +312,6 @@ impl Replaced {
         Ok(Arc::new(place))
     }
 
-    /// The bytes of before.
     async fn saved(&self, owner: Ids) -> Result<Vec<u8>, TighteningError> {
         let read = async { self.backup_place(owner)?.read_as_owner().await };
         match read.await {

@@ -15,15 +15,12 @@ use crate::instance::running::Running;
 use crate::instance::sql::{Role, Sql};
 use crate::privilege::{Ids, Rights, Worker, is_root};
 
-/// A running server.
 #[derive(Debug, Clone)]
-pub struct Server {
-    /// Its data directory.
-    pub data_directory: PathBuf,
+pub(crate) struct Server {
+    pub(crate) data_directory: PathBuf,
     /// Who owns that, and runs the server.
-    pub owner: Ids,
-    /// Its postmaster.
-    pub postmaster: Arc<Postmaster>,
+    pub(crate) owner: Ids,
+    pub(crate) postmaster: Arc<Postmaster>,
 }
 
 impl Server {
@@ -31,7 +28,7 @@ impl Server {
     ///
     /// # Errors
     /// It has another root or network than this process, or this process may not act for its user.
-    pub async fn of(running: &Running) -> Result<Server, SetupError> {
+    pub(crate) async fn of(running: &Running) -> Result<Server, SetupError> {
         let data = running.data_directory.clone();
         match running.apart {
             Some(Apart::Root) => {
@@ -55,7 +52,7 @@ impl Server {
     ///
     /// # Errors
     /// None does, or this process may not act for its user.
-    pub async fn at(data: &Path) -> Result<Server, SetupError> {
+    pub(crate) async fn at(data: &Path) -> Result<Server, SetupError> {
         let down = |why: String| SetupError::NotRunning {
             data: data.to_owned(),
             why,
@@ -99,8 +96,7 @@ impl Server {
     }
 
     /// The name of its user.
-    #[must_use]
-    pub fn user(&self) -> String {
+    pub(crate) fn user(&self) -> String {
         user_name(self.owner.uid)
     }
 
@@ -108,7 +104,7 @@ impl Server {
     ///
     /// # Errors
     /// It does not let the role in, or the role is no superuser.
-    pub async fn login(&self) -> Result<Sql, SetupError> {
+    pub(crate) async fn login(&self) -> Result<Sql, SetupError> {
         let sql = Sql::login(
             &self.postmaster,
             &self.data_directory,
@@ -126,13 +122,12 @@ impl Server {
     ///
     /// # Errors
     /// A sentence: nowhere.
-    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         listened(&self.postmaster)
     }
 
     /// The port, for what clients are told.
-    #[must_use]
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.postmaster.file.port.unwrap_or(5432)
     }
 }

@@ -31,19 +31,18 @@ const SETTINGS: [&str; 5] = [
 
 /// What the service needs so that its daemon can serve an instance.
 #[derive(Debug, Default)]
-pub struct Admission {
+pub(crate) struct Admission {
     /// What is written for that.
-    pub drop_in: Option<Fragment>,
+    pub(crate) drop_in: Option<Fragment>,
     /// What stays in its way, each with the command that mends it, where one can.
-    pub obstacles: Vec<(String, Option<CommandLine>)>,
+    pub(crate) obstacles: Vec<(String, Option<CommandLine>)>,
 }
 
 impl Admission {
     /// For an instance whose lineage leads through these directories, and whose server has this owner.
     ///
     /// Links are followed here: call it where that may take its time.
-    #[must_use]
-    pub fn of(
+    pub(crate) fn of(
         config: &Config,
         instance: &config::Instance,
         lineage: &BTreeSet<PathBuf>,
@@ -111,8 +110,7 @@ fn file_name(drop_in: &Fragment) -> Option<&str> {
 }
 
 /// The drop-in of a set-up of this instance by its text; none where no set-up writes that.
-#[must_use]
-pub fn written(name: &str, text: &str) -> Option<Fragment> {
+pub(crate) fn written(name: &str, text: &str) -> Option<Fragment> {
     let lines: Vec<&str> = text.lines().skip(2).collect();
     let is_ours = |line: &&str| {
         let bare = line.replace(['"', '\''], "");
@@ -133,7 +131,7 @@ fn may_be_made(path: &Path) -> bool {
 ///
 /// # Errors
 /// It does not.
-pub async fn read_again() -> Result<(), SetupError> {
+pub(crate) async fn read_again() -> Result<(), SetupError> {
     if !systemd_runs() {
         return Ok(());
     }
@@ -146,7 +144,7 @@ pub async fn read_again() -> Result<(), SetupError> {
 ///
 /// # Errors
 /// It could not be run, or said that it has not done it.
-pub async fn systemctl(arguments: &[&str]) -> Result<(), String> {
+pub(crate) async fn systemctl(arguments: &[&str]) -> Result<(), String> {
     let failed = |why: String| format!("systemctl {}: {why}", arguments.join(" "));
     let mut launch = Launch::of_operator("systemctl");
     launch.args(arguments);

@@ -8,15 +8,14 @@ use crate::instance::running::{Running, running};
 use crate::privilege::PrivilegeError;
 use crate::source::survey::{Found, survey as lineages};
 
-/// What was come across.
 #[derive(Debug, Clone)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// The postmasters of this host, as far as they may be looked at.
-    pub running: Vec<Running>,
+    pub(crate) running: Vec<Running>,
     /// The lineages below the watched directories.
-    pub found: Found,
+    pub(crate) found: Found,
     /// The names of this host, and those that instances of the config have.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
 }
 
 impl Survey {
@@ -24,7 +23,7 @@ impl Survey {
     ///
     /// # Errors
     /// A thread could not be had, or a look failed, so that a server may have been overlooked.
-    pub async fn of(config: &Config) -> Result<Survey, SetupError> {
+    pub(crate) async fn of(config: &Config) -> Result<Survey, SetupError> {
         let running = tokio::task::spawn_blocking(running)
             .await
             .map_err(|e| PrivilegeError::Gone(e.to_string()))?;

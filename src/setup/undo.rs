@@ -27,16 +27,13 @@ const RELOAD: Duration = Duration::from_secs(10);
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What is worked on.
 pub(super) struct Scene<'a> {
     pub(super) server: &'a Server,
     pub(super) sql: &'a Sql,
     pub(super) instance: &'a mut Instance,
     /// Where the fragment of the record is.
     pub(super) fragment: Option<PathBuf>,
-    /// The unit's drop-in.
     pub(super) drop_in: Option<Fragment>,
-    /// The instance's state directory.
     pub(super) state: PathBuf,
     /// What was in the place of the files, where this process knows it.
     pub(super) found: Option<Vec<Found>>,
@@ -44,17 +41,14 @@ pub(super) struct Scene<'a> {
 
 /// A set-up that can be taken back.
 #[derive(Debug)]
-pub struct Undo {
-    /// What was before it.
-    pub record: Record,
-    /// The instance.
-    pub instance: config::Instance,
-    /// Its server.
-    pub server: Server,
+pub(crate) struct Undo {
+    pub(crate) record: Record,
+    pub(crate) instance: config::Instance,
+    pub(crate) server: Server,
     /// Where its fragment is, if it wrote one.
-    pub fragment: Option<PathBuf>,
+    pub(crate) fragment: Option<PathBuf>,
     /// The unit's drop-in, if it wrote one.
-    pub drop_in: Option<Fragment>,
+    pub(crate) drop_in: Option<Fragment>,
     config: Config,
 }
 
@@ -63,7 +57,7 @@ impl Undo {
     ///
     /// # Errors
     /// Nothing is remembered of it, or its server does not run.
-    pub async fn of(config: &Config, name: &str) -> Result<Undo, SetupError> {
+    pub(crate) async fn of(config: &Config, name: &str) -> Result<Undo, SetupError> {
         let none = || SetupError::NoRecord(name.to_owned());
         let record = Record::of(config, name).await?.ok_or_else(none)?;
         let refused = |why: String| SetupError::Record {
@@ -112,8 +106,7 @@ impl Undo {
     }
 
     /// What will be done, a line each.
-    #[must_use]
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(tightened) = &self.record.tightened {
             for file in tightened.files() {
@@ -141,7 +134,7 @@ impl Undo {
     ///
     /// # Errors
     /// The instance's files cannot be worked on at all.
-    pub async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         sql: &Sql,
         prober: &Prober,

@@ -13,13 +13,12 @@ use crate::privilege::PrivilegeError;
 
 /// What a lineage holds, and the private key, which is zeroed with this.
 #[derive(Debug)]
-pub struct Opened {
-    /// What it holds.
-    pub source: Source,
+pub(crate) struct Opened {
+    pub(crate) source: Source,
     /// The same with its key, where there is a bundle.
-    pub keyed: Option<Arc<KeyedBundle>>,
+    pub(crate) keyed: Option<Arc<KeyedBundle>>,
     /// By which names its files were found.
-    pub trail: Trail,
+    pub(crate) trail: Trail,
 }
 
 impl From<Source> for Opened {
@@ -34,7 +33,7 @@ impl From<Source> for Opened {
 }
 
 /// Who can say what a lineage holds now.
-pub trait LineageReader: Send {
+pub(crate) trait LineageReader: Send {
     /// What it holds now. Files that look as they did when they were read are not opened again.
     fn current(&mut self) -> impl Future<Output = Source> + Send;
 

@@ -24,30 +24,30 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-pub use crate::host::file::NotRegular;
+pub(crate) use crate::host::file::NotRegular;
 use crate::host::file::{Unopened, same_but_for_numbers};
 use crate::privilege::if_hidden;
-pub use error::{Class, ReadError};
+pub(crate) use error::{Class, ReadError};
 use resolve::{End, FoundFile, Spot, Walk, timestamp};
-pub use sway::{Say, Steerer, Sway, Unfit, Users};
+pub(crate) use sway::{Steerer, Sway, Users};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
-pub const MAX_SIZE: u64 = 1_048_576;
+pub(crate) const MAX_SIZE: u64 = 1_048_576;
 
 /// Which lineage to read, and where it may lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// The lineage's name, for messages.
-    pub name: String,
+    pub(crate) name: String,
     /// Absolute directories where it may be; the first that exists is the lineage's. One that cannot be looked at ends
     /// the search: whether a later one counts could not be told.
-    pub candidates: Vec<PathBuf>,
+    pub(crate) candidates: Vec<PathBuf>,
     /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
-    pub files: Option<FileNames>,
+    pub(crate) files: Option<FileNames>,
     /// A CA file that is read together with them: relative to the lineage, or absolute.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// The same of a CRL file.
-    pub crl: Option<PathBuf>,
+    pub(crate) crl: Option<PathBuf>,
 }
 
 impl Spec {
@@ -62,21 +62,19 @@ impl Spec {
 
 /// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileNames {
+pub(crate) struct FileNames {
     /// The leaf and its intermediates.
-    pub chain: String,
-    /// The private key.
-    pub key: String,
+    pub(crate) chain: String,
+    pub(crate) key: String,
 }
 
 /// Which files of a lineage hold the bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layout {
+pub(crate) enum Layout {
     /// As [`Spec::files`] names them.
     Named {
         /// The leaf and its intermediates.
         chain: String,
-        /// The private key.
         key: String,
     },
     /// `fullchain.pem` and `privkey.pem`: certbot, dehydrated.
@@ -91,7 +89,7 @@ impl Layout {
     pub(super) const USUAL: [Self; 3] = [Self::Certbot, Self::Kubernetes, Self::Split];
 
     /// The files that make up the chain, leaf first.
-    pub fn chain(&self) -> Vec<&str> {
+    pub(crate) fn chain(&self) -> Vec<&str> {
         match self {
             Self::Named { chain, .. } => vec![chain],
             Self::Certbot => vec!["fullchain.pem"],
@@ -101,7 +99,7 @@ impl Layout {
     }
 
     /// The file that holds the private key.
-    pub fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         match self {
             Self::Named { key, .. } => key,
             Self::Certbot | Self::Split => "privkey.pem",
@@ -124,38 +122,38 @@ impl Layout {
 
 /// What one look at a lineage found.
 #[derive(Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The lineage's directory, without links; nothing if none of the candidates is one.
-    pub directory: Option<PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
     /// Which files were looked for. Hand it to the next [`read`] once the lineage was complete.
-    pub layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
     /// What the links and files looked like after the read, in the order of their paths.
-    pub stamps: Vec<Stamp>,
+    pub(crate) stamps: Vec<Stamp>,
     /// The stamps were the same before and after, and of the very files that were read.
-    pub stable: bool,
+    pub(crate) stable: bool,
     /// The newest ctime of the files and links, of a directory that lacks one of them, and of the directory in which the
     /// lineage's own should be.
-    pub newest_change: Option<Timestamp>,
+    pub(crate) newest_change: Option<Timestamp>,
     /// Where a change would matter.
-    pub trail: Trail,
+    pub(crate) trail: Trail,
     /// Who beside root decides what is found.
-    pub sway: Sway,
+    #[cfg(test)]
+    pub(crate) sway: Sway,
     /// Where the files lie that were read.
-    pub homes: Homes,
+    pub(crate) homes: Homes,
     /// The bytes, or why there are none.
-    pub parts: Result<Parts, ReadError>,
+    pub(crate) parts: Result<Parts, ReadError>,
 }
 
 /// The bytes of a lineage's files, zeroed when dropped. Its `Debug` shows sizes alone.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The chain's files, in the order of [`Layout::chain`].
-    pub chain: Vec<Zeroizing<Vec<u8>>>,
-    /// The private key's file.
-    pub key: Zeroizing<Vec<u8>>,
+    pub(crate) chain: Vec<Zeroizing<Vec<u8>>>,
+    pub(crate) key: Zeroizing<Vec<u8>>,
     /// The CA file, where [`Spec::ca`] names one.
-    pub ca: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) ca: Option<Zeroizing<Vec<u8>>>,
     /// The CRL file, where [`Spec::crl`] names one.
-    pub crl: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) crl: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl fmt::Debug for Parts {
@@ -173,28 +171,24 @@ impl fmt::Debug for Parts {
 
 /// What tells one state of a file or link from another, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// Its directory without links, and its name.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The file system's device number.
-    pub device: u64,
-    /// The inode's number.
-    pub inode: u64,
-    /// Bytes.
-    pub size: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
     /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's
     /// tick is coarse, so two writes within some 10 ms may bear the same.
-    pub ctime: (i64, i64),
+    pub(crate) ctime: (i64, i64),
     /// A link, or the file at the end.
-    pub kind: StampKind,
+    pub(crate) kind: StampKind,
 }
 
 /// What a [`Stamp`] is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StampKind {
-    /// A symbolic link.
+pub(crate) enum StampKind {
     Link,
-    /// A regular file.
     File,
 }
 
@@ -211,46 +205,45 @@ impl Stamp {
     }
 
     /// The ctime; nothing if it lies outside the calendar.
-    pub fn changed(&self) -> Option<Timestamp> {
+    pub(crate) fn changed(&self) -> Option<Timestamp> {
         timestamp(self.ctime.0, self.ctime.1)
     }
 }
 
 /// By which names a lineage's files were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trail {
+pub(crate) struct Trail {
     /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory
     /// without links, and its name. An event on any other path cannot change what is read.
-    pub paths: BTreeSet<PathBuf>,
+    pub(crate) paths: BTreeSet<PathBuf>,
     /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
     /// existing ancestor), the lineage's own and its parent: what to watch.
-    pub directories: BTreeSet<PathBuf>,
+    pub(crate) directories: BTreeSet<PathBuf>,
 }
 
 impl Trail {
     /// Whether the lineage is found through this file, a path without links, or is so in another generation.
-    #[must_use]
-    pub fn leads_through(&self, file: &Path) -> bool {
+    pub(crate) fn leads_through(&self, file: &Path) -> bool {
         let mut paths = self.paths.iter();
         paths.any(|path| same_but_for_numbers(path, file))
     }
 }
 
 /// The directories of a lineage's files, each held as it was when it was judged: all that must be opened to read it.
-pub type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
+pub(crate) type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
 
 /// Where the files lie that [`read`] would read, as far as they may be; nothing is opened.
-pub fn homes(spec: &Spec, settled: Option<Layout>, users: &Users) -> Homes {
+pub(crate) fn homes(spec: &Spec, settled: Option<Layout>, users: &Users) -> Homes {
     located(spec, settled, users).0.homes
 }
 
 /// Where a change would matter; nothing is opened.
-pub fn trail(spec: &Spec) -> Trail {
+pub(crate) fn trail(spec: &Spec) -> Trail {
     located(spec, None, &Users::default()).0.trail
 }
 
 /// Who beside root decides what is found; none where there is no lineage. Nothing is opened.
-pub fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
+pub(crate) fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
     let (walk, is_there) = located(spec, None, users);
     is_there.then_some(walk.sway)
 }
@@ -281,7 +274,7 @@ fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<
 /// it himself ([`ReadError::Swayed`]), as far as `users` are known.
 ///
 /// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
-pub fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
+pub(crate) fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
     let mut before = Walk::new(users);
     let spot = match find(spec, &mut before) {
         Ok(spot) => spot,
@@ -331,7 +324,7 @@ pub fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
 
 /// What the lineage's links and files look like now, as [`Reading::stamps`] has it, without opening one; nothing where
 /// something is missing, or may not be looked at or read.
-pub fn stamps(spec: &Spec, settled: Option<Layout>, users: &Users) -> Option<Vec<Stamp>> {
+pub(crate) fn stamps(spec: &Spec, settled: Option<Layout>, users: &Users) -> Option<Vec<Stamp>> {
     let mut walk = Walk::new(users);
     let spot = find(spec, &mut walk).ok()?;
     let layout = choose(spec, settled, &spot);
@@ -350,6 +343,7 @@ impl From<Walk<'_>> for Reading {
             newest_change: newest.max(walk.absence),
             stamps: walk.stamps.into_values().collect(),
             trail: walk.trail,
+            #[cfg(test)]
             sway: walk.sway,
             homes: walk.homes,
             parts: Err(ReadError::DirectoryMissing {

@@ -24,18 +24,18 @@
 #[cfg(test)]
 mod tests;
 
-pub mod current;
-pub mod lineage;
-pub mod settle;
-pub mod survey;
-pub mod tracked;
-pub mod watch;
+pub(crate) mod current;
+pub(crate) mod lineage;
+pub(crate) mod settle;
+pub(crate) mod survey;
+pub(crate) mod tracked;
+pub(crate) mod watch;
 
-pub use current::{LineageReader, Opened};
-pub use lineage::{
+pub(crate) use current::{LineageReader, Opened};
+pub(crate) use lineage::{
     Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
 };
-pub use settle::{Change, Fit, Settler, Verdict};
-pub use survey::Surveyed;
-pub use tracked::{Source, Tracked};
-pub use watch::{Hint, WatchError, Watched, Watcher};
+pub(crate) use settle::{Change, Fit, Settler, Verdict};
+pub(crate) use survey::Surveyed;
+pub(crate) use tracked::{Source, Tracked};
+pub(crate) use watch::{Hint, WatchError, Watched, Watcher};

@@ -34,8 +34,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What happened to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Something was moved there.
+pub(crate) enum Change {
     Replaced,
     /// Its content changed in place, or it was truncated.
     Written,
@@ -51,7 +50,7 @@ pub enum Change {
 
 /// What the bundle's checks say of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// Complete, and its files belong together; whether it is allowed to be installed is another question.
     Fits,
     /// A file is missing, or chain and key do not belong together yet.
@@ -62,7 +61,7 @@ pub enum Fit {
 
 /// What to make of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The bundle is whole: compare it with what is installed. The same bundle may be taken again and again.
     Taken,
     /// The evidence does not suffice, whatever the reading holds; [`Settler::due`] says the same instant.
@@ -81,7 +80,7 @@ pub enum Verdict {
 
 /// Decides when one lineage is read and whether the reading counts.
 #[derive(Debug)]
-pub struct Settler {
+pub(crate) struct Settler {
     debounce: Duration,
     settle_timeout: Duration,
     /// The paths of the last reading.
@@ -121,8 +120,9 @@ enum State {
     /// Written in place and not closed since.
     Open,
     /// Written in place and closed: while the lineage led to it, or before.
-    Closed { in_trail: bool },
-    /// Only its attributes changed.
+    Closed {
+        in_trail: bool,
+    },
     Touched,
 }
 
@@ -140,7 +140,7 @@ impl Settler {
     ///
     /// `debounce` is the quiet time that ends a burst of writes in place, `settle_timeout` how long files may stay
     /// unmatched before it is a problem.
-    pub fn new(debounce: Duration, settle_timeout: Duration) -> Self {
+    pub(crate) fn new(debounce: Duration, settle_timeout: Duration) -> Self {
         Self {
             debounce,
             settle_timeout,
@@ -156,7 +156,7 @@ impl Settler {
     }
 
     /// Something happened to `path`, of this lineage or any other; `at` is when it was heard of.
-    pub fn event(&mut self, path: &Path, change: Change, at: Instant) {
+    pub(crate) fn event(&mut self, path: &Path, change: Change, at: Instant) {
         self.order += 1;
         let latest = Moment {
             order: self.order,
@@ -198,7 +198,7 @@ impl Settler {
     }
 
     /// What happened until now is not known: at start, at a resync or poll, after an overflow, after a new watch.
-    pub fn unknown(&mut self, at: Instant) {
+    pub(crate) fn unknown(&mut self, at: Instant) {
         self.history_lost = true;
         self.read_at = Some(at);
         // The CLOSE of what was open may be among what is not known.
@@ -210,7 +210,7 @@ impl Settler {
     }
 
     /// When to read the lineage next; nothing while only an event can change anything. May have passed.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.read_at.into_iter().chain(self.problem_at).min()
     }
 
@@ -218,7 +218,13 @@ impl Settler {
     ///
     /// `at` and `wall` are the two clocks as they were **before** the reading began: an event that was heard of since then
     /// overtakes it.
-    pub fn read(&mut self, reading: &Reading, fits: Fit, at: Instant, wall: Timestamp) -> Verdict {
+    pub(crate) fn read(
+        &mut self,
+        reading: &Reading,
+        fits: Fit,
+        at: Instant,
+        wall: Timestamp,
+    ) -> Verdict {
         let since = self.seen(reading, at, wall);
         self.trail.clone_from(&reading.trail.paths);
         self.problem_at = None;

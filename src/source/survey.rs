@@ -16,29 +16,28 @@ use crate::privilege::{PrivilegeError, Rights, Worker};
 
 /// A lineage that was come across.
 #[derive(Debug, Clone)]
-pub struct Surveyed {
-    /// The subdirectory's name.
-    pub name: String,
+pub(crate) struct Surveyed {
+    pub(crate) name: String,
     /// Its path below the watched directory.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Its leaf; a sentence where there is none to be seen.
-    pub leaf: Result<Certificate, String>,
+    pub(crate) leaf: Result<Certificate, String>,
 }
 
 /// What was found below the watched directories.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// The lineages, in the order of the directories and of their names.
-    pub lineages: Vec<Surveyed>,
+    pub(crate) lineages: Vec<Surveyed>,
     /// Watched directories that could not be looked into, and why.
-    pub closed: Vec<(PathBuf, io::ErrorKind)>,
+    pub(crate) closed: Vec<(PathBuf, io::ErrorKind)>,
 }
 
 /// Looks below the watched `directories`, on a thread that may read what only root can.
 ///
 /// # Errors
 /// The thread could not be had.
-pub async fn survey(directories: &[PathBuf]) -> Result<Found, PrivilegeError> {
+pub(crate) async fn survey(directories: &[PathBuf]) -> Result<Found, PrivilegeError> {
     let look = seen(directories, Arc::default()).await?;
     if look.unfamiliar.is_empty() {
         return Ok(look.found);

@@ -24,25 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long whoever holds an instance's lock waits for files that keep changing: others wait for the
 /// lock meanwhile.
-pub const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
 
 /// What a lineage holds, as its reading and settling came out: for keeping and comparing, without
 /// the key ([`Opened`] has it).
 #[derive(Debug, Clone)]
-pub enum Source {
+pub(crate) enum Source {
     /// A bundle that belongs together and has settled.
     Ready {
-        /// The bundle.
         bundle: Arc<Bundle>,
         /// The newest change time of its files and links.
         changed: Timestamp,
     },
     /// Its files do not fit yet.
-    Waiting {
-        /// What does not.
-        why: String,
-    },
-    /// It cannot be used.
+    Waiting { why: String },
     Invalid {
         /// Why, and what to do.
         why: String,
@@ -53,8 +48,7 @@ pub enum Source {
 
 impl Source {
     /// The bundle, where there is one.
-    #[must_use]
-    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
+    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
         match self {
             Source::Ready { bundle, .. } => Some(bundle),
             Source::Waiting { .. } | Source::Invalid { .. } => None,
@@ -62,8 +56,7 @@ impl Source {
     }
 
     /// Whether both say the same.
-    #[must_use]
-    pub fn same(&self, other: &Source) -> bool {
+    pub(crate) fn same(&self, other: &Source) -> bool {
         match (self, other) {
             (
                 Source::Ready { bundle, changed },
@@ -117,7 +110,7 @@ struct Parsed {
 
 /// A lineage that is followed.
 #[derive(Debug)]
-pub struct Tracked {
+pub(crate) struct Tracked {
     spec: Spec,
     layout: Option<Layout>,
     /// Those who were asked about.
@@ -132,8 +125,7 @@ pub struct Tracked {
 
 impl Tracked {
     /// Begins without any history: the first reading counts by its change times alone.
-    #[must_use]
-    pub fn new(spec: Spec, debounce: Duration, settle_timeout: Duration) -> Tracked {
+    pub(crate) fn new(spec: Spec, debounce: Duration, settle_timeout: Duration) -> Tracked {
         let mut settler = Settler::new(debounce, settle_timeout);
         settler.unknown(Instant::now());
         Tracked {
@@ -148,37 +140,32 @@ impl Tracked {
         }
     }
 
-    /// The lineage's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.spec.name
     }
 
     /// What the lineage holds, once that is known.
-    #[must_use]
-    pub fn source(&self) -> Option<&Source> {
+    pub(crate) fn source(&self) -> Option<&Source> {
         self.source.as_ref()
     }
 
     /// Where a change matters, as of the last reading.
-    #[must_use]
-    pub fn trail(&self) -> &Trail {
+    pub(crate) fn trail(&self) -> &Trail {
         &self.trail
     }
 
     /// Something happened to a path.
-    pub fn event(&mut self, path: &Path, change: Change, at: Instant) {
+    pub(crate) fn event(&mut self, path: &Path, change: Change, at: Instant) {
         self.settler.event(path, change, at);
     }
 
     /// Something may have happened unseen.
-    pub fn unknown(&mut self) {
+    pub(crate) fn unknown(&mut self) {
         self.settler.unknown(Instant::now());
     }
 
     /// When to read next; `None` is: when an event comes.
-    #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.settler.due()
     }
 
@@ -186,7 +173,7 @@ impl Tracked {
     ///
     /// # Errors
     /// The reader thread could not be had.
-    pub async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
+    pub(crate) async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
         let (at, wall) = (Instant::now(), Timestamp::now());
         let Parsed { reading, bundle } = self.parsed().await?;
         let fit = bundle.as_ref().map_or_else(Fault::fit, |_| Fit::Fits);
@@ -214,8 +201,7 @@ impl Tracked {
     }
 
     /// Whether the last reading counts. If not, [`Tracked::source`] is what was known before.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.stamps.is_some()
     }
 
@@ -224,7 +210,7 @@ impl Tracked {
     ///
     /// # Errors
     /// The reader thread has ended.
-    pub async fn unchanged(&self) -> Result<Option<&Source>, PrivilegeError> {
+    pub(crate) async fn unchanged(&self) -> Result<Option<&Source>, PrivilegeError> {
         let (Some(stamps), Some(reader)) = (&self.stamps, &self.reader) else {
             return Ok(None);
         };
@@ -245,7 +231,7 @@ impl Tracked {
     ///
     /// # Errors
     /// The reader thread could not be had.
-    pub async fn settled(&mut self) -> Result<Source, PrivilegeError> {
+    pub(crate) async fn settled(&mut self) -> Result<Source, PrivilegeError> {
         Ok(self.opened_within(PATIENCE).await?.source)
     }
 
@@ -253,7 +239,10 @@ impl Tracked {
     ///
     /// # Errors
     /// The reader thread could not be had.
-    pub async fn opened_within(&mut self, patience: Duration) -> Result<Opened, PrivilegeError> {
+    pub(crate) async fn opened_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Opened, PrivilegeError> {
         let began = Instant::now();
         loop {
             if let Some(opened) = self.read().await? {
@@ -270,8 +259,7 @@ impl Tracked {
 
     /// What is to be said of a lineage whose files keep changing. What was known before may be
     /// older than what somebody else has deployed meanwhile.
-    #[must_use]
-    pub fn restless(&self) -> Opened {
+    pub(crate) fn restless(&self) -> Opened {
         Opened::from(Source::Waiting {
             why: format!("lineage {}: its files keep changing", self.spec.name),
         })

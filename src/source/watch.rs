@@ -32,14 +32,12 @@ use super::settle::Change;
 /// How often a directory that changes under our hands is armed before it is left to the next call.
 const ATTEMPTS: usize = 3;
 
-/// Something may have changed.
 #[derive(Debug)]
-pub enum Hint {
+pub(crate) enum Hint {
     /// Something happened to a path in a watched directory, or to such a directory.
     Change {
         /// The watched directory and the name.
         path: PathBuf,
-        /// What happened.
         change: Change,
     },
     /// The kernel's queue overflowed (fs.inotify.max_queued_events): anything may have happened.
@@ -51,15 +49,12 @@ pub enum Hint {
         directory: PathBuf,
     },
     /// inotify itself failed; treat it as [`Hint::Rescan`].
-    Failed {
-        /// Why.
-        error: WatchError,
-    },
+    Failed { error: WatchError },
 }
 
 /// Why a directory is not watched.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub(crate) enum WatchError {
     /// ENOSPC: the user's watches are used up.
     #[error(
         "cannot watch {}: this user's inotify watches are used up; raise the limit with `sysctl fs.inotify.max_user_watches=524288`, \
@@ -75,7 +70,6 @@ pub enum WatchError {
          `sysctl fs.inotify.max_user_instances=1024`, for good in /etc/sysctl.d, or LimitNOFILE= of the unit"
     )]
     InstancesUsedUp {
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -93,7 +87,6 @@ pub enum WatchError {
     Denied {
         /// The directory that is not watched.
         directory: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -109,12 +102,10 @@ pub enum WatchError {
         /// The directory that is not watched.
         directory: PathBuf,
     },
-    /// Anything else.
     #[error("inotify failed{}: {source}", at(.directory.as_deref()))]
     Failed {
         /// The directory that is not watched, if it is about one.
         directory: Option<PathBuf>,
-        /// What notify says.
         #[source]
         source: notify::Error,
     },
@@ -128,8 +119,7 @@ fn at(directory: Option<&Path>) -> String {
 
 impl WatchError {
     /// The directory that is not watched, if it is about one.
-    #[must_use]
-    pub fn directory(&self) -> Option<&Path> {
+    pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::WatchesUsedUp { directory }
             | Self::Gone { directory }
@@ -185,16 +175,16 @@ fn raw(error: &io::Error) -> Option<Errno> {
 
 /// What a call of [`Watcher::watch`] did.
 #[derive(Debug, Default)]
-pub struct Watched {
+pub(crate) struct Watched {
     /// The directories whose watch is new: what happened there before raised no event, so the lineages that lead through
     /// them are read again ([`Settler::unknown`](super::Settler::unknown)).
-    pub armed: BTreeSet<PathBuf>,
+    pub(crate) armed: BTreeSet<PathBuf>,
     /// The directories that are not watched. Each is tried again at the next call.
-    pub errors: Vec<WatchError>,
+    pub(crate) errors: Vec<WatchError>,
 }
 
 /// The directories that are watched. Dropping it ends all watches.
-pub struct Watcher {
+pub(crate) struct Watcher {
     inotify: INotifyWatcher,
     watches: BTreeMap<PathBuf, Identity>,
     shared: Arc<Mutex<Shared>>,
@@ -221,7 +211,7 @@ fn locked(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 impl Watcher {
     /// Starts inotify with nothing to watch yet. `sink` is called on notify's thread, which this call creates and which
     /// inherits the calling thread's capabilities: it must neither block nor call back.
-    pub fn start(sink: impl Fn(Hint) + Send + 'static) -> Result<Self, WatchError> {
+    pub(crate) fn start(sink: impl Fn(Hint) + Send + 'static) -> Result<Self, WatchError> {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let seen = Arc::clone(&shared);
         let handler =
@@ -238,7 +228,7 @@ impl Watcher {
     /// Watches exactly the `wanted` directories, which are absolute and without links, as
     /// [`Trail::directories`](super::Trail::directories) are. Watches that are sound stay as they are; a directory that was
     /// deleted, renamed, replaced or mounted over is armed anew. Call it after every reading and at every resync.
-    pub fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> Watched {
+    pub(crate) fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> Watched {
         let unwanted: Vec<PathBuf> = self
             .watches
             .keys()

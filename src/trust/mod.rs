@@ -25,22 +25,21 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use serde::Serialize;
 
 use crate::bundle::{Certificate, Ground};
-pub use needed::Needed;
+pub(crate) use needed::Needed;
 use path::{Path, whose};
-pub use roots::{Roots, RootsError};
+pub(crate) use roots::Roots;
 
-/// One reason to refuse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What it is, for programs.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// What it is, as a sentence without its full stop.
-    pub why: String,
+    pub(crate) why: String,
     /// What to do about it; empty where there is nothing to say.
-    pub mend: String,
+    pub(crate) mend: String,
     /// When it ends by itself.
     #[serde(skip)]
-    pub until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
 }
 
 impl Fault {
@@ -54,10 +53,9 @@ impl Fault {
     }
 }
 
-/// The kinds of reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A certificate on the way is past its end.
     Expired,
     /// A certificate on the way begins later.
@@ -88,42 +86,34 @@ pub enum Kind {
 
 /// What clients make of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// Why the chain is refused, which `verify-ca` looks at.
-    pub chain: Vec<Fault>,
+    pub(crate) chain: Vec<Fault>,
     /// Why the names are, which `verify-full` looks at as well.
-    pub name: Option<Fault>,
+    pub(crate) name: Option<Fault>,
     /// In which certificates of those sent the way leads to a root: positions, the leaf's first.
-    pub used: Vec<usize>,
+    pub(crate) used: Vec<usize>,
     /// The root that it leads to.
-    pub root: Option<Certificate>,
+    pub(crate) root: Option<Certificate>,
     /// Where other clients judge otherwise.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Judgement {
     /// Whether `sslmode=verify-ca` takes it.
-    #[must_use]
-    pub fn is_trusted(&self) -> bool {
+    pub(crate) fn is_trusted(&self) -> bool {
         self.chain.is_empty()
     }
 
-    /// Whether `sslmode=verify-full` takes it.
-    #[must_use]
-    pub fn is_accepted(&self) -> bool {
-        self.chain.is_empty() && self.name.is_none()
-    }
-
     /// The reasons of `verify-full`.
-    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
         self.chain.iter().chain(&self.name)
     }
 }
 
 /// Judges what a server sent, `leaf` and then `rest`, as clients do that trust `roots` and ask
 /// for `host`, at `now`.
-#[must_use]
-pub fn judge(
+pub(crate) fn judge(
     leaf: &Certificate,
     rest: &[Certificate],
     roots: &Roots,
@@ -232,8 +222,7 @@ fn not_judged(why: &str) -> Fault {
 
 /// That no client gets in by SCRAM's channel binding, which libpq uses wherever a server of PostgreSQL
 /// offers it.
-#[must_use]
-pub fn no_digest(leaf: &Certificate) -> String {
+pub(crate) fn no_digest(leaf: &Certificate) -> String {
     format!(
         "the certificate's signature ({}) has no digest to which SCRAM's channel binding could bind, so that no client with a \
          password gets in over TLS (libpq: could not find digest for NID UNDEF)",

@@ -13,18 +13,17 @@ use crate::bundle::{Bundle, Certificate, Expiry, Thresholds};
 
 /// What of a chain its clients need.
 #[derive(Debug, Clone)]
-pub struct Needed<'a> {
+pub(crate) struct Needed<'a> {
     leaf: &'a Certificate,
     /// Those of what was sent that are needed.
     others: Vec<&'a Certificate>,
     /// Why clients refuse them, whatever they trust.
-    pub faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl<'a> Needed<'a> {
     /// Of what is sent, `leaf` and then `rest`, at `now`, where `roots` are known.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         leaf: &'a Certificate,
         rest: &'a [Certificate],
         roots: &Roots,
@@ -44,40 +43,36 @@ impl<'a> Needed<'a> {
         needed
     }
 
-    /// Of a bundle.
-    #[must_use]
-    pub fn of_bundle(bundle: &'a Bundle, roots: &Roots, now: Timestamp) -> Needed<'a> {
+    pub(crate) fn of_bundle(bundle: &'a Bundle, roots: &Roots, now: Timestamp) -> Needed<'a> {
         Needed::new(bundle.leaf(), bundle.intermediates(), roots, now)
     }
 
-    /// The server's own certificate.
-    #[must_use]
-    pub fn leaf(&self) -> &'a Certificate {
+    pub(crate) fn leaf(&self) -> &'a Certificate {
         self.leaf
     }
 
     /// How near to its end it is at `now`: the first of its certificates to end counts.
-    #[must_use]
-    pub fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
+    pub(crate) fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
         self.first_end().expiry(now, thresholds)
     }
 
     /// Whether one of its certificates has ended by `now`.
-    #[must_use]
-    pub fn is_expired(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         self.first_end().is_expired(now)
     }
 
     /// Whether roots that are known could change what is found without any: they are read only then.
-    #[must_use]
-    pub fn depends_on_roots(leaf: &Certificate, rest: &[Certificate], now: Timestamp) -> bool {
+    pub(crate) fn depends_on_roots(
+        leaf: &Certificate,
+        rest: &[Certificate],
+        now: Timestamp,
+    ) -> bool {
         let needed = Needed::new(leaf, rest, &Roots::none(), now);
         needed.first_end() != leaf || !needed.faults.is_empty()
     }
 
     /// The first of them to end; the leaf, where another ends with it.
-    #[must_use]
-    pub fn first_end(&self) -> &'a Certificate {
+    pub(crate) fn first_end(&self) -> &'a Certificate {
         let others = self.others.iter().copied();
         others.fold(self.leaf, |first, other| {
             if other.not_after() < first.not_after() {

@@ -23,13 +23,10 @@ pub(super) struct Path<'a> {
     end: End,
 }
 
-/// How a way ends.
 enum End {
-    /// At a root.
     Root,
     /// At a certificate that is its own issuer and no root.
     SelfIssued,
-    /// The issuer is nowhere.
     Missing,
     /// Someone with the issuer's name is there, and has not signed.
     BadSignature,
@@ -156,7 +153,6 @@ impl<'a> Path<'a> {
         self.certificates.iter().any(|it| it.facts().limits_names)
     }
 
-    /// What OpenSSL finds wrong.
     pub(super) fn faults(&self, roots: &Roots, now: Timestamp) -> Vec<Fault> {
         let mut faults = Vec::new();
         faults.extend(self.end_fault(roots));

@@ -7,20 +7,18 @@ use crate::bundle::Certificate;
 
 /// What a client trusts: libpq's `sslrootcert`.
 #[derive(Debug, Clone)]
-pub struct Roots {
+pub(crate) struct Roots {
     certificates: Vec<Certificate>,
 }
 
 /// A file of roots cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum RootsError {
-    /// It is no PEM.
+pub(crate) enum RootsError {
     #[error("it is not a PEM file: {0}")]
     NotPem(String),
     /// There is none in it.
     #[error("there is no certificate in it")]
     Empty,
-    /// One does not parse.
     #[error("its certificate {position} cannot be parsed")]
     Unreadable {
         /// Counted from 1.
@@ -29,9 +27,7 @@ pub enum RootsError {
 }
 
 impl Roots {
-    /// Nobody is trusted.
-    #[must_use]
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             certificates: Vec::new(),
         }
@@ -47,8 +43,7 @@ impl Roots {
 
     /// What libpq trusts with `sslrootcert=system`: OpenSSL's directory, or what `SSL_CERT_FILE`
     /// and `SSL_CERT_DIR` name. What does not parse there is left out, as OpenSSL does.
-    #[must_use]
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         let certificates = rustls_native_certs::load_native_certs()
             .certs
             .into_iter()
@@ -61,7 +56,7 @@ impl Roots {
     ///
     /// # Errors
     /// It holds none, or one that is broken.
-    pub fn from_pem(text: &[u8]) -> Result<Self, RootsError> {
+    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, RootsError> {
         let certificates = CertificateDer::pem_slice_iter(text)
             .enumerate()
             .map(|(index, der)| {
@@ -76,15 +71,11 @@ impl Roots {
         Ok(Self { certificates })
     }
 
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.certificates.len()
     }
 
-    /// Whether nobody is trusted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.certificates.is_empty()
     }
 

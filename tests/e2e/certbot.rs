@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgcertd::bundle::KeyedBundle;
+use pgcertd::testing::bundle::KeyedBundle;
 
 use crate::world::{
     SOON, World,

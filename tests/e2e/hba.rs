@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use pgcertd::{
+use pgcertd::testing::{
     host::look,
     instance::{
         hba::{Address, Dialect, OnDisk, Rules, Word},
@@ -70,7 +70,7 @@ fn written(rule: &HbaRule) -> Vec<String> {
     rule.options.iter().filter(added).cloned().collect()
 }
 
-fn of_library(rule: &pgcertd::instance::hba::Rule) -> Told {
+fn of_library(rule: &pgcertd::testing::instance::hba::Rule) -> Told {
     let texts = |words: &[Word]| words.iter().map(Word::text).collect();
     let address = rule.address.as_ref().map(|address| match address {
         Address::All => Place::Word("all".into()),

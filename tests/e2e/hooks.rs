@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use pgcertd::{
+use pgcertd::testing::{
     acme::{Area, Hook, Judge, Removal, Scope, Share, Tree},
     config::Kind,
 };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::SystemTime};
 
-use pgcertd::report::{Field, Kind};
+use pgcertd::testing::report::{Field, Kind};
 use serde_json::Value;
 
 use crate::{

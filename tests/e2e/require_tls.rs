@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pgcertd::{
+use pgcertd::testing::{
     host::look,
     instance::{
         postmaster::{PidFile, Postmaster},

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgcertd::{
+use pgcertd::testing::{
     host::look,
     instance::{
         postmaster::{PidFile, Postmaster},

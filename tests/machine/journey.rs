@@ -1,6 +1,6 @@
 //! The way of a new user, from `apt install` to the first renewals, as README.md tells it.
 
-use pgcertd::report::Kind;
+use pgcertd::testing::report::Kind;
 
 use crate::{
     acme::{DOMAIN, ROOT},

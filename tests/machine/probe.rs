@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use pgcertd::{
+use pgcertd::testing::{
     host::file::{Links, Unopened},
     privilege::{self, Ids, Rights, Worker},
 };

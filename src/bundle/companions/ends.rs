@@ -12,19 +12,19 @@ const HISTORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A CA or a CRL, and how long it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End<'a> {
+pub(crate) struct End<'a> {
     /// [`Piece::Ca`] or [`Piece::Crl`].
-    pub piece: Piece,
+    pub(crate) piece: Piece,
     /// The CA's distinguished name as text; control characters are escaped.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// SHA-256 of its DER.
-    pub fingerprint: Fingerprint,
+    pub(crate) fingerprint: Fingerprint,
     /// The first moment of its validity; of a CRL its thisUpdate.
-    pub begin: Timestamp,
+    pub(crate) begin: Timestamp,
     /// The last; of a CRL its nextUpdate.
-    pub end: Timestamp,
+    pub(crate) end: Timestamp,
     /// How near to its end it is.
-    pub expiry: Expiry,
+    pub(crate) expiry: Expiry,
 }
 
 impl Companions {
@@ -32,7 +32,7 @@ impl Companions {
     /// the same name and key and a later end is not among it, nor is one that was left behind, nor
     /// a CRL beside which there is a later one of the same CA: OpenSSL takes the one that is good
     /// (tried).
-    pub fn ends(&self, now: Timestamp) -> impl Iterator<Item = End<'_>> {
+    pub(crate) fn ends(&self, now: Timestamp) -> impl Iterator<Item = End<'_>> {
         let authorities = self.authorities.iter();
         let authorities = authorities.filter(move |it| self.counts(it, now));
         let authorities =
@@ -56,8 +56,7 @@ impl Companions {
     }
 
     /// What of a piece ends first, the nearest to its end before all; none where nothing of it ends.
-    #[must_use]
-    pub fn first_end(&self, piece: Piece, now: Timestamp) -> Option<End<'_>> {
+    pub(crate) fn first_end(&self, piece: Piece, now: Timestamp) -> Option<End<'_>> {
         let ends = self.ends(now).filter(|it| it.piece == piece);
         ends.min_by_key(|it| (std::cmp::Reverse(it.expiry), it.end))
     }

@@ -9,26 +9,15 @@ use crate::bundle::error::{BundleError, Class, LinkError, Part};
 pub enum CompanionError {
     /// The file is not PEM, or not completely written.
     #[error("{fault}")]
-    NotPem {
-        /// The file.
-        part: Part,
-        /// What is wrong.
-        fault: Box<BundleError>,
-    },
+    NotPem { part: Part, fault: Box<BundleError> },
     /// The CA file has PEM blocks, none of them a certificate.
     #[error("the CA file holds no certificate")]
     NoCertificate,
     /// The CRL file has PEM blocks, none of them a list.
     #[error("the CRL file holds no CRL")]
     NoRevocations,
-    /// Something that belongs elsewhere.
     #[error("the {part} holds {what}, which does not belong there")]
-    Stray {
-        /// The file.
-        part: Part,
-        /// What.
-        what: &'static str,
-    },
+    Stray { part: Part, what: &'static str },
     /// A certificate in the CRL file.
     #[error(
         "the CRL file holds a certificate: Postgres would take it for a CA of its clients, as if it stood in the CA file"
@@ -36,32 +25,20 @@ pub enum CompanionError {
     WouldBeTrusted,
     /// A block of the CA file is not a certificate inside.
     #[error("certificate {position} of the CA file is damaged")]
-    CertificateBroken {
-        /// Its place.
-        position: usize,
-    },
+    CertificateBroken { position: usize },
     /// A block of the CRL file is not a list inside.
     #[error("CRL {position} of the CRL file is damaged")]
-    RevocationsBroken {
-        /// Its place.
-        position: usize,
-    },
+    RevocationsBroken { position: usize },
     /// A certificate of the CA file that neither is a CA nor stands for itself.
     #[error(
         "certificate {position} of the CA file, {subject}, is no CA: no client is accepted by it"
     )]
-    NotAuthority {
-        /// Its place.
-        position: usize,
-        /// Its name.
-        subject: String,
-    },
+    NotAuthority { position: usize, subject: String },
     /// A CA whose key may not be used for what it must be.
     #[error(
         "the key of the CA {subject} may not sign {what} (keyUsage without {usage}): Postgres refuses all its clients"
     )]
     MayNotSign {
-        /// Its name.
         subject: String,
         /// The use that it lacks.
         usage: &'static str,
@@ -70,48 +47,31 @@ pub enum CompanionError {
     },
     /// A CA that OpenSSL refuses at its default security level.
     #[error("the CA {subject} has {weakness}: Postgres refuses all its clients")]
-    Weak {
-        /// Its name.
-        subject: String,
-        /// What is weak.
-        weakness: String,
-    },
+    Weak { subject: String, weakness: String },
     /// A list that is not all of what its CA has revoked, or that OpenSSL does not understand.
     #[error(
         "CRL {position} of the CRL file is a delta CRL, or has a critical extension that OpenSSL does not know"
     )]
-    RevocationsPartial {
-        /// Its place.
-        position: usize,
-    },
+    RevocationsPartial { position: usize },
     /// A list of a CA that the CA file does not hold.
     #[error(
         "CRL {position} of the CRL file is of {issuer}, which is not in the CA file: it cannot be checked"
     )]
-    Stranger {
-        /// Its place.
-        position: usize,
-        /// Its issuer.
-        issuer: String,
-    },
+    Stranger { position: usize, issuer: String },
     /// A list that its CA did not sign.
     #[error(
         "CRL {position} of the CRL file is of {issuer}, and {reason}: Postgres refuses all clients of that CA"
     )]
     NotSigned {
-        /// Its place.
         position: usize,
-        /// Its issuer.
         issuer: String,
-        /// In what it differs.
         reason: LinkError,
     },
 }
 
 impl CompanionError {
     /// The file that it is about.
-    #[must_use]
-    pub fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Part {
         match self {
             Self::NotPem { part, .. } | Self::Stray { part, .. } => *part,
             Self::NoCertificate
@@ -129,8 +89,7 @@ impl CompanionError {
     }
 
     /// Whether the fault may be half of a renewal that mends by itself.
-    #[must_use]
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::NotPem { fault, .. } => fault.class(),
             Self::NoCertificate
@@ -150,8 +109,7 @@ impl CompanionError {
     }
 
     /// What to do about it once nothing is being written any more.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::NotPem {
                 part: Part::Revocations,
@@ -183,7 +141,7 @@ impl CompanionError {
 
 /// Why a CA or a CRL file that can be used is not, as things are now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CompanionRefusal {
+pub(crate) enum CompanionRefusal {
     /// Nothing that a chain could end in.
     #[error(
         "the CA file holds no self-signed certificate that is valid now: Postgres would refuse every client certificate"
@@ -193,16 +151,12 @@ pub enum CompanionRefusal {
     #[error(
         "the CRL file holds no CRL of {issuer}: Postgres would refuse every client certificate of that CA"
     )]
-    RevocationsMissing {
-        /// The CA.
-        issuer: String,
-    },
+    RevocationsMissing { issuer: String },
     /// A CA whose newest list is out of date.
     #[error(
         "the CRL of {issuer} was due to be replaced at {next_update}: Postgres refuses every client certificate of that CA since then"
     )]
     RevocationsExpired {
-        /// The CA.
         issuer: String,
         /// When the next one was due.
         next_update: Timestamp,
@@ -212,7 +166,6 @@ pub enum CompanionRefusal {
         "the CRL of {issuer} counts from {this_update} on: Postgres refuses every client certificate of that CA until then"
     )]
     RevocationsNotBegun {
-        /// The CA.
         issuer: String,
         /// From when on it counts.
         this_update: Timestamp,
@@ -221,8 +174,7 @@ pub enum CompanionRefusal {
 
 impl CompanionRefusal {
     /// What to do about it.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::NoAuthority => {
                 "put the root of the clients' CA there, not an intermediate alone, and renew it if it expired"
@@ -240,8 +192,7 @@ impl CompanionRefusal {
     }
 
     /// When that can change without any event.
-    #[must_use]
-    pub fn until(&self) -> Option<Timestamp> {
+    pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
             Self::RevocationsNotBegun { this_update, .. } => Some(*this_update),
             _ => None,

@@ -1,5 +1,7 @@
 //! What Postgres cannot load, or may be half of a renewal, is not a bundle.
 
+use crate::bundle::error::PemFault;
+
 use super::*;
 
 fn broken(error: BundleError) -> PemFault {

@@ -41,7 +41,6 @@ pub(super) struct AddressView {
     pub(super) address: String,
     /// Why nothing was seen there.
     pub(super) error: Option<String>,
-    /// What was.
     #[serde(flatten)]
     pub(super) served: Option<ServedView>,
 }
@@ -72,7 +71,6 @@ pub(super) struct Verdict {
     pub(super) reasons: Vec<Fault>,
 }
 
-/// One certificate.
 #[derive(Serialize, PartialEq)]
 pub(super) struct Sent {
     pub(super) fingerprint: Fingerprint,

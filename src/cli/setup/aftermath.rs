@@ -75,7 +75,6 @@ pub(super) enum Daemon {
 }
 
 impl Daemon {
-    /// One sentence.
     pub(super) fn sentence(&self) -> String {
         match self {
             Daemon::Took => "the daemon has taken the config".into(),

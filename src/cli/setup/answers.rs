@@ -6,14 +6,11 @@ use crate::cli::page::Page;
 use crate::cli::{Failure, print};
 use crate::text::{CommandLine, UNPASTEABLE};
 
-/// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answers {
-    /// A person.
     Person,
     /// The command line has, to what can be agreed to; nothing is chosen for it.
     Agreed,
-    /// Nobody.
     Nobody,
 }
 

@@ -41,7 +41,6 @@ pub(super) struct Document {
     pub(super) error: Option<String>,
     /// What could not be taken back, or stays.
     pub(super) left: Vec<String>,
-    /// What clients are told.
     pub(super) connection: Option<String>,
     /// Why the daemon could not keep it so, and what mends that, where it can be pasted.
     pub(super) obstacles: Vec<(String, Option<CommandLine>)>,

@@ -16,7 +16,6 @@ use crate::report::view::{CertificateView, InstanceView, StatusView};
 use crate::report::{day, host};
 use crate::text::CommandLine;
 
-/// The whole picture.
 pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page {
     let mut out = header(view, now);
     out.add(table(view, now));

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use rustls::pki_types::ServerName;
 
 use super::{Written, instance, load, only, path};
-use crate::config::{Account, Address, AddressError, Config, Files, Kind, Mode, Reload, Verify};
+use crate::config::address::AddressError;
+use crate::config::{Account, Address, Config, Files, Kind, Mode, Reload, Verify};
 
 #[test]
 fn an_empty_file_watches_certbots_directory_for_no_instance() {

@@ -25,7 +25,6 @@ const READABLE: Mode = Mode::from_raw_mode(0o644);
 /// Everybody may connect to the socket.
 const OPEN: Mode = Mode::from_raw_mode(0o666);
 
-/// A step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FilesError {
     #[error("{}: cannot {action}: {source}", path.display())]
@@ -57,7 +56,7 @@ pub(super) enum FilesError {
 
 impl FilesError {
     /// What is wrong, and what mends it; `key` is the one of the config that names the path.
-    pub fn problem(&self, key: &str) -> Problem {
+    pub(crate) fn problem(&self, key: &str) -> Problem {
         let why = self.to_string();
         match self {
             FilesError::Step { path, source, .. } => remedy(why, *source, path, key),
@@ -176,7 +175,7 @@ impl Place {
     }
 
     /// Puts a text there as a whole, which everybody may read.
-    pub fn write(&self, text: &str) -> Result<(), FilesError> {
+    pub(crate) fn write(&self, text: &str) -> Result<(), FilesError> {
         let mut beside = OsString::from(".");
         beside.push(&self.name);
         beside.push(".new");
@@ -203,14 +202,13 @@ impl Place {
         written
     }
 
-    /// Removes the file.
-    pub fn clear(&self) -> Result<(), FilesError> {
+    pub(crate) fn clear(&self) -> Result<(), FilesError> {
         let name = self.name.clone();
         self.remove(&name)
     }
 
     /// Listens there; what a process that is gone has left is replaced.
-    pub fn listen(&self) -> Result<(UnixListener, Inode), FilesError> {
+    pub(crate) fn listen(&self) -> Result<(UnixListener, Inode), FilesError> {
         // Of two that find the same leftover, one would remove the other's new socket.
         rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive)
             .map_err(failed(&self.path, "lock its directory"))?;
@@ -232,7 +230,7 @@ impl Place {
     }
 
     /// Removes the socket, if it is still that one.
-    pub fn unlisten(&self, inode: Inode) -> Result<(), FilesError> {
+    pub(crate) fn unlisten(&self, inode: Inode) -> Result<(), FilesError> {
         match self.stat() {
             Ok(stat) if Inode::of(&stat) == inode => self.clear(),
             Ok(_) | Err(Errno::NOENT) => Ok(()),

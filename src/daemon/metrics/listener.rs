@@ -22,7 +22,6 @@ pub(super) struct Listening {
     answering: JoinHandle<()>,
 }
 
-/// Opens a place.
 pub(super) async fn open(place: &Listen, metrics: &Metrics) -> Result<Listening, Problem> {
     let (door, inode) = match place {
         Listen::Tcp(address) => (tcp(*address)?, None),
@@ -67,16 +66,16 @@ async fn unix(path: &Path) -> Result<(Door, Inode), Problem> {
 }
 
 impl Listening {
-    pub fn is_at(&self, place: &Listen) -> bool {
+    pub(crate) fn is_at(&self, place: &Listen) -> bool {
         self.place == *place
     }
 
-    pub fn place(&self) -> &Listen {
+    pub(crate) fn place(&self) -> &Listen {
         &self.place
     }
 
     /// Takes no more scrapes; those that are being answered are.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.answering.abort();
         if let (Listen::Unix(path), Some(inode)) = (&self.place, self.inode) {
             let closed = files::beside("listen", path, move |place| place.unlisten(inode));

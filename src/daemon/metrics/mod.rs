@@ -28,7 +28,6 @@ use textfile::Textfile;
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 enum Order {
-    /// The config wants these.
     Open(config::Metrics),
     /// Tries again what could not be had.
     Retry,
@@ -46,7 +45,7 @@ pub(super) struct Outlets {
 
 impl Outlets {
     /// Starts the task; nothing is open yet.
-    pub fn start(metrics: Metrics) -> Outlets {
+    pub(crate) fn start(metrics: Metrics) -> Outlets {
         let (orders, inbox) = mpsc::unbounded_channel();
         let changed = Arc::new(Notify::new());
         let publisher = Publisher {
@@ -64,30 +63,27 @@ impl Outlets {
         }
     }
 
-    /// What is measured.
-    pub fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
     /// A config comes into force.
-    pub fn configured(&self, config: &Config) {
+    pub(crate) fn configured(&self, config: &Config) {
         self.metrics.configured(config, Timestamp::now());
         self.order(Order::Open(config.metrics.clone()));
     }
 
-    /// Everything is compared anew.
-    pub fn went_round(&self) {
+    pub(crate) fn went_round(&self) {
         self.metrics.went_round(Timestamp::now());
         self.order(Order::Retry);
     }
 
-    /// Something was measured.
-    pub fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.changed.notify_one();
     }
 
     /// Closes what is open. The file stays: what it says grows old, which an alert sees.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         let (closed, wait) = oneshot::channel();
         self.order(Order::Close(closed));
         if tokio::time::timeout(CLOSE_WITHIN, wait).await.is_err() {
@@ -101,7 +97,6 @@ impl Outlets {
     }
 }
 
-/// The task.
 struct Publisher {
     metrics: Metrics,
     textfile: Textfile,

@@ -40,7 +40,6 @@ const LARGEST: usize = 16 << 10;
 /// The pause after a connection could not be taken, for want of descriptors for one.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Where they come from.
 pub(super) enum Door {
     Tcp(TcpListener),
     Unix(UnixListener),

@@ -18,7 +18,7 @@ const KEY: &str = "`textfile` in [metrics]";
 pub(super) struct Textfile(watch::Sender<Option<PathBuf>>);
 
 impl Textfile {
-    pub fn start(metrics: Metrics, changed: Arc<Notify>) -> Textfile {
+    pub(crate) fn start(metrics: Metrics, changed: Arc<Notify>) -> Textfile {
         let (wanted, paths) = watch::channel(None);
         let writer = Writer {
             metrics,
@@ -30,7 +30,7 @@ impl Textfile {
     }
 
     /// Which file is wanted from now on; one that is wanted no longer goes.
-    pub fn is_to_be(&self, wanted: Option<PathBuf>) {
+    pub(crate) fn is_to_be(&self, wanted: Option<PathBuf>) {
         self.0.send_replace(wanted);
     }
 }

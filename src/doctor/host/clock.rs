@@ -25,7 +25,6 @@ enum Sync {
     Unavailable,
     /// The clock is another system's, which hosts this one.
     Hosted,
-    /// Nobody says.
     Unknown,
 }
 

@@ -15,7 +15,6 @@ use crate::instance::{Instance, Server, Sight};
 /// How long one instance may take; what does not come in time is left out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of one instance.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     /// The lineage, as the config names it.

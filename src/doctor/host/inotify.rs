@@ -16,7 +16,6 @@ struct Limit {
     what: &'static str,
     /// What it is raised to.
     generous: u64,
-    /// The drop-in for it.
     file: &'static str,
 }
 
@@ -37,7 +36,6 @@ const INSTANCES: Limit = Limit {
     file: "/etc/sysctl.d/60-pgcertd-instances.conf",
 };
 
-/// What a user has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Used {
     watches: u64,

@@ -24,7 +24,7 @@ use facts::Facts;
 use survey::Survey;
 
 /// The findings of the host; `unit` is the service's, where one is installed.
-pub async fn findings(
+pub(crate) async fn findings(
     config: &Arc<Config>,
     unit: &Arc<Option<Unit>>,
     prober: &Prober,

@@ -10,7 +10,6 @@ const KIND: Kind = Kind::Renewal;
 /// Whether cron runs, and what starts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cron {
-    /// It runs.
     Running,
     /// It does not; the unit that would start it, where there is one.
     Stopped(Option<String>),

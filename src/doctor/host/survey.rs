@@ -12,7 +12,6 @@ use crate::patience::Questions;
 use crate::privilege::{PrivilegeError, Rights, Worker};
 use crate::source::{Spec, lineage};
 
-/// What was seen.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     /// Hooks and schedules of all areas.
@@ -26,7 +25,6 @@ pub(super) struct Survey {
 pub(super) struct Lineage {
     /// As the config names it.
     pub(super) name: String,
-    /// Where it may be.
     pub(super) candidates: Vec<PathBuf>,
     /// What keeps it; none where nothing tells.
     pub(super) origin: Result<Option<Origin>, Unread>,

@@ -4,7 +4,6 @@ use super::asked::{contained, property, said};
 use crate::acme::Schedule;
 use crate::doctor::unit::systemd_runs;
 
-/// A timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Timer {
     /// What it renews, and with what.
@@ -13,7 +12,6 @@ pub(super) struct Timer {
     pub(super) active: bool,
 }
 
-/// What systemd says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Timers {
     /// The timers that run an ACME client.
@@ -26,7 +24,6 @@ pub(super) enum Timers {
     Silent,
 }
 
-/// Asks systemd.
 pub(super) async fn timers() -> Timers {
     if !systemd_runs() {
         return match contained() {

@@ -10,13 +10,12 @@ use crate::instance::settings::changed_after;
 use crate::instance::sql::{Pending, Role, Sql, SqlError};
 use crate::instance::{Server, Sight};
 
-/// What waits.
 #[derive(Default)]
 pub(super) struct Edits {
     /// What is to be said of it; nothing of a server that is down.
-    pub finding: Option<Finding>,
+    pub(crate) finding: Option<Finding>,
     /// When the configuration was last loaded, where the server tells.
-    pub loaded: Option<SystemTime>,
+    pub(crate) loaded: Option<SystemTime>,
     /// The command that has them count, where files were edited.
     reload: Option<String>,
 }

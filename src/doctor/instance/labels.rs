@@ -24,7 +24,6 @@ const READABLE: [&str; 5] = [DATABASE, "postgresql_etc_t", "cert_t", "etc_t", "u
 /// What SELinux does about what its policy forbids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Enforcement {
-    /// It denies it.
     Enforcing,
     /// It writes it to the audit log.
     Permissive,
@@ -53,7 +52,6 @@ struct Labelled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Labels {
     enforcement: Enforcement,
-    /// Of the server's process.
     server: Option<String>,
     /// Of what lies in the data directory: what the server reads and writes.
     data: Option<String>,
@@ -63,7 +61,6 @@ struct Labels {
     directories: Vec<Labelled>,
 }
 
-/// What follows from them.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict<'l> {
     /// The server is not confined, and reads whatever its user may.

@@ -36,12 +36,11 @@ use edits::Edits;
 /// An instance that is looked at.
 #[derive(Clone)]
 pub(super) struct Case {
-    pub config: Arc<Config>,
-    /// Which of the config's.
-    pub index: usize,
-    pub source: Source,
-    pub unit: Arc<Option<Unit>>,
-    pub prober: Prober,
+    pub(crate) config: Arc<Config>,
+    pub(crate) index: usize,
+    pub(crate) source: Source,
+    pub(crate) unit: Arc<Option<Unit>>,
+    pub(crate) prober: Prober,
 }
 
 /// What a server's configuration says.
@@ -84,7 +83,6 @@ impl Case {
         self.instance().command(&wanted)
     }
 
-    /// The command that deploys.
     fn sync(&self, more: &[&str]) -> String {
         self.instance().command(&[&["sync"], more].concat())
     }

@@ -19,7 +19,6 @@ use crate::instance::{Sight, Unseen, process};
 use crate::reconcile::state::Observation;
 use crate::trust::{self, Fault, Roots};
 
-/// Where a server listens.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     /// As it listens: an unspecified address stands for all of its family.

@@ -11,11 +11,10 @@ use crate::doctor::unit::{DROP_INS, UNIT};
 use crate::patience::Questions;
 
 /// Paths, and what the daemon does with each.
-pub type Needs = BTreeSet<(PathBuf, Need)>;
+pub(crate) type Needs = BTreeSet<(PathBuf, Need)>;
 
 /// What an instance needs, whose lineage leads through these directories.
-#[must_use]
-pub fn needs(config: &Config, instance: &Instance, lineage: &BTreeSet<PathBuf>) -> Needs {
+pub(crate) fn needs(config: &Config, instance: &Instance, lineage: &BTreeSet<PathBuf>) -> Needs {
     let mut needs = BTreeSet::from([(instance.home().to_owned(), Need::Read)]);
     needs.extend(lineage.iter().map(|it| (it.clone(), Need::Read)));
     let companions = [&instance.ca, &instance.crl].into_iter().flatten();
@@ -38,7 +37,7 @@ pub fn needs(config: &Config, instance: &Instance, lineage: &BTreeSet<PathBuf>) 
 
 /// What a sandbox denies of what is needed; displayed as a sentence without its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shortfall {
+pub(crate) struct Shortfall {
     denials: Vec<Denial>,
 }
 
@@ -46,8 +45,7 @@ impl Shortfall {
     /// None where all is allowed.
     ///
     /// Links are followed here: call it where that may take its time.
-    #[must_use]
-    pub fn of(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
+    pub(crate) fn of(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
         let paths = needs.iter().map(|(path, _)| path.clone());
         let followed: BTreeMap<PathBuf, PathBuf> =
             Questions::default().ask(paths, |path: &PathBuf| real(path));
@@ -72,7 +70,7 @@ impl Shortfall {
     ///
     /// # Errors
     /// A sentence: no drop-in should, or can say it.
-    pub fn settings(&self) -> Result<BTreeSet<String>, String> {
+    pub(crate) fn settings(&self) -> Result<BTreeSet<String>, String> {
         let mut lines = BTreeSet::new();
         for denial in &self.denials {
             match denial.settings() {
@@ -98,8 +96,7 @@ impl fmt::Display for Shortfall {
 }
 
 /// The command that adds these lines to a drop-in of the instance's own.
-#[must_use]
-pub fn command(name: &str, lines: &BTreeSet<String>) -> String {
+pub(crate) fn command(name: &str, lines: &BTreeSet<String>) -> String {
     let file = format!("{DROP_INS}/paths-{name}.conf");
     let words: Vec<String> = lines.iter().map(quoted).collect();
     format!(

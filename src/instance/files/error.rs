@@ -7,10 +7,9 @@ use rustix::io::Errno;
 
 use crate::host::look::limit_remedy;
 
-/// A file operation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot {action}: {source}; {}{after}", path.display(), self.remedy())]
-pub struct FilesError {
+pub(crate) struct FilesError {
     pub(super) path: PathBuf,
     action: &'static str,
     #[source]
@@ -49,8 +48,7 @@ impl fmt::Display for Aftermath {
 
 impl FilesError {
     /// Whether the caller lacks a right.
-    #[must_use]
-    pub fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         matches!(self.source, Errno::ACCESS | Errno::PERM)
     }
 

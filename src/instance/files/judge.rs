@@ -66,7 +66,7 @@ impl Targets {
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the file.
-    pub fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
+    pub(crate) fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
         match self.kind {
             Kind::Postgres => key_rule(ids, mode, self.server.uid),
             Kind::PgBouncer | Kind::Patroni => private_key_rule(ids, mode, self.server),
@@ -75,8 +75,7 @@ impl Targets {
 
     /// Why the server would refuse the key that was found for its owner or mode, whatever it holds,
     /// or why it may not stay so.
-    #[must_use]
-    pub fn key_fault(&self, found: &[Found]) -> Option<String> {
+    pub(crate) fn key_fault(&self, found: &[Found]) -> Option<String> {
         let wanted = match self.single_file() {
             true => Role::Cert,
             false => Role::Key,
@@ -89,8 +88,7 @@ impl Targets {
     }
 
     /// The mode of a file that holds the key.
-    #[must_use]
-    pub fn key_mode(&self) -> u32 {
+    pub(crate) fn key_mode(&self) -> u32 {
         if self.owner.uid == 0 && self.server.uid != 0 {
             0o640
         } else {
@@ -104,7 +102,7 @@ impl Targets {
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence that begins with the file.
-pub fn key_rule(ids: Ids, mode: u32, server: u32) -> Result<(), String> {
+pub(crate) fn key_rule(ids: Ids, mode: u32, server: u32) -> Result<(), String> {
     let allowed = if ids.uid == server {
         0o700
     } else if ids.uid == 0 {

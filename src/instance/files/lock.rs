@@ -19,14 +19,13 @@ const TRIES: usize = 16;
 /// Holds other pgcertd processes off an instance. Dropping it closes the descriptor, which gives the
 /// lock back and cannot fail.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _open: OwnedFd,
 }
 
 impl Targets {
     /// The file that is locked.
-    #[must_use]
-    pub fn lock_file(&self) -> PathBuf {
+    pub(crate) fn lock_file(&self) -> PathBuf {
         self.lock_directory.join("lock")
     }
 
@@ -34,7 +33,7 @@ impl Targets {
     ///
     /// # Errors
     /// There is no state directory, or the file in it is no file of the owner's.
-    pub fn try_lock(&self) -> Result<Option<Lock>, FilesError> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, FilesError> {
         let place = Place::open(&self.lock_file())?;
         for _ in 0..TRIES {
             let open = place.open_lock()?;
@@ -60,7 +59,7 @@ impl Targets {
     ///
     /// # Errors
     /// As [`Targets::try_lock`], or it cannot be removed.
-    pub fn remove_lock(&self) -> Result<(), FilesError> {
+    pub(crate) fn remove_lock(&self) -> Result<(), FilesError> {
         match self.try_lock()? {
             Some(_held) => Place::open(&self.lock_file())?.remove(),
             None => Ok(()),

@@ -13,7 +13,7 @@ use crate::bundle::{Bundle, Companions, Fingerprint, Identity, KeyedBundle};
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HeldBy {
+pub(crate) enum HeldBy {
     /// Postgres would not load it.
     Postgres,
     /// The operator rolled it back.
@@ -22,26 +22,21 @@ pub enum HeldBy {
 
 /// `held.json`: a bundle that is not to be installed again as things are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// The bundle's leaf.
-    pub fingerprint: Fingerprint,
+pub(crate) struct Held {
+    pub(crate) fingerprint: Fingerprint,
     /// The digest of the CA and CRL files that came with it, where such did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub companions: Option<Fingerprint>,
-    /// Who refused it.
-    pub by: HeldBy,
-    /// One sentence.
-    pub reason: String,
-    /// When.
-    pub since: Timestamp,
+    pub(crate) companions: Option<Fingerprint>,
+    pub(crate) by: HeldBy,
+    pub(crate) reason: String,
+    pub(crate) since: Timestamp,
     /// Line 3 of the pid file of the postmaster that refused it; another one is asked again.
-    pub postmaster_start: Option<i64>,
+    pub(crate) postmaster_start: Option<i64>,
 }
 
 impl Held {
     /// Whether it is about this bundle.
-    #[must_use]
-    pub fn is_of(&self, bundle: Identity) -> bool {
+    pub(crate) fn is_of(&self, bundle: Identity) -> bool {
         let companions = self.companions;
         let leaf = self.fingerprint;
         bundle == Identity { leaf, companions }
@@ -61,8 +56,7 @@ impl Targets {
     }
 
     /// `previous.pem`.
-    #[must_use]
-    pub fn previous_file(&self) -> PathBuf {
+    pub(crate) fn previous_file(&self) -> PathBuf {
         self.state.join("previous.pem")
     }
 
@@ -97,7 +91,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn reloaded(&self) -> Result<(), FilesError> {
+    pub(crate) fn reloaded(&self) -> Result<(), FilesError> {
         Place::open(&self.reload_due_file())?.remove()
     }
 
@@ -128,7 +122,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn hold(&self, held: &Held) -> Result<(), FilesError> {
+    pub(crate) fn hold(&self, held: &Held) -> Result<(), FilesError> {
         let path = self.held_file();
         let text = serde_json::to_vec_pretty(held)
             .map_err(|_| FilesError::new(&path, "write it as JSON")(Errno::INVAL))?;
@@ -142,7 +136,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn release(&self) -> Result<(), FilesError> {
+    pub(crate) fn release(&self) -> Result<(), FilesError> {
         Place::open(&self.held_file())?.remove()
     }
 
@@ -154,7 +148,7 @@ impl Targets {
     ///
     /// # Errors
     /// It is there and cannot be read.
-    pub fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
+    pub(crate) fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
         let path = self.setup_file();
         match Place::open(&path) {
             Err(FilesError {
@@ -175,7 +169,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn remember_setup(&self, text: &[u8]) -> Result<(), FilesError> {
+    pub(crate) fn remember_setup(&self, text: &[u8]) -> Result<(), FilesError> {
         let place = Place::open(&self.setup_file())?;
         let staged = place.stage(text, 0o600, self.owner)?;
         place.replace_by(&staged)?;
@@ -186,7 +180,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn forget_setup(&self) -> Result<(), FilesError> {
+    pub(crate) fn forget_setup(&self) -> Result<(), FilesError> {
         Place::open(&self.setup_file())?.remove()
     }
 
@@ -199,7 +193,7 @@ impl Targets {
     ///
     /// # Errors
     /// It is another one by now, or gone.
-    pub fn previous_with_key(&self, seen: &Bundle) -> Result<KeyedBundle, FilesError> {
+    pub(crate) fn previous_with_key(&self, seen: &Bundle) -> Result<KeyedBundle, FilesError> {
         let read = self.previous().filter(|read| read.same_content(seen));
         read.ok_or_else(|| {
             let fix =

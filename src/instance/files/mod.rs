@@ -37,49 +37,49 @@ use crate::instance::postmaster::{Absence, PidFile};
 use crate::instance::program::Program;
 use crate::privilege::Ids;
 
-pub use error::FilesError;
-pub use judge::key_rule;
-pub use lock::Lock;
+pub(crate) use error::FilesError;
+pub(crate) use judge::key_rule;
+pub(crate) use lock::Lock;
 use memory::Memory;
-pub use memory::{Held, HeldBy};
+pub(crate) use memory::{Held, HeldBy};
 pub(in crate::instance) use swap::locked;
-pub use trial::{Candidate, Trial};
+pub(crate) use trial::{Candidate, Trial};
 pub(crate) use write::staging_name;
-pub use write::{Keep, Staged};
+pub(crate) use write::{Keep, Staged};
 
 /// The most that a certificate or key file may hold: 1 MiB.
-pub const LARGEST: u64 = 1 << 20;
+pub(crate) const LARGEST: u64 = 1 << 20;
 
 /// `postmaster.pid` has eight short lines, `PG_VERSION` one.
 const LARGEST_PID_FILE: u64 = 64 << 10;
 
 /// Where one instance's files lie, and whose they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Targets {
+pub(crate) struct Targets {
     /// What the server's setting names, `ssl_cert_file` for Postgres.
-    pub cert: PathBuf,
+    pub(crate) cert: PathBuf,
     /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
     /// What `ssl_ca_file` names, where that is installed as well.
-    pub ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// What `ssl_crl_file` names, the same.
-    pub crl: Option<PathBuf>,
+    pub(crate) crl: Option<PathBuf>,
     /// The instance's own state directory.
-    pub state: PathBuf,
+    pub(crate) state: PathBuf,
     /// Where the lock is that this instance shares with others of the same server; else the state directory.
-    pub lock_directory: PathBuf,
+    pub(crate) lock_directory: PathBuf,
     /// What kind of server they are for.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The data directory; of another kind the file that the server is started with.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Which that was when its owner was asked for.
-    pub data_id: FileId,
+    pub(crate) data_id: FileId,
     /// Who owns what is installed.
-    pub owner: Ids,
+    pub(crate) owner: Ids,
     /// The user that the server runs as.
-    pub server: Ids,
+    pub(crate) server: Ids,
     /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
-    pub by_others: bool,
+    pub(crate) by_others: bool,
 }
 
 /// What a target is for.
@@ -87,28 +87,20 @@ pub struct Targets {
 pub(super) enum Role {
     /// Chain, and in one file the key as well.
     Cert,
-    /// The key.
     Key,
-    /// The CAs of clients.
     Ca,
-    /// What these have revoked.
     Crl,
 }
 
 /// What is in the place of one target.
 #[derive(Clone)]
-pub enum Found {
-    /// Nothing.
+pub(crate) enum Found {
     Absent,
     /// A symbolic link, which is never followed.
     Link(PathBuf),
-    /// A regular file.
     File {
-        /// Its bytes.
         bytes: Zeroizing<Vec<u8>>,
-        /// Its owner and group.
         ids: Ids,
-        /// Its permission bits.
         mode: u32,
     },
     /// Something else, which is not touched.
@@ -117,8 +109,7 @@ pub enum Found {
 
 /// What is installed, as Postgres would find it.
 #[derive(Debug)]
-pub enum Installed {
-    /// No file.
+pub(crate) enum Installed {
     Absent,
     /// Files that Postgres could not load; why.
     Unusable(String),
@@ -129,8 +120,7 @@ pub enum Installed {
 
 impl Installed {
     /// The bundle, where there is one.
-    #[must_use]
-    pub fn bundle(&self) -> Option<&Arc<Bundle>> {
+    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
         match self {
             Installed::Usable(bundle) => Some(bundle),
             Installed::Absent | Installed::Unusable(_) => None,
@@ -139,32 +129,31 @@ impl Installed {
 }
 
 /// One look at everything that lies on disk for an instance, the lineage aside.
-pub struct Look {
-    /// What Postgres would load.
-    pub installed: Installed,
+pub(crate) struct Look {
+    pub(crate) installed: Installed,
     /// What of the CA and CRL files that belong there is missing or would not load.
-    pub companions_fault: Option<String>,
+    pub(crate) companions_fault: Option<String>,
     /// Whether a reload that was to follow an install may not have: see [`Targets::commit`].
-    pub reload_due: bool,
+    pub(crate) reload_due: bool,
     /// The targets as they were found: certificate, key where it has a file of its own, CA and CRL
     /// file where there are such.
-    pub found: Vec<Found>,
+    pub(crate) found: Vec<Found>,
     /// What the server says of itself.
-    pub pid_file: Result<PidFile, Absence>,
+    pub(crate) pid_file: Result<PidFile, Absence>,
     /// What was refused, by Postgres or by the operator.
-    pub held: Option<Held>,
+    pub(crate) held: Option<Held>,
     /// Why that is not known, where its file is damaged; it is taken as nothing then, which
     /// costs one attempt.
-    pub memory_fault: Option<String>,
+    pub(crate) memory_fault: Option<String>,
     /// The bundle that was put in place last and has not been proven served, as far as there is one
     /// to go back to.
-    pub trial: Option<Candidate>,
+    pub(crate) trial: Option<Candidate>,
     /// Whether a CA or CRL file is there that came with that one, and not with the previous one.
-    pub brought: bool,
+    pub(crate) brought: bool,
     /// The bundle that was last proven served, whoever saw it.
-    pub proven: Option<Identity>,
+    pub(crate) proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
-    pub previous: Option<Arc<Bundle>>,
+    pub(crate) previous: Option<Arc<Bundle>>,
 }
 
 /// A directory that was opened, and a name in it.
@@ -217,7 +206,6 @@ impl Place {
         })
     }
 
-    /// The same place.
     fn again(&self) -> Result<Place, FilesError> {
         self.beside(self.name.clone())
     }
@@ -299,29 +287,25 @@ impl Place {
 
 impl Targets {
     /// Whether chain and key share one file.
-    #[must_use]
-    pub fn single_file(&self) -> bool {
+    pub(crate) fn single_file(&self) -> bool {
         self.cert == self.key
     }
 
     /// The directories that the writer must be able to write in.
-    #[must_use]
-    pub fn directories(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = self.directories_of_files();
         directories.extend([self.state.clone(), self.lock_directory.clone()]);
         directories
     }
 
     /// Those of the files alone.
-    #[must_use]
-    pub fn directories_of_files(&self) -> BTreeSet<PathBuf> {
+    pub(crate) fn directories_of_files(&self) -> BTreeSet<PathBuf> {
         let parents = self.files().into_iter().filter_map(|(_, it)| it.parent());
         parents.map(Path::to_owned).collect()
     }
 
     /// The paths of the files, without links before the last step.
-    #[must_use]
-    pub fn real_paths(&self) -> Vec<PathBuf> {
+    pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
         let real = |(_, file): (Role, &Path)| {
             let parent = file.parent().and_then(|it| it.canonicalize().ok());
             let (parent, name) = (parent?, file.file_name()?);
@@ -352,7 +336,7 @@ impl Targets {
     /// # Errors
     /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
     /// in [`Look::installed`].
-    pub fn look(&self) -> Result<Look, FilesError> {
+    pub(crate) fn look(&self) -> Result<Look, FilesError> {
         let mut found = Vec::new();
         for (_, path) in self.files() {
             found.push(match self.place(path) {
@@ -408,7 +392,7 @@ impl Targets {
     ///
     /// # Errors
     /// It is not there, or may not be looked at.
-    pub fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
+    pub(crate) fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
         let itself = self.time_of(&Place::open(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
         Ok(itself.max(end))
@@ -434,8 +418,7 @@ impl Targets {
     }
 
     /// Which of `directories` the owner may not write in, and why; nothing is written.
-    #[must_use]
-    pub fn unwritable(&self, directories: &BTreeSet<PathBuf>) -> Vec<(PathBuf, String)> {
+    pub(crate) fn unwritable(&self, directories: &BTreeSet<PathBuf>) -> Vec<(PathBuf, String)> {
         directories
             .iter()
             .filter_map(|directory| {

@@ -18,11 +18,9 @@ pub(super) struct Swap {
     pub(super) private: bool,
 }
 
-/// What takes its place.
 pub(super) enum Replacement {
     /// What lies complete beside it.
     File(Place),
-    /// Nothing.
     Nothing,
 }
 

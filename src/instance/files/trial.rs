@@ -16,7 +16,7 @@ use crate::bundle::{Bundle, Fingerprint, Identity, Piece};
 
 /// What an install has to do with a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trial {
+pub(crate) enum Trial {
     /// There is a bundle to go back to, and this one is not to stay as it is until a verdict is in:
     /// it goes in and has to be proven served, or it makes room for the one to go back to.
     /// [`Look::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
@@ -27,9 +27,8 @@ pub enum Trial {
 
 /// A bundle on trial, and what tells its files where a crash has left some of them alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which bundle.
-    pub bundle: Identity,
+pub(crate) struct Candidate {
+    pub(crate) bundle: Identity,
     /// SHA-256 of its CA and of its CRL file, as they are installed.
     companions: [Option<Fingerprint>; 2],
 }
@@ -51,16 +50,14 @@ fn companions(bundle: &Bundle) -> [Option<Fingerprint>; 2] {
 
 impl Look {
     /// The bundle on trial by what tells bundles apart.
-    #[must_use]
-    pub fn trial(&self) -> Option<Identity> {
+    pub(crate) fn trial(&self) -> Option<Identity> {
         self.trial.map(|it| it.bundle)
     }
 
     /// Whether what is installed is the bundle on trial, or holds of it what the previous one has
     /// not: files are renamed one after the other, on the way in and on the way back, and a crash
     /// leaves what lies there in between.
-    #[must_use]
-    pub fn is_on_trial(&self) -> bool {
+    pub(crate) fn is_on_trial(&self) -> bool {
         let (Some(trial), Some(installed)) = (self.trial, self.installed.bundle()) else {
             return false;
         };
@@ -78,8 +75,7 @@ impl Look {
 
     /// Whether that is a part of the bundle alone: with it the server may load what nobody has
     /// meant, and keep clients out whose CA the one has and the other has not.
-    #[must_use]
-    pub fn is_torn(&self) -> bool {
+    pub(crate) fn is_torn(&self) -> bool {
         let installed = self.installed.bundle().map(|it| it.identity());
         self.is_on_trial() && installed != self.trial()
     }
@@ -145,7 +141,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn proven(&self, bundle: Identity) -> Result<(), FilesError> {
+    pub(crate) fn proven(&self, bundle: Identity) -> Result<(), FilesError> {
         let path = self.proven_file();
         self.name_in(&path, &text(bundle))?;
         self.end_trial()
@@ -155,7 +151,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn end_trial(&self) -> Result<(), FilesError> {
+    pub(crate) fn end_trial(&self) -> Result<(), FilesError> {
         let trial = Place::open(&self.trial_file())?;
         trial.remove()?;
         trial.sync_directory()
@@ -165,7 +161,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn end_trial_of(&self, candidate: Candidate) -> Result<(), FilesError> {
+    pub(crate) fn end_trial_of(&self, candidate: Candidate) -> Result<(), FilesError> {
         match self.candidate() {
             Some(now) if now != candidate => Ok(()),
             _ => self.end_trial(),

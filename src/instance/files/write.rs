@@ -18,7 +18,7 @@ use crate::bundle::KeyedBundle;
 use crate::privilege::Ids;
 
 /// New files that lie, complete and durable, beside their targets.
-pub struct Staged {
+pub(crate) struct Staged {
     /// Each target with what will replace it, in the order of the renames.
     files: Vec<Swap>,
     /// Whether the wire may not show that they were loaded.
@@ -26,7 +26,7 @@ pub struct Staged {
 }
 
 /// What becomes of the files that an install replaces.
-pub enum Keep<'a> {
+pub(crate) enum Keep<'a> {
     /// They were proven served: what was found then becomes `previous.pem`.
     AsPrevious(&'a Look),
     /// They were not: `previous.pem` stays what it is.
@@ -35,7 +35,7 @@ pub enum Keep<'a> {
 
 /// The name of what is being written beside `name`. It is always the same, so that whoever
 /// comes next finds what a crash left behind.
-pub fn staging_name(name: &OsStr) -> OsString {
+pub(crate) fn staging_name(name: &OsStr) -> OsString {
     let mut staging = OsString::from(".");
     staging.push(name);
     staging.push(".pgcertd-new");
@@ -98,7 +98,7 @@ impl Targets {
     ///
     /// # Errors
     /// A leftover is there and cannot be removed.
-    pub fn clean(&self) -> Result<(), FilesError> {
+    pub(crate) fn clean(&self) -> Result<(), FilesError> {
         let others = [
             self.previous_file(),
             self.previous_ca_file(),
@@ -124,7 +124,7 @@ impl Targets {
     ///
     /// # Errors
     /// The directory is missing, not writable, full, or a target is there to stay: the targets are untouched.
-    pub fn stage(&self, bundle: &KeyedBundle) -> Result<Staged, FilesError> {
+    pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<Staged, FilesError> {
         let mut staged = Staged {
             files: Vec::new(),
             reload_due: bundle.companions().digest().is_some(),
@@ -185,7 +185,12 @@ impl Targets {
     /// # Errors
     /// A step was refused. The targets are what they were, all of them; only where putting one of several
     /// back was refused as well, which the error says, the next comparison mends what does not fit.
-    pub fn commit(&self, staged: &Staged, keep: &Keep<'_>, trial: Trial) -> Result<(), FilesError> {
+    pub(crate) fn commit(
+        &self,
+        staged: &Staged,
+        keep: &Keep<'_>,
+        trial: Trial,
+    ) -> Result<(), FilesError> {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("commit");
         let before = self.trial_text();
@@ -237,7 +242,7 @@ impl Targets {
     ///
     /// # Errors
     /// They cannot be removed.
-    pub fn discard(&self, staged: &Staged) -> Result<(), FilesError> {
+    pub(crate) fn discard(&self, staged: &Staged) -> Result<(), FilesError> {
         staged.files.iter().try_for_each(Swap::discard)
     }
 
@@ -312,7 +317,7 @@ impl Targets {
     ///
     /// # Errors
     /// A target cannot be looked at.
-    pub fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
+    pub(crate) fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
         let now = self.look()?.found;
         let same = |one: &Found, other: &Found| match (one, other) {
             (Found::Absent, Found::Absent) => true,
@@ -328,7 +333,7 @@ impl Targets {
     ///
     /// # Errors
     /// A target cannot be written or removed.
-    pub fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
+    pub(crate) fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
         let mut wanted = Vec::new();
         // In the order of an install.
         for (found, (role, path)) in found.iter().zip(self.files()).rev() {

@@ -15,7 +15,6 @@ pub enum Address {
     SameNet,
     /// An address with its mask, of the same family.
     Net {
-        /// As it is written.
         ip: IpAddr,
         /// Which of its bits count; not always the leading ones.
         mask: IpAddr,
@@ -222,7 +221,6 @@ impl Addresses {
         ])
     }
 
-    /// This one alone.
     pub(super) fn of(ip: IpAddr) -> Addresses {
         Addresses(vec![Range::prefix(ip, if ip.is_ipv4() { 32 } else { 128 })])
     }

@@ -27,18 +27,17 @@ use super::{Kind, Rule, Rules};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposed<'r> {
     /// The file that it is in.
-    pub file: &'r Path,
-    /// The rule.
-    pub rule: &'r Rule,
+    pub(crate) file: &'r Path,
+    pub(crate) rule: &'r Rule,
     /// The addresses of this host for which it decides as well.
-    pub near: Vec<IpAddr>,
+    pub(crate) near: Vec<IpAddr>,
     /// What else its change means.
-    pub notes: Vec<Note>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// What a change means beside what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
+pub(crate) enum Note {
     /// The rule is for clients of this host too, over loopback: a line of their own keeps them as
     /// they were.
     LoopbackKept,
@@ -50,7 +49,7 @@ pub enum Note {
 
 /// What becomes of the first word of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rewrite {
+pub(crate) enum Rewrite {
     /// `hostssl` takes its place.
     HostSsl,
     /// A `#` comes before it: the line is a comment.
@@ -59,24 +58,20 @@ pub enum Rewrite {
 
 /// One line that is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The file.
-    pub file: PathBuf,
+pub(crate) struct Change {
+    pub(crate) file: PathBuf,
     /// The line, from 1.
-    pub line: usize,
-    /// What it was for.
-    pub before: Kind,
-    /// What becomes of it.
-    pub rewrite: Rewrite,
-    /// What else that means.
-    pub notes: Vec<Note>,
+    pub(crate) line: usize,
+    pub(crate) before: Kind,
+    pub(crate) rewrite: Rewrite,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// The files as they would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// Each changed line, in the order of the rules; none where nobody is let in unencrypted.
-    pub changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// The old and the new text of each changed file.
     pub texts: BTreeMap<PathBuf, (Vec<u8>, Vec<u8>)>,
 }
@@ -84,7 +79,6 @@ pub struct Proposal {
 impl Rules {
     /// The rules that let clients of other hosts in without encryption. Meaningful where there
     /// are no faults: with one, the server goes by rules that are in no file any more.
-    #[must_use]
     pub fn exposed(&self) -> Vec<Exposed<'_>> {
         let found = self.rules.iter().enumerate();
         found
@@ -133,7 +127,6 @@ impl Rules {
 
     /// The texts with which no client of another host is let in without encryption. Lines for
     /// Unix sockets, loopback and the server's own addresses stay as they are.
-    #[must_use]
     pub fn proposal(&self) -> Proposal {
         let mut changes: Vec<Change> = Vec::new();
         let mut places: BTreeMap<&Path, Vec<Edit>> = BTreeMap::new();
@@ -189,7 +182,6 @@ impl Rules {
 
 impl Proposal {
     /// The difference, as `diff -u` shows it.
-    #[must_use]
     pub fn diff(&self) -> String {
         let diffs = self.texts.iter();
         diffs
@@ -199,8 +191,7 @@ impl Proposal {
 }
 
 /// The difference between two texts of a file, as `diff -u` shows it.
-#[must_use]
-pub fn difference(file: &Path, old: &[u8], new: &[u8]) -> String {
+pub(crate) fn difference(file: &Path, old: &[u8], new: &[u8]) -> String {
     let mut out = Vec::new();
     let name = file.display().to_string();
     // Writing into memory does not fail.

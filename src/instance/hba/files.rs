@@ -44,10 +44,9 @@ impl Files for OnDisk {
 /// All rules in the order in which the server tries them; the first that fits a connection decides.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// The texts, by path.
-    pub texts: BTreeMap<PathBuf, Vec<u8>>,
+    pub(crate) texts: BTreeMap<PathBuf, Vec<u8>>,
     /// The directories whose files are included.
-    pub directories: BTreeSet<PathBuf>,
+    pub(crate) directories: BTreeSet<PathBuf>,
     /// Each rule with the file that it is in.
     pub rules: Vec<(PathBuf, Rule)>,
     /// Lines that the server refuses: file, line and why. With one of them it loads nothing, and
@@ -86,12 +85,11 @@ impl Rules {
 pub(in crate::instance) struct Lines<'f, F> {
     dialect: Dialect,
     files: &'f F,
-    /// The texts, by path.
-    pub texts: BTreeMap<PathBuf, Vec<u8>>,
+    pub(crate) texts: BTreeMap<PathBuf, Vec<u8>>,
     /// The directories whose files are included.
-    pub directories: BTreeSet<PathBuf>,
+    pub(crate) directories: BTreeSet<PathBuf>,
     /// Lines that are refused: file, line and why.
-    pub faults: Vec<(PathBuf, usize, String)>,
+    pub(crate) faults: Vec<(PathBuf, usize, String)>,
 }
 
 impl<'f, F: Files> Lines<'f, F> {

@@ -64,8 +64,7 @@ fn written(text: &[u8], words: &[Word]) -> Vec<Vec<u8>> {
 
 /// Whether `new` is `old` with some of its lines changed as a [`Proposal`](super::Proposal)
 /// changes them, and nothing else.
-#[must_use]
-pub fn tightens(old: &[u8], new: &[u8], dialect: Dialect) -> bool {
+pub(crate) fn tightens(old: &[u8], new: &[u8], dialect: Dialect) -> bool {
     let marked = |line: &&[u8]| line.trim_ascii_end().ends_with(REMARK);
     // An earlier change left such lines in the old text.
     let stayed: HashSet<&[u8]> = physical(old).filter(marked).collect();

@@ -25,10 +25,12 @@ use address::Begun;
 use words::Line;
 
 pub use address::Address;
-pub use exposure::{Change, Exposed, Note, Proposal, Rewrite, difference};
-pub use files::{Files, OnDisk, Rules};
+pub(crate) use exposure::{Exposed, Note, Proposal, difference};
+pub(crate) use files::Files;
+pub use files::OnDisk;
+pub use files::Rules;
 pub(super) use files::{Lines, beside};
-pub use loopback::tightens;
+pub(crate) use loopback::tightens;
 pub use words::Word;
 
 /// What a server's version understands, by its `server_version_num`.
@@ -37,7 +39,6 @@ pub struct Dialect(i32);
 
 impl Dialect {
     /// The one of the server that says this of itself: 150010 for 15.10.
-    #[must_use]
     pub fn of(server_version_num: i32) -> Dialect {
         Dialect(server_version_num)
     }
@@ -61,13 +62,9 @@ impl Dialect {
 /// Which connections a line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Over a Unix socket.
     Local,
-    /// Over TCP.
     Host,
-    /// Over TCP with TLS.
     HostSsl,
-    /// Over TCP without TLS.
     HostNoSsl,
     /// Over TCP, encrypted by GSSAPI.
     HostGssEnc,
@@ -85,9 +82,7 @@ impl Kind {
         Kind::HostNoGssEnc,
     ];
 
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Local => "local",
             Kind::Host => "host",
@@ -99,8 +94,7 @@ impl Kind {
     }
 
     /// Whether a connection over TCP that nothing encrypts is among them.
-    #[must_use]
-    pub fn takes_plaintext(self) -> bool {
+    pub(crate) fn takes_plaintext(self) -> bool {
         matches!(self, Kind::Host | Kind::HostNoSsl | Kind::HostNoGssEnc)
     }
 }
@@ -119,12 +113,10 @@ pub struct Rule {
     /// Which connections it is for.
     pub kind: Kind,
     /// Where the word for that is in the text.
-    pub place: Range<usize>,
+    pub(crate) place: Range<usize>,
     /// Where the whole line is, with what continues it and its end.
-    pub span: Range<usize>,
-    /// The databases.
+    pub(crate) span: Range<usize>,
     pub databases: Vec<Word>,
-    /// The users.
     pub users: Vec<Word>,
     /// From where; none for Unix sockets.
     pub address: Option<Address>,
@@ -136,15 +128,14 @@ pub struct Rule {
 
 impl Rule {
     /// Whether it keeps out those that it is for.
-    #[must_use]
-    pub fn rejects(&self) -> bool {
+    pub(crate) fn rejects(&self) -> bool {
         self.method == "reject"
     }
 }
 
 /// How another file is taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inclusion {
+pub(crate) enum Inclusion {
     /// `include`: it must be there.
     File,
     /// `include_if_exists`.
@@ -153,16 +144,14 @@ pub enum Inclusion {
     Directory,
 }
 
-/// What a line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// Whom to let in or keep out.
     Rule(Rule),
     /// To read another file here.
     Include {
         /// The number of the line.
         line: usize,
-        /// How.
         how: Inclusion,
         /// The path as it is written: one that is relative is so to the file's directory.
         path: PathBuf,
@@ -177,8 +166,7 @@ pub enum Entry {
 }
 
 /// Reads the text of one file.
-#[must_use]
-pub fn entries(text: &[u8], dialect: Dialect) -> Vec<Entry> {
+pub(crate) fn entries(text: &[u8], dialect: Dialect) -> Vec<Entry> {
     words::lines(text, dialect)
         .into_iter()
         .map(|line| {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
+use super::exposure::{Change, Rewrite};
 use super::*;
 
 const FIFTEEN: Dialect = Dialect(150_000);
 const SIXTEEN: Dialect = Dialect(160_000);
 
-/// Files that are nowhere.
 struct InMemory(HashMap<PathBuf, Vec<u8>>);
 
 impl Files for InMemory {

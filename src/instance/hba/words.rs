@@ -9,29 +9,26 @@ use super::Dialect;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
     /// Without quotes. It need be no UTF-8: Postgres compares bytes.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Whether it began with a quote: it then is a name, and no keyword nor file.
-    pub quoted: bool,
+    pub(crate) quoted: bool,
     /// Where it is in the text, its quotes included.
-    pub place: Range<usize>,
+    pub(crate) place: Range<usize>,
 }
 
 impl Word {
     /// Whether it is this keyword, rather than the name that looks like it.
-    #[must_use]
-    pub fn is_keyword(&self, keyword: &str) -> bool {
+    pub(crate) fn is_keyword(&self, keyword: &str) -> bool {
         !self.quoted && self.bytes == keyword.as_bytes()
     }
 
     /// What is written, as a person reads it.
-    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
     /// Whether both mean the same wherever they stand.
-    #[must_use]
-    pub fn means(&self, other: &Word) -> bool {
+    pub(crate) fn means(&self, other: &Word) -> bool {
         self.bytes == other.bytes && self.quoted == other.quoted
     }
 }
@@ -40,10 +37,10 @@ impl Word {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::instance) struct Line {
     /// The number of its first line in the text, from 1.
-    pub number: usize,
+    pub(crate) number: usize,
     /// Where it is in the text, with its end.
-    pub span: Range<usize>,
-    pub fields: Vec<Vec<Word>>,
+    pub(crate) span: Range<usize>,
+    pub(crate) fields: Vec<Vec<Word>>,
 }
 
 /// The lines of a text that hold any word.

@@ -19,7 +19,6 @@ pub(in crate::instance) const BY_FILE: &str = "pgcertd supports a Patroni whose 
     another Patroni is meant, start that";
 
 /// The numbers of the Patronis of the user `owner`, or of any, that run without a file. Blocks.
-#[must_use]
 pub(in crate::instance) fn without_file(owner: Option<u32>) -> Search<u32> {
     let Search { found, missed } = match owner {
         Some(owner) => process::search_of(owner, |pid| fileless(pid, Some(owner))),

@@ -25,21 +25,21 @@ use crate::instance::namespaces;
 use crate::instance::settings::{Names, Setter, Setting, TlsSettings};
 
 pub(super) use fileless::{BY_FILE, told_by_environment, without_file};
-pub use process::{Missing, Origin, Patroni};
-pub use rehearsal::Rehearsal;
+pub(crate) use process::Patroni;
+pub(crate) use rehearsal::Rehearsal;
 use yaml::Node;
-pub use yaml::YamlError;
+pub(crate) use yaml::YamlError;
 
 /// The largest configuration file that is read, in bytes.
-pub const LARGEST: u64 = 256 << 10;
+pub(crate) const LARGEST: u64 = 256 << 10;
 
 /// How it is restarted while its PostgreSQL stays up, and no other node takes the lead.
-pub const RESTART: &str = "patronictl pause --wait, systemctl restart patroni, patronictl resume";
+pub(crate) const RESTART: &str =
+    "patronictl pause --wait, systemctl restart patroni, patronictl resume";
 
 /// Whether the REST API asks clients for a certificate (`restapi.verify_client`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VerifyClient {
-    /// It does not.
+pub(crate) enum VerifyClient {
     Never,
     /// It asks, and takes none for an answer in the handshake.
     Optional,
@@ -49,46 +49,43 @@ pub enum VerifyClient {
 
 /// What Patroni's configuration says of its REST API.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RestApi {
+pub(crate) struct RestApi {
     /// `restapi.listen`.
-    pub listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// `restapi.certfile`; without it the API speaks plain HTTP.
-    pub certfile: Option<PathBuf>,
+    pub(crate) certfile: Option<PathBuf>,
     /// `restapi.keyfile`; without it the key is in `certfile`.
-    pub keyfile: Option<PathBuf>,
+    pub(crate) keyfile: Option<PathBuf>,
     /// What sets `certfile`, or would: the last that has its say.
-    pub cert: Setting,
+    pub(crate) cert: Setting,
     /// What sets `keyfile`; where nothing does, what stands beside that of `certfile`.
-    pub key: Setting,
+    pub(crate) key: Setting,
     /// `restapi.cafile`: the authorities of clients, loaded as one with the pair.
-    pub cafile: Option<PathBuf>,
+    pub(crate) cafile: Option<PathBuf>,
     /// `restapi.ciphers`, in OpenSSL's words.
-    pub ciphers: Option<String>,
+    pub(crate) ciphers: Option<String>,
     /// `restapi.verify_client`.
-    pub verify_client: VerifyClient,
+    pub(crate) verify_client: VerifyClient,
     /// What Patroni and patronictl show to a REST API themselves: `ctl.certfile` and `ctl.keyfile`, or,
     /// as Patroni before 3.2 does, those of `restapi`. The second is where the key is.
-    pub client: Option<(PathBuf, PathBuf)>,
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
     /// Whether `ctl.certfile` says so, and not Patroni before 3.2.
-    pub client_is_said: bool,
+    pub(crate) client_is_said: bool,
 }
 
 /// Why there is no such configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
+pub(crate) enum SettingsError {
     /// A file or the directory cannot be read.
     #[error("Patroni's configuration {} cannot be read: {source}; let the user that pgcertd runs as read it", path.display())]
     Unreadable {
-        /// The path.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
     /// A file is not what Patroni reads.
     #[error("Patroni's configuration {} is not one: {source}; `patroni --validate-config` says more", path.display())]
     Invalid {
-        /// The path.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -100,7 +97,7 @@ pub enum SettingsError {
 ///
 /// # Errors
 /// A directory that cannot be listed.
-pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
     let unreadable = |source| SettingsError::Unreadable {
         path: path.to_owned(),
         source,
@@ -135,7 +132,10 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
 ///
 /// # Errors
 /// A file cannot be read, or is not what Patroni reads.
-pub fn read(path: &Path, environment: &[(String, String)]) -> Result<RestApi, SettingsError> {
+pub(crate) fn read(
+    path: &Path,
+    environment: &[(String, String)],
+) -> Result<RestApi, SettingsError> {
     let mut layers = Vec::new();
     for file in files(path)? {
         let bytes = crate::host::file::read(&file, LARGEST).map_err(|source| {
@@ -235,8 +235,7 @@ fn rest_api(path: &Path, layers: &[(PathBuf, Node)], environment: &[(String, Str
 
 impl RestApi {
     /// The same with its paths resting on the directory in which Patroni runs.
-    #[must_use]
-    pub fn from(mut self, directory: &Path) -> RestApi {
+    pub(crate) fn from(mut self, directory: &Path) -> RestApi {
         let placed = |path: PathBuf| directory.join(path);
         self.certfile = self.certfile.map(placed);
         self.keyfile = self.keyfile.map(placed);
@@ -265,8 +264,7 @@ impl RestApi {
     }
 
     /// The settings that decide which certificate it serves.
-    #[must_use]
-    pub fn tls(self, place: &Place) -> TlsSettings {
+    pub(crate) fn tls(self, place: &Place) -> TlsSettings {
         let cert_file = self.certfile.unwrap_or_default();
         TlsSettings {
             names: Names {
@@ -286,8 +284,7 @@ impl RestApi {
 
     /// What makes the certificate of the REST API one of a client of REST APIs too, in words; none where
     /// nothing does. `before_3_2` is whether this Patroni shows it unasked.
-    #[must_use]
-    pub fn client_use(&self, before_3_2: bool) -> Option<String> {
+    pub(crate) fn client_use(&self, before_3_2: bool) -> Option<String> {
         let asked = self.verify_client != VerifyClient::Never;
         let (client, _) = self.client.as_ref().filter(|_| asked)?;
         let is_same = look::same_file(client, self.certfile.as_deref()?) == Ok(true);
@@ -303,7 +300,7 @@ impl RestApi {
     ///
     /// # Errors
     /// A sentence, where `restapi.listen` names no place.
-    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         let listen = self.listen.as_deref().unwrap_or_default();
         let place = listen.rsplit_once(':').and_then(|(host, port)| {
             let port: u16 = port.trim().parse().ok().filter(|it| *it > 0)?;
@@ -330,8 +327,7 @@ impl RestApi {
 
 /// The variables of an environment, as `/proc/PID/environ` has it, that Patroni reads: its own.
 /// Patroni takes them out of its environment at its start, and they stand in that file all the same.
-#[must_use]
-pub fn environment(bytes: &[u8]) -> Vec<(String, String)> {
+pub(crate) fn environment(bytes: &[u8]) -> Vec<(String, String)> {
     bytes
         .split(|byte| *byte == 0)
         .filter_map(|variable| {

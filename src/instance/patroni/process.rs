@@ -34,37 +34,36 @@ const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 
 /// A running Patroni whose identity was proven.
 #[derive(Debug)]
-pub struct Patroni {
+pub(crate) struct Patroni {
     /// Its process number as this host counts.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The clock ticks between the boot and its start (proc_pid_stat(5), `starttime`).
-    pub start_ticks: u64,
+    pub(crate) start_ticks: u64,
     /// Its Python, where that may be looked at and is the one at that path here.
-    pub python: Option<PathBuf>,
+    pub(crate) python: Option<PathBuf>,
     /// Its arguments, from its script on.
-    pub arguments: Vec<PathBuf>,
+    pub(crate) arguments: Vec<PathBuf>,
     /// `OPENSSL_CONF` of its environment, which decides what its OpenSSL takes.
-    pub openssl_conf: Option<String>,
+    pub(crate) openssl_conf: Option<String>,
     /// `PATRONI_*` of its environment, as far as it concerns the REST API; `None` where the environment
     /// may not be looked at, so that what it sets is not known.
-    pub environment: Option<Vec<(String, String)>>,
+    pub(crate) environment: Option<Vec<(String, String)>>,
     /// What the configuration says, or why it does not.
-    pub api: Result<RestApi, String>,
+    pub(crate) api: Result<RestApi, String>,
     /// Its working directory, on which relative paths rest.
-    pub directory: Option<PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
     /// In which network it listens.
-    pub network: Network,
+    pub(crate) network: Network,
     /// Where its root directory is to be seen, if that is one of its own.
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     /// Whether it may have its configuration from its environment, and not from its file.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     held: HeldProcess,
 }
 
 /// Where a Patroni that has a file among its arguments has its configuration from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// From that file.
+pub(crate) enum Origin {
     File,
     /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
     Either,
@@ -72,8 +71,7 @@ pub enum Origin {
 
 /// Why no process is that Patroni.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
-    /// There is none.
+pub(crate) enum Missing {
     None,
     /// More than one has the file.
     Several(Vec<u32>),
@@ -83,9 +81,7 @@ pub enum Missing {
     WithoutFile(Vec<u32>),
     /// One has it, and something is against it.
     Unfit {
-        /// Its number.
         pid: u32,
-        /// What is against it.
         evidence: String,
     },
     /// A look failed, so that nobody knows.
@@ -100,8 +96,7 @@ impl From<CannotLook> for Missing {
 
 impl Missing {
     /// The same as a reason for which an instance is down.
-    #[must_use]
-    pub fn absence(&self, config_file: &Path) -> Absence {
+    pub(crate) fn absence(&self, config_file: &Path) -> Absence {
         let file = config_file.display();
         let (why, mend) = match self {
             Missing::WithoutFile(pids) => {
@@ -165,7 +160,7 @@ impl Patroni {
     ///
     /// # Errors
     /// There is none, more than one, or one against which something speaks; or a look failed.
-    pub fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
+    pub(crate) fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
         let Some(file) = look::file_id(config_file)? else {
             return Err(Missing::None);
         };
@@ -241,7 +236,7 @@ impl Patroni {
     /// # Errors
     /// A sentence: its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
     /// whether its environment outweighs that may not be seen.
-    pub fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
+    pub(crate) fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
         if self.origin == Origin::Either {
             return Err(format!(
                 "whether Patroni, process {}, has read {} is not known: it has PATRONI_CONFIGURATION in its environment, which counts \
@@ -264,14 +259,13 @@ impl Patroni {
     }
 
     /// When it began, by the wall clock of now.
-    #[must_use]
-    pub fn began(&self) -> SystemTime {
+    pub(crate) fn began(&self) -> SystemTime {
         process::began(self.start_ticks)
     }
 
     /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
     /// runs as `user`.
-    pub async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
+    pub(crate) async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
         let mut launch = Launch::of_server(self.python.as_ref()?, user).ok()?;
         launch.arg(self.arguments.first()?).arg("--version");
         let ran = launch.ran(PATIENCE).await.ok()?;
@@ -283,11 +277,10 @@ impl Patroni {
     ///
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         self.held.signal(Signal::HUP)
     }
 
-    /// What holds it.
     pub(in crate::instance) fn held(&self) -> &HeldProcess {
         &self.held
     }

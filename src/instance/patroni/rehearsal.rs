@@ -23,8 +23,7 @@ context.load_cert_chain(certfile=cert, keyfile=key, password='')";
 
 /// What came of loading a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rehearsal {
-    /// It loads.
+pub(crate) enum Rehearsal {
     Loads,
     /// It does not: Python's words.
     Refused(String),
@@ -34,7 +33,11 @@ impl Patroni {
     /// Loads what the configuration names, as the user `server`. Nothing is said where that cannot be
     /// tried, or TLS is off. The files of `config` are loaded where the environment, which may name
     /// them, may not be seen.
-    pub async fn rehearsed(&self, server: Ids, config: &config::Instance) -> Option<Rehearsal> {
+    pub(crate) async fn rehearsed(
+        &self,
+        server: Ids,
+        config: &config::Instance,
+    ) -> Option<Rehearsal> {
         let (python, api) = (self.python.as_ref()?, self.api.as_ref().ok()?);
         let (certfile, keyfile) = match self.environment {
             Some(_) => (api.certfile.as_deref()?, api.keyfile.as_deref()),

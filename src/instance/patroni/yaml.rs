@@ -11,7 +11,6 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 /// Deeper than any configuration; what is deeper is refused.
 const DEEPEST: usize = 64;
 
-/// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     /// Nothing, `~` or `null`.
@@ -26,13 +25,12 @@ pub(super) enum Node {
 
 /// Why a text is not a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum YamlError {
+pub(crate) enum YamlError {
     /// It is not YAML. The parser quotes nothing of the text.
     #[error("line {line}: {reason}")]
     Syntax {
         /// Counted from 1.
         line: usize,
-        /// What the parser says.
         reason: String,
     },
     /// It nests deeper than configurations do.
@@ -43,7 +41,6 @@ pub enum YamlError {
     NoMapping,
 }
 
-/// What is being read.
 enum Open {
     Mapping {
         anchor: usize,

@@ -24,38 +24,28 @@ const SECTION: &str = "pgbouncer";
 
 /// What `[pgbouncer]` sets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ini {
+pub(crate) struct Ini {
     values: BTreeMap<String, String>,
     /// Every file that was read, in order.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// A configuration that PgBouncer would not take whole, or that cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum IniError {
+pub(crate) enum IniError {
     /// A file cannot be read.
     #[error("{}: {source}", file.display())]
     Read {
-        /// The file.
         file: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// A line is none that PgBouncer takes. What stands there is not quoted: it may be a password.
     #[error("{}:{line}: PgBouncer takes no such line, and nothing after it", file.display())]
-    Syntax {
-        /// The file.
-        file: PathBuf,
-        /// The line, from one.
-        line: usize,
-    },
+    Syntax { file: PathBuf, line: usize },
     /// Files include each other too deep, or are too many.
     #[error("{}: it includes too many files", file.display())]
-    Endless {
-        /// The file.
-        file: PathBuf,
-    },
+    Endless { file: PathBuf },
 }
 
 /// A statement of the file.
@@ -72,7 +62,7 @@ impl Ini {
     ///
     /// # Errors
     /// A file cannot be read, or is none that PgBouncer takes.
-    pub fn read(file: &Path, directory: &Path) -> Result<Ini, IniError> {
+    pub(crate) fn read(file: &Path, directory: &Path) -> Result<Ini, IniError> {
         let mut reading = Reading {
             directory,
             ini: Ini::default(),
@@ -83,8 +73,7 @@ impl Ini {
     }
 
     /// The value of a key; none where it is not set, or set to nothing.
-    #[must_use]
-    pub fn value(&self, key: &str) -> Option<&str> {
+    pub(crate) fn value(&self, key: &str) -> Option<&str> {
         let value = self.values.get(key)?;
         (!value.is_empty()).then_some(value)
     }

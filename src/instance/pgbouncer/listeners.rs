@@ -16,7 +16,7 @@ use crate::host::look::{self, CannotLook};
 
 /// How many sockets listen at each address, in the network of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Listeners(BTreeMap<SocketAddr, usize>);
+pub(crate) struct Listeners(BTreeMap<SocketAddr, usize>);
 
 impl Listeners {
     /// Those that the kernel tells of in the network of the process that has this entry in `/proc`. A socket that two
@@ -57,7 +57,6 @@ impl Listeners {
 
     /// Whether more than one socket may get a connection to this address. Of a name it is not known
     /// which addresses are meant: there, one that is shared at its port counts.
-    #[must_use]
     pub(super) fn share(&self, address: &Address) -> bool {
         let port = address.port;
         let Ok(ip) = address.host.parse::<IpAddr>() else {

@@ -27,8 +27,7 @@ use crate::privilege::Ids;
 
 use listeners::Listeners;
 
-pub use ini::IniError;
-pub use settings::Settings;
+pub(crate) use settings::Settings;
 
 /// How the program is called; Linux cuts the name of a process after 15 bytes.
 const NAME: &str = "pgbouncer";
@@ -48,22 +47,22 @@ const LARGEST_PID_FILE: u64 = 64;
 
 /// A running PgBouncer whose identity was proven.
 #[derive(Debug)]
-pub struct PgBouncer {
+pub(crate) struct PgBouncer {
     /// Its process number as this host counts.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// When it began, in clock ticks after the boot (`starttime` of proc_pid_stat(5)).
-    pub ticks: u64,
+    pub(crate) ticks: u64,
     /// The directory in which it works, and relative paths begin; `/` where that may not be looked
     /// at, as systemd has it.
-    pub directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Its executable, where it may be looked at and is the one at that path here.
-    pub executable: Option<PathBuf>,
+    pub(crate) executable: Option<PathBuf>,
     /// What its configuration said when it was looked at.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// In which network it listens.
-    pub network: Network,
+    pub(crate) network: Network,
     /// Where its root directory is to be seen, if that is one of its own.
-    pub root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
     listeners: Listeners,
     /// Its process number in its own pid namespace.
     own_number: Option<u32>,
@@ -72,17 +71,14 @@ pub struct PgBouncer {
 
 /// What `pidfile` holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PidFile {
+pub(crate) enum PidFile {
     /// None is set, or there is none.
     Absent,
     /// A number, as PgBouncer's own pid namespace counts.
     Number {
-        /// Where it stands.
         file: PathBuf,
-        /// The number.
         pid: u32,
     },
-    /// Something else.
     Garbage(PathBuf),
     /// It cannot be read; why.
     Unreadable(PathBuf, String),
@@ -90,8 +86,7 @@ pub enum PidFile {
 
 impl PidFile {
     /// Reads the file that the settings name. Blocks.
-    #[must_use]
-    pub fn read(settings: &Settings) -> PidFile {
+    pub(crate) fn read(settings: &Settings) -> PidFile {
         let Some(file) = settings.pid_file.clone() else {
             return PidFile::Absent;
         };
@@ -110,11 +105,11 @@ impl PidFile {
 
 /// Where a PgBouncer is to be found.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The file that it was started with.
-    pub config_file: PathBuf,
+    pub(crate) config_file: PathBuf,
     /// The user that it runs as.
-    pub user: u32,
+    pub(crate) user: u32,
 }
 
 impl PgBouncer {
@@ -124,7 +119,7 @@ impl PgBouncer {
     /// # Errors
     /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
     /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
-    pub fn find(
+    pub(crate) fn find(
         wanted: &Wanted,
         pid_file: &PidFile,
         settings: Settings,
@@ -189,11 +184,10 @@ impl PgBouncer {
     ///
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         self.held.signal(Signal::HUP)
     }
 
-    /// What holds it.
     pub(in crate::instance) fn held(&self) -> &HeldProcess {
         &self.held
     }
@@ -202,7 +196,7 @@ impl PgBouncer {
     ///
     /// # Errors
     /// A sentence: nowhere over TCP, or others may answer for it everywhere.
-    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         let listened = self.settings.addresses()?;
         let (alone, shared): (Vec<_>, Vec<_>) = listened
             .into_iter()
@@ -217,7 +211,7 @@ impl PgBouncer {
     ///
     /// # Errors
     /// A sentence: other processes listen there as well.
-    pub fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
         match self.listeners.share(address) {
             true => Err(is_shared(address)),
             false => Ok(()),
@@ -226,7 +220,7 @@ impl PgBouncer {
 
     /// The version of its executable, major and minor, as it says itself; none where it cannot be
     /// run from here, or says something else. It runs as `owner`.
-    pub async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
+    pub(crate) async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
         let executable = self.executable.as_deref()?;
         let mut launch = Launch::of_server(executable, owner).ok()?;
         launch.arg("--version");
@@ -235,8 +229,7 @@ impl PgBouncer {
     }
 
     /// When it began, and read its configuration, by the wall clock of now.
-    #[must_use]
-    pub fn began(&self) -> SystemTime {
+    pub(crate) fn began(&self) -> SystemTime {
         process::began(self.ticks)
     }
 }

@@ -13,25 +13,25 @@ const PORT: u16 = 6432;
 
 /// What a PgBouncer is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// `pidfile`, as an absolute path.
-    pub pid_file: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
     /// `listen_addr`, one by one.
-    pub listen: Vec<String>,
+    pub(crate) listen: Vec<String>,
     /// `listen_port`; none where it is no port.
-    pub port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// `so_reuseport`: other processes may listen at the same port.
-    pub shares_port: bool,
+    pub(crate) shares_port: bool,
     /// What it shows to its clients.
-    pub tls: TlsSettings,
+    pub(crate) tls: TlsSettings,
     /// What it shows to its servers as their client: `server_tls_cert_file`, where it speaks TLS to them.
-    pub client_cert: Option<PathBuf>,
+    pub(crate) client_cert: Option<PathBuf>,
     /// `client_tls_ciphers`, where set.
-    pub ciphers: Option<String>,
+    pub(crate) ciphers: Option<String>,
     /// `client_tls_protocols`, where set.
-    pub protocols: Option<String>,
+    pub(crate) protocols: Option<String>,
     /// The files that say so.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Settings {
@@ -39,7 +39,7 @@ impl Settings {
     ///
     /// # Errors
     /// The file, or one that it includes, cannot be read, or is none that PgBouncer would take.
-    pub fn read(config_file: &Path, directory: &Path) -> Result<Settings, IniError> {
+    pub(crate) fn read(config_file: &Path, directory: &Path) -> Result<Settings, IniError> {
         let ini = Ini::read(config_file, directory)?;
         Ok(Settings::of(&ini, config_file, directory))
     }
@@ -83,8 +83,7 @@ impl Settings {
 
     /// What makes the certificate for its clients one of its own as a client, in words; none where
     /// nothing does.
-    #[must_use]
-    pub fn client_use(&self) -> Option<String> {
+    pub(crate) fn client_use(&self) -> Option<String> {
         let named = self.client_cert.as_deref()?;
         (same_file(named, &self.tls.cert_file) == Ok(true)).then(|| {
             "server_tls_cert_file names it too, so that PgBouncer shows it to PostgreSQL as a client"
@@ -96,7 +95,7 @@ impl Settings {
     ///
     /// # Errors
     /// A sentence: nowhere over TCP, or where others may answer for it.
-    pub fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         let (Some(port), false) = (self.port, self.listen.is_empty()) else {
             return Err(
                 "PgBouncer listens on Unix sockets alone, over which it speaks no TLS; set listen_addr, or verify = \"none\"".into(),

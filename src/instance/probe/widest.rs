@@ -69,7 +69,7 @@ const ENOUGH: usize = 64 << 10;
 
 /// How a server answers a client that offers everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Welcome {
+pub(crate) enum Welcome {
     /// It goes on with the handshake.
     GoesOn,
     /// It ends it by an alert: by which.
@@ -81,19 +81,20 @@ pub enum Welcome {
 /// How a server answers one hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
-    /// It goes on.
     GoesOn,
     /// It ends the handshake by this alert.
     Alert(AlertDescription),
     /// It wants a key in this group, for this cipher.
-    Wants { group: u16, suite: u16 },
+    Wants {
+        group: u16,
+        suite: u16,
+    },
 }
 
 /// Up to which version a hello goes.
 #[derive(Clone, Copy)]
 enum Newest {
     Tls12,
-    /// And that alone.
     Tls13,
 }
 
@@ -104,7 +105,7 @@ impl Prober {
     /// # Errors
     /// It does not come so far within `limit` that the server could shake hands, or closes the connection without an
     /// alert.
-    pub async fn welcome(
+    pub(crate) async fn welcome(
         &self,
         address: &Address,
         asked: &AskedName,

@@ -23,7 +23,6 @@ const MOST: u32 = 100_000;
 /// A header: the kind of the message, and its length without that byte.
 const HEADER: usize = 5;
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
@@ -35,7 +34,7 @@ pub(super) struct Bounded<S> {
 pub(super) type Refusal = Arc<OnceLock<String>>;
 
 impl<S> Bounded<S> {
-    pub fn new(stream: S) -> Bounded<S> {
+    pub(crate) fn new(stream: S) -> Bounded<S> {
         Bounded {
             stream,
             count: Count::default(),
@@ -43,7 +42,7 @@ impl<S> Bounded<S> {
         }
     }
 
-    pub fn refusal(&self) -> Refusal {
+    pub(crate) fn refusal(&self) -> Refusal {
         Arc::clone(&self.refusal)
     }
 }
@@ -85,7 +84,6 @@ impl Count {
         Ok(())
     }
 
-    /// A header is whole.
     fn begin(&mut self) -> io::Result<()> {
         let [_, length @ ..] = self.header;
         let length = u32::from_be_bytes(length);

@@ -4,13 +4,12 @@ use jiff::Timestamp;
 
 use super::{Sql, SqlError};
 
-/// What waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// When the configuration was last loaded: what was edited later waits for a reload.
-    pub loaded: Timestamp,
+    pub(crate) loaded: Timestamp,
     /// Parameters whose new values wait for a restart.
-    pub restart: Vec<String>,
+    pub(crate) restart: Vec<String>,
 }
 
 impl Sql {
@@ -18,7 +17,7 @@ impl Sql {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn pending(&self) -> Result<Pending, SqlError> {
+    pub(crate) async fn pending(&self) -> Result<Pending, SqlError> {
         const WHAT: &str = "what waits for a restart";
         let row = self
             .row(

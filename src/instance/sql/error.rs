@@ -28,20 +28,15 @@ pub enum SqlError {
     /// The socket cannot be connected to.
     #[error("{}: {source}{remedy}", socket.display())]
     Unreachable {
-        /// Its path.
         socket: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
-        /// What to do.
         remedy: &'static str,
     },
     /// Another process listens on the socket that the pid file names.
     #[error("{}: process {other} listens there, and not the postmaster {pid}, so that nothing was asked of it; give the two servers socket directories or ports of their own", socket.display())]
     Foreign {
-        /// The socket's path.
         socket: PathBuf,
-        /// The postmaster.
         pid: u32,
         /// Who listens; 0 where it cannot be seen.
         other: u32,
@@ -49,50 +44,35 @@ pub enum SqlError {
     /// The server did not let the role in.
     #[error("the server does not let user {user} in as role {role}: {said}; {remedy}")]
     Refused {
-        /// The role.
         role: String,
-        /// The operating-system user.
         user: String,
-        /// The server's words.
         said: String,
-        /// What to do.
         remedy: String,
-        /// What it comes from.
         cause: Cause,
     },
-    /// Neither database is there.
     #[error(
         "the server has neither a database postgres nor a template1 to log in to; create one: CREATE DATABASE postgres"
     )]
     NoDatabase,
-    /// No answer in time.
     #[error(
         "asked for {what}, the server gave no answer within {seconds} s; it may be stopped or overloaded: see its log"
     )]
     Silent {
-        /// What was asked.
         what: &'static str,
         /// How long it was waited for.
         seconds: u64,
     },
-    /// A question failed.
     #[error("asked for {what}, the server says: {said}{remedy}")]
     Asking {
-        /// What was asked.
         what: &'static str,
-        /// The server's words.
         said: String,
-        /// What to do.
         remedy: String,
     },
     /// The role may not know what was asked.
     #[error("role {role} may not see {what}; {remedy}")]
     Hidden {
-        /// The role.
         role: String,
-        /// What was asked.
         what: &'static str,
-        /// What to do.
         remedy: String,
     },
     /// A setting cannot be changed by ALTER SYSTEM.
@@ -105,9 +85,7 @@ pub enum SqlError {
     Unwritten {
         /// `postgresql.auto.conf`, with its path.
         file: PathBuf,
-        /// The server's words.
         said: String,
-        /// What to do.
         remedy: String,
     },
     /// The thread that connects could not be had.
@@ -124,11 +102,9 @@ pub enum Cause {
     Authentication,
     /// The database does not exist.
     NoDatabase,
-    /// Every connection is taken.
     Full,
     /// The server starts, stops or recovers.
     NotNow,
-    /// Anything else.
     Other,
 }
 
@@ -198,7 +174,6 @@ impl SqlError {
     }
 
     /// Why a refused login was refused.
-    #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         match self {
             SqlError::Refused { cause, .. } => Some(*cause),

@@ -34,11 +34,14 @@ use crate::instance::postmaster::Postmaster;
 use crate::privilege::{Ids, is_root};
 
 use bounded::{Bounded, Refusal};
-pub use edits::Pending;
-pub use error::{Cause, SqlError};
+pub(crate) use edits::Pending;
+pub use error::Cause;
+pub use error::SqlError;
+
 pub use rules::HbaRule;
-pub use sessions::{Origin, Protection, Session};
-pub use settings::{ServerSettings, Setting};
+pub(crate) use sessions::{Origin, Protection, Session};
+pub(crate) use settings::ServerSettings;
+pub use settings::Setting;
 
 /// How long a login or one question may take. The server itself gives up on a statement a little
 /// earlier, so that its word is heard where it has one.
@@ -59,7 +62,6 @@ const DATABASES: [&str; 2] = ["postgres", "template1"];
 pub enum Role {
     /// The role named as the operating-system user that connects; where there is none, `postgres`.
     OfUser,
-    /// This one.
     Named(String),
 }
 

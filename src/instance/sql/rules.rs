@@ -12,14 +12,13 @@ const NAMES_FILES: i32 = 160_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HbaRule {
     /// The file; none before 16, where there is one alone.
-    pub file: Option<String>,
+    pub(crate) file: Option<String>,
     /// The line, from 1.
     pub line: i32,
     /// `host`, `local`, …; none where the line could not be read.
     pub kind: Option<String>,
     /// The databases, each as it is written without its quotes.
     pub databases: Vec<String>,
-    /// The users, the same.
     pub users: Vec<String>,
     /// An address, a host's name or a keyword.
     pub address: Option<String>,

@@ -27,41 +27,35 @@ const QUERY: &str = "\
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The number of its process, as the server counts.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// Whether it sends WAL to a standby, a backup or a subscriber.
-    pub replication: bool,
+    pub(crate) replication: bool,
     /// The role; none before it is authenticated.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// The database; none for physical replication.
-    pub database: Option<String>,
+    pub(crate) database: Option<String>,
     /// What the client calls itself; may be empty.
-    pub application: String,
-    /// Where it comes from.
-    pub origin: Origin,
+    pub(crate) application: String,
+    pub(crate) origin: Origin,
     /// What hides it from the network.
-    pub protection: Protection,
-    /// When it began.
-    pub since: Timestamp,
+    pub(crate) protection: Protection,
+    pub(crate) since: Timestamp,
 }
 
 /// Where a session comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// From this host, over a Unix socket: nothing of it is ever on a network.
     Socket,
-    /// Over TCP.
     Address {
-        /// The client's address.
         ip: IpAddr,
-        /// The client's port.
         port: u16,
     },
 }
 
 /// What hides a session from the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Protection {
-    /// TLS.
+pub(crate) enum Protection {
     Tls {
         /// `TLSv1.3`, as OpenSSL calls it.
         protocol: String,
@@ -70,20 +64,17 @@ pub enum Protection {
     },
     /// GSSAPI, which needs no certificate.
     Gssapi,
-    /// Nothing.
     Nothing,
 }
 
 impl Session {
     /// Whether what it says can be read on the way: it comes over TCP, and nothing hides it.
-    #[must_use]
-    pub fn is_plaintext(&self) -> bool {
+    pub(crate) fn is_plaintext(&self) -> bool {
         self.origin != Origin::Socket && self.protection == Protection::Nothing
     }
 
     /// Whether it comes from another host, as far as its address tells.
-    #[must_use]
-    pub fn is_remote(&self) -> bool {
+    pub(crate) fn is_remote(&self) -> bool {
         match self.origin {
             Origin::Socket => false,
             Origin::Address { ip, .. } => !ip.to_canonical().is_loopback(),

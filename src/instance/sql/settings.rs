@@ -28,12 +28,8 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// All of them, in the order in which they are changed.
-    pub const ALL: [Setting; 3] = [Setting::CertFile, Setting::KeyFile, Setting::Ssl];
-
     /// Its name in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Setting::Ssl => "ssl",
             Setting::CertFile => "ssl_cert_file",
@@ -50,13 +46,13 @@ pub struct ServerSettings {
     /// `ssl_cert_file`, as it is written.
     pub cert_file: String,
     /// `ssl_key_file`, as it is written.
-    pub key_file: String,
+    pub(crate) key_file: String,
     /// `listen_addresses`.
-    pub listen_addresses: String,
+    pub(crate) listen_addresses: String,
     /// `data_directory`, to which relative paths are relative.
     pub data_directory: PathBuf,
     /// `config_file`.
-    pub config_file: PathBuf,
+    pub(crate) config_file: PathBuf,
     /// `hba_file`.
     pub hba_file: PathBuf,
     /// Whether ALTER SYSTEM is to be had (`allow_alter_system`, from 17 on; always before).
@@ -138,7 +134,7 @@ impl Sql {
     ///
     /// # Errors
     /// As [`Sql::server_settings`].
-    pub async fn hosts_file(&self) -> Result<Option<PathBuf>, SqlError> {
+    pub(crate) async fn hosts_file(&self) -> Result<Option<PathBuf>, SqlError> {
         const WHAT: &str = "its hosts_file";
         let asked = "select current_setting('hosts_file', true)";
         let row = self.row(WHAT, asked, &[]).await?;
@@ -219,7 +215,7 @@ impl Sql {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn on_command_line(&self) -> Result<Vec<String>, SqlError> {
+    pub(crate) async fn on_command_line(&self) -> Result<Vec<String>, SqlError> {
         const WHAT: &str = "where its settings come from";
         let query = "select name from pg_settings where source = 'command line' order by name";
         let rows = self.rows(WHAT, query, &[]).await?;
@@ -231,7 +227,7 @@ impl Sql {
     ///
     /// # Errors
     /// The role is no superuser (`pg_file_settings`).
-    pub async fn file_faults(&self) -> Result<Vec<String>, SqlError> {
+    pub(crate) async fn file_faults(&self) -> Result<Vec<String>, SqlError> {
         const WHAT: &str = "its configuration files";
         let query = "select coalesce(sourcefile, ''), coalesce(sourceline, 0), error, \
                      coalesce(name, '') \

@@ -7,10 +7,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 /// What every name begins with.
-pub const PREFIX: &str = "pgcertd_";
+pub(crate) const PREFIX: &str = "pgcertd_";
 
 /// The label that names an instance. Prometheus takes `instance` for itself.
-pub const SERVER: &str = "server";
+pub(crate) const SERVER: &str = "server";
 
 /// What kind of number a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,6 @@ pub enum Type {
 
 impl Type {
     /// As in `# TYPE` of Prometheus's text.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Type::Gauge | Type::Info => "gauge",
@@ -57,7 +56,7 @@ impl Type {
 
 /// What a metric counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted {
+pub(crate) enum Counted {
     /// Things, or yes and no.
     Things,
     /// Seconds; those of a moment since 1970.
@@ -90,14 +89,12 @@ struct Facts {
 
 macro_rules! metrics {
     ($($metric:ident $stem:literal $of_type:ident $counted:ident $labels:expr; $help:literal)*) => {
-        /// What may be measured.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Metric {
             $(#[doc = $help] $metric,)*
         }
 
         impl Metric {
-            /// All of them.
             pub const ALL: &'static [Metric] = &[$(Metric::$metric,)*];
 
             fn facts(self) -> Facts {
@@ -172,8 +169,6 @@ metrics! {
 }
 
 impl Metric {
-    /// Its whole name.
-    #[must_use]
     pub fn name(self) -> String {
         let Facts {
             of_type, counted, ..
@@ -187,31 +182,25 @@ impl Metric {
     }
 
     /// What kind of number it is.
-    #[must_use]
     pub fn of_type(self) -> Type {
         self.facts().of_type
     }
 
-    /// What it counts in.
-    #[must_use]
-    pub fn counted(self) -> Counted {
+    pub(crate) fn counted(self) -> Counted {
         self.facts().counted
     }
 
     /// The labels that each of its series carries. None of them grows without bound.
-    #[must_use]
     pub fn labels(self) -> &'static [&'static str] {
         self.facts().labels
     }
 
     /// What it says, in a sentence.
-    #[must_use]
     pub fn help(self) -> &'static str {
         self.facts().help
     }
 
     /// The names of its series in Prometheus: a histogram has three.
-    #[must_use]
     pub fn series(self) -> Vec<String> {
         let name = self.name();
         match self.of_type() {

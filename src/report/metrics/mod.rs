@@ -11,7 +11,7 @@
 //! Who asks for it, and how, is the daemon's business.
 
 mod exposition;
-pub mod metric;
+pub(crate) mod metric;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use metric::Metric;
-pub use tally::Compared;
+pub(crate) use tally::Compared;
 use tally::Tally;
 
 use super::event;
@@ -30,7 +30,7 @@ use crate::config::Config;
 
 /// How the text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus's text format, version 0.0.4: what node_exporter's textfile collector takes.
@@ -39,8 +39,7 @@ pub enum Format {
 
 impl Format {
     /// The better one of those that an `Accept` header asks for.
-    #[must_use]
-    pub fn accepted(accept: &str) -> Format {
+    pub(crate) fn accepted(accept: &str) -> Format {
         match accept.contains("application/openmetrics-text") {
             true => Format::OpenMetrics,
             false => Format::Prometheus,
@@ -48,8 +47,7 @@ impl Format {
     }
 
     /// As in the header `Content-Type`.
-    #[must_use]
-    pub fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Format::Prometheus => prometheus_client::encoding::prometheus_text::CONTENT_TYPE,
@@ -59,32 +57,31 @@ impl Format {
 
 /// What is measured; each handle is of the same.
 #[derive(Debug, Clone)]
-pub struct Metrics(Arc<Mutex<Tally>>);
+pub(crate) struct Metrics(Arc<Mutex<Tally>>);
 
 impl Metrics {
     /// Those of a daemon that starts now.
-    #[must_use]
-    pub fn new(now: Timestamp) -> Metrics {
+    pub(crate) fn new(now: Timestamp) -> Metrics {
         Metrics(Arc::new(Mutex::new(Tally::new(now))))
     }
 
     /// A config comes into force.
-    pub fn configured(&self, config: &Config, now: Timestamp) {
+    pub(crate) fn configured(&self, config: &Config, now: Timestamp) {
         locked(&self.0).configured(config, now);
     }
 
     /// A server of the config was compared.
-    pub fn compared(&self, compared: &Compared<'_>, now: Timestamp) {
+    pub(crate) fn compared(&self, compared: &Compared<'_>, now: Timestamp) {
         locked(&self.0).compared(compared, now);
     }
 
     /// The daemon has begun to compare everything.
-    pub fn went_round(&self, now: Timestamp) {
+    pub(crate) fn went_round(&self, now: Timestamp) {
         locked(&self.0).round = now;
     }
 
     /// So many servers of this host are covered by no instance.
-    pub fn uncovered(&self, count: usize) {
+    pub(crate) fn uncovered(&self, count: usize) {
         locked(&self.0).uncovered = Some(count);
     }
 
@@ -92,7 +89,7 @@ impl Metrics {
     ///
     /// # Errors
     /// None is known: writing to memory does not fail.
-    pub fn text(&self, format: Format) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self, format: Format) -> Result<String, fmt::Error> {
         exposition::text(&self.0, event::said, Timestamp::now(), format)
     }
 }

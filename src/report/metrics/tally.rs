@@ -18,16 +18,15 @@ const TOOK: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 /// What came of comparing a server.
 #[derive(Debug)]
-pub struct Compared<'a> {
+pub(crate) struct Compared<'a> {
     /// What is shown of it.
-    pub view: &'a InstanceView,
+    pub(crate) view: &'a InstanceView,
     /// Whether Postgres could start with what is installed.
-    pub loads: bool,
+    pub(crate) loads: bool,
     /// How a deployment came out and how long it took, where one was begun.
-    pub deployment: Option<(SyncOutcome, Duration)>,
+    pub(crate) deployment: Option<(SyncOutcome, Duration)>,
 }
 
-/// Everything that is measured.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) started: Timestamp,
@@ -39,7 +38,6 @@ pub(super) struct Tally {
     pub(super) servers: BTreeMap<String, Server>,
 }
 
-/// One server.
 #[derive(Debug)]
 pub(super) struct Server {
     config: config::Instance,

@@ -16,7 +16,6 @@ use crate::report::view::{CertificateView, CompanionPlaces, CompanionView, EndVi
 
 const HOUR: i64 = 60 * 60;
 
-/// When everything here happens.
 fn start() -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_hours(490_000)
 }

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::bundle::Fingerprint;
 use crate::config::Config;
-use crate::report::Priority;
+use crate::report::kind::Priority;
 use crate::report::view::EndView;
 
 const HOUR: u64 = 60 * 60;

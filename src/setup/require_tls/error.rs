@@ -23,28 +23,21 @@ pub enum TighteningError {
     /// The file cannot be read with the rights of the server's user.
     #[error("{}: cannot be read as the server's user: {source}; it must be readable for that user and its group", file.display())]
     Unreadable {
-        /// The file.
         file: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
     /// The server refuses a line that was there before.
     #[error("{}: line {line} is refused by the server ({why}), so that a reload would change nothing and a restart would fail; mend the line first; all such lines: select * from pg_hba_file_rules where error is not null", file.display())]
     Broken {
-        /// The file.
         file: PathBuf,
         /// The line, from 1.
         line: usize,
-        /// The server's words.
         why: String,
     },
     /// The server does not read what is read here.
     #[error("{}: the server reads other lines than are in that file here, as it does in a container or while somebody edits it; nothing was changed: run pgcertd where the server's files are, or again when the edit is done", file.display())]
-    Elsewhere {
-        /// The file.
-        file: PathBuf,
-    },
+    Elsewhere { file: PathBuf },
     /// `hostssl` lines need `ssl`.
     #[error(
         "ssl is off in this server, and its pg_hba.conf may have no hostssl line then; turn it on first: alter system set ssl = on; select pg_reload_conf()"
@@ -52,75 +45,41 @@ pub enum TighteningError {
     TlsOff,
     /// The file is not what was looked at.
     #[error("{}: it was changed since it was looked at; nothing was written over that: look again", file.display())]
-    Changed {
-        /// The file.
-        file: PathBuf,
-    },
+    Changed { file: PathBuf },
     /// The file is not what was written: somebody has edited it since.
     #[error("{}: it was edited since pgcertd wrote it, and stays as it is; see what has changed: diff -u {} {}; to lose the edits: cp {1} {2}; then: select pg_reload_conf()", file.display(), backup.display(), file.display())]
-    Edited {
-        /// The file.
-        file: PathBuf,
-        /// The file of before.
-        backup: PathBuf,
-    },
+    Edited { file: PathBuf, backup: PathBuf },
     /// The file is a link.
     #[error("{}: it is a link to {}, which something else keeps; make the change there, as the diff shows it, and reload: select pg_reload_conf()", file.display(), target.display())]
-    Link {
-        /// The file.
-        file: PathBuf,
-        /// Where it leads.
-        target: PathBuf,
-    },
+    Link { file: PathBuf, target: PathBuf },
     /// The file is nothing that a rename could replace.
     #[error("{}: it is {what}, which pgcertd does not replace; make the change by hand, as the diff shows it, and reload: select pg_reload_conf()", file.display())]
-    Odd {
-        /// The file.
-        file: PathBuf,
-        /// What it is.
-        what: &'static str,
-    },
+    Odd { file: PathBuf, what: &'static str },
     /// The directory for the file of before is another user's.
     #[error("{}: it belongs to user {uid}, who is neither root nor the server's user; name another directory for the backup", directory.display())]
-    Stranger {
-        /// The directory.
-        directory: PathBuf,
-        /// Whose it is.
-        uid: u32,
-    },
+    Stranger { directory: PathBuf, uid: u32 },
     /// A step on a file failed.
     #[error("{}: cannot {action}: {source}{}", file.display(), remedy(*source, action, file))]
     Files {
-        /// The file.
         file: PathBuf,
-        /// The step.
         action: &'static str,
-        /// What the system said.
         #[source]
         source: Errno,
     },
     /// The server does not accept what was written; the files of before are back.
     #[error("with the change, the server refuses {} ({why}); what was changed is as it was before, and nothing was reloaded: mend that and try again", file.display())]
-    Refused {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        why: String,
-    },
+    Refused { file: PathBuf, why: String },
     /// The file of before is gone, or is another.
     #[error("{}: it is not the file that pgcertd saved, so that {} stays as it is; what was changed there is marked by hostssl and by lines that name pgcertd", backup.display(), file.display())]
     Unsaved {
         /// The file that was changed.
         file: PathBuf,
-        /// The file of before.
         backup: PathBuf,
     },
     /// A step failed, and then what was before could not be put back.
     #[error("{cause}; and what was before could not be put back: {fault}")]
     Stuck {
-        /// What failed first.
         cause: Box<TighteningError>,
-        /// What failed then.
         fault: Box<TighteningError>,
     },
 }

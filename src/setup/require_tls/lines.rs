@@ -10,17 +10,16 @@ use crate::instance::hba::{Address, Exposed, Kind, Note, Rule, Word};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExposedLine {
     /// The file that it is in.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The number of its first line, from 1.
     pub line: usize,
     /// As it is written, with what continues it.
     pub text: String,
     /// Whom it lets in, and how they prove who they are.
     pub whom: String,
-    /// What becomes of it.
-    pub becomes: &'static str,
+    pub(crate) becomes: &'static str,
     /// What else that means, each a sentence.
-    pub notes: Vec<&'static str>,
+    pub(crate) notes: Vec<&'static str>,
 }
 
 impl ExposedLine {

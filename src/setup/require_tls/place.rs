@@ -28,7 +28,6 @@ const LARGEST_ATTRIBUTE: usize = 64 << 10;
 /// What is kept beside owner and mode: the SELinux label and the access list.
 const ATTRIBUTES: [&str; 2] = ["security.selinux", "system.posix_acl_access"];
 
-/// A file's place.
 #[derive(Debug)]
 pub(in crate::setup) struct Place {
     directory: OwnedFd,
@@ -40,7 +39,7 @@ pub(in crate::setup) struct Place {
 /// A regular file, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::setup) struct Plain {
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     attributes: Attributes,
 }
 
@@ -135,7 +134,6 @@ impl Place {
         })
     }
 
-    /// Who owns the directory.
     pub(super) fn owner(&self) -> Ids {
         self.owner
     }

@@ -11,7 +11,7 @@ use crate::host::file::NotRegular;
 
 /// Why a lineage's files could not be read. None quotes a file's content.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// None of the directories exists.
     #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`{}", list(.candidates), hidden(.candidates))]
     DirectoryMissing {
@@ -27,11 +27,9 @@ pub enum ReadError {
     /// A CA or CRL file that is not there, or is no such file.
     #[error("{} ({setting}) {what}; put the file there, or correct {setting} in the config", .path.display())]
     Companion {
-        /// The config's key.
         setting: &'static str,
         /// Where it was looked for.
         path: PathBuf,
-        /// What is wrong.
         what: String,
         /// Whether it may be half of a renewal.
         class: Class,
@@ -41,7 +39,6 @@ pub enum ReadError {
     NotRegular {
         /// Where it lies, without links.
         path: PathBuf,
-        /// What it is.
         kind: NotRegular,
     },
     /// More than [`MAX_SIZE`] bytes.
@@ -49,7 +46,6 @@ pub enum ReadError {
     TooLarge {
         /// Where it lies, without links.
         path: PathBuf,
-        /// Its size in bytes.
         size: u64,
     },
     /// More than 40 links on the way.
@@ -66,7 +62,6 @@ pub enum ReadError {
     Denied {
         /// What was refused: a file, or a name in a directory that cannot be searched.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -76,9 +71,7 @@ pub enum ReadError {
     /// Anything else the kernel says.
     #[error("cannot read {}; mend the file system or the path", .path.display())]
     Io {
-        /// What was looked at.
         path: PathBuf,
-        /// The kernel's answer.
         #[source]
         source: io::Error,
     },
@@ -86,7 +79,7 @@ pub enum ReadError {
 
 /// What a [`ReadError`] means for the lineage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// May be half a renewal: something is not there, yet.
     Incomplete,
     /// What is there cannot be used.
@@ -95,7 +88,7 @@ pub enum Class {
 
 impl ReadError {
     /// Whether it may be half a renewal.
-    pub fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self {
             Self::Missing { .. } => Class::Incomplete,
             Self::Companion { class, .. } => *class,

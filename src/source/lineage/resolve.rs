@@ -35,21 +35,20 @@ pub(in crate::source) enum End {
 /// A directory that was reached, and who decided that it be this one.
 #[derive(Clone)]
 pub(in crate::source) struct Spot {
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// It and those above it, the root first.
     held: Vec<Arc<Unopened>>,
     sway: Sway,
 }
 
 impl Spot {
-    /// The directory itself.
-    pub fn directory(&self) -> &Arc<Unopened> {
+    pub(crate) fn directory(&self) -> &Arc<Unopened> {
         // The root is never taken out.
         &self.held[self.held.len() - 1]
     }
 
     /// Whether something of this name lies here, a link that leads nowhere too.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let directory = &**self.directory();
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
@@ -72,14 +71,14 @@ impl Spot {
 
 /// A regular file that may be read for everybody who decided that it be this one.
 pub(in crate::source) struct FoundFile {
-    pub stamp: Stamp,
+    pub(crate) stamp: Stamp,
     found: Unopened,
     directory: Arc<Unopened>,
 }
 
 impl FoundFile {
     /// Opens the very file that was found.
-    pub fn open(&self) -> io::Result<File> {
+    pub(crate) fn open(&self) -> io::Result<File> {
         let name = self.stamp.path.file_name().unwrap_or_default();
         self.found.open(&*self.directory, Path::new(name))
     }
@@ -87,21 +86,21 @@ impl FoundFile {
 
 /// What was seen on the way, over all the paths that were followed.
 pub(in crate::source) struct Walk<'a> {
-    pub trail: Trail,
-    pub stamps: BTreeMap<PathBuf, Stamp>,
+    pub(crate) trail: Trail,
+    pub(crate) stamps: BTreeMap<PathBuf, Stamp>,
     /// Newest change of a directory that lacks a name which was looked for.
-    pub absence: Option<Timestamp>,
+    pub(crate) absence: Option<Timestamp>,
     /// Who decides what was found.
-    pub sway: Sway,
+    pub(crate) sway: Sway,
     /// The directories of the files that may be read.
-    pub homes: BTreeMap<PathBuf, Arc<Unopened>>,
+    pub(crate) homes: BTreeMap<PathBuf, Arc<Unopened>>,
     users: &'a Users,
     /// Whether this thread reads more than its user may, and so has something to lend.
     lends: bool,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(users: &'a Users) -> Self {
+    pub(crate) fn new(users: &'a Users) -> Self {
         Self {
             trail: Trail::default(),
             stamps: BTreeMap::new(),
@@ -114,7 +113,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows `path`, which must be absolute, to its end.
-    pub fn follow(&mut self, path: &Path) -> Result<End, ReadError> {
+    pub(crate) fn follow(&mut self, path: &Path) -> Result<End, ReadError> {
         let root = Unopened::root().map_err(|source| ReadError::of(Path::new("/"), source))?;
         let root = Spot {
             path: PathBuf::from("/"),
@@ -125,7 +124,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows `path` as it is meant at `spot`.
-    pub fn follow_from(&mut self, mut spot: Spot, path: &Path) -> Result<End, ReadError> {
+    pub(crate) fn follow_from(&mut self, mut spot: Spot, path: &Path) -> Result<End, ReadError> {
         if path.is_absolute() && spot.path != Path::new("/") {
             // The config names it: nobody who decided about the spot has a say in it.
             return self.follow(path);
@@ -182,12 +181,12 @@ impl<'a> Walk<'a> {
     }
 
     /// A name that would matter if it appeared.
-    pub fn awaited(&mut self, directory: &Path, name: &str) {
+    pub(crate) fn awaited(&mut self, directory: &Path, name: &str) {
         self.trail.paths.insert(directory.join(name));
     }
 
     /// A lineage lies in this directory.
-    pub fn looks_in(&mut self, directory: &Path) {
+    pub(crate) fn looks_in(&mut self, directory: &Path) {
         let parent = directory.parent();
         let directories = [directory].into_iter().chain(parent);
         self.trail.paths.insert(directory.to_owned());

@@ -26,8 +26,7 @@ const STICKY: u32 = 0o1000;
 
 /// Somebody other than root who decides what a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Steerer {
-    /// This user.
+pub(crate) enum Steerer {
     User(u32),
     /// Whoever is in this group.
     Group(u32),
@@ -37,7 +36,7 @@ pub enum Steerer {
 
 /// By what he decides it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Say {
+pub(crate) enum Say {
     /// He owns the link at this path.
     Link(PathBuf),
     /// He owns this directory, and so whatever name lies in it.
@@ -62,14 +61,13 @@ struct UserFacts {
 /// What is known of users. Nothing is asked while a lineage is read: the thread that reads may not look into
 /// `/etc/group`, and the directory service may not answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Users {
+pub(crate) struct Users {
     known: BTreeMap<u32, UserFacts>,
 }
 
 impl Users {
     /// Asks the system about these users; what it does not say, nobody is let in by. May block.
-    #[must_use]
-    pub fn asked(users: &BTreeSet<u32>) -> Users {
+    pub(crate) fn asked(users: &BTreeSet<u32>) -> Users {
         let known = users.iter().filter_map(|uid| {
             let user = User::from_uid(Uid::from_raw(*uid)).ok()??;
             let name = CString::new(user.name.as_bytes()).ok()?;
@@ -87,13 +85,11 @@ impl Users {
     }
 
     /// Takes in what is known beside, which is newer.
-    pub fn extend(&mut self, newer: Users) {
+    pub(crate) fn extend(&mut self, newer: Users) {
         self.known.extend(newer.known);
     }
 
-    /// Him, in a sentence.
-    #[must_use]
-    pub fn called(&self, who: Steerer) -> String {
+    pub(crate) fn called(&self, who: Steerer) -> String {
         match who {
             Steerer::User(uid) => format!("user {}", self.name(uid)),
             Steerer::Group(gid) => format!("group {gid}"),
@@ -120,7 +116,7 @@ fn private(user: &User) -> Option<u32> {
 
 /// Who decides what a path leads to, as far as it was followed, and by what.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sway {
+pub(crate) struct Sway {
     by: BTreeMap<Steerer, Say>,
     /// The users that should be known to tell whether he may.
     users: BTreeSet<u32>,
@@ -128,18 +124,17 @@ pub struct Sway {
 
 impl Sway {
     /// Who they are, and by what.
-    pub fn steerers(&self) -> impl Iterator<Item = (Steerer, &Say)> {
+    pub(crate) fn steerers(&self) -> impl Iterator<Item = (Steerer, &Say)> {
         self.by.iter().map(|(who, say)| (*who, say))
     }
 
     /// The users that it names, and those whose groups count.
-    #[must_use]
-    pub fn users(&self) -> &BTreeSet<u32> {
+    pub(crate) fn users(&self) -> &BTreeSet<u32> {
         &self.users
     }
 
     /// Takes in who decides about another path.
-    pub fn extend(&mut self, other: Sway) {
+    pub(crate) fn extend(&mut self, other: Sway) {
         self.users.extend(other.users);
         for (who, say) in other.by {
             self.by.entry(who).or_insert(say);
@@ -162,7 +157,7 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
-    pub fn by(root: &Unopened) -> Trusted {
+    pub(crate) fn by(root: &Unopened) -> Trusted {
         Trusted {
             uid: root.metadata().uid(),
             gid: root.metadata().gid(),
@@ -181,13 +176,19 @@ impl Trusted {
 /// What is judged by: who is trusted, and what is known of the others.
 #[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
-    pub trusted: Trusted,
-    pub users: &'a Users,
+    pub(crate) trusted: Trusted,
+    pub(crate) users: &'a Users,
 }
 
 impl Judge<'_> {
     /// Adds who chooses what `directory`, at `path`, has under the name at which `entry` lies.
-    pub fn named(&self, sway: &mut Sway, directory: &Unopened, entry: &Unopened, path: &Path) {
+    pub(crate) fn named(
+        &self,
+        sway: &mut Sway,
+        directory: &Unopened,
+        entry: &Unopened,
+        path: &Path,
+    ) {
         let (of_directory, of_entry) = (directory.metadata(), entry.metadata());
         let lies_in = || path.parent().unwrap_or(path).to_owned();
         if !self.trusted.user(of_directory.uid()) {
@@ -230,7 +231,7 @@ impl Judge<'_> {
     }
 
     /// Adds who chooses where a link leads.
-    pub fn linked(&self, sway: &mut Sway, link: &Unopened, path: &Path) {
+    pub(crate) fn linked(&self, sway: &mut Sway, link: &Unopened, path: &Path) {
         let uid = link.metadata().uid();
         if !self.trusted.user(uid) {
             sway.add(Steerer::User(uid), || Say::Link(path.to_owned()));
@@ -238,12 +239,22 @@ impl Judge<'_> {
     }
 
     /// Whether each of them may look a name up in this directory.
-    pub fn may_search(&self, sway: &Sway, at: &Unopened, path: &Path) -> Result<(), Box<Unfit>> {
+    pub(crate) fn may_search(
+        &self,
+        sway: &Sway,
+        at: &Unopened,
+        path: &Path,
+    ) -> Result<(), Box<Unfit>> {
         self.all_may(sway, at, path, SEARCH)
     }
 
     /// Whether each of them may read this file.
-    pub fn may_read(&self, sway: &Sway, at: &Unopened, path: &Path) -> Result<(), Box<Unfit>> {
+    pub(crate) fn may_read(
+        &self,
+        sway: &Sway,
+        at: &Unopened,
+        path: &Path,
+    ) -> Result<(), Box<Unfit>> {
         self.all_may(sway, at, path, READ)
     }
 
@@ -292,9 +303,9 @@ impl Judge<'_> {
 
 /// Something that is not read, since somebody decides about it who could not read it himself.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unfit {
+pub(crate) struct Unfit {
     /// What it is not passed to: a file, or a directory on the way.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     owner: String,
     mode: u32,
     who: String,
@@ -304,8 +315,7 @@ pub struct Unfit {
 
 impl Unfit {
     /// The users of whom more should be known for this to be final.
-    #[must_use]
-    pub fn users(&self) -> &BTreeSet<u32> {
+    pub(crate) fn users(&self) -> &BTreeSet<u32> {
         &self.users
     }
 }

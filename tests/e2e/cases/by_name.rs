@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use pgcertd::{
+use pgcertd::testing::{
     config::Address,
     instance::{
         hosts::Hosts,

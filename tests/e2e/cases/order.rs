@@ -3,7 +3,7 @@
 
 use std::{fs, process::Command};
 
-use pgcertd::bundle::KeyedBundle;
+use pgcertd::testing::bundle::KeyedBundle;
 
 use crate::{
     stage::{HOST, NAME, Stage, assert_says},

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pgcertd::bundle::KeyedBundle;
+use pgcertd::testing::bundle::KeyedBundle;
 
 use crate::standing::strict;
 use crate::world::{

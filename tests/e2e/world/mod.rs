@@ -114,7 +114,7 @@ impl World {
         }
         surroundings::reset_signals();
         // Where a test uses the library, this program is no child of its own.
-        pgcertd::host::caller::run_as_child(Path::new(env!("CARGO_BIN_EXE_pgcertd")));
+        pgcertd::testing::host::caller::run_as_child(Path::new(env!("CARGO_BIN_EXE_pgcertd")));
         let user = nix::unistd::User::from_name(user)
             .unwrap()
             .unwrap_or_else(|| panic!("there is no user {user}: `make deps` installs PostgreSQL"));

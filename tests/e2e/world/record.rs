@@ -13,7 +13,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use pgcertd::bundle::KeyedBundle;
+use pgcertd::testing::bundle::KeyedBundle;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags},

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use pgcertd::bundle::Fingerprint;
+use pgcertd::testing::bundle::Fingerprint;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::crashes::stage::{DOMAIN, Files, Stage};

@@ -20,7 +20,7 @@ use notify::{
     EventKind, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use pgcertd::{
+use pgcertd::testing::{
     config::Address,
     instance::probe::{Opening, Prober},
 };

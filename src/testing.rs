@@ -1,0 +1,70 @@
+//! What the tests and benchmarks beside the crate use of it. Nothing else may: it changes without notice.
+
+pub mod acme {
+    pub use crate::acme::{Area, Hook, Judge, Removal, Scope, Share, Tree};
+}
+
+pub mod bundle {
+    pub use crate::bundle::{Fingerprint, KeyedBundle, Piece};
+}
+
+pub mod config {
+    pub use crate::config::{Address, Kind};
+}
+
+pub mod host {
+    pub mod caller {
+        pub use crate::host::caller::run_as_child;
+    }
+    pub mod file {
+        pub use crate::host::file::{Links, Unopened};
+    }
+    pub mod look {
+        pub use crate::host::look::file_id;
+    }
+}
+
+pub mod instance {
+    pub mod hba {
+        pub use crate::instance::hba::{Address, Dialect, OnDisk, Rule, Rules, Word};
+    }
+    pub mod hosts {
+        pub use crate::instance::hosts::Hosts;
+    }
+    pub mod postmaster {
+        pub use crate::instance::postmaster::{PidFile, Postmaster};
+    }
+    pub mod probe {
+        pub use crate::instance::probe::{AskedName, Opening, Prober};
+    }
+    pub mod sql {
+        pub use crate::instance::sql::{Cause, HbaRule, Role, Setting, Sql, SqlError};
+    }
+}
+
+pub mod privilege {
+    pub use crate::privilege::{Ids, Rights, Worker, enter_main};
+}
+
+pub mod reconcile {
+    pub use crate::reconcile::SyncOutcome;
+    pub mod state {
+        pub use crate::reconcile::state::State;
+    }
+}
+
+pub mod report {
+    pub use crate::report::{Field, Kind};
+    pub mod nearing {
+        pub use crate::report::nearing::Place;
+    }
+    pub mod metrics {
+        pub use crate::report::metrics::Metric;
+    }
+}
+
+pub mod setup {
+    pub mod require_tls {
+        pub use crate::setup::require_tls::{Tightened, Tightening, TighteningError};
+    }
+}
