@@ -13,6 +13,9 @@ pub mod config {
 }
 
 pub mod host {
+    pub mod privilege {
+        pub use crate::host::privilege::{Ids, Rights, Worker, enter_main};
+    }
     pub mod caller {
         pub use crate::host::caller::run_as_child;
     }
@@ -24,32 +27,28 @@ pub mod host {
     }
 }
 
-pub mod instance {
+pub mod server {
     pub mod hba {
-        pub use crate::instance::hba::{Address, Dialect, OnDisk, Rule, Rules, Word};
+        pub use crate::server::hba::{Address, Dialect, OnDisk, Rule, Rules, Word};
     }
     pub mod hosts {
-        pub use crate::instance::hosts::Hosts;
+        pub use crate::server::hosts::Hosts;
     }
     pub mod postmaster {
-        pub use crate::instance::postmaster::{PidFile, Postmaster};
+        pub use crate::server::postmaster::{PidFile, Postmaster};
     }
     pub mod probe {
-        pub use crate::instance::probe::{AskedName, Opening, Prober};
+        pub use crate::server::probe::{AskedName, Opening, Prober};
     }
     pub mod sql {
-        pub use crate::instance::sql::{Cause, HbaRule, Role, Setting, Sql, SqlError};
+        pub use crate::server::sql::{Cause, HbaRule, Role, Setting, Sql, SqlError};
     }
 }
 
-pub mod privilege {
-    pub use crate::privilege::{Ids, Rights, Worker, enter_main};
-}
-
-pub mod reconcile {
-    pub use crate::reconcile::SyncOutcome;
+pub mod deploy {
+    pub use crate::deploy::SyncOutcome;
     pub mod state {
-        pub use crate::reconcile::state::State;
+        pub use crate::deploy::state::State;
     }
 }
 

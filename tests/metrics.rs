@@ -11,7 +11,7 @@ use std::{
 };
 
 use pgcertd::testing::bundle::Piece;
-use pgcertd::testing::reconcile::{SyncOutcome, state::State};
+use pgcertd::testing::deploy::{SyncOutcome, state::State};
 use pgcertd::testing::report::metrics::Metric;
 use pgcertd::testing::report::{Kind, nearing::Place};
 

@@ -6,8 +6,8 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD};
 use super::{Exit, Failure, print, print_json, prober, sources};
+use crate::check::{self, Finding, Kind, Mend, Report, Weight};
 use crate::config::Config;
-use crate::doctor::{self, Finding, Kind, Mend, Report, Weight};
 
 pub(super) const MANUAL: Manual = Manual {
     command: "check",
@@ -94,7 +94,7 @@ pub(super) async fn check(
             let all: Vec<_> = config.instances.iter().collect();
             let sources = sources::read(config, &all).await?;
             let prober = prober()?;
-            let report = doctor::examined(config, sources, &prober).await;
+            let report = check::examined(config, sources, &prober).await;
             prober.farewells().await;
             report
         }
@@ -189,7 +189,7 @@ fn told(finding: &Finding) -> Page {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::doctor::Section;
+    use crate::check::Section;
 
     fn plain(report: &Report) -> String {
         let directory = tempfile::tempdir().unwrap();

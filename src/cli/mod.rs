@@ -28,11 +28,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{self, Config, ConfigError};
+use crate::host::privilege;
 use crate::host::{caller, command};
-use crate::instance::probe::Prober;
-use crate::privilege;
 use crate::report::view::VERSION;
 use crate::report::{Kind, log, notices};
+use crate::server::probe::Prober;
 use crate::text;
 use manual::{Chapter, Manual};
 use page::Page;

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, load, print, print_json};
-use crate::notification::message::VARIABLES;
-use crate::notification::{self, NotifyError, command, delivery, follow, scene, trial};
+use crate::notify::message::VARIABLES;
+use crate::notify::{self, NotifyError, command, delivery, follow, scene, trial};
 use crate::report::view::VERSION;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -108,8 +108,8 @@ fn chapters() -> Vec<Chapter> {
          what is told then is what is so then. After `timeout` its process group gets SIGTERM, and {} s later \
          SIGKILL. What it leaves running when it ends by itself is left alone, as a mail program that delivers in \
          the background.",
-        notification::FIRST_PAUSE.as_secs(),
-        notification::LONGEST_PAUSE.as_secs() / 60,
+        notify::FIRST_PAUSE.as_secs(),
+        notify::LONGEST_PAUSE.as_secs() / 60,
         command::GRACE.as_secs()
     );
     let daemon = format!(
@@ -129,7 +129,7 @@ fn chapters() -> Vec<Chapter> {
                 "SIGTERM, SIGINT",
                 format!(
                     "end; a command in hand has {} s, and is made again at the next start if it did not end",
-                    notification::FAREWELL.as_secs()
+                    notify::FAREWELL.as_secs()
                 ),
             )
             .term(
@@ -161,7 +161,7 @@ pub(super) async fn notify(config: &Path, wanted: &Arguments, json: bool) -> Res
         // The process ends right after this.
         crate::report::notices::fault(panic);
     }));
-    match notification::run(config).await {
+    match notify::run(config).await {
         Ok(()) => Ok(Exit::Well),
         Err(NotifyError::Config(error)) => Err(error.into()),
         Err(error) => Err(Failure::problem(&error)),

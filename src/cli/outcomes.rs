@@ -8,7 +8,7 @@ use super::page::Page;
 use super::{Failure, print, print_json};
 use crate::bundle::{Fingerprint, Piece};
 use crate::config::Instance as InstanceConfig;
-use crate::reconcile::{Done, SyncOutcome};
+use crate::deploy::{Done, SyncOutcome};
 use crate::report::view::{InstanceView, VERSION};
 use crate::report::{Deployment, Kind, Told, log};
 

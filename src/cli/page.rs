@@ -279,12 +279,12 @@ mod tests {
                     "src/text.rs",
                     "setup/record.rs",
                     "files/memory.rs",
-                    "notification/ledger.rs",
+                    "notify/ledger/mod.rs",
                 ],
             ),
             (
                 &["sd_notify::notify"],
-                &["daemon/systemd.rs", "notification/mod.rs"],
+                &["daemon/systemd.rs", "notify/mod.rs"],
             ),
         ];
         for (name, code) in &found {

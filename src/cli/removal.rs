@@ -19,10 +19,10 @@ use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober};
 use crate::bundle::Bundle;
 use crate::config::{self, Config, ConfigError};
-use crate::instance::files::Installed;
-use crate::instance::{Instance, Server, Sight};
 use crate::report::day;
 use crate::report::view::VERSION;
+use crate::server::files::Installed;
+use crate::server::{Instance, Server, Sight};
 use crate::trust::{Needed, Roots};
 
 /// How long one instance may take to answer: a removal does not wait for a dead file system.

@@ -6,9 +6,9 @@ use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
 use super::{Exit, Failure, named, prober, sources};
 use crate::config::Config;
-use crate::instance::Instance;
-use crate::reconcile::state::State;
-use crate::reconcile::{Errand, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::deploy::state::State;
+use crate::deploy::{Errand, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::server::Instance;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "rollback",

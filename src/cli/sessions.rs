@@ -15,10 +15,10 @@ use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use super::{Exit, Failure, named, print, print_json, prober};
 use crate::config::{self, Config, Kind};
-use crate::instance::postmaster::Absence;
-use crate::instance::sql::{Origin, Protection, Role, Session, Sql};
-use crate::instance::{Instance, Server};
 use crate::report::view::VERSION;
+use crate::server::postmaster::Absence;
+use crate::server::sql::{Origin, Protection, Role, Session, Sql};
+use crate::server::{Instance, Server};
 use crate::text::shown;
 
 pub(super) const MANUAL: Manual = Manual {

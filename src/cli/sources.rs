@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Failure;
 use crate::config::{Config, Instance};
-use crate::source::{Source, Spec, Tracked};
+use crate::lineage::{Source, Spec, Tracked};
 
 /// The lineage of `instance`, not yet read.
 pub(super) fn tracked(config: &Config, instance: &Instance) -> Tracked {

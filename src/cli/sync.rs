@@ -10,12 +10,12 @@ use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
 use super::{Exit, Failure, named, prober};
 use crate::config::{Config, Instance as InstanceConfig};
-use crate::instance::{Instance, same_file};
-use crate::privilege::PrivilegeError;
-use crate::reconcile::plan::{Intent, Readiness};
-use crate::reconcile::state::State;
-use crate::reconcile::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
-use crate::source::{Spec, Tracked};
+use crate::deploy::plan::{Intent, Readiness};
+use crate::deploy::state::State;
+use crate::deploy::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::host::privilege::PrivilegeError;
+use crate::lineage::{Spec, Tracked};
+use crate::server::{Instance, same_file};
 
 pub(super) const MANUAL: Manual = Manual {
     command: "sync",

@@ -11,8 +11,8 @@ use anstyle::Style;
 use super::page::Page;
 use super::{Exit, Failure, load, print};
 use crate::config::{self, Config};
-use crate::instance::same_file;
-use crate::instance::settings::tls_settings;
+use crate::server::same_file;
+use crate::server::settings::tls_settings;
 use crate::setup::Server;
 use crate::text::CommandLine;
 

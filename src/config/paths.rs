@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::host::file::same_but_for_numbers;
-use crate::patience::Questions;
+use crate::host::patience::Questions;
 
 /// An absolute path without `.`, `..` and doubled slashes, by its text alone.
 pub(super) fn normal(path: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Why the daemon ends.
 
 use crate::config::ConfigError;
-use crate::privilege::PrivilegeError;
+use crate::host::privilege::PrivilegeError;
 
 /// Why the daemon ended other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub(crate) enum DaemonError {
     Privilege(#[from] PrivilegeError),
     /// inotify is not to be had.
     #[error(transparent)]
-    Watch(#[from] crate::source::WatchError),
+    Watch(#[from] crate::lineage::WatchError),
     /// The TLS library refused its own defaults.
     #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
     Tls(#[from] rustls::Error),

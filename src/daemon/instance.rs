@@ -11,18 +11,18 @@ use super::News;
 use super::lineage::Asker;
 use super::turns::Turns;
 use crate::config::Kind;
-use crate::instance::postmaster::Absence;
-use crate::instance::process::Process;
-use crate::instance::{Server, Sight};
-use crate::privilege::PrivilegeError;
-use crate::reconcile::plan::Intent;
-use crate::reconcile::state::State;
-use crate::reconcile::{Done, Keeper, SyncOutcome};
+use crate::deploy::plan::Intent;
+use crate::deploy::state::State;
+use crate::deploy::{Done, Keeper, SyncOutcome};
+use crate::host::privilege::PrivilegeError;
+use crate::lineage::{LineageReader, Opened, Source};
 use crate::report::Told;
 use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
-use crate::source::{LineageReader, Opened, Source};
+use crate::server::postmaster::Absence;
+use crate::server::process::Process;
+use crate::server::{Server, Sight};
 
 /// The first pause after an attempt that did not succeed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);

@@ -11,9 +11,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::News;
-use crate::privilege::PrivilegeError;
-use crate::source::tracked::PATIENCE_UNDER_LOCK;
-use crate::source::{Change, LineageReader, Opened, Source, Tracked};
+use crate::host::privilege::PrivilegeError;
+use crate::lineage::tracked::PATIENCE_UNDER_LOCK;
+use crate::lineage::{Change, LineageReader, Opened, Source, Tracked};
 
 /// How long files may stay unmatched before anyone is told. certbot's renewal passes through
 /// such moments, and whoever worked on one of them would be late for its end.

@@ -27,16 +27,16 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::config::{Config, Instance as InstanceConfig};
+use crate::deploy::Keeper;
+use crate::host::privilege::PrivilegeError;
 use crate::host::process::Search;
-use crate::instance::Instance;
-use crate::instance::probe::Prober;
-use crate::privilege::PrivilegeError;
-use crate::reconcile::Keeper;
+use crate::lineage::{Hint, Tracked, Trail};
 use crate::report::headline::headline;
 use crate::report::metrics::Metrics;
 use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
-use crate::source::{Hint, Tracked, Trail};
+use crate::server::Instance;
+use crate::server::probe::Prober;
 use servers::Servers;
 
 pub(crate) use error::DaemonError;
@@ -189,7 +189,7 @@ impl Generation {
         let config = before.config;
         outlets.configured(&config);
         for instance in &config.instances {
-            let spec = crate::source::Spec::from(instance);
+            let spec = crate::lineage::Spec::from(instance);
             // Instances that share a lineage share its task.
             let key = (
                 spec.candidates.clone(),

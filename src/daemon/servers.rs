@@ -7,8 +7,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::News;
 use crate::config::Config;
 use crate::host::process::Search;
-use crate::instance::running::uncovered;
 use crate::report::notices;
+use crate::server::running::uncovered;
 
 /// What is known of them.
 #[derive(Debug, Default)]

@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use super::instance::Nudge;
 use super::{DaemonError, News};
 use crate::config::Instance;
-use crate::patience::Questions;
-use crate::privilege::{Rights, Worker};
+use crate::host::patience::Questions;
+use crate::host::privilege::{Rights, Worker};
+use crate::lineage::{Hint, Trail, WatchError, Watched, Watcher};
 use crate::report::notices;
-use crate::source::{Hint, Trail, WatchError, Watched, Watcher};
 
 /// How long what does not answer is left alone before it is tried again.
 const SILENCE: Duration = Duration::from_secs(10);

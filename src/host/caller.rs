@@ -27,7 +27,7 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use super::command::{self, Becoming};
-use crate::privilege::Ids;
+use crate::host::privilege::Ids;
 
 /// The first argument by which this program is the child.
 const CHILD: &str = "connect-as";

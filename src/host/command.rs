@@ -24,7 +24,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::trusted::{Untrusted, trusted};
-use crate::privilege::{Ids, groups_of, is_root};
+use crate::host::privilege::{Ids, groups_of, is_root};
 
 /// The first argument of pgcertd when it is to become another program.
 const FLAG: &str = "--become";

@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::look::FileId;
-use crate::privilege::Ids;
+use crate::host::privilege::Ids;
 
 /// How many links a path may lead through, as in the kernel (path_resolution(7)).
 const MOST_LINKS: usize = 40;

@@ -6,7 +6,7 @@
 //! path leads to by then.
 //!
 //! This says nothing of who may read; that is the thread's. Nor does it bound the time of a file system that does not
-//! answer: whoever reads below a user's home asks through [`patience`](crate::patience).
+//! answer: whoever reads below a user's home asks through [`patience`](crate::host::patience).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::directory::{Bender, LinkAtEnd, OnTheWay, ReachError, is_writable_by_others, walk};
-use crate::privilege::Ids;
+use crate::host::privilege::Ids;
 
 /// Why a program is not run as a user.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ fn strangers(step: &OnTheWay<'_>) -> Vec<Bender> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::privilege::is_root;
+    use crate::host::privilege::is_root;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 

@@ -11,7 +11,7 @@ use crate::config::notification::DEFAULT_NOTIFY_DIRECTORY;
 use crate::config::{
     DEFAULT_FILE, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET,
 };
-use crate::notification::memory::FILE as TOLD;
+use crate::notify::memory::FILE as TOLD;
 
 /// Each environment variable, the commands that it is for (all of them where none is named), and what it does.
 const ENVIRONMENT: &[(&str, &[&str], &str)] = &[

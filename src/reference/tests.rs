@@ -8,7 +8,7 @@ use super::page::DAY;
 use super::schema::OF_CONFIG;
 use super::{Made, all};
 use crate::config::Config;
-use crate::reconcile::state::State;
+use crate::deploy::state::State;
 
 /// Set by `make reference`: write what differs.
 const WRITE: &str = "PGCERTD_REFERENCE";

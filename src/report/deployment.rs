@@ -11,8 +11,8 @@ use super::field::Field;
 use super::kind::Kind;
 use crate::bundle::{Fingerprint, Piece};
 use crate::config;
-use crate::reconcile::state::{Problem, State};
-use crate::reconcile::{Done, SyncOutcome};
+use crate::deploy::state::{Problem, State};
+use crate::deploy::{Done, SyncOutcome};
 
 /// What came of comparing an instance, as one line.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::nearing::Nearing;
 use super::view::InstanceView;
-use crate::reconcile::state::State;
+use crate::deploy::state::State;
 
 /// How many instances are named one by one.
 const NAMED: usize = 3;

@@ -8,8 +8,8 @@ use super::field::Field::{
     Changed, File, Fingerprint, Instance, Lineage, Milliseconds, NotAfter, OldFingerprint,
     OldState, Outcome, Piece, Place, Problem, Remedy, ServedFingerprint, State as StateField,
 };
-use crate::reconcile::SyncOutcome;
-use crate::reconcile::state::State;
+use crate::deploy::SyncOutcome;
+use crate::deploy::state::State;
 
 /// How urgent an event is, as in syslog(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

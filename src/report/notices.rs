@@ -10,7 +10,7 @@ use super::event::Event;
 use super::field::Field;
 use super::kind::Kind;
 use crate::config::{self, Listen};
-use crate::reconcile::state::Problem;
+use crate::deploy::state::Problem;
 
 fn instances(count: usize) -> String {
     match count {

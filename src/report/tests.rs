@@ -19,8 +19,8 @@ use super::view::{CompanionPlaces, InstanceView};
 use super::{Deployment, Field, Kind, Told};
 use crate::bundle::{Fingerprint, Piece, Thresholds};
 use crate::config::{self, Config};
-use crate::reconcile::state::{Problem, State};
-use crate::reconcile::{Remark, SyncOutcome};
+use crate::deploy::state::{Problem, State};
+use crate::deploy::{Remark, SyncOutcome};
 
 fn instance() -> config::Instance {
     let directory = tempfile::tempdir().unwrap();

@@ -12,8 +12,8 @@ use super::field::Field;
 use super::kind::Kind;
 use super::view::{CertificateView, InstanceView};
 use crate::config;
-use crate::reconcile::state::{Problem, State};
-use crate::reconcile::{Done, Remark};
+use crate::deploy::state::{Problem, State};
+use crate::deploy::{Done, Remark};
 
 /// What was last said of one instance.
 #[derive(Debug, Default)]

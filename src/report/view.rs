@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::nearing::Nearing;
 use crate::bundle::{Bundle, Companions, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
+use crate::deploy::state::{Observation, Problem, State};
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::file;
-use crate::reconcile::state::{Observation, Problem, State};
 use crate::text;
 use crate::trust::Needed;
 

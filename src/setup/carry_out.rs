@@ -19,14 +19,14 @@ use super::undo::{self, Scene};
 use super::{SetupError, Told, service};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::Verify;
-use crate::instance::files::Found;
-use crate::instance::probe::{Prober, Served};
-use crate::instance::settings::tls_settings;
-use crate::instance::sql::{HbaRule, Sql};
-use crate::instance::{Instance, Purpose, Unseen};
-use crate::reconcile::plan::Intent;
-use crate::reconcile::{Keeper, SyncOutcome};
-use crate::source::{Spec, Tracked};
+use crate::deploy::plan::Intent;
+use crate::deploy::{Keeper, SyncOutcome};
+use crate::lineage::{Spec, Tracked};
+use crate::server::files::Found;
+use crate::server::probe::{Prober, Served};
+use crate::server::settings::tls_settings;
+use crate::server::sql::{HbaRule, Sql};
+use crate::server::{Instance, Purpose, Unseen};
 
 /// How often what new clients get is looked at, until it is what they should get.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use super::require_tls::TighteningError;
 use crate::config::{ConfigError, Kind};
 use crate::host::look::CannotLook;
-use crate::instance::postmaster::Absence;
-use crate::instance::settings::NotUsed;
-use crate::instance::sql::SqlError;
-use crate::instance::{InstanceError, Unseen};
-use crate::privilege::PrivilegeError;
+use crate::host::privilege::PrivilegeError;
+use crate::server::postmaster::Absence;
+use crate::server::settings::NotUsed;
+use crate::server::sql::SqlError;
+use crate::server::{InstanceError, Unseen};
 use crate::text::{CommandLine, UNPASTEABLE, shown};
 
 /// What an absence says, and what mends it.

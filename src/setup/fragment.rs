@@ -162,7 +162,7 @@ impl Fragment {
     /// Where it is written first: a hidden file, which the config does not count.
     fn staged(&self, directory: &Path) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default();
-        directory.join(crate::instance::files::staging_name(name))
+        directory.join(crate::server::files::staging_name(name))
     }
 }
 

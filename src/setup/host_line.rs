@@ -19,11 +19,11 @@ use super::require_tls::place::Place;
 use super::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
 use super::{Server, SetupError, Told};
 use crate::config;
-use crate::instance::hba::difference;
-use crate::instance::hosts::{Hosts, line_text};
-use crate::instance::settings::{NotUsed, TlsSettings};
-use crate::instance::sql::Sql;
-use crate::privilege::Ids;
+use crate::host::privilege::Ids;
+use crate::server::hba::difference;
+use crate::server::hosts::{Hosts, line_text};
+use crate::server::settings::{NotUsed, TlsSettings};
+use crate::server::sql::Sql;
 
 /// As many line feeds as may have to stand before the line: one to end the last line, one to end what continues it.
 const MOST_BREAKS: usize = 2;

@@ -13,17 +13,17 @@ use super::server::user_name;
 use super::service::Admission;
 use super::{Server, SetupError};
 use crate::config::{self, Config, Mode, SHARED};
-use crate::instance::files::{Found, Installed};
-use crate::instance::hosts::{Hosts, line_text};
-use crate::instance::probe::AskedName;
-use crate::instance::probe::Prober;
-use crate::instance::settings::{TlsSettings, changed_since, tls_settings};
-use crate::instance::sql::{ServerSettings, Setting, Sql};
-use crate::instance::{Instance, Purpose, same_file};
-use crate::privilege::{Ids, PrivilegeError};
-use crate::reconcile::plan::Intent;
-use crate::reconcile::{Keeper, SyncOutcome};
-use crate::source::{Source, Spec, Tracked};
+use crate::deploy::plan::Intent;
+use crate::deploy::{Keeper, SyncOutcome};
+use crate::host::privilege::{Ids, PrivilegeError};
+use crate::lineage::{Source, Spec, Tracked};
+use crate::server::files::{Found, Installed};
+use crate::server::hosts::{Hosts, line_text};
+use crate::server::probe::AskedName;
+use crate::server::probe::Prober;
+use crate::server::settings::{TlsSettings, changed_since, tls_settings};
+use crate::server::sql::{ServerSettings, Setting, Sql};
+use crate::server::{Instance, Purpose, same_file};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Subject {

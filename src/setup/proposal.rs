@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use rustls::pki_types::ServerName;
 
 use crate::bundle::Certificate;
-use crate::source::Surveyed;
+use crate::lineage::Surveyed;
 
 /// Those that are proposed: one, or several among which a person has to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use super::require_tls::Tightened;
 use super::server::{plain_targets, reader};
 use crate::config::Config;
 use crate::host::directory::{Directory, LinkAtEnd};
-use crate::instance::Instance;
-use crate::instance::sql::Setting;
+use crate::server::Instance;
+use crate::server::sql::Setting;
 
 /// The form of the file.
 const VERSION: u32 = 1;

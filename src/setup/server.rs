@@ -8,12 +8,12 @@ use super::SetupError;
 use crate::config::{Address, Kind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
-use crate::instance::files::Targets;
-use crate::instance::listened;
-use crate::instance::postmaster::{Absence, Apart, Phase, Postmaster};
-use crate::instance::running::Running;
-use crate::instance::sql::{Role, Sql};
-use crate::privilege::{Ids, Rights, Worker, is_root};
+use crate::host::privilege::{Ids, Rights, Worker, is_root};
+use crate::server::files::Targets;
+use crate::server::listened;
+use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
+use crate::server::running::Running;
+use crate::server::sql::{Role, Sql};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Server {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::SetupError;
 use super::fragment::Fragment;
+use crate::check::sandbox::{Sandbox, Shortfall, command, needs};
+use crate::check::unit::{DROP_INS, UNIT, Unit, root_operation, systemd_runs};
 use crate::config::{self, Config, DEFAULT_FILE};
-use crate::doctor::sandbox::{Sandbox, Shortfall, command, needs};
-use crate::doctor::unit::{DROP_INS, UNIT, Unit, root_operation, systemd_runs};
 use crate::host::command::Launch;
-use crate::privilege::Ids;
+use crate::host::privilege::Ids;
 use crate::text::CommandLine;
 
 /// How long `systemctl` may take: a reload checks the config first, and a stop lets a deployment in hand end.

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::SetupError;
 use crate::config::Config;
-use crate::instance::running::{Running, running};
-use crate::privilege::PrivilegeError;
-use crate::source::survey::{Found, survey as lineages};
+use crate::host::privilege::PrivilegeError;
+use crate::lineage::survey::{Found, survey as lineages};
+use crate::server::running::{Running, running};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Survey {

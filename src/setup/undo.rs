@@ -14,12 +14,12 @@ use super::record::{Record, Was};
 use super::require_tls::TighteningError;
 use super::{Server, SetupError, Told, service};
 use crate::config::{self, Config};
-use crate::instance::files::Found;
-use crate::instance::hosts::{self, Hosts};
-use crate::instance::probe::Prober;
-use crate::instance::settings::tls_settings;
-use crate::instance::sql::{ServerSettings, Sql, SqlError};
-use crate::instance::{Instance, Purpose, same_file};
+use crate::server::files::Found;
+use crate::server::hosts::{self, Hosts};
+use crate::server::probe::Prober;
+use crate::server::settings::tls_settings;
+use crate::server::sql::{ServerSettings, Sql, SqlError};
+use crate::server::{Instance, Purpose, same_file};
 
 /// How long a session may take to see what a reload has changed.
 const RELOAD: Duration = Duration::from_secs(10);

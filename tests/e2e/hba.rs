@@ -9,12 +9,12 @@ use std::{
 
 use pgcertd::testing::{
     host::look,
-    instance::{
+    host::privilege::Ids,
+    server::{
         hba::{Address, Dialect, OnDisk, Rules, Word},
         postmaster::{PidFile, Postmaster},
         sql::{HbaRule, Role, Sql},
     },
-    privilege::Ids,
 };
 use proptest::{
     prelude::*,
@@ -70,7 +70,7 @@ fn written(rule: &HbaRule) -> Vec<String> {
     rule.options.iter().filter(added).cloned().collect()
 }
 
-fn of_library(rule: &pgcertd::testing::instance::hba::Rule) -> Told {
+fn of_library(rule: &pgcertd::testing::server::hba::Rule) -> Told {
     let texts = |words: &[Word]| words.iter().map(Word::text).collect();
     let address = rule.address.as_ref().map(|address| match address {
         Address::All => Place::Word("all".into()),

@@ -13,11 +13,11 @@ use std::{
 
 use pgcertd::testing::{
     host::look,
-    instance::{
+    host::privilege::Ids,
+    server::{
         postmaster::{PidFile, Postmaster},
         sql::{Role, Sql},
     },
-    privilege::Ids,
     setup::require_tls::{Tightened, Tightening, TighteningError},
 };
 use rustix::fs::{OFlags, XattrFlags};

@@ -8,11 +8,11 @@ use std::{
 
 use pgcertd::testing::{
     host::look,
-    instance::{
+    host::privilege::Ids,
+    server::{
         postmaster::{PidFile, Postmaster},
         sql::{Cause, Role, Setting, Sql, SqlError},
     },
-    privilege::Ids,
 };
 
 use crate::world::{

@@ -10,7 +10,7 @@ use std::{
 
 use pgcertd::testing::{
     host::file::{Links, Unopened},
-    privilege::{self, Ids, Rights, Worker},
+    host::privilege::{self, Ids, Rights, Worker},
 };
 use rustix::fs::inotify;
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Arguments, Seen};
 use crate::bundle::{Certificate, Fingerprint, Thresholds};
-use crate::instance::probe::Served;
 use crate::report::view::{CertificateView, EndView, VERSION};
+use crate::server::probe::Served;
 use crate::trust::{self, Fault, Judgement, Needed, Roots};
 
 #[derive(Serialize)]

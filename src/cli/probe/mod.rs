@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use super::manual::{Chapter, Manual};
 use super::{Exit, Failure, print, print_json, prober};
 use crate::config::{Address, duration};
-use crate::instance::probe::{Opening, ProbeError, Prober, Served};
+use crate::server::probe::{Opening, ProbeError, Prober, Served};
 use crate::trust::Roots;
 use document::Document;
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::bundle::Certificate;
+use crate::check::quoted;
+use crate::check::unit::{self, Unit};
 use crate::config::{self, Config};
-use crate::doctor::quoted;
-use crate::doctor::unit::{self, Unit};
-use crate::instance::probe::Served;
 use crate::report::view::StatusView;
+use crate::server::probe::Served;
 use crate::setup::plan::Plan;
 use crate::setup::service::systemctl;
 use crate::trust::{Roots, judge};

@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use super::{Desk, Failure};
+use crate::check::served_users::{ServedUsers, user_of_process};
+use crate::check::user_name;
 use crate::config::{self, Config};
-use crate::doctor::served_users::{ServedUsers, user_of_process};
-use crate::doctor::user_name;
-use crate::instance::running::Running;
-use crate::instance::same_file;
-use crate::instance::settings::tls_settings;
+use crate::server::running::Running;
+use crate::server::same_file;
+use crate::server::settings::tls_settings;
 use crate::setup::proposal::Proposal;
 use crate::setup::survey::Survey;
 use crate::setup::{Server, SetupError};

@@ -7,15 +7,15 @@ use super::candidates::Candidate;
 use super::{Arguments, Desk, Failure};
 use crate::bundle::Certificate;
 use crate::config::{self, Config, Kind};
-use crate::instance::probe::Opening;
-use crate::instance::same_file;
+use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::report::day;
+use crate::server::probe::Opening;
+use crate::server::same_file;
 use crate::setup::fragment::Entry;
 use crate::setup::plan::{Plan, Subject};
 use crate::setup::proposal::{self, Proposal};
 use crate::setup::survey::Survey;
 use crate::setup::{Server, SetupError};
-use crate::source::{Source, Spec, Surveyed, Tracked};
 
 /// How long a look at what a server serves may take: it only helps to choose.
 const GLANCE: Duration = Duration::from_secs(3);

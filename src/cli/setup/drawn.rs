@@ -152,7 +152,7 @@ fn files(plan: &Plan) -> Page {
             "~",
             "taken over: the server uses it already, and pgcertd writes it from now on",
         ),
-        _ if plan.install == crate::reconcile::SyncOutcome::WouldDeploy => (
+        _ if plan.install == crate::deploy::SyncOutcome::WouldDeploy => (
             GOOD,
             "+",
             "chain and key; the server's user alone may read the key",

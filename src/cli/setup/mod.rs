@@ -20,8 +20,8 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
-use crate::instance::probe::{Opening, Prober};
-use crate::instance::sql::Sql;
+use crate::server::probe::{Opening, Prober};
+use crate::server::sql::Sql;
 use crate::setup::carry_out::carry_out;
 use crate::setup::plan::{Plan, Subject};
 use crate::setup::record::Record;
@@ -324,7 +324,7 @@ impl Desk<'_> {
     async fn finish(
         &self,
         plan: &Plan,
-        served: Option<&crate::instance::probe::Served>,
+        served: Option<&crate::server::probe::Served>,
         mut document: Document,
     ) -> Result<Exit, Failure> {
         let line = served.map(|served| aftermath::connection(plan, served));

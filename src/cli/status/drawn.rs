@@ -5,12 +5,12 @@ use anstyle::Style;
 use jiff::Timestamp;
 
 use crate::bundle::{Expiry, Piece, Thresholds};
+use crate::check::served_users::{self, ServedUsers};
+use crate::check::user_name;
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
-use crate::doctor::served_users::{self, ServedUsers};
-use crate::doctor::user_name;
-use crate::reconcile::state::State;
+use crate::deploy::state::State;
 use crate::report::nearing::{Nearing, Place};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
 use crate::report::{day, host};
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::Fingerprint;
-    use crate::reconcile::state::Problem;
+    use crate::deploy::state::Problem;
     use crate::report::view::{CompanionPlaces, CompanionView, EndView, VERSION};
 
     /// A config with nothing in it, where it usually is.

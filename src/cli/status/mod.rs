@@ -13,14 +13,14 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
+use crate::deploy::Keeper;
+use crate::deploy::state::{Problem, State};
+use crate::host::privilege::is_root;
 use crate::host::process::Search;
-use crate::instance::Instance;
-use crate::instance::running::uncovered;
-use crate::privilege::is_root;
-use crate::reconcile::Keeper;
-use crate::reconcile::state::{Problem, State};
+use crate::lineage::Source;
 use crate::report::view::{self, InstanceView, StatusView, VERSION};
-use crate::source::Source;
+use crate::server::Instance;
+use crate::server::running::uncovered;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "status",

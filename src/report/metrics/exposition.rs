@@ -13,7 +13,7 @@ use super::metric::Metric;
 use super::tally::{Seen, Server, Tally, outcomes};
 use super::{Format, locked};
 use crate::bundle::{Expiry, Piece};
-use crate::reconcile::state::State;
+use crate::deploy::state::State;
 use crate::report::Kind;
 use crate::report::nearing::{End, Place};
 use crate::text::shown;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::config::{self, Config};
-use crate::reconcile::SyncOutcome;
-use crate::reconcile::state::State;
+use crate::deploy::SyncOutcome;
+use crate::deploy::state::State;
 use crate::report::Kind;
 use crate::report::view::InstanceView;
 

@@ -9,8 +9,8 @@ use super::exposition::text;
 use super::{Compared, Format, Metric, Metrics};
 use crate::bundle::{Expiry, Fingerprint, Thresholds};
 use crate::config::Config;
-use crate::reconcile::SyncOutcome;
-use crate::reconcile::state::State;
+use crate::deploy::SyncOutcome;
+use crate::deploy::state::State;
 use crate::report::Kind;
 use crate::report::view::{CertificateView, CompanionPlaces, CompanionView, EndView, InstanceView};
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::instance::sql::SqlError;
-use crate::privilege::PrivilegeError;
+use crate::host::privilege::PrivilegeError;
+use crate::server::sql::SqlError;
 
 /// The step that fails where there is no directory.
 pub(super) const OPEN_DIRECTORY: &str = "open its directory";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::instance::hba::{Address, Exposed, Kind, Note, Rule, Word};
+use crate::server::hba::{Address, Exposed, Kind, Note, Rule, Word};
 
 /// A line that lets clients of other hosts in without TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

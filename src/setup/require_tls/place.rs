@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use super::error::{OPEN_DIRECTORY, TighteningError};
 use crate::host::file::Unopened;
-use crate::instance::files::staging_name;
-use crate::privilege::{Ids, Rights, Worker};
+use crate::host::privilege::{Ids, Rights, Worker};
+use crate::server::files::staging_name;
 
-/// As much as the server's own reader is given ([`OnDisk`](crate::instance::hba::OnDisk)).
+/// As much as the server's own reader is given ([`OnDisk`](crate::server::hba::OnDisk)).
 const LARGEST: u64 = 16 << 20;
 
 /// More than the kernel lets an attribute hold on most file systems.

@@ -10,11 +10,11 @@ use std::{
 
 use pgcertd::testing::{
     config::Address,
-    instance::{
+    host::privilege::Ids,
+    server::{
         hosts::Hosts,
         probe::{AskedName, Opening, Prober},
     },
-    privilege::Ids,
 };
 use proptest::{
     prelude::*,

@@ -14,6 +14,7 @@ use crate::{
         daemon::pgcertd,
         eventually, give,
         in_place::InPlace,
+        postgres,
         process::run,
     },
 };
@@ -201,7 +202,10 @@ fn a_file_counts_as_loadable_where_postgres_loads_it_as_it_is() {
     let mut stage = Stage::new(&world);
     let stranger = Ca::new(&world, "Stranger");
     let mut loadable = 0;
-    for way in &WAYS {
+    // The other builds have OpenSSL 1.1.1, which stops at a byte order mark; 3.0 reads on.
+    let reads_marks = [postgres::DEBIAN, postgres::BY_NAME].contains(&postgres::usual());
+    let ways = WAYS.iter();
+    for way in ways.filter(|way| reads_marks || !way.name.contains("byte order mark")) {
         let pieces = Pieces::of(&stage.ca, &stranger);
         let text = (way.written)(&pieces.unix());
         let text = format!("{}\n{}", text.trim_end(), pieces.next.key_pem);

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use pgcertd::testing::instance::{postmaster::PidFile, sql::Role};
+use pgcertd::testing::server::{postmaster::PidFile, sql::Role};
 
 use crate::{
     sql::{asked, login},

@@ -22,7 +22,7 @@ use notify::{
 };
 use pgcertd::testing::{
     config::Address,
-    instance::probe::{Opening, Prober},
+    server::probe::{Opening, Prober},
 };
 
 use crate::crashes::stage::{DOMAIN, Files, Stage};

@@ -1,0 +1,156 @@
+//! Hooks of ACME clients that still do what pgcertd does now.
+
+use std::collections::BTreeSet;
+
+use super::facts::Facts;
+use super::survey::{Lineage, Survey};
+use crate::acme::{Deed, Found, Hook, Judge, Judgement, Place, Removal, Scope, Tree};
+use crate::check::{Finding, Kind};
+use crate::config::{Config, Mode};
+
+const KIND: Kind = Kind::OldHook;
+
+/// A hook and what was found in it.
+struct Old<'f> {
+    hook: &'f Hook,
+    judgement: Judgement,
+}
+
+/// A finding for each old hook; one that there is none.
+///
+/// Scripts that hooks run are read here: call it where the host's files may be read.
+pub(super) fn findings(config: &Config, survey: &Survey, facts: &[Facts]) -> Vec<Finding> {
+    // Where pgcertd only looks, others reload.
+    if config.instances.iter().all(|it| it.mode == Mode::Observe) {
+        return Vec::new();
+    }
+    let scopes = facts.iter().filter_map(|it| scope(it, &survey.lineages));
+    let scopes = scopes.collect();
+    let judge = Judge::new(Tree::of_this_host(), scopes);
+    let mut findings = of_hooks(&judge, &survey.found);
+    findings.extend(unread(&survey.found));
+    if findings.is_empty() {
+        findings.push(Finding::good(KIND, Kind::OldHook.good()));
+    }
+    findings
+}
+
+/// What is an instance's; nothing where pgcertd only looks.
+fn scope(facts: &Facts, lineages: &[Lineage]) -> Option<Scope> {
+    let (kind, home) = facts.server.clone()?;
+    let own = lineages.iter().filter(|it| it.name == facts.lineage);
+    let directories = own.flat_map(|lineage| {
+        let name = |path: &&std::path::PathBuf| {
+            let mut candidates = lineage.candidates.iter();
+            candidates.any(|it| it.file_name() == path.file_name())
+        };
+        let real = lineage.directories.iter().filter(name);
+        lineage.candidates.iter().chain(real).cloned()
+    });
+    Some(Scope {
+        kind,
+        home,
+        files: facts.files.clone(),
+        directories: facts.directories.clone(),
+        lineages: directories.collect(),
+    })
+}
+
+fn of_hooks(judge: &Judge, found: &Found) -> Vec<Finding> {
+    let mut old: Vec<Old> = found
+        .hooks
+        .iter()
+        .filter_map(|hook| {
+            let judgement = judge.judge_hook(hook)?;
+            Some(Old { hook, judgement })
+        })
+        .collect();
+    let mut findings = Vec::new();
+    while let Some(position) = old.iter().position(|it| !is_copy(it, &old)) {
+        let first = old.remove(position);
+        // certbot keeps a copy of what a command line told it.
+        let (copies, others): (Vec<Old>, Vec<Old>) = old
+            .into_iter()
+            .partition(|it| is_saved_from(it.hook, first.hook));
+        old = others;
+        findings.push(finding(judge, &first, &copies));
+    }
+    findings
+}
+
+fn is_copy(one: &Old, all: &[Old]) -> bool {
+    all.iter().any(|other| is_saved_from(one.hook, other.hook))
+}
+
+/// Whether a setting is what the client saved of that crontab's command line.
+fn is_saved_from(saved: &Hook, told: &Hook) -> bool {
+    matches!(saved.place, Place::Setting { .. })
+        && matches!(told.place, Place::Crontab { .. })
+        && told.commands.contains(&saved.commands)
+}
+
+fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
+    let deeds: Vec<String> = old.judgement.deeds.iter().map(Deed::to_string).collect();
+    let mut seen = format!("{} {}", at(&old.hook.place), deeds.join(", "));
+    for copy in copies {
+        seen.push_str(&format!("; saved in {} as well", at(&copy.hook.place)));
+    }
+    let heavy = |deed: &Deed| matches!(deed, Deed::Restarts(_) | Deed::Copies(_));
+    let finding = match old.judgement.deeds.iter().any(heavy) {
+        true => Finding::problem(KIND, seen),
+        false => Finding::notice(KIND, seen),
+    };
+    let removals = [old].into_iter().chain(copies);
+    let removals = removals.map(|it| it.hook.removal(judge, &it.judgement));
+    let mut commands = Vec::new();
+    let mut sentences = Vec::new();
+    for removal in removals {
+        match removal {
+            Removal::Command(line) => commands.push(line),
+            Removal::Sentence(text) => sentences.push(text),
+        }
+    }
+    if sentences.is_empty() {
+        return finding.command(commands.join(" && "));
+    }
+    let run = commands.iter().map(|line| format!("run `{line}`"));
+    finding.sentence(
+        sentences
+            .into_iter()
+            .chain(run)
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
+}
+
+/// Where a hook is, with the key that holds it.
+fn at(place: &Place) -> String {
+    let file = place.file().display();
+    match place {
+        Place::Setting { line, .. } => {
+            let key = line.split(['=', ':', ' ']).find(|it| !it.is_empty());
+            format!("{} in {file}", key.unwrap_or_default())
+        }
+        Place::Crontab { .. } => format!("a line in {file}"),
+        Place::Program { .. } | Place::File(_) => file.to_string(),
+    }
+}
+
+fn unread(found: &Found) -> Option<Finding> {
+    let all: BTreeSet<_> = found.unread.iter().collect();
+    let (denied, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.denied);
+    let list = |unread: &[&crate::acme::Unread]| {
+        let paths: Vec<String> = unread
+            .iter()
+            .map(|it| it.path.display().to_string())
+            .collect();
+        paths.join(", ")
+    };
+    if !denied.is_empty() {
+        let seen = format!("hooks may be in {}, which cannot be read", list(&denied));
+        return Some(Finding::unseen(KIND, seen, "root"));
+    }
+    let first = other.first()?;
+    let seen = format!("hooks may be in {}: {}", list(&other), first.why);
+    Some(Finding::notice(KIND, seen).sentence("look at them yourself"))
+}

@@ -1,0 +1,132 @@
+//! What the host's files say of ACME clients and lineages, read in one go by a thread that can write nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::acme::{Area, Found, Origin, Tree, Unread, areas, homes, origin};
+use crate::check::unit::systemd_runs;
+use crate::config::Config;
+use crate::host::file::Unopened;
+use crate::host::patience::Questions;
+use crate::host::privilege::{PrivilegeError, Rights, Worker};
+use crate::lineage::{Spec, read};
+
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Hooks and schedules of all areas.
+    pub(super) found: Found,
+    /// Each lineage that an instance names.
+    pub(super) lineages: Vec<Lineage>,
+}
+
+/// A lineage that instances use.
+#[derive(Debug)]
+pub(super) struct Lineage {
+    /// As the config names it.
+    pub(super) name: String,
+    pub(super) candidates: Vec<PathBuf>,
+    /// What keeps it; none where nothing tells.
+    pub(super) origin: Result<Option<Origin>, Unread>,
+    /// The file and the line by which its client is told not to renew it by itself.
+    pub(super) left_alone: Option<(PathBuf, String)>,
+    /// The directories that its links lead through, all of which are watched.
+    pub(super) directories: BTreeSet<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Question {
+    Area(Area),
+    Lineage(usize),
+}
+
+enum Answer {
+    Area(Found),
+    Lineage(Lineage),
+}
+
+/// A thread that reads any file and writes none: crontabs, hooks and what they run may lie anywhere.
+pub(super) async fn reader() -> Result<Worker, PrivilegeError> {
+    let everything = || Rights::Reader {
+        directories: Unopened::root()
+            .map(|root| (PathBuf::from("/"), Arc::new(root)))
+            .into_iter()
+            .collect(),
+    };
+    Worker::start("host", everything).await
+}
+
+/// Looks at this host, on that thread.
+pub(super) async fn survey(reader: &Worker, config: &Config) -> Result<Survey, PrivilegeError> {
+    let specs: BTreeMap<String, Spec> = config
+        .instances
+        .iter()
+        .map(|it| (it.lineage.name.clone(), Spec::from(it)))
+        .collect();
+    let specs: Vec<Spec> = specs.into_values().collect();
+    let systemd = systemd_runs();
+    reader.call(move || seen(specs, systemd)).await
+}
+
+fn seen(specs: Vec<Spec>, systemd: bool) -> Survey {
+    let tree = Tree::of_this_host();
+    let candidates: Vec<PathBuf> = specs.iter().flat_map(|it| it.candidates.clone()).collect();
+    let areas = areas(&homes(&tree), &candidates);
+    let questions: Vec<Question> = areas
+        .into_iter()
+        .map(Question::Area)
+        .chain((0..specs.len()).map(Question::Lineage))
+        .collect();
+    let asked = {
+        let (tree, specs) = (tree, specs.clone());
+        move |question: &Question| match question {
+            Question::Area(area) => Answer::Area(area.look(&tree, systemd)),
+            Question::Lineage(at) => Answer::Lineage(followed(&tree, &specs[*at])),
+        }
+    };
+    let mut answers = Questions::default().ask(questions.iter().cloned(), asked);
+    let mut survey = Survey::default();
+    for question in questions {
+        match (answers.remove(&question), question) {
+            (Some(Answer::Area(found)), _) => survey.found.merge(found),
+            (Some(Answer::Lineage(lineage)), _) => survey.lineages.push(lineage),
+            (None, Question::Area(area)) => survey.found.unread.push(silent(area.name().into())),
+            (None, Question::Lineage(at)) => survey.lineages.push(unanswered(&specs[at])),
+        }
+    }
+    survey
+}
+
+fn followed(tree: &Tree, spec: &Spec) -> Lineage {
+    let origin = origin(tree, &spec.candidates);
+    let left_alone = match &origin {
+        Ok(Some(origin)) => origin.left_alone(tree).ok().flatten(),
+        _ => None,
+    };
+    Lineage {
+        name: spec.name.clone(),
+        candidates: spec.candidates.clone(),
+        origin,
+        left_alone,
+        directories: read::trail(spec).directories,
+    }
+}
+
+fn unanswered(spec: &Spec) -> Lineage {
+    let at = spec.candidates.first().cloned().unwrap_or_default();
+    Lineage {
+        name: spec.name.clone(),
+        candidates: spec.candidates.clone(),
+        origin: Err(silent(at)),
+        left_alone: None,
+        directories: BTreeSet::new(),
+    }
+}
+
+fn silent(path: PathBuf) -> Unread {
+    Unread {
+        path,
+        denied: false,
+        why: "its file system does not answer".into(),
+    }
+}

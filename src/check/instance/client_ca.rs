@@ -1,0 +1,55 @@
+//! The files by which the server judges its clients: does it use them, how long do they last.
+
+use jiff::Timestamp;
+
+use super::{Answers, Case};
+use crate::bundle::{Companions, Expiry, Piece};
+use crate::check::{Finding, Kind};
+use crate::config;
+use crate::report::day;
+
+/// Whether the server uses them; none where the instance has no such files, or it is not known.
+pub(super) fn used(config: &config::Instance, answers: &Answers) -> Option<Finding> {
+    let kind = Kind::ClientCaFiles;
+    config.ca.as_ref()?;
+    let settings = answers.tls.as_ref().ok()?;
+    Some(match settings.companions_not_used(config) {
+        Ok(None) => Finding::good(kind, "the server judges its clients by these files"),
+        Ok(Some(not_used)) => Finding::problem(kind, not_used.why).sentence(not_used.mend),
+        Err(cannot) => {
+            let what = "whether the server judges its clients by these files is not known";
+            Finding::not_known(kind, what, &cannot)
+        }
+    })
+}
+
+/// How long they last, as the source has them; none where there are none. What is refused is
+/// said of the source.
+pub(super) fn expiry(case: &Case) -> Option<Finding> {
+    let companions = case.source.bundle()?.companions();
+    lasting(companions, Timestamp::now())
+}
+
+/// The end that comes first is the one to tell.
+fn lasting(companions: &Companions, now: Timestamp) -> Option<Finding> {
+    let kind = Kind::ClientCaExpiry;
+    let alive = companions
+        .ends(now)
+        .filter(|it| it.expiry != Expiry::Expired);
+    let first = alive.min_by_key(|it| (std::cmp::Reverse(it.expiry), it.end))?;
+    let (name, day) = (first.name, day(first.end));
+    let (seen, mend) = match first.piece {
+        Piece::Crl => (
+            format!("the CRL of {name} is to be replaced by its next one by {day}"),
+            "see that what fetches or makes it does so before that",
+        ),
+        Piece::Ca | Piece::Certificate => (
+            format!("the CA {name} expires by {day}"),
+            "have it issued anew, and put both into the CA file",
+        ),
+    };
+    Some(match first.expiry {
+        Expiry::Fine => Finding::good(kind, seen),
+        _ => Finding::notice(kind, seen).sentence(mend),
+    })
+}

@@ -1,0 +1,116 @@
+//! What an instance needs of the paths of its host, and what a unit's sandbox takes from that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::{Denial, Need, Sandbox};
+use crate::check::finding::quoted;
+use crate::check::unit::{DROP_INS, UNIT};
+use crate::config::{Config, Instance, Mode, Reload};
+use crate::host::patience::Questions;
+
+/// Paths, and what the daemon does with each.
+pub(crate) type Needs = BTreeSet<(PathBuf, Need)>;
+
+/// What an instance needs, whose lineage leads through these directories.
+pub(crate) fn needs(config: &Config, instance: &Instance, lineage: &BTreeSet<PathBuf>) -> Needs {
+    let mut needs = BTreeSet::from([(instance.home().to_owned(), Need::Read)]);
+    needs.extend(lineage.iter().map(|it| (it.clone(), Need::Read)));
+    let companions = [&instance.ca, &instance.crl].into_iter().flatten();
+    let elsewhere = companions.filter(|it| it.source.is_absolute());
+    needs.extend(elsewhere.map(|it| (it.source.clone(), Need::Read)));
+    if instance.mode == Mode::Manage {
+        let directories = instance.targets().filter_map(Path::parent);
+        needs.extend(directories.map(|it| (it.to_owned(), Need::Write)));
+        needs.insert((config.state_of(instance), Need::Write));
+    }
+    if let Reload::Command(words) = &instance.reload
+        && let Some(program) = words.first().map(Path::new)
+        && program.is_absolute()
+    {
+        needs.insert((program.to_owned(), Need::Run));
+        needs.insert((program.to_owned(), Need::Read));
+    }
+    needs
+}
+
+/// What a sandbox denies of what is needed; displayed as a sentence without its subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shortfall {
+    denials: Vec<Denial>,
+}
+
+impl Shortfall {
+    /// None where all is allowed.
+    ///
+    /// Links are followed here: call it where that may take its time.
+    pub(crate) fn of(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
+        let paths = needs.iter().map(|(path, _)| path.clone());
+        let followed: BTreeMap<PathBuf, PathBuf> =
+            Questions::default().ask(paths, |path: &PathBuf| real(path));
+        let mut denials: Vec<Denial> = Vec::new();
+        for (path, need) in needs {
+            for path in [Some(path), followed.get(path)].into_iter().flatten() {
+                let denied = sandbox.denies(path, *need);
+                denials.extend(denied.filter(|it| !denials.contains(it)));
+            }
+        }
+        // What cannot be seen is not told again as what cannot be written.
+        let written: Vec<PathBuf> = denials
+            .iter()
+            .filter(|it| it.need == Need::Write)
+            .map(|it| it.path.clone())
+            .collect();
+        denials.retain(|it| it.need != Need::Read || !written.contains(&it.path));
+        (!denials.is_empty()).then_some(Shortfall { denials })
+    }
+
+    /// The lines of a drop-in that allow all of it.
+    ///
+    /// # Errors
+    /// A sentence: no drop-in should, or can say it.
+    pub(crate) fn settings(&self) -> Result<BTreeSet<String>, String> {
+        let mut lines = BTreeSet::new();
+        for denial in &self.denials {
+            match denial.settings() {
+                Some(settings) => lines.extend(settings.iter().cloned()),
+                None => {
+                    return Err(format!(
+                        "keep {} elsewhere, or take {} back with `systemctl edit pgcertd`",
+                        denial.path.display(),
+                        denial.by
+                    ));
+                }
+            }
+        }
+        Ok(lines)
+    }
+}
+
+impl fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seen: Vec<String> = self.denials.iter().map(ToString::to_string).collect();
+        f.write_str(&seen.join("; "))
+    }
+}
+
+/// The command that adds these lines to a drop-in of the instance's own.
+pub(crate) fn command(name: &str, lines: &BTreeSet<String>) -> String {
+    let file = format!("{DROP_INS}/paths-{name}.conf");
+    let words: Vec<String> = lines.iter().map(quoted).collect();
+    format!(
+        "mkdir -p {DROP_INS} && printf '%s\\n' '[Service]' {} >>{file} && \
+         systemctl daemon-reload && systemctl try-restart {UNIT}",
+        words.join(" ")
+    )
+}
+
+/// The path with links followed in the longest part of it that is there.
+fn real(path: &Path) -> PathBuf {
+    match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}

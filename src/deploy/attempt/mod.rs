@@ -1,0 +1,449 @@
+//! One deployment: install, reload, verify, and where the server refuses, roll back.
+//!
+//! A deployment is a value that passes through its states; each transition is a method of the
+//! state that it leaves:
+//!
+//! ```text
+//! Begun --staged--> Staged --installed--> Installed --reloaded--> Reloaded --verified--> Verdict
+//!                                                                             |
+//!                                        Refused --rolled_back--> RolledBack <+ (refused, proven)
+//! ```
+//!
+//! Where a refusal shows in that no client gets in, the way back is part of its proof; where that
+//! leads nowhere, the bundle goes in again (`reinstated`).
+//!
+//! What ends it early leaves the files as they were, or says how they are.
+
+mod before;
+mod roll_back;
+mod shut_out;
+mod verify;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::bundle::{Bundle, Identity, KeyedBundle};
+use crate::config::{Kind, Mode, Verify};
+use crate::server::files::{Keep, Staged as StagedFiles, Trial};
+use crate::server::patroni::Rehearsal;
+use crate::server::probe::Served;
+use crate::server::process::Process;
+use crate::server::reload::{ReloadError, reload};
+use crate::server::settings::{SettingsError, TlsSettings};
+use crate::server::{Instance, InstanceError, Server, Sight};
+use before::Before;
+
+/// How long the look before an install may take; it runs beside the writing of the new file.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// How long a Patroni's REST API may take to show that it lives, before Patroni is asked to reload.
+const DEAF: Duration = Duration::from_secs(5);
+
+/// Why nothing more is to be done about a server that is down.
+const NOT_RUNNING: &str = "the server is not running; it will load the files when it starts";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// New clients get the bundle. `verify = "none"` counts as well.
+    Deployed,
+    /// The files are right, and the server is down or does not use them: why, and what to set.
+    Installed(String),
+    /// The files are right, and what is served could not be seen: why.
+    Unverified(String),
+    /// The server would not load it, and the files are somebody else's and stay: why.
+    NotTaken(String),
+    /// The server loads nothing new, for want of another file than the bundle's, which stays: which.
+    Blocked(String),
+    /// The server would not load it; what was there before is back: why.
+    RolledBack(String),
+    /// Nothing was written, and the server ended before it was seen to load the files.
+    Ended,
+    /// A step failed: why, and what to do.
+    Failed(String),
+}
+
+/// What a deployment is to do.
+pub(crate) struct Order {
+    /// What is to be served in the end.
+    pub(crate) content: Content,
+    /// The look that led to this order.
+    pub(crate) sight: Sight,
+    /// What was served, if that was looked at already.
+    pub(crate) served: Option<Served>,
+    /// What was last seen both installed and served.
+    pub(crate) proven: Option<Proven>,
+    /// What becomes of the bundle that is installed.
+    pub(crate) replaced: Replaced,
+    /// Whether a person insists: a server that is down is to start on it, whatever comes of that.
+    pub(crate) forced: bool,
+}
+
+/// The bundle that a server is to serve, with its key where that has to be written.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// It goes into the files.
+    New(Arc<KeyedBundle>),
+    /// The files are right as they are.
+    Installed(Arc<Bundle>),
+}
+
+impl Content {
+    pub(crate) fn bundle(&self) -> &Arc<Bundle> {
+        match self {
+            Content::New(keyed) => keyed.bundle(),
+            Content::Installed(bundle) => bundle,
+        }
+    }
+}
+
+/// What becomes of a bundle that is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// It becomes the previous one, if it was proven served and differs.
+    KeptIfProven,
+    /// The previous one goes in, and stays the previous one.
+    NotKept,
+}
+
+/// A bundle that was seen both installed and served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proven {
+    pub(crate) bundle: Identity,
+    /// The run of the server that showed it ([`Process::run`]).
+    pub(crate) run: i64,
+}
+
+/// What a deployment that is under way knows in each of its states.
+struct Deployment<'a, State> {
+    instance: &'a mut Instance,
+    bundle: Arc<Bundle>,
+    /// The same with its key, where it is written. It goes when this does.
+    keyed: Option<Arc<KeyedBundle>>,
+    before: Before,
+    state: State,
+}
+
+struct Begun;
+/// The new files lie beside the targets.
+struct Staged(StagedFiles);
+/// The new files are in place.
+struct Installed {
+    /// What was said to be on trial before they were.
+    trial: Trial,
+}
+/// The server was asked to load them.
+struct Reloaded {
+    process: Arc<Process>,
+    at: Instant,
+    /// The configuration, where it was asked before the signal and names the files.
+    known: Option<TlsSettings>,
+    /// How often the server was asked for want of an answer to the time before.
+    again: u32,
+}
+/// The server was proven not to take them.
+struct Refused {
+    process: Arc<Process>,
+    reason: String,
+    proof: Proof,
+}
+
+/// By what it was proven that a server did not take a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It did not load it.
+    NotLoaded,
+    /// It loaded it, and no client gets in with it.
+    ShutOut,
+}
+
+/// What goes in again in the place of a bundle that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayBack {
+    /// The files that were found.
+    Found,
+    Previous,
+}
+
+enum Verdict<'a> {
+    Served,
+    NotUsed(String),
+    Unverified(String),
+    NotTaken(String),
+    Blocked(String),
+    Ended,
+    Refused(Box<Deployment<'a, Refused>>),
+}
+
+/// Carries out `order` on `instance`; the caller holds the instance's lock.
+pub(crate) async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
+    match Box::pin(run(instance, order)).await {
+        Ok(outcome) => outcome,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
+    let write = matches!(order.content, Content::New(_));
+    let begun = Deployment::begin(instance, order);
+    let installed = match begun.keyed.clone() {
+        Some(keyed) => begun.staged(keyed).await?.installed().await?,
+        None => begun.unchanged(),
+    };
+    match &installed.before.sight.server {
+        Server::Up(_) => {}
+        // It may well run on what was there before.
+        Server::Down(absence) if absence.may_run() => {
+            return Ok(Outcome::Unverified(match absence.mend() {
+                "" => absence.to_string(),
+                mend => format!("{absence}; {mend}"),
+            }));
+        }
+        Server::Down(_) => return Ok(Outcome::Installed(installed.at_next_start())),
+    }
+    if let Some(why) = installed.unused() {
+        return Ok(Outcome::Installed(why));
+    }
+    let verdict = match installed.foreseen().await {
+        Some(reason) => installed.foreseen_refused(reason)?,
+        None => Box::pin(installed.tried()).await?,
+    };
+    match verdict {
+        Verdict::Served => Ok(Outcome::Deployed),
+        Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
+        Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
+        Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
+        Verdict::Blocked(why) => Ok(Outcome::Blocked(why)),
+        Verdict::Ended if write => Ok(Outcome::Installed(NOT_RUNNING.into())),
+        Verdict::Ended => Ok(Outcome::Ended),
+        Verdict::Refused(refused) => refused.rolled_back().await,
+    }
+}
+
+impl<'a> Deployment<'a, Begun> {
+    fn begin(instance: &'a mut Instance, order: Order) -> Self {
+        Deployment {
+            instance,
+            bundle: Arc::clone(order.content.bundle()),
+            keyed: match order.content {
+                Content::New(keyed) => Some(keyed),
+                Content::Installed(_) => None,
+            },
+            before: Before {
+                sight: order.sight,
+                served: order.served,
+                proven: order.proven,
+                replaced: order.replaced,
+                forced: order.forced,
+            },
+            state: Begun,
+        }
+    }
+
+    /// Writes the new files beside the targets. Where it is not known what the server serves, it
+    /// is asked meanwhile.
+    async fn staged(mut self, keyed: Arc<KeyedBundle>) -> Result<Deployment<'a, Staged>, String> {
+        let wanted = self.instance.config.verify == Verify::Handshake && !self.before.is_known();
+        let glance = self
+            .before
+            .sight
+            .server
+            .process()
+            .filter(|_| wanted)
+            .and_then(|p| {
+                let addresses = self.instance.addresses(p).ok()?;
+                let installed = self.before.sight.look.installed.bundle().cloned();
+                Some(self.instance.glance(addresses, installed, GLANCE))
+            });
+        let stage = self.instance.on_files(move |targets| targets.stage(&keyed));
+        let (staged, served) = match glance {
+            Some(glance) => tokio::join!(stage, glance),
+            None => (stage.await, None),
+        };
+        let staged = staged.map_err(told)?;
+        self.before.served = self.before.served.or(served);
+        Ok(self.into_state(Staged(staged)))
+    }
+
+    /// The files are right as they are.
+    fn unchanged(self) -> Deployment<'a, Installed> {
+        let trial = Trial::Unchanged;
+        self.into_state(Installed { trial })
+    }
+}
+
+impl<'a> Deployment<'a, Staged> {
+    /// Puts the new files in place. What they replace is kept as the previous bundle if it was
+    /// proven served, and differs, unless it is the previous one that goes in.
+    async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
+        let worth_keeping = self.before.worth_keeping();
+        let trial = match self.instance.config.kind() {
+            Kind::Postgres | Kind::PgBouncer => self.before.trial(&self.bundle),
+            // Its own Python has loaded it, and it starts on a pair that does not load, too.
+            Kind::Patroni => Trial::Unchanged,
+        };
+        let sight = self.before.sight.clone();
+        let bundle = Arc::clone(&self.bundle);
+        let Deployment {
+            instance,
+            bundle: new,
+            keyed,
+            before,
+            state: Staged(staged),
+        } = self;
+        instance
+            .on_files(move |targets| {
+                let keep = match sight.look.installed.bundle() {
+                    Some(old) if worth_keeping && !old.same_content(&bundle) => {
+                        Keep::AsPrevious(&sight.look)
+                    }
+                    _ => Keep::No,
+                };
+                let committed = targets.commit(&staged, &keep, trial);
+                if committed.is_err() {
+                    // The first error is the one to tell; leftovers are removed next time.
+                    let _second = targets.discard(&staged);
+                }
+                committed
+            })
+            .await
+            .map_err(told)?;
+        Ok(Deployment {
+            instance,
+            bundle: new,
+            keyed,
+            before,
+            state: Installed { trial },
+        })
+    }
+}
+
+impl<'a> Deployment<'a, Installed> {
+    /// What is to be said where the server is down.
+    fn at_next_start(&self) -> String {
+        if !matches!(self.state.trial, Trial::Begins(bundle) if bundle.bundle == self.bundle.identity())
+        {
+            return NOT_RUNNING.into();
+        }
+        let config = &self.instance.config;
+        format!(
+            "{NOT_RUNNING}; nobody has seen it serve {} yet: if it does not start, `{}` puts back what was installed before",
+            self.bundle.fingerprint().short(),
+            config.command(&["sync"])
+        )
+    }
+
+    /// Why a Patroni does not use the files, which no reload would change: it is left alone, since
+    /// it loses more than other servers by a reload that it need not make.
+    fn unused(&self) -> Option<String> {
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        let config = &self.instance.config;
+        let settings = patroni.tls(config).ok()?;
+        let not_used = settings.not_used(&config.cert_file, &config.key_file);
+        // Where that is not known, it is asked to load a pair that it was seen to load.
+        Some(not_used.ok()??.to_string())
+    }
+
+    /// Why the server would not load the files, where that can be tried beforehand: a Patroni that
+    /// was asked to load what it cannot goes on without its REST API.
+    async fn foreseen(&self) -> Option<String> {
+        let server = self.before.sight.targets.server;
+        let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
+            return None;
+        };
+        match patroni.rehearsed(server, &self.instance.config).await? {
+            Rehearsal::Loads => None,
+            Rehearsal::Refused(said) => Some(format!(
+                "Patroni would not load {}, and was not asked to: {said}",
+                self.bundle.fingerprint().short()
+            )),
+        }
+    }
+
+    fn foreseen_refused(self, reason: String) -> Result<Verdict<'a>, String> {
+        let Server::Up(process) = self.before.sight.server.clone() else {
+            return Err("the server is not running".into());
+        };
+        if self.instance.config.mode != Mode::Manage {
+            return Ok(Verdict::NotTaken(reason));
+        }
+        let refused = self.into_state(Refused {
+            process,
+            reason,
+            proof: Proof::NotLoaded,
+        });
+        Ok(Verdict::Refused(Box::new(refused)))
+    }
+
+    /// Asks the server to load the files, and looks what comes of it.
+    async fn tried(self) -> Result<Verdict<'a>, String> {
+        let Server::Up(process) = self.before.sight.server.clone() else {
+            return Err("the server is not running".into());
+        };
+        match ask_reload(self.instance, &self.before.sight, &process).await {
+            Ok(()) => {}
+            Err(_) if !process.alive() => return Ok(Verdict::Ended),
+            Err(error) => return Err(error.to_string()),
+        }
+        let reloaded = Reloaded {
+            process,
+            at: Instant::now(),
+            known: None,
+            again: 0,
+        };
+        Ok(self.into_state(reloaded).verified().await)
+    }
+}
+
+impl<'a, State> Deployment<'a, State> {
+    /// What the server's configuration says, for the names that count with the new bundle.
+    async fn settings(&mut self, process: &Process) -> Result<TlsSettings, SettingsError> {
+        let asked = self.instance.tls_settings(process, &self.before.sight);
+        let settings = Box::pin(asked).await?;
+        Ok(self.instance.with_names(settings, Some(&self.bundle)))
+    }
+
+    fn into_state<Next>(self, state: Next) -> Deployment<'a, Next> {
+        Deployment {
+            instance: self.instance,
+            bundle: self.bundle,
+            keyed: self.keyed,
+            before: self.before,
+            state,
+        }
+    }
+}
+
+async fn ask_reload(
+    instance: &Instance,
+    sight: &Sight,
+    process: &Process,
+) -> Result<(), ReloadError> {
+    let config = &instance.config;
+    if process.kind() == Kind::Patroni {
+        // One that lost its REST API to a pair before would wait for ever for its end.
+        let addresses = instance.addresses(process).map_err(ReloadError::Unseen)?;
+        let seen = instance.served(&addresses, DEAF).await;
+        if let Err(unseen) = seen
+            && !unseen.is_tls_off()
+        {
+            return Err(ReloadError::Deaf(unseen.sentence()));
+        }
+    }
+    reload(
+        &config.reload,
+        process,
+        &config.name,
+        &config.place,
+        sight.targets.server,
+    )
+    .await
+}
+
+fn told(error: InstanceError) -> String {
+    error.to_string()
+}

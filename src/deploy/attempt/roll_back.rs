@@ -1,0 +1,124 @@
+//! The way back, where a server was proven not to take the files.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::shut_out::Returned;
+use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
+use crate::config::Kind;
+use crate::server::InstanceError;
+use crate::server::files::{Found, Held, HeldBy, Keep, Trial};
+use crate::server::patroni;
+
+impl Deployment<'_, Refused> {
+    /// Remembers the refusal, puts back what was there, and proves what is served. In this
+    /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
+    pub(super) async fn rolled_back(mut self) -> Result<Outcome, String> {
+        let mut told = self.state.reason.clone();
+        let remembered = self.remember().await;
+        let way = self.before.way_back(&self.bundle);
+        match self.restore(way).await {
+            Ok(restored) => told.push_str(&format!("; {restored}")),
+            Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
+        }
+        if let Err(e) = remembered {
+            told.push_str(&format!("; the refusal could not be remembered: {e}"));
+        }
+        match (self.state.proof, way) {
+            (Proof::ShutOut, Some(way)) => match self.returned(way).await {
+                Returned::Served => told.push_str("; TLS clients get in again"),
+                Returned::ShutOut => return self.reinstated().await,
+                Returned::Doubtful(doubt) => told.push_str(&format!("; {doubt}")),
+            },
+            _ => {
+                if let Some(doubt) = self.doubt_after_return().await {
+                    told.push_str(&format!("; {doubt}"));
+                }
+            }
+        }
+        Ok(Outcome::RolledBack(told))
+    }
+
+    /// Puts back the files that are known to be good: those that were found, if they were
+    /// served; else the previous bundle, if that is served; else what was found, be it nothing.
+    async fn restore(&mut self, way: Option<WayBack>) -> Result<&'static str, InstanceError> {
+        let look = Arc::clone(&self.before.sight.look);
+        let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
+        match way {
+            None => Ok("there is no earlier bundle to go back to, the files stay"),
+            Some(WayBack::Previous) => {
+                self.instance
+                    .on_files(move |targets| match &look.previous {
+                        Some(previous) => {
+                            let keyed = targets.previous_with_key(previous)?;
+                            let staged = targets.stage(&keyed)?;
+                            targets.commit(&staged, &Keep::No, Trial::Unchanged)
+                        }
+                        None => Ok(()),
+                    })
+                    .await?;
+                Ok("the previous bundle is back")
+            }
+            Some(WayBack::Found) => {
+                self.instance
+                    .on_files(move |targets| targets.put_back(&look.found))
+                    .await?;
+                Ok(match nothing {
+                    true => "there was no file before, and there is none now",
+                    false => "the files of before are back",
+                })
+            }
+        }
+    }
+
+    async fn remember(&mut self) -> Result<(), InstanceError> {
+        let held = Held {
+            fingerprint: self.bundle.fingerprint(),
+            companions: self.bundle.companions().digest(),
+            by: HeldBy::Postgres,
+            reason: self.state.reason.clone(),
+            since: Timestamp::now(),
+            postmaster_start: Some(self.state.process.run()),
+        };
+        self.instance.on_files(move |t| t.hold(&held)).await
+    }
+
+    /// Reloads the files of before; a sentence if they are not what is served then.
+    async fn doubt_after_return(&self) -> Option<String> {
+        let is_patroni = self.state.process.kind() == Kind::Patroni;
+        // A Patroni was either not asked, or answers no more; a second signal would hold it up for ever.
+        if !is_patroni
+            && let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await
+        {
+            return Some(format!("the reload after that failed: {e}"));
+        }
+        let addresses = match self.instance.addresses(&self.state.process) {
+            Ok(addresses) => addresses,
+            Err(why) => return Some(why),
+        };
+        let limit = self.instance.config.verify_timeout;
+        let looked = match self.before.installed() {
+            Some(bundle) => {
+                let looked = self.instance.served_by_name(&addresses, bundle, limit);
+                looked.await
+            }
+            None => self.instance.served(&addresses, limit).await,
+        };
+        match looked {
+            Ok(served) if Some(served.leaf.fingerprint()) == self.before.leaf() => None,
+            Ok(served) => Some(format!(
+                "{} is served now",
+                served.leaf.fingerprint().short()
+            )),
+            Err(_) if is_patroni => Some(format!(
+                "restart Patroni for its REST API to come back: {}",
+                patroni::RESTART
+            )),
+            Err(unseen) => Some(format!(
+                "what is served now is not known: {}",
+                unseen.sentence()
+            )),
+        }
+    }
+}

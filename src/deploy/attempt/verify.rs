@@ -1,0 +1,436 @@
+//! The look at what a server serves after it was asked to load the files, and what follows from it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::watch::{Glimpse, Next, Seen, Watch};
+use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
+use crate::config::{Address, Kind, Mode, Verify};
+use crate::server::dry_start::{DryStart, LoadStage};
+use crate::server::probe::Served;
+use crate::server::program::Program;
+use crate::server::settings::{
+    MEND_FIRST, Names, NotUsed, SettingsError, TlsSettings, is_named_by,
+};
+use crate::server::{Server, Unseen, as_server};
+
+/// How often a server is asked again for one bundle: files whose times lie ahead seem to change for ever.
+const MOST_AGAIN: u32 = 3;
+
+/// A look that did not show the server's certificate.
+fn unclear(unseen: &Unseen) -> Glimpse {
+    match unseen.is_no_answer() {
+        true => Glimpse::Blind(unseen.sentence()),
+        false => Glimpse::Unclear(unseen.sentence()),
+    }
+}
+
+impl<'a> Deployment<'a, Reloaded> {
+    /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
+    pub(super) async fn verified(self) -> Verdict<'a> {
+        if self.instance.config.verify == Verify::None {
+            return Verdict::Served;
+        }
+        let addresses = match self.instance.addresses(&self.state.process) {
+            Ok(addresses) => addresses,
+            Err(why) => return Verdict::Unverified(why),
+        };
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("reloaded");
+        match Box::pin(self.watch(&addresses)).await {
+            Seen::New => self.used(Ok(())).await,
+            Seen::NewLeaf => {
+                let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
+                self.used(Err(why.into())).await
+            }
+            Seen::Off => {
+                let names = Names::of(&self.instance.config.place);
+                Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
+            }
+            Seen::Ended => Verdict::Ended,
+            Seen::ShutOut(why) => Box::pin(self.shut_out(why)).await,
+            Seen::Unclear(why) if self.is_patroni() && self.before.proven() => {
+                self.silent(&addresses, why).await
+            }
+            Seen::Unclear(why) | Seen::Blind(why) => Verdict::Unverified(why),
+            Seen::Third(why) => Box::pin(self.explained(why)).await,
+            Seen::Old if self.is_patroni() => self.overslept().await,
+            Seen::Old => Box::pin(self.weighed()).await,
+        }
+    }
+
+    fn is_patroni(&self) -> bool {
+        self.instance.config.kind() == Kind::Patroni
+    }
+
+    /// A Patroni's REST API, which answered just before the signal, answers no more where it did:
+    /// this is how it refuses, unless it has ended or was told to listen elsewhere.
+    async fn silent(mut self, addresses: &[Address], why: String) -> Verdict<'a> {
+        let now = match self.instance.look().await {
+            Ok(sight) => sight.server,
+            Err(error) => return Verdict::Unverified(format!("{why}; {error}")),
+        };
+        let before = &self.state.process;
+        let process = match now {
+            Server::Up(process) if process.run() == before.run() => process,
+            // Whether it still runs, and where it listens, is then not known.
+            Server::Down(absence) if absence.may_run() => {
+                return Verdict::Unverified(format!("{why}; {absence}"));
+            }
+            _ if before.is_stopped() => {
+                return Verdict::Unverified(format!("{why}; its process is stopped"));
+            }
+            _ if before.alive() => return self.deaf(&why),
+            _ => return Verdict::Ended,
+        };
+        match self.instance.addresses(&process) {
+            Ok(moved) if moved != addresses => {
+                self.state.process = process;
+                self.state.at = Instant::now();
+                Box::pin(self.verified()).await
+            }
+            _ => self.deaf(&why),
+        }
+    }
+
+    /// Patroni's REST API went silent over the pair.
+    fn deaf(self, why: &str) -> Verdict<'a> {
+        let reason = format!(
+            "Patroni did not load {}, and its REST API has stopped to answer: {why}",
+            self.bundle.fingerprint().short()
+        );
+        self.not_taken(reason)
+    }
+
+    /// The files go back, unless they are somebody else's.
+    fn not_taken(self, reason: String) -> Verdict<'a> {
+        if self.instance.config.mode != Mode::Manage {
+            return Verdict::NotTaken(reason);
+        }
+        let process = Arc::clone(&self.state.process);
+        let proof = Proof::NotLoaded;
+        Verdict::Refused(Box::new(self.into_state(Refused {
+            process,
+            reason,
+            proof,
+        })))
+    }
+
+    /// A Patroni that still shows the old leaf has not tried the new one: it keeps no old context.
+    async fn overslept(mut self) -> Verdict<'a> {
+        let process = Arc::clone(&self.state.process);
+        let asked = self.settings(&process).await;
+        let config = &self.instance.config;
+        let not_used = asked.and_then(|it| {
+            let not_used = it.not_used(&config.cert_file, &config.key_file);
+            Ok(not_used?)
+        });
+        match not_used {
+            Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
+            _ => Verdict::Unverified(format!(
+                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or it is before 2.1 or 3.0.3, \
+                 which do not reload a certificate, or the serial number is the old one's; it loads it at its next restart",
+                self.bundle.fingerprint().short(),
+                config.verify_timeout.as_secs()
+            )),
+        }
+    }
+
+    async fn watch(&self, addresses: &[Address]) -> Seen {
+        let mut watch = Watch::of(&self.instance.config, self.state.at);
+        loop {
+            let patience = watch.patience(Instant::now());
+            let glimpse = match self
+                .instance
+                .served_in_turn(addresses, &self.bundle, patience)
+                .await
+            {
+                Ok(served) => self.understood(&served, patience).await,
+                Err(unseen) if unseen.is_tls_off() => Glimpse::Off,
+                Err(_) if !self.state.process.alive() => return Seen::Ended,
+                Err(unseen) if unseen.is_alert() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) => unclear(&unseen),
+            };
+            match watch.heard(glimpse, Instant::now()) {
+                Next::Word(Seen::Old) => return self.old_for_all(addresses).await,
+                Next::Word(seen) => return seen,
+                Next::After(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    /// The first of the names still gets what was before. A server that gives the bundle to another of them has loaded it.
+    async fn old_for_all(&self, addresses: &[Address]) -> Seen {
+        let (instance, bundle) = (&self.instance, &self.bundle);
+        if instance.asked_names(Some(bundle)).len() < 2 {
+            return Seen::Old;
+        }
+        let limit = instance.config.verify_timeout;
+        match instance.served_by_name(addresses, bundle, limit).await {
+            Ok(served) if served.is_divided => Seen::Third(self.third(&served)),
+            Ok(served) if served.shown().is_of(bundle) => Seen::New,
+            Ok(_) | Err(_) => Seen::Old,
+        }
+    }
+
+    /// What a leaf that is served means; `limit` for a look at the server itself, where needed.
+    async fn understood(&self, served: &Served, limit: Duration) -> Glimpse {
+        let new = &self.bundle;
+        if served.shown().is_of(new) {
+            return Glimpse::New;
+        }
+        // Postgres loads all files or none.
+        if served.leaf.fingerprint() == new.fingerprint() && !self.before.has_leaf_of(new) {
+            return Glimpse::NewLeaf;
+        }
+        // What one name gets was loaded, so that what another one gets is no refusal.
+        if served.is_divided {
+            return Glimpse::Third(self.third(served));
+        }
+        match self.shown_by_another(served, limit).await {
+            Some(another) => unclear(&another),
+            None if self.before.is_shown(&served.shown(), new) => Glimpse::Old,
+            None => Glimpse::Third(self.third(served)),
+        }
+    }
+
+    /// What is neither the bundle nor what was before.
+    fn third(&self, served: &Served) -> String {
+        let address = &served.address;
+        if served.is_divided {
+            return format!(
+                "{address} serves {} to clients that ask for {}, and the bundle to others; see which files pg_hosts.conf gives them",
+                served.leaf.fingerprint().short(),
+                served.asked
+            );
+        }
+        match served.leaf.fingerprint() == self.bundle.fingerprint() {
+            true => format!(
+                "{address} asks clients for certificates of CAs that are neither those installed nor those of before; see that no other server answers there"
+            ),
+            false => format!(
+                "{address} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                served.leaf.fingerprint().short()
+            ),
+        }
+    }
+
+    /// The certificate is served; the CA and CRL files that come with it count where the
+    /// configuration names them. `doubt` is what was seen that speaks against it.
+    async fn used(mut self, doubt: Result<(), String>) -> Verdict<'a> {
+        if self.bundle.companions().digest().is_none() {
+            return Verdict::Served;
+        }
+        let process = Arc::clone(&self.state.process);
+        let asked = self.settings(&process).await;
+        let config = &self.instance.config;
+        let asked = asked.map(|it| it.companions_not_used(config));
+        match (asked, doubt) {
+            (Ok(Ok(Some(not_used))), _) => Verdict::NotUsed(not_used.to_string()),
+            (_, Err(why)) => Verdict::Unverified(why),
+            (Ok(Err(cannot)), _) => Verdict::Unverified(cannot.sentence()),
+            _ => Verdict::Served,
+        }
+    }
+
+    /// A configured address may lead to another host of the row, or to a proxy, that serves the
+    /// very leaf of before: then the server itself, seen where it listens, tells.
+    async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
+        let process = &self.state.process;
+        self.instance.another(process, served, limit).await
+    }
+
+    /// A third leaf is served: does the configuration say why?
+    async fn explained(self, why: String) -> Verdict<'a> {
+        match self.accounted_for().await {
+            Ok(verdict) => verdict,
+            Err(_) => Verdict::Unverified(why),
+        }
+    }
+
+    /// What follows where the configuration accounts for what is seen: it names other files, or means the names that
+    /// were asked for to get something else. The deployment itself, where it does neither.
+    pub(super) async fn accounted_for(mut self) -> Result<Verdict<'a>, Self> {
+        let process = Arc::clone(&self.state.process);
+        let asked_before = self.instance.asked_names(Some(&self.bundle));
+        let asked = self.settings(&process).await;
+        if let Ok(Some(not_used)) = asked.and_then(|it| self.not_used(&it)) {
+            return Ok(Verdict::NotUsed(not_used.to_string()));
+        }
+        if self.instance.asked_names(Some(&self.bundle)) == asked_before {
+            return Err(self);
+        }
+        self.state.at = Instant::now();
+        Ok(Box::pin(self.verified()).await)
+    }
+
+    /// Why what the wire shows says nothing of the files: the configuration names others. CA and
+    /// CRL files count where only these are new.
+    pub(super) fn not_used(
+        &self,
+        settings: &TlsSettings,
+    ) -> Result<Option<NotUsed>, SettingsError> {
+        let config = &self.instance.config;
+        let pair = settings.not_used(&config.cert_file, &config.key_file)?;
+        if pair.is_some() || !self.before.has_leaf_of(&self.bundle) {
+            return Ok(pair);
+        }
+        Ok(settings.companions_not_used(config)?)
+    }
+
+    /// Whether what was there before is known to have been in use.
+    fn was_in_use(&self) -> bool {
+        match self.before.has_leaf_of(&self.bundle) {
+            true => self.before.proven_authorities(),
+            false => self.before.proven(),
+        }
+    }
+
+    /// The old leaf is still served: is that a refusal, or are other files in use?
+    async fn weighed(mut self) -> Verdict<'a> {
+        let settings = match self.state.known.take() {
+            Some(known) => known,
+            None => {
+                let process = Arc::clone(&self.state.process);
+                let asked = self.settings(&process).await;
+                match asked.and_then(|settings| Ok((self.not_used(&settings)?, settings))) {
+                    Ok((Some(why), _)) => return Verdict::NotUsed(why.to_string()),
+                    Ok((None, settings)) if self.was_in_use() => settings,
+                    Ok((None, settings)) => return self.signalled_again(Some(settings)).await,
+                    // What was installed was served until now: these files are in use.
+                    Err(_) if self.was_in_use() => return self.refused(),
+                    Err(why) => {
+                        return Verdict::Unverified(format!(
+                            "what was there before is still served, and whether the server uses the files is not known: {why}"
+                        ));
+                    }
+                }
+            }
+        };
+        if let Some(why) = Box::pin(self.blocked(&settings)).await {
+            return Verdict::Blocked(why);
+        }
+        // What was mended before it was looked for is to blame as well.
+        if self.state.again < MOST_AGAIN && self.is_mended(&settings).await {
+            return self.signalled_again(None).await;
+        }
+        self.refused()
+    }
+
+    /// Whether another file of the reload was changed since the signal, so that what kept the server from loading may not
+    /// be there any more.
+    async fn is_mended(&mut self, settings: &TlsSettings) -> bool {
+        // What the kernel notes as a file's time is a tick old.
+        const TICK: Duration = Duration::from_millis(20);
+        let signalled = SystemTime::now() - self.state.at.elapsed() - TICK;
+        let (settings, config) = (settings.clone(), self.instance.config.clone());
+        let server = self.before.sight.targets.server;
+        let looked = as_server(server, move || {
+            settings.changed_elsewhere(&config, signalled)
+        });
+        if looked.await.unwrap_or_default() {
+            return true;
+        }
+        let process = Arc::clone(&self.state.process);
+        let sight = &self.before.sight;
+        let edited = self.instance.changed_since(&process, sight, signalled);
+        !edited.await.is_empty()
+    }
+
+    /// A server that was not seen to use the files may have read its configuration before somebody made it name them, and
+    /// one that refused them may have read another file before that was fixed. What it shows after another signal is its
+    /// answer.
+    async fn signalled_again(mut self, known: Option<TlsSettings>) -> Verdict<'a> {
+        let process = Arc::clone(&self.state.process);
+        if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {
+            return Verdict::Unverified(error.to_string());
+        }
+        self.state.at = Instant::now();
+        self.state.known = known;
+        self.state.again += 1;
+        Box::pin(self.verified()).await
+    }
+
+    /// Why the server loads nothing new, where that is no fault of the bundle.
+    async fn blocked(&self, settings: &TlsSettings) -> Option<String> {
+        let mut causes = self.faults_elsewhere(settings.clone()).await;
+        if causes.is_empty() {
+            causes.extend(self.blamed_elsewhere(settings).await);
+        }
+        (!causes.is_empty()).then(|| {
+            format!(
+                "{}; {}; {} is loaded once that is done. Do not restart the server before: it would not start",
+                self.not_loaded(),
+                causes.join("; "),
+                self.bundle.fingerprint().short()
+            )
+        })
+    }
+
+    /// What the wire shows of a reload that loaded nothing.
+    fn not_loaded(&self) -> String {
+        let (name, short) = (
+            self.instance.config.kind().name(),
+            self.bundle.fingerprint().short(),
+        );
+        if self.before.has_leaf_of(&self.bundle) {
+            return format!(
+                "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
+            );
+        }
+        let before = self.before.leaf();
+        format!(
+            "{name} did not load {short}: after the reload, new connections still get {}",
+            before.map_or_else(|| "none".into(), |leaf| leaf.short()),
+        )
+    }
+
+    fn refused(self) -> Verdict<'a> {
+        let log = match self.instance.config.kind() {
+            Kind::Postgres => {
+                "the server's log says why, just before \"SSL configuration was not reloaded\""
+            }
+            Kind::PgBouncer => {
+                "its log says why, just before \"TLS configuration could not be reloaded\""
+            }
+            Kind::Patroni => "its log says why",
+        };
+        let reason = format!("{}; {log}", self.not_loaded());
+        self.not_taken(reason)
+    }
+
+    /// What keeps the server from loading anything new beside the files of the instance, as far as that shows.
+    async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<String> {
+        let server = self.before.sight.targets.server;
+        let config = self.instance.config.clone();
+        let looked = as_server(server, move || settings.faults_elsewhere(&config));
+        looked.await.unwrap_or_default()
+    }
+
+    /// The same, as the server's own program says: a start on a throw-away data directory fails for a setting, or for a
+    /// file that is not the instance's. Only OpenSSL knows what it takes for a cipher, or whether another name's key will
+    /// do.
+    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Option<String> {
+        let said = async {
+            let postmaster = self.state.process.postmaster()?;
+            let program = Program::of(postmaster).ok()?;
+            let targets = &self.before.sight.targets;
+            let (data, server) = (&targets.data, targets.server);
+            let around = program.surroundings(data, server).await.ok()?;
+            let start = program.dry_start(data, server, Some(postmaster), settings, &around);
+            match start.await {
+                DryStart::Fails {
+                    stage: LoadStage::Tls,
+                    said,
+                } => Some(said),
+                DryStart::Fails { .. } | DryStart::Loads | DryStart::NotKnown(_) => None,
+            }
+        };
+        let said = said.await?;
+        let mut own = self.instance.config.targets();
+        let is_own = settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file));
+        (!is_own).then(|| format!("{said}; {MEND_FIRST}"))
+    }
+}

@@ -1,0 +1,191 @@
+//! What is to be done about what was seen, by what the lineage holds once the instance's lock is held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Keeper;
+use super::plan::{self, Cause, Clock, Intent, NotSeen, Plan, Readiness, Scene};
+use crate::bundle::{Bundle, KeyedBundle};
+use crate::config::Mode;
+use crate::host::look::CannotLook;
+use crate::lineage::{LineageReader, Opened, Source, Trail};
+use crate::server::mounts::pinned_by;
+use crate::server::probe::Served;
+use crate::server::{InstanceError, Sight, Unseen};
+
+/// How often a decision is made anew because the lineage changed while it was made.
+const DECISIONS: usize = 3;
+
+/// What was seen of an instance, and what follows from it.
+pub(super) struct Visit {
+    pub(super) source: Source,
+    pub(super) readiness: Readiness,
+    pub(super) sight: Sight,
+    /// Nothing where it was not looked at.
+    pub(super) served: Option<Result<Served, Unseen>>,
+    pub(super) plan: Plan,
+}
+
+/// That it is not known whether a server would see what is written for it, and what mends that.
+pub(super) fn unseen_targets(cannot: &CannotLook) -> String {
+    format!(
+        "whether the server sees the files in their directories is not known, so that nothing was written: {}",
+        cannot.sentence()
+    )
+}
+
+impl Keeper {
+    /// Decides by what the lineage holds now; what it holds comes with its key where that is to be
+    /// written. A lineage that changes between the two is decided on anew.
+    pub(super) async fn decided(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        sight: Sight,
+        intent: Intent,
+        settle: Duration,
+    ) -> (Visit, Option<Arc<KeyedBundle>>) {
+        let mut opened = Opened::from(lineage.current().await);
+        for _ in 0..DECISIONS {
+            let Opened {
+                source,
+                keyed,
+                trail,
+            } = opened;
+            let visit = self.weighed(source, sight.clone(), intent, settle).await;
+            let wanted = match &visit.plan {
+                Plan::Deploy {
+                    bundle,
+                    write: true,
+                    cause: Cause::Source,
+                } if !intent.dry_run => Arc::clone(bundle),
+                _ => return (visit, None),
+            };
+            let same = |keyed: &Arc<KeyedBundle>| keyed.same_content(&wanted);
+            let (keyed, trail) = match keyed.filter(same) {
+                Some(keyed) => (keyed, trail),
+                None => {
+                    opened = lineage.opened().await;
+                    match opened.keyed.clone().filter(same) {
+                        Some(keyed) => (keyed, opened.trail),
+                        None => continue,
+                    }
+                }
+            };
+            if let Some(why) = self.on_the_way(&trail).await {
+                let refused = Source::Invalid { why, denied: false };
+                return (self.weighed(refused, sight, intent, settle).await, None);
+            }
+            return (visit, Some(keyed));
+        }
+        let why = "the lineage changes faster than it can be deployed".to_owned();
+        let restless = Source::Waiting { why };
+        (self.weighed(restless, sight, intent, settle).await, None)
+    }
+
+    /// Why no file may be written, since the lineage is found through it: a renewal would be the next one's source.
+    async fn on_the_way(&mut self, trail: &Trail) -> Option<String> {
+        let files = self.instance.on_files(|targets| Ok(targets.real_paths()));
+        // What cannot be looked at cannot be written, which is told then.
+        let files = files.await.ok()?;
+        let file = files.iter().find(|file| trail.leads_through(file))?;
+        Some(format!(
+            "{} is a file of the lineage itself, and is not overwritten; set cert_file and key_file of {} to files outside of \
+             the lineage, and the server to use them, or mode = \"reload\"",
+            file.display(),
+            self.instance.config.name
+        ))
+    }
+
+    /// The previous bundle, which is to be written.
+    pub(super) async fn previous_with_key(
+        &mut self,
+        seen: Arc<Bundle>,
+    ) -> Result<Arc<KeyedBundle>, InstanceError> {
+        let read = self.instance.on_files(move |t| t.previous_with_key(&seen));
+        Ok(Arc::new(read.await?))
+    }
+
+    /// Decides what is to be done about what was seen.
+    async fn weighed(
+        &mut self,
+        source: Source,
+        sight: Sight,
+        intent: Intent,
+        settle: Duration,
+    ) -> Visit {
+        let mode = self.instance.config.mode;
+        let now = Timestamp::now();
+        let clock = Clock {
+            now,
+            settle_timeout: settle,
+        };
+        let standards = self.standards(&source, &sight, intent, clock).await;
+        let installed = &sight.look.installed;
+        let readiness = plan::readiness(&source, installed, &self.instance.config, &standards);
+        if !intent.dry_run && mode == Mode::Manage {
+            let source = source.bundle().map(|b| &**b);
+            self.memory
+                .note(source, installed, sight.look.held.as_ref(), now);
+        }
+        // Where the files are about to change anyway, what is served is looked at meanwhile.
+        let about_to_change = match (source.bundle(), installed.bundle()) {
+            (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
+            _ => false,
+        };
+        let served = match about_to_change {
+            true => None,
+            false => Some(self.served(&sight).await),
+        };
+        let shown = served.as_ref().map(|s| match s {
+            Ok(served) => Ok(served.shown()),
+            Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
+            Err(_) => Err(NotSeen::Failed),
+        });
+        let mut plan = plan::plan(&Scene {
+            source: &source,
+            readiness: &readiness,
+            sight: &sight,
+            served: shown.as_ref(),
+            config: &self.instance.config,
+            memory: &self.memory,
+            intent,
+            roots: &standards.roots,
+            now,
+        });
+        let only_reload = matches!(plan, Plan::Deploy { write: false, .. }) && !intent.force;
+        if only_reload
+            && self
+                .uses_other_files(&sight, shown.and_then(Result::ok))
+                .await
+        {
+            // A reload would load nothing of ours.
+            plan = Plan::Nothing;
+        }
+        if only_reload && self.is_blocked(&sight).await {
+            // Nor would this one.
+            plan = Plan::Nothing;
+        }
+        if matches!(plan, Plan::Deploy { write: true, .. }) {
+            match pinned_by(&sight).await {
+                Ok(None) => {}
+                // The server would never see what is written; the state says so.
+                Ok(Some(_)) => plan = Plan::Nothing,
+                // Nor is anything written that it may never see.
+                Err(cannot) => {
+                    let about = source.bundle().map(|bundle| bundle.fingerprint());
+                    self.failure = Some((about, unseen_targets(&cannot)));
+                    plan = Plan::Nothing;
+                }
+            }
+        }
+        Visit {
+            source,
+            readiness,
+            sight,
+            served,
+            plan,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Back to the previous bundle, because the operator says so.
+//!
+//! The deployment is one like any other. What the lineage holds is held back first: a daemon
+//! that comes after a crash finishes what was begun, and one that comes later leaves it alone.
+//! The previous bundle stays the previous one, so that asking twice does not go forward again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::decide::unseen_targets;
+use super::plan::Cause;
+use super::standards::depends_on_roots;
+use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::bundle::{Bundle, Identity};
+use crate::config::{self, Mode};
+use crate::deploy::attempt::{Content, Order, Replaced};
+use crate::lineage::{LineageReader, Source};
+use crate::server::files::{Held, HeldBy, Lock, Look};
+use crate::server::mounts::pinned_by;
+use crate::server::{InstanceError, Purpose, Sight};
+use crate::trust::{Needed, Roots};
+
+/// Whether a roll-back is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Errand {
+    RollBack,
+    /// It is only said what would be done.
+    DryRun,
+}
+
+/// What a roll-back puts in, and what it holds back.
+#[derive(Debug)]
+struct Way {
+    previous: Arc<Bundle>,
+    /// What is not to be deployed; nothing where neither lineage nor files hold another bundle.
+    hold: Option<Identity>,
+    /// Whether the files hold the previous bundle already, by an earlier roll-back.
+    there: bool,
+}
+
+/// What a roll-back would do, or why it may not, in one sentence.
+fn way(
+    look: &Look,
+    source: &Source,
+    config: &config::Instance,
+    roots: &Roots,
+    now: Timestamp,
+) -> Result<Way, String> {
+    let Some(previous) = look.previous.clone() else {
+        return Err(
+            "there is no previous bundle that can be loaded; pgcertd keeps one once a deployment has replaced what was served: renew instead"
+                .into(),
+        );
+    };
+    let short = previous.fingerprint().short();
+    let others = [source.bundle(), look.installed.bundle()];
+    let hold = others
+        .into_iter()
+        .flatten()
+        .find(|other| !other.holds(&previous))
+        .map(|other| other.identity());
+    let installed = look.installed.bundle();
+    let there = installed.is_some_and(|it| it.holds(&previous));
+    let again = look
+        .held
+        .as_ref()
+        .is_some_and(|held| held.by == HeldBy::Operator && hold.is_some_and(|it| held.is_of(it)));
+    if there && !again {
+        return Err(format!(
+            "the previous bundle, {short}, is what is installed, and no earlier one is kept: renew instead"
+        ));
+    }
+    if let Err(refusal) = previous.check(&config.server_names, now) {
+        return Err(format!(
+            "the previous bundle, {short}: {refusal}; what is installed stays: renew instead"
+        ));
+    }
+    if let Some(fault) = Needed::of_bundle(&previous, roots, now).faults.first() {
+        return Err(format!(
+            "the previous bundle, {short}: clients refuse it: {}; what is installed stays: renew instead",
+            fault.why
+        ));
+    }
+    Ok(Way {
+        previous,
+        hold,
+        there,
+    })
+}
+
+/// Whose the files are, where they are not pgcertd's.
+fn not_ours(mode: Mode) -> Option<&'static str> {
+    match mode {
+        Mode::Manage => None,
+        Mode::Reload => Some(
+            "by mode = \"reload\" others place the files: have them put the previous ones back",
+        ),
+        Mode::Observe => Some(
+            "by mode = \"observe\" pgcertd changes nothing: put the previous files back by hand",
+        ),
+    }
+}
+
+impl Keeper {
+    /// Puts the previous bundle back, and holds what the lineage holds until that changes.
+    pub(crate) async fn roll_back(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        errand: Errand,
+        settle: Duration,
+    ) -> Done {
+        let began = Instant::now();
+        let (outcome, why) = match not_ours(self.instance.config.mode) {
+            Some(why) => (SyncOutcome::Refused, why.to_owned()),
+            None => match self.back(lineage, errand, settle, began).await {
+                Ok(done) => return done,
+                Err(error) => (SyncOutcome::Failed, error.to_string()),
+            },
+        };
+        let source = lineage.current().await;
+        self.untouched(outcome, Some(why), &source, settle, began)
+            .await
+    }
+
+    async fn back(
+        &mut self,
+        lineage: &mut impl LineageReader,
+        errand: Errand,
+        settle: Duration,
+        began: Instant,
+    ) -> Result<Done, InstanceError> {
+        let (lock, sight) = self.arrive(errand).await?;
+        // What is held back is what the lineage holds now, and not what it held before the lock was free.
+        let source = &lineage.current().await;
+        let now = Timestamp::now();
+        let they_matter = depends_on_roots(sight.look.previous.as_ref(), now);
+        let roots = self.roots.where_they_matter(they_matter).await;
+        let way = match way(&sight.look, source, &self.instance.config, &roots, now) {
+            Ok(way) => way,
+            Err(why) => {
+                let refused = SyncOutcome::Refused;
+                return Ok(self
+                    .untouched(refused, Some(why), source, settle, began)
+                    .await);
+            }
+        };
+        if errand == Errand::DryRun {
+            let installed = sight.look.installed.bundle();
+            let would = SyncOutcome::WouldDeploy;
+            let untouched = self.untouched(would, None, source, settle, began).await;
+            return Ok(Done {
+                fingerprint: Some(way.previous.fingerprint()),
+                old: installed.map(|b| b.fingerprint()),
+                changed: way.previous.pieces().since(installed.map(|b| b.pieces())),
+                not_after: Some(untouched.seen.end_of(&way.previous)),
+                ..untouched
+            });
+        }
+        let pinned = match way.there {
+            true => Ok(None),
+            false => pinned_by(&sight).await,
+        };
+        let against = match pinned {
+            Ok(pinned) => pinned.map(|pinned| pinned.sentence()),
+            Err(cannot) => Some(unseen_targets(&cannot)),
+        };
+        if let Some(why) = against {
+            let (refused, why) = (SyncOutcome::Refused, Some(why));
+            return Ok(self.untouched(refused, why, source, settle, began).await);
+        }
+        let content = match way.there {
+            true => Content::Installed(Arc::clone(&way.previous)),
+            false => Content::New(self.previous_with_key(Arc::clone(&way.previous)).await?),
+        };
+        if let Some(bundle) = way.hold.filter(|_| !way.there) {
+            self.hold(bundle, &way.previous).await?;
+        }
+        let before = sight.look.held.clone();
+        let order = Order {
+            content,
+            replaced: Replaced::NotKept,
+            sight,
+            served: None,
+            proven: self.memory.proven,
+            forced: false,
+        };
+        let mut done = self.deploy(order, source, Cause::Mend, settle, began).await;
+        if done.outcome == SyncOutcome::Unchanged {
+            // It was there already, and the server ended before it loaded it.
+            done.outcome = SyncOutcome::Installed;
+        }
+        let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
+            let installed = sight.look.installed.bundle();
+            installed.is_some_and(|it| it.holds(&way.previous))
+        });
+        if !in_place || done.outcome == SyncOutcome::RolledBack {
+            self.let_go(before, source, settle, &mut done).await;
+        }
+        self.learn(lock.as_ref(), &mut done).await;
+        drop(lock);
+        Ok(done)
+    }
+
+    /// Looks at the instance, with its lock where something is to be changed.
+    async fn arrive(&mut self, errand: Errand) -> Result<(Option<Lock>, Sight), InstanceError> {
+        if errand == Errand::DryRun {
+            self.instance.refresh(Purpose::Look).await?;
+            return Ok((None, self.instance.look().await?));
+        }
+        self.instance.refresh(Purpose::Work).await?;
+        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+        Ok((Some(lock), sight))
+    }
+
+    async fn hold(&mut self, bundle: Identity, previous: &Bundle) -> Result<(), InstanceError> {
+        let (new, old) = (bundle.leaf.short(), previous.fingerprint().short());
+        let reason = match new == old {
+            false => format!("{new} is held back: the operator went back to {old}"),
+            true => format!(
+                "the CA and CRL files beside {new} are held back: the operator went back to those of before"
+            ),
+        };
+        let held = Held {
+            fingerprint: bundle.leaf,
+            companions: bundle.companions,
+            by: HeldBy::Operator,
+            reason,
+            since: Timestamp::now(),
+            postmaster_start: None,
+        };
+        self.instance.on_files(move |t| t.hold(&held)).await
+    }
+
+    /// The previous bundle did not stay: what was held is what was held before. What Postgres
+    /// said of the previous one is remembered where nothing else was.
+    async fn let_go(
+        &mut self,
+        before: Option<Held>,
+        source: &Source,
+        settle: Duration,
+        done: &mut Done,
+    ) {
+        let refused = done.outcome == SyncOutcome::RolledBack;
+        let released = match before {
+            Some(held) => self.instance.on_files(move |t| t.hold(&held)).await,
+            None if refused => Ok(()),
+            None => self.instance.on_files(|t| t.release()).await,
+        };
+        if let Err(error) = released {
+            let told = done.problem.take().unwrap_or_default();
+            done.problem = Some(format!("{told}; the hold could not be taken back: {error}"));
+        }
+        done.seen = self.observe(source, settle).await;
+    }
+
+    async fn untouched(
+        &mut self,
+        outcome: SyncOutcome,
+        problem: Option<String>,
+        source: &Source,
+        settle: Duration,
+        began: Instant,
+    ) -> Done {
+        let seen = self.observe(source, settle).await;
+        Done {
+            outcome,
+            fingerprint: None,
+            old: None,
+            changed: Vec::new(),
+            problem,
+            not_after: None,
+            remarks: Vec::new(),
+            also_applied: Vec::new(),
+            took: began.elapsed(),
+            acted: false,
+            seen,
+        }
+    }
+}

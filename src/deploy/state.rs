@@ -1,0 +1,549 @@
+//! What state an instance is in, and what is wrong with it: a pure function of what was seen.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Readiness, still_held};
+pub(crate) use super::problem::Problem;
+use crate::bundle::{Bundle, Fingerprint};
+use crate::config::{self, Kind, Mode, Verify};
+use crate::lineage::Source;
+use crate::server::files::{HeldBy, Installed};
+use crate::server::mounts::Pinned;
+use crate::server::postmaster::Absence;
+use crate::server::probe::Served;
+use crate::server::process::Process;
+use crate::server::settings::{Names, NotUsed, SettingsError, TlsSettings};
+use crate::server::{InstanceError, Server, Sight, Unseen};
+use crate::trust::{Needed, Roots};
+
+/// The state of an instance; the first that applies, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The caller lacks the right to look.
+    Unknown,
+    /// The source is unreadable, unfit or refused by our checks.
+    SourceInvalid,
+    /// The operator rolled back; waits for the lineage to change.
+    Held,
+    /// The server refused the source's bundle.
+    Rejected,
+    /// The source's files do not fit yet, or a delay runs.
+    Waiting,
+    /// The server is down, and what is installed can load.
+    NotRunning,
+    /// Something else keeps rewriting the installed files.
+    Contended,
+    /// What is installed is not what the source holds.
+    OutOfDate,
+    /// The server's configuration names other files, or TLS is off.
+    NotUsed,
+    /// What is installed is right, and another leaf is served.
+    NotServed,
+    /// What is installed is right, and serving cannot be looked at.
+    Unverified,
+    /// Source, installed and served are one.
+    InSync,
+}
+
+impl State {
+    /// All of them, those that are well first.
+    pub const ALL: [State; 12] = [
+        State::InSync,
+        State::NotRunning,
+        State::Waiting,
+        State::Unknown,
+        State::SourceInvalid,
+        State::Rejected,
+        State::Held,
+        State::OutOfDate,
+        State::NotUsed,
+        State::NotServed,
+        State::Unverified,
+        State::Contended,
+    ];
+
+    /// What is so, in words for the manual.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            State::InSync => "the lineage's certificate is installed and served",
+            State::NotRunning => "the server is down; what is installed can load",
+            State::Waiting => "a renewal is under way, or is not valid yet, or a `delay` runs",
+            State::Unknown => "you may not look, and the daemon does not run",
+            State::SourceInvalid => {
+                "the lineage cannot be read, or holds what must not be installed"
+            }
+            State::Rejected => {
+                "the server would not load it, or no client got in with it; the one of before is back"
+            }
+            State::Held => "the operator holds this bundle back",
+            State::OutOfDate => "what is installed is not what the lineage holds",
+            State::NotUsed => "the server's configuration names other files, or TLS is off",
+            State::NotServed => "another certificate is served than is installed",
+            State::Unverified => "it is installed, and what is served cannot be seen",
+            State::Contended => "something else keeps rewriting the installed files",
+        }
+    }
+
+    /// What to do about it, in words for the manual.
+    pub(crate) fn remedy(self) -> &'static str {
+        match self {
+            State::InSync => "nothing",
+            State::NotRunning => "start it when you like",
+            State::Waiting => {
+                "nothing; it becomes `source_invalid` after `settle_timeout` if it stays incomplete"
+            }
+            State::Unknown => "ask as root, or start the daemon",
+            State::SourceInvalid => {
+                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is served meanwhile"
+            }
+            State::Rejected => "see the server's log, mend the cause, `pgcertd sync --force`",
+            State::Held => "renew, or `pgcertd sync --force`",
+            State::OutOfDate => {
+                "see `why`: a full disk, a missing directory, a daemon that does not run"
+            }
+            State::NotUsed => "set what `mend` says, and reload the server",
+            State::NotServed => "`pgcertd sync --force`; is `address` that server?",
+            State::Unverified => {
+                "does the server answer on TCP? Else set `address`, or `verify = \"none\"`"
+            }
+            State::Contended => "find and remove it, then `pgcertd sync --force`",
+        }
+    }
+
+    /// Whether nothing needs a person.
+    pub(crate) fn is_well(self) -> bool {
+        matches!(self, State::InSync | State::NotRunning | State::Waiting)
+    }
+
+    /// As in JSON and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::SourceInvalid => "source_invalid",
+            State::Held => "held",
+            State::Rejected => "rejected",
+            State::Waiting => "waiting",
+            State::NotRunning => "not_running",
+            State::Contended => "contended",
+            State::OutOfDate => "out_of_date",
+            State::NotUsed => "not_used",
+            State::NotServed => "not_served",
+            State::Unverified => "unverified",
+            State::InSync => "in_sync",
+        }
+    }
+}
+
+/// Everything that was seen of one instance at one moment.
+pub(crate) struct Observation {
+    pub(crate) source: Source,
+    /// Whether that may go in.
+    pub(crate) readiness: Readiness,
+    /// The files and the process.
+    pub(crate) sight: Result<Sight, InstanceError>,
+    pub(crate) served: Result<Served, Unseen>,
+    /// What the server's configuration says, where something is amiss and it could be asked.
+    pub(crate) settings: Option<Result<TlsSettings, SettingsError>>,
+    /// What keeps the server from loading anything new, in other files than the instance's, where something is amiss.
+    pub(crate) faults: Vec<String>,
+    /// A target that the server sees as a single file, where something is amiss.
+    pub(crate) pinned: Option<Pinned>,
+    /// Whether something else keeps rewriting the installed files.
+    pub(crate) contended: bool,
+    /// Why the last attempt did not succeed.
+    pub(crate) failure: Option<String>,
+    /// The roots that are known, where what is said of a chain depends on them.
+    pub(crate) roots: Arc<Roots>,
+    pub(crate) at: Timestamp,
+}
+
+impl Observation {
+    fn installed_leaf(&self) -> Option<Fingerprint> {
+        let sight = self.sight.as_ref().ok()?;
+        Some(sight.look.installed.bundle()?.fingerprint())
+    }
+
+    /// What clients need of a bundle.
+    pub(crate) fn needed<'a>(&self, bundle: &'a Bundle) -> Needed<'a> {
+        Needed::of_bundle(bundle, &self.roots, self.at)
+    }
+
+    /// When the first certificate of that ends.
+    pub(crate) fn end_of(&self, bundle: &Bundle) -> Timestamp {
+        self.needed(bundle).first_end().not_after()
+    }
+
+    /// Whether the caller lacks the right to look at something.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self.source, Source::Invalid { denied: true, .. })
+            || self.sight.as_ref().is_err_and(InstanceError::is_denied)
+    }
+
+    /// Decides the state, and the problem where there is one.
+    pub(crate) fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
+        self.of_source()
+            .or_else(|| self.of_memory(config))
+            .or_else(|| self.of_unknown())
+            .or_else(|| self.of_waiting())
+            .unwrap_or_else(|| match &self.sight {
+                Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
+                Ok(sight) => self.of_files(sight, config),
+            })
+    }
+
+    /// Why the running server, which uses the installed files, could not start with them again;
+    /// nothing where it could, or where that is not known.
+    pub(crate) fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
+        let sight = self.sight.as_ref().ok()?;
+        let settings = self.settings.as_ref()?.as_ref().ok()?;
+        let (cert, key) = (&config.cert_file, &config.key_file);
+        if !sight.server.is_up() {
+            return None;
+        }
+        if !self.faults.is_empty() {
+            return Some(Problem::new(self.faults.join("; "), NO_RESTART));
+        }
+        if settings.not_used(cert, key) != Ok(None) {
+            return None;
+        }
+        let why = match &sight.look.installed {
+            Installed::Absent => format!("{} does not exist", cert.display()),
+            Installed::Unusable(why) => why.clone(),
+            Installed::Usable(bundle) => {
+                let named = settings.companions_not_used(config) == Ok(None);
+                if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
+                    let mend = "do not restart it before that is mended";
+                    let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
+                    return Some(mended);
+                }
+                let held = sight.look.held.as_ref()?;
+                let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
+                let leaf = bundle.fingerprint();
+                let refused = held.is_of(bundle.identity())
+                    && held.by == HeldBy::Postgres
+                    && still_held(held, &sight.server, self.at);
+                if !refused || served == Some(leaf) {
+                    return None;
+                }
+                format!(
+                    "{} holds {}, which it refused",
+                    cert.display(),
+                    leaf.short()
+                )
+            }
+        };
+        let pair = match cert == key {
+            true => cert.display().to_string(),
+            false => format!("{} with {}", cert.display(), key.display()),
+        };
+        let mend = format!("do not restart it before {pair} holds a pair that fits");
+        Some(Problem::new(why, mend).with(config.command(&["sync"])))
+    }
+
+    /// Whether the server could start with what is installed, as far as that can be told. A server
+    /// that runs and uses other files could.
+    pub(crate) fn can_start(&self, config: &config::Instance) -> bool {
+        let broken = self.sight.as_ref().is_ok_and(|sight| {
+            matches!(sight.server, Server::Down(_)) && sight.look.installed.bundle().is_none()
+        });
+        !broken && self.would_not_start(config).is_none()
+    }
+
+    /// Whether the files hold what the lineage holds.
+    pub(crate) fn source_is_installed(&self) -> bool {
+        let installed = self.sight.as_ref().ok().map(|it| &it.look.installed);
+        match (self.source.bundle(), installed.and_then(Installed::bundle)) {
+            (Some(source), Some(installed)) => installed.same_content(source),
+            _ => false,
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        self.sight.as_ref().is_ok_and(|sight| {
+            let process = sight.server.process();
+            process.is_some_and(Process::is_starting)
+        })
+    }
+
+    fn of_source(&self) -> Option<(State, Option<Problem>)> {
+        match &self.readiness {
+            Readiness::Refused { why, .. } => {
+                Some((State::SourceInvalid, Some(Problem::new(why, ""))))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_memory(&self, config: &config::Instance) -> Option<(State, Option<Problem>)> {
+        let sight = self.sight.as_ref().ok()?;
+        let source = self.source.bundle()?;
+        let held = sight.look.held.as_ref()?;
+        if !held.is_of(source.identity()) {
+            return None;
+        }
+        match held.by {
+            HeldBy::Operator => Some((
+                State::Held,
+                Some(
+                    Problem::new(
+                        &held.reason,
+                        "it stays so until the lineage changes; to deploy it before that",
+                    )
+                    .with(config.command(&["sync", "--force"])),
+                ),
+            )),
+            HeldBy::Postgres => {
+                // Refused and yet served: somebody made it work meanwhile.
+                let served = self
+                    .served
+                    .as_ref()
+                    .is_ok_and(|it| it.shown().is_of(source));
+                let installed = sight.look.installed.bundle();
+                let moved_on = served
+                    || installed.is_some_and(|it| it.identity() == source.identity())
+                        && !still_held(held, &sight.server, self.at);
+                (!moved_on).then(|| {
+                    (
+                        State::Rejected,
+                        Some(
+                            Problem::new(
+                                &held.reason,
+                                format!(
+                                    "it is tried again when the lineage changes, when {} has restarted, or a day later; at once, when the cause is mended",
+                                    config.kind().name()
+                                ),
+                            )
+                            .with(config.command(&["sync", "--force"])),
+                        ),
+                    )
+                })
+            }
+        }
+    }
+
+    /// A server that may run or not: nothing of it is well.
+    fn of_unknown(&self) -> Option<(State, Option<Problem>)> {
+        match &self.sight.as_ref().ok()?.server {
+            Server::Down(absence) if absence.may_run() => {
+                let problem = Problem::new(absence.to_string(), absence.mend());
+                Some((State::Unverified, Some(problem)))
+            }
+            Server::Up(_) | Server::Down(_) => None,
+        }
+    }
+
+    fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
+        match &self.readiness {
+            Readiness::Later { why, .. } | Readiness::Delayed { why, .. } => {
+                Some((State::Waiting, Some(Problem::new(why, ""))))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
+        let look = &sight.look;
+        let loads = look.installed.bundle();
+        if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
+            && !self.needed(bundle).is_expired(self.at)
+        {
+            let untried = self.of_trial(look, config);
+            return (State::NotRunning, untried.or_else(|| self.of_absence()));
+        }
+        if self.contended {
+            return (
+                State::Contended,
+                Some(
+                    Problem::new(
+                        format!(
+                            "something else rewrote {} three times within an hour",
+                            config.cert_file.display()
+                        ),
+                        "remove the hook or job that writes it, which `pgcertd check` may name; then",
+                    )
+                    .with(config.command(&["sync", "--force"])),
+                ),
+            );
+        }
+        if !self.source_is_installed() {
+            return (
+                State::OutOfDate,
+                Some(self.out_of_date(&look.installed, config)),
+            );
+        }
+        if let Server::Down(absence) = &sight.server {
+            return (
+                State::OutOfDate,
+                Some(Problem::new(absence.to_string(), "")),
+            );
+        }
+        self.of_serving(config)
+    }
+
+    /// Why the server is thought to be down, unless it was simply shut down.
+    fn of_absence(&self) -> Option<Problem> {
+        match &self.sight.as_ref().ok()?.server {
+            Server::Up(_) | Server::Down(Absence::NoPidFile | Absence::Stopping) => None,
+            Server::Down(absence) => Some(Problem::new(absence.to_string(), absence.mend())),
+        }
+    }
+
+    fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
+        if let Some(pinned) = &self.pinned {
+            return Problem::new(pinned.to_string(), pinned.mend());
+        }
+        if let Some(failure) = &self.failure {
+            return Problem::new(failure, "");
+        }
+        let what = match installed {
+            Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
+            Installed::Unusable(why) => why.clone(),
+            Installed::Usable(installed) => self.difference(installed, config),
+        };
+        match config.mode {
+            Mode::Manage => Problem::new(what, "see that the daemon runs; at once")
+                .with(config.command(&["sync"])),
+            Mode::Reload | Mode::Observe => Problem::new(
+                what,
+                "by the configured mode pgcertd does not write it: see why whoever does has not",
+            ),
+        }
+    }
+
+    /// In what the installed files differ from the source.
+    fn difference<'a>(&self, installed: &Bundle, config: &'a config::Instance) -> String {
+        let sight = self.sight.as_ref().ok();
+        let fault = sight.and_then(|it| it.look.companions_fault.clone());
+        let same_pair = self
+            .source
+            .bundle()
+            .is_some_and(|it| it.same_pair(installed));
+        if let (true, Some(fault)) = (same_pair, fault) {
+            return fault;
+        }
+        let source = self.source.bundle().map(|it| it.companions());
+        let mine = installed.companions();
+        let same_ca = source.is_some_and(|it| it.ca_pem() == mine.ca_pem());
+        let same_crl = source.is_some_and(|it| it.crl_pem() == mine.crl_pem());
+        let pair = (!same_pair).then(|| {
+            let lineage = format!("the lineage {}", config.lineage.name);
+            (&config.cert_file, lineage)
+        });
+        let companion = |same: bool, it: &'a Option<config::Companion>| {
+            let it = it.as_ref().filter(|_| !same)?;
+            Some((&it.file, it.source.display().to_string()))
+        };
+        let differing = [
+            pair,
+            companion(same_ca, &config.ca),
+            companion(same_crl, &config.crl),
+        ];
+        let each = differing.into_iter().flatten();
+        let each =
+            each.map(|(file, holder)| format!("{} is not what {holder} holds", file.display()));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    fn of_serving(&self, config: &config::Instance) -> (State, Option<Problem>) {
+        if config.verify == Verify::None {
+            return (State::InSync, None);
+        }
+        if let Some(Ok(settings)) = &self.settings
+            && let Ok(Some(not_used)) = settings.not_used(&config.cert_file, &config.key_file)
+        {
+            let problem = match settings.hosts() {
+                // Its lines are not among what the set-up writes.
+                Some(_) => Problem::new(not_used.why, not_used.mend),
+                None => not_used_by(config, not_used),
+            };
+            return (State::NotUsed, Some(problem));
+        }
+        if let Some(Ok(settings)) = &self.settings {
+            match settings.companions_not_used(config) {
+                Ok(Some(NotUsed { why, mend })) => {
+                    return (State::NotUsed, Some(Problem::new(why, mend)));
+                }
+                Ok(None) => {}
+                // Nothing on the wire tells it.
+                Err(cannot) => {
+                    let problem = Problem::new(cannot.to_string(), cannot.remedy());
+                    return (State::Unverified, Some(problem));
+                }
+            }
+        }
+        let sight = self.sight.as_ref().ok();
+        let installed = sight.and_then(|it| it.look.installed.bundle());
+        match &self.served {
+            Ok(served) if installed.is_some_and(|it| served.shown().is_of(it)) => {
+                (State::InSync, None)
+            }
+            Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
+            Err(unseen) if unseen.is_tls_off() => {
+                let names = Names::of(&config.place);
+                let problem = not_used_by(config, NotUsed::tls_off(&names));
+                (State::NotUsed, Some(problem))
+            }
+            // A server that starts says so before it listens; its pid file tells when it does.
+            Err(_) if self.is_starting() => (State::NotRunning, None),
+            Err(unseen) => (
+                State::Unverified,
+                Some(Problem::new(unseen.to_string(), unseen.mend())),
+            ),
+        }
+    }
+
+    fn not_served(&self, served: &Served, config: &config::Instance) -> Problem {
+        if let Some(pinned) = &self.pinned {
+            return Problem::new(pinned.to_string(), pinned.mend());
+        }
+        if !self.faults.is_empty() {
+            let why = format!(
+                "{} serves another certificate than is installed, and the server loads nothing new: {}",
+                served.address,
+                self.faults.join("; ")
+            );
+            return Problem::new(why, NO_RESTART);
+        }
+        let why = self.failure.clone().unwrap_or_else(|| {
+            let address = &served.address;
+            if served.is_divided {
+                return format!(
+                    "{address} serves another certificate than is installed to clients that ask for {}",
+                    served.asked
+                );
+            }
+            match Some(served.leaf.fingerprint()) == self.installed_leaf() {
+                true => format!(
+                    "{address} asks clients for certificates of other CAs than are installed"
+                ),
+                false => format!("{address} serves another certificate than is installed"),
+            }
+        });
+        match config.mode {
+            Mode::Manage | Mode::Reload => {
+                Problem::new(why, "").with(config.command(&["sync", "--force"]))
+            }
+            Mode::Observe => Problem::new(
+                why,
+                "reload the server, which pgcertd does not do in mode observe",
+            ),
+        }
+    }
+}
+
+/// What is to be left alone while a file is broken that a start loads.
+const NO_RESTART: &str = "do not restart it before that: it would not start";
+
+/// What mends it is the set-up, but where pgcertd is to touch nothing.
+fn not_used_by(config: &config::Instance, NotUsed { why, mend }: NotUsed) -> Problem {
+    match (config.kind(), config.mode) {
+        (Kind::Postgres, Mode::Manage | Mode::Reload) => {
+            Problem::new(why, "").with(config.command(&["setup", "--instance"]))
+        }
+        _ => Problem::new(why, mend),
+    }
+}

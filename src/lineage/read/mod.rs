@@ -1,0 +1,522 @@
+//! Reads the files of one lineage, once.
+//!
+//! The bytes that [`read`] hands out are those that are checked and those that are installed: nothing is opened a second
+//! time. A reading says as well by which links it came to them ([`Trail`]), what they looked like before and after
+//! ([`Stamp`], [`Reading::stable`]), and when they last changed, so that [`Settler`](super::Settler) can judge whether a
+//! renewal is finished. Whether the content is any good is for others to say.
+//!
+//! Everything here blocks, and belongs on the thread that has the right to read private keys.
+
+mod error;
+pub(super) mod resolve;
+mod sway;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+pub(crate) use crate::host::file::NotRegular;
+use crate::host::file::{Unopened, same_but_for_numbers};
+use crate::host::privilege::if_hidden;
+pub(crate) use error::{Class, ReadError};
+use resolve::{End, FoundFile, Spot, Walk, timestamp};
+pub(crate) use sway::{Steerer, Sway, Users};
+
+/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
+pub(crate) const MAX_SIZE: u64 = 1_048_576;
+
+/// Which lineage to read, and where it may lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spec {
+    /// The lineage's name, for messages.
+    pub(crate) name: String,
+    /// Absolute directories where it may be; the first that exists is the lineage's. One that cannot be looked at ends
+    /// the search: whether a later one counts could not be told.
+    pub(crate) candidates: Vec<PathBuf>,
+    /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
+    pub(crate) files: Option<FileNames>,
+    /// A CA file that is read together with them: relative to the lineage, or absolute.
+    pub(crate) ca: Option<PathBuf>,
+    /// The same of a CRL file.
+    pub(crate) crl: Option<PathBuf>,
+}
+
+impl Spec {
+    /// The files beside chain and key, and the keys of the config that name them.
+    fn companions(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let named = [("ca_source", &self.ca), ("crl_source", &self.crl)];
+        named
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path.as_deref()?)))
+    }
+}
+
+/// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileNames {
+    /// The leaf and its intermediates.
+    pub(crate) chain: String,
+    pub(crate) key: String,
+}
+
+/// Which files of a lineage hold the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As [`Spec::files`] names them.
+    Named {
+        /// The leaf and its intermediates.
+        chain: String,
+        key: String,
+    },
+    /// `fullchain.pem` and `privkey.pem`: certbot, dehydrated.
+    Certbot,
+    /// `tls.crt` and `tls.key`: a Kubernetes secret, cert-manager.
+    Kubernetes,
+    /// `cert.pem`, `chain.pem` and `privkey.pem`.
+    Split,
+}
+
+impl Layout {
+    pub(super) const USUAL: [Self; 3] = [Self::Certbot, Self::Kubernetes, Self::Split];
+
+    /// The files that make up the chain, leaf first.
+    pub(crate) fn chain(&self) -> Vec<&str> {
+        match self {
+            Self::Named { chain, .. } => vec![chain],
+            Self::Certbot => vec!["fullchain.pem"],
+            Self::Kubernetes => vec!["tls.crt"],
+            Self::Split => vec!["cert.pem", "chain.pem"],
+        }
+    }
+
+    /// The file that holds the private key.
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Named { key, .. } => key,
+            Self::Certbot | Self::Split => "privkey.pem",
+            Self::Kubernetes => "tls.key",
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.chain().into_iter().chain([self.key()])
+    }
+
+    /// The names that no other usual layout has: `privkey.pem` tells nothing.
+    fn characteristic(&self) -> Vec<&str> {
+        match self {
+            Self::Kubernetes => self.names().collect(),
+            _ => self.chain(),
+        }
+    }
+}
+
+/// What one look at a lineage found.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// The lineage's directory, without links; nothing if none of the candidates is one.
+    pub(crate) directory: Option<PathBuf>,
+    /// Which files were looked for. Hand it to the next [`read`] once the lineage was complete.
+    pub(crate) layout: Option<Layout>,
+    /// What the links and files looked like after the read, in the order of their paths.
+    pub(crate) stamps: Vec<Stamp>,
+    /// The stamps were the same before and after, and of the very files that were read.
+    pub(crate) stable: bool,
+    /// The newest ctime of the files and links, of a directory that lacks one of them, and of the directory in which the
+    /// lineage's own should be.
+    pub(crate) newest_change: Option<Timestamp>,
+    /// Where a change would matter.
+    pub(crate) trail: Trail,
+    /// Who beside root decides what is found.
+    #[cfg(test)]
+    pub(crate) sway: Sway,
+    /// Where the files lie that were read.
+    pub(crate) homes: Homes,
+    /// The bytes, or why there are none.
+    pub(crate) parts: Result<Parts, ReadError>,
+}
+
+/// The bytes of a lineage's files, zeroed when dropped. Its `Debug` shows sizes alone.
+pub(crate) struct Parts {
+    /// The chain's files, in the order of [`Layout::chain`].
+    pub(crate) chain: Vec<Zeroizing<Vec<u8>>>,
+    pub(crate) key: Zeroizing<Vec<u8>>,
+    /// The CA file, where [`Spec::ca`] names one.
+    pub(crate) ca: Option<Zeroizing<Vec<u8>>>,
+    /// The CRL file, where [`Spec::crl`] names one.
+    pub(crate) crl: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chain: Vec<usize> = self.chain.iter().map(|part| part.len()).collect();
+        formatter
+            .debug_struct("Parts")
+            .field("chain", &chain)
+            .field("key", &self.key.len())
+            .field("ca", &self.ca.as_ref().map(|it| it.len()))
+            .field("crl", &self.crl.as_ref().map(|it| it.len()))
+            .finish()
+    }
+}
+
+/// What tells one state of a file or link from another, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Its directory without links, and its name.
+    pub(crate) path: PathBuf,
+    /// The file system's device number.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's
+    /// tick is coarse, so two writes within some 10 ms may bear the same.
+    pub(crate) ctime: (i64, i64),
+    /// A link, or the file at the end.
+    pub(crate) kind: StampKind,
+}
+
+/// What a [`Stamp`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StampKind {
+    Link,
+    File,
+}
+
+impl Stamp {
+    fn of(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
+        Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+            kind,
+        }
+    }
+
+    /// The ctime; nothing if it lies outside the calendar.
+    pub(crate) fn changed(&self) -> Option<Timestamp> {
+        timestamp(self.ctime.0, self.ctime.1)
+    }
+}
+
+/// By which names a lineage's files were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Trail {
+    /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory
+    /// without links, and its name. An event on any other path cannot change what is read.
+    pub(crate) paths: BTreeSet<PathBuf>,
+    /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
+    /// existing ancestor), the lineage's own and its parent: what to watch.
+    pub(crate) directories: BTreeSet<PathBuf>,
+}
+
+impl Trail {
+    /// Whether the lineage is found through this file, a path without links, or is so in another generation.
+    pub(crate) fn leads_through(&self, file: &Path) -> bool {
+        let mut paths = self.paths.iter();
+        paths.any(|path| same_but_for_numbers(path, file))
+    }
+}
+
+/// The directories of a lineage's files, each held as it was when it was judged: all that must be opened to read it.
+pub(crate) type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
+
+/// Where the files lie that [`read`] would read, as far as they may be; nothing is opened.
+pub(crate) fn homes(spec: &Spec, settled: Option<Layout>, users: &Users) -> Homes {
+    located(spec, settled, users).0.homes
+}
+
+/// Where a change would matter; nothing is opened.
+pub(crate) fn trail(spec: &Spec) -> Trail {
+    located(spec, None, &Users::default()).0.trail
+}
+
+/// Who beside root decides what is found; none where there is no lineage. Nothing is opened.
+pub(crate) fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
+    let (walk, is_there) = located(spec, None, users);
+    is_there.then_some(walk.sway)
+}
+
+/// The files, as far as they can be followed, and whether there is a lineage at all.
+fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<'a>, bool) {
+    let mut walk = Walk::new(users);
+    let spot = match find(spec, &mut walk) {
+        Ok(spot) => spot,
+        // One that may not be read for all who decide where it lies is there.
+        Err(error) => return (walk, matches!(error, ReadError::Swayed(_))),
+    };
+    let layout = choose(spec, settled, &spot);
+    // What cannot be followed is told by the reading.
+    let _ = follow(spec, &layout, &spot, &mut walk);
+    walk.looks_in(&spot.path);
+    (walk, true)
+}
+
+/// Reads the lineage's files, each once.
+///
+/// Where [`Spec::files`] names none, the first complete one of the usual layouts is taken, in the order of [`Layout`];
+/// where none is complete, the first of which anything exists. `settled` is the layout of an earlier, complete reading:
+/// as long as any of its files exists it gives way to none that comes later in the order, so that certbot's moment
+/// without `fullchain.pem` does not make `cert.pem` the source.
+///
+/// Where this thread may read what others may not, nothing is read for one who decides what is found and could not read
+/// it himself ([`ReadError::Swayed`]), as far as `users` are known.
+///
+/// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
+pub(crate) fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
+    let mut before = Walk::new(users);
+    let spot = match find(spec, &mut before) {
+        Ok(spot) => spot,
+        Err(error) => {
+            return Reading {
+                parts: Err(error),
+                ..Reading::from(before)
+            };
+        }
+    };
+    let layout = choose(spec, settled, &spot);
+    let read =
+        follow(spec, &layout, &spot, &mut before).and_then(|ends| open_all(spec, &layout, &ends));
+    let homes = std::mem::take(&mut before.homes);
+    let directory = spot.path;
+
+    let mut after = Walk::new(users);
+    let stayed = match find(spec, &mut after) {
+        Ok(found) => {
+            // What the second look finds wrong shows in its stamps.
+            let _ = follow(spec, &layout, &found, &mut after);
+            found.path == directory
+        }
+        Err(_) => false,
+    };
+    after.looks_in(&directory);
+    let (parts, undisturbed) = match read {
+        Ok((parts, undisturbed)) => (Ok(parts), undisturbed),
+        Err(error) => (Err(error), true),
+    };
+    if spec.files.is_none() && matches!(parts, Err(ReadError::Missing { .. })) {
+        Layout::USUAL
+            .iter()
+            .flat_map(Layout::names)
+            .for_each(|name| after.awaited(&directory, name));
+    }
+    let stable = stayed && undisturbed && before.stamps == after.stamps;
+    Reading {
+        directory: Some(directory),
+        layout: Some(layout),
+        stable,
+        parts,
+        homes,
+        ..Reading::from(after)
+    }
+}
+
+/// What the lineage's links and files look like now, as [`Reading::stamps`] has it, without opening one; nothing where
+/// something is missing, or may not be looked at or read.
+pub(crate) fn stamps(spec: &Spec, settled: Option<Layout>, users: &Users) -> Option<Vec<Stamp>> {
+    let mut walk = Walk::new(users);
+    let spot = find(spec, &mut walk).ok()?;
+    let layout = choose(spec, settled, &spot);
+    follow(spec, &layout, &spot, &mut walk).ok()?;
+    Some(walk.stamps.into_values().collect())
+}
+
+impl From<Walk<'_>> for Reading {
+    /// A reading that has no bytes yet.
+    fn from(walk: Walk<'_>) -> Self {
+        let newest = walk.stamps.values().filter_map(Stamp::changed).max();
+        Self {
+            directory: None,
+            layout: None,
+            stable: true,
+            newest_change: newest.max(walk.absence),
+            stamps: walk.stamps.into_values().collect(),
+            trail: walk.trail,
+            #[cfg(test)]
+            sway: walk.sway,
+            homes: walk.homes,
+            parts: Err(ReadError::DirectoryMissing {
+                candidates: Vec::new(),
+            }),
+        }
+    }
+}
+
+/// What to do if the unit hides one of them.
+fn hidden(candidates: &[PathBuf]) -> &'static str {
+    let mut hints = candidates.iter().map(|path| if_hidden(path));
+    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
+}
+
+/// The first candidate that is a directory, without links.
+fn find(spec: &Spec, walk: &mut Walk<'_>) -> Result<Spot, ReadError> {
+    for candidate in &spec.candidates {
+        match walk.follow(candidate) {
+            Ok(End::Directory(spot)) => {
+                walk.absence = None; // That an earlier candidate is missing is as it should be.
+                return Ok(spot);
+            }
+            Ok(End::File(_) | End::Special(..)) | Err(ReadError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ReadError::DirectoryMissing {
+        candidates: spec.candidates.clone(),
+    })
+}
+
+fn choose(spec: &Spec, settled: Option<Layout>, spot: &Spot) -> Layout {
+    if let Some(FileNames { chain, key }) = spec.files.clone() {
+        return Layout::Named { chain, key };
+    }
+    // A dangling link exists: certbot's is named before its file may be gone. Each name is looked
+    // at once, so that one which comes meanwhile does not count for one layout and not for another.
+    let existing: BTreeSet<&str> = Layout::USUAL
+        .iter()
+        .flat_map(Layout::names)
+        .filter(|name| spot.has(name))
+        .collect();
+    let exists = |name: &str| existing.contains(name);
+    let settled = settled.filter(|layout| Layout::USUAL.contains(layout));
+    let of_settled = settled.clone().filter(|layout| layout.names().any(exists));
+    let complete = Layout::USUAL
+        .iter()
+        // One that comes before the settled one is what any other process would read.
+        .take_while(|layout| of_settled.as_ref() != Some(layout))
+        .find(|layout| layout.names().all(exists))
+        .cloned();
+    let begun = || {
+        Layout::USUAL
+            .into_iter()
+            .find(|layout| layout.characteristic().into_iter().any(exists))
+    };
+    complete
+        .or(of_settled)
+        .or(settled)
+        .or_else(begun)
+        .unwrap_or(Layout::Certbot)
+}
+
+/// Where the layout's files are, in the order of its names, and then those beside them.
+fn follow(
+    spec: &Spec,
+    layout: &Layout,
+    spot: &Spot,
+    walk: &mut Walk<'_>,
+) -> Result<Vec<FoundFile>, ReadError> {
+    // All are followed before the first error is told, so that the trail has every name.
+    let mut ends: Vec<_> = layout
+        .names()
+        .map(|name| regular(walk.follow_from(spot.clone(), Path::new(name))))
+        .collect();
+    ends.extend(spec.companions().map(|(setting, path)| {
+        let found = regular(walk.follow_from(spot.clone(), path));
+        found.map_err(|error| error.of_companion(setting))
+    }));
+    ends.into_iter().collect()
+}
+
+pub(super) fn regular(end: Result<End, ReadError>) -> Result<FoundFile, ReadError> {
+    match end? {
+        End::File(found) => Ok(found),
+        End::Directory(spot) => Err(ReadError::NotRegular {
+            path: spot.path,
+            kind: NotRegular::Directory,
+        }),
+        End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
+    }
+}
+
+/// Reads what `follow` found, and says whether it stayed as it was meanwhile.
+fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, bool), ReadError> {
+    let mut undisturbed = true;
+    let mut contents = Vec::new();
+    let names = layout.names().count();
+    let one_file = layout.chain() == [layout.key()];
+    let wanted = if one_file { 1 } else { names };
+    for found in ends.iter().take(wanted) {
+        let (content, same) = open(found)?;
+        undisturbed &= same;
+        contents.push(content);
+    }
+    let key = if one_file {
+        contents.first().cloned()
+    } else {
+        contents.pop()
+    };
+    let mut parts = Parts {
+        chain: contents,
+        key: key.unwrap_or_default(),
+        ca: None,
+        crl: None,
+    };
+    for ((setting, _), found) in spec.companions().zip(&ends[names..]) {
+        let (content, same) = open(found).map_err(|error| error.of_companion(setting))?;
+        undisturbed &= same;
+        let part = match setting {
+            "ca_source" => &mut parts.ca,
+            _ => &mut parts.crl,
+        };
+        *part = Some(content);
+    }
+    Ok((parts, undisturbed))
+}
+
+/// Reads one file, and says whether it stayed as it was when it was found.
+pub(super) fn open(found: &FoundFile) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
+    let stamp = &found.stamp;
+    let failed = |source| ReadError::of(&stamp.path, source);
+    let mut file = found.open().map_err(failed)?;
+    let now = |file: &File| {
+        let metadata = file.metadata().map_err(failed)?;
+        Ok::<_, ReadError>(Stamp::of(&stamp.path, &metadata, StampKind::File))
+    };
+    let first = now(&file)?;
+    if first.size > MAX_SIZE {
+        return Err(ReadError::TooLarge {
+            path: stamp.path.clone(),
+            size: first.size,
+        });
+    }
+    let content = content(&mut file, first.size).map_err(failed)?;
+    let last = now(&file)?;
+    let same = first == *stamp && last == *stamp && content.len() as u64 == stamp.size;
+    Ok((content, same))
+}
+
+/// At most one byte more than `size`, which tells a file that grows, in a buffer that is never moved: a private key that
+/// is left behind by a reallocation is left for good.
+fn content(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let room = usize::try_from(size.min(MAX_SIZE)).map_err(io::Error::other)? + 1;
+    let mut buffer = Zeroizing::new(vec![0; room]);
+    let mut filled = 0;
+    while filled < room {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
+}

@@ -1,0 +1,429 @@
+//! One lineage followed over time: when it is read, by whom, and what it holds.
+//!
+//! The reading happens on a thread of the lineage's own, under Landlock rules for the
+//! directories in which its files lie. When its links lead elsewhere, a new thread with new
+//! rules takes over.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::read::Users;
+use super::{
+    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settler, Spec, Stamp, Trail, Verdict,
+};
+use super::{read, settle};
+use crate::bundle::{self, Bundle, BundleError, Companions, KeyedBundle, Part};
+use crate::host::privilege::{PrivilegeError, Rights, Worker};
+
+/// How long a command waits for files that keep changing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long whoever holds an instance's lock waits for files that keep changing: others wait for the
+/// lock meanwhile.
+pub(crate) const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
+
+/// What a lineage holds, as its reading and settling came out: for keeping and comparing, without
+/// the key ([`Opened`] has it).
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// A bundle that belongs together and has settled.
+    Ready {
+        bundle: Arc<Bundle>,
+        /// The newest change time of its files and links.
+        changed: Timestamp,
+    },
+    /// Its files do not fit yet.
+    Waiting { why: String },
+    Invalid {
+        /// Why, and what to do.
+        why: String,
+        /// Whether the caller lacks the right to look.
+        denied: bool,
+    },
+}
+
+impl Source {
+    /// The bundle, where there is one.
+    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
+        match self {
+            Source::Ready { bundle, .. } => Some(bundle),
+            Source::Waiting { .. } | Source::Invalid { .. } => None,
+        }
+    }
+
+    /// Whether both say the same.
+    pub(crate) fn same(&self, other: &Source) -> bool {
+        match (self, other) {
+            (
+                Source::Ready { bundle, changed },
+                Source::Ready {
+                    bundle: other,
+                    changed: then,
+                },
+            ) => changed == then && bundle.same_content(other),
+            (Source::Waiting { why }, Source::Waiting { why: other }) => why == other,
+            (
+                Source::Invalid { why, denied },
+                Source::Invalid {
+                    why: other,
+                    denied: then,
+                },
+            ) => why == other && denied == then,
+            _ => false,
+        }
+    }
+}
+
+/// Why a reading holds no bundle.
+enum Fault {
+    Read(ReadError),
+    Bundle(BundleError),
+}
+
+impl Fault {
+    /// Whether a later event may mend it by itself.
+    fn may_pass(&self) -> bool {
+        match self {
+            Fault::Read(error) => error.class() == super::Class::Incomplete,
+            Fault::Bundle(error) => error.class() == bundle::Class::Incomplete,
+        }
+    }
+
+    fn fit(&self) -> Fit {
+        if self.may_pass() {
+            Fit::Incomplete
+        } else {
+            Fit::Unfit
+        }
+    }
+}
+
+/// A reading, and what its bytes came to.
+struct Parsed {
+    reading: Reading,
+    bundle: Result<KeyedBundle, Fault>,
+}
+
+/// A lineage that is followed.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    spec: Spec,
+    layout: Option<Layout>,
+    /// Those who were asked about.
+    users: Arc<Users>,
+    reader: Option<Worker>,
+    settler: Settler,
+    source: Option<Source>,
+    /// What the files of the last reading looked like; nothing while no reading counts.
+    stamps: Option<Vec<Stamp>>,
+    trail: Trail,
+}
+
+impl Tracked {
+    /// Begins without any history: the first reading counts by its change times alone.
+    pub(crate) fn new(spec: Spec, debounce: Duration, settle_timeout: Duration) -> Tracked {
+        let mut settler = Settler::new(debounce, settle_timeout);
+        settler.unknown(Instant::now());
+        Tracked {
+            spec,
+            layout: None,
+            users: Arc::default(),
+            reader: None,
+            settler,
+            source: None,
+            stamps: None,
+            trail: Trail::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// What the lineage holds, once that is known.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// Where a change matters, as of the last reading.
+    pub(crate) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    /// Something happened to a path.
+    pub(crate) fn event(&mut self, path: &Path, change: Change, at: Instant) {
+        self.settler.event(path, change, at);
+    }
+
+    /// Something may have happened unseen.
+    pub(crate) fn unknown(&mut self) {
+        self.settler.unknown(Instant::now());
+    }
+
+    /// When to read next; `None` is: when an event comes.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.settler.due()
+    }
+
+    /// Reads the lineage, and decides whether the reading counts; gives what was read if it does.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub(crate) async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
+        let (at, wall) = (Instant::now(), Timestamp::now());
+        let Parsed { reading, bundle } = self.parsed().await?;
+        let fit = bundle.as_ref().map_or_else(Fault::fit, |_| Fit::Fits);
+        let verdict = self.settler.read(&reading, fit, at, wall);
+        if bundle.is_ok() && verdict == Verdict::Taken {
+            self.layout.clone_from(&reading.layout);
+        }
+        let counts = !matches!(verdict, Verdict::NotYet { .. });
+        self.stamps = counts.then(|| reading.stamps.clone());
+        let (bundle, keyed) = match bundle {
+            Ok(keyed) => (Ok(Arc::clone(keyed.bundle())), Some(Arc::new(keyed))),
+            Err(fault) => (Err(fault), None),
+        };
+        let source = judged(&self.spec, bundle, verdict, &reading, wall);
+        self.trail = reading.trail;
+        Ok(source.map(|source| {
+            self.source = Some(source.clone());
+            let trail = self.trail.clone();
+            Opened {
+                source,
+                keyed,
+                trail,
+            }
+        }))
+    }
+
+    /// Whether the last reading counts. If not, [`Tracked::source`] is what was known before.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.stamps.is_some()
+    }
+
+    /// What the lineage is known to hold, if its files still look as they did when they were read;
+    /// nothing is opened.
+    ///
+    /// # Errors
+    /// The reader thread has ended.
+    pub(crate) async fn unchanged(&self) -> Result<Option<&Source>, PrivilegeError> {
+        let (Some(stamps), Some(reader)) = (&self.stamps, &self.reader) else {
+            return Ok(None);
+        };
+        if self.due().is_some_and(|due| due <= Instant::now()) {
+            return Ok(None);
+        }
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
+        let now = reader.call(move || read::stamps(&spec, layout, &users));
+        let now = now.await?;
+        Ok(self
+            .source
+            .as_ref()
+            .filter(|_| now.as_ref() == Some(stamps)))
+    }
+
+    /// Reads until the reading counts, for a command that runs once.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub(crate) async fn settled(&mut self) -> Result<Source, PrivilegeError> {
+        Ok(self.opened_within(PATIENCE).await?.source)
+    }
+
+    /// Reads until the reading counts or `patience` is over.
+    ///
+    /// # Errors
+    /// The reader thread could not be had.
+    pub(crate) async fn opened_within(
+        &mut self,
+        patience: Duration,
+    ) -> Result<Opened, PrivilegeError> {
+        let began = Instant::now();
+        loop {
+            if let Some(opened) = self.read().await? {
+                return Ok(opened);
+            }
+            let pause = self.due().unwrap_or_else(Instant::now);
+            let latest = began + patience;
+            if Instant::now() >= latest {
+                return Ok(self.restless());
+            }
+            tokio::time::sleep_until(pause.min(latest).into()).await;
+        }
+    }
+
+    /// What is to be said of a lineage whose files keep changing. What was known before may be
+    /// older than what somebody else has deployed meanwhile.
+    pub(crate) fn restless(&self) -> Opened {
+        Opened::from(Source::Waiting {
+            why: format!("lineage {}: its files keep changing", self.spec.name),
+        })
+    }
+
+    async fn parsed(&mut self) -> Result<Parsed, PrivilegeError> {
+        let parsed = self.parsed_once().await?;
+        let Err(Fault::Read(ReadError::Swayed(unfit))) = &parsed.bundle else {
+            return Ok(parsed);
+        };
+        // Whether it may pass depends on who is in which group, which is asked when it matters, and of nobody else.
+        let asked = unfit.users().clone();
+        let mut users = (*self.users).clone();
+        // Without an answer the refusal stands.
+        users.extend(told(asked).await);
+        if users == *self.users {
+            return Ok(parsed);
+        }
+        self.users = Arc::new(users);
+        self.parsed_once().await
+    }
+
+    async fn parsed_once(&mut self) -> Result<Parsed, PrivilegeError> {
+        let parsed = match self.reader.take() {
+            Some(reader) => {
+                let parsed = self.read_on(&reader).await?;
+                let denied = matches!(parsed.bundle, Err(Fault::Read(ReadError::Denied { .. })));
+                if !denied && reader.covers_held(&parsed.reading.homes) {
+                    self.reader = Some(reader);
+                    return Ok(parsed);
+                }
+                None
+            }
+            None => None,
+        };
+        if let Some(parsed) = parsed {
+            return Ok(parsed);
+        }
+        // The links lead elsewhere than the thread may look, or there is no thread yet.
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
+        let name = format!("r:{}", self.spec.name);
+        let reader = Worker::start(name, move || Rights::Reader {
+            directories: read::homes(&spec, layout, &users),
+        })
+        .await?;
+        let parsed = self.read_on(&reader).await?;
+        self.reader = Some(reader);
+        Ok(parsed)
+    }
+
+    async fn read_on(&self, reader: &Worker) -> Result<Parsed, PrivilegeError> {
+        let (spec, layout) = (self.spec.clone(), self.layout.clone());
+        let users = Arc::clone(&self.users);
+        reader
+            .call(move || {
+                #[cfg(feature = "failpoints")]
+                fail::fail_point!("read");
+                let mut reading = read::read(&spec, layout, &users);
+                let parts = std::mem::replace(
+                    &mut reading.parts,
+                    Err(ReadError::DirectoryMissing {
+                        candidates: Vec::new(),
+                    }),
+                );
+                let parts = parts.map_err(Fault::Read);
+                let bundle = parts.and_then(|parts| whole(&parts).map_err(Fault::Bundle));
+                Parsed { reading, bundle }
+            })
+            .await
+    }
+}
+
+/// How long the system may take to say who is in which group: a directory service may not answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// What the system says of these users, as far as it says anything in time.
+pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
+    let asked = tokio::task::spawn_blocking(move || Users::asked(&users));
+    match tokio::time::timeout(ANSWER, asked).await {
+        Ok(Ok(users)) => users,
+        Ok(Err(_)) | Err(_) => Users::default(),
+    }
+}
+
+/// What was read as one bundle.
+fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
+    let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
+    let bundle = KeyedBundle::parse(&chain, &parts.key)?;
+    let ca = parts.ca.as_ref().map(|it| it.as_slice());
+    let crl = parts.crl.as_ref().map(|it| it.as_slice());
+    Ok(bundle.with(Companions::parse(ca, crl)?))
+}
+
+/// What a verdict makes of a reading; `None` keeps what was known.
+fn judged(
+    spec: &Spec,
+    bundle: Result<Arc<Bundle>, Fault>,
+    verdict: settle::Verdict,
+    reading: &Reading,
+    wall: Timestamp,
+) -> Option<Source> {
+    match (bundle, verdict) {
+        (_, Verdict::NotYet { .. }) => None,
+        (Ok(bundle), _) => Some(Source::Ready {
+            bundle,
+            changed: reading.newest_change.unwrap_or(wall),
+        }),
+        (Err(fault), verdict) => {
+            let denied = matches!(fault, Fault::Read(ReadError::Denied { .. }));
+            let waits = fault.may_pass() && matches!(verdict, Verdict::Waiting { .. });
+            let why = match fault {
+                Fault::Read(error) => error.to_string(),
+                Fault::Bundle(error) if waits => {
+                    format!(
+                        "{}: {error}; awaiting the rest of the renewal",
+                        place(spec, reading, &error)
+                    )
+                }
+                Fault::Bundle(error) => {
+                    let place = place(spec, reading, &error);
+                    format!("{place}: {error}; {}", error.remedy())
+                }
+            };
+            Some(if waits {
+                Source::Waiting { why }
+            } else {
+                Source::Invalid { why, denied }
+            })
+        }
+    }
+}
+
+/// Where the files of a reading lie that an error is about, for a sentence about them.
+fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
+    let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
+    if let BundleError::Companion(error) = error {
+        let path = match error.part() {
+            Part::Revocations => &spec.crl,
+            _ => &spec.ca,
+        };
+        let path = path.as_deref().unwrap_or(Path::new(""));
+        return directory.join(path).display().to_string();
+    }
+    let mut names: Vec<&str> = reading.layout.as_ref().map_or_else(Vec::new, |layout| {
+        let mut names = layout.chain();
+        names.push(layout.key());
+        names
+    });
+    names.dedup();
+    format!("{} ({})", directory.display(), names.join(", "))
+}
+
+impl From<&crate::config::Instance> for Spec {
+    fn from(instance: &crate::config::Instance) -> Spec {
+        Spec {
+            name: instance.lineage.name.clone(),
+            candidates: instance.lineage.candidates.clone(),
+            files: instance.files.as_ref().map(|files| super::FileNames {
+                chain: files.chain.clone(),
+                key: files.key.clone(),
+            }),
+            ca: instance.ca.as_ref().map(|it| it.source.clone()),
+            crl: instance.crl.as_ref().map(|it| it.source.clone()),
+        }
+    }
+}

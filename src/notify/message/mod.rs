@@ -1,0 +1,432 @@
+//! What a notification says: to a program as JSON, to a person as a line and a text.
+//!
+//! The names in the JSON stay as they are. Nothing in it is secret.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ledger::{About, Batch, Change, Lasting, Subject};
+use super::scene::{self, Scene};
+use crate::bundle::{Expiry, Piece};
+use crate::cli::paint::wrapped;
+use crate::config::Occasion;
+use crate::deploy::state::{Problem, State};
+use crate::report::nearing::Nearing;
+use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
+use crate::report::{day, host};
+use crate::text::shown;
+
+/// How many changes the subject names one by one.
+const NAMED: usize = 3;
+
+/// The width of the text.
+const WIDTH: usize = 78;
+
+/// How many characters the subject may have.
+const LONGEST_SUBJECT: usize = 400;
+
+/// How many bytes the text may have: the kernel takes 128 KiB as one variable.
+const LONGEST: usize = 64 * 1024;
+
+/// What is in the environment of the command beside the JSON on its standard input.
+pub(crate) const VARIABLES: [(&str, &str); 4] = [
+    (
+        "PGCERTD_SUBJECT",
+        "One line for a person, in ASCII, such as `pgcertd db7: 16-main not served`.",
+    ),
+    (
+        "PGCERTD_TEXT",
+        "Lines for a person: what is so, since when, why, and what mends it.",
+    ),
+    (
+        "PGCERTD_EVENT",
+        "`failure`, `recovery`, `deployed`, `lasting` or `test`: the gravest of what is told.",
+    ),
+    ("PGCERTD_HOST", "The name of this host."),
+];
+
+/// What kind of news it is; the gravest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum News {
+    Failure,
+    Recovery,
+    /// Another certificate is served, or clients are judged by another CA file.
+    Deployed,
+    /// Something is still not well.
+    Lasting,
+    Test,
+}
+
+impl News {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            News::Failure => "failure",
+            News::Recovery => "recovery",
+            News::Deployed => "deployed",
+            News::Lasting => "lasting",
+            News::Test => "test",
+        }
+    }
+}
+
+impl From<Occasion> for News {
+    fn from(occasion: Occasion) -> News {
+        match occasion {
+            Occasion::Failure => News::Failure,
+            Occasion::Recovery => News::Recovery,
+            Occasion::Deployed => News::Deployed,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Notification {
+    version: u32,
+    /// The gravest of what is told.
+    pub(crate) event: News,
+    pub(crate) host: String,
+    pub(crate) time: Timestamp,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) changes: Vec<Item>,
+    /// What is not well beside that.
+    pub(crate) lasting: Vec<Item>,
+}
+
+/// One thing that is told.
+#[derive(Debug, Serialize)]
+pub(crate) struct Item {
+    event: News,
+    about: About,
+    /// The instance, or the data directory of a server without one.
+    name: Option<String>,
+    lineage: Option<String>,
+    /// What it is in a word: a state, a level of expiry.
+    state: String,
+    old_state: Option<String>,
+    /// When the trouble was first seen.
+    since: Option<Timestamp>,
+    /// How often the trouble has come within the last hour.
+    times: usize,
+    problem: Option<String>,
+    mend: Option<String>,
+    /// What to type, as root.
+    command: Option<String>,
+    changed: Vec<Piece>,
+    expiry: Option<Expiry>,
+    piece: Option<Piece>,
+    place: Option<&'static str>,
+    source: Option<CertificateView>,
+    installed: Option<CertificateView>,
+    served: Option<CertificateView>,
+    ca: CompanionPlaces,
+    crl: CompanionPlaces,
+    /// When what is nearest to its end ends.
+    #[serde(skip)]
+    end: Option<Timestamp>,
+    #[serde(skip)]
+    headline: String,
+}
+
+impl Notification {
+    /// Tells a batch by what is seen now.
+    pub(crate) fn of(batch: &Batch, scene: &Scene, now: Timestamp) -> Notification {
+        let changes = batch.changes.iter().map(|it| changed(it, scene, now));
+        let lasting = batch.lasting.iter().map(|it| lasts(it, scene, now));
+        Notification::new(changes.collect(), lasting.collect(), now)
+    }
+
+    /// A trial: it looks like a failure, and says that it is none.
+    pub(crate) fn test(now: Timestamp) -> Notification {
+        let word = State::NotServed.as_str().to_owned();
+        let item = Item {
+            event: News::Test,
+            about: About::Instance,
+            name: Some("example".into()),
+            lineage: Some("pg.example.com".into()),
+            old_state: Some(State::InSync.as_str().to_owned()),
+            since: Some(now),
+            times: 1,
+            problem: Some("this is a test, and nothing is wrong".into()),
+            mend: Some("nothing is to be done".into()),
+            headline: "a test of [notify]".into(),
+            ..Item::bare(About::Instance, word)
+        };
+        Notification::new(vec![item], Vec::new(), now)
+    }
+
+    fn new(changes: Vec<Item>, lasting: Vec<Item>, now: Timestamp) -> Notification {
+        let host = clean(&host());
+        let event = changes.iter().map(|it| it.event).min();
+        let subject = subject(&host, &changes, &lasting);
+        let text = text(&host, &changes, &lasting);
+        Notification {
+            version: VERSION,
+            event: event.unwrap_or(News::Lasting),
+            host,
+            time: now,
+            subject,
+            text,
+            changes,
+            lasting,
+        }
+    }
+
+    /// The variables of [`VARIABLES`].
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let [subject, text, event, host] = VARIABLES.map(|(name, _)| name);
+        vec![
+            (subject, self.subject.clone()),
+            (text, self.text.clone()),
+            (event, self.event.as_str().to_owned()),
+            (host, self.host.clone()),
+        ]
+    }
+}
+
+impl Item {
+    fn bare(about: About, state: String) -> Item {
+        Item {
+            event: News::Lasting,
+            about,
+            name: None,
+            lineage: None,
+            state,
+            old_state: None,
+            since: None,
+            times: 0,
+            problem: None,
+            mend: None,
+            command: None,
+            changed: Vec::new(),
+            expiry: None,
+            piece: None,
+            place: None,
+            source: None,
+            installed: None,
+            served: None,
+            ca: CompanionPlaces::default(),
+            crl: CompanionPlaces::default(),
+            end: None,
+            headline: String::new(),
+        }
+    }
+
+    /// What is known of a subject that is so.
+    fn of(subject: &Subject, word: &str, scene: &Scene, now: Timestamp) -> Item {
+        let name = clean(&subject.name);
+        let mut item = Item::bare(subject.about, word.to_owned());
+        item.name = (subject.about != About::Daemon).then_some(name);
+        match subject.about {
+            About::Daemon => item.explained(scene.daemon_problem().as_ref()),
+            About::Uncovered => item.explained(Some(&uncovered(Path::new(&subject.name)))),
+            About::Instance
+            | About::Expiry
+            | About::CaExpiry
+            | About::CrlExpiry
+            | About::Deployment => {
+                if let Some(view) = scene.instance(&subject.name) {
+                    item.look_at(view, now);
+                }
+            }
+        }
+        item
+    }
+
+    fn look_at(&mut self, view: &InstanceView, now: Timestamp) {
+        let nearing = match self.about.piece() {
+            Some(piece) => Nearing::of_piece(view, piece, now),
+            None => Nearing::of(view, now),
+        };
+        self.lineage = Some(clean(&view.lineage));
+        self.expiry = Some(nearing.map_or(Expiry::Fine, |it| it.expiry));
+        self.piece = nearing.map(|it| it.piece).or(self.about.piece());
+        self.place = nearing.map(|it| it.place.as_str());
+        self.end = nearing.map(|it| it.end.not_after);
+        let view = view.clone().as_of(now);
+        match (self.about, nearing, &view.details, &view.problem) {
+            (about, Some(nearing), ..) if about.piece().is_some() => {
+                self.explained(Some(&nearing.problem()))
+            }
+            (About::Instance, _, Some(details), _) => self.explained(Some(details)),
+            (About::Instance, _, None, Some(problem)) => self.problem = Some(clean(problem)),
+            _ => {}
+        }
+        if self.about == About::Deployment {
+            self.about = About::Instance;
+            self.state = view.state.as_str().to_owned();
+        }
+        (self.source, self.installed, self.served) = (view.source, view.installed, view.served);
+        (self.ca, self.crl) = (view.ca, view.crl);
+    }
+
+    fn explained(&mut self, problem: Option<&Problem>) {
+        self.problem = problem.map(|it| clean(&it.why));
+        self.mend = problem
+            .map(|it| clean(&it.mend))
+            .filter(|mend| !mend.is_empty());
+        self.command = problem.and_then(|it| it.command.as_deref()).map(clean);
+    }
+
+    fn write(&self, out: &mut String) {
+        out.push_str(&self.headline);
+        out.push('\n');
+        let words = |word: &str| word.replace('_', " ");
+        let before = self.old_state.as_deref().map(words);
+        let since = self.since.map(|since| {
+            let often = match self.times {
+                0 | 1 => String::new(),
+                times => format!(", {times} times within the last hour"),
+            };
+            format!("{}{often}", since.strftime("%Y-%m-%d %H:%M UTC"))
+        });
+        let left = self.served.as_ref().map(|it| {
+            let short = it.fingerprint.short();
+            format!("clients get {short}, which expires {}", day(it.term().1))
+        });
+        // A command stays on one line, to be pasted.
+        let lines = |text: String| wrapped(&text, WIDTH - 9);
+        for (label, says) in [
+            ("was", before.map(lines)),
+            ("since", since.map(lines)),
+            ("why", self.problem.clone().map(lines)),
+            ("mend", self.mend.clone().map(lines)),
+            ("run", self.command.clone().map(|it| vec![it])),
+            ("left", left.map(lines)),
+        ] {
+            for (number, line) in says.iter().flatten().enumerate() {
+                let label = if number == 0 { label } else { "" };
+                out.push_str(&format!("  {label:<5}  {line}\n"));
+            }
+        }
+        out.push('\n');
+    }
+}
+
+fn changed(change: &Change, scene: &Scene, now: Timestamp) -> Item {
+    let mut item = Item::of(&change.subject, &change.new.word, scene, now);
+    item.event = change.occasion.into();
+    item.since = change.since;
+    item.times = change.times;
+    let old = change.old.as_ref().map(|it| it.word.clone());
+    if change.subject.about == About::Deployment {
+        item.changed = scene::changed(&old.unwrap_or_default(), &change.new.word);
+    } else {
+        item.old_state = old;
+    }
+    if change.occasion == Occasion::Recovery && change.subject.about != About::Instance {
+        item.explained(None);
+    }
+    item.headline = headline(&item, &change.subject, change.new.well);
+    item
+}
+
+fn lasts(lasting: &Lasting, scene: &Scene, now: Timestamp) -> Item {
+    let mut item = Item::of(&lasting.subject, &lasting.standing.word, scene, now);
+    item.since = lasting.since;
+    item.headline = headline(&item, &lasting.subject, false);
+    item
+}
+
+fn headline(item: &Item, subject: &Subject, well: bool) -> String {
+    let name = item.name.as_deref().unwrap_or("pgcertd");
+    let state = item.state.replace('_', " ");
+    match (subject.about, well) {
+        (About::Daemon, true) => "pgcertd runs again".to_owned(),
+        (About::Daemon, false) => match item.state.as_str() {
+            "stopped" => "pgcertd does not run".to_owned(),
+            "stale" => "pgcertd hangs".to_owned(),
+            _ => "what pgcertd sees cannot be read".to_owned(),
+        },
+        (About::Instance, true) if item.state == State::InSync.as_str() => {
+            format!("{name} in sync again")
+        }
+        (About::Instance, true) => format!("{name} well again ({state})"),
+        (About::Instance, false) => format!("{name} {state}"),
+        (About::Deployment, _) => {
+            let short = item.served.as_ref().map(|it| it.fingerprint.short());
+            let serves = format!("{name} serves {}", short.unwrap_or(state));
+            match item.changed.as_slice() {
+                [Piece::Ca] => format!("{name} takes clients by a new CA file"),
+                [Piece::Certificate, Piece::Ca] => format!("{serves}, with a new CA file"),
+                _ => serves,
+            }
+        }
+        (About::Expiry, true) => format!("{name} certificates have their time again"),
+        (About::CaExpiry, true) => format!("{name} CAs of clients have their time again"),
+        (About::CrlExpiry, true) => format!("{name} CRLs have their time again"),
+        (About::Expiry | About::CaExpiry | About::CrlExpiry, false) => {
+            let what = item.piece.map_or("certificate", Piece::words);
+            let what = format!("{name} {} {what}", item.place.unwrap_or("source"));
+            let end = item.end.map_or_else(|| "soon".to_owned(), day);
+            match item.expiry {
+                Some(Expiry::Expired) => format!("{what} expired {end}"),
+                _ => format!("{what} expires {end}"),
+            }
+        }
+        (About::Uncovered, true) => format!("{name} is covered, or its server has ended"),
+        (About::Uncovered, false) => format!("{name} runs without an instance"),
+    }
+}
+
+fn uncovered(directory: &Path) -> Problem {
+    Problem::new(
+        format!(
+            "a PostgreSQL server runs in {}, and no instance covers it: nothing renews its certificate",
+            directory.display()
+        ),
+        "add an [[instance]] for it to the config",
+    )
+    .with("systemctl reload pgcertd")
+}
+
+fn subject(host: &str, changes: &[Item], lasting: &[Item]) -> String {
+    let (items, still) = match changes {
+        [] => (lasting, "still: "),
+        changes => (changes, ""),
+    };
+    let named: Vec<&str> = items
+        .iter()
+        .take(NAMED)
+        .map(|it| it.headline.as_str())
+        .collect();
+    let more = match items.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", {more} more"),
+    };
+    // It becomes a header of a mail.
+    let ascii = |it: char| if it.is_ascii() { it } else { '?' };
+    let subject = format!("pgcertd {host}: {still}{}{more}", named.join(", "));
+    subject.chars().take(LONGEST_SUBJECT).map(ascii).collect()
+}
+
+fn text(host: &str, changes: &[Item], lasting: &[Item]) -> String {
+    let mut text = String::new();
+    for item in changes {
+        item.write(&mut text);
+    }
+    if !lasting.is_empty() {
+        text.push_str("Still not well:\n\n");
+    }
+    for item in lasting {
+        item.write(&mut text);
+    }
+    if text.len() > LONGEST {
+        let starts = text.char_indices().map(|(at, _)| at);
+        text.truncate(starts.take_while(|at| *at <= LONGEST).last().unwrap_or(0));
+        text.push_str("…\n\n");
+    }
+    text.push_str(&format!("`pgcertd status` on {host} shows all.\n"));
+    text
+}
+
+/// Without what could end a line, a header or a variable.
+fn clean(text: &str) -> String {
+    shown(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

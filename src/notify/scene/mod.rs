@@ -1,0 +1,171 @@
+//! What is seen at one moment: the daemon's view, whether the daemon lives, and how each subject
+//! stands by that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ledger::{About, Standing, Subject};
+use crate::bundle::{Expiry, Piece};
+use crate::deploy::state::{Problem, State};
+use crate::report::nearing::{Nearing, Place};
+use crate::report::view::{InstanceView, StatusView};
+
+/// The daemon's view is old once it was not written for this many times `resync`.
+pub(crate) const MISSED: u32 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DaemonIs {
+    /// It runs, and looks as often as it should.
+    Running,
+    /// It does not run; what tells.
+    Stopped(String),
+    /// It runs, and does not look.
+    Stale,
+    /// What it sees cannot be read; why.
+    Unreadable(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scene {
+    /// The last view that could be read, if ever one could.
+    pub(crate) view: Option<StatusView>,
+    pub(crate) daemon: DaemonIs,
+    /// The file that was read.
+    pub(crate) file: PathBuf,
+    /// How often the daemon is to look.
+    pub(crate) resync: Duration,
+}
+
+impl Scene {
+    /// How each subject stands of which that is known now; `before` are those of earlier.
+    pub(crate) fn standings<'a>(
+        &self,
+        before: impl Iterator<Item = &'a Subject>,
+        now: Timestamp,
+    ) -> BTreeMap<Subject, Standing> {
+        let mut seen = BTreeMap::new();
+        seen.insert(Subject::new(About::Daemon, ""), self.daemon.standing());
+        let Some(view) = &self.view else { return seen };
+        // What the daemon does not look at may have changed; what a certificate has left does.
+        let current = self.daemon == DaemonIs::Running;
+        for instance in &view.instances {
+            for piece in Piece::ALL {
+                if let Some(standing) = expiry(instance, piece, now) {
+                    let subject = Subject::new(About::expiry_of(piece), &instance.name);
+                    seen.insert(subject, standing);
+                }
+            }
+            if current {
+                let standing = Standing {
+                    word: instance.state.as_str().to_owned(),
+                    well: instance.state.is_well(),
+                };
+                seen.insert(Subject::new(About::Instance, &instance.name), standing);
+                if let (State::InSync, Some(standing)) = (instance.state, deployed(instance)) {
+                    seen.insert(Subject::new(About::Deployment, &instance.name), standing);
+                }
+            }
+        }
+        if current {
+            let servers = before.filter(|it| it.about == About::Uncovered);
+            seen.extend(servers.map(|it| (it.clone(), Standing::well("covered"))));
+            for directory in &view.uncovered {
+                let subject = Subject::new(About::Uncovered, directory.display().to_string());
+                seen.insert(subject, Standing::unwell("uncovered"));
+            }
+        }
+        seen
+    }
+
+    /// An instance of the last view.
+    pub(crate) fn instance(&self, name: &str) -> Option<&InstanceView> {
+        let mut instances = self.view.iter().flat_map(|view| &view.instances);
+        instances.find(|it| it.name == name)
+    }
+
+    /// What is wrong with the daemon.
+    pub(crate) fn daemon_problem(&self) -> Option<Problem> {
+        let file = self.file.display();
+        Some(match &self.daemon {
+            DaemonIs::Running => return None,
+            DaemonIs::Stopped(told) => Problem::new(
+                format!("pgcertd does not run: {told}; a renewal is not deployed"),
+                "`systemctl status pgcertd` says why; then start it",
+            )
+            .with("systemctl start pgcertd"),
+            DaemonIs::Stale => {
+                let last = self.view.as_ref().map(|it| it.checked);
+                let last = last.map_or_else(|| "ever".to_owned(), |it| format!("since {it}"));
+                let pause = SignedDuration::try_from(self.resync).unwrap_or(SignedDuration::MAX);
+                Problem::new(
+                    format!(
+                        "pgcertd runs and has not written {file} {last}; it should at least every {pause:#}"
+                    ),
+                    "`journalctl -u pgcertd` says what holds it up; then restart it",
+                )
+                .with("systemctl restart pgcertd")
+            }
+            DaemonIs::Unreadable(error) => Problem::new(
+                format!("what pgcertd sees cannot be read: {file}: {error}"),
+                format!("`namei -l {file}` shows who may; pgcertd writes it anew when it starts"),
+            )
+            .with("systemctl restart pgcertd"),
+        })
+    }
+}
+
+impl DaemonIs {
+    fn standing(&self) -> Standing {
+        match self {
+            DaemonIs::Running => Standing::well("running"),
+            DaemonIs::Stopped(_) => Standing::unwell("stopped"),
+            DaemonIs::Stale => Standing::unwell("stale"),
+            DaemonIs::Unreadable(_) => Standing::unwell("unreadable"),
+        }
+    }
+}
+
+/// What clients get, and by which CA file they are judged. A new CRL is not told of: it comes
+/// every few days or hours, and nobody need know.
+fn deployed(instance: &InstanceView) -> Option<Standing> {
+    let leaf = instance.served.as_ref()?.fingerprint.to_string();
+    let ca = instance
+        .ca
+        .installed
+        .as_ref()
+        .map(|it| it.digest.to_string());
+    let word: Vec<String> = std::iter::once(leaf).chain(ca).collect();
+    Some(Standing::well(word.join(" ")))
+}
+
+/// Which of these pieces a deployment has changed, by the words of [`deployed`].
+pub(super) fn changed(old: &str, new: &str) -> Vec<Piece> {
+    let leaf = |word: &str| word.split(' ').next().map(str::to_owned);
+    let ca = |word: &str| word.split(' ').nth(1).map(str::to_owned);
+    let certificate = (leaf(old) != leaf(new)).then_some(Piece::Certificate);
+    let ca = (ca(old) != ca(new)).then_some(Piece::Ca);
+    certificate.into_iter().chain(ca).collect()
+}
+
+/// How near the end a piece of an instance is; none where it has none, or one that may be near
+/// cannot be seen.
+fn expiry(instance: &InstanceView, piece: Piece, now: Timestamp) -> Option<Standing> {
+    if let Some(nearing) = Nearing::of_piece(instance, piece, now) {
+        return Some(Standing::unwell(nearing.expiry.as_str()));
+    }
+    let settled = matches!(
+        instance.state,
+        State::InSync | State::NotRunning | State::NotUsed
+    );
+    let there = Place::ALL
+        .iter()
+        .any(|it| it.end(piece, instance).is_some());
+    let there = there || piece == Piece::Certificate;
+    (settled && there).then(|| Standing::well(Expiry::Fine.as_str()))
+}
+
+#[cfg(test)]
+pub(in crate::notify) mod tests;

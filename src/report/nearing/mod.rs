@@ -1,0 +1,410 @@
+//! How near to their ends the certificates of an instance and the CA and CRL files beside them
+//! are, and what of that is to be said: each crossing at once, the same again once a day while it
+//! lasts, and when it is over.
+//!
+//! A pure function of what was said and what was seen; time is passed in. That a certificate
+//! does not get to where it belongs is a state, which [`super::told`] says.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::event::Event;
+use super::field::Field;
+use super::headline::span;
+use super::kind::Kind;
+use super::told::rounded;
+use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
+use crate::bundle::{Expiry, Fingerprint, Piece, Thresholds};
+use crate::config;
+use crate::deploy::state::{Problem, State};
+
+/// What lasts is said again after this.
+pub(crate) const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a piece of a bundle is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Source,
+    Installed,
+    Served,
+}
+
+impl Place {
+    /// All of them; the first is the cause where several are near their end.
+    pub const ALL: [Place; 3] = [Place::Source, Place::Installed, Place::Served];
+
+    /// As in the journal and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Place::Source => "source",
+            Place::Installed => "installed",
+            Place::Served => "served",
+        }
+    }
+
+    /// The certificate that is seen there.
+    pub(crate) fn of(self, view: &InstanceView) -> Option<&CertificateView> {
+        match self {
+            Place::Source => view.source.as_ref(),
+            Place::Installed => view.installed.as_ref(),
+            Place::Served => view.served.as_ref(),
+        }
+    }
+
+    /// What of a piece ends first there; no handshake shows that of CA and CRL files.
+    pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
+        let beside = match piece {
+            Piece::Certificate => {
+                let certificate = self.of(view)?;
+                return Some(End::of_chain(certificate, view.thresholds));
+            }
+            Piece::Ca => &view.ca,
+            Piece::Crl => &view.crl,
+        };
+        End::of(self.beside(beside)?, piece)
+    }
+
+    fn beside(self, places: &CompanionPlaces) -> Option<&CompanionView> {
+        match self {
+            Place::Source => places.source.as_ref(),
+            Place::Installed => places.installed.as_ref(),
+            Place::Served => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End<'a> {
+    piece: Piece,
+    /// Of a CA or a CRL, the CA's name; of a chain, the name of the intermediate that ends before the leaf.
+    name: Option<&'a str>,
+    /// SHA-256 of its DER; of a chain, of the leaf's.
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
+    thresholds: Thresholds,
+}
+
+impl<'a> End<'a> {
+    fn of_chain(certificate: &'a CertificateView, thresholds: Thresholds) -> End<'a> {
+        let (not_before, not_after) = certificate.term();
+        End {
+            piece: Piece::Certificate,
+            name: certificate.chain_end.as_ref().map(|it| it.name.as_str()),
+            fingerprint: certificate.fingerprint,
+            not_before,
+            not_after,
+            thresholds,
+        }
+    }
+
+    fn of(file: &'a CompanionView, piece: Piece) -> Option<End<'a>> {
+        let first = file.first_end.as_ref()?;
+        Some(End {
+            piece,
+            name: Some(&first.name),
+            fingerprint: first.fingerprint,
+            not_before: first.not_before,
+            not_after: first.not_after,
+            thresholds: Thresholds::default(),
+        })
+    }
+
+    /// How near it is at `now`.
+    pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
+        let (begin, end) = (self.not_before, self.not_after);
+        self.piece.expiry(begin, end, now, self.thresholds)
+    }
+}
+
+/// What of an instance is nearest to its end, where it is too near.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nearing<'a> {
+    /// Which part of the bundle it is.
+    pub(crate) piece: Piece,
+    pub(crate) place: Place,
+    /// What it is, and until when.
+    pub(crate) end: End<'a>,
+    /// How near; never [`Expiry::Fine`].
+    pub(crate) expiry: Expiry,
+    lineage: &'a str,
+    now: Timestamp,
+}
+
+impl<'a> Nearing<'a> {
+    /// The worst of all, the certificate first; none where all that is seen has its time.
+    pub(crate) fn of(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
+        // Of several that are as near, the last is the maximum.
+        Nearing::all(view, now).rev().max_by_key(|it| it.expiry)
+    }
+
+    /// The worst of each piece that is too near.
+    pub(crate) fn all(
+        view: &'a InstanceView,
+        now: Timestamp,
+    ) -> impl DoubleEndedIterator<Item = Nearing<'a>> {
+        let pieces = Piece::ALL.into_iter();
+        pieces.filter_map(move |piece| Nearing::of_piece(view, piece, now))
+    }
+
+    /// The worst of source, installed and served.
+    pub(crate) fn of_piece(
+        view: &'a InstanceView,
+        piece: Piece,
+        now: Timestamp,
+    ) -> Option<Nearing<'a>> {
+        let places = Place::ALL.into_iter().rev();
+        let seen = places.filter_map(|place| Some((place, place.end(piece, view)?)));
+        let (expiry, place, end) = seen
+            .map(|(place, end)| (end.expiry(now), place, end))
+            .max_by_key(|(expiry, ..)| *expiry)?;
+        (expiry > Expiry::Fine).then_some(Nearing {
+            piece,
+            place,
+            end,
+            expiry,
+            lineage: &view.lineage,
+            now,
+        })
+    }
+
+    /// Whether it is too late to wait for the next renewal by itself.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.expiry >= Expiry::Critical
+    }
+
+    /// `expires in 6 days`, `expired 2 days ago`.
+    pub(crate) fn end(&self) -> String {
+        let left = self.end.not_after.duration_since(self.now);
+        let long = span(left.abs());
+        match self.expiry {
+            Expiry::Expired => format!("expired {long} ago"),
+            Expiry::Fine | Expiry::Warning | Expiry::Critical => format!("expires in {long}"),
+        }
+    }
+
+    /// `source certificate`, `installed CRL`.
+    pub(crate) fn what(&self) -> String {
+        format!("{} {}", self.place.as_str(), self.piece.words())
+    }
+
+    /// What is wrong, and what mends it.
+    pub(crate) fn problem(&self) -> Problem {
+        let end = self.end();
+        match (self.piece, self.end.name) {
+            (Piece::Crl, Some(name)) => self.of_list(name, &end),
+            (Piece::Ca, Some(name)) => self.of_authority(name, &end),
+            _ => self.of_chain(&end),
+        }
+    }
+
+    fn of_chain(&self, end: &str) -> Problem {
+        let short = self.end.fingerprint.short();
+        let end = match self.end.name {
+            None => end.to_owned(),
+            Some(name) => format!("{end} ({name}, above the leaf, ends first)"),
+        };
+        let (which, mend) = match self.place {
+            Place::Source if self.end.name.is_some() => (
+                format!("lineage {} is not renewed: its chain", self.lineage),
+                "renew it at once, which brings the authority's present chain (certbot renew --force-renewal)",
+            ),
+            Place::Source => (
+                format!("lineage {} is not renewed: its certificate", self.lineage),
+                "see why the ACME client does not renew it: its timer (systemctl list-timers), and for certbot `certbot renew --dry-run`",
+            ),
+            Place::Installed => ("the installed certificate".to_owned(), ELSEWHERE),
+            Place::Served => ("the certificate that clients get".to_owned(), ELSEWHERE),
+        };
+        Problem::new(format!("{which}, {short}, {end}"), mend)
+    }
+
+    fn of_authority(&self, name: &str, end: &str) -> Problem {
+        let refused = self.refused();
+        match self.place {
+            Place::Source => Problem::new(
+                format!("the CA file is not renewed: in its source the CA {name} {end}; {refused}"),
+                "have the CA issued anew, and put both into the source, or take out what is out of use",
+            ),
+            Place::Installed | Place::Served => Problem::new(
+                format!("in the installed CA file the CA {name} {end}; {refused}"),
+                ELSEWHERE,
+            ),
+        }
+    }
+
+    fn of_list(&self, name: &str, end: &str) -> Problem {
+        let refused = self.refused();
+        match self.place {
+            Place::Source => Problem::new(
+                format!(
+                    "the CRL file is not renewed: in its source the CRL of {name} {end}; {refused}"
+                ),
+                "see why what makes or fetches it does not: its timer (systemctl list-timers) or crontab",
+            ),
+            Place::Installed | Place::Served => Problem::new(
+                format!("in the installed CRL file the CRL of {name} {end}; {refused}"),
+                ELSEWHERE,
+            ),
+        }
+    }
+
+    /// What comes of it for the clients of a CA.
+    fn refused(&self) -> &'static str {
+        match self.expiry {
+            Expiry::Expired => "every client of that CA is refused",
+            Expiry::Fine | Expiry::Warning | Expiry::Critical => {
+                "from then on every client of that CA is refused"
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.expiry {
+            Expiry::Fine | Expiry::Warning => Kind::ExpiryNear,
+            Expiry::Critical => Kind::ExpiryCritical,
+            Expiry::Expired => Kind::Expired,
+        }
+    }
+}
+
+/// The remedy where the source has a better one, or cannot be read.
+const ELSEWHERE: &str = "`pgcertd status` says what keeps the source's from being used";
+
+/// What was last said of one instance, of each piece by itself.
+#[derive(Debug, Default)]
+pub(crate) struct Warned([Option<Said>; 3]);
+
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    expiry: Expiry,
+    place: Place,
+    at: Instant,
+    /// When the first of what is not over was said.
+    since: Instant,
+}
+
+impl Said {
+    /// Whether what it was about cannot be seen for the moment, which ends nothing.
+    fn is_hidden(&self, piece: Piece, view: &InstanceView) -> bool {
+        let settled = matches!(
+            view.state,
+            State::InSync | State::NotRunning | State::NotUsed
+        );
+        !settled && self.place.end(piece, view).is_none()
+    }
+}
+
+impl Warned {
+    /// What is to be said of an instance that was just compared: `wall` tells what is left,
+    /// `now` when it was said last, whatever becomes of the clock.
+    pub(crate) fn hear(
+        &mut self,
+        config: &config::Instance,
+        view: &InstanceView,
+        wall: Timestamp,
+        now: Instant,
+    ) -> Vec<Event> {
+        let told = Piece::ALL.into_iter().zip(&mut self.0);
+        told.filter_map(|(piece, said)| {
+            let nearing = Nearing::of_piece(view, piece, wall);
+            match heard(said, piece, view, nearing, now)? {
+                Heard::Near(nearing) => Some(near(config, view, &nearing)),
+                Heard::Over(lasted) => Some(over(config, view, piece, lasted)),
+            }
+        })
+        .collect()
+    }
+}
+
+/// What is new of a piece.
+enum Heard<'a> {
+    Near(Nearing<'a>),
+    Over(Duration),
+}
+
+fn heard<'a>(
+    told: &mut Option<Said>,
+    piece: Piece,
+    view: &InstanceView,
+    nearing: Option<Nearing<'a>>,
+    now: Instant,
+) -> Option<Heard<'a>> {
+    let expiry = nearing.map_or(Expiry::Fine, |it| it.expiry);
+    if let Some(said) = told {
+        let lessened = expiry < said.expiry;
+        let repeated = expiry == said.expiry && now.saturating_duration_since(said.at) < AGAIN;
+        if repeated || lessened && said.is_hidden(piece, view) {
+            return None;
+        }
+    }
+    let before = told.take();
+    let since = before.map_or(now, |it| it.since);
+    let Some(nearing) = nearing else {
+        return before.map(|_| Heard::Over(now.saturating_duration_since(since)));
+    };
+    *told = Some(Said {
+        expiry,
+        place: nearing.place,
+        at: now,
+        since,
+    });
+    Some(Heard::Near(nearing))
+}
+
+fn near(config: &config::Instance, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
+    let problem = nearing.problem();
+    let message = format!("{}: {}", view.name, problem.sentence());
+    let event = about(nearing.kind(), message, config, view, nearing.piece);
+    of(event, nearing.end)
+        .with(Field::Place, nearing.place.as_str())
+        .with(Field::Problem, &problem.why)
+        .with(Field::Remedy, problem.remedy())
+}
+
+fn over(config: &config::Instance, view: &InstanceView, piece: Piece, lasted: Duration) -> Event {
+    let message = format!(
+        "{}: no {} is near its end any more, after {}",
+        view.name,
+        piece.words(),
+        rounded(lasted)
+    );
+    let event = about(Kind::ExpiryOver, message, config, view, piece)
+        .with(Field::Milliseconds, lasted.as_millis());
+    let mut places = Place::ALL.iter().rev();
+    match places.find_map(|place| place.end(piece, view)) {
+        Some(end) => of(event, end),
+        None => event,
+    }
+}
+
+fn about(
+    kind: Kind,
+    message: String,
+    config: &config::Instance,
+    view: &InstanceView,
+    piece: Piece,
+) -> Event {
+    let beside = match piece {
+        Piece::Certificate => None,
+        Piece::Ca => config.ca.as_ref(),
+        Piece::Crl => config.crl.as_ref(),
+    };
+    let file = beside.map_or(&config.cert_file, |it| &it.file);
+    Event::new(kind, message)
+        .with(Field::Instance, &view.name)
+        .with(Field::Lineage, &view.lineage)
+        .with(Field::File, file.display())
+        .with(Field::State, view.state.as_str())
+        .with(Field::Piece, piece.as_str())
+}
+
+fn of(event: Event, end: End<'_>) -> Event {
+    event
+        .with(Field::Fingerprint, end.fingerprint)
+        .with(Field::NotAfter, end.not_after)
+}
+
+#[cfg(test)]
+mod tests;

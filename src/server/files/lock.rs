@@ -1,0 +1,116 @@
+//! The lock that daemon, `sync` and `rollback` share: one of them works on an instance at a time.
+//!
+//! It is a `flock` on a file of the instance's own state directory, or of the first instance of its server, which its owner alone may open: on a
+//! file that others may read, a data directory of mode 0750 or the configuration of a PgBouncer, they
+//! could hold it for ever.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::{FilesError, Place, Targets};
+use crate::host::privilege::Ids;
+
+/// How often a lock file that was removed while it was being locked is opened anew.
+const TRIES: usize = 16;
+
+/// Holds other pgcertd processes off an instance. Dropping it closes the descriptor, which gives the
+/// lock back and cannot fail.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _open: OwnedFd,
+}
+
+impl Targets {
+    /// The file that is locked.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.lock_directory.join("lock")
+    }
+
+    /// Takes the lock; `None` if another holds it.
+    ///
+    /// # Errors
+    /// There is no state directory, or the file in it is no file of the owner's.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, FilesError> {
+        let place = Place::open(&self.lock_file())?;
+        for _ in 0..TRIES {
+            let open = place.open_lock()?;
+            let stat = rustix::fs::fstat(&open).map_err(place.failed("look at it"))?;
+            self.check_lock(&place, &open, &stat)?;
+            match rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(place.failed("lock it")(e)),
+            }
+            // Whoever comes next locks what has the name by then.
+            if place.is(&stat) {
+                return Ok(Some(Lock { _open: open }));
+            }
+        }
+        Err(place.failed("lock it, since something keeps removing it")(
+            Errno::AGAIN,
+        ))
+    }
+
+    /// Removes its file, unless somebody works on the instance. Whoever waits for it finds that it has
+    /// no name any more, and takes the next one.
+    ///
+    /// # Errors
+    /// As [`Targets::try_lock`], or it cannot be removed.
+    pub(crate) fn remove_lock(&self) -> Result<(), FilesError> {
+        match self.try_lock()? {
+            Some(_held) => Place::open(&self.lock_file())?.remove(),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody but the owner may be able to open it.
+    fn check_lock(&self, place: &Place, open: &OwnedFd, stat: &Stat) -> Result<(), FilesError> {
+        let refused = |why: String| {
+            let fix = format!("{why}; remove it: pgcertd makes its own");
+            Err(place.failed("use it as a lock")(Errno::PERM).with_fix(fix))
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return refused("it is no regular file".into());
+        }
+        if stat.st_uid != self.owner.uid && stat.st_uid != Ids::own().uid {
+            return refused(format!(
+                "it belongs to user {}, not to {}",
+                stat.st_uid, self.owner.uid
+            ));
+        }
+        if stat.st_nlink > 1 {
+            return refused("it has another name beside this one".into());
+        }
+        if stat.st_mode & 0o077 != 0 {
+            rustix::fs::fchmod(open, Mode::from_raw_mode(0o600))
+                .map_err(place.failed("make it private"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn open_lock(&self) -> Result<OwnedFd, FilesError> {
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = |how: OFlags| {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::openat(&self.directory, &self.name, flags | how, mode)
+        };
+        match open(OFlags::RDWR | OFlags::CREATE) {
+            // What is equal already needs no writing.
+            Err(Errno::ROFS) => open(OFlags::RDONLY),
+            opened => opened,
+        }
+        .map_err(self.failed("open the lock"))
+    }
+
+    /// Whether what has this name is the file that `stat` is of.
+    fn is(&self, stat: &Stat) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let now = rustix::fs::statat(&self.directory, &self.name, flags);
+        now.is_ok_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino))
+    }
+}

@@ -1,0 +1,518 @@
+//! The files of one instance: what is installed, what was before, what is remembered.
+//!
+//! Everything here is blocking and runs on the instance's writer thread, with the owner's
+//! rights alone. A directory is opened once, and the last component is always reached through
+//! that descriptor without following a link: another user who may write there can make a
+//! step fail, and cannot lead it elsewhere.
+
+mod error;
+mod judge;
+mod lock;
+mod memory;
+mod swap;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod write;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use crate::bundle::{Bundle, Identity};
+use crate::config::Kind;
+use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
+use crate::host::look::FileId;
+use crate::host::privilege::Ids;
+use crate::server::Moment;
+use crate::server::postmaster::{Absence, PidFile};
+use crate::server::program::Program;
+
+pub(crate) use error::FilesError;
+pub(crate) use judge::key_rule;
+pub(crate) use lock::Lock;
+use memory::Memory;
+pub(crate) use memory::{Held, HeldBy};
+pub(in crate::server) use swap::locked;
+pub(crate) use trial::{Candidate, Trial};
+pub(crate) use write::staging_name;
+pub(crate) use write::{Keep, Staged};
+
+/// The most that a certificate or key file may hold: 1 MiB.
+pub(crate) const LARGEST: u64 = 1 << 20;
+
+/// `postmaster.pid` has eight short lines, `PG_VERSION` one.
+const LARGEST_PID_FILE: u64 = 64 << 10;
+
+/// Where one instance's files lie, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// What the server's setting names, `ssl_cert_file` for Postgres.
+    pub(crate) cert: PathBuf,
+    /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
+    pub(crate) key: PathBuf,
+    /// What `ssl_ca_file` names, where that is installed as well.
+    pub(crate) ca: Option<PathBuf>,
+    /// What `ssl_crl_file` names, the same.
+    pub(crate) crl: Option<PathBuf>,
+    /// The instance's own state directory.
+    pub(crate) state: PathBuf,
+    /// Where the lock is that this instance shares with others of the same server; else the state directory.
+    pub(crate) lock_directory: PathBuf,
+    /// What kind of server they are for.
+    pub(crate) kind: Kind,
+    /// The data directory; of another kind the file that the server is started with.
+    pub(crate) data: PathBuf,
+    /// Which that was when its owner was asked for.
+    pub(crate) data_id: FileId,
+    /// Who owns what is installed.
+    pub(crate) owner: Ids,
+    /// The user that the server runs as.
+    pub(crate) server: Ids,
+    /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
+    pub(crate) by_others: bool,
+}
+
+/// What a target is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Chain, and in one file the key as well.
+    Cert,
+    Key,
+    Ca,
+    Crl,
+}
+
+/// What is in the place of one target.
+#[derive(Clone)]
+pub(crate) enum Found {
+    Absent,
+    /// A symbolic link, which is never followed.
+    Link(PathBuf),
+    File {
+        bytes: Zeroizing<Vec<u8>>,
+        ids: Ids,
+        mode: u32,
+    },
+    /// Something else, which is not touched.
+    Odd(&'static str),
+}
+
+/// What is installed, as Postgres would find it.
+#[derive(Debug)]
+pub(crate) enum Installed {
+    Absent,
+    /// Files that Postgres could not load; why.
+    Unusable(String),
+    /// A pair that belongs together, in files that Postgres would accept, with what could be read
+    /// of the CA and CRL files beside it.
+    Usable(Arc<Bundle>),
+}
+
+impl Installed {
+    /// The bundle, where there is one.
+    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
+        match self {
+            Installed::Usable(bundle) => Some(bundle),
+            Installed::Absent | Installed::Unusable(_) => None,
+        }
+    }
+}
+
+/// One look at everything that lies on disk for an instance, the lineage aside.
+pub(crate) struct Look {
+    pub(crate) installed: Installed,
+    /// What of the CA and CRL files that belong there is missing or would not load.
+    pub(crate) companions_fault: Option<String>,
+    /// Whether a reload that was to follow an install may not have: see [`Targets::commit`].
+    pub(crate) reload_due: bool,
+    /// The targets as they were found: certificate, key where it has a file of its own, CA and CRL
+    /// file where there are such.
+    pub(crate) found: Vec<Found>,
+    /// What the server says of itself.
+    pub(crate) pid_file: Result<PidFile, Absence>,
+    /// What was refused, by Postgres or by the operator.
+    pub(crate) held: Option<Held>,
+    /// Why that is not known, where its file is damaged; it is taken as nothing then, which
+    /// costs one attempt.
+    pub(crate) memory_fault: Option<String>,
+    /// The bundle that was put in place last and has not been proven served, as far as there is one
+    /// to go back to.
+    pub(crate) trial: Option<Candidate>,
+    /// Whether a CA or CRL file is there that came with that one, and not with the previous one.
+    pub(crate) brought: bool,
+    /// The bundle that was last proven served, whoever saw it.
+    pub(crate) proven: Option<Identity>,
+    /// The bundle that the last deployment replaced.
+    pub(crate) previous: Option<Arc<Bundle>>,
+}
+
+/// A directory that was opened, and a name in it.
+struct Place {
+    directory: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+}
+
+/// What keeps the directory of `path` from being opened.
+fn unreached(path: &Path, error: &ReachError) -> FilesError {
+    match error.errno() {
+        Some(errno) => FilesError::new(path, "open its directory")(errno),
+        None => FilesError::new(path, "follow the path to its directory")(Errno::LOOP)
+            .with_fix(error.to_string()),
+    }
+}
+
+impl Place {
+    fn open(path: &Path) -> Result<Place, FilesError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FilesError::new(path, "use a path without a file name")(
+                Errno::INVAL,
+            ));
+        };
+        let directory = open_directory(parent, LinkAtEnd::Followed);
+        Ok(Place {
+            directory: directory.map_err(|error| unreached(path, &error))?,
+            name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// What an error of this place is: where, and what could not be done.
+    fn failed(&self, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
+        FilesError::new(&self.path, action)
+    }
+
+    /// The same directory, another name.
+    fn beside(&self, name: OsString) -> Result<Place, FilesError> {
+        let directory = self
+            .directory
+            .try_clone()
+            .map_err(|_| Errno::MFILE)
+            .map_err(FilesError::new(&self.path, "open its directory again"))?;
+        Ok(Place {
+            directory,
+            path: self.path.with_file_name(&name),
+            name,
+        })
+    }
+
+    fn again(&self) -> Result<Place, FilesError> {
+        self.beside(self.name.clone())
+    }
+
+    /// What is there; a regular file is read through the descriptor that was checked.
+    fn read(&self, largest: u64) -> Result<Found, FilesError> {
+        let opened = rustix::fs::openat(
+            &self.directory,
+            &self.name,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let file = match opened {
+            Ok(file) => std::fs::File::from(file),
+            Err(Errno::NOENT) => return Ok(Found::Absent),
+            Err(Errno::LOOP) => {
+                let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())
+                    .map_err(FilesError::new(&self.path, "read the link"))?;
+                let target = std::ffi::OsStr::from_bytes(target.to_bytes());
+                return Ok(Found::Link(PathBuf::from(target)));
+            }
+            Err(Errno::NXIO) => return Ok(Found::Odd("a socket or a device")),
+            Err(e) => return Err(FilesError::new(&self.path, "open it")(e)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(FilesError::new(&self.path, "look at it"))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Directory => return Ok(Found::Odd("a directory")),
+            FileType::Fifo => return Ok(Found::Odd("a FIFO")),
+            _ => return Ok(Found::Odd("not a regular file")),
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > largest {
+            return Ok(Found::Odd("larger than 1 MiB"));
+        }
+        // One allocation of the final size: a growing buffer would leave pieces of a key behind.
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(size).unwrap_or(0)]);
+        (&file)
+            .read_exact(&mut bytes)
+            .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
+            .map_err(FilesError::new(&self.path, "read it"))?;
+        Ok(Found::File {
+            bytes,
+            ids: Ids {
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            },
+            mode: stat.st_mode & 0o7777,
+        })
+    }
+
+    fn remove(&self) -> Result<(), FilesError> {
+        match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A read-only file system says so before it looks whether there is anything.
+            Err(Errno::ROFS) if self.is_absent() => Ok(()),
+            Err(e) => Err(FilesError::new(&self.path, "remove it")(e)),
+        }
+    }
+
+    /// The permission bits of what is there, of a link its own.
+    fn mode(&self) -> Option<u32> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        Some(stat.ok()?.st_mode & 0o7777)
+    }
+
+    fn is_absent(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
+        matches!(stat, Err(Errno::NOENT))
+    }
+
+    fn sync_directory(&self) -> Result<(), FilesError> {
+        rustix::fs::fsync(&self.directory)
+            .map_err(FilesError::new(&self.path, "make its directory durable"))
+    }
+}
+
+impl Targets {
+    /// Whether chain and key share one file.
+    pub(crate) fn single_file(&self) -> bool {
+        self.cert == self.key
+    }
+
+    /// The directories that the writer must be able to write in.
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
+        let mut directories = self.directories_of_files();
+        directories.extend([self.state.clone(), self.lock_directory.clone()]);
+        directories
+    }
+
+    /// Those of the files alone.
+    pub(crate) fn directories_of_files(&self) -> BTreeSet<PathBuf> {
+        let parents = self.files().into_iter().filter_map(|(_, it)| it.parent());
+        parents.map(Path::to_owned).collect()
+    }
+
+    /// The paths of the files, without links before the last step.
+    pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
+        let real = |(_, file): (Role, &Path)| {
+            let parent = file.parent().and_then(|it| it.canonicalize().ok());
+            let (parent, name) = (parent?, file.file_name()?);
+            Some(parent.join(name))
+        };
+        self.files().into_iter().filter_map(real).collect()
+    }
+
+    /// All of them; a new bundle takes their places from the last to the first.
+    ///
+    /// Postgres loads each by itself but for the key, which must fit the certificate: those two
+    /// are renamed one right after the other. What a crash leaves between the others loads, and
+    /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
+    /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
+    /// the clients of a CA that is new, for want of a list.
+    pub(super) fn files(&self) -> Vec<(Role, &Path)> {
+        let key = (!self.single_file()).then_some((Role::Key, self.key.as_path()));
+        let ca = self.ca.as_deref().map(|it| (Role::Ca, it));
+        let crl = self.crl.as_deref().map(|it| (Role::Crl, it));
+        [Some((Role::Cert, self.cert.as_path())), key, ca, crl]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Looks at the targets, the pid file and what is remembered.
+    ///
+    /// # Errors
+    /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
+    /// in [`Look::installed`].
+    pub(crate) fn look(&self) -> Result<Look, FilesError> {
+        let mut found = Vec::new();
+        for (_, path) in self.files() {
+            found.push(match self.place(path) {
+                Ok(place) => place.read(LARGEST)?,
+                // No directory: nothing is installed. An install says what to do about it.
+                Err(FilesError {
+                    source: Errno::NOENT,
+                    ..
+                }) => Found::Absent,
+                Err(e) => return Err(e),
+            });
+        }
+        let (held, memory_fault) = match self.held()? {
+            Memory::Held(held) => (Some(held), None),
+            Memory::Nothing => (None, None),
+            Memory::Damaged(why) => (None, Some(why)),
+        };
+        let (companions, companions_fault) = self.judge_companions(&found);
+        let installed = match self.judge(&found) {
+            Ok(Some(pair)) => Installed::Usable(Arc::clone(pair.with(companions).bundle())),
+            Ok(None) => Installed::Absent,
+            Err(why) => Installed::Unusable(why),
+        };
+        let (trial, previous) = (self.candidate(), self.previous_bundle());
+        Ok(Look {
+            installed,
+            companions_fault,
+            reload_due: self.is_reload_due(),
+            brought: self.brought(&found, trial, previous.as_deref()),
+            found,
+            pid_file: self.pid_file(),
+            held,
+            memory_fault,
+            trial,
+            proven: self.proven_bundle(),
+            previous,
+        })
+    }
+
+    /// Where a file is; what others place may be a link, which is followed where nobody else could have bent it.
+    fn place(&self, path: &Path) -> Result<Place, FilesError> {
+        if !self.by_others {
+            return Place::open(path);
+        }
+        match reach(path, LinkAtEnd::Followed) {
+            Ok(end) => Place::open(&end.path),
+            // Where a link leads nowhere nothing is installed.
+            Err(error) => Err(unreached(path, &error)),
+        }
+    }
+
+    /// When the certificate file was written or changed; of a link, when it or what it leads to was, whichever is later.
+    ///
+    /// # Errors
+    /// It is not there, or may not be looked at.
+    pub(crate) fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
+        let itself = self.time_of(&Place::open(&self.cert)?, moment)?;
+        let end = self.time_of(&self.place(&self.cert)?, moment)?;
+        Ok(itself.max(end))
+    }
+
+    fn time_of(&self, place: &Place, moment: Moment) -> Result<Timestamp, FilesError> {
+        let fail = |action| FilesError::new(&self.cert, action);
+        let stat = rustix::fs::statx(
+            &place.directory,
+            &place.name,
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::MTIME | StatxFlags::CTIME,
+        )
+        .map_err(fail("look at it"))?;
+        let time = match moment {
+            Moment::Written => stat.stx_mtime,
+            Moment::Changed => stat.stx_ctime,
+        };
+        let nanoseconds = i32::try_from(time.tv_nsec).unwrap_or_default();
+        Timestamp::new(time.tv_sec, nanoseconds)
+            .map_err(|_| Errno::RANGE)
+            .map_err(fail("make a date of its time"))
+    }
+
+    /// Which of `directories` the owner may not write in, and why; nothing is written.
+    pub(crate) fn unwritable(&self, directories: &BTreeSet<PathBuf>) -> Vec<(PathBuf, String)> {
+        directories
+            .iter()
+            .filter_map(|directory| {
+                // EACCESS: by the rights of this thread, not by the user who started it.
+                let access = rustix::fs::accessat(
+                    rustix::fs::CWD,
+                    directory,
+                    Access::WRITE_OK | Access::EXEC_OK,
+                    AtFlags::EACCESS,
+                );
+                Some((directory.clone(), access.err()?.to_string()))
+            })
+            .collect()
+    }
+
+    /// Reads `postmaster.pid`, which only a Postgres has.
+    pub(crate) fn pid_file(&self) -> Result<PidFile, Absence> {
+        if self.kind != Kind::Postgres {
+            return Err(Absence::NoPidFile);
+        }
+        let read = self.in_data("postmaster.pid");
+        match read.and_then(|place| place.read(LARGEST_PID_FILE)) {
+            Ok(Found::Absent) => Err(Absence::NoPidFile),
+            Ok(Found::File { bytes, ids, .. }) if ids.uid == self.server.uid || ids.uid == 0 => {
+                PidFile::parse(&String::from_utf8_lossy(&bytes))
+            }
+            Ok(_) => Err(Absence::Garbage),
+            Err(e) => Err(Absence::Unreadable(e.to_string())),
+        }
+    }
+
+    /// The major version whose data directory this is, as PG_VERSION has it; `None` where there is
+    /// no such file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn server_version(&self) -> Result<Option<String>, FilesError> {
+        match self.in_data("PG_VERSION")?.read(LARGEST_PID_FILE)? {
+            Found::File { bytes, .. } => {
+                Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+            }
+            Found::Absent | Found::Link(_) | Found::Odd(_) => Ok(None),
+        }
+    }
+
+    /// What `postmaster.opts` says, which stays when a server ends; `None` where the file is not there, or is not the
+    /// server's own.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn last_start(&self) -> Result<Option<Program>, FilesError> {
+        match self.in_data("postmaster.opts")?.read(LARGEST_PID_FILE)? {
+            Found::File { bytes, ids, .. } if ids.uid == self.server.uid || ids.uid == 0 => {
+                Ok(Program::from_last_start(&bytes))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A name in the data directory, which is still the one whose owner was asked for.
+    fn in_data(&self, name: &str) -> Result<Place, FilesError> {
+        let path = self.data.join(name);
+        let data = Directory::open(&self.data, LinkAtEnd::Refused).and_then(|data| {
+            let opened = data.opened()?;
+            Ok((data.id(), opened))
+        });
+        let (id, directory) = data.map_err(|error| unreached(&path, &error))?;
+        if id != self.data_id {
+            let action = "read it, since another directory has taken the place of its own";
+            return Err(FilesError::new(&path, action)(Errno::STALE));
+        }
+        Ok(Place {
+            directory,
+            name: name.into(),
+            path,
+        })
+    }
+
+    /// What was found of each target.
+    fn each<'a>(&'a self, found: &'a [Found]) -> impl Iterator<Item = (Role, &'a Path, &'a Found)> {
+        let files = self.files().into_iter().zip(found);
+        files.map(|((role, path), found)| (role, path, found))
+    }
+}
+
+/// The bytes of a target, or why Postgres could not load them, or pgcertd does not.
+fn content<'a>(path: &Path, found: &'a Found) -> Result<&'a [u8], String> {
+    let path = path.display();
+    match found {
+        Found::File { bytes, .. } => Ok(bytes),
+        Found::Absent => Err(format!("{path} is missing")),
+        Found::Link(_) => Err(format!(
+            "{path} is a symbolic link, which pgcertd does not follow"
+        )),
+        Found::Odd(what) => Err(format!("{path} is {what}")),
+    }
+}

@@ -1,0 +1,195 @@
+//! Several files replaced as one: all of them, or where the system refuses one, none.
+//!
+//! One rename is atomic; several are not. What speaks against a rename is looked for before the first
+//! of them, and where a later one is refused all the same, the earlier ones are undone at once: a server
+//! that is restarted then finds files of one bundle.
+
+use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::{FilesError, Found, LARGEST, Place, Targets, staging_name};
+use crate::host::privilege::{Ids, is_root};
+
+/// What is to become of one place.
+pub(super) struct Swap {
+    pub(super) place: Place,
+    pub(super) by: Replacement,
+    /// Whether what lies there holds a key.
+    pub(super) private: bool,
+}
+
+pub(super) enum Replacement {
+    /// What lies complete beside it.
+    File(Place),
+    Nothing,
+}
+
+impl Replacement {
+    fn take(&self, place: &Place) -> Result<(), FilesError> {
+        match self {
+            Replacement::File(new) => place.replace_by(new),
+            Replacement::Nothing => place.remove(),
+        }
+    }
+}
+
+impl Swap {
+    /// Takes away what was to be put there.
+    pub(super) fn discard(&self) -> Result<(), FilesError> {
+        match &self.by {
+            Replacement::File(new) => new.remove(),
+            Replacement::Nothing => Ok(()),
+        }
+    }
+}
+
+impl Targets {
+    /// Carries out all of `swaps`, one right after the other, or none; `after_each` is called after
+    /// each. Nothing is durable yet.
+    pub(super) fn all_or_none(
+        &self,
+        swaps: &[Swap],
+        after_each: impl Fn(),
+    ) -> Result<(), FilesError> {
+        let several = swaps.len() > 1;
+        let before = swaps.iter().filter(|_| several);
+        let before: Vec<Found> = before
+            .map(|swap| swap.place.read(LARGEST))
+            .collect::<Result<_, _>>()?;
+        for (index, swap) in swaps.iter().enumerate() {
+            let Err(error) = swap.by.take(&swap.place) else {
+                after_each();
+                continue;
+            };
+            // As little as that one may the rest stay beside: it takes room that the way back needs.
+            for rest in &swaps[index + 1..] {
+                let _second = rest.discard();
+            }
+            if index == 0 {
+                return Err(error);
+            }
+            let undone = self.undo(&swaps[..index], &before);
+            return Err(error.after_undoing(undone));
+        }
+        Ok(())
+    }
+
+    /// Puts back what was `before`, the last first, as far as that can be; durably.
+    fn undo(&self, done: &[Swap], before: &[Found]) -> Result<(), FilesError> {
+        let mut result = Ok(());
+        for (swap, found) in done.iter().zip(before).rev() {
+            let undone = self
+                .put_again(&swap.place, found, swap.private)
+                .and_then(|by| by.take(&swap.place))
+                .and_then(|()| swap.place.sync_directory());
+            result = result.and(undone);
+        }
+        result
+    }
+
+    /// What makes `place` again what was found there; what is needed for it lies beside it then.
+    pub(super) fn put_again(
+        &self,
+        place: &Place,
+        found: &Found,
+        private: bool,
+    ) -> Result<Replacement, FilesError> {
+        match found {
+            Found::Absent => Ok(Replacement::Nothing),
+            Found::Link(target) => {
+                let new = place.beside(staging_name(&place.name))?;
+                new.remove()?;
+                rustix::fs::symlinkat(target, &new.directory, &new.name)
+                    .map_err(place.failed("make the link again"))?;
+                Ok(Replacement::File(new))
+            }
+            Found::File { bytes, ids, mode } => {
+                let new = match place.stage(bytes, *mode, *ids) {
+                    // It was another user's, and only root gives files away. What counts is
+                    // that the server starts on it.
+                    Err(e) if e.is_denied() => {
+                        let mode = if private { self.key_mode() } else { 0o644 };
+                        place.stage(bytes, mode, self.owner)?
+                    }
+                    staged => staged?,
+                };
+                Ok(Replacement::File(new))
+            }
+            Found::Odd(what) => {
+                let fix = format!("it was {what}, which pgcertd does not make");
+                Err(place.failed("put back what was there")(Errno::NOTSUP).with_fix(fix))
+            }
+        }
+    }
+
+    /// Whose rights count for what is done to files here.
+    fn acting(&self) -> u32 {
+        match is_root() {
+            true => self.owner.uid,
+            false => Ids::own().uid,
+        }
+    }
+
+    /// Whether a rename may put another file in this place, as far as that can be told beforehand.
+    ///
+    /// # Errors
+    /// What is in the way, and what removes it.
+    pub(super) fn replaceable(&self, place: &Place) -> Result<(), FilesError> {
+        let refused = |errno, fix: String| Err(place.failed("replace it")(errno).with_fix(fix));
+        let path = place.path.display();
+        let wanted = StatxFlags::BASIC_STATS;
+        let directory = rustix::fs::statx(&place.directory, "", AtFlags::EMPTY_PATH, wanted)
+            .map_err(place.failed("look at its directory"))?;
+        let parent = place.path.parent().unwrap_or(&place.path).display();
+        if let Some((name, letter)) = locked(directory.stx_attributes) {
+            let fix = format!("{parent} is {name}: chattr -{letter} {parent}");
+            return refused(Errno::PERM, fix);
+        }
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let there = match rustix::fs::statx(&place.directory, &place.name, flags, wanted) {
+            Ok(there) => there,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(place.failed("look at it")(e)),
+        };
+        if let Some((name, letter)) = locked(there.stx_attributes) {
+            return refused(
+                Errno::PERM,
+                format!("it is {name}: chattr -{letter} {path}"),
+            );
+        }
+        if there.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            let fix =
+                format!("it is mounted by itself: mount {parent} instead, see `findmnt {path}`");
+            return refused(Errno::BUSY, fix);
+        }
+        if FileType::from_raw_mode(there.stx_mode.into()) == FileType::Directory {
+            let fix = "it is a directory; move it away, or name a file in pgcertd's config";
+            return refused(Errno::ISDIR, fix.into());
+        }
+        const STICKY: u16 = 0o1000;
+        let (me, mine) = (self.acting(), [directory.stx_uid, there.stx_uid]);
+        if directory.stx_mode & STICKY != 0 && !mine.contains(&me) {
+            let fix = format!(
+                "it belongs to user {}, and {parent} is sticky (mode {:04o}): only that user, or user {}, may replace \
+                 it there; chown it, or chmod -t {parent}",
+                there.stx_uid,
+                directory.stx_mode & 0o7777,
+                directory.stx_uid
+            );
+            return refused(Errno::PERM, fix);
+        }
+        Ok(())
+    }
+}
+
+/// What chattr(1) has set that no rename gets past: in words, and its letter.
+pub(in crate::server) fn locked(attributes: StatxAttributes) -> Option<(&'static str, char)> {
+    let flags = [
+        (StatxAttributes::IMMUTABLE, "immutable", 'i'),
+        (StatxAttributes::APPEND, "append-only", 'a'),
+    ];
+    let mut set = flags
+        .into_iter()
+        .filter(|(bit, ..)| attributes.contains(*bit));
+    set.next().map(|(_, name, letter)| (name, letter))
+}

@@ -1,0 +1,663 @@
+//! `pg_hosts.conf` of PostgreSQL 19: which certificate and key a client gets by the name that it asks for (SNI), where
+//! `ssl_sni` is on.
+//!
+//! It is read as the server reads it (`be-secure-openssl.c`, `load_hosts`; words and inclusion as in `pg_hba.conf`). The
+//! server takes it as a whole or not at all: one line that it refuses, or one file that it cannot load, and a
+//! reload changes no certificate and a start fails.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::files::key_rule;
+use super::hba::words::{Line, Word, lines};
+use super::hba::{Dialect, Files, Lines, OnDisk, beside};
+use super::probe::AskedName;
+use super::settings::{MEND_FIRST, NotUsed, read_bounded};
+use crate::bundle::{BundleError, KeyedBundle};
+use crate::host::look::{CannotLook, same_file};
+use crate::host::patience::Questions;
+use crate::host::privilege::Ids;
+
+/// The first version that has such a file (`server_version_num`).
+pub(crate) const FIRST: i32 = 190_000;
+
+/// How deep files of names may name further ones.
+const DEEPEST: usize = 10;
+
+/// For whom a line is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum For {
+    /// Those who ask for one of these names, in any case.
+    Names(Vec<String>),
+    /// Everybody for whom there is no other line: `*`.
+    Others,
+    /// Those who ask for no name: `/no_sni/`.
+    Nameless,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostLine {
+    /// The file that it is in.
+    pub(crate) file: PathBuf,
+    /// Its number there, from 1.
+    pub(crate) number: usize,
+    whose: For,
+    pub(crate) cert_file: PathBuf,
+    pub(crate) key_file: PathBuf,
+    /// The authorities of these clients.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Whether a command opens an encrypted key, also at a reload.
+    opens_keys: bool,
+}
+
+impl HostLine {
+    /// `FILE line N`.
+    fn place(&self) -> String {
+        format!("{} line {}", self.file.display(), self.number)
+    }
+}
+
+/// What a `pg_hosts.conf` says, with all that it includes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// `hosts_file`.
+    pub(crate) file: PathBuf,
+    /// Every file of it that was read, or is not there.
+    pub(crate) files: BTreeSet<PathBuf>,
+    lines: Vec<HostLine>,
+    /// Why the server refuses it, in whole sentences that begin with the place.
+    faults: Vec<String>,
+    /// As whom the server runs.
+    server: Ids,
+}
+
+impl Hosts {
+    /// Reads it, with the rights of the thread that asks. Blocks.
+    pub fn read(file: &Path, data_directory: &Path, server: Ids) -> Hosts {
+        Hosts::read_from(file, data_directory, server, &OnDisk)
+    }
+
+    /// The same, with `text` in place of what the file holds.
+    pub(crate) fn read_as(file: &Path, text: &[u8], data_directory: &Path, server: Ids) -> Hosts {
+        let files = InPlace { file, text };
+        Hosts::read_from(file, data_directory, server, &files)
+    }
+
+    fn read_from(file: &Path, data_directory: &Path, server: Ids, files: &impl Files) -> Hosts {
+        let mut hosts = Hosts {
+            file: file.to_owned(),
+            files: [file.to_owned()].into_iter().collect(),
+            lines: Vec::new(),
+            faults: Vec::new(),
+            server,
+        };
+        let dialect = Dialect::of(FIRST);
+        let mut reading = Lines::new(dialect, files);
+        let mut found: Vec<HostLine> = Vec::new();
+        let mut named = BTreeSet::new();
+        let read = reading.read(file, &mut |file, line| {
+            let line = host_line(file, line, data_directory, files, &mut named)?;
+            if let Some(twin) = twin(&found, &line) {
+                return Err(twin);
+            }
+            found.push(line);
+            Ok(())
+        });
+        hosts.lines = found;
+        hosts.files.extend(named);
+        hosts.files.extend(reading.texts.into_keys());
+        let faults = reading.faults.into_iter();
+        hosts.faults.extend(
+            faults.map(|(file, line, why)| format!("{} line {line}: {why}", file.display())),
+        );
+        match read {
+            Ok(()) => {}
+            // As an empty one: `ssl_cert_file` counts.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // To the server a directory is as empty as that.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+            Err(error) => hosts.faults.push(format!("{}: {error}", file.display())),
+        }
+        hosts
+    }
+
+    /// Whether it says nothing, so that all clients get what `ssl_cert_file` names.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.faults.is_empty()
+    }
+
+    /// The line by which a client that asks for `name` is served.
+    fn line_for(&self, name: &AskedName) -> Option<&HostLine> {
+        let own = self.lines.iter().find(|line| match (&line.whose, name) {
+            (For::Names(names), AskedName::Host(name)) => {
+                names.iter().any(|it| it.eq_ignore_ascii_case(name))
+            }
+            (For::Nameless, AskedName::Absent) => true,
+            _ => false,
+        });
+        own.or_else(|| self.lines.iter().find(|line| line.whose == For::Others))
+    }
+
+    /// Whether clients that ask for `name` get these files, as far as that is known.
+    pub fn gives(&self, name: &AskedName, cert_file: &Path, key_file: &Path) -> bool {
+        self.line_for(name)
+            .is_some_and(|line| line.names_other(cert_file, key_file) == Ok(None))
+    }
+
+    /// Why clients that ask for one of `names` get other files; `None` if all get these. Where the server refuses the
+    /// file, it does not say what they get.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub(crate) fn not_used(
+        &self,
+        names: &[AskedName],
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        if !self.faults.is_empty() {
+            return Ok(None);
+        }
+        for name in names {
+            if let Some(not_used) = self.not_used_by(name, cert_file, key_file)? {
+                return Ok(Some(not_used));
+            }
+        }
+        Ok(None)
+    }
+
+    fn not_used_by(
+        &self,
+        name: &AskedName,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        let pair = pair_words(cert_file, key_file);
+        let (word, file) = (name.word(), self.file.display());
+        let Some(line) = self.line_for(name) else {
+            return Ok(Some(NotUsed {
+                why: format!(
+                    "{file} has no line for clients that ask for {name}, nor one for *: they are turned away"
+                ),
+                mend: format!("add the line `{word} {pair}` to it and reload"),
+            }));
+        };
+        let Some(other) = line.names_other(cert_file, key_file)? else {
+            return Ok(None);
+        };
+        let place = line.place();
+        Ok(Some(NotUsed {
+            why: format!(
+                "{place} gives clients that ask for {name} {}, which pgcertd does not write",
+                other.display()
+            ),
+            mend: match line.whose {
+                For::Others => format!("add the line `{word} {pair}` to {file} and reload"),
+                For::Names(_) | For::Nameless => {
+                    format!("name {pair} in that line and reload")
+                }
+            },
+        }))
+    }
+
+    /// Those of `names` that need a line of their own to get these files. A name that has a line already is refused
+    /// where that names other files: a second one would have the server refuse all. So is the absence of a name, whose
+    /// line would take the certificate from clients that pgcertd knows nothing of.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub(crate) fn names_to_add(
+        &self,
+        names: &[AskedName],
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Result<Vec<String>, NotUsed>, CannotLook> {
+        let mut missing: Vec<String> = Vec::new();
+        for name in names {
+            let Some(not_used) = self.not_used_by(name, cert_file, key_file)? else {
+                continue;
+            };
+            let has_own = self
+                .line_for(name)
+                .is_some_and(|line| line.whose != For::Others);
+            match name {
+                AskedName::Host(host) if !has_own => {
+                    // Case means nothing to the server, and no name may be there twice.
+                    if !missing.iter().any(|added| added.eq_ignore_ascii_case(host)) {
+                        missing.push(host.clone());
+                    }
+                }
+                // Its files need not be there yet, so that they cannot be named in that line.
+                AskedName::Host(host) => {
+                    let mend = format!(
+                        "take {host} out of that line, or the whole line if it has no other name"
+                    );
+                    return Ok(Err(NotUsed { mend, ..not_used }));
+                }
+                AskedName::Absent => return Ok(Err(not_used)),
+            }
+        }
+        Ok(Ok(missing))
+    }
+
+    /// Whether a line names this file as its certificate or its key.
+    ///
+    /// # Errors
+    /// Whether a file that it names is this one is not known.
+    pub(crate) fn uses(&self, file: &Path) -> Result<bool, CannotLook> {
+        for line in &self.lines {
+            if same_file(&line.cert_file, file)? || same_file(&line.key_file, file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The files that its lines give to all of these names, and to no others.
+    pub(crate) fn own_pair(&self, names: &[AskedName]) -> Option<(&Path, &Path)> {
+        let is_own = |line: &HostLine| match &line.whose {
+            For::Names(of_line) => of_line.iter().all(|host| {
+                names.iter().any(
+                    |name| matches!(name, AskedName::Host(name) if name.eq_ignore_ascii_case(host)),
+                )
+            }),
+            For::Others | For::Nameless => false,
+        };
+        let (cert, key) = self
+            .line_for(names.first()?)
+            .map(|line| (line.cert_file.as_path(), line.key_file.as_path()))?;
+        let is_given = names.iter().all(|name| self.gives(name, cert, key));
+        let touches = |line: &&HostLine| {
+            let named = [&line.cert_file, &line.key_file];
+            let ours = [cert, key];
+            // What cannot be looked at may be one of them.
+            named
+                .into_iter()
+                .any(|file| ours.iter().any(|own| same_file(file, own) != Ok(false)))
+        };
+        let is_alone = self.lines.iter().filter(touches).all(is_own);
+        (is_given && is_alone).then_some((cert, key))
+    }
+
+    /// Whether this is `before` with one line more, at its end, which the server takes.
+    pub(crate) fn is_one_line_more_than(&self, before: &Hosts) -> bool {
+        let others = self.lines.split_last().map(|(_, others)| others);
+        self.faults.is_empty() && others == Some(before.lines.as_slice())
+    }
+
+    /// Why clients that ask for one of `names` are not judged by the authorities in `ca_file`; `None` if all are.
+    ///
+    /// # Errors
+    /// Whether the file that is named is that one is not known.
+    pub(crate) fn ca_not_used(
+        &self,
+        names: &[AskedName],
+        ca_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        for line in names.iter().filter_map(|name| self.line_for(name)) {
+            let why = match &line.ca_file {
+                Some(named) if same_file(named, ca_file)? => continue,
+                Some(named) => format!(
+                    "its CA file is {}, which pgcertd does not write",
+                    named.display()
+                ),
+                None => "it has no CA file, and pgcertd keeps one".to_owned(),
+            };
+            return Ok(Some(NotUsed {
+                why: format!("{}: {why}", line.place()),
+                mend: format!("name {} there after the key, and reload", ca_file.display()),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// The CA files that it names, each with the place of its line.
+    pub(super) fn ca_files(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        self.lines
+            .iter()
+            .filter_map(|line| Some((line.place(), line.ca_file.clone()?)))
+    }
+
+    /// Every file that a reload reads by it, itself included.
+    pub(super) fn all_files(&self) -> Vec<PathBuf> {
+        let of_lines = self.lines.iter().flat_map(|line| {
+            let ca = line.ca_file.iter();
+            ca.chain([&line.cert_file, &line.key_file]).cloned()
+        });
+        self.files.iter().cloned().chain(of_lines).collect()
+    }
+
+    /// Why the server refuses the file itself, and what to do.
+    pub fn faults_of_file(&self) -> impl Iterator<Item = String> {
+        self.faults
+            .iter()
+            .map(|fault| format!("{fault}; {MEND_FIRST}"))
+    }
+
+    /// What keeps the server from loading the certificate and key of another's line, as far as that shows here, and what to do.
+    /// Blocks, with the rights of the thread that asks.
+    pub fn faults_of_pairs(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
+        let server = self.server;
+        let pair = |line: &HostLine| {
+            (
+                line.cert_file.clone(),
+                line.key_file.clone(),
+                line.opens_keys,
+            )
+        };
+        let others = self.lines.iter().filter(|line| !is_own(&line.cert_file));
+        let others: Vec<&HostLine> = others.collect();
+        let asked = others.iter().map(|line| pair(line));
+        let faults = Questions::default().ask(asked, move |(cert, key, opens_keys)| {
+            pair_fault(cert, key, *opens_keys, server)
+        });
+        let told = others.into_iter().filter_map(|line| {
+            let fault = match faults.get(&pair(line)) {
+                None => "the file system of its files does not answer",
+                Some(fault) => fault.as_deref()?,
+            };
+            Some(format!("{}: {fault}; {MEND_FIRST}", line.place()))
+        });
+        told.collect()
+    }
+}
+
+impl AskedName {
+    /// The word for it in the file.
+    fn word(&self) -> &str {
+        match self {
+            AskedName::Host(name) => name,
+            AskedName::Absent => "/no_sni/",
+        }
+    }
+}
+
+impl HostLine {
+    /// The first of its two files that is not the one given.
+    fn names_other(&self, cert_file: &Path, key_file: &Path) -> Result<Option<&Path>, CannotLook> {
+        for (named, wanted) in [(&self.cert_file, cert_file), (&self.key_file, key_file)] {
+            if !same_file(named, wanted)? {
+                return Ok(Some(named));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The line that gives these files to `names`.
+pub(crate) fn line_text(names: &[String], cert_file: &Path, key_file: &Path) -> String {
+    format!("{} {}", names.join(","), pair_words(cert_file, key_file))
+}
+
+/// Certificate and key as a line names them.
+fn pair_words(cert_file: &Path, key_file: &Path) -> String {
+    let word = |path: &Path| {
+        let path = path.to_string_lossy();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=~".contains(c);
+        if path.chars().all(is_plain) {
+            path.into_owned()
+        } else {
+            format!("\"{}\"", path.replace('"', "\"\""))
+        }
+    };
+    format!("{} {}", word(cert_file), word(key_file))
+}
+
+/// The files of this host, but for one.
+struct InPlace<'t> {
+    file: &'t Path,
+    text: &'t [u8],
+}
+
+impl Files for InPlace<'_> {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        if file == self.file {
+            Ok(self.text.to_owned())
+        } else {
+            OnDisk.read(file)
+        }
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        OnDisk.names(directory)
+    }
+}
+
+/// What a line says, or why the server refuses it. `named` takes the files of names that it leads to.
+fn host_line(
+    file: &Path,
+    line: Line,
+    data_directory: &Path,
+    files: &impl Files,
+    named: &mut BTreeSet<PathBuf>,
+) -> Result<HostLine, String> {
+    let number = line.number;
+    let mut fields = Vec::new();
+    for field in line.fields {
+        let mut words = Vec::new();
+        for word in field {
+            words.extend(expanded(word, file, files, named, 0)?);
+        }
+        fields.push(words);
+    }
+    let mut fields = fields.into_iter();
+    let names = fields.next().unwrap_or_default();
+    let mut only = |what: &str| match fields.next().as_deref() {
+        None => Ok(None),
+        Some([word]) => Ok(Some(word.clone())),
+        Some(_) => Err(format!("multiple values specified for {what}")),
+    };
+    const TOO_SHORT: &str = "missing entry at end of line";
+    let cert = only("SSL certificate")?.ok_or(TOO_SHORT)?;
+    let key = only("SSL key")?.ok_or(TOO_SHORT)?;
+    let ca = only("SSL CA")?;
+    let command = only("SSL passphrase command")?;
+    let reload = only("SSL passphrase command reload flag")?;
+    if fields.next().is_some() {
+        return Err("extra fields at end of line".into());
+    }
+    let reload = match reload {
+        None => false,
+        Some(word) => boolean(&word.bytes).ok_or("the reload flag is no boolean value")?,
+    };
+    // Relative paths are relative to the data directory, where the postmaster stands.
+    let path = |word: &Word| data_directory.join(OsStr::from_bytes(&word.bytes));
+    let is_set = |word: &&Word| !word.bytes.is_empty();
+    Ok(HostLine {
+        file: file.to_owned(),
+        number,
+        whose: whose(&names)?,
+        cert_file: path(&cert),
+        key_file: path(&key),
+        ca_file: ca.as_ref().filter(is_set).map(path),
+        opens_keys: reload && command.as_ref().filter(is_set).is_some(),
+    })
+}
+
+/// Both keywords stand alone, quoted or not.
+fn whose(names: &[Word]) -> Result<For, String> {
+    let is = |word: &Word, keyword: &[u8]| word.bytes == keyword;
+    match names {
+        [word] if is(word, b"*") => Ok(For::Others),
+        [word] if is(word, b"/no_sni/") => Ok(For::Nameless),
+        names if names.iter().any(|it| is(it, b"*") || is(it, b"/no_sni/")) => {
+            Err("default and non-SNI entries cannot be mixed with other entries".into())
+        }
+        names => Ok(For::Names(names.iter().map(Word::text).collect())),
+    }
+}
+
+/// A word that begins with `@` and no quote stands for all words of a file.
+fn expanded(
+    word: Word,
+    file: &Path,
+    files: &impl Files,
+    named: &mut BTreeSet<PathBuf>,
+    depth: usize,
+) -> Result<Vec<Word>, String> {
+    let path = match word.bytes.as_slice() {
+        [b'@', path @ ..] if !word.quoted && !path.is_empty() => Path::new(OsStr::from_bytes(path)),
+        _ => return Ok(vec![word]),
+    };
+    if depth == DEEPEST {
+        return Err("maximum nesting depth exceeded".into());
+    }
+    let path = beside(file, path);
+    named.insert(path.clone());
+    let text = files.read(&path);
+    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut words = Vec::new();
+    for line in lines(&text, Dialect::of(FIRST)) {
+        for word in line.fields.into_iter().flatten() {
+            words.extend(expanded(word, &path, files, named, depth + 1)?);
+        }
+    }
+    Ok(words)
+}
+
+/// PostgreSQL's `parse_bool`: any beginning of these words that only one has.
+fn boolean(word: &[u8]) -> Option<bool> {
+    let word = word.to_ascii_lowercase();
+    let begins =
+        |whole: &str, least: usize| word.len() >= least && whole.as_bytes().starts_with(&word);
+    if begins("true", 1) || begins("yes", 1) || begins("on", 2) || begins("1", 1) {
+        Some(true)
+    } else if begins("false", 1) || begins("no", 1) || begins("off", 2) || begins("0", 1) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Why a line may not stand beside those before it.
+fn twin(before: &[HostLine], line: &HostLine) -> Option<String> {
+    let has = |whose: &For| before.iter().any(|it| it.whose == *whose);
+    match &line.whose {
+        For::Others if has(&For::Others) => Some("multiple default hosts specified".into()),
+        For::Nameless if has(&For::Nameless) => Some("multiple non-SNI hosts specified".into()),
+        For::Others | For::Nameless => None,
+        For::Names(names) => {
+            let earlier = before.iter().filter_map(|it| match &it.whose {
+                For::Names(names) => Some(names),
+                _ => None,
+            });
+            let mut seen: BTreeSet<String> = earlier
+                .flatten()
+                .map(|it| it.to_ascii_lowercase())
+                .collect();
+            let twice = names
+                .iter()
+                .find(|it| !seen.insert(it.to_ascii_lowercase()));
+            twice.map(|name| format!("multiple entries for host \"{name}\" specified"))
+        }
+    }
+}
+
+/// What is wrong with a certificate and a key that no server would load; nothing where that depends on its OpenSSL.
+fn pair_fault(cert_file: &Path, key_file: &Path, opens_keys: bool, server: Ids) -> Option<String> {
+    match loaded(cert_file, key_file, server) {
+        Err(why) => Some(why),
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            let certain = match &error {
+                BundleError::EncryptedKey { .. } => !opens_keys,
+                BundleError::Empty { .. }
+                | BundleError::NoPem { .. }
+                | BundleError::OtherForm { .. }
+                | BundleError::BrokenPem { .. }
+                | BundleError::NoCertificate { .. }
+                | BundleError::CertificateUnreadable
+                | BundleError::NoKey
+                | BundleError::KeyMismatch
+                | BundleError::LeafNotFirst => true,
+                _ => false,
+            };
+            certain.then(|| {
+                format!(
+                    "{} with {}: {error}",
+                    cert_file.display(),
+                    key_file.display()
+                )
+            })
+        }
+    }
+}
+
+/// Whether both can be read as the server reads them; an error of the outer kind is the file system's.
+fn loaded(
+    cert_file: &Path,
+    key_file: &Path,
+    server: Ids,
+) -> Result<Result<(), BundleError>, String> {
+    let told = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let read = |path: &Path| {
+        let bytes = read_bounded(path).map_err(|error| told(path, error))?;
+        Ok::<_, String>(Zeroizing::new(bytes))
+    };
+    let chain = read(cert_file)?;
+    let meta = std::fs::metadata(key_file).map_err(|error| told(key_file, error))?;
+    let ids = Ids {
+        uid: meta.uid(),
+        gid: meta.gid(),
+    };
+    key_rule(ids, meta.mode() & 0o7777, server.uid)
+        .map_err(|fault| format!("{} {fault}", key_file.display()))?;
+    let key = read(key_file)?;
+    Ok(KeyedBundle::loaded(&chain, &key).map(|_| ()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_written_is_read_as_it_was_meant() {
+        let names = ["a.example".to_owned(), "B.example".to_owned()];
+        for path in [
+            "/t.pem",
+            "/a b/t.pem",
+            "/a,b#c/t.pem",
+            "/a\"b\\",
+            "/@t",
+            "/t\\",
+        ] {
+            let path = Path::new(path);
+            let text = line_text(&names, path, path) + "\n* o o\n";
+            let (uid, gid) = (0, 0);
+            let server = Ids { uid, gid };
+            let (file, data) = (Path::new("/nowhere/hosts"), Path::new("/nowhere"));
+            let hosts = Hosts::read_as(file, text.as_bytes(), data, server);
+            assert!(hosts.faults.is_empty(), "{text}{:?}", hosts.faults);
+            let lines: Vec<_> = hosts.lines.iter().map(|line| &line.whose).collect();
+            assert_eq!(lines, [&For::Names(names.to_vec()), &For::Others]);
+            let line = &hosts.lines[0];
+            assert_eq!((&*line.cert_file, &*line.key_file), (path, path), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_any_beginning_that_only_one_word_has() {
+        for (word, meant) in [
+            ("on", Some(true)),
+            ("T", Some(true)),
+            ("yE", Some(true)),
+            ("1", Some(true)),
+            ("of", Some(false)),
+            ("FALSE", Some(false)),
+            ("no", Some(false)),
+            ("0", Some(false)),
+            ("o", None),
+            ("", None),
+            ("trues", None),
+            ("2", None),
+        ] {
+            assert_eq!(boolean(word.as_bytes()), meant, "{word:?}");
+        }
+    }
+}

@@ -1,0 +1,576 @@
+//! The Patroni that has a configuration file: which process it is.
+//!
+//! Patroni writes no pid file. Among the processes of its user it is the Python that runs a script
+//! `patroni` with this very file, and which handles SIGHUP. What only started it (sudo, an init, a shell script)
+//! bears the same arguments and is not it. As always, the process is held by a pidfd before anything is
+//! proven of it, and signalled through that alone.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::process::Signal;
+
+use super::fileless::{BY_FILE, told_by_environment, without_file};
+use super::{RestApi, environment};
+use crate::config;
+use crate::host::command::Launch;
+use crate::host::look::{self, CannotLook, FileId};
+use crate::host::privilege::Ids;
+use crate::host::process::{self as processes, HeldProcess};
+use crate::server::namespaces::{self, Network, Numbers, if_allowed};
+use crate::server::postmaster::Absence;
+use crate::server::process;
+use crate::server::settings::TlsSettings;
+
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What makes a process fit that has the file.
+const FIT: &str = "see that Patroni itself runs, `python… patroni FILE`, as the user that config_file belongs to, or set owner";
+
+/// The variable that may hold a whole configuration.
+const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
+
+/// A running Patroni whose identity was proven.
+#[derive(Debug)]
+pub(crate) struct Patroni {
+    /// Its process number as this host counts.
+    pub(crate) pid: u32,
+    /// The clock ticks between the boot and its start (proc_pid_stat(5), `starttime`).
+    pub(crate) start_ticks: u64,
+    /// Its Python, where that may be looked at and is the one at that path here.
+    pub(crate) python: Option<PathBuf>,
+    /// Its arguments, from its script on.
+    pub(crate) arguments: Vec<PathBuf>,
+    /// `OPENSSL_CONF` of its environment, which decides what its OpenSSL takes.
+    pub(crate) openssl_conf: Option<String>,
+    /// `PATRONI_*` of its environment, as far as it concerns the REST API; `None` where the environment
+    /// may not be looked at, so that what it sets is not known.
+    pub(crate) environment: Option<Vec<(String, String)>>,
+    /// What the configuration says, or why it does not.
+    pub(crate) api: Result<RestApi, String>,
+    /// Its working directory, on which relative paths rest.
+    pub(crate) directory: Option<PathBuf>,
+    /// In which network it listens.
+    pub(crate) network: Network,
+    /// Where its root directory is to be seen, if that is one of its own.
+    pub(crate) root: Option<PathBuf>,
+    /// Whether it may have its configuration from its environment, and not from its file.
+    pub(crate) origin: Origin,
+    held: HeldProcess,
+}
+
+/// Where a Patroni that has a file among its arguments has its configuration from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    File,
+    /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
+    Either,
+}
+
+/// Why no process is that Patroni.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Missing {
+    None,
+    /// More than one has the file.
+    Several(Vec<u32>),
+    /// One has it, and does not handle SIGHUP: it is starting, or looks at its configuration alone.
+    Starting(u32),
+    /// None has it, and these of its user have no file at all.
+    WithoutFile(Vec<u32>),
+    /// One has it, and something is against it.
+    Unfit {
+        pid: u32,
+        evidence: String,
+    },
+    /// A look failed, so that nobody knows.
+    NotKnown(CannotLook),
+}
+
+impl From<CannotLook> for Missing {
+    fn from(cannot: CannotLook) -> Missing {
+        Missing::NotKnown(cannot)
+    }
+}
+
+impl Missing {
+    /// The same as a reason for which an instance is down.
+    pub(crate) fn absence(&self, config_file: &Path) -> Absence {
+        let file = config_file.display();
+        let (why, mend) = match self {
+            Missing::WithoutFile(pids) => {
+                let why = format!("no Patroni runs with {file}; {}", told_by_environment(pids));
+                return Absence::Unsupported { why, mend: BY_FILE };
+            }
+            Missing::NotKnown(cannot) => return Absence::NotKnown(cannot.clone()),
+            Missing::None => (
+                format!("no Patroni runs with {file}"),
+                "start it: systemctl start patroni",
+            ),
+            Missing::Several(pids) => {
+                let why = format!(
+                    "more than one Patroni runs with {file} ({pids:?}), and none was touched"
+                );
+                let mend = "see which of them is left over, and end it";
+                return Absence::Unsupported { why, mend };
+            }
+            Missing::Starting(pid) => (
+                format!(
+                    "process {pid} has {file}, and does not handle SIGHUP yet; it was not touched"
+                ),
+                "wait until Patroni has started",
+            ),
+            Missing::Unfit { pid, evidence } => {
+                let why = format!(
+                    "process {pid} has {file}, and cannot be taken for its Patroni ({evidence}); it was not touched"
+                );
+                return Absence::Unsupported { why, mend: FIT };
+            }
+        };
+        Absence::NotFound { why, mend }
+    }
+}
+
+/// A process that has the file among its arguments.
+struct Candidate {
+    pid: u32,
+    parent: u32,
+    /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
+    is_init: bool,
+    numbers: Numbers,
+    ticks: u64,
+    held: HeldProcess,
+    evidence: Option<Evidence>,
+}
+
+/// What is against a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Evidence {
+    /// It does not handle SIGHUP.
+    Starting,
+    /// It is a Patroni, and this speaks against it.
+    Of(String),
+    /// It is another program, which may have started it.
+    Another(String),
+}
+
+impl Patroni {
+    /// Finds the Patroni of the user `owner` that has `config_file`. Blocks.
+    ///
+    /// # Errors
+    /// There is none, more than one, or one against which something speaks; or a look failed.
+    pub(crate) fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
+        let Some(file) = look::file_id(config_file)? else {
+            return Err(Missing::None);
+        };
+        let search = processes::search_of(owner, |pid| candidate(pid, file, owner));
+        let mut fit = leading(search.whole()?);
+        match (fit.pop(), fit.is_empty()) {
+            (None, _) => Err(match without_file(Some(owner)).whole()? {
+                pids if pids.is_empty() => Missing::None,
+                pids => Missing::WithoutFile(pids),
+            }),
+            (Some(last), false) => {
+                let mut pids: Vec<u32> = fit.iter().map(|it| it.pid).collect();
+                pids.push(last.pid);
+                pids.sort_unstable();
+                Err(Missing::Several(pids))
+            }
+            (Some(one), true) => match one.evidence {
+                Some(Evidence::Starting) => Err(Missing::Starting(one.pid)),
+                Some(Evidence::Of(evidence) | Evidence::Another(evidence)) => Err(Missing::Unfit {
+                    pid: one.pid,
+                    evidence,
+                }),
+                None => Patroni::of(one, config_file),
+            },
+        }
+    }
+
+    fn of(candidate: Candidate, config_file: &Path) -> Result<Patroni, Missing> {
+        let held = candidate.held;
+        let proc = held.entry();
+        let whole = if_allowed(held.read("environ"))?;
+        let openssl_conf = whole.as_deref().and_then(|bytes| {
+            let mut variables = bytes.split(|byte| *byte == 0);
+            let value = variables.find_map(|it| it.strip_prefix(b"OPENSSL_CONF="))?;
+            String::from_utf8(value.to_vec()).ok()
+        });
+        let words = processes::arguments_of(candidate.pid)?;
+        Ok(Patroni {
+            pid: candidate.pid,
+            start_ticks: candidate.ticks,
+            python: python(&held, &words)?,
+            arguments: words
+                .into_iter()
+                .skip_while(|it| !is_script(it))
+                .map(PathBuf::from)
+                .collect(),
+            openssl_conf,
+            environment: whole.as_deref().map(environment),
+            api: Err("Patroni's configuration has not been read".into()),
+            directory: if_allowed(held.link("cwd"))?,
+            network: namespaces::network_of(&proc, candidate.numbers)?,
+            root: namespaces::root(&proc)?,
+            origin: origin(whole.as_deref(), config_file, candidate.ticks)?,
+            held,
+        })
+    }
+
+    /// How its configuration is read, by whoever may.
+    pub(crate) fn reading(&self) -> impl FnOnce(&Path) -> Result<RestApi, String> + Send + use<> {
+        let set = self.environment.clone().unwrap_or_default();
+        let directory = self.directory.clone();
+        move |config_file| {
+            let api = super::read(config_file, &set).map_err(|error| error.to_string())?;
+            Ok(match directory {
+                Some(directory) => api.from(&directory),
+                None => api,
+            })
+        }
+    }
+
+    /// What it says of the certificate of its REST API, for `config`.
+    ///
+    /// # Errors
+    /// A sentence: its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
+    /// whether its environment outweighs that may not be seen.
+    pub(crate) fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
+        if self.origin == Origin::Either {
+            return Err(format!(
+                "whether Patroni, process {}, has read {} is not known: it has PATRONI_CONFIGURATION in its environment, which counts \
+                 where there is no such file at its start; restart Patroni, which then reads the file",
+                self.pid,
+                config.home().display()
+            ));
+        }
+        let settings = self.api.clone()?.tls(&config.place);
+        let other = settings.other_files(&config.cert_file, &config.key_file);
+        let other = other.map_err(|cannot| cannot.sentence())?;
+        match (other, &self.environment) {
+            (Some(other), None) => Err(format!(
+                "{}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
+                 let pgcertd run as its user, or as root with CAP_SYS_PTRACE",
+                other.why, self.pid
+            )),
+            _ => Ok(settings),
+        }
+    }
+
+    /// When it began, by the wall clock of now.
+    pub(crate) fn began(&self) -> SystemTime {
+        process::began(self.start_ticks)
+    }
+
+    /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
+    /// runs as `user`.
+    pub(crate) async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
+        let mut launch = Launch::of_server(self.python.as_ref()?, user).ok()?;
+        launch.arg(self.arguments.first()?).arg("--version");
+        let ran = launch.ran(PATIENCE).await.ok()?;
+        version(&String::from_utf8_lossy(&ran.stdout))
+    }
+
+    /// Asks Patroni to reload its configuration, the certificate of its REST API, and its
+    /// PostgreSQL, in its next loop.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        self.held.signal(Signal::HUP)
+    }
+
+    pub(in crate::server) fn held(&self) -> &HeldProcess {
+        &self.held
+    }
+}
+
+/// Whether a process with this environment, whose start is so many ticks after the boot, has read the file that is
+/// at `config_file` now. Where it has `PATRONI_CONFIGURATION` as well and the file is younger, there may have been none
+/// (`Config.__init__`).
+fn origin(
+    environment: Option<&[u8]>,
+    config_file: &Path,
+    ticks: u64,
+) -> Result<Origin, CannotLook> {
+    let mut variables = environment.unwrap_or_default().split(|byte| *byte == 0);
+    let is_set = |it: &[u8]| it.starts_with(IN_ENVIRONMENT) && it.len() > IN_ENVIRONMENT.len();
+    // A file system that keeps no times of birth says nothing against the file.
+    let born = look::metadata(config_file)?.and_then(|meta| meta.created().ok());
+    let is_younger = born.is_some_and(|born| born > process::began(ticks));
+    Ok(if variables.any(is_set) && is_younger {
+        Origin::Either
+    } else {
+        Origin::File
+    })
+}
+
+/// The process, if it is a Patroni that has the file; what else is against it, as evidence.
+fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, CannotLook> {
+    if !processes::arguments_of(pid)?.iter().any(is_script) {
+        return Ok(None);
+    }
+    // The handle first: what is proven below is proven of this process, or the signal reaches nobody.
+    let Some(held) = HeldProcess::open(pid)? else {
+        return Ok(None);
+    };
+    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
+        return Ok(None);
+    };
+    if !names(&held, file)? {
+        return Ok(None);
+    }
+    let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
+    let evidence = if let Some(other) = not_patroni(&held)? {
+        Some(Evidence::Another(other))
+    } else if status.euid != owner {
+        Some(Evidence::Of(format!(
+            "its user is {}, and the configuration is that of user {owner}",
+            status.euid
+        )))
+    } else {
+        (!handles).then_some(Evidence::Starting)
+    };
+    Ok(Some(Candidate {
+        pid,
+        parent: u32::try_from(stat.ppid).unwrap_or_default(),
+        numbers: namespaces::numbers(pid, status.nspid.as_ref()),
+        is_init: status.nspid.is_some_and(|all| all.last() == Some(&1)),
+        ticks: stat.starttime,
+        held,
+        evidence,
+    }))
+}
+
+/// Of those, the ones that lead. What another program started is judged without that one. A child that is about to
+/// become another program has its parent's arguments until then; only the first process of a namespace hands signals
+/// on to a child.
+fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
+    let is_another = |it: &Candidate| matches!(it.evidence, Some(Evidence::Another(_)));
+    if !found.iter().all(is_another) {
+        found.retain(|it| !is_another(it));
+    }
+    let parents: Vec<u32> = found.iter().map(|it| it.parent).collect();
+    found.retain(|it| !(it.is_init && parents.contains(&it.pid)));
+    let fits = found.iter().any(|it| it.evidence.is_none());
+    let leaders = found.iter().filter(|it| !fits || it.evidence.is_none());
+    let leaders: Vec<u32> = leaders.map(|it| it.pid).collect();
+    found.retain(|it| leaders.contains(&it.pid) && !leaders.contains(&it.parent));
+    // Of several that only bear its arguments, one is named.
+    if found.iter().all(is_another) {
+        found.truncate(1);
+    }
+    found
+}
+
+/// Whether an argument is what Patroni is started by.
+pub(super) fn is_script(argument: &OsString) -> bool {
+    let name = Path::new(argument).file_name();
+    name.is_some_and(|it| it == "patroni" || it == "patroni.py")
+}
+
+/// Whether a Patroni's arguments name this file, behind its script.
+fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
+    let arguments = processes::arguments_of(held.pid())?;
+    let behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
+    // An option names no file: `patroni --version` is short-lived and nobody's server.
+    let behind = behind.filter(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
+    let mut cannot = None;
+    for argument in behind.map(Path::new) {
+        let seen = match look::file_id(&seen_by(held, argument)) {
+            // Another user shows neither root nor directory.
+            Err(error) if error.is_denied() && argument.is_absolute() => look::file_id(argument),
+            seen => seen,
+        };
+        match seen {
+            Ok(Some(seen)) if seen == file => return Ok(true),
+            Ok(_) => {}
+            Err(error) => cannot = Some(error),
+        }
+    }
+    cannot.map_or(Ok(false), Err)
+}
+
+/// A path among the arguments of a process as that sees it, whatever its root is.
+pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
+    let proc = held.entry();
+    match argument.strip_prefix("/") {
+        Ok(below) => proc.join("root").join(below),
+        Err(_) => proc.join("cwd").join(argument),
+    }
+}
+
+/// What says that a process is another program than Patroni, whatever its arguments are: it is no Python, or runs
+/// another script. Where its executable may not be looked at, the name by which it was started tells.
+pub(super) fn not_patroni(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
+    let executable = if_allowed(held.link("exe"))?;
+    let arguments = processes::arguments_of(held.pid())?;
+    let Some(program) = executable.or_else(|| arguments.first().map(PathBuf::from)) else {
+        return Ok(None);
+    };
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("patroni") {
+        return Ok(None);
+    }
+    if !name.starts_with("python") && !name.starts_with("pypy") {
+        return Ok(Some(format!("its executable is {}", program.display())));
+    }
+    let runs = script(&arguments);
+    Ok((!runs.is_some_and(is_script)).then(|| {
+        let runs = runs.map_or_else(String::new, |it| it.to_string_lossy().into_owned());
+        format!("it is a Python that runs {runs:?}")
+    }))
+}
+
+/// What a Python with these arguments runs: a script or a module.
+fn script(arguments: &[OsString]) -> Option<&OsString> {
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_encoded_bytes() {
+            b"-m" => return rest.next(),
+            b"-X" | b"-W" | b"--check-hash-based-pycs" => drop(rest.next()),
+            // The text of a program follows.
+            b"-c" => return None,
+            [b'-', ..] => {}
+            _ => return Some(argument),
+        }
+    }
+    None
+}
+
+/// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
+/// one that it was started as.
+fn python(held: &HeldProcess, arguments: &[OsString]) -> Result<Option<PathBuf>, CannotLook> {
+    let Some(path) = if_allowed(held.link("exe"))? else {
+        let first = arguments.first().map(PathBuf::from);
+        return Ok(first.filter(|first| {
+            let name = first.file_name().unwrap_or_default().to_string_lossy();
+            first.is_absolute() && name.starts_with("python")
+        }));
+    };
+    let (own, here) = (
+        look::file_id(&held.entry().join("exe"))?,
+        look::file_id(&path)?,
+    );
+    Ok((own.is_some() && own == here).then_some(path))
+}
+
+/// The version in `patroni 3.0.2`.
+fn version(said: &str) -> Option<(u32, u32, u32)> {
+    let numbers = said.trim().strip_prefix("patroni ")?;
+    let mut numbers = numbers.split('.').map(|it| it.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn candidate_of(pid: u32, parent: u32, is_init: bool, evidence: Option<&str>) -> Candidate {
+        let held = HeldProcess::open(std::process::id()).unwrap().unwrap();
+        Candidate {
+            pid,
+            parent,
+            is_init,
+            numbers: Numbers::Shared,
+            ticks: 0,
+            held,
+            evidence: evidence.map(|it| Evidence::Of(it.to_owned())),
+        }
+    }
+
+    fn pids(found: Vec<Candidate>) -> Vec<u32> {
+        leading(found).iter().map(|it| it.pid).collect()
+    }
+
+    #[test]
+    fn a_child_that_is_about_to_be_another_program_is_not_taken_for_it() {
+        let found = [(10, 1, false), (11, 10, false)];
+        let found = found.map(|(pid, parent, init)| candidate_of(pid, parent, init, None));
+        assert_eq!(pids(found.into()), [10]);
+    }
+
+    #[test]
+    fn the_first_process_of_a_container_hands_on_and_its_child_is_patroni() {
+        let found = [(10, 1, true), (11, 10, false), (12, 11, false)];
+        let found = found.map(|(pid, parent, init)| candidate_of(pid, parent, init, None));
+        assert_eq!(pids(found.into()), [11]);
+        assert_eq!(pids(vec![candidate_of(10, 1, true, None)]), [10]);
+    }
+
+    #[test]
+    fn one_that_fits_is_not_hidden_by_another_users() {
+        let found = vec![
+            candidate_of(10, 1, false, Some("its user is 7")),
+            candidate_of(20, 1, false, None),
+        ];
+        assert_eq!(pids(found), [20]);
+    }
+
+    #[test]
+    fn what_started_it_is_not_it_and_its_child_is() {
+        let another = |pid, parent| {
+            let mut one = candidate_of(pid, parent, false, None);
+            one.evidence = Some(Evidence::Another("its executable is /usr/bin/sudo".into()));
+            one
+        };
+        let patroni = || candidate_of(12, 11, false, None);
+        assert_eq!(pids(vec![another(10, 1), another(11, 10), patroni()]), [12]);
+        // Even one that is not fit: it is what is to be told of.
+        let unfit = candidate_of(12, 11, false, Some("its user is 7"));
+        assert_eq!(pids(vec![another(11, 1), unfit]), [12]);
+        // A child that is about to be another program has those arguments as well.
+        let forked = candidate_of(13, 12, false, None);
+        assert_eq!(pids(vec![another(11, 1), patroni(), forked]), [12]);
+        // A script of the same name that is a Python too.
+        let mut starter = candidate_of(11, 1, false, None);
+        starter.evidence = Some(Evidence::Starting);
+        assert_eq!(pids(vec![starter, patroni()]), [12]);
+        // Nobody knows where the one is that they have started.
+        assert_eq!(pids(vec![another(10, 1), another(11, 10)]), [10]);
+    }
+
+    #[test]
+    fn a_python_is_known_by_the_script_that_it_runs() {
+        let runs = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            script(&words).is_some_and(is_script)
+        };
+        for line in [
+            "/usr/bin/python3 /usr/bin/patroni /etc/patroni.yml",
+            "python3 -u -X dev -W error /venv/bin/patroni /etc/patroni.yml",
+            "python3 -m patroni /etc/patroni.yml",
+            "python3 -IBs patroni.py /etc/patroni.yml",
+        ] {
+            assert!(runs(line), "{line}");
+        }
+        for line in [
+            "python3 /srv/start.py patroni /etc/patroni.yml",
+            "python3 -c run() patroni /etc/patroni.yml",
+            "python3 -m supervisor patroni /etc/patroni.yml",
+            "python3",
+        ] {
+            assert!(!runs(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn its_version_has_three_numbers() {
+        assert_eq!(version("patroni 3.0.2\n"), Some((3, 0, 2)));
+        assert_eq!(version("Traceback"), None);
+    }
+
+    #[test]
+    fn another_program_with_the_same_file_is_no_patroni() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = std::process::Command::new("tail");
+        let mut child = command.arg("-f").arg(file.path()).spawn().unwrap();
+        let euid = rustix::process::geteuid().as_raw();
+        let found = Patroni::find(file.path(), euid);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.unwrap_err(), Missing::None);
+    }
+}

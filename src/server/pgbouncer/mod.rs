@@ -1,0 +1,482 @@
+//! A PgBouncer: the process that was started with a configuration file, and what that file says.
+//!
+//! As with a postmaster, a number in a file proves nothing: the process is held by a pidfd first,
+//! then its identity is proven, and only through that pidfd is it signalled. The evidence: its
+//! user, its executable, that it handles SIGHUP, and that its arguments name the file, by the file
+//! system's own numbers.
+
+mod ini;
+mod listeners;
+mod settings;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use procfs::process::Status;
+use rustix::process::Signal;
+
+use crate::config::Address;
+use crate::host::command::Launch;
+use crate::host::file;
+use crate::host::look::{self, CannotLook};
+use crate::host::privilege::Ids;
+use crate::host::process::{self as processes, HeldProcess};
+use crate::server::namespaces::{self, Network, if_allowed};
+use crate::server::postmaster::Absence;
+use crate::server::process::{self, Against};
+
+use listeners::Listeners;
+
+pub(crate) use settings::Settings;
+
+/// How the program is called; Linux cuts the name of a process after 15 bytes.
+const NAME: &str = "pgbouncer";
+
+/// What starts it, where its package's unit is in use.
+const START: &str = "start pgbouncer: systemctl start pgbouncer";
+
+/// What mends it that others answer at the same port: systemd may pass a socket more, and else all
+/// that `listen_addr` names have one port.
+const ALONE: &str = "set address to where it alone listens, such as one more of its listen_addr, or verify = \"none\"";
+
+/// How long it may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The number in a pid file is followed by a newline.
+const LARGEST_PID_FILE: u64 = 64;
+
+/// A running PgBouncer whose identity was proven.
+#[derive(Debug)]
+pub(crate) struct PgBouncer {
+    /// Its process number as this host counts.
+    pub(crate) pid: u32,
+    /// When it began, in clock ticks after the boot (`starttime` of proc_pid_stat(5)).
+    pub(crate) ticks: u64,
+    /// The directory in which it works, and relative paths begin; `/` where that may not be looked
+    /// at, as systemd has it.
+    pub(crate) directory: PathBuf,
+    /// Its executable, where it may be looked at and is the one at that path here.
+    pub(crate) executable: Option<PathBuf>,
+    /// What its configuration said when it was looked at.
+    pub(crate) settings: Settings,
+    /// In which network it listens.
+    pub(crate) network: Network,
+    /// Where its root directory is to be seen, if that is one of its own.
+    pub(crate) root: Option<PathBuf>,
+    listeners: Listeners,
+    /// Its process number in its own pid namespace.
+    own_number: Option<u32>,
+    held: HeldProcess,
+}
+
+/// What `pidfile` holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PidFile {
+    /// None is set, or there is none.
+    Absent,
+    /// A number, as PgBouncer's own pid namespace counts.
+    Number {
+        file: PathBuf,
+        pid: u32,
+    },
+    Garbage(PathBuf),
+    /// It cannot be read; why.
+    Unreadable(PathBuf, String),
+}
+
+impl PidFile {
+    /// Reads the file that the settings name. Blocks.
+    pub(crate) fn read(settings: &Settings) -> PidFile {
+        let Some(file) = settings.pid_file.clone() else {
+            return PidFile::Absent;
+        };
+        let bytes = match file::read(&file, LARGEST_PID_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return PidFile::Absent,
+            Err(error) => return PidFile::Unreadable(file, error.to_string()),
+        };
+        let number = String::from_utf8_lossy(&bytes).trim().parse().ok();
+        match number.filter(|pid| *pid > 0) {
+            Some(pid) => PidFile::Number { file, pid },
+            None => PidFile::Garbage(file),
+        }
+    }
+}
+
+/// Where a PgBouncer is to be found.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// The file that it was started with.
+    pub(crate) config_file: PathBuf,
+    /// The user that it runs as.
+    pub(crate) user: u32,
+}
+
+impl PgBouncer {
+    /// Finds the process: the one in the pid file, or the one of this host that was started with
+    /// the configuration file. Blocks.
+    ///
+    /// # Errors
+    /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
+    /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
+    pub(crate) fn find(
+        wanted: &Wanted,
+        pid_file: &PidFile,
+        settings: Settings,
+    ) -> Result<PgBouncer, Absence> {
+        let told = match pid_file {
+            PidFile::Number { file, pid } => match prove(*pid, Some(*pid), wanted, &settings) {
+                Ok(found) => return Ok(found),
+                Err(other) => Some((file, *pid, other)),
+            },
+            _ => None,
+        };
+        let mut unfit = None;
+        let search = processes::search_of(wanted.user, |pid| {
+            if !is_called_so(pid)? {
+                return Ok(None);
+            }
+            match prove(pid, None, wanted, &settings) {
+                Ok(found) => Ok(Some(found)),
+                Err(Against::NotKnown(cannot)) => Err(cannot),
+                Err(Against::Evidence(evidence)) => {
+                    if is_another_users(pid, wanted)? {
+                        unfit = Some((pid, evidence));
+                    }
+                    Ok(None)
+                }
+                Err(Against::Gone) => Ok(None),
+            }
+        });
+        let mut found = search.whole()?;
+        if let Some((_, inner, against)) = &told {
+            let named = found.iter().filter(|one| one.own_number == Some(*inner));
+            match (against, named.count()) {
+                (Against::NotKnown(cannot), 0) => return Err(cannot.clone().into()),
+                // While one takes over from another (-R), both run: the pid file names the one that stays.
+                _ if found.len() > 1 => found.retain(|one| one.own_number == Some(*inner)),
+                _ => {}
+            }
+        }
+        match (found.pop(), found.is_empty()) {
+            (Some(one), true) => Ok(one),
+            // Not down: nothing may be taken for well that nobody looked at.
+            (Some(_), false) => Err(Absence::Unreadable(format!(
+                "{} processes were started with {}, and no pid file tells which one is meant; give each a file \
+                 of its own, which may %include what they share, with a pidfile, and an instance",
+                found.len() + 1,
+                wanted.config_file.display()
+            ))),
+            (None, _) => Err(match unfit {
+                Some((pid, evidence)) => Absence::Unsupported {
+                    why: format!(
+                        "process {pid} has {}, and cannot be taken for its PgBouncer ({evidence}); it was not touched",
+                        wanted.config_file.display()
+                    ),
+                    mend: "set owner to the user as whom PgBouncer runs, or start it as the one that config_file belongs to",
+                },
+                None => not_found(absent(wanted, pid_file, told)),
+            }),
+        }
+    }
+
+    /// Asks it to load its configuration and its TLS files anew.
+    ///
+    /// # Errors
+    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
+        self.held.signal(Signal::HUP)
+    }
+
+    pub(in crate::server) fn held(&self) -> &HeldProcess {
+        &self.held
+    }
+
+    /// Where it alone listens for clients, best first.
+    ///
+    /// # Errors
+    /// A sentence: nowhere over TCP, or others may answer for it everywhere.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+        let listened = self.settings.addresses()?;
+        let (alone, shared): (Vec<_>, Vec<_>) = listened
+            .into_iter()
+            .partition(|address| !self.listeners.share(address));
+        match (alone.is_empty(), shared.first()) {
+            (true, Some(address)) => Err(is_shared(address)),
+            _ => Ok(alone),
+        }
+    }
+
+    /// Whether it alone may answer at an address that the config names.
+    ///
+    /// # Errors
+    /// A sentence: other processes listen there as well.
+    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+        match self.listeners.share(address) {
+            true => Err(is_shared(address)),
+            false => Ok(()),
+        }
+    }
+
+    /// The version of its executable, major and minor, as it says itself; none where it cannot be
+    /// run from here, or says something else. It runs as `owner`.
+    pub(crate) async fn version(&self, owner: Ids) -> Option<(u32, u32)> {
+        let executable = self.executable.as_deref()?;
+        let mut launch = Launch::of_server(executable, owner).ok()?;
+        launch.arg("--version");
+        let ran = launch.ran(PATIENCE).await.ok()?;
+        version(&String::from_utf8_lossy(&ran.stdout))
+    }
+
+    /// When it began, and read its configuration, by the wall clock of now.
+    pub(crate) fn began(&self) -> SystemTime {
+        process::began(self.ticks)
+    }
+}
+
+fn is_shared(address: &Address) -> String {
+    format!(
+        "several processes listen at {address} (SO_REUSEPORT), so that no connection tells what this one serves; \
+         {ALONE}"
+    )
+}
+
+fn not_found(why: String) -> Absence {
+    Absence::NotFound { why, mend: START }
+}
+
+/// The version in `PgBouncer 1.18.0`.
+fn version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.strip_prefix("PgBouncer ")?.split('.');
+    let mut number = || numbers.next()?.parse().ok();
+    Some((number()?, number()?))
+}
+
+/// Why no process was found, in words.
+fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Against)>) -> String {
+    let config = wanted.config_file.display();
+    match (told, pid_file) {
+        (Some((file, pid, Against::Gone)), _) => format!(
+            "{} is left over: process {pid} no longer exists",
+            file.display()
+        ),
+        (Some((file, pid, Against::Evidence(evidence))), _) => format!(
+            "{} is left over: process {pid} is another one ({evidence}) and was not touched",
+            file.display()
+        ),
+        (None, PidFile::Garbage(file)) => format!(
+            "{} holds no process number, and no PgBouncer runs with {config}",
+            file.display()
+        ),
+        (None, PidFile::Unreadable(file, why)) => format!(
+            "{}: {why}, and no PgBouncer runs with {config}",
+            file.display()
+        ),
+        (Some((_, _, Against::NotKnown(_))) | None, _) => {
+            format!("no PgBouncer runs with {config}")
+        }
+    }
+}
+
+/// Proves that a process is the PgBouncer that is wanted; `inner` is its number in its own pid
+/// namespace, where a pid file tells it.
+fn prove(
+    pid: u32,
+    inner: Option<u32>,
+    wanted: &Wanted,
+    settings: &Settings,
+) -> Result<PgBouncer, Against> {
+    let against = |evidence: String| Err(Against::Evidence(evidence));
+    // First the handle, then the evidence, as with a postmaster.
+    let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
+    let status = held.status()?.ok_or(Against::Gone)?;
+    let stat = held.stat()?.ok_or(Against::Gone)?;
+    let executable = if_allowed(held.link("exe"))?;
+    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Against::Evidence)?;
+    if status.euid != wanted.user {
+        return against(format!(
+            "its user is {}, and user {} is expected, as owner in the config or the owner of {} has it",
+            status.euid,
+            wanted.user,
+            wanted.config_file.display()
+        ));
+    }
+    if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
+        return against("it does not handle SIGHUP".into());
+    }
+    let own_number = innermost(&status);
+    if let (Some(inner), Some(own)) = (inner, own_number)
+        && inner != own
+    {
+        return against(format!("it is number {own} in its own namespace"));
+    }
+    evidence_of_arguments(&held, &wanted.config_file)?;
+    let proc = held.entry();
+    let numbers = namespaces::numbers(pid, status.nspid.as_ref());
+    let directory = if_allowed(held.link("cwd"))?;
+    let executable = match executable {
+        Some(path) => is_same(&proc.join("exe"), &path)?.then_some(path),
+        None => None,
+    };
+    Ok(PgBouncer {
+        pid,
+        ticks: stat.starttime,
+        directory: directory.unwrap_or_else(|| PathBuf::from("/")),
+        executable,
+        settings: settings.clone(),
+        network: namespaces::network_of(&proc, numbers)?,
+        root: namespaces::root(&proc)?,
+        listeners: Listeners::beside(&proc)?,
+        own_number,
+        held,
+    })
+}
+
+/// Where the executable may not be looked at, as after a change of user, its name in `stat` has to do.
+fn evidence_of_name(executable: Option<&Path>, comm: &str) -> Result<(), String> {
+    let Some(executable) = executable else {
+        return match comm {
+            NAME => Ok(()),
+            other => Err(format!("it is called {other}")),
+        };
+    };
+    let name = executable.file_name().unwrap_or_default().to_string_lossy();
+    // A package upgrade leaves the running one as "pgbouncer (deleted)".
+    match name.trim_end_matches(" (deleted)") {
+        NAME => Ok(()),
+        _ => Err(format!("its executable is {}", executable.display())),
+    }
+}
+
+/// The one argument that is no option is the file; it means what it means to that process.
+fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), Against> {
+    let proc = held.entry();
+    let arguments = processes::arguments_of(held.pid())?;
+    // What has changed its user shows neither root nor directory.
+    let hidden = if_allowed(held.link("root"))?.is_none();
+    let mut cannot = None;
+    let mut words = arguments.iter().skip(1).map(Path::new);
+    while let Some(argument) = words.next() {
+        if argument == Path::new("-u") || argument == Path::new("--user") {
+            // A user's name comes next.
+            words.next();
+        }
+        if argument.as_os_str().as_encoded_bytes().starts_with(b"-") {
+            continue;
+        }
+        let here = match argument.strip_prefix("/") {
+            Ok(_) if hidden => argument.to_owned(),
+            Ok(rooted) => proc.join("root").join(rooted),
+            Err(_) => proc.join("cwd").join(argument),
+        };
+        match is_same(&here, config_file) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => cannot = Some(error),
+        }
+    }
+    Err(match cannot {
+        Some(cannot) => cannot.into(),
+        None => Against::Evidence(format!("it was not started with {}", config_file.display())),
+    })
+}
+
+/// Whether a process is a PgBouncer with the file, and of another user than is wanted.
+fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
+    let Some(held) = HeldProcess::open(pid)? else {
+        return Ok(false);
+    };
+    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
+        return Ok(false);
+    };
+    let executable = if_allowed(held.link("exe"))?;
+    let named = evidence_of_name(executable.as_deref(), &stat.comm).is_ok();
+    if !named || status.euid == wanted.user {
+        return Ok(false);
+    }
+    match evidence_of_arguments(&held, &wanted.config_file) {
+        Ok(()) => Ok(true),
+        Err(Against::NotKnown(cannot)) => Err(cannot),
+        Err(Against::Gone | Against::Evidence(_)) => Ok(false),
+    }
+}
+
+/// Whether two paths lead to one file that is there.
+fn is_same(one: &Path, other: &Path) -> Result<bool, CannotLook> {
+    let one = look::file_id(one)?;
+    Ok(one.is_some() && one == look::file_id(other)?)
+}
+
+/// Whether a process may be a PgBouncer, by what it is called.
+fn is_called_so(pid: u32) -> Result<bool, CannotLook> {
+    let stat = processes::stat_of(pid)?;
+    Ok(stat.is_some_and(|stat| stat.comm == NAME))
+}
+
+/// The number of a process in its own pid namespace.
+fn innermost(status: &Status) -> Option<u32> {
+    u32::try_from(*status.nspid.as_ref()?.last()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    fn absence(pid: Option<u32>, config_file: &Path) -> String {
+        std::fs::write(config_file, "[pgbouncer]\n").unwrap();
+        let settings = Settings::read(config_file, Path::new("/")).unwrap();
+        let file = PathBuf::from("/run/pgbouncer.pid");
+        let pid_file = pid.map_or(PidFile::Absent, |pid| PidFile::Number { file, pid });
+        let wanted = Wanted {
+            config_file: config_file.to_owned(),
+            user: rustix::process::geteuid().as_raw(),
+        };
+        let found = PgBouncer::find(&wanted, &pid_file, settings);
+        found.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_number_of_another_process_or_of_none_is_left_alone_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgbouncer.ini");
+        let own = absence(Some(std::process::id()), &file);
+        assert!(own.contains("is another one (its executable is "), "{own}");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let stale = absence(Some(child.id()), &file);
+        assert!(stale.contains("no longer exists"), "{stale}");
+        let none = absence(None, &file);
+        assert!(none.starts_with("no PgBouncer runs with "), "{none}");
+    }
+
+    #[test]
+    fn its_version_is_what_it_says_first() {
+        let debians = "PgBouncer 1.18.0\nlibevent 2.1.12-stable\n";
+        assert_eq!(version(debians), Some((1, 18)));
+        assert_eq!(version("pgbouncer version 1.5.4 (debian)\n"), None);
+    }
+
+    #[test]
+    fn a_pid_file_is_a_positive_number_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pid");
+        let ini = directory.path().join("pgbouncer.ini");
+        std::fs::write(&ini, format!("[pgbouncer]\npidfile = {}\n", file.display())).unwrap();
+        let settings = Settings::read(&ini, Path::new("/")).unwrap();
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            PidFile::read(&settings)
+        };
+        let number = PidFile::Number {
+            file: file.clone(),
+            pid: 42,
+        };
+        assert_eq!(read("42\n"), number);
+        for garbage in ["", "0\n", "-1\n", "x\n"] {
+            assert_eq!(read(garbage), PidFile::Garbage(file.clone()));
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(PidFile::read(&settings), PidFile::Absent);
+    }
+}

@@ -1,0 +1,618 @@
+//! What an instance's configuration says of its TLS files, asked of Postgres itself.
+//!
+//! How it is asked is in [`Program`].
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustls::pki_types::DnsName;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+
+use crate::bundle::{Bundle, Certificate};
+use crate::config::{self, Place};
+use crate::host::command::CommandError;
+use crate::host::file;
+use crate::host::look::{CannotLook, same_file};
+use crate::host::patience::Questions;
+use crate::host::privilege::Ids;
+use crate::server::hosts::Hosts;
+use crate::server::namespaces;
+use crate::server::patroni;
+use crate::server::postmaster::Postmaster;
+use crate::server::probe::AskedName;
+use crate::server::program::Program;
+
+/// Where a setting of a server is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Setter {
+    /// In its configuration, which may be in many places.
+    Configuration,
+    /// In this file, or in one of this directory.
+    File(PathBuf),
+    /// In the environment that it was started with, which outweighs any file.
+    Environment,
+}
+
+impl fmt::Display for Setter {
+    /// As the end of a clause: ` in FILE`, or nothing.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Setter::Configuration => Ok(()),
+            Setter::File(file) => write!(f, " in {}", file.display()),
+            Setter::Environment => f.write_str(" in its environment"),
+        }
+    }
+}
+
+/// A setting of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// What it is called there.
+    pub(crate) name: &'static str,
+    /// Where it is set, or is to be set.
+    pub(crate) place: Setter,
+}
+
+/// What a kind of server calls its settings, and where they are set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// The setting without TLS, such as `ssl = off`.
+    pub(crate) off: &'static str,
+    /// What turns it on, such as `ssl = on`.
+    pub(crate) on: &'static str,
+    pub(crate) cert: Setting,
+    pub(crate) key: Setting,
+    pub(crate) ca: &'static str,
+    pub(crate) crl: &'static str,
+    /// The configuration, file or directory; `None` where it may be in many places.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Names {
+    pub(crate) const POSTGRES: Names = Names {
+        off: "ssl = off",
+        on: "ssl = on",
+        cert: Setting {
+            name: "ssl_cert_file",
+            place: Setter::Configuration,
+        },
+        key: Setting {
+            name: "ssl_key_file",
+            place: Setter::Configuration,
+        },
+        ca: "ssl_ca_file",
+        crl: "ssl_crl_file",
+        file: None,
+    };
+
+    /// Those of the server at `place`.
+    pub(crate) fn of(place: &Place) -> Names {
+        let named = |name, file: &Path| Setting {
+            name,
+            place: Setter::File(file.to_owned()),
+        };
+        match place {
+            Place::Postgres { .. } => Names::POSTGRES,
+            Place::PgBouncer { config_file } => Names {
+                off: "client_tls_sslmode = disable",
+                on: "client_tls_sslmode = prefer, or a stricter one,",
+                cert: named("client_tls_cert_file", config_file),
+                key: named("client_tls_key_file", config_file),
+                ca: "client_tls_ca_file",
+                // It has none.
+                crl: "client_tls_crl_file",
+                file: Some(config_file.clone()),
+            },
+            Place::Patroni { config_file } => Names {
+                off: "restapi.certfile is not set",
+                on: "restapi.certfile and restapi.keyfile",
+                cert: named("restapi.certfile", config_file),
+                key: named("restapi.keyfile", config_file),
+                ca: "restapi.cafile",
+                // It has none.
+                crl: "restapi.crlfile",
+                file: Some(config_file.clone()),
+            },
+        }
+    }
+
+    /// How a server is told to use these files.
+    fn mend(&self, cert_file: &Path, key_file: &Path) -> String {
+        let (cert_path, key_path) = (cert_file.display(), key_file.display());
+        let (cert, key) = (self.cert.name, self.key.name);
+        let (at, key_at) = (&self.cert.place, &self.key.place);
+        let what = match (cert_file == key_file, at == key_at) {
+            (true, true) => format!("{cert} and {key}{at} to {cert_path}"),
+            (true, false) => format!("{cert}{at} and {key}{key_at} to {cert_path}"),
+            (false, true) => format!("{cert} to {cert_path} and {key} to {key_path}{at}"),
+            (false, false) => {
+                format!("{cert}{at} to {cert_path} and {key}{key_at} to {key_path}")
+            }
+        };
+        // Patroni alone has such settings, and its PostgreSQL is to live through it.
+        match [at, key_at].contains(&&Setter::Environment) {
+            true => format!("set {what} and restart it: {}", patroni::RESTART),
+            false => format!("set {what} and reload"),
+        }
+    }
+}
+
+/// The settings that decide which certificate is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    /// What the server calls them.
+    pub(crate) names: Names,
+    pub(crate) on: bool,
+    /// The certificate, as an absolute path; empty where it is not set.
+    pub(crate) cert_file: PathBuf,
+    /// Its key, as an absolute path; empty where it is not set.
+    pub(crate) key_file: PathBuf,
+    /// The authorities of clients, where set.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Their revocation lists, where set.
+    pub(crate) crl_file: Option<PathBuf>,
+    /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
+    pub(crate) hosts: Option<Hosts>,
+    /// The names that count for an instance.
+    pub(crate) asked_names: Vec<AskedName>,
+}
+
+/// Why a server does not use an instance's files, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotUsed {
+    pub(crate) why: String,
+    pub(crate) mend: String,
+}
+
+impl NotUsed {
+    pub(crate) fn tls_off(names: &Names) -> NotUsed {
+        let place = match &names.file {
+            Some(file) => file.display().to_string(),
+            None => "the server's configuration".into(),
+        };
+        NotUsed {
+            why: names.off.into(),
+            mend: format!("set {} in {place} and reload it", names.on),
+        }
+    }
+}
+
+impl fmt::Display for NotUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.mend)
+    }
+}
+
+/// The names that a server is to serve `bundle` for: those that clients verify; where the config does not say, the first
+/// of the leaf itself, and none. PostgreSQL 19 answers by name, and others answer all names alike.
+pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) -> Vec<AskedName> {
+    if config.kind() != config::Kind::Postgres {
+        let address = config.address.as_ref();
+        return vec![address.map_or(AskedName::Absent, |it| AskedName::by_host(&it.host))];
+    }
+    let mut names: Vec<AskedName> = Vec::new();
+    for name in &config.server_names {
+        let name = AskedName::by_host(&name.to_str());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        let is_host = |name: &&String| DnsName::try_from(name.as_str()).is_ok();
+        let of_leaf = bundle.and_then(|it| it.leaf().names().iter().find(is_host));
+        names.extend(of_leaf.cloned().map(AskedName::Host));
+        names.push(AskedName::Absent);
+    }
+    names
+}
+
+impl TlsSettings {
+    /// The same for the names of `config` that count with `bundle`. Where the config has none, a client that asks for
+    /// none counts only if the server's configuration does not give it something else.
+    pub(crate) fn for_instance(
+        self,
+        config: &config::Instance,
+        bundle: Option<&Bundle>,
+    ) -> TlsSettings {
+        let mut names = asked_names(config, bundle);
+        let (cert, key) = (&config.cert_file, &config.key_file);
+        let gives = |name: &AskedName| self.hosts().is_none_or(|it| it.gives(name, cert, key));
+        if config.server_names.is_empty() && names.len() > 1 && !gives(&AskedName::Absent) {
+            names.retain(|name| *name != AskedName::Absent);
+        }
+        TlsSettings {
+            asked_names: names,
+            ..self
+        }
+    }
+
+    /// The same for a server whose root directory is to be seen at `root`, with the files of `known` by their names
+    /// here. Blocks.
+    ///
+    /// # Errors
+    /// What it calls a file cannot be looked at.
+    pub(super) fn through(
+        mut self,
+        root: &Path,
+        known: &[&Path],
+    ) -> Result<TlsSettings, CannotLook> {
+        self.cert_file = namespaces::as_here(root, self.cert_file, known)?;
+        self.key_file = namespaces::as_here(root, self.key_file, known)?;
+        let found = |path| namespaces::found(root, path);
+        self.ca_file = self.ca_file.map(found).transpose()?;
+        Ok(self)
+    }
+
+    /// Why the server does not use `cert_file` and `key_file`; `None` if it does.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub(crate) fn not_used(
+        &self,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        if !self.on {
+            return Ok(Some(NotUsed::tls_off(&self.names)));
+        }
+        self.other_files(cert_file, key_file)
+    }
+
+    /// The file that decides by name, where it says anything: without that the settings count.
+    pub(crate) fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_ref().filter(|hosts| !hosts.is_empty())
+    }
+
+    /// Why the server does not use an instance's CA and CRL files; `None` if it does, or there are
+    /// none. That the pair is used says nothing of them.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub(crate) fn companions_not_used(
+        &self,
+        config: &config::Instance,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        if let (Some(hosts), Some(ca)) = (self.hosts(), &config.ca)
+            && let Some(not_used) = hosts.ca_not_used(&self.asked_names, &ca.file)?
+        {
+            return Ok(Some(not_used));
+        }
+        let by_setting = config.ca.as_ref().filter(|_| self.hosts().is_none());
+        let files = [
+            ("ssl_ca_file", &self.ca_file, by_setting),
+            ("ssl_crl_file", &self.crl_file, config.crl.as_ref()),
+        ];
+        for (setting, named, companion) in files {
+            let Some(companion) = companion else {
+                continue;
+            };
+            let wanted = &companion.file;
+            let why = match named {
+                Some(named) if same_file(named, wanted)? => continue,
+                Some(named) => {
+                    let named = named.display();
+                    format!("{setting} = {named}, which pgcertd does not write")
+                }
+                None => format!("{setting} is not set, and pgcertd keeps a file for it"),
+            };
+            let mend = format!("set {setting} = '{}' and reload", wanted.display());
+            return Ok(Some(NotUsed { why, mend }));
+        }
+        Ok(None)
+    }
+
+    /// Why the configuration names other files, whether TLS is on or not; `None` if it names these.
+    ///
+    /// # Errors
+    /// Whether the files that it names are these is not known.
+    pub(crate) fn other_files(
+        &self,
+        cert_file: &Path,
+        key_file: &Path,
+    ) -> Result<Option<NotUsed>, CannotLook> {
+        if let Some(hosts) = self.hosts() {
+            return hosts.not_used(&self.asked_names, cert_file, key_file);
+        }
+        let (setting, named) = if !same_file(&self.cert_file, cert_file)? {
+            (self.names.cert.name, &self.cert_file)
+        } else if !same_file(&self.key_file, key_file)? {
+            (self.names.key.name, &self.key_file)
+        } else {
+            return Ok(None);
+        };
+        let why = if named.as_os_str().is_empty() {
+            format!("{setting} is not set")
+        } else {
+            let named = named.display();
+            format!("{setting} = {named}, which pgcertd does not write")
+        };
+        let mend = self.names.mend(cert_file, key_file);
+        Ok(Some(NotUsed { why, mend }))
+    }
+
+    /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
+    /// other names get. Blocks, for a second at most whatever those files lie on.
+    pub(crate) fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
+        let own: Vec<&Path> = config.targets().collect();
+        self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
+    }
+
+    /// Whether one of those files was changed at `since` or later. Blocks, as the other.
+    pub(crate) fn changed_elsewhere(&self, config: &config::Instance, since: SystemTime) -> bool {
+        let own: Vec<&Path> = config.targets().collect();
+        let files = self.ca_file.iter().chain(&self.crl_file);
+        let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
+        let mut files: Vec<PathBuf> = files.cloned().chain(by_name).collect();
+        files.retain(|file| !own.iter().any(|own| same_file(own, file) == Ok(true)));
+        let changed = Questions::default().ask(files, move |file| {
+            let meta = std::fs::metadata(file).ok()?;
+            let changed = Duration::new(
+                meta.ctime().try_into().ok()?,
+                meta.ctime_nsec().try_into().ok()?,
+            );
+            Some(SystemTime::UNIX_EPOCH + changed >= since)
+        });
+        changed.into_values().any(|it| it == Some(true))
+    }
+
+    /// Whether what the server says of its TLS is about the certificate or the key that these settings name.
+    pub(crate) fn is_pair_named_by(&self, said: &str) -> bool {
+        is_named_by(said, &self.cert_file)
+            || is_named_by(said, &self.key_file)
+            || said.starts_with("check of private key failed")
+    }
+
+    /// The same of all files, also the instance's.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.faults_among(|_| false)
+    }
+
+    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
+        let crl = self.names.crl;
+        let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
+        named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
+        match self.hosts() {
+            None => named.extend(
+                self.ca_file
+                    .clone()
+                    .map(|file| (self.names.ca.into(), file)),
+            ),
+            Some(hosts) => named.extend(hosts.ca_files()),
+        }
+        named.retain(|(_, file)| !is_own(file));
+        let mut seen = Questions::default().ask(named.clone(), move |(place, path)| {
+            let wanted = if place == crl {
+                SectionKind::Crl
+            } else {
+                SectionKind::Certificate
+            };
+            match read_bounded(path) {
+                Err(error) => Some(error.to_string()),
+                Ok(bytes) => pem_fault(&bytes, wanted),
+            }
+        });
+        let fault = |(place, path): (String, PathBuf)| {
+            let answer = seen.remove(&(place.clone(), path.clone()));
+            let fault = match answer {
+                None => "its file system does not answer".to_owned(),
+                Some(fault) => fault?,
+            };
+            Some(format!(
+                "{place} = {}: {fault}; {MEND_FIRST}",
+                path.display()
+            ))
+        };
+        let mut faults: Vec<String> = named.into_iter().filter_map(fault).collect();
+        if let Some(hosts) = self.hosts() {
+            faults.extend(hosts.faults_of_file());
+            faults.extend(hosts.faults_of_pairs(is_own));
+        }
+        faults
+    }
+}
+
+/// Whether a server's words are about this file, which it puts in quotes.
+pub(crate) fn is_named_by(said: &str, file: &Path) -> bool {
+    said.contains(&format!("\"{}\"", file.display()))
+}
+
+/// What is to be done about a file that keeps a server from loading any.
+pub(crate) const MEND_FIRST: &str = "mend that, for no reload loads while it is so";
+
+/// Reads a file of a configuration: no more than a large bundle of roots needs.
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 16 << 20;
+    file::read(path, LARGEST)
+}
+
+/// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
+fn pem_fault(bytes: &[u8], wanted: SectionKind) -> Option<String> {
+    let mut any = false;
+    for block in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
+        match block {
+            Err(_) => return Some("it holds a broken PEM block".into()),
+            Ok((kind, der)) if kind == wanted => {
+                if kind == SectionKind::Certificate && Certificate::from_der(der).is_err() {
+                    return Some("it holds a certificate that cannot be parsed".into());
+                }
+                any = true;
+            }
+            Ok(_) => {}
+        }
+    }
+    (!any).then(|| "it holds no PEM block of the kind that is wanted there".into())
+}
+
+/// The configuration could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// The postmaster's executable may not be looked at, or is not at its path here.
+    #[error("the executable of postmaster {pid} cannot be run from here")]
+    NoExecutable { pid: u32 },
+    /// It is a program that nobody should run for its server.
+    #[error("what the server's configuration says cannot be asked: {0}")]
+    Untrusted(#[source] CommandError),
+    /// It did not take its configuration, or knows no such setting.
+    #[error("{executable} -C {setting}: {said}")]
+    Refused {
+        executable: String,
+        setting: &'static str,
+        said: String,
+    },
+    /// Whether the files that it names are those of the instance is not known.
+    #[error("{}", .0.sentence())]
+    NotKnown(#[from] CannotLook),
+    /// The configuration of a server of another kind cannot be read.
+    #[error("{reason}")]
+    Unreadable { reason: String },
+    /// `postgres -C` could not be started, or took too long.
+    #[error("{executable} -C {setting}: {reason}")]
+    Asking {
+        executable: String,
+        setting: &'static str,
+        reason: String,
+    },
+}
+
+/// Asks a running postmaster's configuration for its TLS settings.
+///
+/// # Errors
+/// The executable cannot be run here, or refuses the configuration: with its words.
+pub(crate) async fn tls_settings(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+) -> Result<TlsSettings, SettingsError> {
+    let program = Program::of(postmaster)?;
+    Box::pin(program.tls_settings(data_directory, owner)).await
+}
+
+/// Configuration files that changed after `loaded`: a reload applies what waits in them too.
+///
+/// # Errors
+/// The paths cannot be asked for.
+pub(crate) async fn changed_since(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+    loaded: SystemTime,
+) -> Result<Vec<PathBuf>, SettingsError> {
+    let names = ["config_file", "hba_file", "ident_file"];
+    let program = Program::of(postmaster)?;
+    let files = program.ask(data_directory, owner, names).await?;
+    let files = files.map(|file| data_directory.join(file));
+    let data = data_directory.to_owned();
+    // A file system that does not answer has changed nothing that anybody could tell.
+    let changed = tokio::task::spawn_blocking(move || {
+        let waiting = Questions::default();
+        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
+        changed.into_values().flatten().collect()
+    });
+    Ok(changed.await.unwrap_or_default())
+}
+
+/// Which of these configuration files, of those that they include, and of
+/// `postgresql.auto.conf` changed after `loaded`. Blocks.
+pub(crate) fn changed_after(
+    files: &[PathBuf],
+    data_directory: &Path,
+    loaded: SystemTime,
+) -> Vec<PathBuf> {
+    with_included(files, data_directory)
+        .into_iter()
+        .filter(|file| {
+            std::fs::metadata(file)
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|modified| modified > loaded)
+        })
+        .collect()
+}
+
+/// These configuration files, those that they include, and `postgresql.auto.conf`. Blocks.
+pub(super) fn with_included(files: &[PathBuf], data_directory: &Path) -> BTreeSet<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
+    waiting.extend(files.iter().cloned());
+    while let Some(file) = waiting.pop() {
+        // The count bounds a chain of includes that leads back into itself through links.
+        if seen.len() < 256 && seen.insert(file.clone()) && file.extension().is_some() {
+            waiting.extend(included(&file));
+        }
+    }
+    seen
+}
+
+/// The files that a configuration file includes, by `include`, `include_if_exists` and
+/// `include_dir` (PostgreSQL's `guc-file.l`). What cannot be read includes nothing.
+fn included(file: &Path) -> Vec<PathBuf> {
+    const LARGEST: u64 = 1 << 20;
+    let base = file.parent().unwrap_or(Path::new("/"));
+    let bytes = file::read(file, LARGEST).unwrap_or_default();
+    String::from_utf8_lossy(&bytes)
+        .lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            let (word, rest) = line.split_once(|c: char| c.is_whitespace() || c == '=')?;
+            let name = rest
+                .trim_start_matches(|c: char| c.is_whitespace() || c == '=')
+                .split('#')
+                .next()?
+                .trim()
+                .trim_matches('\'');
+            match word.to_ascii_lowercase().as_str() {
+                "include" | "include_if_exists" => Some(vec![base.join(name)]),
+                "include_dir" => Some(configuration_files(&base.join(name))),
+                _ => None,
+            }
+        })
+        .flatten()
+        .collect()
+}
+
+fn configuration_files(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name: OsString = entry.file_name();
+            let name = name.as_bytes();
+            name.ends_with(b".conf") && !name.starts_with(b".")
+        })
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    #[test]
+    fn a_fifo_or_an_endless_file_that_a_setting_names_holds_nobody_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("ca.pem");
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let settings = TlsSettings {
+            names: Names::POSTGRES,
+            on: true,
+            cert_file: "/c".into(),
+            key_file: "/k".into(),
+            ca_file: Some(fifo),
+            crl_file: Some("/dev/zero".into()),
+            hosts: None,
+            asked_names: Vec::new(),
+        };
+        let faults = settings.faults();
+        assert!(faults[0].starts_with("ssl_ca_file = "), "{faults:?}");
+        assert!(faults[1].starts_with("ssl_crl_file = "), "{faults:?}");
+    }
+}
