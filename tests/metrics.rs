@@ -15,6 +15,12 @@ use pgcertd::reconcile::{SyncOutcome, state::State};
 use pgcertd::report::metrics::Metric;
 use pgcertd::report::{Kind, nearing::Place};
 
+#[macro_use]
+#[path = "e2e/world/skipped.rs"]
+mod skipped;
+
+use skipped::Skipped;
+
 fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
@@ -115,32 +121,23 @@ fn what_ships_asks_for_values_that_labels_take() {
     assert!(seen > 20, "{seen}");
 }
 
-/// `promtool`, in the directory of the alerts; none, with the reason printed, where it is missing.
-fn promtool(arguments: &[&str]) -> Option<std::process::Output> {
+/// `promtool`, in the directory of the alerts.
+fn promtool(arguments: &[&str]) -> Result<std::process::Output, Skipped> {
     let mut command = Command::new("promtool");
     command.current_dir(path("packaging/prometheus"));
-    match command.args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            eprintln!("skipped: promtool: {error}: `make deps` installs Prometheus");
-            None
-        }
-    }
+    let output = command.args(arguments).output();
+    output.map_err(|error| Skipped::because(format!("promtool: {error}: see `make deps`")))
 }
 
 #[test]
 fn prometheus_takes_the_alerts() {
-    let Some(checked) = promtool(&["check", "rules", "alerts.yml"]) else {
-        return;
-    };
+    let checked = or_skip!(promtool(&["check", "rules", "alerts.yml"]));
     assert!(checked.status.success(), "{checked:?}");
 }
 
 #[test]
 fn each_alert_fires_when_it_should_and_not_when_it_should_not() {
-    let Some(tested) = promtool(&["test", "rules", "alerts_test.yml"]) else {
-        return;
-    };
+    let tested = or_skip!(promtool(&["test", "rules", "alerts_test.yml"]));
     let said = String::from_utf8_lossy(&tested.stdout);
     assert!(tested.status.success(), "{said}\n{tested:?}");
 }

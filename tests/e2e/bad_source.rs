@@ -171,7 +171,7 @@ const ROWS: [Row; 13] = [
 
 #[test]
 fn bad_files_are_refused_with_their_reason_and_what_is_served_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let files = Files {
         lineage: InPlace::new(&world, "files"),
@@ -223,7 +223,7 @@ fn most_memory(daemon: &Daemon) -> u64 {
 
 #[test]
 fn the_key_of_another_certificate_is_waited_for_and_then_refused() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -263,7 +263,7 @@ fn the_key_of_another_certificate_is_waited_for_and_then_refused() {
 
 #[test]
 fn an_expired_certificate_is_refused_with_its_date() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -292,7 +292,7 @@ fn an_expired_certificate_is_refused_with_its_date() {
 
 #[test]
 fn a_certificate_for_other_names_is_refused_with_both() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -324,7 +324,7 @@ fn a_certificate_for_other_names_is_refused_with_both() {
 
 #[test]
 fn an_older_generation_that_is_still_valid_is_deployed_with_a_warning() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let now = SystemTime::now();
     let options = Options {

@@ -183,7 +183,7 @@ fn changed(link: &Path) -> SystemTime {
 
 #[test]
 fn a_certbot_renewal_is_served_within_two_seconds_and_disturbs_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let mut scene = Scene::new(&world, &pebble);
     let mut daemon = Launch::new(&world).daemon(&scene.config);
@@ -213,7 +213,7 @@ fn a_certbot_renewal_is_served_within_two_seconds_and_disturbs_nobody() {
 
 #[test]
 fn a_certbot_renewal_reaches_a_daemon_with_one_capability() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let mut scene = Scene::new(&world, &pebble);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);

@@ -13,7 +13,7 @@ use finding::{Healthy, INSTANCE, checked};
 
 #[test]
 fn a_healthy_host_has_nothing_to_mend() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let seen = healthy.checked();
     let ids = seen.ids();
@@ -34,7 +34,7 @@ fn a_healthy_host_has_nothing_to_mend() {
 #[test]
 fn the_oldest_and_the_newest_version_have_nothing_to_mend_either() {
     for version in [13, 18] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let healthy = Healthy::with(&world, |cluster| cluster.version(version), |entry| entry);
         let seen = healthy.checked();
         assert_eq!(seen.ill(), Vec::<String>::new(), "{version}");
@@ -45,7 +45,7 @@ fn the_oldest_and_the_newest_version_have_nothing_to_mend_either() {
 
 #[test]
 fn a_config_without_an_instance_is_worth_a_note() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let found = checked(&world, &config, &[]).host("configured");
     assert_eq!(found["weight"], "notice");

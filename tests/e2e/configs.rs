@@ -60,7 +60,7 @@ fn refused_text(stage: &Stage<'_>, text: &str, line: &str, offending: &str, told
 
 #[test]
 fn a_wrong_configuration_is_shown_where_it_is_wrong() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let good = stage.config.text();
     refused(
@@ -116,7 +116,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
 
 #[test]
 fn a_missing_configuration_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world);
     for command in ["run", "sync", "status", "check"] {
         let ended = pgcertd(&world, &config, &[command]);
@@ -133,7 +133,7 @@ fn a_missing_configuration_is_named() {
 
 #[test]
 fn the_config_alone_can_be_checked() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let only = ["check", "--config-only"];
     // Neither a server nor a lineage has to be well for the service to be reloaded.
@@ -156,7 +156,7 @@ fn the_config_alone_can_be_checked() {
 
 #[test]
 fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let unknown = pgcertd(&world, &stage.config, &["sync", "15-main"]);
     assert_eq!(unknown.code(), 2);
@@ -183,7 +183,7 @@ fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
 
 #[test]
 fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut daemon = stage.daemon();
     let pid = daemon.pid();
@@ -254,7 +254,7 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
 
 #[test]
 fn a_configuration_without_instances_is_in_order() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let daemon = Daemon::start(&world, &config);
     let status = Launch::new(&world).run(&config, &["status"]);

@@ -52,7 +52,7 @@ fn daemon_tells(stage: &Stage<'_>, state: &str) -> Value {
 
 #[test]
 fn a_copy_of_the_installed_pair_in_use_is_told_before_a_renewal_shows_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let copy = serve_a_copy(&mut stage);
     stage.cluster.reload_by_hand();
@@ -79,7 +79,7 @@ enum Home {
 /// Neither a renewal nor a resync is needed: the configuration is watched, and after an edit the
 /// server is looked at again and again until its reload shows.
 fn edits_are_seen(home: Home) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| match home {
@@ -130,7 +130,7 @@ fn edits_of_a_configuration_that_lies_apart_are_seen_at_once() {
 
 #[test]
 fn postgres_is_asked_for_its_settings_once_while_nothing_changes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let daemon = Launch::new(&world)
         .strace(&["-s", "200", "-e", "trace=execve"])

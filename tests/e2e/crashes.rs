@@ -107,7 +107,7 @@ fn renamed_in_order(stage: &Stage<'_>) -> u32 {
 }
 
 fn install_is_durable(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
     let new = stage.renewed();
     // What is on trial, the previous bundle, and the targets.
@@ -130,7 +130,7 @@ fn what_an_install_has_written_is_durable_before_postgres_is_told() {
 }
 
 fn install_is_survived(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
     for call in calls(&CHANGING) {
         for nth in 1.. {
@@ -194,9 +194,7 @@ fn an_install_of_two_files_is_killed_at_every_step() {
 /// and pgcertd, started again, rolls back; a Postgres that was restarted before that does not start,
 /// until pgcertd, which knows what nobody has tried, has put the old one back.
 fn roll_back_is_survived(files: Files) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let weak = stage.weak();
     let mut in_window = 0;
@@ -272,7 +270,7 @@ fn a_roll_back_of_two_files_is_killed_at_every_step() {
 
 #[test]
 fn a_first_install_is_killed_at_every_step() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     for call in calls(&CHANGING) {
         for nth in 1.. {
@@ -310,9 +308,7 @@ fn a_first_install_is_killed_at_every_step() {
 
 #[test]
 fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let mut daemon = Launch::new(&world).daemon(&stage.config);
     daemon.ready();

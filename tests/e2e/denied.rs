@@ -37,7 +37,7 @@ const REMEDY: [&str; 4] = ["as root", "CAP_DAC_READ_SEARCH", "group", "root_squa
 
 #[test]
 fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -94,7 +94,7 @@ fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
 
 #[test]
 fn with_the_units_capability_a_lineage_of_roots_is_deployed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -123,7 +123,7 @@ fn with_the_units_capability_a_lineage_of_roots_is_deployed() {
 
 #[test]
 fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);

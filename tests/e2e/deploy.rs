@@ -43,7 +43,7 @@ impl Scene {
 
 #[test]
 fn a_renewal_is_served_while_sessions_live_on() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let daemon = Daemon::start(&world, &scene.config);
     eventually_state(&world, &scene.config, "16-main", "in_sync");
@@ -66,7 +66,7 @@ fn a_renewal_is_served_while_sessions_live_on() {
 
 #[test]
 fn sync_does_once_what_the_daemon_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let before = pgcertd(&world, &scene.config, &["sync", "--json"]);
     assert_eq!(before.code(), 0, "{}", before.stderr());
@@ -92,7 +92,7 @@ fn sync_does_once_what_the_daemon_does() {
 
 #[test]
 fn another_server_of_the_row_at_the_configured_address_is_no_refusal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let neighbours = world.target("neighbour");
     world.place(&scene.first, &neighbours);

@@ -81,7 +81,7 @@ impl<'p> Host<'p> {
 
 #[test]
 fn certbots_deploy_hook_brings_a_renewal_into_the_servers_that_use_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, DOMAIN);
     let (before, _) = host.certbot.leaf(DOMAIN);
@@ -97,7 +97,7 @@ fn certbots_deploy_hook_brings_a_renewal_into_the_servers_that_use_it() {
 
 #[test]
 fn certbots_deploy_hook_leaves_a_lineage_that_no_server_uses_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, DOMAIN);
     host.certbot.issue("www.example.com");
@@ -118,7 +118,7 @@ fn certbots_deploy_hook_leaves_a_lineage_that_no_server_uses_alone() {
 /// certbot reports the hook's status, and succeeds all the same: it has renewed.
 #[test]
 fn certbot_reports_a_deploy_hook_that_refuses_and_succeeds_all_the_same() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, "other.example.com");
     let (before, _) = host.certbot.leaf(DOMAIN);

@@ -56,7 +56,7 @@ fn untouched(stage: &Stage<'_>) {
 
 #[test]
 fn a_missing_target_directory_is_named_and_awaited() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let daemon = stage.daemon();
     let (home, away) = (world.path().join("tls"), world.path().join("tls.away"));
@@ -72,7 +72,7 @@ fn a_missing_target_directory_is_named_and_awaited() {
 
 #[test]
 fn a_read_only_mount_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.directory("tls");
     let mount = Tmpfs::mount(&home, "1m", world.postgres());
     let mut stage = apart(&world);
@@ -96,12 +96,10 @@ fn stage_home(home: &Path) -> &str {
 
 #[test]
 fn an_immutable_file_keeps_its_content() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let daemon = stage.daemon();
-    let Some(immutable) = Immutable::set(&stage.cert) else {
-        return;
-    };
+    let immutable = or_skip!(Immutable::set(&stage.cert));
     let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
     untouched(&stage);
     drop(immutable);
@@ -110,12 +108,10 @@ fn an_immutable_file_keeps_its_content() {
 
 #[test]
 fn an_immutable_directory_keeps_its_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let Some(immutable) = Immutable::set(stage.cert.parent().unwrap()) else {
-        return;
-    };
+    let immutable = or_skip!(Immutable::set(stage.cert.parent().unwrap()));
     let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
     untouched(&stage);
     drop(immutable);
@@ -124,7 +120,7 @@ fn an_immutable_directory_keeps_its_file() {
 
 #[test]
 fn a_full_disk_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.directory("tls");
     let mount = Tmpfs::mount(&home, "64k", world.postgres());
     let mut stage = apart(&world);
@@ -138,7 +134,7 @@ fn a_full_disk_keeps_the_old_file() {
 
 #[test]
 fn a_full_state_directory_keeps_the_old_file_and_forgets_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.target(NAME).parent().unwrap().to_owned();
     fs::create_dir_all(&home).unwrap();
     let mount = Tmpfs::mount(&home, "64k", world.postgres());
@@ -153,7 +149,7 @@ fn a_full_state_directory_keeps_the_old_file_and_forgets_nothing() {
 
 #[test]
 fn a_used_up_quota_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let home = stage.cert.parent().unwrap().to_owned();
     let new = home.join(".server.pem.pgcertd-new");
@@ -179,7 +175,7 @@ fn a_used_up_quota_keeps_the_old_file() {
 
 #[test]
 fn a_directory_that_the_unit_may_not_write_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let home = stage.cert.parent().unwrap().to_owned();
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);

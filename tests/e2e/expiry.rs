@@ -57,7 +57,7 @@ fn says_soon(daemon: &mut Daemon, line: &str) {
 
 #[test]
 fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -147,7 +147,7 @@ fn of_a_day(stage: &Stage, left: Duration) -> Issued {
 
 #[test]
 fn a_writer_that_renews_at_a_tenth_of_the_lifetime_is_not_reported_in_every_cycle() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     let table = |warn: &str, critical: &str| {

@@ -11,7 +11,7 @@ use crate::world::{
 #[test]
 fn a_panic_in_any_thread_ends_the_daemon_with_a_failure() {
     for point in ["compare", "read", "commit"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut scene = Scene::new(&world);
         let second = scene.ca.issue(&["pg.example.com"]);
         scene.lineage.renew(&second);
@@ -31,7 +31,7 @@ fn a_panic_in_any_thread_ends_the_daemon_with_a_failure() {
 
 #[test]
 fn a_deployment_in_hand_is_finished_before_sigterm_ends_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let launch = Launch::new(&world).env("FAILPOINTS", "commit=sleep(1500)");
     let daemon = launch.daemon(&scene.config);

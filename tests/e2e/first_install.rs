@@ -59,9 +59,7 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
 
 #[test]
 fn a_refused_first_install_leaves_no_file() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, old, old_file) = moved_over(&world, None);
     let daemon = Daemon::start(&world, &stage.config);
     stage.renew_weak();
@@ -88,9 +86,7 @@ fn a_refused_first_install_leaves_no_file() {
 fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal() {
     use crate::world::daemon::Launch;
 
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, old, old_file) = moved_over(&world, None);
     let good = stage.renew();
     let name_in_settings = |file: &Path| {
@@ -113,9 +109,7 @@ fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal()
 
 #[test]
 fn a_good_renewal_after_a_refused_first_install_is_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, _, _) = moved_over(&world, None);
     let daemon = Daemon::start(&world, &stage.config);
     stage.renew_weak();
@@ -128,9 +122,7 @@ fn a_good_renewal_after_a_refused_first_install_is_served() {
 
 #[test]
 fn a_refused_first_install_leaves_a_pair_that_was_placed_by_hand() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let by_hand = Ca::new(&world, "By Hand").issue(&[HOST]);
     let (mut stage, old, _) = moved_over(&world, Some(&by_hand));
     assert_eq!(stage.cluster.served(), old.fingerprint);

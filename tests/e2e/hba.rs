@@ -186,9 +186,7 @@ const FILES: &[&str] = &[
 
 #[test]
 fn the_library_reads_a_file_as_the_server_does() {
-    let Some(world) = World::with_debians("GSSAPI, LDAP and the like") else {
-        return;
-    };
+    let world = or_skip!(World::with_debians("GSSAPI, LDAP and the like"));
     let stage = Stage::new(&world);
     let judge = Judge::of(&stage.cluster);
     // What a word with @ stands for is read from a file by the server alone.
@@ -259,7 +257,7 @@ fn line() -> impl Strategy<Value = String> {
 
 #[test]
 fn the_library_reads_random_files_as_the_server_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let judge = Judge::of(&stage.cluster);
     let mut runner = TestRunner::new(Config::default());
@@ -274,7 +272,7 @@ fn the_library_reads_random_files_as_the_server_does() {
 #[test]
 fn who_was_let_in_without_tls_is_refused_by_the_new_text_and_nobody_else_is() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut stage = Stage::new(&world);
         let addresses = format!("{},{ADDRESS}", Ipv4Addr::LOCALHOST);
         stage.cluster.set("listen_addresses", &addresses);

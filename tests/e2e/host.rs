@@ -38,7 +38,7 @@ fn of(document: &str, id: &str) -> Vec<Value> {
 
 #[test]
 fn a_clock_before_the_certificates_issue_is_found_and_right_again_once_it_is_set() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (_stage, config) = world_of(&world);
     let done = run(
         &mut check(&["faketime", "2019-05-04 12:00:00"], &config),
@@ -58,7 +58,7 @@ fn a_clock_before_the_certificates_issue_is_found_and_right_again_once_it_is_set
 /// In a user namespace of its own, as a container has, where limits bind as well and can be lowered for nobody else.
 #[test]
 fn inotify_limits_that_are_used_up_are_found_and_raised() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (_stage, config) = world_of(&world);
     for (limit, low) in [("max_inotify_watches", 1), ("max_inotify_instances", 0)] {
         let script = format!(
@@ -101,7 +101,7 @@ fn inotify_limits_that_are_used_up_are_found_and_raised() {
 
 #[test]
 fn another_user_is_told_what_it_may_not_see() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (_stage, config) = world_of(&world);
     let launch = crate::world::daemon::Launch::new(&world).by_user("nobody");
     let done = launch.run(&config, &["check", "--json"]);

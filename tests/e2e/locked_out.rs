@@ -57,7 +57,7 @@ impl Stage<'_> {
 
 #[test]
 fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
@@ -102,7 +102,7 @@ fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
 
 #[test]
 fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(
         &world,
         KeyType::Rsa2048,
@@ -122,9 +122,7 @@ fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
 
 #[test]
 fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     // The level comes with the ciphers, which Postgres sets after it has loaded the key.
     let mut stage = Stage::of_key(
         &world,
@@ -146,7 +144,7 @@ fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
 
 #[test]
 fn what_pgcertd_alone_cannot_shake_hands_with_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(
         &world,
         KeyType::Rsa2048,
@@ -166,7 +164,7 @@ fn what_pgcertd_alone_cannot_shake_hands_with_stays() {
 
 #[test]
 fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.set("ssl_max_protocol_version", "TLSv1.2");
@@ -194,7 +192,7 @@ fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
 
 #[test]
 fn where_nobody_got_in_before_nothing_goes_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(&world, for_rsa_alone, |it| it);
     stage.becomes("unverified");
     stage.lets_nobody_in();
@@ -213,7 +211,7 @@ fn where_nobody_got_in_before_nothing_goes_back() {
 
 #[test]
 fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
     stage.renew_to(KeyType::Rsa2048);
     stage.synced(&[], "deployed", 0);
@@ -242,7 +240,7 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
 
 #[test]
 fn what_others_have_placed_stays_and_it_is_said_why_nobody_gets_in() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
     // There is a bundle to which pgcertd could go back.
     stage.renew_to(KeyType::Rsa2048);

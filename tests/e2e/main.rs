@@ -8,6 +8,9 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+#[macro_use]
+mod world;
+
 mod attacks;
 mod bad_source;
 mod cases;
@@ -60,5 +63,4 @@ mod threads;
 mod timing;
 mod unseen;
 mod upgraded;
-mod world;
 mod writers;

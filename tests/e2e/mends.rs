@@ -38,7 +38,7 @@ fn typed(line: &str) {
 
 #[test]
 fn the_command_for_what_is_out_of_date_brings_it_in_sync() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     stage.becomes("out_of_date");
@@ -54,7 +54,7 @@ fn the_command_for_what_is_out_of_date_brings_it_in_sync() {
 
 #[test]
 fn the_command_for_what_is_held_deploys_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
@@ -68,7 +68,7 @@ fn the_command_for_what_is_held_deploys_it() {
 
 #[test]
 fn the_command_for_what_is_not_served_has_it_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     // Installed by another hand, and nobody told the server.
@@ -81,7 +81,7 @@ fn the_command_for_what_is_not_served_has_it_served() {
 
 #[test]
 fn the_command_for_what_is_not_used_sets_the_server_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::with(
         &world,
         |cluster| cluster.setting("ssl", "off"),

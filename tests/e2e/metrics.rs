@@ -89,7 +89,7 @@ fn eventually_raised(prometheus: &Prometheus, alert: &str, servers: &[&str]) {
 /// Prometheus and its alerts see one trouble after the other come and go.
 #[test]
 fn prometheus_sees_a_real_server_and_its_troubles() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -172,7 +172,7 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
 
 #[test]
 fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);

@@ -19,7 +19,7 @@ use crate::{
 
 #[test]
 fn in_mode_reload_what_others_place_is_loaded_and_proven() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -56,7 +56,7 @@ fn in_mode_reload_what_others_place_is_loaded_and_proven() {
 fn a_server_that_ends_while_it_is_asked_to_load_what_is_there_is_told_to_be_down() {
     use crate::world::daemon::Launch;
 
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -83,7 +83,7 @@ fn a_server_that_ends_while_it_is_asked_to_load_what_is_there_is_told_to_be_down
 
 #[test]
 fn in_mode_observe_nothing_is_touched_and_all_is_told() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -119,7 +119,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
 
 #[test]
 fn an_instance_that_something_else_keeps_rewriting_is_contended_and_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -157,7 +157,7 @@ fn an_instance_that_something_else_keeps_rewriting_is_contended_and_left_alone()
 
 #[test]
 fn two_instances_that_share_a_lineage_both_get_the_renewal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let target = world.target("16-other");
     world.place(&stage.first, &target);

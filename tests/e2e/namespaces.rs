@@ -56,7 +56,7 @@ impl Drop for Container {
 /// `postmaster.pid` says 1, which on the host is init.
 #[test]
 fn a_postmaster_that_is_number_one_of_its_namespace_is_found_and_init_is_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);

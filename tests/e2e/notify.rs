@@ -140,7 +140,7 @@ fn at_work(world: &World, told: &Told) -> (Stage, Lineage, Config, Daemon) {
 
 #[test]
 fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let (stage, mut lineage, config, daemon) = at_work(&world, &told);
     let follower = notifier(&world, &config);
@@ -210,7 +210,7 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
 
 #[test]
 fn a_daemon_that_is_killed_or_hangs_is_told() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let (stage, _lineage, config, mut daemon) = at_work(&world, &told);
     let _follower = notifier(&world, &config);
@@ -264,7 +264,7 @@ fn twenty(world: &World, told: &Told, more: &[&str]) -> Config {
 
 #[test]
 fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let trap = world.path().join("trap");
     let argument = format!("; touch {} $(touch {0})", trap.display());
@@ -311,7 +311,7 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
 
 #[test]
 fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -342,7 +342,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
 
 #[test]
 fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -371,7 +371,7 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
 
 #[test]
 fn a_delivery_in_hand_is_finished_at_the_end() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -400,7 +400,7 @@ fn a_delivery_in_hand_is_finished_at_the_end() {
 
 #[test]
 fn without_a_command_it_ends_at_once_and_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).notify("after", "1s").write();
     let mut notifier = Launch::new(&world).notifier(&config);
     assert_eq!(notifier.ended(SOON).code(), Some(0));
@@ -414,7 +414,7 @@ fn without_a_command_it_ends_at_once_and_well() {
 
 #[test]
 fn a_trial_says_how_it_went() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told.config(&world, &[]).write();
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
@@ -465,7 +465,7 @@ fn shown(program: &str) -> Vec<String> {
 
 #[test]
 fn the_line_for_a_webhook_posts_the_document() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let hook = format!("http://{}/hook", listener.local_addr().unwrap());
     let mut command = shown("curl");

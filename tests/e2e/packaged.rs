@@ -14,7 +14,7 @@ fn words(text: &str) -> String {
 
 #[test]
 fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let target = world.target(NAME);
     let list = stage.config.state_directory().join(".servers");
@@ -42,7 +42,7 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
 
 #[test]
 fn a_removal_is_not_stopped_by_what_it_finds() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let target = world.target(NAME).display().to_string();
     let tells = |config: &Config, parts: &[&str]| {
@@ -108,7 +108,7 @@ const AS_POSTGRES: &str = "[Service]\nUser=postgres\nAmbientCapabilities=CAP_DAC
 
 #[test]
 fn check_names_root_operation_where_the_units_user_is_not_there() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let (code, said) = checked(&world, &config, AS_POSTGRES, None);
     assert_eq!(code, 0, "{said}");
@@ -130,7 +130,7 @@ fn check_names_root_operation_where_the_units_user_is_not_there() {
 
 #[test]
 fn check_names_root_operation_where_a_server_is_another_users() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (code, said) = checked(&world, &stage.config, AS_POSTGRES, None);
     assert_eq!(code, 0, "{said}");
@@ -149,7 +149,7 @@ fn check_names_root_operation_where_a_server_is_another_users() {
 /// A hook runs with its caller's umask; the server must get at its files all the same.
 #[test]
 fn the_state_directory_that_sync_makes_is_passable_whatever_the_umask() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let state = world.path().join("deep/state");
     let text = stage.config.text().replace(

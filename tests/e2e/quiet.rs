@@ -13,7 +13,7 @@ use crate::{
 
 #[test]
 fn the_daemon_and_the_commands_are_quiet_in_the_servers_log() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);

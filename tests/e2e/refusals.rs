@@ -28,9 +28,7 @@ fn held(stage: &Stage<'_>) -> Value {
 
 #[test]
 fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
@@ -79,7 +77,7 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
 /// Postgres loads all or nothing, and the renewal is not to blame for what it cannot load beside it.
 #[test]
 fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut daemon = None;
     for (setting, broken, good, word) in [
@@ -128,9 +126,7 @@ fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
 
 #[test]
 fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let weak = stage.renew_weak();
@@ -150,9 +146,7 @@ fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
 
 #[test]
 fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     stage.renew_weak();
@@ -185,7 +179,7 @@ fn with_ca_file(world: &World) -> Stage<'_> {
 
 #[test]
 fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     let daemon = stage.daemon();
@@ -209,7 +203,7 @@ fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
 
 #[test]
 fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     fs::remove_file(ca_file(&world)).unwrap();
@@ -229,7 +223,7 @@ fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
 /// By the time at which a file is looked at for a fault, somebody may have mended it.
 #[test]
 fn a_file_that_is_mended_before_it_is_looked_at_blames_no_certificate() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     fs::write(ca_file(&world), "").unwrap();
@@ -257,9 +251,7 @@ fn a_file_that_is_mended_before_it_is_looked_at_blames_no_certificate() {
 
 #[test]
 fn a_day_after_a_refusal_it_is_tried_again() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     stage.renew_weak();
     stage.synced(&[], "rolled_back", 1);
@@ -294,9 +286,7 @@ fn ago_in_seconds(seconds: i64) -> String {
 
 #[test]
 fn the_previous_bundle_is_the_one_that_was_served_whatever_fails_after_it() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let second = stage.renew();

@@ -54,7 +54,7 @@ fn gated(world: &World) -> (Stage<'_>, PathBuf, PathBuf) {
 
 #[test]
 fn pg_ctl_reloads_as_the_servers_user() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster,
@@ -70,7 +70,7 @@ fn pg_ctl_reloads_as_the_servers_user() {
 
 #[test]
 fn a_command_reloads_and_is_told_which_instance() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = world.path().join("told");
     let text = format!("echo \"$PGCERTD_INSTANCE\" > {}\n{RELOAD}", told.display());
     let file = script(&world, &text);
@@ -89,7 +89,7 @@ fn a_command_reloads_and_is_told_which_instance() {
 
 #[test]
 fn a_command_that_fails_is_named_with_its_words_and_run_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = script(&world, "echo first >&2; echo 'no leader' >&2; exit 3");
     let mut stage = Stage::with(
         &world,
@@ -112,7 +112,7 @@ fn a_command_that_fails_is_named_with_its_words_and_run_again() {
 
 #[test]
 fn a_command_that_is_not_there_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.path().join("no-such-script");
     let mut stage = Stage::with(
         &world,
@@ -134,7 +134,7 @@ fn a_command_that_is_not_there_is_named() {
 
 #[test]
 fn sigterm_in_the_middle_of_a_deployment_finishes_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, begun, gate) = gated(&world);
     let mut daemon = stage.daemon();
     let second = stage.renew();
@@ -155,7 +155,7 @@ fn sigterm_in_the_middle_of_a_deployment_finishes_it() {
 
 #[test]
 fn sync_waits_while_the_daemon_is_at_work() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, begun, gate) = gated(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -181,7 +181,7 @@ fn sync_waits_while_the_daemon_is_at_work() {
 
 #[test]
 fn what_else_waits_in_the_configuration_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let also = "the reload also applied";
@@ -211,7 +211,7 @@ fn what_else_waits_in_the_configuration_is_named() {
 
 #[test]
 fn a_deployment_leaves_no_trace_in_the_servers_log_but_its_reload() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster.setting("log_min_messages", "debug1"),
@@ -242,7 +242,7 @@ fn a_deployment_leaves_no_trace_in_the_servers_log_but_its_reload() {
 
 #[test]
 fn a_daemon_that_starts_on_what_is_in_order_asks_for_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     for _ in 0..3 {
         let daemon: Daemon = stage.daemon();

@@ -140,7 +140,7 @@ fn tries(cluster: &Cluster, conninfo: &str) -> Result<String, String> {
 #[test]
 fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut stage = Stage::new(&world);
         let addresses = format!("{},{ADDRESS}", Ipv4Addr::LOCALHOST);
         stage.cluster.set("listen_addresses", &addresses);
@@ -277,7 +277,7 @@ fn assert_included(cluster: &Cluster, is_new: impl Fn(&str) -> bool) {
 
 #[test]
 fn included_files_are_changed_in_their_places_and_put_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = of_seventeen(&world);
     including(&mut cluster);
     let hand = Hand::on(&world, &cluster);
@@ -297,7 +297,7 @@ fn included_files_are_changed_in_their_places_and_put_back() {
 /// The files are written in the order of their names, `elsewhere/other` first.
 #[test]
 fn what_cannot_be_written_whole_is_put_back_whole() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = of_seventeen(&world);
     including(&mut cluster);
     let hand = Hand::on(&world, &cluster);
@@ -333,7 +333,7 @@ fn what_cannot_be_written_whole_is_put_back_whole() {
 /// Debian's belong to the server's user; a file that Ansible places may be root's.
 #[test]
 fn owner_mode_label_and_access_list_stay() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -421,7 +421,7 @@ fn attribute(file: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn a_link_or_a_file_with_two_names_is_left_to_those_who_keep_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -444,7 +444,7 @@ fn a_link_or_a_file_with_two_names_is_left_to_those_who_keep_it() {
 
 #[test]
 fn a_line_that_was_broken_before_is_to_be_mended_first() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let broken = format!("{OPEN}host all all 10.0.0.0/8 ldap nothing=here\n");
     hba(&mut stage.cluster, OPEN);
@@ -467,7 +467,7 @@ fn a_line_that_was_broken_before_is_to_be_mended_first() {
 /// `hostssl` is a fault while `ssl` is off: a preview is to be had all the same.
 #[test]
 fn while_ssl_is_off_the_change_is_shown_and_not_made() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world).start();
     let text = format!("{OPEN}hostssl all all 10.0.0.0/8 trust\n");
     hba(&mut cluster, &text);
@@ -486,7 +486,7 @@ fn while_ssl_is_off_the_change_is_shown_and_not_made() {
 
 #[test]
 fn edits_since_and_what_was_not_saved_are_never_written_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -520,7 +520,7 @@ fn edits_since_and_what_was_not_saved_are_never_written_over() {
 
 #[test]
 fn without_a_place_for_what_is_saved_nothing_is_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let mut hand = Hand::on(&world, &stage.cluster);
@@ -547,7 +547,7 @@ fn without_a_place_for_what_is_saved_nothing_is_written() {
 /// In a container the same path is another file.
 #[test]
 fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).create();
     let file = cluster.config_directory().join("pg_hba.conf");
     fs::write(&file, OPEN).unwrap();

@@ -75,7 +75,7 @@ fn stays(stage: &Stage<'_>, issued: &Issued) {
 
 #[test]
 fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_renewal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -121,7 +121,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
 
 #[test]
 fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -152,7 +152,7 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
 
 #[test]
 fn a_second_rollback_stays_where_the_first_led() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     let done = roll_back(&stage, &[]);
     assert_eq!(done.code(), 0);
@@ -181,7 +181,7 @@ fn a_second_rollback_stays_where_the_first_led() {
 
 #[test]
 fn a_dry_run_tells_what_a_rollback_would_do_and_changes_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     let reloads = stage.reloads();
     let row = rolled_back(&stage, &["--dry-run"], "would_deploy", 0);
@@ -194,7 +194,7 @@ fn a_dry_run_tells_what_a_rollback_would_do_and_changes_nothing() {
 
 #[test]
 fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.synced(&[], "unchanged", 0);
     let row = rolled_back(&stage, &[], "refused", 1);
@@ -236,7 +236,7 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
 
 #[test]
 fn a_previous_bundle_for_other_names_is_refused() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster,
@@ -256,7 +256,7 @@ fn a_previous_bundle_for_other_names_is_refused() {
 #[test]
 fn where_others_place_the_files_a_rollback_is_refused() {
     for mode in ["reload", "observe"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let stage = Stage::with(
             &world,
             |cluster| cluster,
@@ -270,7 +270,7 @@ fn where_others_place_the_files_a_rollback_is_refused() {
 
 #[test]
 fn while_postgres_is_down_the_previous_bundle_is_installed_and_served_after_its_start() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, second) = with_previous(&world);
     stage.cluster.stop();
     let row = rolled_back(&stage, &[], "installed", 1);
@@ -288,9 +288,7 @@ fn while_postgres_is_down_the_previous_bundle_is_installed_and_served_after_its_
 
 #[test]
 fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -317,7 +315,7 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
 
 #[test]
 fn a_rollback_that_fails_holds_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let target = home.join("server.pem");
     let mut stage = Stage::at(&world, &target, &target, |it| it, |it| it);
@@ -335,9 +333,7 @@ fn a_rollback_that_fails_holds_nothing() {
 
 #[test]
 fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
@@ -357,7 +353,7 @@ fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
 
 #[test]
 fn a_rollback_of_two_files_serves_both() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let (cert, key) = (home.join("server.crt"), home.join("server.key"));
     let mut stage = Stage::at(&world, &cert, &key, |cluster| cluster, |instance| instance);
@@ -382,7 +378,7 @@ fn a_rollback_of_two_files_serves_both() {
 
 #[test]
 fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     // The first is the hold's, the second would be the target's.
     let killed = Launch::new(&world)
@@ -409,7 +405,7 @@ fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
 
 #[test]
 fn a_rollback_waits_for_a_deployment_that_is_under_way() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let launch = Launch::new(&world).env("FAILPOINTS", "commit=sleep(1500)");
     let daemon = launch.daemon(&stage.config);
@@ -432,10 +428,8 @@ fn a_rollback_waits_for_a_deployment_that_is_under_way() {
 
 #[test]
 fn a_rollback_under_the_journal_says_there_what_it_did() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let (stage, second) = with_previous(&world);
     let done = Launch::new(&world)
         .into_journal(&journal)

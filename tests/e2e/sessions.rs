@@ -42,7 +42,7 @@ fn configured(world: &World, stage: &Stage) -> (Lineage, Config) {
 
 #[test]
 fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_script() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (_lineage, config) = configured(&world, &stage);
     let asked = |args: &[&str]| pgcertd(&world, &config, args);
@@ -129,7 +129,7 @@ fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_scrip
 
 #[test]
 fn a_session_from_before_a_renewal_is_told_from_one_after_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (mut lineage, config) = configured(&world, &stage);
     let told = || pgcertd(&world, &config, &["sessions", "--json"]);
@@ -168,7 +168,7 @@ fn a_session_from_before_a_renewal_is_told_from_one_after_it() {
 
 #[test]
 fn a_certificate_that_others_place_is_dated_by_its_arrival_and_not_by_its_copied_time() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -186,7 +186,7 @@ fn a_certificate_that_others_place_is_dated_by_its_arrival_and_not_by_its_copied
 
 #[test]
 fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let (_lineage, config) = configured(&world, &stage);
     // As Debian has it.
@@ -223,7 +223,7 @@ fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
 
 #[test]
 fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_problem() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let (_lineage, config) = configured(&world, &stage);
     let role = pgcertd(&world, &config, &["sessions", "--user", "nobody"]);
@@ -249,9 +249,7 @@ fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_probl
 #[test]
 fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
     in_own_network(|| {
-        let Some(world) = World::with_debians("the pg_receivewal that the test has") else {
-            return;
-        };
+        let world = or_skip!(World::with_debians("the pg_receivewal that the test has"));
         let stage = Stage::new(&world);
         let cluster = &stage.cluster;
         let hba = cluster.config_directory().join("pg_hba.conf");

@@ -18,7 +18,7 @@ const GIVEN_UP: &str = "were not looked at within";
 
 #[test]
 fn ready_waits_for_no_server_to_answer() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.freeze();
     let mut daemon = Daemon::start(&world, &stage.config);
@@ -39,7 +39,7 @@ fn ready_waits_for_no_server_to_answer() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     // The fail point stands in for a network file system that has lost its server.
@@ -57,7 +57,7 @@ fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
 
 #[test]
 fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // A look that is under way is finished before a new config is taken in.
     let mut stage = Stage::with(
         &world,

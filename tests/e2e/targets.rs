@@ -26,14 +26,14 @@ fn is(file: &Path, owner: Owner, expected: u32) {
 
 #[test]
 fn two_files_in_one_directory_are_installed_with_their_modes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.path().join("tls");
     two_files(&world, &home.join("server.crt"), &home.join("server.key"));
 }
 
 #[test]
 fn two_files_in_two_directories_are_installed_with_their_modes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (certs, private) = (world.path().join("certs"), world.path().join("private"));
     two_files(&world, &certs.join("pg.pem"), &private.join("pg.key"));
 }
@@ -56,9 +56,7 @@ fn two_files(world: &World, cert: &Path, key: &Path) {
 
 #[test]
 fn refused_two_files_go_back_both() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (cert, key) = (
         world.path().join("certs/pg.pem"),
         world.path().join("private/pg.key"),
@@ -87,7 +85,7 @@ fn refused_two_files_go_back_both() {
 
 #[test]
 fn a_key_that_root_owns_is_readable_by_the_servers_group() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster,
@@ -117,7 +115,7 @@ fn a_key_that_root_owns_is_readable_by_the_servers_group() {
 
 #[test]
 fn a_target_that_is_a_link_is_replaced_and_what_it_names_is_not_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let precious = world.postgres_directory("precious", 0o700).join("pair.pem");
     place(&world, &stage.first, &precious, &precious);
@@ -138,9 +136,7 @@ fn a_target_that_is_a_link_is_replaced_and_what_it_names_is_not_written() {
 
 #[test]
 fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let precious = world.postgres_directory("precious", 0o700).join("pair.pem");
     place(&world, &stage.first, &precious, &precious);
@@ -165,7 +161,7 @@ fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
 /// A unit that becomes root's has its state directory given to root by systemd, with all in it.
 #[test]
 fn what_systemd_gave_to_root_is_given_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let second = stage.renew();

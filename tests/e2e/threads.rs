@@ -56,7 +56,7 @@ fn deployed(world: &World, scene: &mut Scene, daemon: &mut Daemon) -> Issued {
 
 #[test]
 fn only_the_threads_that_read_lineages_have_the_one_capability() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
     deployed(&world, &mut scene, &mut daemon);
@@ -89,7 +89,7 @@ fn only_the_threads_that_read_lineages_have_the_one_capability() {
 
 #[test]
 fn as_root_the_writer_has_the_owners_rights_and_the_reader_may_only_read() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let mut daemon = Launch::new(&world).daemon(&scene.config);
     deployed(&world, &mut scene, &mut daemon);
@@ -183,7 +183,7 @@ impl Key {
 
 #[test]
 fn no_private_key_stays_in_memory_once_it_is_installed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
     let second = deployed(&world, &mut scene, &mut daemon);

@@ -34,7 +34,7 @@ fn eventually_waits(config: &Config, words: &str) -> String {
 
 #[test]
 fn a_certificate_that_is_not_valid_yet_is_taken_when_its_time_comes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -60,7 +60,7 @@ fn a_certificate_that_is_not_valid_yet_is_taken_when_its_time_comes() {
 
 #[test]
 fn a_lineage_that_appears_later_is_deployed_as_soon_as_it_is_there() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     // Not even the watched directory exists: the ACME client is not installed yet.
     let config = Config::new(&world).instance(stage.instance(HOST)).write();
@@ -88,7 +88,7 @@ fn a_lineage_that_appears_later_is_deployed_as_soon_as_it_is_there() {
 
 #[test]
 fn a_lineage_that_is_deleted_and_made_again_is_followed_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -122,7 +122,7 @@ fn a_lineage_that_is_deleted_and_made_again_is_followed_again() {
 
 #[test]
 fn a_chain_that_is_cut_after_the_leaf_waits_and_is_taken_with_a_warning() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let files = InPlace::new(&world, "files");
     files.renew(&stage.first);
@@ -160,7 +160,7 @@ fn a_chain_that_is_cut_after_the_leaf_waits_and_is_taken_with_a_warning() {
 
 #[test]
 fn a_delay_holds_a_renewal_back_until_it_has_passed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -182,7 +182,7 @@ fn a_delay_holds_a_renewal_back_until_it_has_passed() {
 
 #[test]
 fn a_delay_is_waived_when_the_installed_certificate_is_about_to_expire() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let now = SystemTime::now();
     let options = Options {
@@ -211,7 +211,7 @@ fn a_delay_is_waived_when_the_installed_certificate_is_about_to_expire() {
 
 #[test]
 fn a_silent_file_system_is_polled() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     // A file that is written by another name of its own raises no event where pgcertd watches.
     let files = InPlace::new(&world, "elsewhere");

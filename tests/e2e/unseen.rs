@@ -46,7 +46,7 @@ fn renewed_unseen(stage: &mut Stage<'_>, daemon: &Daemon, told: &[&str]) -> Issu
 
 #[test]
 fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = impatient(&world, |instance| instance);
     let daemon = stage.daemon();
     stage.cluster.freeze();
@@ -65,9 +65,7 @@ fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
 
 #[test]
 fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::with(
         &world,
         |cluster| strict(&world, cluster),
@@ -87,7 +85,7 @@ fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
 
 #[test]
 fn a_closed_port_is_named_and_the_corrected_address_is_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let nobody = Port::claim();
     let mut stage = impatient(&world, |instance| instance.set("address", nobody.address()));
     let daemon = Daemon::start(&world, &stage.config);
@@ -112,7 +110,7 @@ fn a_closed_port_is_named_and_the_corrected_address_is_well() {
 
 #[test]
 fn another_server_on_the_address_is_no_proof_of_anything() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let strange = Ca::new(&world, "Other Root").issue(&[HOST]);
     let file = world
         .postgres_directory("strange", 0o700)
@@ -144,7 +142,7 @@ fn another_server_on_the_address_is_no_proof_of_anything() {
 
 #[test]
 fn another_server_with_the_same_certificate_is_no_proof_either() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.postgres_directory("twin", 0o700).join("server.pem");
     let first = Ca::new(&world, "Other Root").issue(&[HOST]);
     world.place(&first, &file);
@@ -164,7 +162,7 @@ fn another_server_with_the_same_certificate_is_no_proof_either() {
 
 #[test]
 fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.postgres_directory("twin", 0o700).join("server.pem");
     let first = Ca::new(&world, "Other Root").issue(&[HOST]);
     world.place(&first, &file);
@@ -186,7 +184,7 @@ fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show
 
 #[test]
 fn a_server_on_sockets_alone_is_told_what_to_set() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster.setting("listen_addresses", ""),
@@ -207,7 +205,7 @@ fn a_server_on_sockets_alone_is_told_what_to_set() {
 
 #[test]
 fn a_listener_that_says_nothing_holds_nobody_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let mut stage = impatient(&world, |instance| instance.set("address", address.as_str()));
@@ -225,7 +223,7 @@ fn a_listener_that_says_nothing_holds_nobody_up() {
 
 #[test]
 fn without_verification_a_server_on_sockets_alone_is_in_sync() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster.setting("listen_addresses", ""),

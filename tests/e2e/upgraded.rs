@@ -13,7 +13,7 @@ const HOST: &str = "pg.example.com";
 
 #[test]
 fn a_cluster_that_serves_a_stopped_ones_files_is_told_with_the_command_that_covers_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     Lineage::new(&world, HOST).renew(&issued);

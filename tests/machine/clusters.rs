@@ -52,9 +52,7 @@ fn is_uncovered(stand: &Stand, expected: &[&str]) {
 
 #[test]
 fn debians_clusters_are_deployed_to_and_the_one_that_an_upgrade_leaves_is_named() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     a_further_cluster_is_named_until_the_config_has_it(&mut stand);
     a_cluster_is_observed_beside_one_that_is_kept(&mut stand);
     debians_own_commands_and_pgcertd_get_along(&mut stand);

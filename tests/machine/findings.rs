@@ -69,9 +69,7 @@ impl Machine {
 
 #[test]
 fn the_hook_of_a_guide_is_found_where_cron_and_certbot_have_it_and_goes() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
+    let machine = or_skip!(Machine::boot());
     machine.install_deb();
     a_guide_was_followed(&machine);
     the_set_up_takes_the_files_over(&machine);
@@ -238,9 +236,7 @@ fn a_kernel_without_landlock_is_named(machine: &Machine) {
 
 #[test]
 fn each_place_of_an_old_hook_is_found_and_mended() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     let machine = &stand.machine;
     assert_eq!(machine.ill("old_hook"), Vec::<Value>::new());
     an_executable_of_certbots_is_switched_off(machine);

@@ -33,9 +33,7 @@ impl Stand {
 
 #[test]
 fn the_unit_lets_the_metrics_be_served_and_a_drop_in_lets_them_be_written() {
-    let Some(stand) = Stand::boot() else {
-        return;
-    };
+    let stand = or_skip!(Stand::boot());
     stand.measured("listen = \"127.0.0.1:19187\"");
     stand.shows("curl -sS http://127.0.0.1:19187/metrics");
 

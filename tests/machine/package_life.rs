@@ -34,9 +34,7 @@ impl Undisturbed {
 
 #[test]
 fn an_upgrade_disturbs_no_server_and_a_purge_leaves_what_it_needs() {
-    let Some((machine, mut server)) = Server::at_work(Layout::OneFile) else {
-        return;
-    };
+    let (machine, mut server) = or_skip!(Server::at_work(Layout::OneFile));
     let leaf = server.renew(&machine);
     machine.wait_served(server.port(), &leaf);
     machine.wait_well();

@@ -26,9 +26,7 @@ const LETS_IN: &str = "auth_type = any
 
 #[test]
 fn debians_pooler_gets_certbots_renewals_through_the_shipped_unit() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
+    let machine = or_skip!(Machine::boot());
     machine.install_deb();
     machine.install_packed(UNIT);
     machine.start_pebble();

@@ -7,6 +7,7 @@ use crate::{
         SOON, World,
         ca::{Ca, Issued},
         eventually,
+        skipped::Skipped,
     },
 };
 
@@ -45,7 +46,7 @@ impl Server {
 
     /// A machine with the package, whose one server serves what its lineage holds.
     #[track_caller]
-    pub fn at_work(layout: Layout) -> Option<(Machine, Self)> {
+    pub fn at_work(layout: Layout) -> Result<(Machine, Self), Skipped> {
         let machine = Machine::boot()?;
         machine.install_deb();
         let server = Self::main(&machine, layout);
@@ -54,7 +55,7 @@ impl Server {
         server.start(&machine);
         machine.wait_served(server.port(), server.leaf());
         machine.wait_well();
-        Some((machine, server))
+        Ok((machine, server))
     }
 
     #[track_caller]

@@ -206,7 +206,7 @@ impl Forged {
 
 #[test]
 fn a_forged_server_is_asked_without_a_terminal_or_a_privilege_of_roots() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     for words in ["status", "check", "sync", "sync --force", "setup --dry-run"] {
         forged.run(&world, words);
@@ -217,7 +217,7 @@ fn a_forged_server_is_asked_without_a_terminal_or_a_privilege_of_roots() {
 
 #[test]
 fn a_forged_pg_ctl_finds_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance.set("reload", "pg_ctl"));
     forged.run(&world, "sync --force");
     forged.found_nothing(&world, "pg_ctl");
@@ -225,7 +225,7 @@ fn a_forged_pg_ctl_finds_no_more() {
 
 #[test]
 fn a_forged_pgbouncer_finds_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     let directory = world.postgres_directory("pooler", 0o755);
     let ini = directory.join("pgbouncer.ini");
@@ -254,7 +254,7 @@ fn a_forged_pgbouncer_finds_no_more() {
 
 #[test]
 fn an_endless_answer_takes_no_memory_and_no_time() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     fs::write(&forged.loud, "").unwrap();
     for words in ["status", "check", "sync"] {
@@ -302,7 +302,7 @@ fn noting(world: &World, directory: &Path) -> (PathBuf, PathBuf) {
 
 #[test]
 fn the_operators_own_command_keeps_its_rights_and_has_no_terminal_either() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);

@@ -116,7 +116,7 @@ fn all_refuse(stage: &Stage<'_>, tattler: &Tattler, words: &str) {
 
 #[test]
 fn a_data_directory_that_is_a_link_to_one_of_roots_has_nothing_run_as_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -132,7 +132,7 @@ fn a_data_directory_that_is_a_link_to_one_of_roots_has_nothing_run_as_root() {
 
 #[test]
 fn a_link_in_the_middle_of_the_path_is_no_better() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -156,7 +156,7 @@ fn a_link_in_the_middle_of_the_path_is_no_better() {
 
 #[test]
 fn a_data_directory_of_roots_own_is_refused_without_any_link() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -170,7 +170,7 @@ fn a_data_directory_of_roots_own_is_refused_without_any_link() {
 
 #[test]
 fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -250,7 +250,7 @@ impl Neighbour {
 
 #[test]
 fn roots_sync_writes_nothing_for_another_service_through_links_of_postgres() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let neighbour = Neighbour::new(&world);
@@ -280,7 +280,7 @@ fn roots_sync_writes_nothing_for_another_service_through_links_of_postgres() {
 
 #[test]
 fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     // Another instance keeps its files for root alone.
     let roots = world.directory("state/roots");
@@ -301,7 +301,7 @@ fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
 
 #[test]
 fn below_a_directory_of_roots_own_a_state_directory_goes_back_to_the_servers_user() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let own = world.target(NAME).parent().unwrap().to_owned();
     give(own.parent().unwrap(), ROOT, 0o755);
@@ -314,7 +314,7 @@ fn below_a_directory_of_roots_own_a_state_directory_goes_back_to_the_servers_use
 
 #[test]
 fn a_directory_that_takes_the_place_of_a_new_one_keeps_its_mode_and_its_owner() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (open, victim) = (
         world.postgres_directory("open", 0o755),
@@ -360,7 +360,7 @@ fn a_directory_that_takes_the_place_of_a_new_one_keeps_its_mode_and_its_owner() 
 
 #[test]
 fn no_config_has_a_server_of_any_kind_looked_after_as_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ini = world.directory("pooler").join("pgbouncer.ini");
     fs::write(&ini, "[pgbouncer]\n").unwrap();
     for owner in [None, Some("root")] {
@@ -381,7 +381,7 @@ fn no_config_has_a_server_of_any_kind_looked_after_as_root() {
 
 #[test]
 fn no_metrics_go_where_a_link_of_postgres_leads() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let neighbour = Neighbour::new(&world);
     let link = world.postgres_directory("textfiles", 0o755).join("link");

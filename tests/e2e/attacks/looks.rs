@@ -160,7 +160,7 @@ fn nothing_is_done(
 
 #[test]
 fn a_running_server_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let entries = entries(stage.cluster.pid());
     let second = stage.renew();
@@ -216,7 +216,7 @@ impl Attached {
 
 #[test]
 fn the_daemon_waits_while_it_cannot_look_and_deploys_once_it_can() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let fault = &of_pidfd()[0];
@@ -238,7 +238,7 @@ fn the_daemon_waits_while_it_cannot_look_and_deploys_once_it_can() {
 
 #[test]
 fn nothing_is_written_that_the_server_may_never_see() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     let table = format!("/proc/{}/mountinfo", stage.cluster.pid());
@@ -271,7 +271,7 @@ fn nothing_is_written_that_the_server_may_never_see() {
 
 #[test]
 fn files_that_cannot_be_compared_are_not_other_files() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // The server calls its file by another name than the config.
     let target = world.target(NAME);
     let place = target.parent().unwrap().to_owned();
@@ -319,7 +319,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
 
 #[test]
 fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::with(
         &world,
         |cluster| cluster,
@@ -350,7 +350,7 @@ fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
 
 #[test]
 fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).name("strange").start();
     let config = Config::new(&world).watch("resync", "2s").write();
     let data = cluster.data_directory().to_str().unwrap().to_owned();
@@ -415,7 +415,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
 
 #[test]
 fn a_server_whose_entry_in_proc_is_hidden_is_not_taken_for_down() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let hidden = Launch::new(&world).with_hidden_processes().without_ptrace();
     let status = hidden.run(&stage.config, &["status", "--json"]);
@@ -490,7 +490,7 @@ impl Drop for Orphaned {
 
 #[test]
 fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);
@@ -522,7 +522,7 @@ fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
 /// A number that is a thread's names no process.
 #[test]
 fn the_number_of_a_thread_is_left_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let (tell, told) = std::sync::mpsc::channel();

@@ -92,7 +92,7 @@ fn assert_written_out(text: &str, what: &str) {
 
 #[test]
 fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).name(&hostile_line()).start();
     let data = cluster.data_directory().to_str().unwrap();
     // No server could read a configuration in a path of two lines; what looks like one can stand there.
@@ -157,7 +157,7 @@ fn hostile_name(more: &str) -> DistinguishedName {
 
 #[test]
 fn names_in_certificates_files_and_databases_command_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = stage(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -224,7 +224,7 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
 
 #[test]
 fn what_the_servers_own_program_says_commands_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -250,7 +250,7 @@ fn what_the_servers_own_program_says_commands_no_terminal() {
 
 #[test]
 fn lineages_configs_and_arguments_command_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let root = Launch::new(&world);
     // A lineage that is not there, and one that anybody may have named.
     let live = world.directory("live");
@@ -311,7 +311,7 @@ fn forge(config: &Config, owner: Owner, view: &Value) {
 
 #[test]
 fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -369,10 +369,8 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
 
 #[test]
 fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let live = world.directory("live");
     let hostile = format!("{HOSTILE}\nMAINPID=1\nREADY=0\nSTATUS=forged");
     fs::create_dir_all(live.join(&hostile)).unwrap();
@@ -422,7 +420,7 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
 /// Where no journal is, the same goes to standard error.
 #[test]
 fn no_line_of_a_daemons_log_can_be_forged() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let live = world.directory("live");
     fs::create_dir_all(hostile_path(&live)).unwrap();
     let data = world.postgres_directory("data", 0o700);

@@ -104,7 +104,7 @@ impl Scene {
 
 #[test]
 fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
     daemon.ready();
@@ -139,7 +139,7 @@ fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root
 
 #[test]
 fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     type Plant = fn(&World, &Scene) -> Option<PathBuf>;
     let ways: [(&str, &str, Plant); 6] = [
         ("a hard link", "owns the directory", |world, scene| {
@@ -198,7 +198,7 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
         ),
     ];
     for (what, says, plant) in ways {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut scene = Scene::new(&world);
         scene.public_chain(&world);
         if let Some(lineage) = plant(&world, &scene) {
@@ -217,7 +217,7 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
 
 #[test]
 fn a_ca_file_that_the_lineages_writer_links_to_is_judged_as_the_key_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let link = scene.lineage.join("ca.pem");
     symlink("../other/privkey.pem", &link).unwrap();
@@ -236,7 +236,7 @@ fn a_ca_file_that_the_lineages_writer_links_to_is_judged_as_the_key_is() {
 
 #[test]
 fn setup_shows_no_lineage_whose_chain_its_writer_could_not_read() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     fs::set_permissions(world.path().join("other"), PermissionsExt::from_mode(0o700)).unwrap();
     let live = world.directory("letsencrypt/live");
@@ -260,7 +260,7 @@ fn setup_shows_no_lineage_whose_chain_its_writer_could_not_read() {
 
 #[test]
 fn check_names_who_may_change_a_lineage() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let of = |config: &Config| {
         let done = pgcertd(&world, config, &["check", "--json"]);
@@ -342,7 +342,7 @@ const OPENINGS: [&str; 4] = ["-y", "-e", "trace=open,openat,openat2", "-s256"];
 
 #[test]
 fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let device = device(&world);
     let trap = scene.lineage.join("trap");
@@ -369,7 +369,7 @@ fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
 
 #[test]
 fn a_device_that_a_users_files_lead_to_is_not_opened_by_roots_check() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let device = device(&world);
     let home = world.directory("home/mallory");
@@ -399,7 +399,7 @@ fn a_device_that_a_users_files_lead_to_is_not_opened_by_roots_check() {
 
 #[test]
 fn a_version_file_that_leads_to_a_device_is_not_opened_by_roots_check() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let mut other = crate::world::cluster::Cluster::build(&world)
         .name("other")
@@ -417,7 +417,7 @@ fn a_version_file_that_leads_to_a_device_is_not_opened_by_roots_check() {
 
 #[test]
 fn what_a_container_mounts_as_a_secret_is_read() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     // As Kubernetes does: a directory that everybody may write in, sticky, and links of root's.
     let secret = world.directory("secret");

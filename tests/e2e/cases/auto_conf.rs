@@ -13,7 +13,7 @@ use crate::{
 
 #[test]
 fn what_keeps_alter_system_from_its_file_is_named_with_the_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // As it is but in tests: a link to a device shows where the file is to be made durable.
     let bench = Bench::with(&world, |cluster| cluster.setting("fsync", "on"));
     let file = bench.cluster.data_directory().join("postgresql.auto.conf");
@@ -29,7 +29,7 @@ fn what_keeps_alter_system_from_its_file_is_named_with_the_file() {
         assert!(!told.contains("lacks the right"), "{told}");
         assert!(!told.contains("superuser"), "{told}");
     };
-    if let Some(immutable) = Immutable::set(&file) {
+    if let Ok(immutable) = Immutable::set(&file) {
         refuses(&["is immutable", "chattr -i"]);
         drop(immutable);
     }

@@ -119,9 +119,7 @@ impl<'w> Named<'w> {
 
 #[test]
 fn the_line_that_gives_our_name_another_certificate_is_named() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, file) = (named.ours(), named.hosts_file().display().to_string());
     let (_, other) = named.other("other.example.com");
@@ -209,9 +207,7 @@ impl Named<'_> {
 
 #[test]
 fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
     named.stage.cluster.set("ssl_cert_file", &other);
@@ -268,9 +264,7 @@ fn setup_adds_the_line_of_our_name_and_the_undo_gives_the_file_back() {
 /// The config may name none, and may name more later: each line is taken out.
 #[test]
 fn setup_adds_a_line_for_the_leafs_name_and_later_one_for_those_that_were_added() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
     let text = format!("/no_sni/ {other} {other}");
@@ -303,9 +297,7 @@ fn setup_adds_a_line_for_the_leafs_name_and_later_one_for_those_that_were_added(
 /// A second line for a name would have the server refuse the whole file.
 #[test]
 fn setup_names_the_line_that_gives_our_name_another_certificate_and_changes_nothing() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, (_, other)) = (named.ours(), named.other("other.example.com"));
     let loud = HOST.to_uppercase();
@@ -345,9 +337,7 @@ fn setup_names_the_line_that_gives_our_name_another_certificate_and_changes_noth
 
 #[test]
 fn the_undo_takes_our_line_alone_out_of_a_file_that_was_edited_since() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let named = Named::new(&world);
     let (ours, (_, other)) = (named.ours(), named.other("other.example.com"));
     let undo = || named.setup(&["--yes", "--undo", NAME]);
@@ -384,9 +374,7 @@ fn the_undo_takes_our_line_alone_out_of_a_file_that_was_edited_since() {
 
 #[test]
 fn a_line_that_the_server_does_not_load_goes_again() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::with(&world, |cluster| strict(&world, cluster));
     let (foreign, other) = named.other("other.example.com");
     let text = format!("* {other} {other}\n");
@@ -411,9 +399,7 @@ fn a_line_that_the_server_does_not_load_goes_again() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn after_a_fault_or_a_crash_the_line_is_taken_out_and_so_is_what_was_installed() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (foreign, other) = named.other("other.example.com");
     let text = format!("* {other} {other}\n");
@@ -459,9 +445,7 @@ fn after_a_fault_or_a_crash_the_line_is_taken_out_and_so_is_what_was_installed()
 #[test]
 fn setup_of_a_new_instance_adds_a_line_for_its_names_and_takes_over_no_other_names_files() {
     const MORE: &str = "www.example.com";
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (foreign, other) = named.other("other.example.com");
     named.stage.cluster.set("ssl_cert_file", &other);
@@ -511,9 +495,7 @@ fn setup_of_a_new_instance_adds_a_line_for_its_names_and_takes_over_no_other_nam
 
 #[test]
 fn a_renewal_is_proven_by_the_names_of_the_instance_and_by_no_others() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
     named.with_hosts(&format!("{HOST} {ours}\n/no_sni/ {other} {other}\n"));
@@ -547,9 +529,7 @@ fn a_renewal_is_proven_by_the_names_of_the_instance_and_by_no_others() {
 
 #[test]
 fn another_hosts_pair_that_cannot_load_is_named_and_ours_waits_for_it() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let (ours, (other_pair, other)) = (named.ours(), named.other("other.example.com"));
     let good = format!("{HOST} {ours}\nother.example.com {other} {other}\n");
@@ -625,9 +605,7 @@ fn another_hosts_pair_that_cannot_load_is_named_and_ours_waits_for_it() {
 fn the_names_of_one_server_are_an_instance_each() {
     const SECOND: &str = "second";
     const SECOND_HOST: &str = "second.example.com";
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let target = world.target(SECOND);
     let mut lineage = Lineage::new(&world, SECOND_HOST);
@@ -733,9 +711,7 @@ fn line() -> impl Strategy<Value = String> {
 /// Judged by the library and by the server: which files are refused as a whole, and what each name gets by the others.
 #[test]
 fn the_library_reads_random_lines_as_the_server_does() {
-    let Some(world) = World::with_postgres(BY_NAME) else {
-        return;
-    };
+    let world = or_skip!(World::with_postgres(BY_NAME));
     let mut named = Named::new(&world);
     let data = named.stage.cluster.data_directory().to_owned();
     let (one, _) = named.other("one");

@@ -9,15 +9,12 @@ use crate::{
 
 #[test]
 fn nothing_is_concluded_from_a_client_that_cannot_speak_what_the_server_asks_for() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // TLS 1.3 alone, and up to TLS 1.3.
     for oldest in ["TLSv1.3", "TLSv1.2"] {
         let world = match oldest {
             "TLSv1.3" => &world,
-            _ => &match World::new() {
-                Some(another) => another,
-                None => return,
-            },
+            _ => &or_skip!(World::new()),
         };
         let mut stage = Stage::with(
             world,
@@ -44,9 +41,7 @@ fn nothing_is_concluded_from_a_client_that_cannot_speak_what_the_server_asks_for
 /// Where the server asks for what pgcertd can, what becomes of pgcertd becomes of every client.
 #[test]
 fn with_tls_1_3_alone_a_key_that_is_too_weak_for_the_server_goes_back_all_the_same() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::of_key(
         &world,
         KeyType::Rsa3072,

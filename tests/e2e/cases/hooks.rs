@@ -28,7 +28,7 @@ enum Found {
 
 #[test]
 fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);

@@ -100,7 +100,7 @@ type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
 
 #[test]
 fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chain() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = named(&world);
     let ca = Ca::new(&world, "Public");
     // Signed certificate timestamps, an empty list of them: what a public log gives.
@@ -135,7 +135,7 @@ fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chai
 
 #[test]
 fn what_no_client_accepts_never_replaces_what_clients_accept() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = named(&world);
     let none: Change = |_| {};
     let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -291,7 +291,7 @@ fn named(world: &World) -> Stage<'_> {
 
 #[test]
 fn a_private_authority_that_issues_by_its_root_is_no_problem_to_check() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = named(&world);
     let options = Options {
         intermediates: 0,
@@ -372,7 +372,7 @@ fn file(world: &World, name: &str, text: &str) -> PathBuf {
 
 #[test]
 fn a_way_to_a_known_root_spares_what_lies_behind_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = named(&world);
     let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
     let [old, new, between] = ["Old Root", "New Root", "R"].map(|name| Signer::new(name, ecdsa));
@@ -423,7 +423,7 @@ fn a_way_to_a_known_root_spares_what_lies_behind_it() {
 
 #[test]
 fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let ca = Ca::new_with(&world, "Short", |depth, it| {
         if depth == 1 {
@@ -482,7 +482,7 @@ fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
 
 #[test]
 fn a_signature_without_a_digest_is_kept_from_clients_with_passwords() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let first = stage.first.clone();
     stage.cluster.sql("create role app login password 'secret'");
@@ -577,7 +577,7 @@ fn signed_with_pss(world: &World) -> Issued {
 
 #[test]
 fn a_pooler_offers_no_channel_binding_and_takes_any_signature() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = neighbours::stage::Stage::new(&world);
     let ed25519 = Signer::new("Ed25519 Root", &rcgen::PKCS_ED25519);
     stage.lineage.renew(&ed25519.issue(&[], |_| {}));
@@ -586,7 +586,7 @@ fn a_pooler_offers_no_channel_binding_and_takes_any_signature() {
 
 #[test]
 fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let target = world.target(neighbours::stage::NAME);
     let file = target.to_str().unwrap();
     let mut stage = neighbours::stage::Stage::with(
@@ -635,7 +635,7 @@ fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
 
 #[test]
 fn names_are_libpqs_matter_before_an_install_too() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let plain = stage.config.text();
     let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());

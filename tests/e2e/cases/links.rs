@@ -38,7 +38,7 @@ fn opened(world: &World, lineage: &Lineage) {
 #[test]
 fn where_others_place_the_files_their_links_are_followed() {
     for mode in ["reload", "observe"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let ca = Ca::new(&world, "Test Root");
         let first = ca.issue(&[HOST]);
         let mut lineage = Lineage::new(&world, HOST);
@@ -85,7 +85,7 @@ fn where_others_place_the_files_their_links_are_followed() {
 /// What lies at the end belongs to root, and the server's user decides which file it is.
 #[test]
 fn a_link_that_another_could_have_bent_is_not_followed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);
@@ -134,7 +134,7 @@ impl Untouched {
 
 #[test]
 fn a_file_of_a_lineage_is_never_a_target() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let untouched = Untouched::of(&world, &ca.issue(&[HOST]));
     let cluster = Cluster::build(&world).name(NAME).create();
@@ -173,7 +173,7 @@ fn a_file_of_a_lineage_is_never_a_target() {
 /// A layout of one's own: `current` leads to a directory for each renewal.
 #[test]
 fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let release = world.postgres_directory("releases/2026-11-29", 0o755);
@@ -235,7 +235,7 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
 
 #[test]
 fn a_setup_takes_no_file_of_a_lineage_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let archive = world.path().join("letsencrypt/archive").join(HOST);
     let group = world.postgres();

@@ -145,7 +145,7 @@ const WAYS: [Way; 15] = [
 
 #[test]
 fn what_needs_no_guess_is_set_right_and_installed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let stranger = Ca::new(&world, "Stranger");
     let files = InPlace::new(&world, "files");
@@ -197,7 +197,7 @@ fn what_needs_no_guess_is_set_right_and_installed() {
 /// What others place is loaded as it is: what only pgcertd would set right does not count as a pair that loads.
 #[test]
 fn a_file_counts_as_loadable_where_postgres_loads_it_as_it_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let stranger = Ca::new(&world, "Stranger");
     let mut loadable = 0;
@@ -303,7 +303,7 @@ const OTHERS: [Other; 8] = [
 
 #[test]
 fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let files = InPlace::new(&world, "files");
     let config = Config::new(&world)

@@ -42,7 +42,7 @@ fn rule(rule: &'static str) -> Change {
 /// Each change is loaded as far as the server does, judged by `check`, and tried by a restart.
 #[test]
 fn what_check_says_of_a_restart_is_what_a_restart_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let data = healthy.stage.cluster.data_directory().to_owned();
     let owned = |name: &str, text: &[u8], mode: u32| {
@@ -189,7 +189,7 @@ fn held(data: &Path) -> (Vec<String>, String) {
 /// A file of rules that was changed after the server loaded it says nothing of what is in force.
 #[test]
 fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
     let strict = fs::read_to_string(&hba).unwrap();
@@ -229,7 +229,7 @@ fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
 /// While a start is tried, nobody takes it for a server of this host.
 #[test]
 fn a_throw_away_start_is_no_server_that_no_instance_covers() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let home = world.postgres_directory("passphrase", 0o700);
     let encrypted = home.join("encrypted.key");

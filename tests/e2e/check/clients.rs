@@ -14,7 +14,7 @@ use crate::{
 
 #[test]
 fn names_that_the_config_lacks_are_asked_for() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let found = checked(&world, &stage.config, &[]).instance("server_names");
     assert_eq!(found["weight"], "notice");
@@ -30,7 +30,7 @@ fn names_that_the_config_lacks_are_asked_for() {
 
 #[test]
 fn what_is_served_and_not_installed_is_deployed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let second = healthy.stage.renew();
     // Installed by another hand, and nobody told the server.
@@ -48,7 +48,7 @@ fn what_is_served_and_not_installed_is_deployed() {
 
 #[test]
 fn a_root_of_ones_own_is_worth_a_note() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     // The system's own roots.
     let seen = checked(&world, &healthy.stage.config, &[]);
@@ -61,7 +61,7 @@ fn a_root_of_ones_own_is_worth_a_note() {
 
 #[test]
 fn what_verify_full_refuses_is_a_problem_until_it_is_renewed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let day_old = Options {
         not_before: std::time::SystemTime::now() - 90 * DAY,
@@ -95,11 +95,9 @@ fn what_verify_full_refuses_is_a_problem_until_it_is_renewed() {
 
 #[test]
 fn each_address_that_the_server_listens_on_is_looked_at() {
-    if World::new().is_none() {
-        return;
-    }
+    let _can_run = or_skip!(World::new());
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let healthy = Healthy::with(
             &world,
             |cluster| cluster.setting("listen_addresses", "*"),
@@ -119,11 +117,9 @@ fn each_address_that_the_server_listens_on_is_looked_at() {
 
 #[test]
 fn a_line_that_lets_clients_of_other_hosts_in_unencrypted_is_found() {
-    if World::new().is_none() {
-        return;
-    }
+    let _can_run = or_skip!(World::new());
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let healthy = Healthy::with(
             &world,
             |cluster| cluster.setting("listen_addresses", "*"),
@@ -139,7 +135,7 @@ fn a_line_that_lets_clients_of_other_hosts_in_unencrypted_is_found() {
 
 #[test]
 fn on_loopback_alone_such_a_line_is_worth_a_note() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let found = exposed(&mut healthy, "notice");
     says(found["why"].as_str().unwrap(), &["loopback alone"]);

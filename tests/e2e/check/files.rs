@@ -19,7 +19,7 @@ const ROOT: Owner = Owner { uid: 0, gid: 0 };
 
 #[test]
 fn a_lineage_that_is_gone_is_found_until_it_is_issued_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     healthy.stage.lineage.delete();
     let found = healthy.finds("source", "problem");
@@ -32,7 +32,7 @@ fn a_lineage_that_is_gone_is_found_until_it_is_issued_again() {
 
 #[test]
 fn a_certificate_near_its_end_is_worth_a_note_until_it_is_renewed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let options = Options {
         not_before: std::time::SystemTime::now() - 80 * DAY,
@@ -53,7 +53,7 @@ fn a_certificate_near_its_end_is_worth_a_note_until_it_is_renewed() {
 
 #[test]
 fn a_key_that_postgres_would_refuse_for_its_mode_or_owner_gets_them_right() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     fs::set_permissions(&healthy.stage.key, PermissionsExt::from_mode(0o644)).unwrap();
     let found = healthy.is_mended("key_rule", "problem");
@@ -71,7 +71,7 @@ fn a_key_that_postgres_would_refuse_for_its_mode_or_owner_gets_them_right() {
 
 #[test]
 fn the_key_of_an_owner_that_is_root_gets_a_mode_for_the_servers_group() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::with(&world, |c| c, |entry| entry.set("owner", "root"));
     let postgres = world.postgres();
     let with_group = Owner {
@@ -90,7 +90,7 @@ fn the_key_of_an_owner_that_is_root_gets_a_mode_for_the_servers_group() {
 
 #[test]
 fn installed_files_that_would_not_load_are_replaced() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let whole = fs::read(&healthy.stage.cert).unwrap();
     fs::write(&healthy.stage.cert, &whole[..whole.len() / 2]).unwrap();
@@ -109,7 +109,7 @@ fn installed_files_that_would_not_load_are_replaced() {
 
 #[test]
 fn where_others_place_the_files_it_is_they_who_have_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::with(&world, |c| c, |entry| entry.set("mode", "observe"));
     assert_eq!(healthy.checked().ill(), Vec::<String>::new());
     fs::write(&healthy.stage.cert, "").unwrap();
@@ -121,7 +121,7 @@ fn where_others_place_the_files_it_is_they_who_have_to() {
 
 #[test]
 fn a_directory_that_the_owner_cannot_write_in_is_given_to_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let state = healthy.stage.kept("");
     give(&state, ROOT, 0o755);
@@ -146,7 +146,7 @@ fn a_directory_that_the_owner_cannot_write_in_is_given_to_it() {
 
 #[test]
 fn a_directory_that_is_perhaps_others_as_well_is_not_given_away() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let shared = world.directory("shared");
     let target = shared.join("server.pem");
     let stage = Stage::at(&world, &target, &target, |c| c, |entry| entry);
@@ -157,7 +157,7 @@ fn a_directory_that_is_perhaps_others_as_well_is_not_given_away() {
 
 #[test]
 fn a_key_in_a_data_directory_is_found_also_through_a_link() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let data = world.postgres_directory(&format!("clusters/{NAME}/data"), 0o700);
     // The template is copied into a directory that is not there yet.
     fs::remove_dir(&data).unwrap();

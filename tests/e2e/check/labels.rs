@@ -40,7 +40,7 @@ fn found(healthy: &Healthy<'_>, mode: &str) -> Value {
 
 #[test]
 fn a_label_that_a_confined_server_may_not_read_is_found_with_stand_ins_for_selinux() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let data = healthy.stage.cluster.data_directory();
     let (file, directory) = (&healthy.stage.cert, healthy.stage.kept(""));
@@ -81,7 +81,7 @@ fn a_label_that_a_confined_server_may_not_read_is_found_with_stand_ins_for_selin
 
 #[test]
 fn a_directory_that_is_perhaps_others_as_well_is_not_relabelled_with_stand_ins_for_selinux() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let shared = world.postgres_directory("shared", 0o755);
     let healthy = Healthy::at(&world, &shared.join("server.pem"));
     label(&healthy.stage.cert, "user_home_t");

@@ -59,7 +59,7 @@ fn finding(healthy: &Healthy<'_>, unit: &str, id: &str) -> Value {
 
 #[test]
 fn a_lineage_that_the_services_user_may_not_read_is_opened_to_its_group() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let packaged = include_str!("../../../systemd/pgcertd.service");
     let found = finding(&healthy, packaged, "source_readable");
@@ -94,7 +94,7 @@ fn a_lineage_that_the_services_user_may_not_read_is_opened_to_its_group() {
 
 #[test]
 fn a_service_of_another_user_than_the_servers_becomes_roots() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let unit = "[Service]\nUser=nobody\n";
     let found = finding(&healthy, unit, "service_user");
@@ -108,7 +108,7 @@ fn a_service_of_another_user_than_the_servers_becomes_roots() {
 
 #[test]
 fn a_user_without_rights_is_told_what_it_may_not_see_and_the_rest() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let port = healthy.stage.cluster.port();
     healthy.says(&format!("address = \"127.0.0.1:{port}\""));
@@ -134,7 +134,7 @@ fn a_user_without_rights_is_told_what_it_may_not_see_and_the_rest() {
 
 #[test]
 fn the_servers_user_sees_all_but_the_lineage() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let root = healthy.stage.ca.root().display().to_string();
     let postgres = Launch::new(&world)

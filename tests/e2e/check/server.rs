@@ -11,7 +11,9 @@ use crate::{
         SOON, World,
         ca::Ca,
         cluster::Cluster,
-        command, eventually, give,
+        command, eventually,
+        faults::has_fuse,
+        give,
         postgres::usual,
         process::{Process, run},
     },
@@ -19,7 +21,7 @@ use crate::{
 
 #[test]
 fn a_server_that_is_down_is_worth_a_note_until_it_runs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     healthy.stage.cluster.stop();
     let found = healthy.finds("server", "notice");
@@ -30,7 +32,7 @@ fn a_server_that_is_down_is_worth_a_note_until_it_runs() {
 
 #[test]
 fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     healthy.stage.cluster.stop();
     fs::write(&healthy.stage.cert, "").unwrap();
@@ -59,7 +61,7 @@ fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it(
 
 #[test]
 fn a_server_that_hangs_is_found_and_holds_nobody_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::with(&world, |c| c, |entry| entry.set("verify_timeout", "1s"));
     healthy.stage.cluster.freeze();
     let found = healthy.finds("served", "problem");
@@ -92,7 +94,7 @@ fn would_not_start(healthy: &Healthy<'_>, (setting, value): (&str, &str), told: 
 
 #[test]
 fn edits_that_a_restart_would_not_survive_are_found_with_their_line() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     would_not_start(&healthy, ("nosuch", "3"), &["nosuch", "test.conf", "line"]);
     would_not_start(&healthy, ("include", "missing.conf"), &["missing.conf"]);
@@ -103,7 +105,7 @@ fn edits_that_a_restart_would_not_survive_are_found_with_their_line() {
 
 #[test]
 fn a_file_of_the_configuration_that_does_not_load_is_found() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let ca = world.path().join("ca.pem");
     fs::write(&ca, healthy.stage.ca.root_pem()).unwrap();
@@ -138,7 +140,7 @@ fn a_file_of_the_configuration_that_does_not_load_is_found() {
 
 #[test]
 fn a_line_of_pg_hba_conf_that_the_server_refuses_is_found() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
     let before = fs::read_to_string(&hba).unwrap();
@@ -158,7 +160,7 @@ fn a_line_of_pg_hba_conf_that_the_server_refuses_is_found() {
 
 #[test]
 fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let ca = Ca::new(&world, "Other Root");
     let (one, other) = (ca.issue(&["a.example.com"]), ca.issue(&["b.example.com"]));
@@ -201,7 +203,7 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
 
 #[test]
 fn an_edit_that_waits_is_applied_by_the_mend_and_one_that_needs_a_restart_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     healthy.stage.cluster.set("work_mem", "8MB");
     let found = healthy.finds("pending_edits", "notice");
@@ -225,7 +227,7 @@ fn an_edit_that_waits_is_applied_by_the_mend_and_one_that_needs_a_restart_is_nam
 
 #[test]
 fn tls_that_is_off_is_turned_on_by_the_set_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     healthy.stage.cluster.set("ssl", "off");
     healthy.stage.cluster.reload_by_hand();
@@ -237,7 +239,7 @@ fn tls_that_is_off_is_turned_on_by_the_set_up() {
 
 #[test]
 fn a_server_that_names_other_files_is_pointed_at_ours_by_the_set_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut healthy = Healthy::new(&world);
     let other = world.postgres_directory("others", 0o700).join("server.pem");
     let strange = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
@@ -258,7 +260,7 @@ fn a_server_that_names_other_files_is_pointed_at_ours_by_the_set_up() {
 
 #[test]
 fn a_server_that_no_instance_covers_is_found_with_its_version_and_set_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let left = Cluster::build(&world).name("left").start();
     let found = healthy.checked().host("uncovered");
@@ -273,7 +275,7 @@ fn a_server_that_no_instance_covers_is_found_with_its_version_and_set_up() {
 
 #[test]
 fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     let left = Cluster::build(&world).name("left").start();
     // As a container's: not at its path here. An empty directory lies there instead.
@@ -320,11 +322,8 @@ impl Drop for Mounted {
 
 #[test]
 fn a_file_of_the_configuration_that_hangs_is_told_and_hides_nothing_else() {
-    let Some(world) = World::new() else { return };
-    if !std::path::Path::new("/dev/fuse").exists() {
-        eprintln!("skipped: /dev/fuse is missing: the kernel has no FUSE, or a container hides it");
-        return;
-    }
+    let world = or_skip!(World::new());
+    or_skip!(has_fuse());
     let healthy = Healthy::new(&world);
     let exported = world.postgres_directory("exported", 0o755);
     fs::write(exported.join("ca.pem"), healthy.stage.ca.root_pem()).unwrap();

@@ -77,7 +77,7 @@ fn said_in_order(daemon: &Daemon, expected: &[&str]) {
 
 #[test]
 fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let config = restless(&gate);
     let daemon = Daemon::start(&world, &config);
@@ -140,7 +140,7 @@ fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
 
 #[test]
 fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let config = restless(&gate);
     let daemon = Daemon::start(&world, &config);
@@ -172,7 +172,7 @@ fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
 
 #[test]
 fn a_crl_that_nears_its_end_is_found_and_one_past_it_is_said() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let now = SystemTime::now();
     let soon = Duration::from_secs(40 * 60 * 60);

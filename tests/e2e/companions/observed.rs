@@ -81,7 +81,7 @@ impl<'w> Observed<'w> {
 
 #[test]
 fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut observed = Observed::new(&world);
     let gate = &observed.gate;
     let daemon = gate.daemon();
@@ -133,7 +133,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
 #[test]
 fn observed_files_that_others_place_are_compared_with_the_sources_and_with_what_clients_are_asked_for()
  {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut observed = Observed::new(&world);
     let daemon = observed.gate.daemon();
     let next = Ca::new(&world, "Next clients");
@@ -160,7 +160,7 @@ fn observed_files_that_others_place_are_compared_with_the_sources_and_with_what_
 
 #[test]
 fn observed_files_that_run_out_are_told_of_where_they_are() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let observed = Observed::new(&world);
     let gate = &observed.gate;
     let daemon = gate.daemon();

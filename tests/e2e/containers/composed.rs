@@ -86,7 +86,7 @@ fn said(mut command: Command, arguments: &[&str]) -> (i32, Value) {
 
 #[test]
 fn what_the_compose_file_composes_installs_before_the_first_start_and_keeps_what_is_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     capable(&world);
     let host = Host::new(&world);
     let ca = Ca::new(&world, "Test Root");

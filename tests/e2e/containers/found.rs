@@ -35,7 +35,7 @@ fn is_observed(ground: &mut Ground<'_>, servers: [(&Cluster, &Container); 2]) ->
 /// `postmaster.pid` of both says 1, which on the host is init.
 #[test]
 fn of_two_servers_that_are_number_one_each_gets_its_own_certificate_and_init_gets_none() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let (one, other) = (ground.cluster("one"), ground.cluster("other"));
     let of_one = ground.started(&one);
@@ -76,7 +76,7 @@ fn beside_a_holder(ground: &Ground<'_>, cluster: &Cluster) -> (Container, PathBu
 
 #[test]
 fn a_process_of_the_host_that_has_the_number_in_postmaster_pid_is_untouched() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let (container, holder) = beside_a_holder(&ground, &cluster);
@@ -105,7 +105,7 @@ fn a_process_of_the_host_that_has_the_number_in_postmaster_pid_is_untouched() {
 /// `pg_ctl` would read the number from the file and signal it.
 #[test]
 fn pg_ctl_is_not_used_on_a_server_that_has_another_number_here() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let (container, holder) = beside_a_holder(&ground, &cluster);

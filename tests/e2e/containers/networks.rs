@@ -47,7 +47,7 @@ fn served(port: u16) -> String {
 
 #[test]
 fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_server_in_its_place() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     in_own_network(move || {
         let mut ground = Ground::new(&world);
         let cluster = ground.cluster_with(NAME, |it| it.setting("listen_addresses", "*"));
@@ -99,7 +99,7 @@ fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_serv
 
 #[test]
 fn a_pooler_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_in_its_place() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     in_own_network(move || {
         let mut ground = Ground::new(&world);
         let cluster = ground.cluster(NAME);

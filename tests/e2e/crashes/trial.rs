@@ -69,9 +69,7 @@ fn names(text: &str, bundles: &[&Issued]) {
 }
 
 fn daemon_mends(files: Files, killed: Killed) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let bad = left_in_place(&mut stage, killed);
     stage.cluster.stop();
@@ -121,9 +119,7 @@ fn a_refusal_that_was_not_remembered_is_taken_back_before_postgres_starts_with_t
 
 #[test]
 fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let bad = left_in_place(&mut stage, Killed::BeforeReload);
     stage.cluster.stop();
@@ -152,7 +148,7 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
 
 #[test]
 fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let good = stage.renewed();
     Killed::BeforeReload.by(&mut stage);
@@ -173,7 +169,7 @@ fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
 
 #[test]
 fn what_a_running_postgres_proves_after_a_crash_is_on_trial_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let good = stage.renewed();
     Killed::BeforeReload.by(&mut stage);
@@ -188,7 +184,7 @@ fn what_a_running_postgres_proves_after_a_crash_is_on_trial_no_more() {
 
 #[test]
 fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let now = SystemTime::now();
     let expired = Options {
@@ -231,7 +227,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
 
 #[test]
 fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let new = stage.renewed();
     Killed::BeforeReload.by(&mut stage);
@@ -248,9 +244,7 @@ fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
 
 #[test]
 fn a_postgres_that_hung_at_the_install_and_is_restarted_starts_on_what_it_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let served = stage.now.clone();
     let weak = stage.weak();

@@ -98,7 +98,7 @@ pub fn spawned(world: &World, mut program: std::process::Command) -> (Process, P
 }
 
 fn is_backed_up_across_deployments(cert: &str, key: &str) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, cert, key);
     let daemon = stage.daemon();
     // From here on there is a previous bundle.
@@ -162,7 +162,7 @@ fn pg_basebackup_runs_across_deployments_of_two_files() {
 /// later in the original, and at pgcertd's next start in the copy.
 #[test]
 fn a_backup_in_the_midst_of_an_install_succeeds_and_its_half_is_removed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, "server.pem", "server.pem");
     let held_up = Launch::new(&world).env("FAILPOINTS", "commit=sleep(4000)");
     let mut daemon = held_up.daemon(&stage.config);
@@ -189,7 +189,7 @@ fn a_backup_in_the_midst_of_an_install_succeeds_and_its_half_is_removed() {
 /// pg_basebackup as well.
 #[test]
 fn nothing_of_roots_comes_into_a_data_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, "server.pem", "server.pem");
     let of_roots = instance(&stage.cluster, &stage.cert, &stage.key).set("owner", "root");
     stage.config = config(&world, [of_roots]);

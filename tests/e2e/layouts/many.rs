@@ -93,7 +93,7 @@ fn eventually_others(world: &World, config: &Config, expected: &[&str]) -> Value
 
 #[test]
 fn twenty_servers_are_observed_then_kept_and_the_bad_one_among_them_is_shown() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut lineage = Lineage::new(&world, HOST);
     let first = ca.issue(&[HOST]);

@@ -77,7 +77,7 @@ fn is_observed(stage: &mut Stage<'_>) {
 
 #[test]
 fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.sql("show ssl_cert_file"), "server.crt");
@@ -114,7 +114,7 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
 
 #[test]
 fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("tls/server.pem", "tls/server.pem"), |cluster| {
         cluster
             .setting("ssl_cert_file", "tls/server.pem")
@@ -151,7 +151,7 @@ fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
 
 #[test]
 fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     let first = stage.first.clone();
     fs::write(&stage.key, stage.ca.issue(&[HOST]).key_pem).unwrap();
@@ -167,7 +167,7 @@ fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
 
 #[test]
 fn two_files_that_others_place_in_the_data_directory_are_loaded_once_they_fit() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     stage.cluster.start().unwrap();
     let reload = instance(&stage.cluster, &stage.cert, &stage.key).set("mode", "reload");

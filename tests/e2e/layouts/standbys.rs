@@ -117,7 +117,7 @@ impl<'w> Pair<'w> {
 
 #[test]
 fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let before = pair.identity();
     pair.is_observed();
@@ -164,7 +164,7 @@ fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
 
 #[test]
 fn a_renewal_while_the_standby_is_down_is_served_once_it_runs_and_when_it_leads() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let daemon = Daemon::start(&world, &pair.stage.config);
     pair.both_are("in_sync");

@@ -40,7 +40,7 @@ fn at_socket(socket: &Path) -> Result<String, String> {
 
 #[test]
 fn nothing_but_get_metrics_is_answered() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let port = Port::claim();
     let config = bare(&world).metrics("listen", port.address()).write();
     let daemon = Daemon::start(&world, &config);
@@ -89,7 +89,7 @@ fn nothing_but_get_metrics_is_answered() {
 /// More of them than are served at once.
 #[test]
 fn clients_that_never_send_or_never_read_hold_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&stage.first);
@@ -137,7 +137,7 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
 
 #[test]
 fn a_reload_moves_the_listener_and_keeps_the_old_one_until_the_new_one_is_had() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (old, new) = (Port::claim(), Port::claim());
     let config = bare(&world).metrics("listen", old.address()).write();
     let mut daemon = Daemon::start(&world, &config);
@@ -180,7 +180,7 @@ fn a_reload_moves_the_listener_and_keeps_the_old_one_until_the_new_one_is_had() 
 
 #[test]
 fn a_socket_is_for_everybody_and_goes_with_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = bare(&world);
     let socket = config.runtime_directory().join("metrics.sock");
     let config = config
@@ -205,7 +205,7 @@ fn a_socket_is_for_everybody_and_goes_with_the_daemon() {
 
 #[test]
 fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = bare(&world);
     let socket = config.runtime_directory().join("metrics.sock");
     let config = config.metrics("listen", path(&socket)).write();

@@ -29,7 +29,7 @@ fn written(file: &Path) -> String {
 
 #[test]
 fn it_is_readable_by_all_whole_and_moves_with_the_config() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.postgres_directory("textfiles", 0o755);
     let (first, second) = (directory.join("a.prom"), directory.join("b.prom"));
     // A link in its place is replaced, and what it leads to is not touched.
@@ -69,7 +69,7 @@ fn it_is_readable_by_all_whole_and_moves_with_the_config() {
 
 #[test]
 fn what_keeps_it_from_being_written_is_said_once_until_it_is_mended() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.path().join("textfiles");
     let file = directory.join("pgcertd.prom");
     let config = config(&world, &file);
@@ -94,7 +94,7 @@ fn what_keeps_it_from_being_written_is_said_once_until_it_is_mended() {
 
 #[test]
 fn as_root_it_is_written_with_the_rights_of_who_owns_its_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.postgres_directory("textfiles", 0o755);
     let file = directory.join("pgcertd.prom");
     let daemon = Daemon::start(&world, &config(&world, &file));

@@ -25,7 +25,7 @@ const ROLLED_BACK: &str = "refused by PgBouncer and rolled back";
 
 #[test]
 fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let mut sessions: Vec<_> = (0..4)
@@ -60,7 +60,7 @@ fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
 
 #[test]
 fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |pooler| {
@@ -124,7 +124,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
 
 #[test]
 fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let clients = world.path().join("clients-ca.pem");
     fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
     let mut stage = Stage::with(
@@ -161,7 +161,7 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
 
 #[test]
 fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(
         &world,
         KeyType::Rsa2048,
@@ -201,9 +201,7 @@ fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_a
 
 #[test]
 fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let mut session = stage.pooler.session(&stage.cluster);
@@ -257,7 +255,7 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
 
 #[test]
 fn a_pooler_that_is_down_gets_the_renewal_when_it_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.pooler.stop();
@@ -278,7 +276,7 @@ fn a_pooler_that_is_down_gets_the_renewal_when_it_starts() {
 
 #[test]
 fn a_poolers_pid_file_that_is_left_over_harms_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.pooler.kill9();
     let seen = stage.becomes("not_running");
@@ -313,7 +311,7 @@ fn a_poolers_pid_file_that_is_left_over_harms_nobody() {
 
 #[test]
 fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let target = world.target(NAME);
     let mut stage = Stage::with(
         &world,
@@ -339,7 +337,7 @@ fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
 #[test]
 fn a_pooler_that_demands_client_certificates_shows_its_leaf_over_either_protocol() {
     for protocols in ["tlsv1.2", "secure"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let clients = world.path().join("clients-ca.pem");
         fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
         let mut stage = Stage::with(
@@ -360,7 +358,7 @@ fn a_pooler_that_demands_client_certificates_shows_its_leaf_over_either_protocol
 
 #[test]
 fn a_server_and_the_pooler_before_it_share_a_lineage() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let target = world.target("server");
     world.place(&stage.first, &target);
@@ -395,7 +393,7 @@ fn a_server_and_the_pooler_before_it_share_a_lineage() {
 
 #[test]
 fn a_poolers_files_that_others_place_are_loaded_or_observed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(&world, |_| {}, |it| it.set("mode", "observe"));
     let daemon = stage.daemon();
     let before = Inventory::of([stage.config.state_directory(), &stage.pooler.config_file()]);
@@ -426,7 +424,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
 
 #[test]
 fn a_config_file_that_tells_no_user_or_cannot_be_read_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let file = stage.pooler.config_file();
     let root = crate::world::Owner { uid: 0, gid: 0 };

@@ -82,7 +82,7 @@ impl<'w> Pair<'w> {
 
 #[test]
 fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let mut sessions: Vec<_> = (0..6)
         .map(|_| pair.stage.pooler.session(&pair.stage.cluster))
@@ -124,7 +124,7 @@ fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alo
 
 #[test]
 fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_wanted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     pair.configure(|instance, _| instance);
     for seen in pair.becomes("unverified") {
@@ -158,7 +158,7 @@ fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_w
 /// As by a socket of systemd with `ReusePort=`, which no configuration of PgBouncer tells.
 #[test]
 fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     // What it has is what it began with: no reload changes it.
     pair.stage.pooler.unset("so_reuseport");
@@ -188,7 +188,7 @@ fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing
 
 #[test]
 fn processes_that_share_a_configuration_cannot_be_told_apart_and_that_is_not_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let shares = |pooler: &mut PgBouncer| {
         pooler.set("so_reuseport", "1");
         pooler.set("unix_socket_dir", "");

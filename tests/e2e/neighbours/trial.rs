@@ -67,9 +67,7 @@ fn strict(world: &World) -> Stage<'_> {
 #[test]
 fn what_no_pooler_has_taken_goes_back_before_it_starts() {
     for death in DEATHS {
-        let Some(world) = World::with_debians(STRICT) else {
-            return;
-        };
+        let world = or_skip!(World::with_debians(STRICT));
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
         stage.dies_with(death, &weak);
@@ -107,9 +105,7 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
 #[test]
 fn sync_takes_back_what_no_pooler_has_taken_and_brings_it_once_it_runs() {
     for death in DEATHS {
-        let Some(world) = World::with_debians(STRICT) else {
-            return;
-        };
+        let world = or_skip!(World::with_debians(STRICT));
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
         stage.dies_with(death, &weak);
@@ -134,7 +130,7 @@ fn sync_takes_back_what_no_pooler_has_taken_and_brings_it_once_it_runs() {
 
 #[test]
 fn a_good_pair_that_was_taken_back_is_served_once_the_pooler_runs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.synced(&["--force"], "deployed", 0);
     let good = stage.renew();

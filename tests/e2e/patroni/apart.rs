@@ -13,9 +13,7 @@ use crate::{
 
 #[test]
 fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_directory() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let place = world.directory("mounted").join("api.pem");
     fs::write(&place, "").unwrap();
     let mut stage = Stage::with(
@@ -56,9 +54,7 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
 
 #[test]
 fn a_patroni_in_a_network_of_its_own_needs_an_address_and_nobody_is_looked_at_in_its_place() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = started_in_own_network(|| {
         Stage::with(
             &world,

@@ -155,9 +155,7 @@ impl<'w> Stage<'w> {
 
 #[test]
 fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_restart() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = Stage::new(&world);
     let before = stage.identity();
     assert!(

@@ -11,16 +11,15 @@ use crate::{
         daemon::{Launch, eventually_state, pgcertd},
         give,
         patroni::{Given, Settings},
-        postgres::{DEBIAN, usual},
+        postgres::PATRONI,
     },
 };
 
 #[test]
 fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_kept() {
     // Another user's than the other tests', which would tell of it too.
-    let Some(world) = World::of_user("daemon").filter(|_| usual() == DEBIAN) else {
-        return;
-    };
+    let _debians = or_skip!(World::with_debians(PATRONI));
+    let world = or_skip!(World::of_user("daemon"));
     let server = world.target("n1");
     let mut stage = Stage::with(
         &world,

@@ -28,9 +28,7 @@ fn inventory(stage: &Stage<'_>) -> Inventory {
 
 #[test]
 fn a_rest_api_is_observed_then_reloaded_for_others_then_kept_and_rolled_back() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = Stage::with(
         &world,
         |target| Settings {

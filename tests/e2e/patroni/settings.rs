@@ -20,9 +20,7 @@ fn naming(certfile: &std::path::Path) -> String {
 
 #[test]
 fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let other = world.target("other");
     let mut stage = Stage::with(
         &world,
@@ -79,9 +77,7 @@ fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
 
 #[test]
 fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let (cert, key) = (
         world.path().join("tls/api.crt"),
         world.path().join("tls/api.key"),

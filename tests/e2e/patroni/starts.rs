@@ -15,9 +15,7 @@ use crate::{
 
 #[test]
 fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_starts() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = Stage::with(
         &world,
         |target| Settings {

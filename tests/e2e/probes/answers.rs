@@ -43,7 +43,7 @@ fn fits_80_columns(text: &str) {
 
 #[test]
 fn the_text_shows_chain_dates_names_and_both_verdicts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST, "db.example.com"]);
     let mut desk = Desk::new(&world);
@@ -117,7 +117,7 @@ fn the_text_shows_chain_dates_names_and_both_verdicts() {
 
 #[test]
 fn the_document_has_all_that_is_shown() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let mut desk = Desk::new(&world);
@@ -159,7 +159,7 @@ fn probe_resolving(world: &World, addresses: &[&str], args: &[&str]) -> Done {
 
 #[test]
 fn every_address_of_a_name_is_looked_at() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let (here, there) = (ca.issue(&[HOST]), ca.issue(&["db.example.com"]));
     let target = world.target("here");
@@ -243,7 +243,7 @@ fn fails(args: &[&str], parts: &[&str]) {
 
 #[test]
 fn a_server_without_tls_is_told_from_one_that_is_none() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     let address = format!("127.0.0.1:{}", cluster.port());
     fails(&[&address], &["without TLS (ssl = off); set ssl = on"]);
@@ -315,7 +315,7 @@ fn answering(answer: &'static [u8], then: Then) -> String {
 
 #[test]
 fn a_kind_of_key_that_pgcertd_does_not_know_is_told() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut desk = Desk::new(&world);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = |file: &str| fs::read_to_string(fixtures.join(file)).unwrap();
@@ -351,7 +351,7 @@ fn wrong_arguments_are_status_2() {
 
 #[test]
 fn direct_tls_is_for_17_and_later() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let old = Desk::new(&world);
@@ -404,7 +404,7 @@ fn direct_tls_is_for_17_and_later() {
 
 #[test]
 fn without_a_file_the_systems_roots_are_trusted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut desk = Desk::new(&world);
     desk.serve(&ca.issue(&[HOST]).combined_pem());

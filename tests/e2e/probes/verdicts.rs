@@ -39,7 +39,7 @@ fn dns(name: &str) -> Vec<SanType> {
 
 #[test]
 fn names_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -88,7 +88,7 @@ fn names_are_verified_as_psql_does() {
 
 #[test]
 fn chains_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (ca, other) = (Ca::new(&world, "Test Root"), Ca::new(&world, "Other Root"));
     let root = ca.root_pem();
     let good = ca.issue(&[HOST]);
@@ -136,7 +136,7 @@ fn chains_are_verified_as_psql_does() {
 
 #[test]
 fn dates_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -191,7 +191,7 @@ fn self_signed(adjust: Change) -> (String, String) {
 
 #[test]
 fn self_signed_certificates_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
 
     let (plain, pem) = self_signed(|_| {});
@@ -223,7 +223,7 @@ fn self_signed_certificates_are_verified_as_psql_does() {
 
 #[test]
 fn purposes_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -281,7 +281,7 @@ fn limits(names: &str) -> Option<NameConstraints> {
 
 #[test]
 fn authorities_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
     // The root's change, the intermediate's, and the kind of the refusal; none where it is taken.
     let none: Change = |_| {};
@@ -360,7 +360,7 @@ fn fixture(
 
 #[test]
 fn keys_and_signatures_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -407,7 +407,7 @@ fn ed25519() -> String {
 
 #[test]
 fn what_pgcertd_cannot_judge_it_says_so() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
     for beyond in ["pss-long-salt", "ed448-issuer"] {
         fixture(&mut table, beyond, (true, true), &[], &[]);

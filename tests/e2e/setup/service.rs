@@ -147,9 +147,7 @@ fn verified(units: &Path) -> Option<String> {
 #[test]
 fn the_units_drop_in_is_one_of_the_steps_shown_done_and_undone() {
     for parent in ["/srv", "/home"] {
-        let Some(world) = World::new_in(Path::new(parent)) else {
-            return;
-        };
+        let world = or_skip!(World::new_in(Path::new(parent)));
         let mut bench = Bench::new(&world);
         own_pair(&mut bench);
         let before = bench.sight();
@@ -198,9 +196,7 @@ fn the_units_drop_in_is_one_of_the_steps_shown_done_and_undone() {
 
 #[test]
 fn what_lies_where_the_unit_lets_the_daemon_needs_no_drop_in() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     let open = format!("[Service]\nReadWritePaths={}\n", world.path().display());
@@ -215,9 +211,7 @@ fn what_lies_where_the_unit_lets_the_daemon_needs_no_drop_in() {
 /// One that an administrator has written into the config, and that serves already.
 #[test]
 fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let mut bench = Bench::new(&world);
     own_pair(&mut bench);
     let [cert, key] = ["server.crt", "server.key"].map(|it| world.path().join("pg tls").join(it));
@@ -257,9 +251,7 @@ fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
 /// Each in its turn, on one server.
 #[test]
 fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     assert_eq!(host.setup(&["--yes"]).code(), 0);
@@ -308,9 +300,7 @@ fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_fault_or_a_crash_after_the_drop_in_takes_it_back() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let before = bench.sight();
     let host = Host::new(&bench);
@@ -331,9 +321,7 @@ fn a_fault_or_a_crash_after_the_drop_in_takes_it_back() {
 /// A user who may write pgcertd's config and no unit is told what root has to do.
 #[test]
 fn who_may_not_write_the_drop_in_is_told_of_it() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     for directory in ["etc", "letsencrypt"] {
@@ -370,9 +358,7 @@ fn who_may_not_write_the_drop_in_is_told_of_it() {
 /// Where another program keeps the server's configuration, the drop-in is among what is to be written.
 #[test]
 fn what_is_to_be_written_by_hand_has_the_drop_in() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     let printed = host.setup(&["--print"]);

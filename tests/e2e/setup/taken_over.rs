@@ -70,7 +70,7 @@ fn directory(world: &World) -> PathBuf {
 
 #[test]
 fn two_files_of_the_servers_own_are_taken_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
     let (mut bench, _) = own_pair(&world, &cert, &key);
     is_taken_over(&mut bench, &cert, &key);
@@ -78,7 +78,7 @@ fn two_files_of_the_servers_own_are_taken_over() {
 
 #[test]
 fn one_file_of_the_servers_own_is_taken_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = directory(&world).join("both.pem");
     let (mut bench, _) = own_pair(&world, &file, &file);
     is_taken_over(&mut bench, &file, &file);
@@ -86,7 +86,7 @@ fn one_file_of_the_servers_own_is_taken_over() {
 
 #[test]
 fn a_pair_in_the_data_directory_is_taken_over_with_a_warning() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let data = world.path().join("clusters/main/data");
     let (cert, key) = (data.join("server.crt"), data.join("server.key"));
     let mut bench = Bench::new(&world);
@@ -106,7 +106,7 @@ fn a_pair_in_the_data_directory_is_taken_over_with_a_warning() {
 
 #[test]
 fn links_and_the_lineages_own_files_are_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = directory(&world);
     let real = home.join("real.pem");
     let link = home.join("link.pem");
@@ -135,7 +135,7 @@ fn links_and_the_lineages_own_files_are_left_alone() {
 #[test]
 fn a_fault_puts_the_servers_own_pair_back() {
     use crate::world::daemon::Launch;
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
     let (bench, old) = own_pair(&world, &cert, &key);
     let before = bench.sight();

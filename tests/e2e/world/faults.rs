@@ -8,6 +8,7 @@ use std::{
 use super::{
     Owner, SOON, World, command, give,
     process::{Process, run},
+    skipped::Skipped,
 };
 
 /// A small file system in memory, mounted on a directory until it is dropped.
@@ -64,23 +65,29 @@ impl Drop for Tmpfs {
     }
 }
 
+/// Whether a directory can be shown by a program (`bindfs`).
+pub fn has_fuse() -> Result<(), Skipped> {
+    if Path::new("/dev/fuse").exists() {
+        return Ok(());
+    }
+    Err(Skipped::because(
+        "/dev/fuse is missing: the kernel has no FUSE, or a container hides it",
+    ))
+}
+
 /// A file or directory with `chattr +i` until it is dropped.
 pub struct Immutable {
     path: PathBuf,
 }
 
 impl Immutable {
-    /// Sets the flag; none, with the reason printed, where the file system has no such flag.
-    pub fn set(path: &Path) -> Option<Self> {
-        match run(command("chattr").arg("+i").arg(path), SOON).result() {
-            Ok(_) => Some(Self {
-                path: path.to_owned(),
-            }),
-            Err(error) => {
-                eprintln!("skipped: no immutable files here: {error}");
-                None
-            }
-        }
+    /// Sets the flag, if the file system has such a flag.
+    pub fn set(path: &Path) -> Result<Self, Skipped> {
+        let set = run(command("chattr").arg("+i").arg(path), SOON).result();
+        set.map_err(|error| Skipped::because(format!("no immutable files here: {error}")))?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 }
 

@@ -21,7 +21,7 @@ const MINUTES: &str = "3s";
 
 #[test]
 fn a_key_that_ansible_brings_minutes_after_the_chain_is_awaited_reported_and_taken() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let (here, home) = (world.directory("deployed"), world.directory("ansible"));
     let (playbook, go) = (home.join("play.yml"), home.join("go"));

@@ -118,7 +118,7 @@ impl Caddy<'_> {
 
 #[test]
 fn what_caddy_renews_in_its_own_storage_is_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let caddy = Caddy {
         pebble: &pebble,

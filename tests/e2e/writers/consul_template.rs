@@ -28,7 +28,7 @@ fn stand_in_for_rendering(file: &Path, content: &str) {
 
 #[test]
 fn templates_that_are_rendered_one_after_the_other_are_installed_together() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let directory = world.directory("rendered");
     let [chain, key] = ["tls.crt", "tls.key"].map(|name| directory.join(name));

@@ -16,7 +16,7 @@ fn bring(copy: &mut Command, from: &Path, to: &Path) {
 
 #[test]
 fn files_that_rsync_brings_are_installed_together() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let here = world.directory("brought");
     // rsync brings what lies in a directory whose name ends so.
@@ -43,7 +43,7 @@ fn files_that_rsync_brings_are_installed_together() {
 
 #[test]
 fn files_that_cp_writes_over_are_installed_together_whichever_comes_first() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let here = world.directory("copied");
     let source = Source::pems(&here);

@@ -75,7 +75,7 @@ impl Dehydrated {
 
 #[test]
 fn links_that_dehydrated_renames_are_followed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let dehydrated = Dehydrated::new(&world, &pebble);
     dehydrated.run(command("dehydrated").arg("--cron"));

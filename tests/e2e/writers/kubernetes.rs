@@ -63,7 +63,7 @@ impl StandInForKubelet {
 
 #[test]
 fn a_secret_whose_data_link_is_moved_is_deployed_each_time() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let volume = world.directory("secret");
     let mut kubelet = StandInForKubelet::new(volume.clone());

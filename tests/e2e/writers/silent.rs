@@ -3,25 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use super::{AWAITED, Inbox, Scene, Source};
-use crate::world::{SOON, World, command, in_place::InPlace, process::run, record::Record};
+use crate::world::{
+    SOON, World, command, faults::has_fuse, in_place::InPlace, process::run, record::Record,
+    skipped::Skipped,
+};
 
 /// A directory that shows another one by FUSE, until it is dropped: as with NFS, the kernel raises no
 /// event for what another than it has done.
 struct Mirror(PathBuf);
 
 impl Mirror {
-    /// None, with the reason printed, where the host has no FUSE.
-    fn mount(of: &Path, at: PathBuf) -> Option<Self> {
-        if !Path::new("/dev/fuse").exists() {
-            eprintln!(
-                "skipped: /dev/fuse is missing: the kernel has no FUSE, or a container hides it"
-            );
-            return None;
-        }
+    fn mount(of: &Path, at: PathBuf) -> Result<Self, Skipped> {
+        has_fuse()?;
         run(command("bindfs").arg(of).arg(&at), SOON)
             .result()
             .unwrap();
-        Some(Self(at))
+        Ok(Self(at))
     }
 }
 
@@ -36,13 +33,11 @@ impl Drop for Mirror {
 
 #[test]
 fn a_directory_without_events_is_polled() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let files = InPlace::new(&world, "exported");
     files.renew(&inbox.next());
-    let Some(mirror) = Mirror::mount(files.path(), world.directory("mounted")) else {
-        return;
-    };
+    let mirror = or_skip!(Mirror::mount(files.path(), world.directory("mounted")));
     let events = Record::of(&mirror.0.join("privkey.pem"));
     let mut scene = Scene::with(&world, vec![Source::pems(&mirror.0)], |config| {
         config.watch("poll", "1s")

@@ -5,7 +5,7 @@ use crate::{check::finding::Healthy, world::World};
 
 #[test]
 fn check_does_not_call_well_what_it_could_not_ask() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let healthy = Healthy::new(&world);
     healthy.is_well("server_files");
     let postgres = healthy.stage.cluster.program("postgres");

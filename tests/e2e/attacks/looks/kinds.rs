@@ -32,7 +32,7 @@ fn pooler(world: &World, cluster: &Cluster, first: &Issued) -> (PgBouncer, PathB
 
 #[test]
 fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let (first, second) = (ca.issue(&[HOST]), ca.issue(&[HOST]));
     let mut lineage = Lineage::new(&world, HOST);
@@ -81,9 +81,7 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
 
 #[test]
 fn a_running_patroni_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let ca = Ca::new(&world, "Test Root");
     let (first, second) = (ca.issue(&[HOST]), ca.issue(&[HOST]));
     let mut lineage = Lineage::new(&world, HOST);

@@ -10,7 +10,7 @@ use crate::{
 
 #[test]
 fn a_handshake_that_a_busy_server_cuts_for_being_late_takes_no_certificate_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |cluster| cluster.setting("authentication_timeout", "1s"),

@@ -37,7 +37,7 @@ fn stranger_holds(path: &Path) -> Option<Process> {
 
 #[test]
 fn nobody_but_the_owner_can_hold_the_lock() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let first = pgcertd(&world, &scene.config, &["sync"]);
     assert_eq!(first.code(), 0, "{first:?}");
@@ -74,7 +74,7 @@ fn nobody_but_the_owner_can_hold_the_lock() {
 
 #[test]
 fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remove() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     assert_eq!(pgcertd(&world, &scene.config, &["sync"]).code(), 0);
     let lock = world.target("16-main").with_file_name("lock");
@@ -129,7 +129,7 @@ fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remo
 
 #[test]
 fn giving_the_lock_back_cannot_fail_once_a_deployment_is_done() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut scene = Scene::new(&world);
     let next = scene.ca.issue(&["pg.example.com"]);
     scene.lineage.renew(&next);
@@ -148,7 +148,7 @@ fn giving_the_lock_back_cannot_fail_once_a_deployment_is_done() {
 
 #[test]
 fn a_lock_that_cannot_be_had_for_want_of_descriptors_or_memory_says_what_to_raise() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     assert_eq!(pgcertd(&world, &scene.config, &["sync"]).code(), 0);
     let state = world.target("16-main").parent().unwrap().to_owned();

@@ -73,7 +73,7 @@ fn connects(
 }
 
 fn in_a_storm(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
     let daemon = Daemon::start(&world, &stage.config);
     eventually_state(&world, &stage.config, "16-main", "in_sync");
@@ -203,7 +203,7 @@ fn overtaken(stage: &mut Stage<'_>, args: &[&str]) -> (Issued, i32) {
 
 #[test]
 fn a_sync_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     stage.renewed();
     let (newest, code) = overtaken(&mut stage, &["sync"]);
@@ -218,7 +218,7 @@ fn a_sync_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
 
 #[test]
 fn a_rollback_that_waited_for_the_lock_holds_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     let (newest, code) = overtaken(&mut stage, &["rollback", "16-main"]);
     assert_eq!(code, 0);
@@ -232,7 +232,7 @@ fn a_rollback_that_waited_for_the_lock_holds_what_the_lineage_holds_by_then() {
 
 #[test]
 fn a_daemon_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let daemon = Daemon::start(&world, &stage.config);
     eventually_state(&world, &stage.config, "16-main", "in_sync");

@@ -31,9 +31,7 @@ fn bad_renewal(stage: &mut Stage<'_>) -> Issued {
 }
 
 fn a_refused_renewal_is_taken_back(files: Files) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let bad = bad_renewal(&mut stage);
     stage.cluster.stop();
@@ -71,9 +69,7 @@ fn a_renewal_that_postgres_refuses_while_it_is_down_is_taken_back_with_two_files
 
 #[test]
 fn two_renewals_while_postgres_is_down_lead_back_to_what_was_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     stage.cluster.stop();
     bad_renewal(&mut stage);
@@ -89,7 +85,7 @@ fn two_renewals_while_postgres_is_down_lead_back_to_what_was_served() {
 
 #[test]
 fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let good = stage.renewed();
     stage.cluster.stop();
@@ -105,7 +101,7 @@ fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
 
 #[test]
 fn what_a_person_forces_in_while_postgres_is_down_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     let good = stage.renewed();
     stage.cluster.stop();
