@@ -17,7 +17,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    standing::{NAME, mode, problem, says},
+    stage::{NAME, mode, problem, says},
     world::{
         SOON, World,
         ca::{Ca, DAY, Issued},
@@ -316,7 +316,7 @@ fn a_crl_that_others_place_is_loaded() {
     let gate = Gate::with(&world, &target, &target, |it| it);
     let instance = keyed(
         &world,
-        Instance::of(&gate.stage.cluster, crate::standing::HOST),
+        Instance::of(&gate.stage.cluster, crate::stage::HOST),
     );
     let config = Config::new(&world)
         .instance(instance.set("mode", "reload"))

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         cluster::Cluster,

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, problem, says},
+    stage::{NAME, Stage, problem, says},
     world::{
         SOON, World, command,
         daemon::{Launch, pgcertd},
@@ -80,14 +80,12 @@ enum Home {
 /// server is looked at again and again until its reload shows.
 fn edits_are_seen(home: Home) {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| match home {
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| match home {
             Home::DataDirectory => cluster,
             Home::Apart => cluster.config_apart(),
-        },
-        |entry| entry,
-    );
+        })
+        .start();
     let daemon = stage.daemon();
     let settings = fs::read_to_string(stage.cluster.settings_file()).unwrap();
     let copy = serve_a_copy(&mut stage);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    standing::says,
+    stage::says,
     world::{
         World,
         acme::{Certbot, Pebble},

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    standing::{NAME, Stage, leftovers, problem, says},
+    stage::{NAME, Stage, leftovers, problem, says},
     world::{
         World,
         ca::Issued,
@@ -15,13 +15,7 @@ use crate::{
 /// An instance whose one file lies in `tls/` of the world, not in the state directory.
 fn apart(world: &World) -> Stage<'_> {
     let target = world.path().join("tls/server.pem");
-    Stage::at(
-        world,
-        &target,
-        &target,
-        |cluster| cluster,
-        |instance| instance,
-    )
+    Stage::build_at(world, &target, &target).start()
 }
 
 /// Renews under a daemon that cannot install: the old file is as it was, and served, and the

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says, strict},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -26,14 +26,12 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
     let old = ca.issue(&[HOST]);
     let old_file = world.postgres_directory("old", 0o700).join("server.pem");
     world.place(&old, &old_file);
-    let cluster = strict(
-        world,
-        Cluster::build(world)
-            .name(NAME)
-            .tls(&old_file)
-            .setting("log_min_messages", "info"),
-    )
-    .start();
+    let cluster = Cluster::build(world)
+        .name(NAME)
+        .tls(&old_file)
+        .setting("log_min_messages", "info")
+        .strict()
+        .start();
     let target = world.target(NAME);
     if let Some(placed) = placed {
         world.place(placed, &target);

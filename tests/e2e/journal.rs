@@ -6,7 +6,7 @@ use pgcertd::report::{Field, Kind};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         ca::{DAY, Options},

@@ -9,7 +9,7 @@ mod strangers;
 mod versions;
 
 use crate::{
-    standing::HOST,
+    stage::HOST,
     world::{
         World,
         cluster::Cluster,

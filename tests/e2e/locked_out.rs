@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use crate::{
-    standing::{HOST, Stage, problem, says},
+    stage::{HOST, Stage, problem, says},
     world::{
         SOON, World, ca::KeyType, cluster::ClusterBuilder, daemon::Daemon, eventually,
         postgres::STRICT, throughout,
@@ -58,7 +58,10 @@ impl Stage<'_> {
 #[test]
 fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.lets_clients_in();
@@ -103,12 +106,10 @@ fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
 #[test]
 fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa2048,
-        |cluster| for_rsa_alone(cluster).version(18),
-        |it| it,
-    );
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(|cluster| for_rsa_alone(cluster).version(18))
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.renew_to(KeyType::P256);
@@ -124,12 +125,10 @@ fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
 fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
     let world = or_skip!(World::with_debians(STRICT));
     // The level comes with the ciphers, which Postgres sets after it has loaded the key.
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa3072,
-        |cluster| cluster.setting("ssl_ciphers", "HIGH:!aNULL@SECLEVEL=3"),
-        |it| it,
-    );
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa3072)
+        .cluster(|cluster| cluster.setting("ssl_ciphers", "HIGH:!aNULL@SECLEVEL=3"))
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.renew_weak();
@@ -145,12 +144,10 @@ fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
 #[test]
 fn what_pgcertd_alone_cannot_shake_hands_with_stays() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa2048,
-        |cluster| cluster.setting("ssl_max_protocol_version", "TLSv1.2"),
-        |it| it,
-    );
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(|cluster| cluster.setting("ssl_max_protocol_version", "TLSv1.2"))
+        .start();
     // psql offers this curve under TLS 1.2, and pgcertd's own library does not.
     let p521 = stage.renew_to(KeyType::P521);
     let row = stage.synced(&[], "unverified", 1);
@@ -193,7 +190,7 @@ fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
 #[test]
 fn where_nobody_got_in_before_nothing_goes_back() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(&world, for_rsa_alone, |it| it);
+    let mut stage = Stage::build(&world).cluster(for_rsa_alone).start();
     stage.becomes("unverified");
     stage.lets_nobody_in();
     let second = stage.renew();
@@ -212,7 +209,10 @@ fn where_nobody_got_in_before_nothing_goes_back() {
 #[test]
 fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     stage.renew_to(KeyType::Rsa2048);
     stage.synced(&[], "deployed", 0);
     assert_eq!(stage.previous(), stage.first.combined_pem());
@@ -241,7 +241,10 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
 #[test]
 fn what_others_have_placed_stays_and_it_is_said_why_nobody_gets_in() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     // There is a bundle to which pgcertd could go back.
     stage.renew_to(KeyType::Rsa2048);
     stage.synced(&[], "deployed", 0);

@@ -56,7 +56,6 @@ mod sessions;
 mod setup;
 mod sql;
 mod stage;
-mod standing;
 mod starting;
 mod targets;
 mod threads;

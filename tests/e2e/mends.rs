@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    standing::{NAME, Stage},
+    stage::{NAME, Stage},
     world::{SOON, World, command, daemon::pgcertd, process::run},
 };
 
@@ -72,7 +72,7 @@ fn the_command_for_what_is_not_served_has_it_served() {
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     // Installed by another hand, and nobody told the server.
-    crate::standing::place(&world, &second, &stage.cert, &stage.key);
+    crate::stage::place(&world, &second, &stage.cert, &stage.key);
     stage.becomes("not_served");
     typed(&pasted(&stage));
     stage.becomes("in_sync");
@@ -82,11 +82,9 @@ fn the_command_for_what_is_not_served_has_it_served() {
 #[test]
 fn the_command_for_what_is_not_used_sets_the_server_up() {
     let world = or_skip!(World::new());
-    let stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("ssl", "off"),
-        |instance| instance,
-    );
+    let stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("ssl", "off"))
+        .start();
     stage.becomes("not_used");
     // Here is no terminal to ask at.
     typed(&format!("{} --yes", pasted(&stage)));

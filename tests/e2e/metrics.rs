@@ -14,7 +14,6 @@ use crate::{
         config::{Config, path},
         daemon::Daemon,
         eventually, give,
-        lineage::Lineage,
         port::Port,
         prometheus::{NodeExporter, Prometheus, curl, lint},
     },
@@ -90,18 +89,18 @@ fn eventually_raised(prometheus: &Prometheus, alert: &str, servers: &[&str]) {
 #[test]
 fn prometheus_sees_a_real_server_and_its_troubles() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     let port = Port::claim();
     let directory = world.directory("textfiles");
-    let config = Config::new(&world)
-        .watch("resync", "1s")
-        .metrics("listen", port.address())
-        .metrics("textfile", path(&directory.join("pgcertd.prom")))
-        .instance(stage.instance(HOST).set("mode", "observe"))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
+    let mut stage = Stage::build(&world)
+        .config(|config| {
+            config
+                .watch("resync", "1s")
+                .metrics("listen", port.address())
+                .metrics("textfile", path(&directory.join("pgcertd.prom")))
+        })
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
+    let mut daemon = Daemon::start(&world, &stage.config);
     let exporter = NodeExporter::start(&directory);
     let jobs = [("pgcertd", port.address()), ("node", exporter.address())];
     let prometheus = Prometheus::start(&world, &jobs.each_ref().map(|(job, at)| (*job, &**at)));
@@ -131,9 +130,8 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
     }
 
     // Whoever places the files has forgotten the reload.
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    world.place(&second, &stage.target);
+    let second = stage.renew();
+    world.place(&second, &stage.cert);
     let not_served =
         format!("pgcertd_state{{job=\"pgcertd\",server=\"{NAME}\",state=\"not_served\"}}");
     prometheus.wait(&not_served, "1");
@@ -147,10 +145,10 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
     eventually_raised(&prometheus, "NotServed", &[]);
 
     // What is installed is damaged: nobody notices but at the next restart.
-    fs::write(&stage.target, "no certificate").unwrap();
-    give(&stage.target, world.postgres(), 0o600);
+    fs::write(&stage.cert, "no certificate").unwrap();
+    give(&stage.cert, world.postgres(), 0o600);
     eventually_raised(&prometheus, "RestartUnsafe", &[NAME]);
-    world.place(&second, &stage.target);
+    world.place(&second, &stage.cert);
     eventually_raised(&prometheus, "RestartUnsafe", &[]);
 
     // The daemon ends: whom Prometheus asks itself is missed at once, and the file grows old.
@@ -173,22 +171,16 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
 #[test]
 fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone() {
     let world = or_skip!(World::new());
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     let port = Port::claim();
     let file = world.directory("textfiles").join("pgcertd.prom");
-    let of = |config: Config| {
+    let measured = |config: Config| {
         config
             .metrics("listen", port.address())
             .metrics("textfile", path(&file))
     };
-    let config = of(Config::new(&world))
-        .instance(stage.instance(HOST))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
+    let mut stage = Stage::build(&world).config(measured).start();
+    let mut daemon = Daemon::start(&world, &stage.config);
+    stage.renew();
     let deployed = format!("pgcertd_deployments_total{{server=\"{NAME}\",outcome=\"deployed\"}} 1");
     says(
         &port.address(),
@@ -214,7 +206,7 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
 
     // Another server in its place.
     let other = stage.instance(HOST).set("name", "other");
-    of(Config::new(&world)).instance(other).write();
+    measured(Config::new(&world)).instance(other).write();
     daemon.hangup();
     let of_other = "pgcertd_deployments_total{server=\"other\",outcome=\"deployed\"} 0";
     says(&port.address(), &[of_other]);

@@ -13,14 +13,12 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         config::{Config, Instance, path},
         daemon::{Daemon, Launch, pgcertd},
-        eventually,
-        lineage::Lineage,
-        throughout,
+        eventually, throughout,
     },
 };
 
@@ -54,13 +52,18 @@ impl Told {
 
     /// A configuration by which it is told.
     fn config(&self, world: &World, more: &[&str]) -> Config {
+        self.hears_of(Config::new(world), more)
+    }
+
+    fn hears_of(&self, config: Config, more: &[&str]) -> Config {
         let words = [Path::new("/bin/sh"), &self.script, &self.directory];
         let mut command: Vec<toml::Value> = words.into_iter().map(path).collect();
         command.extend(more.iter().map(|it| toml::Value::from(*it)));
-        Config::new(world)
+        let state = self.directory.with_file_name("notify");
+        config
             .notify("command", command)
             .notify("after", "1s")
-            .notify("state_directory", path(&world.path().join("notify")))
+            .notify("state_directory", path(&state))
     }
 
     /// What it does from now on before it keeps anything, as sh; `$number` is how often it was told.
@@ -116,38 +119,29 @@ fn notifier(world: &World, config: &Config) -> Daemon {
 }
 
 /// A server that serves its lineage, with a daemon that `told` is to hear of.
-fn at_work(world: &World, told: &Told) -> (Stage, Lineage, Config, Daemon) {
-    let stage = Stage::new(world);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&stage.first);
-    let instance = stage.instance(HOST);
-    let names = vec![toml::Value::from(HOST)];
-    let config = told
-        .config(world, &[])
-        .watch("resync", "1s")
-        .notify(
-            "on",
-            ["failure", "recovery", "deployed"]
-                .map(toml::Value::from)
-                .to_vec(),
-        )
-        .instance(instance.set("server_names", names))
-        .write();
-    let daemon = Daemon::start(world, &config);
-    daemon.wait_for_log(": in_sync");
-    (stage, lineage, config, daemon)
+fn at_work<'w>(world: &'w World, told: &Told) -> (Stage<'w>, Daemon) {
+    let events = ["failure", "recovery", "deployed"].map(toml::Value::from);
+    let stage = Stage::build(world)
+        .config(|config| {
+            let config = told.hears_of(config, &[]).watch("resync", "1s");
+            config.notify("on", events.to_vec())
+        })
+        .instance(|instance| instance.set("server_names", vec![HOST]))
+        .start();
+    let daemon = stage.daemon();
+    (stage, daemon)
 }
 
 #[test]
 fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let (stage, mut lineage, config, daemon) = at_work(&world, &told);
-    let follower = notifier(&world, &config);
+    let (mut stage, daemon) = at_work(&world, &told);
+    let follower = notifier(&world, &stage.config);
     // What was so before is no news.
     told.stays_at(0);
 
-    lineage.renew(&stage.ca.issue(&["other.example.com"]));
+    stage.lineage.renew(&stage.ca.issue(&["other.example.com"]));
     let failure = told.change(1);
     assert_eq!(failure["event"], "failure", "{failure:#}");
     assert_eq!(failure["about"], "instance");
@@ -159,7 +153,7 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(failure["served"]["fingerprint"], stage.first.fingerprint);
     // What a lineage must not hold is told with its remedy in one sentence.
     let problem = failure["problem"].as_str().unwrap();
-    assert_says(problem, &[HOST, "; issue the certificate for"], "problem");
+    says(problem, &[HOST, "; issue the certificate for"]);
     let whole = told
         .all()
         .into_iter()
@@ -174,24 +168,22 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
         subject.starts_with(&format!("pgcertd {host}: ")),
         "{subject}"
     );
-    assert_says(subject, &[&format!("{NAME} source invalid")], "the subject");
+    says(subject, &[&format!("{NAME} source invalid")]);
     let text = told.beside("text");
-    assert_says(
+    says(
         &text,
         &[subject, "  was    in sync", "  why  ", "pgcertd status"],
-        "text",
     );
     println!("{text}");
 
     // A restart repeats nothing, and nothing is lost that happens meanwhile.
     assert_eq!(follower.stop().code(), Some(0));
-    let follower = notifier(&world, &config);
+    let follower = notifier(&world, &stage.config);
     told.stays_at(1);
     assert_eq!(follower.stop().code(), Some(0));
-    let good = stage.ca.issue(&[HOST]);
-    lineage.renew(&good);
-    stage.eventually_serves(&good, "the lineage is mended");
-    let follower = notifier(&world, &config);
+    let good = stage.renew();
+    stage.serves(&good);
+    let follower = notifier(&world, &stage.config);
     let [one, other] = [1, 0].map(|before| {
         eventually(SOON, "both are told", || {
             told.changes().get(2 - before).cloned()
@@ -205,15 +197,15 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(other["served"]["fingerprint"], good.fingerprint);
     told.stays_at(3);
     assert_eq!(follower.stop().code(), Some(0));
-    stage.ends_with(daemon, &good);
+    stage.ends(daemon, &good);
 }
 
 #[test]
 fn a_daemon_that_is_killed_or_hangs_is_told() {
     let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let (stage, _lineage, config, mut daemon) = at_work(&world, &told);
-    let _follower = notifier(&world, &config);
+    let (stage, mut daemon) = at_work(&world, &told);
+    let _follower = notifier(&world, &stage.config);
     told.stays_at(0);
 
     daemon.signal(Signal::STOP);
@@ -234,12 +226,8 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
         (&"failure".into(), &"stopped".into())
     );
     assert_eq!(stopped["name"], Value::Null);
-    assert_says(
-        stopped["problem"].as_str().unwrap(),
-        &["has ended"],
-        "stopped",
-    );
-    let daemon = Daemon::start(&world, &config);
+    says(stopped["problem"].as_str().unwrap(), &["has ended"]);
+    let daemon = Daemon::start(&world, &stage.config);
     let again = told.change(4);
     assert_eq!(
         (&again["event"], &again["state"]),
@@ -247,10 +235,9 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
     );
     // As the unit's runtime directory, the file goes with a daemon that is stopped.
     drop(daemon);
-    fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
+    fs::remove_file(stage.config.runtime_directory().join("status.json")).unwrap();
     let gone = told.change(5);
-    assert_says(gone["problem"].as_str().unwrap(), &["is not there"], "gone");
-    drop(stage);
+    says(gone["problem"].as_str().unwrap(), &["is not there"]);
 }
 
 /// Twenty instances whose lineages do not exist.
@@ -332,7 +319,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     });
     let child = Pid::from_raw(child).unwrap();
     let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
-    assert_says(&said, &["error: ", "again in 5s", "--test"], "the log");
+    says(&said, &["error: ", "again in 5s", "--test"]);
     eventually(SOON, "its child is gone", || {
         test_kill_process(child).is_err()
     });
@@ -406,10 +393,10 @@ fn without_a_command_it_ends_at_once_and_well() {
     assert_eq!(notifier.ended(SOON).code(), Some(0));
     // Otherwise systemd would take it for a failure.
     assert!(notifier.notified().iter().any(|it| it == "READY=1"));
-    assert_says(&notifier.log(), &["nobody is told", "[notify]"], "the log");
+    says(&notifier.log(), &["nobody is told", "[notify]"]);
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 2, "{tried:?}");
-    assert_says(tried.stderr(), &["no command", "command = ["], "the trial");
+    says(tried.stderr(), &["no command", "command = ["]);
 }
 
 #[test]
@@ -419,25 +406,20 @@ fn a_trial_says_how_it_went() {
     let config = told.config(&world, &[]).write();
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 0, "{tried:?}");
-    assert_says(tried.stdout(), &["/bin/sh took it", "a test"], "well");
+    says(tried.stdout(), &["/bin/sh took it", "a test"]);
     let change = told.change(1);
     assert_eq!(
         (&change["event"], &change["state"]),
         (&"test".into(), &"not_served".into())
     );
-    assert_says(
-        change["problem"].as_str().unwrap(),
-        &["a test"],
-        "the problem",
-    );
+    says(change["problem"].as_str().unwrap(), &["a test"]);
 
     told.does("echo refused >&2; exit 1");
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 1, "{tried:?}");
-    assert_says(
+    says(
         tried.stdout(),
         &["not delivered", "exit status: 1: refused"],
-        "badly",
     );
     let tried = pgcertd(&world, &config, &["notify", "--test", "--json"]);
     assert_eq!(tried.code(), 1, "{tried:?}");
@@ -489,7 +471,7 @@ fn the_line_for_a_webhook_posts_the_document() {
     assert_eq!(tried.code(), 0, "{tried:?}");
     let refused = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(refused.code(), 1, "{refused:?}");
-    assert_says(refused.stdout(), &["500"], "refused");
+    says(refused.stdout(), &["500"]);
     let requests = answers.join().unwrap();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook "), "{head}");

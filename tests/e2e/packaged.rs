@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use crate::{
-    standing::{NAME, Stage, mode, says},
+    stage::{NAME, Stage, mode, says},
     world::{SOON, World, command, config::Config, daemon::pgcertd, process::run},
 };
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},

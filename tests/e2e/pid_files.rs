@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         Owner, World,
         ca::Ca,

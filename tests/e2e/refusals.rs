@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, mode, problem, says},
+    stage::{NAME, Stage, mode, problem, says},
     world::{
         SOON, World,
         daemon::{Daemon, Launch},
@@ -170,11 +170,9 @@ fn with_ca_file(world: &World) -> Stage<'_> {
     let file = ca_file(world);
     let ca = crate::world::ca::Ca::new(world, "Clients");
     fs::write(&file, ca.root_pem()).unwrap();
-    Stage::with(
-        world,
-        |cluster| cluster.setting("ssl_ca_file", file.to_str().unwrap()),
-        |instance| instance,
-    )
+    Stage::build(world)
+        .cluster(|cluster| cluster.setting("ssl_ca_file", file.to_str().unwrap()))
+        .start()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    standing::{NAME, Stage, next_second, says},
+    stage::{NAME, Stage, next_second, says},
     world::{
         SOON, World,
         config::Instance,
@@ -44,22 +44,18 @@ fn gated(world: &World) -> (Stage<'_>, PathBuf, PathBuf) {
         gate.display()
     );
     let file = script(world, &text);
-    let stage = Stage::with(
-        world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let stage = Stage::build(world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     (stage, begun, gate)
 }
 
 #[test]
 fn pg_ctl_reloads_as_the_servers_user() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("reload", "pg_ctl"),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("reload", "pg_ctl"))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     stage.serves(&second);
@@ -74,11 +70,9 @@ fn a_command_reloads_and_is_told_which_instance() {
     let told = world.path().join("told");
     let text = format!("echo \"$PGCERTD_INSTANCE\" > {}\n{RELOAD}", told.display());
     let file = script(&world, &text);
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     stage.serves(&second);
@@ -91,11 +85,9 @@ fn a_command_reloads_and_is_told_which_instance() {
 fn a_command_that_fails_is_named_with_its_words_and_run_again() {
     let world = or_skip!(World::new());
     let file = script(&world, "echo first >&2; echo 'no leader' >&2; exit 3");
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     let told = [file.to_str().unwrap(), "exit status: 3", "no leader"];
@@ -114,15 +106,13 @@ fn a_command_that_fails_is_named_with_its_words_and_run_again() {
 fn a_command_that_is_not_there_is_named() {
     let world = or_skip!(World::new());
     let file = world.path().join("no-such-script");
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let second = stage.renew();
     let row = stage.synced(&[], "failed", 1);
     says(
-        &crate::standing::problem(&row),
+        &crate::stage::problem(&row),
         &[file.to_str().unwrap(), "No such file"],
     );
     // It is installed: a restart serves it, and so does a reload by hand.
@@ -212,11 +202,9 @@ fn what_else_waits_in_the_configuration_is_named() {
 #[test]
 fn a_deployment_leaves_no_trace_in_the_servers_log_but_its_reload() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("log_min_messages", "debug1"),
-        |instance| instance,
-    );
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("log_min_messages", "debug1"))
+        .start();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.wait_for_log(": in_sync");
     let second = stage.renew();

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, problem, says},
+    stage::{HOST, NAME, Stage, leftovers, mode, problem, says},
     world::{
         SOON, World,
         ca::{DAY, Issued, KeyType, Options},
@@ -237,11 +237,9 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
 #[test]
 fn a_previous_bundle_for_other_names_is_refused() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("server_names", vec![HOST]),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("server_names", vec![HOST]))
+        .start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     let reloads = stage.reloads();
@@ -257,11 +255,9 @@ fn a_previous_bundle_for_other_names_is_refused() {
 fn where_others_place_the_files_a_rollback_is_refused() {
     for mode in ["reload", "observe"] {
         let world = or_skip!(World::new());
-        let stage = Stage::with(
-            &world,
-            |cluster| cluster,
-            |instance| instance.set("mode", mode),
-        );
+        let stage = Stage::build(&world)
+            .instance(|instance| instance.set("mode", mode))
+            .start();
         let row = rolled_back(&stage, &[], "refused", 1);
         says(&problem(&row), &[mode, "back"]);
         keeps(&stage, &stage.first, 0);
@@ -318,7 +314,7 @@ fn a_rollback_that_fails_holds_nothing() {
     let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let target = home.join("server.pem");
-    let mut stage = Stage::at(&world, &target, &target, |it| it, |it| it);
+    let mut stage = Stage::build_at(&world, &target, &target).start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     let reloads = stage.reloads();
@@ -356,7 +352,7 @@ fn a_rollback_of_two_files_serves_both() {
     let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let (cert, key) = (home.join("server.crt"), home.join("server.key"));
-    let mut stage = Stage::at(&world, &cert, &key, |cluster| cluster, |instance| instance);
+    let mut stage = Stage::build_at(&world, &cert, &key).start();
     let daemon = stage.daemon();
     let second = stage.renew();
     stage.serves(&second);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    standing::{HOST, NAME, Stage, place, problem, says},
+    stage::{HOST, NAME, Stage, place, problem, says},
     world::{
         SOON, World,
         ca::{DAY, Options},
@@ -54,11 +54,9 @@ fn a_server_that_uses_another_file_is_said_to_even_where_both_held_the_same() {
 #[test]
 fn a_server_with_tls_off_is_told_to_turn_it_on() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("ssl", "off"),
-        |instance| instance,
-    );
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("ssl", "off"))
+        .start();
     let daemon = Daemon::start(&world, &stage.config);
     daemon.wait_for_log("ssl = off");
     let second = stage.renew();
@@ -120,7 +118,7 @@ fn mended_before_the_start(world: &World, two_files: bool, damage: impl FnOnce(&
         true => (home.join("server.crt"), home.join("server.key")),
         false => (world.target(NAME), world.target(NAME)),
     };
-    let mut stage = Stage::at(world, &cert, &key, |cluster| cluster, |instance| instance);
+    let mut stage = Stage::build_at(world, &cert, &key).start();
     stage.cluster.stop();
     damage(&stage);
     let second = stage.renew();

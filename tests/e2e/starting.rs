@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, says},
+    stage::{NAME, Stage, says},
     world::{
         SOON, World,
         daemon::{Daemon, Launch},
@@ -59,11 +59,9 @@ fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
 fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
     let world = or_skip!(World::new());
     // A look that is under way is finished before a new config is taken in.
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("verify_timeout", "5s"),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("verify_timeout", "5s"))
+        .start();
     let mut daemon = Daemon::start(&world, &stage.config);
     let view = stage.config.runtime_directory().join("status.json");
     let seen = || -> Value { serde_json::from_str(&fs::read_to_string(&view).unwrap()).unwrap() };

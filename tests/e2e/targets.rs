@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage, mode, place},
+    stage::{HOST, NAME, Stage, mode, place},
     world::{Owner, World, daemon::Launch, give, postgres::STRICT},
 };
 
@@ -39,7 +39,7 @@ fn two_files_in_two_directories_are_installed_with_their_modes() {
 }
 
 fn two_files(world: &World, cert: &Path, key: &Path) {
-    let mut stage = Stage::at(world, cert, key, |cluster| cluster, |instance| instance);
+    let mut stage = Stage::build_at(world, cert, key).start();
     let mut daemon = Launch::new(world).like_the_unit().daemon(&stage.config);
     daemon.ready();
     daemon.wait_for_log(": in_sync");
@@ -61,13 +61,9 @@ fn refused_two_files_go_back_both() {
         world.path().join("certs/pg.pem"),
         world.path().join("private/pg.key"),
     );
-    let mut stage = Stage::at(
-        &world,
-        &cert,
-        &key,
-        |cluster| crate::standing::strict(&world, cluster),
-        |instance| instance,
-    );
+    let mut stage = Stage::build_at(&world, &cert, &key)
+        .cluster(|cluster| cluster.strict())
+        .start();
     let daemon = stage.daemon();
     stage.renew_weak();
     daemon.wait_for_log("rolled back");
@@ -86,11 +82,9 @@ fn refused_two_files_go_back_both() {
 #[test]
 fn a_key_that_root_owns_is_readable_by_the_servers_group() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("owner", "root").set("group", "postgres"),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("owner", "root").set("group", "postgres"))
+        .start();
     let owner = Owner {
         uid: 0,
         gid: world.postgres().gid,

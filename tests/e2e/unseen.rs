@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener};
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says, strict},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -20,11 +20,9 @@ const UNVERIFIED: &str = "serving not verified";
 
 /// A stage whose looks give up soon.
 fn impatient<'w>(world: &'w World, instance: impl FnOnce(Instance) -> Instance) -> Stage<'w> {
-    Stage::with(
-        world,
-        |cluster| cluster,
-        |entry| instance(entry.set("verify_timeout", "1s")),
-    )
+    Stage::build(world)
+        .instance(|entry| instance(entry.set("verify_timeout", "1s")))
+        .start()
 }
 
 /// Renews under the daemon, which cannot see what is served, and leaves the files.
@@ -66,11 +64,10 @@ fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
 #[test]
 fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
     let world = or_skip!(World::with_debians(STRICT));
-    let mut stage = Stage::with(
-        &world,
-        |cluster| strict(&world, cluster),
-        |instance| instance.set("verify_timeout", "1s"),
-    );
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.strict())
+        .instance(|instance| instance.set("verify_timeout", "1s"))
+        .start();
     let daemon = stage.daemon();
     stage.cluster.freeze();
     stage.renew_weak();
@@ -185,11 +182,9 @@ fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show
 #[test]
 fn a_server_on_sockets_alone_is_told_what_to_set() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("listen_addresses", ""),
-        |instance| instance,
-    );
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("listen_addresses", ""))
+        .start();
     let daemon = Daemon::start(&world, &stage.config);
     daemon.wait_for_log(UNVERIFIED);
     let second = renewed_unseen(
@@ -224,11 +219,10 @@ fn a_listener_that_says_nothing_holds_nobody_up() {
 #[test]
 fn without_verification_a_server_on_sockets_alone_is_in_sync() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("listen_addresses", ""),
-        |instance| instance.set("verify", "none"),
-    );
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("listen_addresses", ""))
+        .instance(|instance| instance.set("verify", "none"))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     daemon.wait_for_log("deployed");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME},
+    stage::{HOST, NAME},
     world::{
         SOON, World,
         ca::Ca,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage},
+    stage::{HOST, NAME, Stage},
     world::{
         Owner, SOON, World,
         config::{Config, Instance, path},

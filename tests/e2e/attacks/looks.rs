@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -279,15 +279,13 @@ fn files_that_cannot_be_compared_are_not_other_files() {
     std::os::unix::fs::symlink(&place, &alias).unwrap();
     let named = alias.join("server.pem");
     let named = named.to_str().unwrap().to_owned();
-    let stage = Stage::with(
-        &world,
-        |cluster| {
+    let stage = Stage::build(&world)
+        .cluster(|cluster| {
             cluster
                 .setting("ssl_cert_file", &named)
                 .setting("ssl_key_file", &named)
-        },
-        |instance| instance,
-    );
+        })
+        .start();
     stage.becomes("in_sync");
     for errno in ["EIO", "ENOMEM", "EACCES"] {
         let fault = Fault::of("statx", errno, "").at(&named);
@@ -320,11 +318,9 @@ fn files_that_cannot_be_compared_are_not_other_files() {
 #[test]
 fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
     let world = or_skip!(World::new());
-    let stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |it| it.set("verify_timeout", "1s"),
-    );
+    let stage = Stage::build(&world)
+        .instance(|it| it.set("verify_timeout", "1s"))
+        .start();
     for (call, errno, remedy) in [
         ("connect", "EACCES", "firewall"),
         ("connect", "EPERM", "firewall"),

@@ -23,7 +23,6 @@ use crate::{
         daemon::{Daemon, Launch, Outcome},
         eventually, give,
         journal::Journal,
-        lineage::Lineage,
     },
 };
 
@@ -131,7 +130,7 @@ fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() 
 }
 
 /// A stage whose authority, subject and name are hostile.
-fn stage(world: &World) -> Stage {
+fn stage(world: &World) -> Stage<'_> {
     let ca = Ca::new_with(world, "Test Root", |_, params| {
         params.distinguished_name = hostile_name("Test Root");
     });
@@ -144,8 +143,7 @@ fn stage(world: &World) -> Stage {
         },
         ..Options::default()
     };
-    let first = ca.issue_with(&[HOST], &options);
-    Stage::serving(world, ca, first)
+    Stage::build(world).authority(ca).first(options).start()
 }
 
 fn hostile_name(more: &str) -> DistinguishedName {
@@ -159,10 +157,8 @@ fn hostile_name(more: &str) -> DistinguishedName {
 fn names_in_certificates_files_and_databases_command_no_terminal() {
     let world = or_skip!(World::new());
     let stage = stage(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     // A hook of the ACME client's that copies into the server's files.
-    let hooks = lineage.path().join("../../renewal-hooks/deploy");
+    let hooks = stage.lineage.path().join("../../renewal-hooks/deploy");
     fs::create_dir_all(&hooks).unwrap();
     let data = stage.cluster.data_directory().display();
     let hook = hostile_path(&hooks);
@@ -185,7 +181,6 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
     fs::write(&hba, open + &text).unwrap();
     stage.cluster.sql("select pg_reload_conf()");
 
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
     let root = Launch::new(&world);
     for command in [
         &["status"][..],
@@ -196,14 +191,16 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
         &["sessions"],
         &["removal"],
     ] {
-        shown(&root, &config, command);
-        documented(&root, &config, command);
+        shown(&root, &stage.config, command);
+        documented(&root, &stage.config, command);
     }
-    let sessions = shown(&root, &config, &["sessions"]);
+    let sessions = shown(&root, &stage.config, &["sessions"]);
     assert_written_out(&sessions, "sessions");
-    let told = documented(&root, &config, &["sessions"]).instance(NAME);
+    let told = documented(&root, &stage.config, &["sessions"]).instance(NAME);
     assert_eq!(told["sessions"][0]["user"], role);
-    let check = documented(&root, &config, &["check"]).stdout().to_owned();
+    let check = documented(&root, &stage.config, &["check"])
+        .stdout()
+        .to_owned();
     assert!(
         check.contains("renewal-hooks"),
         "the hook is not told of: {check}"
@@ -211,31 +208,28 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
 
     let address = format!("127.0.0.1:{}", stage.cluster.port());
     let roots = stage.ca.root().to_str().unwrap();
-    let probe = shown(&root, &config, &["probe", &address, "--ca", roots]);
+    let probe = shown(&root, &stage.config, &["probe", &address, "--ca", roots]);
     assert_written_out(&probe, "probe");
-    documented(&root, &config, &["probe", &address, "--ca", roots]);
+    documented(&root, &stage.config, &["probe", &address, "--ca", roots]);
 
     let setup = ["setup", "--dry-run", "--require-tls", "--instance", NAME];
-    let tightened = shown(&root, &config, &setup);
+    let tightened = shown(&root, &stage.config, &setup);
     let diff = "+hostssl\tall\t";
     assert!(tightened.contains(diff), "tabs are tabs: {tightened}");
-    documented(&root, &config, &setup);
+    documented(&root, &stage.config, &setup);
 }
 
 #[test]
 fn what_the_servers_own_program_says_commands_no_terminal() {
     let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     // Postgres quotes the name of the file that it does not find.
     let settings = stage.cluster.settings_file();
     let text = fs::read_to_string(&settings).unwrap();
     let line = hostile_line();
     fs::write(&settings, format!("{text}\ninclude '/nowhere/{line}'\n")).unwrap();
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
     let root = Launch::new(&world);
-    let check = shown(&root, &config, &["check"]);
+    let check = shown(&root, &stage.config, &["check"]);
     assert_written_out(&check, "check");
     for command in [
         &["status"][..],
@@ -243,8 +237,8 @@ fn what_the_servers_own_program_says_commands_no_terminal() {
         &["sync", "--force"],
         &["removal"],
     ] {
-        shown(&root, &config, command);
-        documented(&root, &config, command);
+        shown(&root, &stage.config, command);
+        documented(&root, &stage.config, command);
     }
 }
 
@@ -312,22 +306,21 @@ fn forge(config: &Config, owner: Owner, view: &Value) {
 #[test]
 fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
     let world = or_skip!(World::new());
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     let told = world.path().join("told");
     let script = format!(
         "cat >{0}.new; printf '%s\\n%s\\n' \"$PGCERTD_SUBJECT\" \"$PGCERTD_TEXT\" >{0}.text; mv {0}.new {0}",
         told.display()
     );
-    let config = Config::new(&world)
-        .notify("command", vec!["/bin/sh", "-c", &script])
-        .notify("after", "1s")
-        .notify("state_directory", path(&world.path().join("notify")))
-        .instance(stage.instance(HOST))
-        .write();
+    let stage = Stage::build(&world)
+        .config(|config| {
+            config
+                .notify("command", vec!["/bin/sh", "-c", &script])
+                .notify("after", "1s")
+                .notify("state_directory", path(&world.path().join("notify")))
+        })
+        .start();
     let mut view = Launch::new(&world)
-        .run(&config, &["status", "--json"])
+        .run(&stage.config, &["status", "--json"])
         .json();
     view["daemon"] = json!({
         "version": "1", "pid": std::process::id(), "since": "2026-01-01T00:00:00Z",
@@ -342,15 +335,15 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
         shown_of[place]["issuer"] = HOSTILE.into();
         shown_of[place]["names"] = json!([HOSTILE]);
     }
-    forge(&config, world.postgres(), &view);
+    forge(&stage.config, world.postgres(), &view);
     let nobody = Launch::new(&world).by_user("nobody");
-    let status = shown(&nobody, &config, &["status"]);
+    let status = shown(&nobody, &stage.config, &["status"]);
     assert_written_out(&status, "the view is shown to who may not look");
-    let again = documented(&nobody, &config, &["status"]).instance(NAME);
+    let again = documented(&nobody, &stage.config, &["status"]).instance(NAME);
     assert_eq!(again["problem"], HOSTILE, "a document means the same");
-    shown(&Launch::new(&world), &config, &["status"]);
+    shown(&Launch::new(&world), &stage.config, &["status"]);
 
-    let mut notifier = Launch::new(&world).notifier(&config);
+    let mut notifier = Launch::new(&world).notifier(&stage.config);
     notifier.ready();
     eventually(SOON, "it is told", || told.exists());
     let text = fs::read_to_string(told.with_extension("text")).unwrap();
@@ -361,8 +354,8 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
 
     // A command that cannot be shown makes the view none.
     view["instances"][0]["details"]["command"] = HOSTILE.into();
-    forge(&config, world.postgres(), &view);
-    let status = shown(&nobody, &config, &["status"]);
+    forge(&stage.config, world.postgres(), &view);
+    let status = shown(&nobody, &stage.config, &["status"]);
     assert!(status.contains("is not known"), "{status}");
     assert!(!status.contains("touch forged"), "{status}");
 }
@@ -374,13 +367,11 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
     let live = world.directory("live");
     let hostile = format!("{HOSTILE}\nMAINPID=1\nREADY=0\nSTATUS=forged");
     fs::create_dir_all(live.join(&hostile)).unwrap();
-    let stage = Stage::new(&world);
-    let instance = stage.instance(live.join(&hostile));
-    let config = Config::new(&world).instance(instance).write();
+    let stage = Stage::build(&world).files(&live.join(&hostile)).start();
     let mut daemon = Launch::new(&world)
         .env("PGCERTD_LOG", "debug")
         .into_journal(&journal)
-        .daemon(&config);
+        .daemon(&stage.config);
     daemon.ready();
     let record = eventually(SOON, "the lineage is told of", || {
         let records = journal.records(&["SYSLOG_IDENTIFIER=pgcertd"]);

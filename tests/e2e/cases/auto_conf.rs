@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     setup::bench::Bench,
-    standing::says,
+    stage::says,
     world::{World, faults::Immutable, give},
 };
 

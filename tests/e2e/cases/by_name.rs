@@ -24,7 +24,7 @@ use proptest::{
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, of_kind, problem, says, strict},
+    stage::{HOST, NAME, Stage, of_kind, problem, says},
     world::{
         SOON, World,
         ca::{Issued, KeyType, Options},
@@ -53,14 +53,13 @@ impl<'w> Named<'w> {
         world: &'w World,
         cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
     ) -> Self {
-        let stage = Stage::with(
-            world,
-            |build| cluster(build.version(BY_NAME).setting("ssl_sni", "on")),
-            |instance| {
+        let stage = Stage::build(world)
+            .cluster(|build| cluster(build.version(BY_NAME).setting("ssl_sni", "on")))
+            .instance(|instance| {
                 let instance = instance.set("verify_timeout", "3s");
                 instance.set("server_names", vec![HOST])
-            },
-        );
+            })
+            .start();
         let others = world.postgres_directory("others", 0o700);
         Named { stage, others }
     }
@@ -375,7 +374,7 @@ fn the_undo_takes_our_line_alone_out_of_a_file_that_was_edited_since() {
 #[test]
 fn a_line_that_the_server_does_not_load_goes_again() {
     let world = or_skip!(World::with_postgres(BY_NAME));
-    let mut named = Named::with(&world, |cluster| strict(&world, cluster));
+    let mut named = Named::with(&world, |cluster| cluster.strict());
     let (foreign, other) = named.other("other.example.com");
     let text = format!("* {other} {other}\n");
     named.with_hosts(&text);

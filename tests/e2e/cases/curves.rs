@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    standing::{HOST, Stage, problem, says},
+    stage::{HOST, Stage, problem, says},
     world::{World, ca::KeyType, postgres::STRICT},
 };
 
@@ -16,15 +16,13 @@ fn nothing_is_concluded_from_a_client_that_cannot_speak_what_the_server_asks_for
             "TLSv1.3" => &world,
             _ => &or_skip!(World::new()),
         };
-        let mut stage = Stage::with(
-            world,
-            |cluster| {
+        let mut stage = Stage::build(world)
+            .cluster(|cluster| {
                 cluster
                     .setting("ssl_ecdh_curve", "secp521r1")
                     .setting("ssl_min_protocol_version", oldest)
-            },
-            |instance| instance,
-        );
+            })
+            .start();
         let gets_in = |stage: &Stage<'_>| stage.cluster.verify_full(stage.ca.root(), HOST);
         assert_eq!(gets_in(&stage).as_deref(), Ok("TLSv1.3"));
         let second = stage.renew();
@@ -42,16 +40,14 @@ fn nothing_is_concluded_from_a_client_that_cannot_speak_what_the_server_asks_for
 #[test]
 fn with_tls_1_3_alone_a_key_that_is_too_weak_for_the_server_goes_back_all_the_same() {
     let world = or_skip!(World::with_debians(STRICT));
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa3072,
-        |cluster| {
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa3072)
+        .cluster(|cluster| {
             cluster
                 .setting("ssl_ciphers", "HIGH:!aNULL@SECLEVEL=3")
                 .setting("ssl_min_protocol_version", "TLSv1.3")
-        },
-        |it| it,
-    );
+        })
+        .start();
     let first = stage.first.clone();
     stage.renew_weak();
     let told = problem(&stage.synced(&[], "rolled_back", 1));

@@ -10,7 +10,6 @@ use crate::{
         World,
         config::{Config, Instance},
         daemon::pgcertd,
-        lineage::Lineage,
         pgbouncer::PgBouncer,
     },
 };
@@ -29,11 +28,9 @@ enum Found {
 #[test]
 fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
     let world = or_skip!(World::new());
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let mut stage = Stage::new(&world);
     let pooler = PgBouncer::before(&world, &stage.cluster, "pooler");
-    let config = Config::new(&world)
+    stage.config = Config::new(&world)
         .instance(stage.instance(HOST))
         .instance(Instance::of_pgbouncer(
             "pooler",
@@ -42,8 +39,8 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
         ))
         .write();
     let data = stage.cluster.data_directory().display();
-    let target = stage.target.display();
-    let (live, another) = (lineage.path().display(), world.directory("another"));
+    let target = stage.cert.display();
+    let (live, another) = (stage.lineage.path().display(), world.directory("another"));
     let another = another.display();
     let (postgres, pgbouncer) = ("PostgreSQL", "restarts PgBouncer");
     let copies = "copies to";
@@ -96,7 +93,7 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    let document = pgcertd(&world, &config, &["check", "--json"]).json();
+    let document = pgcertd(&world, &stage.config, &["check", "--json"]).json();
     let found: Vec<&Value> = document["host"].as_array().unwrap().iter().collect();
     for (number, (commands, expected)) in hooks.iter().enumerate() {
         let file = deploy.join(format!("{number:02}"));

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{
     neighbours,
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, DAY, Issued, Options, describe},
@@ -286,7 +286,7 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
 /// A stage whose clients verify its name.
 fn named(world: &World) -> Stage<'_> {
     let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-    Stage::with(world, |cluster| cluster, named)
+    Stage::build(world).instance(named).start()
 }
 
 #[test]

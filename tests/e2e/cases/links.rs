@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     setup::bench::Bench,
-    standing::{HOST, NAME, says},
+    stage::{HOST, NAME, says},
     world::{
         Owner, SOON, World,
         ca::{Ca, Issued},

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     check::finding::{Healthy, line, typed},
-    standing::says,
+    stage::says,
     world::{
         Owner, SOON, World,
         ca::Ca,

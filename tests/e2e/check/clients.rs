@@ -4,7 +4,7 @@ use std::fs;
 
 use super::finding::{Healthy, checked, line, sentence, typed};
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         World,
         ca::{DAY, Options},

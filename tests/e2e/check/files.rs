@@ -7,7 +7,7 @@ use std::{
 
 use super::finding::{Healthy, checked, line, sentence, typed};
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         Owner, World,
         ca::{DAY, Options},
@@ -149,7 +149,7 @@ fn a_directory_that_is_perhaps_others_as_well_is_not_given_away() {
     let world = or_skip!(World::new());
     let shared = world.directory("shared");
     let target = shared.join("server.pem");
-    let stage = Stage::at(&world, &target, &target, |c| c, |entry| entry);
+    let stage = Stage::build_at(&world, &target, &target).start();
     let found = checked(&world, &stage.config, &[]).instance("targets");
     assert_eq!(found["weight"], "problem");
     says(&sentence(&found), &["cert_file", "default", "pgcertd"]);

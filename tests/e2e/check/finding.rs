@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, Stage},
+    stage::{HOST, Stage},
     world::{
         SOON, World,
         cluster::ClusterBuilder,
@@ -51,7 +51,9 @@ impl<'w> Healthy<'w> {
     /// With chain and key in this file, whose directory is there.
     pub fn at(world: &'w World, target: &Path) -> Self {
         let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-        let stage = Stage::at(world, target, target, |cluster| cluster, named);
+        let stage = Stage::build_at(world, target, target)
+            .instance(named)
+            .start();
         Self { stage }
     }
 
@@ -61,9 +63,10 @@ impl<'w> Healthy<'w> {
         cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
         instance: impl FnOnce(Instance) -> Instance,
     ) -> Self {
-        let stage = Stage::with(world, cluster, |entry| {
-            instance(entry.set("server_names", vec![HOST]))
-        });
+        let stage = Stage::build(world)
+            .cluster(cluster)
+            .instance(|entry| instance(entry.set("server_names", vec![HOST])))
+            .start();
         Self { stage }
     }
 

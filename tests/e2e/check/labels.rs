@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::finding::{Checked, Healthy, line, sentence};
 use crate::{
-    standing::says,
+    stage::says,
     world::{World, daemon::Launch},
 };
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::finding::{Checked, Healthy, line, typed};
 use crate::{
-    standing::{NAME, says},
+    stage::{NAME, says},
     world::{SOON, World, command, daemon::Launch, process::run},
 };
 

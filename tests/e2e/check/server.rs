@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::finding::{Healthy, line, sentence, typed};
 use crate::{
-    standing::{NAME, says},
+    stage::{NAME, says},
     world::{
         SOON, World,
         ca::Ca,

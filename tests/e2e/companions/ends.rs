@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::gate::{Gate, bring, keyed};
 use crate::{
-    standing::{HOST, NAME, says},
+    stage::{HOST, NAME, says},
     world::{
         World,
         ca::{Ca, DAY},

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    standing::HOST,
+    stage::HOST,
     world::{daemon::Outcome, inventory::Inventory},
 };
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::gate::{Gate, bring};
 use crate::{
-    standing::says,
+    stage::says,
     world::{World, ca::Ca, daemon::pgcertd},
 };
 

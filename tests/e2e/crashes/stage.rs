@@ -9,7 +9,6 @@ use std::{
 
 use pgcertd::bundle::KeyedBundle;
 
-use crate::standing::strict;
 use crate::world::{
     SOON, World,
     ca::{Ca, Issued, KeyType, Options},
@@ -80,7 +79,7 @@ impl<'w> Stage<'w> {
         let cluster = Cluster::build(world).tls_files(&cert, &key);
         // The tests of a refusal are skipped with other builds, see `STRICT`.
         let mut cluster = match usual() == DEBIAN {
-            true => strict(world, cluster).create(),
+            true => cluster.strict().create(),
             false => cluster.create(),
         };
         // The files of a lineage are young here, and nothing else writes them.

@@ -8,7 +8,7 @@ use std::{
 
 use super::{config, instance};
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, place, says},
+    stage::{HOST, NAME, Stage, leftovers, mode, place, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, problem, says, strict},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued, KeyType, Options},
@@ -40,7 +40,7 @@ fn started(world: &World, issued: &Issued) -> Vec<Cluster> {
             .setting("max_connections", "10")
             .setting("max_wal_senders", "0");
         match name == BAD {
-            true => strict(world, cluster).start(),
+            true => cluster.strict().start(),
             false => cluster.start(),
         }
     };

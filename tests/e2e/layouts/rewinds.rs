@@ -6,7 +6,7 @@ use super::{
     instance,
 };
 use crate::{
-    standing::{NAME, next_second},
+    stage::{NAME, next_second},
     world::{
         SOON, World,
         daemon::{Daemon, eventually_state},

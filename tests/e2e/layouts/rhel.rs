@@ -5,14 +5,12 @@ use std::{fs, path::Path, time::Duration};
 
 use super::{config, instance};
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, place, problem, says, strict},
+    stage::{HOST, NAME, Stage, leftovers, mode, place, problem, says},
     world::{
         World,
-        ca::Ca,
         cluster::{Cluster, ClusterBuilder},
         daemon::{Launch, pgcertd},
         inventory::Inventory,
-        lineage::Lineage,
         throughout,
     },
 };
@@ -23,26 +21,11 @@ fn in_data<'w>(
     files: (&str, &str),
     built: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
 ) -> Stage<'w> {
-    let ca = Ca::new(world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&first);
-    let cluster = Cluster::build(world).name(NAME).setting("ssl", "on");
-    let cluster = built(strict(world, cluster)).create();
-    let data = cluster.data_directory();
+    let data = Cluster::build(world).name(NAME).data_directory();
     let (cert, key) = (data.join(files.0), data.join(files.1));
-    place(world, &first, &cert, &key);
-    let config = config(world, [instance(&cluster, &cert, &key)]);
-    Stage {
-        world,
-        cluster,
-        lineage,
-        ca,
-        first,
-        config,
-        cert,
-        key,
-    }
+    Stage::build_at(world, &cert, &key)
+        .cluster(|cluster| built(cluster.strict()))
+        .create()
 }
 
 fn owner(file: &Path) -> u32 {

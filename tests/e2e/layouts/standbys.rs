@@ -2,7 +2,7 @@
 
 use super::config;
 use crate::{
-    standing::{HOST, Stage, next_second, says},
+    stage::{HOST, Stage, next_second, says},
     world::{
         SOON, World,
         cluster::Cluster,
@@ -23,11 +23,9 @@ struct Pair<'w> {
 
 impl<'w> Pair<'w> {
     fn new(world: &'w World) -> Self {
-        let stage = Stage::with(
-            world,
-            |cluster| crate::standing::strict(world, cluster),
-            |instance| instance,
-        );
+        let stage = Stage::build(world)
+            .cluster(|cluster| cluster.strict())
+            .start();
         let mut standby = stage.cluster.standby(world, STANDBY);
         let target = world.target(STANDBY);
         world.place(&stage.first, &target);

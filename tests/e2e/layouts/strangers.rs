@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::{
-    standing::{Stage, says},
+    stage::{Stage, says},
     world::{World, daemon::pgcertd},
 };
 

@@ -7,7 +7,7 @@ use pgcertd::instance::{postmaster::PidFile, sql::Role};
 
 use crate::{
     sql::{asked, login},
-    standing::{HOST, NAME, Stage, mode, problem, says},
+    stage::{HOST, NAME, Stage, mode, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -66,14 +66,13 @@ fn is_deployed_to(major: u32) {
     let world = or_skip!(World::new());
     let clients_ca = world.path().join("clients-ca.pem");
     fs::write(&clients_ca, Ca::new(&world, "Clients").root_pem()).unwrap();
-    let mut stage = Stage::with(
-        &world,
-        |cluster| {
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| {
             let cluster = cluster.version(major);
             cluster.setting("ssl_ca_file", clients_ca.to_str().unwrap())
-        },
-        |instance| instance.set("mode", "observe"),
-    );
+        })
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
     let version = fs::read_to_string(stage.cluster.data_directory().join("PG_VERSION")).unwrap();
     assert_eq!(version.trim(), major.to_string());
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);

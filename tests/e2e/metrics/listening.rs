@@ -13,13 +13,12 @@ use std::{
 
 use super::{says, scraped};
 use crate::{
-    stage::{HOST, NAME, Stage},
+    stage::{NAME, Stage},
     world::{
         SOON, World,
         config::{Config, path},
         daemon::{Daemon, Launch},
         eventually, give,
-        lineage::Lineage,
         port::Port,
         prometheus::curl,
     },
@@ -90,15 +89,11 @@ fn nothing_but_get_metrics_is_answered() {
 #[test]
 fn clients_that_never_send_or_never_read_hold_nobody() {
     let world = or_skip!(World::new());
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     let port = Port::claim();
-    let config = Config::new(&world)
-        .metrics("listen", port.address())
-        .instance(stage.instance(HOST))
-        .write();
-    let daemon = Daemon::start(&world, &config);
+    let mut stage = Stage::build(&world)
+        .config(|config| config.metrics("listen", port.address()))
+        .start();
+    let daemon = Daemon::start(&world, &stage.config);
     says(
         &port.address(),
         &[&format!("pgcertd_in_sync{{server=\"{NAME}\"}} 1.0")],
@@ -117,9 +112,8 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
         idle.push(client);
     }
     // A renewal goes its way meanwhile, and whoever asks is answered in the end.
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    stage.eventually_serves(&second, "while nobody sends");
+    let second = stage.renew();
+    stage.serves(&second);
     says(
         &port.address(),
         &[&format!(
@@ -132,7 +126,7 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
         let silent = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(!silent, "a client that never sends is kept");
     }
-    stage.ends_with(daemon, &second);
+    stage.ends(daemon, &second);
 }
 
 #[test]

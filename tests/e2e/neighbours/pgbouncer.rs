@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Ca, KeyType},

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::Issued,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, of_kind},
+    stage::{HOST, of_kind},
     world::{
         SOON, World,
         ca::{Ca, Issued, KeyType},

@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         World,
         daemon::{eventually_state, pgcertd},

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World,
         ca::Issued,

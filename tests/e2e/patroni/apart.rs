@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream};
 
 use super::{Stage, weighs};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World, command, daemon::Launch, eventually, network::started_in_own_network,
         patroni::Settings, postgres::PATRONI, process::Process,

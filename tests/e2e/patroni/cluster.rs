@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         config::{Config, Instance},

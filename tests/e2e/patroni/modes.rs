@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Issued, KeyType, Options},

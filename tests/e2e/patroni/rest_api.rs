@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{API, issued};
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued, KeyType, Options},

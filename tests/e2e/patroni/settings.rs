@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{Stage, weighs};
 use crate::{
-    standing::{place, problem, says},
+    stage::{place, problem, says},
     world::{
         SOON, World, config::Instance, daemon::Launch, eventually, give, patroni::Settings,
         port::Port, postgres::PATRONI,
@@ -35,7 +35,7 @@ fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
         // As Debian's package has it, the directory is root's.
         |it| it.set("owner", "postgres"),
     );
-    let theirs = stage.ca.issue(&[crate::standing::HOST]);
+    let theirs = stage.ca.issue(&[crate::stage::HOST]);
     world.place(&theirs, &other);
     let directory = stage.solo.node.config_file().to_owned();
     assert!(directory.is_dir());

@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::issued;
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         config::{Config, Instance},

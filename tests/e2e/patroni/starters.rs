@@ -9,7 +9,7 @@ use std::{
 
 use super::{API, Stage};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World, command,
         daemon::{eventually_state, pgcertd},

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         World,
         daemon::{eventually_at_rest, eventually_state},

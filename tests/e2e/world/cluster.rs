@@ -14,7 +14,9 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    Owner, SOON, World, command, eventually, give,
+    Owner, SOON, World, command, eventually,
+    faults::StrictOpenssl,
+    give,
     port::Port,
     postgres::{self, Programs},
     process::Process,
@@ -86,6 +88,19 @@ impl ClusterBuilder<'_> {
         self
     }
 
+    /// Has its OpenSSL refuse RSA-2048.
+    pub fn strict(self) -> Self {
+        let strict = StrictOpenssl::new(self.world);
+        self.with_env("OPENSSL_CONF", strict.conf.to_str().unwrap())
+            .setting("ssl_dh_params_file", strict.dh_params.to_str().unwrap())
+    }
+
+    /// Where its data will lie.
+    pub fn data_directory(&self) -> PathBuf {
+        let home = self.world.path().join("clusters").join(&self.name);
+        home.join("data")
+    }
+
     /// Keeps the configuration outside the data directory, as Debian does.
     pub fn config_apart(mut self) -> Self {
         self.config_apart = true;
@@ -96,22 +111,15 @@ impl ClusterBuilder<'_> {
     #[track_caller]
     pub fn start(self) -> Cluster {
         let mut cluster = self.create();
-        for _ in 0..3 {
-            match cluster.start() {
-                Ok(()) => return cluster,
-                // A program that is no test took the port in between.
-                Err(log) if log.contains("Address already in use") => cluster.take_another_port(),
-                Err(log) => panic!("the new cluster did not start:\n{log}"),
-            }
-        }
-        panic!("the new cluster found its port taken three times");
+        cluster.start_at_first();
+        cluster
     }
 
     /// Makes the data directory, and starts nothing.
     pub fn create(self) -> Cluster {
         let world = self.world;
-        let home = world.postgres_directory(&format!("clusters/{}", self.name), 0o755);
-        let data = home.join("data");
+        world.postgres_directory(&format!("clusters/{}", self.name), 0o755);
+        let data = self.data_directory();
         let programs = Programs::of_version(world, self.version);
         template::copy(world, &programs, &data);
         let config = self.config_apart.then(|| {
@@ -194,6 +202,20 @@ impl Cluster {
         self.postmaster
             .as_mut()
             .is_some_and(|it| it.ended().is_none())
+    }
+
+    /// Starts a new server, on another port where its own was taken.
+    #[track_caller]
+    pub fn start_at_first(&mut self) {
+        for _ in 0..3 {
+            match self.start() {
+                Ok(()) => return,
+                // A program that is no test took the port in between.
+                Err(log) if log.contains("Address already in use") => self.take_another_port(),
+                Err(log) => panic!("the new cluster did not start:\n{log}"),
+            }
+        }
+        panic!("the new cluster found its port taken three times");
     }
 
     /// Starts the server and waits until it accepts connections; else gives the log's end.

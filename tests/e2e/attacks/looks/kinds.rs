@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use super::{Fault, entries, is_not_known, nothing_is_done, of_entries, of_pidfd};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         ca::{Ca, Issued},
