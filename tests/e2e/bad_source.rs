@@ -283,9 +283,7 @@ fn an_expired_certificate_is_refused_with_its_date() {
 #[test]
 fn a_certificate_for_other_names_is_refused_with_both() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::build(&world)
-        .instance(|instance| instance.set("server_names", vec![HOST]))
-        .start();
+    let mut stage = Stage::build(&world).server_names().start();
     let daemon = Daemon::start(&world, &stage.config);
 
     stage

@@ -10,13 +10,14 @@ mod trial;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     daemon::{Launch, eventually_state, pgcertd},
     eventually,
     postgres::STRICT,
 };
-use stage::{DOMAIN, Files, Left, Stage};
+use stage::{Files, Left, Stage};
 
 /// The calls that change a file, a directory or the server.
 const CHANGING: [&str; 11] = [
@@ -109,13 +110,13 @@ fn renamed_in_order(stage: &Stage<'_>) -> u32 {
 fn install_is_durable(files: Files) {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
-    let new = stage.renewed();
+    let new = stage.renew();
     // What is on trial, the previous bundle, and the targets.
     assert_eq!(renamed_in_order(&stage), 2 + stage.targets());
     stage.synced(&new);
 
     // What was installed is not known to have been served, and is not kept.
-    let newer = stage.renewed();
+    let newer = stage.renew();
     fs::remove_file(stage.state.join("proven")).unwrap();
     stage.cluster.freeze();
     assert_eq!(renamed_in_order(&stage), 1 + stage.targets());
@@ -135,7 +136,7 @@ fn install_is_survived(files: Files) {
     for call in calls(&CHANGING) {
         for nth in 1.. {
             let old = stage.now.clone();
-            let new = stage.renewed();
+            let new = stage.renew();
             if let Some(done) = stage.kill(call, nth) {
                 assert_eq!(done.instance("16-main")["outcome"], "deployed");
                 stage.synced(&new);
@@ -200,7 +201,7 @@ fn roll_back_is_survived(files: Files) {
     let mut in_window = 0;
     for call in calls(&DECISIVE) {
         for nth in 1.. {
-            let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+            let bad = stage.ca.issue_with(&[HOST], &weak);
             stage.lineage.renew(&bad);
             let ended = stage.kill(call, nth);
             let point = format!("killed at {call} {nth}");
@@ -209,7 +210,7 @@ fn roll_back_is_survived(files: Files) {
             if let Some(done) = ended {
                 assert_eq!(done.instance("16-main")["outcome"], "rolled_back");
                 stage.is_rejected(&bad);
-                let new = stage.renewed();
+                let new = stage.renew();
                 stage.synced(&new);
                 break;
             }
@@ -246,7 +247,7 @@ fn roll_back_is_survived(files: Files) {
                 stage.starts(&point);
                 stage.rejected(&bad);
             }
-            let new = stage.renewed();
+            let new = stage.renew();
             stage.synced(&new);
         }
     }
@@ -274,7 +275,7 @@ fn a_first_install_is_killed_at_every_step() {
     let mut stage = Stage::new(&world, Files::One);
     for call in calls(&CHANGING) {
         for nth in 1.. {
-            let new = stage.renewed();
+            let new = stage.renew();
             // Postgres still has what it has loaded.
             fs::remove_dir_all(&stage.state).unwrap();
             let ended = stage.kill(call, nth);
@@ -312,7 +313,7 @@ fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
     let mut stage = Stage::new(&world, Files::One);
     let mut daemon = Launch::new(&world).daemon(&stage.config);
     daemon.ready();
-    let bad = stage.ca.issue_with(&[DOMAIN], &stage.weak());
+    let bad = stage.ca.issue_with(&[HOST], &stage.weak());
     stage.cluster.freeze();
     stage.lineage.renew(&bad);
     daemon.wait_for_log("serving not verified");

@@ -44,6 +44,7 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
         .write();
     let stage = Stage {
         world,
+        name: NAME,
         lineage: Lineage::new(world, HOST),
         cluster,
         ca,

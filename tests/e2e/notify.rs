@@ -126,7 +126,7 @@ fn at_work<'w>(world: &'w World, told: &Told) -> (Stage<'w>, Daemon) {
             let config = told.hears_of(config, &[]).watch("resync", "1s");
             config.notify("on", events.to_vec())
         })
-        .instance(|instance| instance.set("server_names", vec![HOST]))
+        .server_names()
         .start();
     let daemon = stage.daemon();
     (stage, daemon)

@@ -237,9 +237,7 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
 #[test]
 fn a_previous_bundle_for_other_names_is_refused() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::build(&world)
-        .instance(|instance| instance.set("server_names", vec![HOST]))
-        .start();
+    let mut stage = Stage::build(&world).server_names().start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     let reloads = stage.reloads();

@@ -29,6 +29,8 @@ pub const NAME: &str = "16-main";
 /// A cluster that serves `first` out of `cert` and `key`, whose lineage holds it too.
 pub struct Stage<'w> {
     pub world: &'w World,
+    /// The instance's.
+    pub name: &'static str,
     pub cluster: Cluster,
     pub lineage: Lineage,
     pub ca: Ca,
@@ -65,6 +67,11 @@ impl<'w> StageBuilder<'w> {
     pub fn instance(mut self, change: impl FnOnce(Instance) -> Instance) -> Self {
         self.instance = change(self.instance);
         self
+    }
+
+    /// With the name that clients verify in the configuration, so that `check` has nothing to ask for.
+    pub fn server_names(self) -> Self {
+        self.instance(|instance| instance.set("server_names", vec![HOST]))
     }
 
     /// With other keys of the configuration.
@@ -120,6 +127,7 @@ impl<'w> StageBuilder<'w> {
         let config = self.config.instance(self.instance).write();
         Stage {
             world,
+            name: NAME,
             cluster,
             lineage,
             ca,
@@ -208,7 +216,7 @@ impl<'w> Stage<'w> {
     /// Waits until `status` shows this state; gives the instance's object.
     #[track_caller]
     pub fn becomes(&self, state: &str) -> Value {
-        let seen = eventually_state(self.world, &self.config, NAME, state);
+        let seen = eventually_state(self.world, &self.config, self.name, state);
         println!("{state}: {}", seen["problem"]);
         seen
     }
@@ -218,7 +226,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn becomes_and_says(&self, state: &str, words: &[&str]) -> Value {
         let seen = eventually(SOON, &format!("{state}, with {words:?}"), || {
-            let seen = pgcertd(self.world, &self.config, &["status", "--json"]).instance(NAME);
+            let seen = pgcertd(self.world, &self.config, &["status", "--json"]).instance(self.name);
             let told = seen["problem"].as_str().unwrap_or_default();
             let all = seen["state"] == state && words.iter().all(|word| told.contains(word));
             if all {
@@ -257,7 +265,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn both_say(&self, state: &str) -> String {
         let of_daemon = eventually(SOON, &format!("the daemon says {state}"), || {
-            let view = daemon_view(&self.config)?;
+            let view = daemon_view_of(&self.config, self.name)?;
             if view["state"] == state {
                 Ok(view)
             } else {
@@ -283,7 +291,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn synced(&self, arguments: &[&str], outcome: &str, code: i32) -> Value {
         let done = self.sync(arguments);
-        let row = done.instance(NAME);
+        let row = done.instance(self.name);
         println!("sync {arguments:?}: {row}");
         assert_eq!(row["outcome"], outcome, "{row}");
         assert_eq!(done.code(), code, "{row}");
@@ -297,7 +305,7 @@ impl<'w> Stage<'w> {
 
     /// A file of the instance's state directory.
     pub fn kept(&self, name: &str) -> PathBuf {
-        self.config.state_directory().join(NAME).join(name)
+        self.config.state_directory().join(self.name).join(name)
     }
 
     /// The certificate that `previous.pem` holds; the file must be private.

@@ -22,7 +22,6 @@ use crate::{
         config::{Config, Instance},
         daemon::{Daemon, Launch, eventually_state, pgcertd},
         eventually, give,
-        lineage::Lineage,
     },
 };
 
@@ -231,6 +230,7 @@ fn setup_shows_no_lineage_whose_chain_its_writer_could_not_read() {
     let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     fs::set_permissions(world.path().join("other"), PermissionsExt::from_mode(0o700)).unwrap();
+    fs::remove_dir_all(world.path().join("letsencrypt")).unwrap();
     let live = world.directory("letsencrypt/live");
     let theirs = live.join("theirs");
     fs::rename(&scene.lineage, &theirs).unwrap();
@@ -267,7 +267,6 @@ fn check_names_who_may_change_a_lineage() {
     assert_eq!(weight, "notice", "{seen}");
     says(&seen, &["user postgres owns the directory"]);
 
-    Lineage::new(&world, HOST).renew(&scene.stage.first);
     let config = Config::new(&world)
         .instance(scene.stage.instance(HOST))
         .write();

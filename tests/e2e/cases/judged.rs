@@ -21,7 +21,6 @@ use crate::{
         SOON, World,
         ca::{Ca, DAY, Issued, Options, describe},
         command,
-        config::Instance,
         daemon::{Launch, Outcome},
         process::{Done, run},
     },
@@ -101,7 +100,7 @@ type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
 #[test]
 fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chain() {
     let world = or_skip!(World::new());
-    let mut stage = named(&world);
+    let mut stage = Stage::build(&world).server_names().start();
     let ca = Ca::new(&world, "Public");
     // Signed certificate timestamps, an empty list of them: what a public log gives.
     let logged: Change = |it| {
@@ -136,7 +135,7 @@ fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chai
 #[test]
 fn what_no_client_accepts_never_replaces_what_clients_accept() {
     let world = or_skip!(World::new());
-    let mut stage = named(&world);
+    let mut stage = Stage::build(&world).server_names().start();
     let none: Change = |_| {};
     let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let any: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
@@ -283,16 +282,10 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     assert_eq!(stage.cluster.served(), good.fingerprint);
 }
 
-/// A stage whose clients verify its name.
-fn named(world: &World) -> Stage<'_> {
-    let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-    Stage::build(world).instance(named).start()
-}
-
 #[test]
 fn a_private_authority_that_issues_by_its_root_is_no_problem_to_check() {
     let world = or_skip!(World::new());
-    let mut stage = named(&world);
+    let mut stage = Stage::build(&world).server_names().start();
     let options = Options {
         intermediates: 0,
         ..Options::default()
@@ -373,7 +366,7 @@ fn file(world: &World, name: &str, text: &str) -> PathBuf {
 #[test]
 fn a_way_to_a_known_root_spares_what_lies_behind_it() {
     let world = or_skip!(World::new());
-    let mut stage = named(&world);
+    let mut stage = Stage::build(&world).server_names().start();
     let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
     let [old, new, between] = ["Old Root", "New Root", "R"].map(|name| Signer::new(name, ecdsa));
     let in_days = |days: u32| SystemTime::now() + days * DAY;

@@ -5,15 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, Stage},
-    world::{
-        SOON, World,
-        cluster::ClusterBuilder,
-        command,
-        config::{Config, Instance},
-        daemon::Launch,
-        process::run,
-    },
+    stage::Stage,
+    world::{SOON, World, command, config::Config, daemon::Launch, process::run},
 };
 
 /// What is looked at of an instance that runs, where no unit is installed.
@@ -38,62 +31,31 @@ pub const INSTANCE: &[&str] = &[
     "ssl_sni",
 ];
 
-/// A stage on which `check` finds nothing to mend: its root is trusted, its name is in the config.
-pub struct Healthy<'w> {
-    pub stage: Stage<'w>,
-}
-
-impl<'w> Healthy<'w> {
-    pub fn new(world: &'w World) -> Self {
-        Self::with(world, |cluster| cluster, |instance| instance)
-    }
-
-    /// With chain and key in this file, whose directory is there.
-    pub fn at(world: &'w World, target: &Path) -> Self {
-        let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-        let stage = Stage::build_at(world, target, target)
-            .instance(named)
-            .start();
-        Self { stage }
-    }
-
-    /// With other settings of the cluster and of the instance.
-    pub fn with(
-        world: &'w World,
-        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        let stage = Stage::build(world)
-            .cluster(cluster)
-            .instance(|entry| instance(entry.set("server_names", vec![HOST])))
-            .start();
-        Self { stage }
-    }
-
+impl Stage<'_> {
     /// Gives the instance another line in the config.
-    pub fn says(&self, line: &str) {
-        let text = self.stage.config.text();
+    pub fn configured_with(&self, line: &str) {
+        let text = self.config.text();
         let said = text.replacen("[[instance]]\n", &format!("[[instance]]\n{line}\n"), 1);
         assert_ne!(text, said);
-        self.stage.config.replace(&said);
+        self.config.replace(&said);
     }
 
-    fn trusting(&self) -> [(&'static str, String); 1] {
-        [("SSL_CERT_FILE", self.stage.ca.root().display().to_string())]
+    fn trusted_roots(&self) -> [(&'static str, String); 1] {
+        [("SSL_CERT_FILE", self.ca.root().display().to_string())]
     }
 
-    /// What `check` finds.
+    /// What `check` finds where the authority is trusted.
     #[track_caller]
     pub fn checked(&self) -> Checked {
-        checked(self.stage.world, &self.stage.config, &self.trusting())
+        checked(self.world, &self.config, &self.trusted_roots())
     }
 
-    /// What a person reads.
+    /// What a person reads of it.
     #[track_caller]
-    pub fn text(&self) -> String {
-        let launch = Launch::new(self.stage.world);
-        let [(name, value)] = self.trusting();
-        let done = launch.env(name, value).run(&self.stage.config, &["check"]);
+    pub fn check_page(&self) -> String {
+        let launch = Launch::new(self.world);
+        let [(name, value)] = self.trusted_roots();
+        let done = launch.env(name, value).run(&self.config, &["check"]);
         done.stdout().to_owned()
     }
 

@@ -3,6 +3,7 @@
 
 use std::{fs, time::SystemTime};
 
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::{DAY, Issued, Options},
@@ -12,13 +13,13 @@ use crate::world::{
     throughout,
 };
 
-use super::stage::{DOMAIN, Files, Left, Stage};
+use super::stage::{Files, Left, Stage};
 
 /// A bundle that this Postgres refuses, left in place by a `sync` that was killed just before it
 /// asked Postgres to load it, or `after` that.
 fn left_in_place(stage: &mut Stage<'_>, killed: Killed) -> Issued {
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     killed.by(stage);
     assert_eq!(stage.left(), Left::of(&bad));
@@ -92,7 +93,7 @@ fn daemon_mends(files: Files, killed: Killed) {
     assert_eq!(session.lives(), Ok(()));
     stage.has_no_trial();
     assert_eq!(daemon.stop().code(), Some(0));
-    let new = stage.renewed();
+    let new = stage.renew();
     stage.synced(&new);
     stage.cluster.restart().unwrap();
 }
@@ -136,7 +137,7 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
     // However often it is run.
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
     // Who has brought it hears that it waits.
-    let hook = ["sync", "--json", "--lineage", DOMAIN];
+    let hook = ["sync", "--json", "--lineage", HOST];
     let hook = pgcertd(&world, &stage.config, &hook);
     assert_eq!(hook.code(), 1, "{hook:?}");
     assert_eq!(stage.left(), Left::of(&stage.now));
@@ -150,7 +151,7 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
 fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     // Its administrator stops it, for a reason of his own.
     stage.cluster.stop();
@@ -171,7 +172,7 @@ fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
 fn what_a_running_postgres_proves_after_a_crash_is_on_trial_no_more() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     assert!(stage.trial().contains(&good.fingerprint));
     stage.synced(&good);
@@ -192,13 +193,13 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
         not_after: now - DAY,
         ..Options::default()
     };
-    let expired = stage.ca.issue_with(&[DOMAIN], &expired).combined_pem();
+    let expired = stage.ca.issue_with(&[HOST], &expired).combined_pem();
     let previous = stage.state.join("previous.pem");
     let kept = |text: &str| {
         fs::write(&previous, text).unwrap();
         give(&previous, world.postgres(), 0o600);
     };
-    let new = stage.renewed();
+    let new = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     stage.cluster.stop();
     let proven = fs::read_to_string(&previous).unwrap();
@@ -209,7 +210,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
     }
 
     kept(&proven);
-    let by_hand = stage.ca.issue(&[DOMAIN]);
+    let by_hand = stage.ca.issue(&[HOST]);
     world.place(&by_hand, &world.target("16-main"));
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.ready();
@@ -229,7 +230,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
 fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let new = stage.renewed();
+    let new = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     stage.cluster.stop();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "taken_back");
@@ -248,7 +249,7 @@ fn a_postgres_that_hung_at_the_install_and_is_restarted_starts_on_what_it_served
     let mut stage = Stage::new(&world, Files::One);
     let served = stage.now.clone();
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     stage.cluster.freeze();
     // Another process than the one that has proven what is installed.

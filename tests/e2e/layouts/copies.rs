@@ -8,16 +8,15 @@ use std::{
 
 use super::{config, instance};
 use crate::{
-    stage::{HOST, NAME, Stage, leftovers, mode, place, says},
+    stage::{NAME, Stage, leftovers, mode, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
+        ca::Issued,
         cluster::Cluster,
         command,
         config::Config,
         daemon::{Launch, pgcertd},
         eventually,
-        lineage::Lineage,
         process::{Process, run},
     },
 };
@@ -26,11 +25,7 @@ const COPY: &str = "16-copy";
 
 /// A cluster with its configuration elsewhere and its TLS files in the data directory.
 pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
-    let ca = Ca::new(world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&first);
-    let mut cluster = Cluster::build(world)
+    let cluster = Cluster::build(world)
         .name(NAME)
         .config_apart()
         .setting("ssl", "on")
@@ -39,23 +34,11 @@ pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
         // Without these pg_rewind cannot tell since when, and in which pages, two servers differ.
         .setting("wal_log_hints", "on")
         .setting("full_page_writes", "on")
-        .setting("wal_keep_size", "64MB")
-        .create();
+        .setting("wal_keep_size", "64MB");
     let data = cluster.data_directory();
-    let (cert, key) = (data.join(cert), data.join(key));
-    place(world, &first, &cert, &key);
-    cluster.start().unwrap();
-    let config = config(world, [instance(&cluster, &cert, &key)]);
-    Stage {
-        world,
-        cluster,
-        lineage,
-        ca,
-        first,
-        config,
-        cert,
-        key,
-    }
+    Stage::build_at(world, &data.join(cert), &data.join(key))
+        .cluster(|_| cluster)
+        .start()
 }
 
 /// Every file in a data directory that holds a certificate or a key, with its owner.

@@ -21,10 +21,11 @@ fn in_data<'w>(
     files: (&str, &str),
     built: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
 ) -> Stage<'w> {
-    let data = Cluster::build(world).name(NAME).data_directory();
+    let cluster = Cluster::build(world).name(NAME).setting("ssl", "on");
+    let data = cluster.data_directory();
     let (cert, key) = (data.join(files.0), data.join(files.1));
     Stage::build_at(world, &cert, &key)
-        .cluster(|cluster| built(cluster.strict()))
+        .cluster(|_| built(cluster.strict()))
         .create()
 }
 

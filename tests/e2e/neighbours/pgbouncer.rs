@@ -47,7 +47,7 @@ fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
     assert!(load.finish().unwrap() > 0);
     assert_eq!((stage.pooler.pid(), stage.pooler.reloads()), (pid, 2));
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         third.combined_pem()
     );
     assert_eq!(daemon.stop().code(), Some(0));
@@ -70,7 +70,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
         },
         |instance| instance,
     );
-    fs::remove_file(&stage.target).unwrap();
+    fs::remove_file(&stage.cert).unwrap();
     let off = stage.checked("ssl");
     assert_eq!(off["weight"], "problem", "{off}");
     let row = stage.synced(&[], "installed", 1);
@@ -87,7 +87,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     world.place(&theirs, &other);
     stage.pooler.tls(&other);
     let row = stage.synced(&["--force"], "installed", 1);
-    let target = stage.target.display().to_string();
+    let target = stage.cert.display().to_string();
     says(
         &problem(&row),
         &["client_tls_cert_file = ", "other/server.pem", &target],
@@ -101,7 +101,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     assert_eq!(stage.pooler.served(), theirs.fingerprint);
 
     // As it says.
-    stage.pooler.tls(&stage.target.clone());
+    stage.pooler.tls(&stage.cert.clone());
     stage.synced(&["--force"], "deployed", 0);
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     stage.becomes("in_sync");
@@ -142,7 +142,7 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
     says(&problem(&seen), &["client_tls_ca_file", "restart"]);
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         second.combined_pem()
     );
     assert_eq!(session.lives(), Ok(()));
@@ -225,7 +225,7 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
     assert_eq!(shown.code(), 1, "{shown:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         stage.first.combined_pem()
     );
     assert_eq!(session.lives(), Ok(()));
@@ -403,7 +403,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     daemon.wait_for_log(": out_of_date");
     stage.synced(&["--force"], "failed", 1);
     before.is_untouched();
-    world.place(&second, &stage.target);
+    world.place(&second, &stage.cert);
     stage.becomes("not_served");
     assert_eq!(stage.pooler.reloads(), 0);
     assert_eq!(daemon.stop().code(), Some(0));
@@ -416,7 +416,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let daemon = Daemon::start(&world, &stage.config);
     stage.serves(&second);
     let third = stage.renew();
-    world.place(&third, &stage.target);
+    world.place(&third, &stage.cert);
     stage.serves(&third);
     stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));

@@ -179,7 +179,7 @@ fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing
         // The second one goes on with the old certificate.
         let renewed = pair.stage.renew();
         pair.stage.synced(&[NAME], "unverified", 1);
-        let installed = fs::read_to_string(&pair.stage.target).unwrap();
+        let installed = fs::read_to_string(&pair.stage.cert).unwrap();
         assert_eq!(installed, renewed.combined_pem());
         let shown = pair.stage.pooler.peer_at(FIRST).unwrap();
         assert_eq!(shown.fingerprint, renewed.fingerprint);

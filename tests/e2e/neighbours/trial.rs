@@ -40,12 +40,12 @@ impl Stage<'_> {
 
     #[track_caller]
     fn holds(&self, issued: &Issued) {
-        let text = fs::read_to_string(&self.target).unwrap();
+        let text = fs::read_to_string(&self.cert).unwrap();
         assert_eq!(text, issued.combined_pem());
     }
 
     fn is_on_trial(&self) -> bool {
-        let trial = self.target.with_file_name("trial");
+        let trial = self.cert.with_file_name("trial");
         fs::symlink_metadata(trial).is_ok()
     }
 
@@ -73,7 +73,8 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
         stage.dies_with(death, &weak);
         let log = stage.pooler.start().expect_err("it takes the pair");
         says(&log, &["ee key too small"]);
-        let names = [&weak.fingerprint[..6], &stage.first.fingerprint[..6]];
+        let first = stage.first.fingerprint.clone();
+        let names = [&weak.fingerprint[..6], &first[..6]];
         says(&stage.told(), &names);
 
         // At boot, whatever waits for pgcertd starts once that is ready.

@@ -8,7 +8,8 @@ use std::{
 use pgcertd::bundle::Fingerprint;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::crashes::stage::{DOMAIN, Files, Stage};
+use crate::crashes::stage::{Files, Stage};
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::{Issued, KeyType, Options},
@@ -90,7 +91,7 @@ fn no_key_stays(files: Files, kind: KeyType) {
     };
     let mut known = needles("before", &stage.now);
     for turn in 1..=2 {
-        let next = stage.ca.issue_with(&[DOMAIN], &options);
+        let next = stage.ca.issue_with(&[HOST], &options);
         known.extend(needles(&format!("renewal {turn}"), &next));
         stage.lineage.renew(&next);
         eventually(SOON, "it is served", || {

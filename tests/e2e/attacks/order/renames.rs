@@ -55,7 +55,7 @@ fn whichever_rename_of_an_install_is_refused_the_files_are_those_of_before() {
         (4, "EIO"),
         (4, "ENOSPC"),
     ] {
-        let next = stage.renewed();
+        let next = stage.renew();
         let inject = format!("inject=renameat:error={errno}:when={nth}");
         let done = stage.traced(&["-e", "trace=renameat", "-e", &inject]);
         let told = problem(&done);
@@ -70,7 +70,7 @@ fn whichever_rename_of_an_install_is_refused_the_files_are_those_of_before() {
 fn a_way_back_that_is_refused_as_well_is_told_and_the_next_run_mends_it() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
-    let next = stage.renewed();
+    let next = stage.renew();
     let inject = "inject=renameat:error=EIO:when=4+";
     let told = problem(&stage.traced(&["-e", "trace=renameat", "-e", inject]));
     let (cert, key) = files(&world);
@@ -94,7 +94,7 @@ fn is_seen_before(block: impl Fn(&Path) -> Result<Box<dyn Obstacle>, Skipped>, s
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     let (cert, key) = files(&world);
-    let next = stage.renewed();
+    let next = stage.renew();
     for launch in [Launch::new(&world), Launch::new(&world).like_the_unit()] {
         let before = fs::metadata(&key).unwrap();
         let blocked = or_skip!(block(&cert));

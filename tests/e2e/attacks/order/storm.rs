@@ -25,7 +25,8 @@ use pgcertd::{
     instance::probe::{Opening, Prober},
 };
 
-use crate::crashes::stage::{DOMAIN, Files, Stage};
+use crate::crashes::stage::{Files, Stage};
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::Issued,
@@ -85,7 +86,14 @@ fn in_a_storm(files: Files) {
         port: stage.cluster.port(),
     };
     let mut last = stage.now.clone();
-    let (config, cluster) = (&stage.config, &stage.cluster);
+    let crate::stage::Stage {
+        ca,
+        lineage,
+        config,
+        cluster,
+        ..
+    } = &mut *stage;
+    let (config, cluster) = (&*config, &*cluster);
     let (made, wrong, syncs) = thread::scope(|scope| {
         let syncs: Vec<_> = (0..2)
             .map(|_| {
@@ -106,12 +114,12 @@ fn in_a_storm(files: Files) {
         let mut generation = 0;
         while began.elapsed() < STORM {
             generation += 1;
-            last = stage.ca.issue(&[DOMAIN]);
+            last = ca.issue(&[HOST]);
             generations
                 .lock()
                 .unwrap()
                 .insert(last.fingerprint.clone(), generation);
-            stage.lineage.renew(&last);
+            lineage.renew(&last);
             thread::sleep(RENEWAL);
         }
         eventually(SOON, "the last one is served", || {
@@ -195,7 +203,7 @@ fn overtaken(stage: &mut Stage<'_>, args: &[&str]) -> (Issued, i32) {
             .stderr(Stdio::null()),
     );
     somebody_waits(stage);
-    let newest = stage.renewed();
+    let newest = stage.renew();
     drop(held);
     let ended = waiting.wait(SOON).unwrap();
     (newest, ended.code().unwrap_or(-1))
@@ -205,12 +213,12 @@ fn overtaken(stage: &mut Stage<'_>, args: &[&str]) -> (Issued, i32) {
 fn a_sync_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    stage.renewed();
+    stage.renew();
     let (newest, code) = overtaken(&mut stage, &["sync"]);
     assert_eq!(stage.cluster.served(), newest.fingerprint);
     assert_eq!(code, 0);
     // What is forced is no other.
-    stage.renewed();
+    stage.renew();
     let (newest, code) = overtaken(&mut stage, &["sync", "--force"]);
     assert_eq!(stage.cluster.served(), newest.fingerprint);
     assert_eq!(code, 0);
@@ -237,9 +245,9 @@ fn a_daemon_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
     let daemon = Daemon::start(&world, &stage.config);
     eventually_state(&world, &stage.config, "16-main", "in_sync");
     let held = busy(&stage);
-    let passed = stage.renewed();
+    let passed = stage.renew();
     somebody_waits(&stage);
-    let newest = stage.renewed();
+    let newest = stage.renew();
     drop(held);
     eventually(SOON, "it is served", || {
         stage.cluster.served() == newest.fingerprint

@@ -1,6 +1,7 @@
 //! A renewal that comes while the server is down, on a host where nobody follows up: only deploy hooks run `sync`.
 
-use crate::crashes::stage::{DOMAIN, Files, Left, Stage};
+use crate::crashes::stage::{Files, Left, Stage};
+use crate::stage::HOST;
 use crate::world::{
     World,
     ca::Issued,
@@ -25,7 +26,7 @@ fn comes_to(stage: &Stage<'_>, arguments: &[&str], outcome: &str) -> String {
 /// A renewal that this Postgres refuses, and nobody before it.
 fn bad_renewal(stage: &mut Stage<'_>) -> Issued {
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     bad
 }
@@ -87,7 +88,7 @@ fn two_renewals_while_postgres_is_down_lead_back_to_what_was_served() {
 fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     stage.cluster.stop();
     comes_to(&stage, &[], "installed");
     stage.starts("on the renewal");
@@ -103,7 +104,7 @@ fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
 fn what_a_person_forces_in_while_postgres_is_down_stays() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
-    let good = stage.renewed();
+    let good = stage.renew();
     stage.cluster.stop();
     comes_to(&stage, &["--force"], "installed");
     stage.has_no_trial();
