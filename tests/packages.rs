@@ -175,7 +175,7 @@ fn make_looks_for_what_cargo_has_built_where_cargo_builds() {
     let targets = ["demo", "deb", "lint-deb", "rpm", "zigbuild", "install"];
     for (setting, target) in settings
         .iter()
-        .flat_map(|it| targets.map(|target| (it, target)))
+        .flat_map(|setting| targets.map(|target| (setting, target)))
     {
         let mut make = Command::new("make");
         make.current_dir(root())
@@ -207,7 +207,7 @@ fn every_script_is_one_for_a_plain_shell() {
     for directory in scripts {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
-            let is_script = path.extension().is_some_and(|it| it == "sh")
+            let is_script = path.extension().is_some_and(|extension| extension == "sh")
                 || path.is_file() && fs::read(&path).unwrap().starts_with(b"#!/bin/sh\n");
             if is_script {
                 succeeded(Command::new("sh").arg("-n").arg(&path));
@@ -251,9 +251,10 @@ fn systemd_takes_each_example_of_a_drop_in() {
     for example in fs::read_dir(root().join("systemd/examples")).unwrap() {
         let example = example.unwrap().path();
         let name = example.file_name().unwrap().to_str().unwrap();
-        let unit = match name.starts_with("notify-") {
-            true => "pgcertd-notify.service",
-            false => "pgcertd.service",
+        let unit = if name.starts_with("notify-") {
+            "pgcertd-notify.service"
+        } else {
+            "pgcertd.service"
         };
         let said = or_skip!(verified(unit, &example));
         assert_eq!(said, "", "{}", example.display());
@@ -373,7 +374,7 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     };
     set("etc/postgresql/15/main/conf.d/tls.conf", "debian");
     // Data directories that the removal has written down, with their spaces.
-    let servers = ["a b", "c"].map(|it| format!("{here}/data/{it}\n"));
+    let servers = ["a b", "c"].map(|name| format!("{here}/data/{name}\n"));
     host.write("var/lib/pgcertd/.servers", &servers.concat());
     host.write(
         "data/a b/postgresql.conf",
@@ -415,7 +416,7 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     let kept = [
         "auto", "debian", "included", "linked", "patroni", "pooler", "relative",
     ];
-    let mut left = kept.map(|it| format!("{it}/server.pem")).to_vec();
+    let mut left = kept.map(|text| format!("{text}/server.pem")).to_vec();
     left.insert(1, "clients/ca.pem".to_owned());
     assert_eq!(host.left(), left, "{said}");
     for instance in kept {
@@ -506,7 +507,7 @@ fn the_container_is_made_of_what_is_there() {
     // Each command is one of the program's, in the form of an array.
     for line in recipe.lines().chain(compose.lines()).map(str::trim) {
         let command = line.strip_prefix("CMD ").or(line.strip_prefix("command: "));
-        let Some(words) = command.filter(|it| !it.contains("certbot")) else {
+        let Some(words) = command.filter(|command| !command.contains("certbot")) else {
             continue;
         };
         let words: Vec<String> = serde_json::from_str(words.trim()).unwrap();

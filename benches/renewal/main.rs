@@ -56,7 +56,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let result = if arguments.next().is_some_and(|it| it == least_program::WORD) {
+    let result = if arguments
+        .next()
+        .is_some_and(|text| text == least_program::WORD)
+    {
         least_program::run(&arguments.collect::<Vec<OsString>>()).context("the least program")
     } else {
         measure(&Arguments::parse())

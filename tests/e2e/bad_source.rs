@@ -53,9 +53,10 @@ impl Files {
     fn clear(&self) {
         for entry in fs::read_dir(self.lineage.path()).unwrap() {
             let path = entry.unwrap().path();
-            match fs::symlink_metadata(&path).unwrap().is_dir() {
-                true => fs::remove_dir(&path).unwrap(),
-                false => fs::remove_file(&path).unwrap(),
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                fs::remove_dir(&path).unwrap()
+            } else {
+                fs::remove_file(&path).unwrap()
             }
         }
     }
@@ -235,9 +236,10 @@ fn the_key_of_another_certificate_is_waited_for_and_then_refused() {
     let waiting = eventually(SOON, "the daemon waits for the chain", || {
         let view = daemon_view(&stage.config)?;
         let problem = view["problem"].as_str().unwrap_or_default();
-        match view["state"] == "waiting" && problem.contains("does not belong to the leaf") {
-            true => Ok(problem.to_owned()),
-            false => Err(view.to_string()),
+        if view["state"] == "waiting" && problem.contains("does not belong to the leaf") {
+            Ok(problem.to_owned())
+        } else {
+            Err(view.to_string())
         }
     });
     println!("{waiting}");

@@ -292,7 +292,7 @@ fn lib_pq_verifies() {
     // A common name alone is none to Go.
     let mut scene = scene;
     let options = Options {
-        adjust: |it| it.subject_alt_names.clear(),
+        adjust: |params| params.subject_alt_names.clear(),
         ..Options::default()
     };
     let named = scene.ours.issue_with(&[HOST], &options);
@@ -310,7 +310,7 @@ fn pgjdbc_verifies() {
     let world = or_skip!(World::new());
     let modules = Command::new("java").arg("--list-modules").output();
     let can_compile =
-        modules.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("jdk.compiler@"));
+        modules.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains("jdk.compiler@"));
     if !can_compile {
         return Skipped::because("javac is missing: `make deps` installs it").count();
     }
@@ -427,8 +427,8 @@ fn tokio_postgres_verifies() {
 #[test]
 fn rustls_refuses_what_probe_says_it_does() {
     let forms: [fn(&mut CertificateParams); 2] = [
-        |it| it.subject_alt_names.clear(),
-        |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+        |params| params.subject_alt_names.clear(),
+        |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
     ];
     for form in forms {
         let world = or_skip!(World::new());

@@ -253,7 +253,10 @@ fn killed(gate: &Gate<'_>, call: &str, nth: u32) -> bool {
         &gate.stage.kept("ca.pem"),
         &gate.stage.kept("crl.pem"),
     ];
-    for path in homes.into_iter().chain(files.iter().map(|it| it.as_path())) {
+    for path in homes
+        .into_iter()
+        .chain(files.iter().map(|file| file.as_path()))
+    {
         args.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
     }
     args.extend(["-P".to_owned(), "anon_inode:[pidfd]".to_owned()]);
@@ -313,10 +316,10 @@ fn a_crl_that_a_crash_kept_from_being_loaded_is_loaded_by_the_next_run() {
 fn a_crl_that_others_place_is_loaded() {
     let world = or_skip!(World::new());
     let target = world.target(NAME);
-    let gate = Gate::with(&world, &target, &target, |it| it);
+    let gate = Gate::with(&world, &target, &target, |instance| instance);
     let instance = keyed(
         &world,
-        Instance::of(&gate.stage.cluster, crate::stage::HOST),
+        Instance::for_cluster(&gate.stage.cluster, crate::stage::HOST),
     );
     let config = Config::new(&world)
         .instance(instance.set("mode", "reload"))

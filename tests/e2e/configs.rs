@@ -207,8 +207,8 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         .start();
     let entry = Config::new(&world)
         .watch("resync", "1h")
-        .instance(Instance::of(&stage.cluster, HOST))
-        .instance(Instance::of(&billing, HOST));
+        .instance(Instance::for_cluster(&stage.cluster, HOST))
+        .instance(Instance::for_cluster(&billing, HOST));
     stage.config = entry.write();
     daemon.hangup();
     eventually(SOON, "the new instance is deployed", || {
@@ -231,7 +231,9 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         let data = billing.data_directory().to_str().unwrap();
         let uncovered = view["uncovered"].as_array().unwrap().clone();
         view["instances"].as_array().unwrap().len() == 1
-            && uncovered.iter().any(|it| it.as_str() == Some(data))
+            && uncovered
+                .iter()
+                .any(|directory| directory.as_str() == Some(data))
     });
     // Nobody, who may not look at another user's process, is told so by the daemon.
     let told = Launch::new(&world)

@@ -43,9 +43,10 @@ fn told_by_daemon(stage: &Stage<'_>) -> Value {
 fn daemon_tells(stage: &Stage<'_>, state: &str) -> Value {
     eventually(SOON, &format!("the daemon's view is {state}"), || {
         let told = told_by_daemon(stage);
-        match told["state"] == state {
-            true => Ok(told),
-            false => Err(told.to_string()),
+        if told["state"] == state {
+            Ok(told)
+        } else {
+            Err(told.to_string())
         }
     })
 }

@@ -143,7 +143,7 @@ fn install_is_survived(files: Files) {
                 break;
             }
             let point = format!("killed at {call} {nth}");
-            let either = [Left::of(&old), Left::of(&new)];
+            let either = [Left::holding(&old), Left::holding(&new)];
             stage.no_key_is_shown(&point);
             assert!(
                 either.contains(&Left::Whole(stage.cluster.served())),
@@ -222,7 +222,7 @@ fn roll_back_is_survived(files: Files) {
             stage.rejected(&bad);
 
             // Or Postgres has gone down as well.
-            if left == Left::of(&bad) && !known {
+            if left == Left::holding(&bad) && !known {
                 in_window += 1;
                 snapshot.put_back();
                 stage.cluster.stop();
@@ -232,7 +232,7 @@ fn roll_back_is_survived(files: Files) {
                     eventually_state(&world, &stage.config, "16-main", "rejected");
                 });
                 stage.is_rejected(&bad);
-            } else if left == Left::of(&bad) || left == Left::Mixed && files == Files::Two {
+            } else if left == Left::holding(&bad) || left == Left::Mixed && files == Files::Two {
                 snapshot.put_back();
                 stage.cluster.stop();
                 stage.mended_by_daemon(|stage| {
@@ -241,7 +241,7 @@ fn roll_back_is_survived(files: Files) {
                 });
                 stage.is_rejected(&bad);
             } else {
-                assert_eq!(left, Left::of(&stage.now), "{point}");
+                assert_eq!(left, Left::holding(&stage.now), "{point}");
                 snapshot.put_back();
                 stage.cluster.stop();
                 stage.starts(&point);
@@ -283,7 +283,7 @@ fn a_first_install_is_killed_at_every_step() {
             stage.no_key_is_shown(&point);
             let left = stage.left();
             assert!(
-                [Left::Missing, Left::of(&new)].contains(&left),
+                [Left::Missing, Left::holding(&new)].contains(&left),
                 "{point}: {left:?}"
             );
             // A daemon has the rights of the server's user alone, and must get on as well.
@@ -317,7 +317,7 @@ fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
     stage.cluster.freeze();
     stage.lineage.renew(&bad);
     daemon.wait_for_log("serving not verified");
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
 
     stage.cluster.thaw();
     eventually_state(&world, &stage.config, "16-main", "rejected");

@@ -26,9 +26,10 @@ fn eventually_denied(config: &Config) -> String {
     eventually(SOON, "the daemon may not read the lineage", || {
         let view = daemon_view(config)?;
         let problem = view["problem"].as_str().unwrap_or_default();
-        match view["state"] == "source_invalid" && problem.contains("no permission to read") {
-            true => Ok(problem.to_owned()),
-            false => Err(view.to_string()),
+        if view["state"] == "source_invalid" && problem.contains("no permission to read") {
+            Ok(problem.to_owned())
+        } else {
+            Err(view.to_string())
         }
     })
 }
@@ -141,9 +142,10 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     eventually(SOON, "nobody sees what the daemon sees", || {
         let told = asked(&["status", "--json"]);
         let seen = told.instance(NAME);
-        match told.code() == 0 && seen["state"] == "in_sync" {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if told.code() == 0 && seen["state"] == "in_sync" {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
     let seen = asked(&["status", "--json"]).instance(NAME);
@@ -165,9 +167,10 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     eventually(SOON, "nobody sees the problem", || {
         let told = asked(&["status", "--json"]);
         let seen = told.instance(NAME);
-        match told.code() == 1 && seen["state"] == "source_invalid" {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if told.code() == 1 && seen["state"] == "source_invalid" {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
 

@@ -62,7 +62,7 @@ fn another_server_of_the_row_at_the_configured_address_is_no_refusal() {
     let neighbour = Cluster::build(&world).name("neighbour").tls(&neighbours);
     let neighbour = neighbour.start();
     let address = format!("127.0.0.1:{}", neighbour.port());
-    let instance = Instance::of(&stage.cluster, "pg.example.com").set("address", address);
+    let instance = Instance::for_cluster(&stage.cluster, "pg.example.com").set("address", address);
     let config = Config::new(&world).instance(instance).write();
     let second = stage.renew();
 

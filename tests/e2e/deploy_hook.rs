@@ -38,7 +38,7 @@ impl<'p> Host<'p> {
         let config = |name: &str| {
             Config::new(world)
                 .watch("directories", vec![certbot.live().to_str().unwrap()])
-                .instance(Instance::of(&cluster, DOMAIN).set("server_names", vec![name]))
+                .instance(Instance::for_cluster(&cluster, DOMAIN).set("server_names", vec![name]))
                 .write()
         };
         let first = pgcertd(world, &config(DOMAIN), &["sync", "--json"]);

@@ -47,9 +47,10 @@ fn expiries(world: &World, config: &Config) -> [Value; 3] {
 fn says_soon(daemon: &mut Daemon, line: &str) {
     eventually(SOON, &format!("systemd is told {line:?}"), || {
         let told = daemon.notified();
-        match told.iter().any(|it| it.starts_with(line)) {
-            true => Ok(()),
-            false => Err(told.join("\n")),
+        if told.iter().any(|change| change.starts_with(line)) {
+            Ok(())
+        } else {
+            Err(told.join("\n"))
         }
     });
 }
@@ -146,7 +147,7 @@ fn a_writer_that_renews_at_a_tenth_of_the_lifetime_is_not_reported_in_every_cycl
         Table::from_iter(pairs.map(|(key, value)| (key.to_owned(), value.into())))
     };
     let defaults = || Config::new(&world).defaults("expiry", table("90m", "30m"));
-    let own = || Instance::of(&stage.cluster, HOST).set("expiry", table("12h", "150m"));
+    let own = || Instance::for_cluster(&stage.cluster, HOST).set("expiry", table("12h", "150m"));
     let hour = Duration::from_secs(3600);
     // What is left; how near that is by the usual rule, by thresholds in [defaults], by the instance's own.
     for (left, usual, by_default, by_own) in [

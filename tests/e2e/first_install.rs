@@ -40,7 +40,7 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
     cluster.set("ssl_key_file", target.to_str().unwrap());
     let config = Config::new(world)
         .watch("resync", "1h")
-        .instance(Instance::of(&cluster, HOST))
+        .instance(Instance::for_cluster(&cluster, HOST))
         .write();
     let stage = Stage {
         world,

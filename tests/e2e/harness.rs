@@ -306,7 +306,7 @@ fn a_configuration_is_toml_with_state_in_the_world() {
         .watch("debounce", "50ms")
         .defaults("verify_timeout", "2s")
         .instance(
-            Instance::of(&cluster, "pg.example.com")
+            Instance::for_cluster(&cluster, "pg.example.com")
                 .set("server_names", vec!["pg.example.com"])
                 .set("mode", "observe"),
         )

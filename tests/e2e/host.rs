@@ -20,10 +20,13 @@ fn check(prefix: &[&str], config: &Config) -> Command {
 }
 
 /// The findings with this id in a document.
-fn of(document: &str, id: &str) -> Vec<Value> {
+fn findings(document: &str, id: &str) -> Vec<Value> {
     let document: Value = serde_json::from_str(document).unwrap();
     let host = document["host"].as_array().unwrap().iter();
-    let own: Vec<Value> = host.filter(|it| it["id"] == id).cloned().collect();
+    let own: Vec<Value> = host
+        .filter(|finding| finding["id"] == id)
+        .cloned()
+        .collect();
     assert!(!own.is_empty(), "no {id} in {document}");
     own
 }
@@ -36,7 +39,7 @@ fn a_clock_before_the_certificates_issue_is_found_and_right_again_once_it_is_set
         &mut check(&["faketime", "2019-05-04 12:00:00"], &stage.config),
         SOON,
     );
-    let found = of(&done.stdout, "clock");
+    let found = findings(&done.stdout, "clock");
     assert_eq!(found[0]["weight"], "problem", "{found:#?}");
     let seen = found[0]["seen"].as_str().unwrap();
     assert!(seen.contains("2019-05-04"), "{seen}");
@@ -44,7 +47,7 @@ fn a_clock_before_the_certificates_issue_is_found_and_right_again_once_it_is_set
     assert_eq!(done.code(), 1);
 
     let done = run(&mut check(&["env"], &stage.config), SOON);
-    assert_ne!(of(&done.stdout, "clock")[0]["weight"], "problem");
+    assert_ne!(findings(&done.stdout, "clock")[0]["weight"], "problem");
 }
 
 /// In a user namespace of its own, as a container has, where limits bind as well and can be lowered for nobody else.
@@ -78,14 +81,17 @@ fn inotify_limits_that_are_used_up_are_found_and_raised() {
         let done = run(both.current_dir(world.path()), SOON * 2);
         let set = done.result().unwrap();
         let document = |name: &str| std::fs::read_to_string(world.path().join(name)).unwrap();
-        let before = of(&document("before"), "inotify");
+        let before = findings(&document("before"), "inotify");
         let seen = before[0]["seen"].as_str().unwrap();
         assert!(
             seen.contains(&format!("user.{limit} is {low}")),
             "{before:#?}"
         );
-        let after = of(&document("after"), "inotify");
-        assert!(after.iter().all(|it| it["weight"] == "good"), "{after:#?}");
+        let after = findings(&document("after"), "inotify");
+        assert!(
+            after.iter().all(|finding| finding["weight"] == "good"),
+            "{after:#?}"
+        );
         let (file, value) = set.split_once('\n').unwrap();
         assert_eq!(file, format!("user.{limit}={value}"));
     }
@@ -97,7 +103,7 @@ fn another_user_is_told_what_it_may_not_see() {
     let stage = Stage::new(&world);
     let launch = crate::world::daemon::Launch::new(&world).by_user("nobody");
     let done = launch.run(&stage.config, &["check", "--json"]);
-    let hooks = of(done.stdout(), "old_hook");
+    let hooks = findings(done.stdout(), "old_hook");
     assert_eq!(hooks[0]["weight"], "unseen", "{hooks:#?}");
     assert_eq!(hooks[0]["lacks"], "root", "{hooks:#?}");
     assert!(done.stdout().contains(NAME));

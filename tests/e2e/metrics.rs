@@ -42,9 +42,10 @@ fn says(address: &str, lines: &[&str]) {
     for line in lines {
         eventually(SOON, &format!("{address} says {line}"), || {
             let text = scraped(address)?;
-            match text.lines().any(|it| it == *line) {
-                true => Ok(()),
-                false => Err(text),
+            if text.lines().any(|seen| seen == *line) {
+                Ok(())
+            } else {
+                Err(text)
             }
         });
     }
@@ -58,9 +59,9 @@ fn of_the_dashboard() -> Vec<String> {
     let targets = lists.filter_map(|panel| panel["targets"].as_array());
     let notes = board["annotations"]["list"].as_array();
     let all = targets.chain(notes).flatten();
-    let expressions = all.filter_map(|it| it["expr"].as_str());
+    let expressions = all.filter_map(|value| value["expr"].as_str());
     expressions
-        .map(|it| it.replace("$host", ".*").replace("$server", ".*"))
+        .map(|expression| expression.replace("$host", ".*").replace("$server", ".*"))
         .collect()
 }
 
@@ -69,18 +70,26 @@ fn of_the_dashboard() -> Vec<String> {
 fn raised(prometheus: &Prometheus, alert: &str) -> Result<Vec<String>, String> {
     let (expression, _) = prometheus.alert(alert);
     let series = prometheus.series(&expression)?;
-    let ours = series.iter().filter(|it| it["metric"]["job"] == "pgcertd");
-    Ok(ours.map(|it| it["metric"]["server"].to_string()).collect())
+    let ours = series
+        .iter()
+        .filter(|sample| sample["metric"]["job"] == "pgcertd");
+    Ok(ours
+        .map(|sample| sample["metric"]["server"].to_string())
+        .collect())
 }
 
 #[track_caller]
 fn eventually_raised(prometheus: &Prometheus, alert: &str, servers: &[&str]) {
     eventually(SOON, &format!("{alert} is about {servers:?}"), || {
         let raised = raised(prometheus, alert)?;
-        let wanted: Vec<String> = servers.iter().map(|it| format!("\"{it}\"")).collect();
-        match raised == wanted {
-            true => Ok(()),
-            false => Err(format!("{raised:?}")),
+        let wanted: Vec<String> = servers
+            .iter()
+            .map(|server| format!("\"{server}\""))
+            .collect();
+        if raised == wanted {
+            Ok(())
+        } else {
+            Err(format!("{raised:?}"))
         }
     });
 }
@@ -159,7 +168,7 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
         let series = prometheus.series(&expression)?;
         let jobs: BTreeSet<String> = series
             .iter()
-            .map(|it| it["metric"]["job"].to_string())
+            .map(|sample| sample["metric"]["job"].to_string())
             .collect();
         match jobs.len() {
             2 => Ok(()),
@@ -196,9 +205,10 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
     eventually(SOON, "the file says so as well", || {
         let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
         assert_eq!(lint(&text), Ok(String::new()));
-        match text.lines().any(|it| it == deployed) {
-            true => Ok(()),
-            false => Err(text),
+        if text.lines().any(|line| line == deployed) {
+            Ok(())
+        } else {
+            Err(text)
         }
     });
     // promtool does find fault where there is one.
@@ -214,9 +224,10 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
     assert!(!text.contains(NAME), "{text}");
     eventually(SOON, "the file is without it as well", || {
         let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        match text.contains(NAME) || !text.contains("other") {
-            true => Err(text),
-            false => Ok(()),
+        if text.contains(NAME) || !text.contains("other") {
+            Err(text)
+        } else {
+            Ok(())
         }
     });
     assert_eq!(daemon.stop().code(), Some(0));

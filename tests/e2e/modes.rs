@@ -76,7 +76,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     // What another program would have left there is not pgcertd's to remove.
     let state = stage.cert.parent().unwrap().to_owned();
     fs::write(state.join(".server.pem.pgcertd-new"), "").unwrap();
-    let before = Inventory::of([&state]);
+    let before = Inventory::under([&state]);
     let daemon = stage.daemon();
 
     let second = stage.renew();
@@ -141,7 +141,7 @@ fn two_instances_that_share_a_lineage_both_get_the_renewal() {
     let mut other = Cluster::build(&world).name("16-other").tls(&target).start();
     stage.config = Config::new(&world)
         .instance(stage.instance(HOST))
-        .instance(Instance::of(&other, HOST))
+        .instance(Instance::for_cluster(&other, HOST))
         .write();
     let daemon = Daemon::start(&world, &stage.config);
     let serves = |cluster: &Cluster, issued: &Issued| {

@@ -11,7 +11,7 @@ use crate::world::{SOON, World, cluster::Cluster, command, eventually, process::
 struct Container(Process);
 
 impl Container {
-    fn of(cluster: &Cluster) -> Container {
+    fn around(cluster: &Cluster) -> Container {
         let mut unshare = command("unshare");
         unshare
             .args(["--pid", "--fork", "--mount-proc"])
@@ -50,7 +50,7 @@ fn a_postmaster_that_is_number_one_of_its_namespace_is_found_and_init_is_left_al
     let mut stage = Stage::build(&world).create();
     let pid_file = stage.cluster.data_directory().join("postmaster.pid");
 
-    let container = Container::of(&stage.cluster);
+    let container = Container::around(&stage.cluster);
     eventually(SOON, "the server in the namespace is up", || {
         let text = fs::read_to_string(&pid_file).unwrap_or_default();
         text.starts_with("1\n") && text.contains("ready")

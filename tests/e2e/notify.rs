@@ -58,7 +58,7 @@ impl Told {
     fn hears_of(&self, config: Config, more: &[&str]) -> Config {
         let words = [Path::new("/bin/sh"), &self.script, &self.directory];
         let mut command: Vec<toml::Value> = words.into_iter().map(path).collect();
-        command.extend(more.iter().map(|it| toml::Value::from(*it)));
+        command.extend(more.iter().map(|word| toml::Value::from(*word)));
         let state = self.directory.with_file_name("notify");
         config
             .notify("command", command)
@@ -77,16 +77,20 @@ impl Told {
 
     fn all(&self) -> Vec<Value> {
         let count = fs::read_dir(&self.directory).unwrap().count();
-        let files = (0..count).map(|it| self.directory.join(format!("{it}.json")));
+        let files = (0..count).map(|number| self.directory.join(format!("{number}.json")));
         let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-        texts.map(|it| serde_json::from_str(&it).unwrap()).collect()
+        texts
+            .map(|text| serde_json::from_str(&text).unwrap())
+            .collect()
     }
 
     /// The changes that it was told of so far, but those of other tests' servers.
     fn changes(&self) -> Vec<Value> {
         let all = self.all();
-        let changes = all.iter().flat_map(|it| it["changes"].as_array().unwrap());
-        let own = changes.filter(|it| it["about"] != "uncovered");
+        let changes = all
+            .iter()
+            .flat_map(|change| change["changes"].as_array().unwrap());
+        let own = changes.filter(|change| change["about"] != "uncovered");
         own.cloned().collect()
     }
 
@@ -95,9 +99,10 @@ impl Told {
     fn change(&self, count: usize) -> Value {
         let changes = eventually(SOON, &format!("{count} changes are told"), || {
             let changes = self.changes();
-            match changes.len() >= count {
-                true => Ok(changes),
-                false => Err(format!("{changes:#?}")),
+            if changes.len() >= count {
+                Ok(changes)
+            } else {
+                Err(format!("{changes:#?}"))
             }
         });
         assert_eq!(changes.len(), count, "{changes:#?}");
@@ -157,7 +162,7 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     let whole = told
         .all()
         .into_iter()
-        .find(|it| it["changes"][0] == failure)
+        .find(|change| change["changes"][0] == failure)
         .unwrap();
     assert_eq!(whole["version"], 1);
     assert_eq!(whole["event"], "failure");
@@ -262,9 +267,9 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
         told.changes().len() == 20
     });
     let calls = told.all();
-    let of_ours = calls.iter().filter(|it| {
-        let changes = it["changes"].as_array().unwrap();
-        changes.iter().any(|it| it["about"] == "instance")
+    let of_ours = calls.iter().filter(|call| {
+        let changes = call["changes"].as_array().unwrap();
+        changes.iter().any(|call| call["about"] == "instance")
     });
     assert_eq!(of_ours.count(), 1, "{calls:#?}");
     assert_eq!(
@@ -272,7 +277,11 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
         Some(argument.as_str())
     );
     assert!(!trap.exists());
-    let names: Vec<Value> = told.changes().iter().map(|it| it["name"].clone()).collect();
+    let names: Vec<Value> = told
+        .changes()
+        .iter()
+        .map(|instance| instance["name"].clone())
+        .collect();
     assert!(names.contains(&"db19".into()), "{names:?}");
 
     // An instance that has left the config has not recovered.
@@ -284,14 +293,15 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
     }
     eventually(SOON, "db19 is forgotten", || {
         let kept = fs::read_to_string(world.path().join("notify/told.json")).unwrap();
-        match kept.contains("\"db20\"") && !kept.contains("\"db19\"") {
-            true => Ok(()),
-            false => Err(kept),
+        if kept.contains("\"db20\"") && !kept.contains("\"db19\"") {
+            Ok(())
+        } else {
+            Err(kept)
         }
     });
     let events = told.changes();
     assert!(
-        events.iter().all(|it| it["event"] == "failure"),
+        events.iter().all(|change| change["event"] == "failure"),
         "{events:#?}"
     );
 }
@@ -315,7 +325,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     let child = eventually(SOON, "the command runs", || {
         fs::read_to_string(&number)
             .ok()
-            .and_then(|it| it.trim().parse().ok())
+            .and_then(|text| text.trim().parse().ok())
     });
     let child = Pid::from_raw(child).unwrap();
     let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
@@ -375,7 +385,7 @@ fn a_delivery_in_hand_is_finished_at_the_end() {
     eventually(SOON, "the command runs", || begun.exists());
     follower.signal(Signal::TERM);
     eventually(SOON, "it is about to end", || {
-        follower.notified().iter().any(|it| it == "STOPPING=1")
+        follower.notified().iter().any(|line| line == "STOPPING=1")
     });
     fs::write(go, "").unwrap();
     assert_eq!(follower.ended(SOON).code(), Some(0));
@@ -392,7 +402,7 @@ fn without_a_command_it_ends_at_once_and_well() {
     let mut notifier = Launch::new(&world).notifier(&config);
     assert_eq!(notifier.ended(SOON).code(), Some(0));
     // Otherwise systemd would take it for a failure.
-    assert!(notifier.notified().iter().any(|it| it == "READY=1"));
+    assert!(notifier.notified().iter().any(|line| line == "READY=1"));
     says(&notifier.log(), &["nobody is told", "[notify]"]);
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 2, "{tried:?}");
@@ -433,7 +443,7 @@ fn shown(program: &str) -> Vec<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
     let readme = readme.unwrap();
     let mut lines = readme.lines();
-    let line = lines.find(|it| it.starts_with("command = [") && it.contains(program));
+    let line = lines.find(|line| line.starts_with("command = [") && line.contains(program));
     let table: toml::Table = line
         .unwrap_or_else(|| panic!("no {program}"))
         .parse()
@@ -441,7 +451,7 @@ fn shown(program: &str) -> Vec<String> {
     let words = table["command"].as_array().unwrap();
     words
         .iter()
-        .map(|it| it.as_str().unwrap().to_owned())
+        .map(|word| word.as_str().unwrap().to_owned())
         .collect()
 }
 
@@ -498,8 +508,8 @@ fn request(stream: &mut std::net::TcpStream) -> String {
         let head = head.to_lowercase();
         let announced = head
             .lines()
-            .find_map(|it| it.strip_prefix("content-length: "));
-        if announced.is_some_and(|it| it.trim().parse() == Ok(body.len())) {
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if announced.is_some_and(|length| length.trim().parse() == Ok(body.len())) {
             return text;
         }
     }

@@ -103,7 +103,7 @@ impl Hand {
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = entries
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     names
@@ -167,7 +167,10 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         println!("{}", tightening.diff());
         let lines = tightening.lines();
         println!("{}", serde_json::to_string_pretty(&lines).unwrap());
-        assert_eq!(lines.iter().map(|it| it.line).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            lines.iter().map(|seen| seen.line).collect::<Vec<_>>(),
+            [2, 3]
+        );
         assert_eq!(lines[1].text, "host all all 0.0.0.0/0 trust  # the world");
         assert_eq!(
             lines[1].whom,
@@ -180,7 +183,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         for conninfo in [&far, &sender] {
             eventually(SOON, "plaintext is refused", || {
                 let refused = tries(cluster, conninfo);
-                refused.is_err_and(|it| it.contains("no pg_hba.conf entry"))
+                refused.is_err_and(|error| error.contains("no pg_hba.conf entry"))
             });
         }
         for conninfo in [&far_with_tls, near, &local] {
@@ -188,7 +191,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         }
         identify(&sender.replace("disable", "require")).unwrap();
         let after = fs::metadata(&hand.hba).unwrap();
-        let attributes = |it: &fs::Metadata| (it.uid(), it.gid(), it.mode());
+        let attributes = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
         assert_eq!(attributes(&after), attributes(&before));
         let kept = hand.kept();
         let saved = hand.keep.join(&kept[0]);
@@ -209,7 +212,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         hand.undo(&done).unwrap();
         assert_eq!(hand.text(), text, "twice is once");
         let beside = names(cluster.config_directory());
-        let left = |it: &String| it.contains("pgcertd");
+        let left = |text: &String| text.contains("pgcertd");
         assert!(!beside.iter().any(left), "{beside:?}");
     });
 }

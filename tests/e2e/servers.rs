@@ -114,9 +114,10 @@ fn while_postgres_is_down_sync_installs() {
 /// Postgres is down, its files suffer `damage`, and a daemon mends them before it starts.
 fn mended_before_the_start(world: &World, two_files: bool, damage: impl FnOnce(&Stage<'_>)) {
     let home = world.path().join("tls");
-    let (cert, key) = match two_files {
-        true => (home.join("server.crt"), home.join("server.key")),
-        false => (world.target(NAME), world.target(NAME)),
+    let (cert, key) = if two_files {
+        (home.join("server.crt"), home.join("server.key"))
+    } else {
+        (world.target(NAME), world.target(NAME))
     };
     let mut stage = Stage::build_at(world, &cert, &key).start();
     stage.cluster.stop();

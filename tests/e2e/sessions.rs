@@ -20,7 +20,9 @@ use crate::{
 fn row(outcome: &Outcome, session: &Session) -> Value {
     let told = outcome.instance(NAME);
     let rows = told["sessions"].as_array().unwrap();
-    let mut found = rows.iter().filter(|it| it["pid"] == session.backend_pid());
+    let mut found = rows
+        .iter()
+        .filter(|row| row["pid"] == session.backend_pid());
     match found.next() {
         Some(row) => row.clone(),
         None => panic!("{} is not in {told}", session.backend_pid()),
@@ -247,9 +249,10 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
         let told = eventually(SOON, "the sender is there", || {
             let told = pgcertd(&world, &stage.config, &["sessions", "--remote", "--json"]);
             let rows = told.instance(NAME)["sessions"].as_array().cloned().unwrap();
-            match rows.iter().any(|it| it["replication"] == true) {
-                true => Ok(told),
-                false => Err(format!("{told:?}, {:?}", sender.ended())),
+            if rows.iter().any(|session| session["replication"] == true) {
+                Ok(told)
+            } else {
+                Err(format!("{told:?}, {:?}", sender.ended()))
             }
         });
         assert_eq!(count(&told), 2, "{told:?}");
@@ -258,7 +261,7 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|it| it["replication"] == true)
+            .find(|session| session["replication"] == true)
             .cloned()
             .unwrap();
         assert_eq!(

@@ -183,7 +183,7 @@ impl<'w> Stage<'w> {
 
     /// An instance of this server, for another configuration; its lineage is a name or an absolute directory.
     pub fn instance(&self, lineage: impl AsRef<Path>) -> Instance {
-        Instance::of(&self.cluster, lineage)
+        Instance::for_cluster(&self.cluster, lineage)
     }
 
     /// Starts the daemon, and waits until it has found all in order.

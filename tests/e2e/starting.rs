@@ -28,7 +28,10 @@ fn ready_waits_for_no_server_to_answer() {
     // Servers of other tests may be told of after it.
     let line = "STATUS=1 instance not looked at yet";
     let told = daemon.notified();
-    assert!(told.iter().any(|it| it.starts_with(line)), "{told:?}");
+    assert!(
+        told.iter().any(|change| change.starts_with(line)),
+        "{told:?}"
+    );
     stage.cluster.thaw();
     stage.becomes("in_sync");
     says_soon(&mut daemon, "STATUS=1 instance in sync; ");
@@ -87,6 +90,6 @@ fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
 #[track_caller]
 fn says_soon(daemon: &mut Daemon, start: &str) {
     eventually(SOON, start, || {
-        daemon.notified().iter().any(|it| it.starts_with(start))
+        daemon.notified().iter().any(|line| line.starts_with(start))
     });
 }

@@ -163,7 +163,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(issued: &Issued) -> Self {
+    fn from_issued(issued: &Issued) -> Self {
         let (_, der) = pem_rfc7468::decode_vec(issued.key_pem.as_bytes()).unwrap();
         // ECPrivateKey (RFC 5915): version 1, then the number as an OCTET STRING of 32 bytes.
         let mark = [0x02, 0x01, 0x01, 0x04, 0x20];
@@ -187,7 +187,7 @@ fn no_private_key_stays_in_memory_once_it_is_installed() {
     let mut stage = Stage::new(&world);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     let second = deployed(&world, &mut stage, &mut daemon);
-    let (old, new) = (Key::of(&stage.first), Key::of(&second));
+    let (old, new) = (Key::from_issued(&stage.first), Key::from_issued(&second));
     let (_, leaf) = pem_rfc7468::decode_vec(second.leaf_pem.as_bytes()).unwrap();
 
     eventually(SOON, "no key is in memory", || {

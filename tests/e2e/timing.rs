@@ -25,9 +25,10 @@ fn eventually_waits(config: &Config, words: &str) -> String {
     eventually(SOON, &format!("the daemon waits: {words}"), || {
         let view = daemon_view(config)?;
         let problem = view["problem"].as_str().unwrap_or_default();
-        match view["state"] == "waiting" && problem.contains(words) {
-            true => Ok(problem.to_owned()),
-            false => Err(view.to_string()),
+        if view["state"] == "waiting" && problem.contains(words) {
+            Ok(problem.to_owned())
+        } else {
+            Err(view.to_string())
         }
     })
 }

@@ -28,13 +28,16 @@ fn uncovered(stand: &Stand) -> Result<Vec<String>, String> {
     let of = |text: &str| {
         let read: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let all = read["uncovered"].as_array().ok_or("not told")?;
-        let all = all.iter().filter_map(|it| it.as_str().map(str::to_owned));
+        let all = all
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned));
         Ok::<Vec<String>, String>(all.collect())
     };
     let (look, view) = (of(&look)?, of(&view.stdout)?);
-    match look == view {
-        true => Ok(look),
-        false => Err(format!("{look:?} is not {view:?}")),
+    if look == view {
+        Ok(look)
+    } else {
+        Err(format!("{look:?} is not {view:?}"))
     }
 }
 
@@ -204,7 +207,7 @@ fn an_upgraded_cluster_is_named_until_the_config_follows(stand: &mut Stand) {
     assert!(
         listed
             .lines()
-            .any(|it| it.contains("next") && it.contains(&port)),
+            .any(|line| line.contains("next") && line.contains(&port)),
         "{listed}"
     );
 }

@@ -23,9 +23,10 @@ impl Stand {
         eventually(SOON, command, || {
             let as_nobody = ["runuser", "-u", "nobody", "--", "sh", "-c", command];
             let done = self.machine.run(as_nobody);
-            match done.stdout.lines().any(|it| it == line) {
-                true => Ok(()),
-                false => Err(format!("{}{}", done.stdout, done.stderr)),
+            if done.stdout.lines().any(|seen| seen == line) {
+                Ok(())
+            } else {
+                Err(format!("{}{}", done.stdout, done.stderr))
             }
         });
     }

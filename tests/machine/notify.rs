@@ -27,7 +27,7 @@ fn by_mail() -> String {
     let readme = include_str!("../../README.md");
     let shown = readme
         .lines()
-        .find(|it| it.contains("notify-mail\", \"root\""));
+        .find(|line| line.contains("notify-mail\", \"root\""));
     shown
         .expect("the line for mail")
         .replace("\"root\"", "\"postgres\"")
@@ -38,7 +38,7 @@ fn by_mail() -> String {
 fn mailed(machine: &Machine, words: &[&str]) -> String {
     eventually(LATER, &format!("{words:?} is mailed"), || {
         let mailbox = machine.run(["cat", MAILBOX]).stdout;
-        if words.iter().all(|it| mailbox.contains(it)) {
+        if words.iter().all(|word| mailbox.contains(word)) {
             return Ok(mailbox);
         }
         let log = "tail -n 20 /var/log/exim4/*; mailq; journalctl -t dma -n 20 -o cat";
@@ -90,7 +90,7 @@ fn a_trial_is_mailed(stand: &Stand) {
     ] {
         let mut lines = mailbox.lines();
         assert!(
-            lines.any(|it| it.starts_with(begins)),
+            lines.any(|line| line.starts_with(begins)),
             "no {begins:?} in:\n{mailbox}"
         );
     }
@@ -213,8 +213,8 @@ fn a_reboot_mails_nothing(stand: &mut Stand) {
     stand.machine.ok(["systemctl", "stop", UNIT]);
     let told = stand.machine.journal(UNIT);
     let boot = told.last().unwrap()["_BOOT_ID"].clone();
-    let of_this = told.iter().filter(|it| it["_BOOT_ID"] == boot);
-    let events: Vec<&Value> = of_this.map(|it| &it["PGCERTD_EVENT"]).collect();
+    let of_this = told.iter().filter(|change| change["_BOOT_ID"] == boot);
+    let events: Vec<&Value> = of_this.map(|entry| &entry["PGCERTD_EVENT"]).collect();
     assert!(
         !events.contains(&&Value::from("notification_sent")),
         "{events:?}"
@@ -293,7 +293,7 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
     let readme = include_str!("../../README.md");
     let shown = readme
         .lines()
-        .find(|it| it.contains("/usr/bin/curl"))
+        .find(|line| line.contains("/usr/bin/curl"))
         .unwrap();
     let address = "\"https://hooks.example.com/pgcertd\"";
     assert!(shown.contains(address), "{shown}");
@@ -328,6 +328,6 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
 fn shown_command(config: &str) -> &str {
     config
         .lines()
-        .find(|it| it.starts_with("command = "))
+        .find(|line| line.starts_with("command = "))
         .unwrap()
 }

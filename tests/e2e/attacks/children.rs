@@ -184,7 +184,7 @@ impl Forged {
         let uid = world.postgres().uid.to_string();
         let reports = self.reports();
         assert!(
-            reports.iter().any(|it| it["name"] == name),
+            reports.iter().any(|instance| instance["name"] == name),
             "no {name} was started: {reports:?}"
         );
         for found in reports {
@@ -247,7 +247,10 @@ fn a_forged_pgbouncer_finds_no_more() {
     };
     eventually(SOON, "the pooler's version is asked for", || {
         forged.run(&world, "check");
-        forged.reports().iter().any(|it| it["name"] == "pgbouncer")
+        forged
+            .reports()
+            .iter()
+            .any(|instance| instance["name"] == "pgbouncer")
     });
     forged.found_nothing(&world, "pgbouncer");
 }
@@ -314,7 +317,7 @@ fn the_operators_own_command_keeps_its_rights_and_has_no_terminal_either() {
         program.to_str().unwrap().to_owned(),
         cluster.pid().to_string(),
     ];
-    let instance = Instance::of(&cluster, HOST)
+    let instance = Instance::for_cluster(&cluster, HOST)
         .set("reload", "command")
         .set("reload_command", words);
     let config = Config::new(&world).instance(instance).write();

@@ -388,7 +388,7 @@ fn no_metrics_go_where_a_link_of_postgres_leads() {
     bend(&neighbour.state, &link, world.postgres());
     let config = Config::new(&world)
         .metrics("textfile", path(&link.join("pgcertd.prom")))
-        .instance(Instance::of(&stage.cluster, HOST))
+        .instance(Instance::for_cluster(&stage.cluster, HOST))
         .write();
     let daemon = Daemon::start(&world, &config);
     eventually(

@@ -36,7 +36,7 @@ struct Fault<'a> {
 }
 
 impl<'a> Fault<'a> {
-    fn of(call: &'static str, errno: &'static str, remedy: &'static str) -> Self {
+    fn in_call(call: &'static str, errno: &'static str, remedy: &'static str) -> Self {
         Fault {
             call,
             errno,
@@ -81,7 +81,7 @@ impl<'a> Fault<'a> {
 
 /// `pidfd_open` fails in every way that a host or a filter has it fail.
 fn of_pidfd() -> Vec<Fault<'static>> {
-    let fault = |errno, remedy| Fault::of("pidfd_open", errno, remedy);
+    let fault = |errno, remedy| Fault::in_call("pidfd_open", errno, remedy);
     vec![
         fault("EMFILE", "LimitNOFILE="),
         fault("ENFILE", "fs.file-max"),
@@ -102,18 +102,18 @@ fn entries(pid: u32) -> [String; 4] {
 /// Looks at those fail.
 fn of_entries([status, exe, net, cmdline]: &[String; 4]) -> Vec<Fault<'_>> {
     vec![
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(status),
-        Fault::of("openat", "EPERM", "hidepid=")
+        Fault::in_call("openat", "EPERM", "hidepid=")
             .told("open")
             .at(status),
-        Fault::of("read", "EIO", "kernel's log").at(status),
-        Fault::of("readlink", "ENOMEM", "memory").at(exe),
-        Fault::of("statx", "EIO", "kernel's log")
+        Fault::in_call("read", "EIO", "kernel's log").at(status),
+        Fault::in_call("readlink", "ENOMEM", "memory").at(exe),
+        Fault::in_call("statx", "EIO", "kernel's log")
             .told("stat")
             .at(net),
-        Fault::of("openat", "ENFILE", "fs.file-max")
+        Fault::in_call("openat", "ENFILE", "fs.file-max")
             .told("open")
             .at(cmdline),
     ]
@@ -242,7 +242,7 @@ fn nothing_is_written_that_the_server_may_never_see() {
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     let table = format!("/proc/{}/mountinfo", stage.cluster.pid());
-    let fault = Fault::of("openat", "EIO", "kernel's log").at(&table);
+    let fault = Fault::in_call("openat", "EIO", "kernel's log").at(&table);
     let synced = fault.launch(&world).run(&stage.config, &["sync", "--json"]);
     let row = synced.instance(NAME);
     assert_eq!(
@@ -288,7 +288,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
         .start();
     stage.becomes("in_sync");
     for errno in ["EIO", "ENOMEM", "EACCES"] {
-        let fault = Fault::of("statx", errno, "").at(&named);
+        let fault = Fault::in_call("statx", errno, "").at(&named);
         let status = fault
             .launch(&world)
             .run(&stage.config, &["status", "--json"]);
@@ -319,7 +319,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
 fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
     let world = or_skip!(World::new());
     let stage = Stage::build(&world)
-        .instance(|it| it.set("verify_timeout", "1s"))
+        .instance(|instance| instance.set("verify_timeout", "1s"))
         .start();
     for (call, errno, remedy) in [
         ("connect", "EACCES", "firewall"),
@@ -329,7 +329,7 @@ fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
         ("socket", "EMFILE", "LimitNOFILE="),
         ("socket", "EAFNOSUPPORT", "RestrictAddressFamilies="),
     ] {
-        let fault = Fault::of(call, errno, remedy).told("connect");
+        let fault = Fault::in_call(call, errno, remedy).told("connect");
         let status = fault
             .launch(&world)
             .run(&stage.config, &["status", "--json"]);
@@ -358,8 +358,8 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
 
     let exe = format!("/proc/{}/exe", cluster.pid());
     for fault in [
-        Fault::of("readlink", "ENOMEM", "memory").at(&exe),
-        Fault::of("getdents64", "EIO", "kernel's log").at("/proc"),
+        Fault::in_call("readlink", "ENOMEM", "memory").at(&exe),
+        Fault::in_call("getdents64", "EIO", "kernel's log").at("/proc"),
     ] {
         let status = fault.launch(&world).run(&config, &["status", "--json"]);
         let json = status.json();
@@ -392,7 +392,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
     // The daemon does not take it for ended.
     let daemon = Daemon::start(&world, &config);
     daemon.wait_for_log(&data);
-    let fault = Fault::of("readlink", "ENOMEM", "memory").at(&exe);
+    let fault = Fault::in_call("readlink", "ENOMEM", "memory").at(&exe);
     let attached = Attached::to(&world, daemon.pid(), &fault.arguments());
     let line = daemon.wait_for_log("may be overlooked");
     says(&line, &["readlink", &exe, "memory"]);
@@ -450,7 +450,7 @@ fn a_server_whose_entry_in_proc_is_hidden_is_not_taken_for_down() {
 struct Orphaned(Process);
 
 impl Orphaned {
-    fn of(cluster: &Cluster) -> Orphaned {
+    fn started_for(cluster: &Cluster) -> Orphaned {
         let mut parent = command("setpriv");
         parent
             .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
@@ -470,7 +470,7 @@ impl Orphaned {
     }
 
     fn kill_server(&self) {
-        let number = self.server().and_then(|it| i32::try_from(it).ok());
+        let number = self.server().and_then(|number| i32::try_from(number).ok());
         if let Some(number) = number.and_then(rustix::process::Pid::from_raw) {
             let _gone = rustix::process::kill_process(number, Signal::KILL);
         }
@@ -495,9 +495,9 @@ fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
     world.place(&first, &target);
     let cluster = Cluster::build(&world).name(NAME).tls(&target).create();
     let config = Config::new(&world)
-        .instance(Instance::of(&cluster, HOST))
+        .instance(Instance::for_cluster(&cluster, HOST))
         .write();
-    let server = Orphaned::of(&cluster);
+    let server = Orphaned::started_for(&cluster);
     eventually_state(&world, &config, NAME, "in_sync");
     let number = server.server().unwrap();
     server.kill_server();

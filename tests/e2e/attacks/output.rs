@@ -103,9 +103,15 @@ fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() 
     assert!(status.contains("no command can be pasted"), "{status}");
     let told = documented(&root, &config, &["status"]).json();
     let uncovered = told["uncovered"].as_array().unwrap();
-    assert!(uncovered.iter().any(|it| it == data), "{told}");
+    assert!(
+        uncovered.iter().any(|directory| directory == data),
+        "{told}"
+    );
     let forged = forged.data.to_str().unwrap();
-    assert!(uncovered.iter().any(|it| it == forged), "{told}");
+    assert!(
+        uncovered.iter().any(|directory| directory == forged),
+        "{told}"
+    );
     let check = shown(&root, &config, &["check"]);
     assert_written_out(&check, "check");
     let told = documented(&root, &config, &["check"]).json();
@@ -401,7 +407,10 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
         "STOPPING=1",
     ];
     for line in daemon.notified() {
-        assert!(known.iter().any(|it| line.starts_with(it)), "{line}");
+        assert!(
+            known.iter().any(|prefix| line.starts_with(prefix)),
+            "{line}"
+        );
         assert!(!line.starts_with("STATUS=forged"), "{line}");
         assert_harmless(line, "systemd");
     }

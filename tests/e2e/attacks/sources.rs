@@ -258,7 +258,9 @@ fn check_names_who_may_change_a_lineage() {
         let done = pgcertd(&world, config, &["check", "--json"]);
         let json = done.json();
         let findings = json["instances"][0]["findings"].as_array().unwrap().clone();
-        let mut found = findings.iter().filter(|it| it["id"] == "lineage_writers");
+        let mut found = findings
+            .iter()
+            .filter(|finding| finding["id"] == "lineage_writers");
         let found = found.next().unwrap_or_else(|| panic!("{json}")).clone();
         let seen = found["seen"].as_str().unwrap().to_owned();
         (found["weight"].as_str().unwrap().to_owned(), seen)

@@ -215,9 +215,9 @@ fn check_and_status_name_the_user_of_a_server_that_nothing_covers() {
     let done = Launch::new(&world).run(&bench.config, &["check", "--json"]);
     let json = done.json();
     let host = json["host"].as_array().unwrap();
-    let mut found = host.iter().filter(|it| it["id"] == "uncovered");
+    let mut found = host.iter().filter(|finding| finding["id"] == "uncovered");
     let found = found
-        .find(|it| it["seen"].as_str().unwrap().contains(data))
+        .find(|finding| finding["seen"].as_str().unwrap().contains(data))
         .unwrap();
     assert!(
         found["seen"].as_str().unwrap().contains("user nobody"),

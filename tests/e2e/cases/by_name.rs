@@ -268,7 +268,7 @@ fn setup_adds_a_line_for_the_leafs_name_and_later_one_for_those_that_were_added(
     let (ours, (foreign, other)) = (named.ours(), named.other("other.example.com"));
     let text = format!("/no_sni/ {other} {other}");
     named.with_hosts(&text);
-    let entry = || Instance::of(&named.stage.cluster, HOST);
+    let entry = || Instance::for_cluster(&named.stage.cluster, HOST);
     let nameless = Config::new(&world).instance(entry()).write();
     let more = entry().set(
         "server_names",
@@ -511,7 +511,7 @@ fn a_renewal_is_proven_by_the_names_of_the_instance_and_by_no_others() {
     named.serves_by(HOST, &third);
 
     // Without server_names the leaf's own name counts, where the file gives others something else.
-    let instance = Instance::of(&named.stage.cluster, HOST);
+    let instance = Instance::for_cluster(&named.stage.cluster, HOST);
     named.stage.config = Config::new(&world).instance(instance).write();
     for text in [
         format!("{HOST} {ours}\n/no_sni/ {other} {other}\n"),
@@ -614,10 +614,10 @@ fn the_names_of_one_server_are_an_instance_each() {
     let (ours, theirs) = (named.ours(), target.display());
     named.with_hosts(&format!("{HOST} {ours}\n{SECOND_HOST} {theirs} {theirs}\n"));
     let cluster = &named.stage.cluster;
-    let names = |it: Instance, host: &str| it.set("server_names", vec![host]);
+    let names = |instance: Instance, host: &str| instance.set("server_names", vec![host]);
     named.stage.config = Config::new(&world)
         .watch("resync", "1h")
-        .instance(names(Instance::of(cluster, HOST), HOST))
+        .instance(names(Instance::for_cluster(cluster, HOST), HOST))
         .instance(names(
             Instance::new(SECOND, SECOND_HOST, cluster.data_directory()),
             SECOND_HOST,

@@ -98,10 +98,14 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
     for (number, (commands, expected)) in hooks.iter().enumerate() {
         let file = deploy.join(format!("{number:02}"));
         let file = file.to_str().unwrap();
-        let mut own = found.iter().filter(|it| it["id"] == "old_hook");
-        let own = own.find(|it| it["seen"].as_str().is_some_and(|seen| seen.contains(file)));
+        let mut own = found.iter().filter(|finding| finding["id"] == "old_hook");
+        let own = own.find(|finding| {
+            finding["seen"]
+                .as_str()
+                .is_some_and(|seen| seen.contains(file))
+        });
         let what = format!("{commands}: {own:?}");
-        let said = own.map(|it| it["seen"].as_str().unwrap());
+        let said = own.map(|finding| finding["seen"].as_str().unwrap());
         match expected {
             Found::Nothing => assert!(own.is_none(), "{what}"),
             Found::Gone(deed) => {

@@ -76,7 +76,9 @@ impl Stage<'_> {
     fn problems(&self, roots: &Path) -> Vec<Value> {
         let seen = self.trusting(roots, &["check", "--json"]).json();
         let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let problems = findings.iter().filter(|it| it["weight"] == "problem");
+        let problems = findings
+            .iter()
+            .filter(|finding| finding["weight"] == "problem");
         problems.cloned().collect()
     }
 }
@@ -103,10 +105,10 @@ fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chai
     let mut stage = Stage::build(&world).server_names().start();
     let ca = Ca::new(&world, "Public");
     // Signed certificate timestamps, an empty list of them: what a public log gives.
-    let logged: Change = |it| {
+    let logged: Change = |params| {
         let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
         let extension = CustomExtension::from_oid_content(&oid, vec![4, 2, 0, 0]);
-        it.custom_extensions.push(extension);
+        params.custom_extensions.push(extension);
     };
     let issue = |adjust: Change| {
         let options = Options {
@@ -137,24 +139,26 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     let world = or_skip!(World::new());
     let mut stage = Stage::build(&world).server_names().start();
     let none: Change = |_| {};
-    let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let any: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
-    let crl: Change = |it| it.key_usages = vec![KeyUsagePurpose::CrlSign];
-    let stranger: Change = |it| {
-        it.custom_extensions
+    let client: Change =
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let any: Change = |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    let crl: Change = |params| params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let stranger: Change = |params| {
+        params
+            .custom_extensions
             .push(critical(&[1, 3, 6, 1, 4, 1, 99999, 1], &[5, 0]));
     };
     // nsCertType: client.
-    let netscape: Change = |it| {
+    let netscape: Change = |params| {
         let oid = [2, 16, 840, 1, 113_730, 1, 1];
         let extension = CustomExtension::from_oid_content(&oid, vec![3, 2, 7, 0x80]);
-        it.custom_extensions.push(extension);
+        params.custom_extensions.push(extension);
     };
-    let no_ca: Change = |it| it.is_ca = IsCa::ExplicitNoCa;
-    let silent: Change = |it| it.is_ca = IsCa::NoCa;
-    let length_0: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let expired: Change = |it| it.not_after = (SystemTime::now() - DAY).into();
-    let elsewhere: Change = |it| it.name_constraints = only_below("example.org");
+    let no_ca: Change = |params| params.is_ca = IsCa::ExplicitNoCa;
+    let silent: Change = |params| params.is_ca = IsCa::NoCa;
+    let length_0: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let expired: Change = |params| params.not_after = (SystemTime::now() - DAY).into();
+    let elsewhere: Change = |params| params.name_constraints = only_below("example.org");
     let refused: [Fitness; 14] = [
         (
             "For clients",
@@ -225,12 +229,12 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
             &["Intermediate 1 expired on"],
         ),
     ];
-    let unsaid: Change = |it| {
-        it.extended_key_usages.clear();
-        it.key_usages.clear();
+    let unsaid: Change = |params| {
+        params.extended_key_usages.clear();
+        params.key_usages.clear();
     };
-    let authority: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let here: Change = |it| it.name_constraints = only_below("example.com");
+    let authority: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let here: Change = |params| params.name_constraints = only_below("example.com");
     let taken: [Fitness; 4] = [
         ("Nothing said", unsaid, none, 1, &[]),
         ("An authority", authority, none, 1, &[]),
@@ -239,9 +243,9 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     ];
     let mut served = stage.first.clone();
     for (what, leaf, between, intermediates, words) in refused.into_iter().chain(taken) {
-        let ca = Ca::new_with(&world, what, move |depth, it| {
+        let ca = Ca::new_with(&world, what, move |depth, params| {
             if depth == 1 {
-                between(it);
+                between(params);
             }
         });
         let options = Options {
@@ -261,10 +265,10 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
         }
     }
     // What has its time later waits for it, as a leaf does.
-    let early: Change = |it| it.not_before = (SystemTime::now() + DAY).into();
-    let ca = Ca::new_with(&world, "Early", |depth, it| {
+    let early: Change = |params| params.not_before = (SystemTime::now() + DAY).into();
+    let ca = Ca::new_with(&world, "Early", |depth, params| {
         if depth == 1 {
-            early(it);
+            early(params);
         }
     });
     stage.lineage.renew(&ca.issue(&[HOST]));
@@ -349,7 +353,10 @@ impl Signer {
         let (fingerprint, serial) = describe(&leaf_pem);
         Issued {
             leaf_pem,
-            intermediates: intermediates.iter().map(|&it| it.to_owned()).collect(),
+            intermediates: intermediates
+                .iter()
+                .map(|&intermediate| intermediate.to_owned())
+                .collect(),
             key_pem: key.serialize_pem(),
             fingerprint,
             serial,
@@ -418,9 +425,9 @@ fn a_way_to_a_known_root_spares_what_lies_behind_it() {
 fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let ca = Ca::new_with(&world, "Short", |depth, it| {
+    let ca = Ca::new_with(&world, "Short", |depth, params| {
         if depth == 1 {
-            it.not_after = (SystemTime::now() + 2 * DAY + DAY / 24).into();
+            params.not_after = (SystemTime::now() + 2 * DAY + DAY / 24).into();
         }
     });
     stage.lineage.renew(&ca.issue(&[HOST]));
@@ -452,7 +459,10 @@ fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
     }
     let checked = stage.trusting(&roots, &["check", "--json"]).json();
     let findings = checked["instances"][0]["findings"].as_array().unwrap();
-    let source = findings.iter().find(|it| it["id"] == "source").unwrap();
+    let source = findings
+        .iter()
+        .find(|finding| finding["id"] == "source")
+        .unwrap();
     assert_eq!(source["weight"], "notice", "{source}");
     says(
         source["seen"].as_str().unwrap(),
@@ -605,11 +615,11 @@ fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
     stage.pooler.stop();
     says(&problem(&stage.synced(&[], "refused", 1)), &words);
     stage.pooler.start().unwrap();
-    let both: Change = |it| {
+    let both: Change = |params| {
         let client = ExtendedKeyUsagePurpose::ClientAuth;
-        it.extended_key_usages.push(client);
+        params.extended_key_usages.push(client);
     };
-    let unsaid: Change = |it| it.extended_key_usages.clear();
+    let unsaid: Change = |params| params.extended_key_usages.clear();
     for adjust in [both, unsaid] {
         let options = Options {
             adjust,
@@ -691,11 +701,11 @@ fn names_are_libpqs_matter_before_an_install_too() {
     for (alternative, common, more, host, taken) in rows {
         let what = format!("{alternative:?} {common} for {host}");
         let signer = Signer::new("Names", &rcgen::PKCS_ECDSA_P256_SHA256);
-        let issued = signer.issue(&[], |it| {
-            it.subject_alt_names.clone_from(&alternative);
-            it.distinguished_name = DistinguishedName::new();
-            it.distinguished_name.push(DnType::CommonName, common);
-            it.custom_extensions.extend(more.cloned());
+        let issued = signer.issue(&[], |params| {
+            params.subject_alt_names.clone_from(&alternative);
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, common);
+            params.custom_extensions.extend(more.cloned());
         });
         let root = file(&world, "names.pem", &signer.root());
         let named = format!("[[instance]]\nserver_names = [\"{host}\"]\n");

@@ -145,7 +145,7 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
     host.stage.keeps(&host.stage.first.clone());
 
     // Others place the files, and what is loaded shows nowhere.
-    host.configured(|it| it.set("mode", "reload").set("verify", "none"));
+    host.configured(|instance| instance.set("mode", "reload").set("verify", "none"));
     world.place(&delayed, &host.stage.cert);
     let before = host.stage.reloads();
     host.syncs(Caller::Hook, "deployed", 0, &[]);

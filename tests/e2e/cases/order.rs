@@ -25,7 +25,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn of(ca: &Ca, stranger: &Ca) -> Self {
+    fn issued_by(ca: &Ca, stranger: &Ca) -> Self {
         let options = Options {
             intermediates: 2,
             ..Options::default()
@@ -156,7 +156,7 @@ fn what_needs_no_guess_is_set_right_and_installed() {
         files.path().to_str().unwrap(),
     ];
     for way in &WAYS {
-        let pieces = Pieces::of(&stage.ca, &stranger);
+        let pieces = Pieces::issued_by(&stage.ca, &stranger);
         files.put("privkey.pem", pieces.next.key_pem.as_bytes());
         let text = (way.written)(&pieces.unix());
         files.put("fullchain.pem", text.as_bytes());
@@ -172,13 +172,16 @@ fn what_needs_no_guess_is_set_right_and_installed() {
         assert!(seen.is_ok(), "{}: {seen:?}", way.name);
     }
     // It is told, and nothing to worry about.
-    let pieces = Pieces::of(&stage.ca, &stranger);
+    let pieces = Pieces::issued_by(&stage.ca, &stranger);
     files.put("privkey.pem", pieces.next.key_pem.as_bytes());
     let text = format!("\u{feff}{}", ordered(&pieces.unix(), &[3, 2, 0, 1, 1, 4]));
     files.put("fullchain.pem", text.as_bytes());
     let seen = pgcertd(&world, &stage.config, &["check", "--json"]).instance(NAME);
     let findings = seen["findings"].as_array().unwrap();
-    let found = findings.iter().find(|it| it["id"] == "source").unwrap();
+    let found = findings
+        .iter()
+        .find(|finding| finding["id"] == "source")
+        .unwrap();
     assert_eq!(found["weight"], "notice", "{found}");
     let words = [
         "leaf put first",
@@ -198,7 +201,7 @@ fn a_file_counts_as_loadable_where_postgres_loads_it_as_it_is() {
     let stranger = Ca::new(&world, "Stranger");
     let mut loadable = 0;
     for way in &WAYS {
-        let pieces = Pieces::of(&stage.ca, &stranger);
+        let pieces = Pieces::issued_by(&stage.ca, &stranger);
         let text = (way.written)(&pieces.unix());
         let text = format!("{}\n{}", text.trim_end(), pieces.next.key_pem);
         let begun = stage.cluster.log().len();

@@ -51,7 +51,7 @@ fn a_root_of_ones_own_is_worth_a_note() {
     let found = seen.instance("served_trusted");
     assert_eq!(found["weight"], "notice", "{found}");
     says(&sentence(&found), &["sslrootcert"]);
-    assert!(seen.ill().iter().all(|it| it.contains("notice")));
+    assert!(seen.ill().iter().all(|finding| finding.contains("notice")));
     stage.is_well("served_trusted");
 }
 

@@ -115,14 +115,15 @@ impl Checked {
             world: world.path().to_owned(),
         };
         // Whatever else there is on this host.
-        let ill = |it: &&Value| it["weight"] == "problem" || it["weight"] == "unseen";
+        let ill =
+            |finding: &&Value| finding["weight"] == "problem" || finding["weight"] == "unseen";
         assert_eq!(done.code(), i32::from(seen.all().iter().any(ill)));
         seen
     }
 
     fn all(&self) -> Vec<&Value> {
         let instances = self.json["instances"].as_array().unwrap();
-        let lists = instances.iter().map(|it| &it["findings"]);
+        let lists = instances.iter().map(|instance| &instance["findings"]);
         lists
             .chain([&self.json["host"]])
             .flat_map(|list| list.as_array().unwrap())
@@ -131,7 +132,10 @@ impl Checked {
 
     /// The ids, in order.
     pub fn ids(&self) -> Vec<String> {
-        let ids = self.all().into_iter().map(|it| it["id"].as_str().unwrap());
+        let ids = self
+            .all()
+            .into_iter()
+            .map(|finding| finding["id"].as_str().unwrap());
         ids.map(str::to_owned).collect()
     }
 
@@ -141,7 +145,7 @@ impl Checked {
         let instances = self.json["instances"].as_array().unwrap();
         let findings = instances
             .iter()
-            .flat_map(|it| it["findings"].as_array().unwrap());
+            .flat_map(|instance| instance["findings"].as_array().unwrap());
         self.heaviest(id, findings)
     }
 
@@ -149,14 +153,15 @@ impl Checked {
     #[track_caller]
     pub fn host(&self, id: &str) -> Value {
         let own = self.json["host"].as_array().unwrap().iter();
-        self.heaviest(id, own.filter(|it| self.is_own(it)))
+        self.heaviest(id, own.filter(|finding| self.is_own(finding)))
     }
 
     #[track_caller]
     fn heaviest<'v>(&self, id: &str, findings: impl Iterator<Item = &'v Value>) -> Value {
         let weights = ["problem", "unseen", "notice", "good"];
-        let of_id = findings.filter(|it| it["id"] == id);
-        let heaviest = of_id.min_by_key(|it| weights.iter().position(|w| it["weight"] == *w));
+        let of_id = findings.filter(|finding| finding["id"] == id);
+        let heaviest =
+            of_id.min_by_key(|finding| weights.iter().position(|w| finding["weight"] == *w));
         match heaviest {
             Some(found) => found.clone(),
             None => panic!("{id} is not in {}", self.json),
@@ -176,7 +181,7 @@ impl Checked {
 
     /// What is not good, as text.
     pub fn ill(&self) -> Vec<String> {
-        let ill = |it: &&Value| it["weight"] != "good" && self.is_own(it);
+        let ill = |finding: &&Value| finding["weight"] != "good" && self.is_own(finding);
         let all = self.all().into_iter();
         all.filter(ill).map(ToString::to_string).collect()
     }

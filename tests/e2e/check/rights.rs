@@ -51,7 +51,7 @@ fn finding(stage: &Stage<'_>, unit: &str, id: &str) -> Value {
     let told = with_unit(stage.world, unit, &check);
     let json: Value = serde_json::from_str(&told).unwrap();
     let findings = json["instances"][0]["findings"].as_array().unwrap();
-    let found = findings.iter().find(|it| it["id"] == id);
+    let found = findings.iter().find(|finding| finding["id"] == id);
     found
         .unwrap_or_else(|| panic!("{id} is not in {json}"))
         .clone()

@@ -289,11 +289,9 @@ fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
         SOON,
     );
     let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    let found = json["host"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|it| it["id"] == "uncovered" && it["seen"].as_str().unwrap().contains(data));
+    let found = json["host"].as_array().unwrap().iter().find(|finding| {
+        finding["id"] == "uncovered" && finding["seen"].as_str().unwrap().contains(data)
+    });
     let found = found.unwrap();
     says(&sentence(found), &["container", "[[instance]]"]);
 }

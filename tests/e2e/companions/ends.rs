@@ -38,7 +38,10 @@ fn authority(world: &World, left: Duration) -> Ca {
 
 /// The gate's config, with a comparison every second.
 fn restless(gate: &Gate<'_>) -> Config {
-    let instance = keyed(gate.world(), Instance::of(&gate.stage.cluster, HOST));
+    let instance = keyed(
+        gate.world(),
+        Instance::for_cluster(&gate.stage.cluster, HOST),
+    );
     Config::new(gate.world())
         .watch("resync", "1s")
         .instance(instance)

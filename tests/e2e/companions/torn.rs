@@ -52,7 +52,9 @@ impl<'w> Rotation<'w> {
     /// Which of certificate, key, CA and CRL file are no more what they were.
     fn changed(&self) -> [bool; 4] {
         let mut before = self.before.iter();
-        self.gate.installed().map(|it| Some(&it) != before.next())
+        self.gate
+            .installed()
+            .map(|text| Some(&text) != before.next())
     }
 
     /// So many files of the new bundle are in place, in the order of an install.

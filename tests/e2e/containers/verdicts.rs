@@ -40,8 +40,9 @@ fn whether_a_containers_server_uses_the_files_is_not_known_before_it_served_them
     let mut ground = Ground::new(&world);
     let other = world.target("other");
     world.place(&ground.first, &other);
-    let cluster = ground.cluster_with(NAME, |it| {
-        it.setting("ssl_cert_file", "/other/server.pem")
+    let cluster = ground.cluster_with(NAME, |cluster| {
+        cluster
+            .setting("ssl_cert_file", "/other/server.pem")
             .setting("ssl_key_file", "/other/server.pem")
     });
     let container = ground

@@ -41,7 +41,7 @@ pub enum Left {
 }
 
 impl Left {
-    pub fn of(issued: &Issued) -> Self {
+    pub fn holding(issued: &Issued) -> Self {
         Left::Whole(issued.fingerprint.clone())
     }
 }
@@ -103,7 +103,7 @@ impl<'w> Stage<'w> {
         assert_eq!(installed.code(), 0, "{installed:?}");
         scene.cluster.start_at_first();
         let mut stage = Self {
-            state: scene.kept(""),
+            state: world.path().join("state").join(NAME),
             now: scene.first.clone(),
             kills: 0,
             scene,
@@ -225,7 +225,7 @@ impl<'w> Stage<'w> {
         let done = pgcertd(self.world, &self.config, &["sync", "--json"]);
         assert_eq!(done.code(), 0, "{done:?}");
         assert_eq!(self.cluster.served(), next.fingerprint);
-        assert_eq!(self.left(), Left::of(next));
+        assert_eq!(self.left(), Left::holding(next));
         assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
         self.now = next.clone();
     }
@@ -241,7 +241,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn is_rejected(&self, bad: &Issued) {
         assert_eq!(self.cluster.served(), self.now.fingerprint);
-        assert_eq!(self.left(), Left::of(&self.now));
+        assert_eq!(self.left(), Left::holding(&self.now));
         let held = self.held();
         assert!(held.contains(&bad.fingerprint), "{held}");
         assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
@@ -260,7 +260,7 @@ impl<'w> Stage<'w> {
     /// Which bundle is remembered as on trial, as text.
     pub fn trial(&self) -> String {
         let link = fs::read_link(self.state.join("trial"));
-        link.map_or(String::new(), |it| it.to_str().unwrap().to_owned())
+        link.map_or(String::new(), |link| link.to_str().unwrap().to_owned())
     }
 
     #[track_caller]

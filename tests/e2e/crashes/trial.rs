@@ -22,7 +22,7 @@ fn left_in_place(stage: &mut Stage<'_>, killed: Killed) -> Issued {
     let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     killed.by(stage);
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
     assert_eq!(stage.held(), "");
     assert_eq!(stage.cluster.served(), stage.now.fingerprint);
     bad
@@ -80,7 +80,7 @@ fn daemon_mends(files: Files, killed: Killed) {
     // At boot, whatever waits for pgcertd starts once that is ready.
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.ready();
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     let line = daemon.wait_for_log("not proven served and taken back");
     names(&line, &[&bad, &stage.now]);
     names(&told(&stage), &[&bad, &stage.now]);
@@ -126,21 +126,21 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
     stage.cluster.stop();
     let dry = pgcertd(&world, &stage.config, &["sync", "--dry-run", "--json"]);
     assert_eq!(dry.instance("16-main")["outcome"], "would_deploy");
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
 
     let done = synced(&stage);
     let row = done.instance("16-main");
     assert_eq!((&row["outcome"], done.code()), (&"taken_back".into(), 0));
     assert_eq!(row["fingerprint"], bad.fingerprint.as_str());
     names(row["problem"].as_str().unwrap(), &[&bad]);
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     // However often it is run.
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
     // Who has brought it hears that it waits.
     let hook = ["sync", "--json", "--lineage", HOST];
     let hook = pgcertd(&world, &stage.config, &hook);
     assert_eq!(hook.code(), 1, "{hook:?}");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
 
     stage.starts("after sync");
     stage.rejected(&bad);
@@ -157,7 +157,7 @@ fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
     stage.cluster.stop();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.wait_for_log("not proven served and taken back");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     stage.starts("after that");
     eventually(SOON, "the renewal is served", || {
         stage.cluster.served() == good.fingerprint
@@ -179,7 +179,7 @@ fn what_a_running_postgres_proves_after_a_crash_is_on_trial_no_more() {
     stage.has_no_trial();
     stage.cluster.stop();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
     stage.starts("at last");
 }
 
@@ -206,7 +206,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
     for worse in [expired, proven[..proven.len() / 2].to_owned()] {
         kept(&worse);
         assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-        assert_eq!(stage.left(), Left::of(&new));
+        assert_eq!(stage.left(), Left::holding(&new));
     }
 
     kept(&proven);
@@ -215,7 +215,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.ready();
     throughout(std::time::Duration::from_millis(700), "it stays", || {
-        stage.left() == Left::of(&by_hand)
+        stage.left() == Left::holding(&by_hand)
     });
     stage.starts("on what was placed by hand");
     eventually(SOON, "the renewal is served", || {
@@ -238,7 +238,7 @@ fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
     assert_eq!(forced.instance("16-main")["outcome"], "installed");
     stage.has_no_trial();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-    assert_eq!(stage.left(), Left::of(&new));
+    assert_eq!(stage.left(), Left::holding(&new));
     stage.starts("on it");
     stage.synced(&new);
 }

@@ -47,7 +47,8 @@ pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter_map(|entry| {
-            let holds = fs::read_to_string(entry.path()).is_ok_and(|it| it.contains("-----BEGIN"));
+            let holds =
+                fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("-----BEGIN"));
             let name = entry.file_name().into_string().unwrap();
             holds.then(|| (name, entry.metadata().unwrap().uid()))
         })
@@ -102,7 +103,10 @@ fn is_backed_up_across_deployments(cert: &str, key: &str) {
     let owner = world.postgres().uid;
     assert!(copied.iter().all(|(_, uid)| *uid == owner), "{copied:?}");
     let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
-    assert!([cert, key].iter().all(|it| names.contains(it)), "{names:?}");
+    assert!(
+        [cert, key].iter().all(|file| names.contains(file)),
+        "{names:?}"
+    );
     let known = |name: &str| name == cert || name == key || name.ends_with(".pgcertd-new");
     assert!(names.iter().all(|name| known(name)), "{names:?}");
     assert_eq!(mode(&data.join(key)), 0o600);

@@ -38,9 +38,9 @@ fn owner(file: &Path) -> u32 {
 fn is_observed(stage: &mut Stage<'_>) {
     let managed = |stage: &Stage<'_>| instance(&stage.cluster, &stage.cert, &stage.key);
     stage.config = config(stage.world, [managed(stage).set("mode", "observe")]);
-    let owned = [&stage.cert, &stage.key].map(|it| it.to_path_buf());
+    let owned = [&stage.cert, &stage.key].map(|file| file.to_path_buf());
     let own = stage.config.state_directory().to_owned();
-    let inventory = Inventory::of(owned.into_iter().chain([own]));
+    let inventory = Inventory::under(owned.into_iter().chain([own]));
     let daemon = Launch::new(stage.world)
         .like_the_unit()
         .daemon(&stage.config);

@@ -41,7 +41,7 @@ impl<'w> Pair<'w> {
 
     fn configure(&mut self, mode: &str) {
         let servers = [&self.stage.cluster, &self.standby];
-        let instances = servers.map(|it| Instance::of(it, HOST).set("mode", mode));
+        let instances = servers.map(|server| Instance::for_cluster(server, HOST).set("mode", mode));
         self.stage.config = config(self.stage.world, instances);
     }
 
@@ -49,7 +49,7 @@ impl<'w> Pair<'w> {
     fn is_observed(&mut self) {
         self.configure("observe");
         let first = self.stage.first.fingerprint.clone();
-        let inventory = Inventory::of([self.stage.config.state_directory()]);
+        let inventory = Inventory::under([self.stage.config.state_directory()]);
         let launch = Launch::new(self.stage.world).like_the_unit();
         let daemon = launch.daemon(&self.stage.config);
         self.both_are("in_sync");

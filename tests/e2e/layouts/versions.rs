@@ -91,13 +91,13 @@ fn is_deployed_to(major: u32) {
 /// Others place and reload; pgcertd touches nothing, and tells all.
 fn observes(stage: &mut Stage<'_>, daemon: &Daemon) {
     daemon.wait_for_log(": in_sync");
-    let before = Inventory::of([stage.config.state_directory()]);
+    let before = Inventory::under([stage.config.state_directory()]);
     let next = stage.renew();
     stage.becomes("out_of_date");
     daemon.wait_for_log(": out_of_date");
     before.is_untouched();
     stage.world.place(&next, &stage.cert);
-    let placed = Inventory::of([stage.config.state_directory()]);
+    let placed = Inventory::under([stage.config.state_directory()]);
     stage.becomes("not_served");
     assert_eq!(stage.reloads(), 0);
     stage.cluster.reload_by_hand();
@@ -117,7 +117,7 @@ fn reloads_what_others_place(stage: &mut Stage<'_>, daemon: &mut Daemon) {
 }
 
 fn configured(stage: &mut Stage<'_>, daemon: &mut Daemon, more: impl FnOnce(Instance) -> Instance) {
-    let instance = more(Instance::of(&stage.cluster, HOST));
+    let instance = more(Instance::for_cluster(&stage.cluster, HOST));
     stage.config = super::config(stage.world, [instance]);
     let before = daemon.log().len();
     daemon.hangup();
@@ -167,7 +167,9 @@ fn is_told_from_later_ones(stage: &Stage<'_>, before: &Session) {
     let told = asked.instance(NAME);
     let row = |session: &Session| {
         let rows = told["sessions"].as_array().unwrap();
-        let mut found = rows.iter().filter(|it| it["pid"] == session.backend_pid());
+        let mut found = rows
+            .iter()
+            .filter(|row| row["pid"] == session.backend_pid());
         found.next().cloned().unwrap_or_default()
     };
     assert_eq!(row(before)["protocol"], "TLSv1.3", "{told}");

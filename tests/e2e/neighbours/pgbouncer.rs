@@ -365,7 +365,7 @@ fn a_server_and_the_pooler_before_it_share_a_lineage() {
     let server = Cluster::build(&world).name("server").tls(&target).start();
     let config = Config::new(&world)
         .watch("resync", "1h")
-        .instance(Instance::of(&server, HOST))
+        .instance(Instance::for_cluster(&server, HOST))
         .instance(Instance::of_pgbouncer(
             NAME,
             HOST,
@@ -394,9 +394,9 @@ fn a_server_and_the_pooler_before_it_share_a_lineage() {
 #[test]
 fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(&world, |_| {}, |it| it.set("mode", "observe"));
+    let mut stage = Stage::with(&world, |_| {}, |instance| instance.set("mode", "observe"));
     let daemon = stage.daemon();
-    let before = Inventory::of([stage.config.state_directory(), &stage.pooler.config_file()]);
+    let before = Inventory::under([stage.config.state_directory(), &stage.pooler.config_file()]);
     let second = stage.renew();
     let seen = stage.becomes("out_of_date");
     says(&problem(&seen), &["does not write"]);

@@ -74,7 +74,7 @@ impl<'w> Pair<'w> {
                 self.stage.pooler.peer_at(FIRST)?.fingerprint,
                 self.second.peer_at(SECOND)?.fingerprint,
             ];
-            let all = shown.iter().all(|it| *it == issued.fingerprint);
+            let all = shown.iter().all(|peer| *peer == issued.fingerprint);
             if all { Ok(()) } else { Err(shown.concat()) }
         });
     }
@@ -151,7 +151,10 @@ fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_w
     pair.becomes("in_sync");
     let checked = pgcertd(&world, &pair.stage.config, &["check", "--json"]).json();
     let findings = checked["instances"][0]["findings"].as_array().unwrap();
-    assert!(findings.iter().all(|it| it["id"] != "served"), "{checked}");
+    assert!(
+        findings.iter().all(|finding| finding["id"] != "served"),
+        "{checked}"
+    );
     assert_eq!(daemon.stop().code(), Some(0));
 }
 

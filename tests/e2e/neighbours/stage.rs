@@ -116,7 +116,7 @@ impl<'w> Stage<'w> {
         let seen = done.json();
         println!("check: {seen}");
         let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let found = findings.iter().find(|it| it["id"] == id);
+        let found = findings.iter().find(|finding| finding["id"] == id);
         found.unwrap_or_else(|| panic!("no {id} in {seen}")).clone()
     }
 }

@@ -23,7 +23,7 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
             alone: Some((target.to_owned(), place.clone())),
             ..Settings::default()
         },
-        |it| it,
+        |instance| instance,
     );
     stage.becomes("in_sync");
     let remedy = [
@@ -62,7 +62,7 @@ fn a_patroni_in_a_network_of_its_own_needs_an_address_and_nobody_is_looked_at_in
                 restapi: vec![("certfile", target.display().to_string())],
                 ..Settings::default()
             },
-            |it| it,
+            |instance| instance,
         )
     });
     let second = stage.renew();

@@ -35,7 +35,7 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
                 ..Settings::default()
             }
         },
-        |it| it,
+        |instance| instance,
     );
     let file = stage.solo.node.config_file().to_owned();
     assert!(!file.exists());
@@ -64,7 +64,7 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     stage.config = Config::new(&world)
         .watch("resync", "1h")
         .instance(Instance::of_patroni(API, HOST, &file).set("verify_timeout", "20s"))
-        .instance(Instance::of(&stage.solo.node.cluster, HOST))
+        .instance(Instance::for_cluster(&stage.solo.node.cluster, HOST))
         .write();
     let number = format!("process {} is a Patroni", stage.solo.node.pid());
     let words = [

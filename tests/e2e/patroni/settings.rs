@@ -33,7 +33,7 @@ fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
             ..Settings::default()
         },
         // As Debian's package has it, the directory is root's.
-        |it| it.set("owner", "postgres"),
+        |instance| instance.set("owner", "postgres"),
     );
     let theirs = stage.ca.issue(&[crate::stage::HOST]);
     world.place(&theirs, &other);
@@ -91,8 +91,9 @@ fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
         set("PATRONI_RESTAPI_KEYFILE", &key.display()),
     ];
     let elsewhere = Port::claim();
-    let two = |it: Instance| {
-        it.set("cert_file", cert.to_str().unwrap())
+    let two = |instance: Instance| {
+        instance
+            .set("cert_file", cert.to_str().unwrap())
             .set("key_file", key.to_str().unwrap())
     };
     let mut stage = Stage::with(
@@ -136,7 +137,7 @@ fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
     );
 
     // The default target is what the file names, and the environment another.
-    stage.write(|it| it);
+    stage.write(|instance| instance);
     let words = [
         &format!("PATRONI_RESTAPI_CERTFILE = {}", cert.display()),
         "PATRONI_RESTAPI_KEYFILE in its environment",

@@ -37,7 +37,7 @@ fn a_patroni_is_found_under_whatever_has_started_it() {
             restapi: vec![("certfile", target.display().to_string())],
             ..Settings::default()
         },
-        |it| it,
+        |instance| instance,
     );
     let drop = "runuser -u postgres --";
     let patroni = stage.solo.node.program();

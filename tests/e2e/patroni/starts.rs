@@ -22,7 +22,7 @@ fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_s
             restapi: vec![("certfile", target.display().to_string())],
             ..Settings::default()
         },
-        |it| it,
+        |instance| instance,
     );
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);

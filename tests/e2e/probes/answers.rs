@@ -152,7 +152,7 @@ fn the_document_has_all_that_is_shown() {
 
 /// Runs probe where the name has these addresses.
 fn probe_resolving(world: &World, addresses: &[&str], args: &[&str]) -> Done {
-    let hosts: Vec<_> = addresses.iter().map(|it| (*it, HOST)).collect();
+    let hosts: Vec<_> = addresses.iter().map(|address| (*address, HOST)).collect();
     let mut probe = resolving(world, &hosts, env!("CARGO_BIN_EXE_pgcertd"));
     run(probe.arg("probe").args(args), SOON)
 }
@@ -212,7 +212,7 @@ fn every_address_of_a_name_is_looked_at() {
     assert_eq!(addresses.len(), 3, "{said}");
     let served: Vec<_> = addresses
         .iter()
-        .map(|it| it["verify_full"]["accepted"].as_bool())
+        .map(|address| address["verify_full"]["accepted"].as_bool())
         .collect();
     assert!(
         served.contains(&Some(true)) && served.contains(&Some(false)),

@@ -128,7 +128,7 @@ fn alone_on_a_host_a_server_is_found_without_being_named() {
 fn an_instance_that_the_config_has_keeps_it_and_gets_the_rest() {
     let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
-    let entry = crate::world::config::Instance::of(&bench.cluster, HOST);
+    let entry = crate::world::config::Instance::for_cluster(&bench.cluster, HOST);
     bench.config = Config::new(&world).instance(entry).write();
     let text = fs::read_to_string(bench.config.path()).unwrap();
     crate::world::daemon::pgcertd(&world, &bench.config, &["sync"]);

@@ -43,8 +43,8 @@ fn lines_do(bench: &mut Bench<'_>) {
 #[test]
 fn where_alter_system_is_off_the_lines_are_printed() {
     let world = or_skip!(World::new());
-    let mut bench = Bench::with(&world, |it| {
-        it.version(17).setting("allow_alter_system", "off")
+    let mut bench = Bench::with(&world, |cluster| {
+        cluster.version(17).setting("allow_alter_system", "off")
     });
     refuses(
         &bench,
@@ -151,7 +151,7 @@ fn what_the_command_line_sets_is_named_since_no_file_overrides_it() {
     let mut server = crate::world::process::Process::spawn(&mut postgres);
     let pid_file = bench.cluster.data_directory().join("postmaster.pid");
     crate::world::eventually(crate::world::SOON, "it is up", || {
-        fs::read_to_string(&pid_file).is_ok_and(|it| it.contains("ready"))
+        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
     });
     refuses(
         &bench,

@@ -54,7 +54,7 @@ impl<'b, 'w> Host<'b, 'w> {
                 HOST,
                 "sh",
             ][..],
-            &paths.map(|it| it.to_str().unwrap()),
+            &paths.map(|path| path.to_str().unwrap()),
         ];
         Launch::new(world).through(&prefix.concat())
     }
@@ -103,9 +103,9 @@ impl<'b, 'w> Host<'b, 'w> {
             .run_with(Path::new(CONFIG), &["check", "--json"])
             .json();
         let all = checked["host"].as_array().unwrap();
-        let named = |it: &&serde_json::Value| {
-            it["id"] == "sandbox"
-                && (it["weight"] == "good" || it["seen"].as_str().unwrap().contains(NAME))
+        let named = |server: &&serde_json::Value| {
+            server["id"] == "sandbox"
+                && (server["weight"] == "good" || server["seen"].as_str().unwrap().contains(NAME))
         };
         let found = all.iter().find(named).unwrap_or(&all[0]);
         (found["weight"].to_string(), found["seen"].to_string())
@@ -115,7 +115,7 @@ impl<'b, 'w> Host<'b, 'w> {
 /// The server names a pair in a directory of its user's own, as many an article has it.
 fn own_pair(bench: &mut Bench<'_>) {
     let directory = bench.world.postgres_directory("pg tls", 0o755);
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory.join(it));
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory.join(file));
     let old = bench.ca.issue(&[super::bench::HOST]);
     fs::write(&cert, old.fullchain_pem()).unwrap();
     fs::write(&key, &old.key_pem).unwrap();
@@ -214,8 +214,9 @@ fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
     let world = or_skip!(World::new_in(Path::new("/srv")));
     let mut bench = Bench::new(&world);
     own_pair(&mut bench);
-    let [cert, key] = ["server.crt", "server.key"].map(|it| world.path().join("pg tls").join(it));
-    let entry = Instance::of(&bench.cluster, super::bench::HOST)
+    let [cert, key] =
+        ["server.crt", "server.key"].map(|file| world.path().join("pg tls").join(file));
+    let entry = Instance::for_cluster(&bench.cluster, super::bench::HOST)
         .set("cert_file", cert.to_str().unwrap())
         .set("key_file", key.to_str().unwrap());
     bench.config = Config::new(&world).instance(entry).write();

@@ -15,13 +15,12 @@ use crate::{
 /// Puts a pair into these files, which the server's user owns.
 fn place(world: &World, issued: &Issued, cert: &Path, key: &Path) {
     let chain = issued.fullchain_pem();
-    match cert == key {
-        true => fs::write(cert, issued.combined_pem()).unwrap(),
-        false => {
-            fs::write(cert, chain).unwrap();
-            fs::write(key, &issued.key_pem).unwrap();
-            give(cert, world.postgres(), 0o644);
-        }
+    if cert == key {
+        fs::write(cert, issued.combined_pem()).unwrap()
+    } else {
+        fs::write(cert, chain).unwrap();
+        fs::write(key, &issued.key_pem).unwrap();
+        give(cert, world.postgres(), 0o644);
     }
     give(key, world.postgres(), 0o600);
 }
@@ -71,7 +70,7 @@ fn directory(world: &World) -> PathBuf {
 #[test]
 fn two_files_of_the_servers_own_are_taken_over() {
     let world = or_skip!(World::new());
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory(&world).join(file));
     let (mut bench, _) = own_pair(&world, &cert, &key);
     is_taken_over(&mut bench, &cert, &key);
 }
@@ -136,7 +135,7 @@ fn links_and_the_lineages_own_files_are_left_alone() {
 fn a_fault_puts_the_servers_own_pair_back() {
     use crate::world::daemon::Launch;
     let world = or_skip!(World::new());
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory(&world).join(file));
     let (bench, old) = own_pair(&world, &cert, &key);
     let before = bench.sight();
     for point in ["setup_written", "setup_installed", "setup_verified"] {

@@ -29,8 +29,8 @@ fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
 
     let done = bench.setup(&["--yes"]);
     assert_eq!(done.code(), 0);
-    let wide = done.stdout().lines().find(|it| {
-        it.chars().count() > 80 && ![" psql ", " undo "].iter().any(|mark| it.contains(mark))
+    let wide = done.stdout().lines().find(|line| {
+        line.chars().count() > 80 && ![" psql ", " undo "].iter().any(|mark| line.contains(mark))
     });
     assert_eq!(wide, None);
     bench.verified();
@@ -159,7 +159,7 @@ fn a_certbot_lineage_and_a_server_without_tls_need_one_command() {
 fn with_require_tls_remote_clients_without_it_are_refused_and_the_undo_lets_them_in() {
     in_own_network(|| {
         let world = or_skip!(World::new());
-        let mut bench = Bench::with(&world, |it| it.setting("listen_addresses", "*"));
+        let mut bench = Bench::with(&world, |cluster| cluster.setting("listen_addresses", "*"));
         let file = bench.cluster.config_directory().join("pg_hba.conf");
         let text = fs::read_to_string(&file).unwrap() + "host all all all trust\n";
         fs::write(&file, &text).unwrap();

@@ -201,7 +201,7 @@ impl Cluster {
     pub fn is_running(&mut self) -> bool {
         self.postmaster
             .as_mut()
-            .is_some_and(|it| it.ended().is_none())
+            .is_some_and(|process| process.ended().is_none())
     }
 
     /// Starts a new server, on another port where its own was taken.
@@ -301,7 +301,9 @@ impl Cluster {
 
     /// Sends the postmaster a signal; false while it does not run.
     pub fn signal(&mut self, signal: Signal) -> bool {
-        self.postmaster.as_mut().is_some_and(|it| it.signal(signal))
+        self.postmaster
+            .as_mut()
+            .is_some_and(|process| process.signal(signal))
     }
 
     /// Sets a parameter in the configuration file; it counts from the next reload or start.

@@ -47,7 +47,7 @@ fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
     install(&[], &inbox, files.path());
     let source = Source::pems(files.path());
     let slow = SlowMotion::at(&world, Steps::Contents, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
 
     for _ in 0..2 {
         inbox.next();

@@ -46,7 +46,11 @@ fn a_key_that_ansible_brings_minutes_after_the_chain_is_awaited_reported_and_tak
     let ended = |mut play: Process| {
         let status = play.wait(SOON * 2);
         let said = fs::read_to_string(&log).unwrap();
-        assert!(status.is_some_and(|it| it.success()), "{}", tail(&said));
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "{}",
+            tail(&said)
+        );
     };
     inbox.next();
     fs::write(&go, "").unwrap();

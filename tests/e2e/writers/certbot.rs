@@ -80,9 +80,10 @@ fn certbot_adds_a_name_and_an_operator_goes_back_to_the_generation_before() {
     eventually(SOON, "the daemon sees that name served", || {
         let seen = daemon_view_of(&scene.config, "16-1")?;
         let names = seen["served"]["names"].as_array().ok_or("nothing served")?;
-        match names.iter().any(|it| it == "db.example.com") {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if names.iter().any(|name| name == "db.example.com") {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
 

@@ -35,7 +35,7 @@ fn templates_that_are_rendered_one_after_the_other_are_installed_together() {
     let first = inbox.next();
     stand_in_for_rendering(&chain, &first.fullchain_pem());
     stand_in_for_rendering(&key, &first.key_pem);
-    let mut scene = Scene::of(&world, Source::usual(&directory, "tls.crt", "tls.key"));
+    let mut scene = Scene::with_source(&world, Source::usual(&directory, "tls.crt", "tls.key"));
 
     let second = inbox.next();
     stand_in_for_rendering(&chain, &second.fullchain_pem());

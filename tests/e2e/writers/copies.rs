@@ -28,7 +28,7 @@ fn files_that_rsync_brings_are_installed_together() {
     bring(command("rsync").args(ways[0]), &from, &here);
     let source = Source::pems(&here);
     let slow = SlowMotion::at(&world, Steps::Contents, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
     for way in ways {
         inbox.next();
         bring(slow.command("rsync").args(way), &from, &here);
@@ -53,7 +53,7 @@ fn files_that_cp_writes_over_are_installed_together_whichever_comes_first() {
     for name in names {
         bring(&mut command("cp"), &inbox.path(name), &here.join(name));
     }
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
     for order in [names, [names[1], names[0]]] {
         inbox.next();
         for name in order {

@@ -38,7 +38,7 @@ fn a_directory_without_events_is_polled() {
     let files = InPlace::new(&world, "exported");
     files.renew(&inbox.next());
     let mirror = or_skip!(Mirror::mount(files.path(), world.directory("mounted")));
-    let events = Record::of(&mirror.0.join("privkey.pem"));
+    let events = Record::watching(&mirror.0.join("privkey.pem"));
     let mut scene = Scene::with(&world, vec![Source::pems(&mirror.0)], |config| {
         config.watch("poll", "1s")
     });

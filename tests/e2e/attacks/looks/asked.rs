@@ -15,7 +15,7 @@ fn check_does_not_call_well_what_it_could_not_ask() {
         ("EACCES", "Permission denied"),
         ("EIO", "Input/output error"),
     ] {
-        let fault = Fault::of("execve", errno, said).at(postgres.to_str().unwrap());
+        let fault = Fault::in_call("execve", errno, said).at(postgres.to_str().unwrap());
         let launch = fault.launch(&world).env("SSL_CERT_FILE", &root);
         let told = launch.run(&stage.config, &["check", "--json"]);
         let findings = told.json()["instances"][0]["findings"].clone();

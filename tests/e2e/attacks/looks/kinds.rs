@@ -45,10 +45,10 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
     let stat = format!("/proc/{}/stat", pooler.pid());
     let table = format!("/proc/{}/net/tcp", pooler.pid());
     let more = [
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(&stat),
-        Fault::of("openat", "EIO", "kernel's log")
+        Fault::in_call("openat", "EIO", "kernel's log")
             .told("open")
             .at(&table),
     ];
@@ -62,7 +62,7 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
             is_not_known(&status, "pooler", fault);
         }
     }
-    let all = Fault::of("getdents64", "EIO", "kernel's log").at("/proc");
+    let all = Fault::in_call("getdents64", "EIO", "kernel's log").at("/proc");
     for fault in [&of_pidfd()[0], &all] {
         nothing_is_done(
             &fault.launch(&world),
@@ -103,10 +103,10 @@ fn a_running_patroni_is_not_taken_for_down_by_a_look_that_fails() {
     let file = solo.node.config_file().to_str().unwrap().to_owned();
     let environment = format!("/proc/{}/environ", solo.node.pid());
     let more = [
-        Fault::of("statx", "ENOMEM", "memory")
+        Fault::in_call("statx", "ENOMEM", "memory")
             .told("stat")
             .at(&file),
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(&environment),
     ];

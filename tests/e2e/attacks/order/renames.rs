@@ -35,7 +35,7 @@ fn problem(done: &Outcome) -> String {
 /// What was served before is on disk, and a server starts on it.
 #[track_caller]
 fn is_as_before(stage: &mut Stage<'_>, point: &str) {
-    assert_eq!(stage.left(), Left::of(&stage.now), "{point}");
+    assert_eq!(stage.left(), Left::holding(&stage.now), "{point}");
     stage.cluster.stop();
     stage.starts(point);
     assert_eq!(stage.cluster.served(), stage.now.fingerprint, "{point}");

@@ -126,7 +126,7 @@ fn in_a_storm(files: Files) {
             cluster.served() == last.fingerprint
         });
         over.store(true, Ordering::SeqCst);
-        let syncs: usize = syncs.into_iter().map(|it| it.join().unwrap()).sum();
+        let syncs: usize = syncs.into_iter().map(|sync| sync.join().unwrap()).sum();
         let (mut made, mut wrong) = (0, Vec::new());
         for client in clients {
             let (connections, faults) = client.join().unwrap();

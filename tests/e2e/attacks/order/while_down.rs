@@ -50,7 +50,7 @@ fn a_refused_renewal_is_taken_back(files: Files) {
 
     // At most one more.
     comes_to(&stage, &[], "taken_back");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     stage.starts("after the second sync");
     assert_eq!(stage.cluster.served(), stage.now.fingerprint);
     // It is refused like any other now that somebody is there to refuse it.
@@ -97,7 +97,7 @@ fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
     stage.has_no_trial();
     stage.cluster.stop();
     comes_to(&stage, &[], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
 }
 
 #[test]
@@ -109,6 +109,6 @@ fn what_a_person_forces_in_while_postgres_is_down_stays() {
     comes_to(&stage, &["--force"], "installed");
     stage.has_no_trial();
     comes_to(&stage, &[], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
     stage.starts("on what was forced in");
 }
