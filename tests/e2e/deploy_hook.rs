@@ -14,6 +14,7 @@ use crate::{
         cluster::Cluster,
         config::{Config, Instance},
         daemon::pgcertd,
+        on_one_line,
     },
 };
 
@@ -74,8 +75,10 @@ impl<'p> Host<'p> {
         let said = format!("{}{}", done.stdout, done.stderr);
         println!("{said}");
         assert_eq!(done.code(), 0);
-        let words: Vec<&str> = said.split_whitespace().collect();
-        (words.join(" "), fs::read_to_string(&self.statuses).unwrap())
+        (
+            on_one_line(&said),
+            fs::read_to_string(&self.statuses).unwrap(),
+        )
     }
 }
 

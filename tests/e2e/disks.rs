@@ -88,12 +88,10 @@ fn stage_home(home: &Path) -> &str {
     home.to_str().unwrap()
 }
 
-#[test]
-fn an_immutable_file_keeps_its_content() {
-    let world = or_skip!(World::new());
-    let mut stage = apart(&world);
+/// What is immutable keeps the old file, until it is so no more.
+fn is_kept_by_an_immutable(path: &Path, mut stage: Stage<'_>) {
     let daemon = stage.daemon();
-    let immutable = or_skip!(Immutable::set(&stage.cert));
+    let immutable = or_skip!(Immutable::set(path));
     let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
     untouched(&stage);
     drop(immutable);
@@ -101,29 +99,36 @@ fn an_immutable_file_keeps_its_content() {
 }
 
 #[test]
+fn an_immutable_file_keeps_its_content() {
+    let world = or_skip!(World::new());
+    let stage = apart(&world);
+    is_kept_by_an_immutable(&stage.cert.clone(), stage);
+}
+
+#[test]
 fn an_immutable_directory_keeps_its_file() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::new(&world);
+    let stage = Stage::new(&world);
+    is_kept_by_an_immutable(world.target(NAME).parent().unwrap(), stage);
+}
+
+/// A directory on a disk that is full keeps the old file, until there is room.
+fn is_kept_by_a_full_disk(world: &World, home: &Path) {
+    let mount = Tmpfs::mount(home, "64k", world.postgres());
+    let mut stage = apart(world);
     let daemon = stage.daemon();
-    let immutable = or_skip!(Immutable::set(stage.cert.parent().unwrap()));
-    let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
+    let filler = mount.fill();
+    let told = ["free some room", home.to_str().unwrap()];
+    let second = renewed_in_vain(&mut stage, &daemon, &told);
     untouched(&stage);
-    drop(immutable);
+    fs::remove_file(filler).unwrap();
     deployed_after_all(stage, daemon, &second);
 }
 
 #[test]
 fn a_full_disk_keeps_the_old_file() {
     let world = or_skip!(World::new());
-    let home = world.directory("tls");
-    let mount = Tmpfs::mount(&home, "64k", world.postgres());
-    let mut stage = apart(&world);
-    let daemon = stage.daemon();
-    let filler = mount.fill();
-    let second = renewed_in_vain(&mut stage, &daemon, &["free some room", stage_home(&home)]);
-    untouched(&stage);
-    fs::remove_file(filler).unwrap();
-    deployed_after_all(stage, daemon, &second);
+    is_kept_by_a_full_disk(&world, &world.directory("tls"));
 }
 
 #[test]
@@ -131,14 +136,7 @@ fn a_full_state_directory_keeps_the_old_file_and_forgets_nothing() {
     let world = or_skip!(World::new());
     let home = world.target(NAME).parent().unwrap().to_owned();
     fs::create_dir_all(&home).unwrap();
-    let mount = Tmpfs::mount(&home, "64k", world.postgres());
-    let mut stage = apart(&world);
-    let daemon = stage.daemon();
-    let filler = mount.fill();
-    let second = renewed_in_vain(&mut stage, &daemon, &["free some room", stage_home(&home)]);
-    untouched(&stage);
-    fs::remove_file(filler).unwrap();
-    deployed_after_all(stage, daemon, &second);
+    is_kept_by_a_full_disk(&world, &home);
 }
 
 #[test]

@@ -4,13 +4,11 @@ use std::{fs, os::unix::fs::symlink, path::Path};
 
 use crate::{
     stage::{NAME, Stage, mode, says},
-    world::{SOON, World, command, config::Config, daemon::pgcertd, process::run},
+    world::{
+        SOON, World, command, config::Config, daemon::pgcertd, in_own_mounts, on_one_line,
+        process::run,
+    },
 };
-
-/// Text on one line, since the screen's width breaks it anywhere.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 #[test]
 fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
@@ -33,7 +31,7 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
         target.display(),
         &until[..10]
     );
-    says(&words(told.stdout()), &["nothing renews", &serves]);
+    says(&on_one_line(told.stdout()), &["nothing renews", &serves]);
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
     assert_eq!(mode(&list), 0o600);
     let data = stage.cluster.data_directory().display().to_string();
@@ -49,7 +47,7 @@ fn a_removal_is_not_stopped_by_what_it_finds() {
         let told = pgcertd(&world, config, &["removal", "--remember"]);
         println!("{}{}", told.stdout(), told.stderr());
         assert_eq!(told.code(), 0, "{told:?}");
-        says(&words(told.stdout()), parts);
+        says(&on_one_line(told.stdout()), parts);
     };
     stage.cluster.stop();
     tells(&stage.config, &[NAME, "is down, and serves", &target]);
@@ -83,25 +81,16 @@ fn checked(world: &World, config: &Config, unit: &str, passwd: Option<&str>) -> 
     let mounted = "mount --bind \"$1\" /etc/systemd/system && mount --bind \"$2\" /etc/passwd && \
                    exec \"$3\" check --config \"$4\"";
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                mounted,
-                "sh",
-            ])
-            .args([
-                &units,
-                &users,
-                Path::new(env!("CARGO_BIN_EXE_pgcertd")),
-                config.path(),
-            ]),
+        in_own_mounts(mounted).args([
+            &units,
+            &users,
+            Path::new(env!("CARGO_BIN_EXE_pgcertd")),
+            config.path(),
+        ]),
         SOON,
     );
     println!("{}{}", done.stdout, done.stderr);
-    (done.code(), words(&done.stdout))
+    (done.code(), on_one_line(&done.stdout))
 }
 
 const AS_POSTGRES: &str = "[Service]\nUser=postgres\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n";

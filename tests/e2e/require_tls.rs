@@ -28,9 +28,8 @@ use crate::{
         Owner, SOON, World,
         ca::Ca,
         cluster::Cluster,
-        command, eventually, give,
+        eventually, give,
         network::{ADDRESS, in_own_network},
-        process::Process,
     },
 };
 
@@ -558,23 +557,8 @@ fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
     let theirs = world.path().join("theirs");
     fs::write(&theirs, "local all all trust\nhost all all all trust\n").unwrap();
     give(&theirs, cluster.owner(), 0o600);
-    let Owner { uid, gid } = cluster.owner();
-    let script = format!(
-        "mount --bind {} {} && exec setpriv --reuid={uid} --regid={gid} --clear-groups {} -D {}",
-        theirs.display(),
-        file.display(),
-        cluster.program("postgres").display(),
-        cluster.data_directory().display()
-    );
-    let mut contained = command("unshare");
-    contained
-        .args(["--mount", "sh", "-c", &script])
-        .stderr(std::process::Stdio::null());
-    let mut server = Process::spawn(&mut contained);
-    let pid_file = cluster.data_directory().join("postmaster.pid");
-    eventually(SOON, "the server is up", || {
-        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
-    });
+    let over = format!("mount --bind {} {}", theirs.display(), file.display());
+    let mut server = cluster.start_in_own_mounts(&over);
     let proposed = Hand::on(&world, &cluster).proposed();
     server.signal(rustix::process::Signal::INT);
     server.wait(SOON);

@@ -12,6 +12,7 @@ use crate::{
         daemon::{Launch, Outcome, pgcertd},
         eventually, give,
         network::{ADDRESS, in_own_network},
+        on_one_line,
     },
 };
 
@@ -195,11 +196,7 @@ fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
         "this user may not look",
         "ask as root or as the server's user",
     ];
-    let text = told
-        .stdout()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let text = on_one_line(told.stdout());
     says(&text, &words);
 }
 

@@ -16,8 +16,7 @@ use pgcertd::{
 };
 
 use crate::world::{
-    SOON, World, cluster::Cluster, command, eventually, give, postgres::usual, process::Process,
-    skipped::Skipped,
+    SOON, World, cluster::Cluster, command, eventually, give, postgres::usual, skipped::Skipped,
 };
 
 /// Runs what is asked of a server, as a command of pgcertd would.
@@ -359,24 +358,11 @@ fn a_server_whose_socket_is_in_another_mount_namespace_is_reached_through_its_ro
     let sockets = cluster.sockets().to_str().unwrap().to_owned();
     let owner = cluster.owner();
     // A file system of its own over the sockets' directory.
-    let script = format!(
-        "mount -t tmpfs -o mode=0755,uid={} none {sockets} && exec setpriv --reuid={} --regid={} --clear-groups \
-         {} -D {}",
-        owner.uid,
-        owner.uid,
-        owner.gid,
-        cluster.program("postgres").display(),
-        cluster.data_directory().display()
+    let over = format!(
+        "mount -t tmpfs -o mode=0755,uid={} none {sockets}",
+        owner.uid
     );
-    let mut contained = command("unshare");
-    contained
-        .args(["--mount", "sh", "-c", &script])
-        .stderr(std::process::Stdio::null());
-    let mut server = Process::spawn(&mut contained);
-    let pid_path = cluster.data_directory().join("postmaster.pid");
-    eventually(SOON, "the server is up", || {
-        fs::read_to_string(&pid_path).is_ok_and(|text| text.contains("ready"))
-    });
+    let mut server = cluster.start_in_own_mounts(&over);
     assert_eq!(fs::read_dir(&sockets).unwrap().count(), 0);
     let sql = asked(login(&cluster, &Role::OfUser));
     server.signal(rustix::process::Signal::INT);

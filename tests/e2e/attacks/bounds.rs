@@ -18,6 +18,7 @@ use crate::{
         daemon::{Daemon, Launch},
         eventually, give,
         lineage::Lineage,
+        on_one_line,
         port::Port,
         process::{Process, run},
         prometheus::curl,
@@ -339,11 +340,7 @@ fn a_forged_server_has_no_command_make_room_for_what_it_says_will_come() {
             assert!(told.peak() < MEMORY, "{does}, {arguments:?}: {told:?}");
         }
         let told = Launch::new(&world).run(&config, &["sessions"]);
-        let words = told
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let words = on_one_line(told.stdout());
         assert!(
             words.contains("which no PostgreSQL does"),
             "{does}: {told:?}"

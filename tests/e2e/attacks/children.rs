@@ -11,12 +11,12 @@ use std::{
     process::Stdio,
 };
 
+use crate::stage::Stage;
 use crate::{
     stage::{HOST, NAME},
     world::{
         SOON, World,
         ca::Ca,
-        cluster::Cluster,
         command,
         config::{Config, Instance},
         daemon::Launch,
@@ -306,18 +306,14 @@ fn noting(world: &World, directory: &Path) -> (PathBuf, PathBuf) {
 #[test]
 fn the_operators_own_command_keeps_its_rights_and_has_no_terminal_either() {
     let world = or_skip!(World::new());
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    world.place(&first, &world.target(NAME));
-    let cluster = Cluster::build(&world).tls(&world.target(NAME)).start();
+    let stage = Stage::new(&world);
     let (program, note) = noting(&world, &world.directory("operators"));
     let words = vec![
         program.to_str().unwrap().to_owned(),
-        cluster.pid().to_string(),
+        stage.cluster.pid().to_string(),
     ];
-    let instance = Instance::for_cluster(&cluster, HOST)
+    let instance = stage
+        .instance(HOST)
         .set("reload", "command")
         .set("reload_command", words);
     let config = Config::new(&world).instance(instance).write();

@@ -14,7 +14,7 @@ use crate::{
         Owner, SOON, World,
         config::{Config, Instance, path},
         daemon::{Daemon, Launch, Outcome, pgcertd},
-        eventually, give,
+        eventually, give, on_one_line,
     },
 };
 
@@ -77,7 +77,7 @@ fn set_aside(data: &Path) -> PathBuf {
 /// What a command said, however its lines were broken.
 fn in_one_line(outcome: &Outcome) -> String {
     let said = [outcome.stdout(), outcome.stderr()].concat();
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    on_one_line(&said)
 }
 
 /// All of root's commands that look at an instance; the output of each.

@@ -11,16 +11,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, NAME, Stage, problem, says},
+    stage::{NAME, Stage, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
+        ca::Issued,
         cluster::Cluster,
         command,
-        config::{Config, Instance},
-        daemon::{Daemon, Launch, Outcome, eventually_state},
-        eventually, give,
-        lineage::Lineage,
+        config::Config,
+        daemon::{Daemon, Launch, Outcome},
+        eventually, give, on_one_line,
         process::Process,
     },
 };
@@ -151,7 +150,7 @@ fn nothing_is_done(
     let told = checked.stdout();
     assert_eq!(checked.code(), 1, "{told}");
     says(
-        &told.split_whitespace().collect::<Vec<_>>().join(" "),
+        &on_one_line(told),
         &["whether", "not known", fault.told, fault.remedy],
     );
     let (target, issued) = kept;
@@ -296,11 +295,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
         // It serves what is installed, whatever that is called.
         assert_eq!(row["state"], "in_sync", "{errno}: {row}");
         let checked = fault.launch(&world).run(&stage.config, &["check"]);
-        let told = checked
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let told = on_one_line(checked.stdout());
         assert_eq!(checked.code(), 1, "{told}");
         says(
             &told,
@@ -369,11 +364,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
             &[fault.told, fault.remedy],
         );
         let checked = fault.launch(&world).run(&config, &["check"]);
-        let told = checked
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let told = on_one_line(checked.stdout());
         assert_eq!(checked.code(), 1, "{told}");
         says(
             &told,
@@ -487,25 +478,16 @@ impl Drop for Orphaned {
 #[test]
 fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
     let world = or_skip!(World::new());
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    let target = world.target(NAME);
-    world.place(&first, &target);
-    let cluster = Cluster::build(&world).name(NAME).tls(&target).create();
-    let config = Config::new(&world)
-        .instance(Instance::for_cluster(&cluster, HOST))
-        .write();
-    let server = Orphaned::started_for(&cluster);
-    eventually_state(&world, &config, NAME, "in_sync");
+    let stage = Stage::build(&world).create();
+    let server = Orphaned::started_for(&stage.cluster);
+    stage.becomes("in_sync");
     let number = server.server().unwrap();
     server.kill_server();
     eventually(SOON, "it is a zombie", || {
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
         stat.contains(") Z ")
     });
-    let status = Launch::new(&world).run(&config, &["status", "--json"]);
+    let status = Launch::new(&world).run(&stage.config, &["status", "--json"]);
     let row = status.instance(NAME);
     assert_eq!(
         (row["state"].as_str(), status.code()),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     setup::bench::Bench,
     stage::says,
-    world::{World, faults::Immutable, give},
+    world::{World, faults::Immutable, give, on_one_line},
 };
 
 #[test]
@@ -22,8 +22,7 @@ fn what_keeps_alter_system_from_its_file_is_named_with_the_file() {
         assert_eq!(done.code(), 1);
         // Without the line breaks of the page.
         let told = format!("{} {}", done.stdout(), done.stderr());
-        let told: Vec<&str> = told.split_whitespace().collect();
-        let told = told.join(" ");
+        let told = on_one_line(&told);
         says(&told, &["postgresql.auto.conf cannot be written"]);
         says(&told, words);
         assert!(!told.contains("lacks the right"), "{told}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::finding::{Checked, line, typed};
 use crate::{
     stage::{NAME, Stage, says},
-    world::{SOON, World, command, daemon::Launch, process::run},
+    world::{SOON, World, daemon::Launch, in_own_mounts, process::run},
 };
 
 /// Runs a line of shell where this is the unit, and nothing else is in `/etc/systemd/system` and
@@ -24,15 +24,7 @@ fn with_unit(world: &World, unit: &str, line: &str) -> String {
                    eval \"$3\"";
     let program = Path::new(env!("CARGO_BIN_EXE_pgcertd")).parent().unwrap();
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                mounted,
-                "sh",
-            ])
+        in_own_mounts(mounted)
             .args([&units, &world.path().join("doc")])
             .arg(line)
             .env(

@@ -1,6 +1,6 @@
 //! The server and its configuration.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use rustix::process::Signal;
 
@@ -12,8 +12,8 @@ use crate::{
         ca::Ca,
         cluster::Cluster,
         command, eventually,
-        faults::has_fuse,
-        give,
+        faults::{Mounted, has_fuse},
+        give, in_own_mounts,
         postgres::usual,
         process::{Process, run},
     },
@@ -274,15 +274,7 @@ fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
     let program = env!("CARGO_BIN_EXE_pgcertd");
     let script = "mount --bind \"$1\" \"$2\" && exec \"$3\" check --json --config \"$4\"";
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                script,
-                "sh",
-            ])
+        in_own_mounts(script)
             .arg(&empty)
             .args([data, program])
             .arg(stage.config.path()),
@@ -294,18 +286,6 @@ fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
     });
     let found = found.unwrap();
     says(&sentence(found), &["container", "[[instance]]"]);
-}
-
-/// A mount, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
-        if let Err(error) = unmounted {
-            eprintln!("{} is still mounted: {error}", self.0.display());
-        }
-    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
         cluster::{Cluster, ClusterBuilder},
         daemon::{Launch, pgcertd},
         inventory::Inventory,
-        throughout,
+        on_one_line, throughout,
     },
 };
 
@@ -91,8 +91,10 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     assert!(!stage.kept("").starts_with(stage.cluster.data_directory()));
     let check = pgcertd(&world, &stage.config, &["check"]);
     assert_eq!(check.code(), 0, "{}", check.stdout());
-    let unwrapped = check.stdout().split_whitespace().collect::<Vec<_>>();
-    says(&unwrapped.join(" "), &["lies in the data directory"]);
+    says(
+        &on_one_line(check.stdout()),
+        &["lies in the data directory"],
+    );
     stage.ends(daemon, &third);
 }
 

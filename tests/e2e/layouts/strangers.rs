@@ -4,15 +4,14 @@ use std::fs;
 
 use crate::{
     stage::{Stage, says},
-    world::{World, daemon::pgcertd},
+    world::{World, daemon::pgcertd, on_one_line},
 };
 
 /// What `check` prints, on one line, and its exit status.
 fn checked(stage: &Stage<'_>) -> (String, i32) {
     let done = pgcertd(stage.world, &stage.config, &["check"]);
     println!("{}", done.stdout());
-    let words: Vec<&str> = done.stdout().split_whitespace().collect();
-    (words.join(" "), done.code())
+    (on_one_line(done.stdout()), done.code())
 }
 
 #[test]

@@ -55,16 +55,8 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
 #[test]
 fn a_patroni_in_a_network_of_its_own_needs_an_address_and_nobody_is_looked_at_in_its_place() {
     let world = or_skip!(World::with_debians(PATRONI));
-    let mut stage = started_in_own_network(|| {
-        Stage::with(
-            &world,
-            |target| Settings {
-                restapi: vec![("certfile", target.display().to_string())],
-                ..Settings::default()
-            },
-            |instance| instance,
-        )
-    });
+    let mut stage =
+        started_in_own_network(|| Stage::with(&world, Settings::with_tls, |instance| instance));
     let second = stage.renew();
     // What listens at the same port here serves the very certificate that is due.
     let file = world.target("namesake");

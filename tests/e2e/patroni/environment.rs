@@ -30,9 +30,8 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
             fs::copy(target, &server).unwrap();
             give(&server, world.postgres(), 0o600);
             Settings {
-                restapi: vec![("certfile", target.display().to_string())],
                 given: Given::InEnvironment,
-                ..Settings::default()
+                ..Settings::with_tls(target)
             }
         },
         |instance| instance,

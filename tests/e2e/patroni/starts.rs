@@ -16,14 +16,7 @@ use crate::{
 #[test]
 fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_starts() {
     let world = or_skip!(World::with_debians(PATRONI));
-    let mut stage = Stage::with(
-        &world,
-        |target| Settings {
-            restapi: vec![("certfile", target.display().to_string())],
-            ..Settings::default()
-        },
-        |instance| instance,
-    );
+    let mut stage = Stage::with(&world, Settings::with_tls, |instance| instance);
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);
     stage.solo.node.kill9();

@@ -13,7 +13,7 @@ use crate::world::{
     SOON, World,
     ca::Ca,
     cluster::Cluster,
-    command,
+    command, on_one_line,
     port::Port,
     process::{Done, run},
     resolving,
@@ -21,14 +21,9 @@ use crate::world::{
 
 const HOST: &str = "pg.example.com";
 
-/// What was said, with line breaks and indents as single spaces.
-fn unbroken(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[track_caller]
 fn says(text: &str, parts: &[&str]) {
-    let text = unbroken(text);
+    let text = on_one_line(text);
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }

@@ -11,7 +11,7 @@ use crate::world::{
     SOON, World, command,
     config::{Config, Instance},
     daemon::{Launch, Outcome},
-    give,
+    give, on_one_line,
     process::run,
 };
 
@@ -279,8 +279,8 @@ fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away
     fs::write(host.drop_in(), &mine).unwrap();
     let undone = host.undo();
     assert_eq!(undone.code(), 1);
-    let said = undone.stdout().split_whitespace().collect::<Vec<_>>();
-    assert!(said.join(" ").contains("was changed since"), "{said:?}");
+    let said = on_one_line(undone.stdout());
+    assert!(said.contains("was changed since"), "{said}");
     assert_eq!(fs::read_to_string(host.drop_in()).unwrap(), mine);
 
     // What is in the drop-in's place is not written over: what is missing is said.
@@ -343,11 +343,7 @@ fn who_may_not_write_the_drop_in_is_told_of_it() {
     let launch = host.launch().through(&as_postgres);
     let done = host.setup_by(&launch, &["--yes"]);
     assert_eq!(done.code(), 0);
-    let said = done
-        .stdout()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let said = on_one_line(done.stdout());
     assert!(
         said.contains("cannot be written (ProtectSystem=strict)"),
         "{said}"

@@ -7,11 +7,11 @@ use crate::world::{
     SOON, World,
     acme::{Certbot, Pebble},
     cluster::Cluster,
-    command,
     config::{Config, path},
     daemon::{Daemon, Launch, eventually_state},
-    eventually, give,
+    eventually, give, in_own_mounts,
     network::{ADDRESS, in_own_network},
+    on_one_line,
     process::run,
 };
 
@@ -318,8 +318,7 @@ fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
         PATH=$3:$PATH && export PATH && shift 3
         exec \"$@\"";
     let done = run(
-        command("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-ec", host, "sh"])
+        in_own_mounts(host)
             .args([&over, bench.config.path().parent().unwrap(), &programs])
             .arg(env!("CARGO_BIN_EXE_pgcertd"))
             .args(["setup", "--yes", "--data-directory"])
@@ -328,7 +327,7 @@ fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
     );
     println!("{}{}", done.stdout, done.stderr);
     assert_eq!(done.code(), 0);
-    let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = on_one_line(&done.stdout);
     assert!(said.contains("systemd does not run here"), "{said}");
     assert!(!said.contains("has taken"), "{said}");
     assert_eq!(bench.cluster.served(), bench.issued.fingerprint);

@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use super::{
     Owner, SOON, World, command, eventually,
     faults::StrictOpenssl,
-    give,
+    give, in_own_mounts,
     port::Port,
     postgres::{self, Programs},
     process::Process,
@@ -255,6 +255,25 @@ impl Cluster {
         }
         self.postmaster = None;
         Err(tail(&self.log()[begun..]))
+    }
+
+    /// Starts it in a mount namespace of its own, which this line of shell makes; it is the caller's to end.
+    #[track_caller]
+    pub fn start_in_own_mounts(&self, mount: &str) -> Process {
+        let script = format!(
+            "{mount} && exec setpriv --reuid={} --regid={} --clear-groups {} -D {}",
+            self.owner.uid,
+            self.owner.gid,
+            self.program("postgres").display(),
+            self.data.display()
+        );
+        let mut unshare = in_own_mounts(&script);
+        let server = Process::spawn(unshare.stderr(std::process::Stdio::null()));
+        let pid_file = self.data.join("postmaster.pid");
+        eventually(SOON, "the server is up", || {
+            fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
+        });
+        server
     }
 
     /// Shuts it down at once, ending every session (`pg_ctl stop -m fast`).

@@ -11,10 +11,20 @@ use super::{
     skipped::Skipped,
 };
 
-/// A small file system in memory, mounted on a directory until it is dropped.
-pub struct Tmpfs {
-    directory: PathBuf,
+/// A mount, until it is dropped.
+pub struct Mounted(pub PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
+        if let Err(error) = unmounted {
+            eprintln!("{} is still mounted: {error}", self.0.display());
+        }
+    }
 }
+
+/// A small file system in memory, mounted on a directory until it is dropped.
+pub struct Tmpfs(Mounted);
 
 impl Tmpfs {
     /// Mounts one of this size (`64k`) on the directory, which gets this owner, mode 0700.
@@ -30,38 +40,24 @@ impl Tmpfs {
         .result()
         .unwrap();
         give(directory, owner, 0o700);
-        Self {
-            directory: directory.to_owned(),
-        }
+        Self(Mounted(directory.to_owned()))
     }
 
     /// Mounts it again, `ro` or `rw`.
     #[track_caller]
     pub fn remount(&self, option: &str) {
         let option = format!("remount,{option}");
-        run(
-            command("mount").args(["-o", &option]).arg(&self.directory),
-            SOON,
-        )
-        .result()
-        .unwrap();
+        run(command("mount").args(["-o", &option]).arg(&self.0.0), SOON)
+            .result()
+            .unwrap();
     }
 
     /// Fills what is left of it with one file, and gives that file's path.
     pub fn fill(&self) -> PathBuf {
-        let file = self.directory.join("filler");
+        let file = self.0.0.join("filler");
         // Ends with ENOSPC, which is what is wanted.
         let _ = std::fs::write(&file, vec![0; 64 << 20]);
         file
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let unmounted = run(command("umount").arg("--lazy").arg(&self.directory), SOON).result();
-        if let Err(error) = unmounted {
-            eprintln!("{}: {error}", self.directory.display());
-        }
     }
 }
 

@@ -233,12 +233,8 @@ pub fn resolving(
         .unwrap();
     std::io::Write::write_all(&mut file, lines.concat().as_bytes()).unwrap();
     let (_, hosts) = file.keep().unwrap();
-    let mut command = command("unshare");
-    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
-    command
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(hosts)
-        .arg(program);
+    let mut command = in_own_mounts(r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#);
+    command.arg(hosts).arg(program);
     command
 }
 
@@ -304,6 +300,20 @@ pub fn throughout<C: Condition>(duration: Duration, what: &str, mut condition: i
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Text on one line, since the width of the screen breaks it anywhere.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A command of [`command`]'s kind that runs this script in a mount namespace of its own; what is added to it are the
+/// script's arguments.
+pub fn in_own_mounts(script: &str) -> Command {
+    let mut command = command("unshare");
+    command.args(["--mount", "--propagation=private"]);
+    command.args(["sh", "-ec", script, "sh"]);
+    command
 }
 
 /// The last lines of a text, for a failure's message.

@@ -430,6 +430,16 @@ impl Solo {
     }
 }
 
+impl Settings {
+    /// A REST API that shows the certificate of this file.
+    pub fn with_tls(file: &Path) -> Self {
+        Self {
+            restapi: vec![("certfile", file.display().to_string())],
+            ..Self::default()
+        }
+    }
+}
+
 /// What a test sets of a node.
 #[derive(Default)]
 pub struct Settings {

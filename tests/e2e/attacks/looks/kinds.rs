@@ -88,13 +88,7 @@ fn a_running_patroni_is_not_taken_for_down_by_a_look_that_fails() {
     lineage.renew(&first);
     let target = world.target("api");
     world.place(&first, &target);
-    let solo = Solo::start(
-        &world,
-        Settings {
-            restapi: vec![("certfile", target.display().to_string())],
-            ..Settings::default()
-        },
-    );
+    let solo = Solo::start(&world, Settings::with_tls(&target));
     let entry = Instance::of_patroni("api", HOST, solo.node.config_file());
     let config = Config::new(&world).instance(entry).write();
     eventually_state(&world, &config, "api", "in_sync");
