@@ -3,12 +3,11 @@
 use std::{fs, os::unix::fs::symlink, time::SystemTime};
 
 use crate::{
-    stage::{HOST, NAME, Stage, daemon_view, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
-        SOON, World,
+        World,
         ca::{Ca, DAY, Issued, Options},
         daemon::{Daemon, eventually_state},
-        eventually,
         in_place::InPlace,
         lineage::{Kind, Step},
     },
@@ -233,15 +232,7 @@ fn the_key_of_another_certificate_is_waited_for_and_then_refused() {
     let renewal = stage
         .lineage
         .renew_until(&second, Step::Link(Kind::Privkey));
-    let waiting = eventually(SOON, "the daemon waits for the chain", || {
-        let view = daemon_view(&stage.config)?;
-        let problem = view["problem"].as_str().unwrap_or_default();
-        if view["state"] == "waiting" && problem.contains("does not belong to the leaf") {
-            Ok(problem.to_owned())
-        } else {
-            Err(view.to_string())
-        }
-    });
+    let waiting = stage.daemon_says("waiting", "does not belong to the leaf");
     println!("{waiting}");
     let problem = stage.both_say("source_invalid");
     println!("{problem}");
@@ -277,8 +268,7 @@ fn an_expired_certificate_is_refused_with_its_date() {
     says(&problem, &["expired", end, "renew"]);
     stage.keeps(&stage.first);
 
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.ends(daemon, &third);
 }
 
@@ -320,8 +310,7 @@ fn an_older_generation_that_is_still_valid_is_deployed_with_a_warning() {
     };
     let mut stage = Stage::build(&world).first(options).start();
     let daemon = Daemon::start(&world, &stage.config);
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
 
     stage.lineage.set_back(1);
     stage.serves(&stage.first);
@@ -329,6 +318,5 @@ fn an_older_generation_that_is_still_valid_is_deployed_with_a_warning() {
     println!("{warning}");
     assert!(warning.starts_with("warning: "), "{warning}");
     stage.both_say("in_sync");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }

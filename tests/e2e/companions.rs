@@ -67,7 +67,7 @@ fn one_deployment_brings_all(world: &World, cert: &Path, key: &Path) {
     gate.stage.synced(&[], "unchanged", 0);
 
     // All of it goes back as one.
-    let back = pgcertd(world, &gate.stage.config, &["rollback", "--json", NAME]);
+    let back = gate.stage.pgcertd(&["rollback", "--json", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     gate.lets_in(&gate.other);
     gate.keeps_out(&newcomer, "unknown ca");
@@ -354,7 +354,7 @@ fn a_server_that_names_another_ca_or_crl_file_is_told_of() {
     assert_eq!(gate.stage.cluster.served(), second.fingerprint);
     let seen = gate.stage.becomes("not_used");
     says(&problem(&seen), &["elsewhere.pem", &line]);
-    let check = pgcertd(&world, &gate.stage.config, &["check", "--json"]);
+    let check = gate.stage.pgcertd(&["check", "--json"]);
     says(check.stdout(), &["client_ca_files", "elsewhere.pem"]);
 
     gate.stage

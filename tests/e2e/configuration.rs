@@ -6,12 +6,7 @@ use serde_json::Value;
 
 use crate::{
     stage::{NAME, Stage, problem, says},
-    world::{
-        SOON, World, command,
-        daemon::{Launch, pgcertd},
-        eventually, give,
-        process::run,
-    },
+    world::{SOON, World, command, daemon::Launch, eventually, give, process::run},
 };
 
 /// Makes the configuration name a copy of what is installed: clients see no difference until a renewal.
@@ -60,7 +55,7 @@ fn a_copy_of_the_installed_pair_in_use_is_told_before_a_renewal_shows_it() {
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
     let told = [copy.to_str().unwrap(), "does not write"];
-    let seen = pgcertd(&world, &stage.config, &["status", "--json"]).instance(NAME);
+    let seen = stage.pgcertd(&["status", "--json"]).instance(NAME);
     assert_eq!(seen["state"], "not_used");
     says(&problem(&seen), &told);
     says(&problem(&stage.synced(&[], "installed", 1)), &told);

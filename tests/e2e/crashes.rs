@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 use crate::stage::HOST;
 use crate::world::{
     SOON, World,
-    daemon::{Launch, eventually_state, pgcertd},
+    daemon::{Launch, eventually_state},
     eventually,
     postgres::STRICT,
 };
@@ -164,7 +164,7 @@ fn install_is_survived(files: Files) {
                 Files::One => stage.starts(&point),
                 Files::Two if nth % 2 == 0 => stage.mended_by_daemon(|stage| stage.starts(&point)),
                 Files::Two => {
-                    let mended = pgcertd(&world, &stage.config, &["sync", "--json"]);
+                    let mended = stage.pgcertd(&["sync", "--json"]);
                     assert_eq!(mended.code(), 0, "{point}: {mended:?}");
                     stage.starts(&point);
                 }

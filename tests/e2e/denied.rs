@@ -6,11 +6,10 @@ use std::{
 };
 
 use crate::{
-    stage::{NAME, Stage, daemon_view, says},
+    stage::{NAME, Stage, says},
     world::{
         SOON, World,
-        config::Config,
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, eventually_state},
         eventually,
         lineage::{KINDS, Kind},
     },
@@ -18,20 +17,6 @@ use crate::{
 
 fn mode(path: &std::path::Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// What the daemon says of a lineage that it may not read, once it says so.
-#[track_caller]
-fn eventually_denied(config: &Config) -> String {
-    eventually(SOON, "the daemon may not read the lineage", || {
-        let view = daemon_view(config)?;
-        let problem = view["problem"].as_str().unwrap_or_default();
-        if view["state"] == "source_invalid" && problem.contains("no permission to read") {
-            Ok(problem.to_owned())
-        } else {
-            Err(view.to_string())
-        }
-    })
 }
 
 const REMEDY: [&str; 4] = ["as root", "CAP_DAC_READ_SEARCH", "group", "root_squash"];
@@ -51,7 +36,7 @@ fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
     daemon.ready();
 
     // live is 0700 of root's.
-    let problem = eventually_denied(&stage.config);
+    let problem = stage.daemon_says("source_invalid", "no permission to read");
     println!("{problem}");
     let place = stage.lineage.path().to_str().unwrap();
     says(&problem, &[place]);
@@ -66,7 +51,7 @@ fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
         seen["problem"].as_str().unwrap(),
         &["daemon", "no permission to read"],
     );
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
     stage.keeps(&stage.first);
 
     // The directories are opened, the key is not.
@@ -76,7 +61,7 @@ fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
     let key = stage.lineage.archived(Kind::Privkey, 2);
     mode(&key, 0o000);
     let problem = eventually(SOON, "the key alone may not be read", || {
-        let problem = eventually_denied(&stage.config);
+        let problem = stage.daemon_says("source_invalid", "no permission to read");
         problem.contains("privkey").then_some(problem)
     });
     println!("{problem}");
@@ -95,8 +80,7 @@ fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
 fn with_the_units_capability_a_lineage_of_roots_is_deployed() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.both_say("in_sync");
     let mut served = stage.first.clone();
     for generation in 2..4 {

@@ -32,24 +32,24 @@ fn a_renewal_is_served_while_sessions_live_on() {
 fn sync_does_once_what_the_daemon_does() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let before = pgcertd(&world, &stage.config, &["sync", "--json"]);
+    let before = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(before.code(), 0, "{}", before.stderr());
     assert_eq!(before.instance("16-main")["outcome"], "unchanged");
 
     let second = stage.renew();
-    let dry = pgcertd(&world, &stage.config, &["sync", "--dry-run", "--json"]);
+    let dry = stage.pgcertd(&["sync", "--dry-run", "--json"]);
     assert_eq!(dry.instance("16-main")["outcome"], "would_deploy");
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
-    let done = pgcertd(&world, &stage.config, &["sync", "--json"]);
+    let done = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(done.code(), 0, "{}", done.stderr());
     assert_eq!(done.instance("16-main")["outcome"], "deployed");
     assert_eq!(stage.cluster.served(), second.fingerprint);
     let seen = status(&world, &stage.config);
     println!("{seen}");
-    let text = pgcertd(&world, &stage.config, &["status"]);
+    let text = stage.pgcertd(&["status"]);
     println!("{}", text.stdout());
-    println!("{}", pgcertd(&world, &stage.config, &["check"]).stdout());
+    println!("{}", stage.pgcertd(&["check"]).stdout());
     assert_eq!(text.code(), 0);
 }
 

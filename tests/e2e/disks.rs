@@ -170,8 +170,7 @@ fn a_directory_that_the_unit_may_not_write_is_named() {
     let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let home = stage.cert.parent().unwrap().to_owned();
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
     let root = crate::world::Owner { uid: 0, gid: 0 };
     crate::world::give(&home, root, 0o755);

@@ -113,8 +113,7 @@ fn a_good_renewal_after_a_refused_first_install_is_served() {
     let daemon = Daemon::start(&world, &stage.config);
     stage.renew_weak();
     daemon.wait_for_log("rolled back");
-    let good = stage.renew();
-    stage.serves(&good);
+    let good = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &good);
 }

@@ -253,8 +253,7 @@ fn a_config_that_is_wrong_and_one_that_is_right_are_in_the_journal() {
     is_whole(&journal.event("config_taken", 1));
     journal.event("in_sync", 2);
     assert_eq!(journal.streamed(), "");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// The lines of shell in the README's section, those on systemd's own fields for the identifier

@@ -4,13 +4,13 @@ use std::{fs, path::Path};
 
 use crate::{
     stage::{NAME, Stage},
-    world::{SOON, World, command, daemon::pgcertd, process::run},
+    world::{SOON, World, command, process::run},
 };
 
 /// The command in the text of `status`: the last line of what is said to mend it.
 #[track_caller]
 fn pasted(stage: &Stage<'_>) -> String {
-    let shown = pgcertd(stage.world, &stage.config, &["status"]);
+    let shown = stage.pgcertd(&["status"]);
     let text = shown.stdout();
     println!("{text}");
     let mut lines = text
@@ -57,8 +57,8 @@ fn the_command_for_what_is_held_deploys_it() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
-    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
+    let back = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     stage.becomes("held");
     typed(&pasted(&stage));

@@ -9,7 +9,7 @@ use crate::{
         ca::Issued,
         cluster::Cluster,
         config::{Config, Instance},
-        daemon::{Daemon, eventually_state, pgcertd},
+        daemon::{Daemon, eventually_state},
         eventually,
         inventory::Inventory,
         throughout,
@@ -93,7 +93,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     assert!(!log.contains("received SIGHUP"), "{log}");
     stage.cluster.reload_by_hand();
     stage.serves(&second);
-    pgcertd(&world, &stage.config, &["sync"]);
+    stage.pgcertd(&["sync"]);
     stage.becomes("in_sync");
     fs::remove_file(state.join(".server.pem.pgcertd-new")).unwrap();
     stage.ends(daemon, &second);
@@ -121,14 +121,13 @@ fn an_instance_that_something_else_keeps_rewriting_is_contended_and_left_alone()
     throughout(Duration::from_secs(2), "it is left alone", || {
         leaf_of(&stage.cert).is_ok_and(|leaf| leaf == foreign.leaf_pem)
     });
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
 
     // The operator has found the cause and does as the sentence says.
-    let done = pgcertd(&world, &stage.config, &["sync", "--force"]);
+    let done = stage.pgcertd(&["sync", "--force"]);
     assert_eq!(done.code(), 0, "{}{}", done.stdout(), done.stderr());
     stage.both_say("in_sync");
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.ends(daemon, &second);
 }
 
@@ -151,14 +150,12 @@ fn two_instances_that_share_a_lineage_both_get_the_renewal() {
                 .is_ok_and(|served| served.fingerprint == issued.fingerprint)
         });
     };
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     serves(&other, &second);
 
     // One that is frozen delays the other by nothing.
     other.freeze();
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     other.thaw();
     serves(&other, &third);
     eventually_state(&world, &stage.config, "16-other", "in_sync");

@@ -57,8 +57,7 @@ fn a_postmaster_that_is_number_one_of_its_namespace_is_found_and_init_is_left_al
     });
 
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
 
     container.signal(Signal::INT);
     eventually(SOON, "the server in the namespace ends", || {

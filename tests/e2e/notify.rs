@@ -186,8 +186,7 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     let follower = notifier(&world, &stage.config);
     told.stays_at(1);
     assert_eq!(follower.stop().code(), Some(0));
-    let good = stage.renew();
-    stage.serves(&good);
+    let good = stage.renewal_is_served();
     let follower = notifier(&world, &stage.config);
     let [one, other] = [1, 0].map(|before| {
         eventually(SOON, "both are told", || {

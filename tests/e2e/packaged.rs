@@ -21,10 +21,10 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
     fs::write(&elsewhere, "untouched").unwrap();
     symlink(&elsewhere, &list).unwrap();
 
-    let told = pgcertd(&world, &stage.config, &["removal", "--remember"]);
+    let told = stage.pgcertd(&["removal", "--remember"]);
 
     assert_eq!(told.code(), 0, "{told:?}");
-    let certificate = pgcertd(&world, &stage.config, &["status", "--json"]).instance(NAME);
+    let certificate = stage.pgcertd(&["status", "--json"]).instance(NAME);
     let until = certificate["served"]["not_after"].as_str().unwrap();
     let serves = format!(
         "{NAME} goes on serving {} until {}",

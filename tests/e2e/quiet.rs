@@ -2,11 +2,7 @@
 
 use crate::{
     stage::{NAME, Stage, daemon_view},
-    world::{
-        SOON, World,
-        daemon::{Daemon, pgcertd},
-        eventually,
-    },
+    world::{SOON, World, daemon::Daemon, eventually},
 };
 
 #[test]
@@ -14,7 +10,7 @@ fn the_daemon_and_the_commands_are_quiet_in_the_servers_log() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = Daemon::start(&world, &stage.config);
-    let run = |args: &[&str]| pgcertd(&world, &stage.config, args);
+    let run = |args: &[&str]| stage.pgcertd(args);
     let address = format!("127.0.0.1:{}", stage.cluster.port());
     for _ in 0..10 {
         assert_eq!(run(&["status"]).code(), 0);

@@ -65,8 +65,7 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
     says(&problem(&row), &["the files of before are back"]);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
-    let good = stage.renew();
-    stage.serves(&good);
+    let good = stage.renewal_is_served();
     stage.becomes("in_sync");
     eventually(SOON, "the rejection is forgotten", || {
         !stage.kept("held.json").exists()
@@ -140,8 +139,7 @@ fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
     daemon.wait_for_log(": rejected");
     let installed = fs::read_to_string(&stage.cert).unwrap();
     assert_eq!(installed, stage.first.combined_pem());
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
@@ -157,8 +155,7 @@ fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() 
     eventually(SOON, "the previous bundle is back", restored);
     fs::write(&stage.cert, "no certificate\n").unwrap();
     eventually(SOON, "the previous bundle is back again", restored);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// A CA file that is good at first, for `ssl_ca_file`.
@@ -269,8 +266,7 @@ fn a_day_after_a_refusal_it_is_tried_again() {
         roll_backs(&daemon) == 1
     });
     assert_eq!(stage.reloads(), before + 2);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 fn ago(minutes: i64) -> String {
@@ -287,8 +283,7 @@ fn the_previous_bundle_is_the_one_that_was_served_whatever_fails_after_it() {
     let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     assert_eq!(stage.previous(), stage.first.combined_pem());
     for failures in 1..=2 {

@@ -57,8 +57,7 @@ fn pg_ctl_reloads_as_the_servers_user() {
         .instance(|instance| instance.set("reload", "pg_ctl"))
         .start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     stage.becomes("in_sync");
     stage.ends(daemon, &second);
@@ -74,8 +73,7 @@ fn a_command_reloads_and_is_told_which_instance() {
         .instance(|instance| by_command(instance, &file))
         .start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     assert_eq!(fs::read_to_string(told).unwrap(), format!("{NAME}\n"));
     stage.ends(daemon, &second);
@@ -177,23 +175,20 @@ fn what_else_waits_in_the_configuration_is_named() {
     let also = "the reload also applied";
 
     // Nothing was edited since the start.
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     let line = daemon.wait_for_log("deployed and served");
     assert!(!line.contains(also), "{line}");
 
     next_second();
     stage.cluster.sql("alter system set work_mem = '5MB'");
     stage.cluster.set("log_min_duration_statement", "1h");
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     let line = daemon.wait_for_log(&format!("{} deployed", &third.fingerprint[..6]));
     says(&line, &[also, "postgresql.auto.conf", "conf.d/test.conf"]);
     assert!(!line.contains("pg_hba.conf"), "{line}");
 
     // Once applied, they are old.
-    let fourth = stage.renew();
-    stage.serves(&fourth);
+    let fourth = stage.renewal_is_served();
     let line = daemon.wait_for_log(&format!("{} deployed", &fourth.fingerprint[..6]));
     assert!(!line.contains(also), "{line}");
     stage.ends(daemon, &fourth);

@@ -13,7 +13,7 @@ use crate::{
     world::{
         SOON, World,
         ca::{DAY, Issued, KeyType, Options},
-        daemon::{Daemon, Launch, Outcome, pgcertd},
+        daemon::{Daemon, Launch, Outcome},
         eventually,
         journal::Journal,
         postgres::STRICT,
@@ -34,7 +34,7 @@ fn roll_back(stage: &Stage<'_>, arguments: &[&str]) -> Outcome {
         .into_iter()
         .chain(arguments.iter().copied())
         .collect();
-    pgcertd(stage.world, &stage.config, &all)
+    stage.pgcertd(&all)
 }
 
 /// Rolls back, which must come to this outcome and exit status; gives the instance's object.
@@ -78,8 +78,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     let mut session = stage.cluster.session();
 
@@ -96,7 +95,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     says(&line, &[&mend, names[0], names[1]]);
     let seen = stage.becomes("held");
     says(&problem(&seen), &[&mend, names[0], names[1]]);
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
 
     // Whatever makes the daemon and `sync` compare: it is held.
     stays(&stage, &stage.first);
@@ -109,8 +108,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     stays(&stage, &stage.first);
     assert_eq!(stage.reloads(), before);
 
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     eventually(SOON, "the hold is forgotten", || {
         !stage.kept("held.json").exists()
@@ -124,8 +122,7 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     // As often as the daemon would suffer it of a stranger; then a renewal, which is no stranger's.
     for turn in 1..=3 {
@@ -145,8 +142,7 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
             daemon.log().matches("the trouble before it").count() == turn
         });
     }
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.ends(daemon, &third);
 }
 
@@ -228,9 +224,9 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
     says(&problem(&row), &["is what is installed", "renew"]);
     keeps(&stage, &second, reloads);
 
-    let unknown = pgcertd(&world, &stage.config, &["rollback", "17-main"]);
+    let unknown = stage.pgcertd(&["rollback", "17-main"]);
     assert_eq!(unknown.code(), 2);
-    assert_eq!(pgcertd(&world, &stage.config, &["rollback"]).code(), 2);
+    assert_eq!(stage.pgcertd(&["rollback"]).code(), 2);
     stage.ends_serving(&second);
 }
 
@@ -285,8 +281,7 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
     let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     let options = Options {
         key: KeyType::Rsa2048,
@@ -302,8 +297,7 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
     assert_eq!(stage.cluster.served(), second.fingerprint);
     stage.becomes("in_sync");
     stays(&stage, &second);
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.ends(daemon, &third);
 }
 
@@ -352,8 +346,7 @@ fn a_rollback_of_two_files_serves_both() {
     let (cert, key) = (home.join("server.crt"), home.join("server.key"));
     let mut stage = Stage::build_at(&world, &cert, &key).start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     rolled_back(&stage, &[], "deployed", 0);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
@@ -366,8 +359,7 @@ fn a_rollback_of_two_files_serves_both() {
     throughout(Duration::from_millis(700), "it stays", || {
         stage.cluster.served() == stage.first.fingerprint
     });
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
@@ -393,8 +385,7 @@ fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
         leftovers(stage.cert.parent().unwrap()).is_empty()
     });
     assert_eq!(stage.previous(), stage.first.combined_pem());
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
@@ -416,8 +407,7 @@ fn a_rollback_waits_for_a_deployment_that_is_under_way() {
     );
     daemon.wait_for_log(": held: ");
     stays(&stage, &stage.first);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]

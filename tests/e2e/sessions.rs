@@ -9,7 +9,7 @@ use crate::{
     world::{
         SOON, World,
         client::Session,
-        daemon::{Launch, Outcome, pgcertd},
+        daemon::{Launch, Outcome},
         eventually, give,
         network::{ADDRESS, in_own_network},
         on_one_line,
@@ -38,7 +38,7 @@ fn count(outcome: &Outcome) -> usize {
 fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_script() {
     let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let asked = |args: &[&str]| pgcertd(&world, &stage.config, args);
+    let asked = |args: &[&str]| stage.pgcertd(args);
 
     let nobody = asked(&["sessions"]);
     assert_eq!(nobody.code(), 0, "{nobody:?}");
@@ -124,17 +124,17 @@ fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_scrip
 fn a_session_from_before_a_renewal_is_told_from_one_after_it() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let told = |stage: &Stage| pgcertd(&world, &stage.config, &["sessions", "--json"]);
+    let told = |stage: &Stage| stage.pgcertd(&["sessions", "--json"]);
     let before = stage.cluster.session();
     assert_eq!(row(&told(&stage), &before)["before_deployment"], false);
 
     stage.renew();
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let after = stage.cluster.session();
     let seen = told(&stage);
     assert_eq!(row(&seen, &before)["before_deployment"], true, "{seen:?}");
     assert_eq!(row(&seen, &after)["before_deployment"], false, "{seen:?}");
-    let text = pgcertd(&world, &stage.config, &["sessions"]);
+    let text = stage.pgcertd(&["sessions"]);
     println!("{}", text.stdout());
     assert!(
         text.stdout().contains("1 from before the last deployment"),
@@ -164,7 +164,7 @@ fn a_certificate_that_others_place_is_dated_by_its_arrival_and_not_by_its_copied
     let past = std::time::SystemTime::now() - std::time::Duration::from_secs(90 * 86_400);
     let file = fs::File::options().write(true).open(&stage.cert).unwrap();
     file.set_modified(past).unwrap();
-    let told = pgcertd(&world, &stage.config, &["sessions", "--json"]);
+    let told = stage.pgcertd(&["sessions", "--json"]);
     assert_eq!(row(&told, &before)["before_deployment"], true, "{told:?}");
 }
 
@@ -204,20 +204,20 @@ fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
 fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_problem() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let role = pgcertd(&world, &stage.config, &["sessions", "--user", "nobody"]);
+    let role = stage.pgcertd(&["sessions", "--user", "nobody"]);
     println!("{}", role.stdout());
     assert_eq!(role.code(), 1, "{role:?}");
     assert!(role.stdout().contains("--user"), "{role:?}");
 
     stage.cluster.stop();
-    let down = pgcertd(&world, &stage.config, &["sessions"]);
+    let down = stage.pgcertd(&["sessions"]);
     println!("{}", down.stdout());
     assert_eq!(down.code(), 0, "{down:?}");
     assert!(
         down.stdout().contains("not running, nobody is connected"),
         "{down:?}"
     );
-    let down = pgcertd(&world, &stage.config, &["sessions", "--json"]).instance(NAME);
+    let down = stage.pgcertd(&["sessions", "--json"]).instance(NAME);
     assert_eq!(
         (&down["running"], &down["problem"]),
         (&false.into(), &Value::Null)
@@ -244,7 +244,7 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
         let near = cluster.session_by("host=127.0.0.1 sslmode=disable");
         let mut sender = cluster.sender(ADDRESS);
         let told = eventually(SOON, "the sender is there", || {
-            let told = pgcertd(&world, &stage.config, &["sessions", "--remote", "--json"]);
+            let told = stage.pgcertd(&["sessions", "--remote", "--json"]);
             let rows = told.instance(NAME)["sessions"].as_array().cloned().unwrap();
             if rows.iter().any(|session| session["replication"] == true) {
                 Ok(told)
@@ -265,19 +265,11 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
             (&sender["encrypted"], &sender["database"]),
             (&true.into(), &Value::Null)
         );
-        let found = pgcertd(
-            &world,
-            &stage.config,
-            &["sessions", "--plaintext", "--remote", "--json"],
-        );
+        let found = stage.pgcertd(&["sessions", "--plaintext", "--remote", "--json"]);
         assert_eq!((found.code(), count(&found)), (1, 1), "{found:?}");
-        let both = pgcertd(
-            &world,
-            &stage.config,
-            &["sessions", "--plaintext", "--json"],
-        );
+        let both = stage.pgcertd(&["sessions", "--plaintext", "--json"]);
         assert_eq!((both.code(), count(&both)), (1, 2), "{both:?}");
         row(&both, &near);
-        println!("{}", pgcertd(&world, &stage.config, &["sessions"]).stdout());
+        println!("{}", stage.pgcertd(&["sessions"]).stdout());
     });
 }

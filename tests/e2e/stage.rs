@@ -15,7 +15,7 @@ use crate::world::{
     ca::{Ca, Issued, KeyType, Options},
     cluster::{Cluster, ClusterBuilder},
     config::{Config, Instance, path},
-    daemon::{Daemon, Outcome, eventually_state, pgcertd},
+    daemon::{Daemon, Launch, Outcome, eventually_state, pgcertd},
     eventually,
     lineage::Lineage,
 };
@@ -186,6 +186,12 @@ impl<'w> Stage<'w> {
         Instance::for_cluster(&self.cluster, lineage)
     }
 
+    /// Runs a command of pgcertd as root.
+    #[track_caller]
+    pub fn pgcertd(&self, arguments: &[&str]) -> Outcome {
+        pgcertd(self.world, &self.config, arguments)
+    }
+
     /// Starts the daemon, and waits until it has found all in order.
     #[track_caller]
     pub fn daemon(&self) -> Daemon {
@@ -194,10 +200,26 @@ impl<'w> Stage<'w> {
         daemon
     }
 
+    /// Starts the daemon as the unit does, until it is ready.
+    #[track_caller]
+    pub fn unit(&self) -> Daemon {
+        let mut daemon = Launch::new(self.world).like_the_unit().daemon(&self.config);
+        daemon.ready();
+        daemon
+    }
+
     /// A renewal that Postgres takes.
     pub fn renew(&mut self) -> Issued {
         let issued = self.ca.issue(&[HOST]);
         self.lineage.renew(&issued);
+        issued
+    }
+
+    /// A renewal that clients get soon.
+    #[track_caller]
+    pub fn renewal_is_served(&mut self) -> Issued {
+        let issued = self.renew();
+        self.serves(&issued);
         issued
     }
 
@@ -226,7 +248,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn becomes_and_says(&self, state: &str, words: &[&str]) -> Value {
         let seen = eventually(SOON, &format!("{state}, with {words:?}"), || {
-            let seen = pgcertd(self.world, &self.config, &["status", "--json"]).instance(self.name);
+            let seen = self.pgcertd(&["status", "--json"]).instance(self.name);
             let told = seen["problem"].as_str().unwrap_or_default();
             let all = seen["state"] == state && words.iter().all(|word| told.contains(word));
             if all {
@@ -260,21 +282,29 @@ impl<'w> Stage<'w> {
         assert_eq!(leaf_of(&self.cert), Ok(issued.leaf_pem.clone()));
     }
 
+    /// Waits until the daemon says this state, for a problem with these words; gives the problem's sentence.
+    #[track_caller]
+    pub fn daemon_says(&self, state: &str, words: &str) -> String {
+        eventually(SOON, &format!("the daemon says {state}: {words}"), || {
+            let view = daemon_view_of(&self.config, self.name)?;
+            let problem = view["problem"].as_str().unwrap_or_default();
+            if view["state"] == state && problem.contains(words) {
+                Ok(problem.to_owned())
+            } else {
+                Err(view.to_string())
+            }
+        })
+    }
+
     /// Waits until the daemon and a live `status` both say this state; gives the problem's sentence,
     /// which must be the same from both.
     #[track_caller]
     pub fn both_say(&self, state: &str) -> String {
-        let of_daemon = eventually(SOON, &format!("the daemon says {state}"), || {
-            let view = daemon_view_of(&self.config, self.name)?;
-            if view["state"] == state {
-                Ok(view)
-            } else {
-                Err(format!("{view}"))
-            }
-        });
+        let of_daemon = self.daemon_says(state, "");
         let live = self.becomes(state);
-        assert_eq!(live["problem"], of_daemon["problem"]);
-        live["problem"].as_str().unwrap_or_default().to_owned()
+        let live = live["problem"].as_str().unwrap_or_default();
+        assert_eq!(live, of_daemon);
+        of_daemon
     }
 
     /// Runs `sync --json` with these arguments.
@@ -284,7 +314,7 @@ impl<'w> Stage<'w> {
             .into_iter()
             .chain(arguments.iter().copied())
             .collect();
-        pgcertd(self.world, &self.config, &all)
+        self.pgcertd(&all)
     }
 
     /// Runs `sync`, which must come to this outcome and exit status; gives the instance's object.
@@ -331,6 +361,13 @@ impl<'w> Stage<'w> {
     pub fn ends(self, daemon: Daemon, expected: &Issued) {
         assert_eq!(daemon.stop().code(), Some(0));
         self.ends_serving(expected);
+    }
+
+    /// As [`Stage::ends`], with the first certificate.
+    #[track_caller]
+    pub fn ends_as_it_began(self, daemon: Daemon) {
+        let first = self.first.clone();
+        self.ends(daemon, &first);
     }
 
     /// Postgres starts on what was left, and serves this; nothing half-written was left.

@@ -35,8 +35,7 @@ fn ready_waits_for_no_server_to_answer() {
     stage.cluster.thaw();
     stage.becomes("in_sync");
     says_soon(&mut daemon, "STATUS=1 instance in sync; ");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[cfg(feature = "failpoints")]
@@ -54,8 +53,7 @@ fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
     // Once it answers, all is as if it had done so at once.
     stage.cluster.start().unwrap();
     stage.becomes("in_sync");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
@@ -83,8 +81,7 @@ fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
     assert_eq!(view["instances"][0]["name"], NAME, "{view}");
     assert_eq!(view["instances"][0]["state"], "in_sync", "{view}");
     stage.cluster.thaw();
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[track_caller]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     stage::{HOST, NAME, Stage, mode, place},
-    world::{Owner, World, daemon::Launch, give, postgres::STRICT},
+    world::{Owner, World, give, postgres::STRICT},
 };
 
 /// Checks owner and mode.
@@ -40,11 +40,9 @@ fn two_files_in_two_directories_are_installed_with_their_modes() {
 
 fn two_files(world: &World, cert: &Path, key: &Path) {
     let mut stage = Stage::build_at(world, cert, key).start();
-    let mut daemon = Launch::new(world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     is(cert, world.postgres(), 0o644);
     is(key, world.postgres(), 0o600);
@@ -75,8 +73,7 @@ fn refused_two_files_go_back_both() {
     assert_eq!(fs::read_to_string(&key).unwrap(), stage.first.key_pem);
     is(&cert, world.postgres(), 0o644);
     is(&key, world.postgres(), 0o600);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
@@ -94,15 +91,13 @@ fn a_key_that_root_owns_is_readable_by_the_servers_group() {
     give(&stage.cert, owner, 0o640);
     let daemon = stage.daemon();
     for _ in 0..2 {
-        let next = stage.renew();
-        stage.serves(&next);
+        let next = stage.renewal_is_served();
         daemon.wait_for_log(&format!("{} deployed", &next.fingerprint[..6]));
         is(&stage.cert, owner, 0o640);
         // Nobody but pgcertd needs this one.
         assert_eq!(mode(&stage.kept("previous.pem")), 0o600);
     }
-    let last = stage.renew();
-    stage.serves(&last);
+    let last = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &last);
 }
@@ -148,8 +143,7 @@ fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
     let daemon = crate::world::daemon::Daemon::start(&world, &stage.config);
     daemon.wait_for_log(": rejected");
     assert!(stage.lineage.path().ends_with(HOST) && stage.cluster.name() == NAME);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// A unit that becomes root's has its state directory given to root by systemd, with all in it.
@@ -158,8 +152,7 @@ fn what_systemd_gave_to_root_is_given_back() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
     let (state, previous) = (stage.kept(""), stage.kept("previous.pem"));
@@ -175,8 +168,7 @@ fn what_systemd_gave_to_root_is_given_back() {
     let daemon = stage.daemon();
     is(&stage.cert, world.postgres(), 0o600);
     is(&previous, world.postgres(), 0o600);
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     let meta = fs::metadata(&elsewhere).unwrap();
     assert_eq!(meta.uid(), 0, "what is not its own was given away");

@@ -6,32 +6,17 @@ use std::{
 };
 
 use crate::{
-    stage::{HOST, NAME, Stage, daemon_view, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         ca::{DAY, Options},
-        config::Config,
-        daemon::{Daemon, Launch, eventually_state},
+        daemon::{Daemon, eventually_state},
         eventually,
         in_place::InPlace,
         lineage::Lineage,
         throughout,
     },
 };
-
-/// Waits until the daemon says `waiting` for a reason with these words; gives the sentence.
-#[track_caller]
-fn eventually_waits(config: &Config, words: &str) -> String {
-    eventually(SOON, &format!("the daemon waits: {words}"), || {
-        let view = daemon_view(config)?;
-        let problem = view["problem"].as_str().unwrap_or_default();
-        if view["state"] == "waiting" && problem.contains(words) {
-            Ok(problem.to_owned())
-        } else {
-            Err(view.to_string())
-        }
-    })
-}
 
 #[test]
 fn a_certificate_that_is_not_valid_yet_is_taken_when_its_time_comes() {
@@ -47,7 +32,7 @@ fn a_certificate_that_is_not_valid_yet_is_taken_when_its_time_comes() {
     };
     let second = stage.ca.issue_with(&[HOST], &options);
     stage.lineage.renew(&second);
-    let waiting = eventually_waits(&stage.config, "is not valid before");
+    let waiting = stage.daemon_says("waiting", "is not valid before");
     println!("{waiting}");
     says(&waiting, &["lineage pg.example.com", "clock"]);
     stage.serves(&second);
@@ -77,8 +62,7 @@ fn a_lineage_that_appears_later_is_deployed_as_soon_as_it_is_there() {
     stage.keeps(&stage.first);
 
     stage.lineage = Lineage::new(&world, HOST);
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.both_say("in_sync");
     stage.ends(daemon, &second);
 }
@@ -88,8 +72,7 @@ fn a_lineage_that_is_deleted_and_made_again_is_followed_again() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     // As the unit does: the reader's Landlock rules are of the directories that are deleted.
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.both_say("in_sync");
 
     let mut served = stage.first.clone();
@@ -98,10 +81,8 @@ fn a_lineage_that_is_deleted_and_made_again_is_followed_again() {
         let problem = stage.both_say("source_invalid");
         says(&problem, &["no directory", "issue the certificate"]);
         stage.keeps(&served);
-        let next = stage.renew();
-        stage.serves(&next);
-        let renewed = stage.renew();
-        stage.serves(&renewed);
+        let _next = stage.renewal_is_served();
+        let renewed = stage.renewal_is_served();
         served = renewed;
     }
     stage.both_say("in_sync");
@@ -123,7 +104,7 @@ fn a_chain_that_is_cut_after_the_leaf_waits_and_is_taken_with_a_warning() {
     let second = stage.ca.issue(&[HOST]);
     files.swap("privkey.pem", second.key_pem.as_bytes());
     files.swap("fullchain.pem", second.leaf_pem.as_bytes());
-    let waiting = eventually_waits(&stage.config, "shorter than the installed one");
+    let waiting = stage.daemon_says("waiting", "shorter than the installed one");
     println!("{waiting}");
     stage.keeps(&stage.first);
     files.swap("fullchain.pem", second.fullchain_pem().as_bytes());
@@ -136,7 +117,7 @@ fn a_chain_that_is_cut_after_the_leaf_waits_and_is_taken_with_a_warning() {
     let third = stage.ca.issue(&[HOST]);
     files.swap("privkey.pem", third.key_pem.as_bytes());
     files.swap("fullchain.pem", third.leaf_pem.as_bytes());
-    eventually_waits(&stage.config, "shorter than the installed one");
+    stage.daemon_says("waiting", "shorter than the installed one");
     stage.serves(&third);
     assert_eq!(stage.cluster.peer().unwrap().certificates, 1);
     let warning = daemon.wait_for_log("warning: 16-main: its chain is shorter");
@@ -153,7 +134,7 @@ fn a_delay_holds_a_renewal_back_until_it_has_passed() {
         .start();
     let daemon = Daemon::start(&world, &stage.config);
     let second = stage.renew();
-    let waiting = eventually_waits(&stage.config, "delay");
+    let waiting = stage.daemon_says("waiting", "delay");
     println!("{waiting}");
     let seen = eventually_state(&world, &stage.config, NAME, "waiting");
     assert_eq!(seen["source"]["fingerprint"], second.fingerprint.as_str());
@@ -177,12 +158,11 @@ fn a_delay_is_waived_when_the_installed_certificate_is_about_to_expire() {
         .instance(|instance| instance.set("delay", "1h"))
         .start();
     let daemon = Daemon::start(&world, &stage.config);
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
 
     // What is installed now has its time: the next one is held back.
     stage.renew();
-    eventually_waits(&stage.config, "delay");
+    stage.daemon_says("waiting", "delay");
     stage.ends(daemon, &second);
 }
 

@@ -90,7 +90,7 @@ fn all_commands(stage: &Stage<'_>) -> Vec<Outcome> {
         &["rollback", NAME],
         &["sessions", NAME],
     ];
-    let ran = commands.map(|words| pgcertd(stage.world, &stage.config, words));
+    let ran = commands.map(|words| stage.pgcertd(words));
     for outcome in &ran {
         println!("{}{}", outcome.stdout(), outcome.stderr());
     }
@@ -178,7 +178,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     // The server's own user may choose its program: it runs as that user and as nobody else.
     let own = Tattler::in_directory(&world, &world.postgres_directory("own", 0o755));
     last_started(&data, &own.program, postgres);
-    let told = pgcertd(&world, &stage.config, &["check"]);
+    let told = stage.pgcertd(&["check"]);
     println!("{}", told.stdout());
     assert_eq!(own.users(), [postgres.uid.to_string()]);
     fs::remove_file(&own.report).unwrap();
@@ -195,7 +195,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     bend(&own.program, &through, OTHER);
     for program in [&in_open.program, &others.program, &group.program, &through] {
         last_started(&data, program, postgres);
-        let told = pgcertd(&world, &stage.config, &["check"]);
+        let told = stage.pgcertd(&["check"]);
         let said = in_one_line(&told);
         println!("{}", told.stdout());
         assert!(
@@ -207,7 +207,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     assert_eq!(own.users(), Vec::<String>::new());
     // Options that are another user's say nothing at all.
     last_started(&data, &own.program, OTHER);
-    pgcertd(&world, &stage.config, &["check"]);
+    stage.pgcertd(&["check"]);
     assert_eq!(own.users(), Vec::<String>::new());
 }
 
@@ -291,7 +291,7 @@ fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
     let own = world.target(NAME).parent().unwrap().to_owned();
     fs::rename(&own, own.with_file_name("aside")).unwrap();
     fs::rename(&roots, &own).unwrap();
-    let told = pgcertd(&world, &stage.config, &["sync"]);
+    let told = stage.pgcertd(&["sync"]);
     println!("{}{}", told.stdout(), told.stderr());
     assert_eq!(told.code(), 1);
     for path in [own.clone(), own.join("server.pem")] {
@@ -307,7 +307,7 @@ fn below_a_directory_of_roots_own_a_state_directory_goes_back_to_the_servers_use
     give(own.parent().unwrap(), ROOT, 0o755);
     give(&own, ROOT, 0o750);
     give(&own.join("server.pem"), ROOT, 0o600);
-    let told = pgcertd(&world, &stage.config, &["sync", "--force"]);
+    let told = stage.pgcertd(&["sync", "--force"]);
     assert_eq!(told.code(), 0, "{told:?}");
     assert_eq!(fs::metadata(&own).unwrap().uid(), world.postgres().uid);
 }

@@ -487,7 +487,7 @@ fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
         stat.contains(") Z ")
     });
-    let status = Launch::new(&world).run(&stage.config, &["status", "--json"]);
+    let status = stage.pgcertd(&["status", "--json"]);
     let row = status.instance(NAME);
     assert_eq!(
         (row["state"].as_str(), status.code()),
@@ -519,7 +519,7 @@ fn the_number_of_a_thread_is_left_over() {
     );
     fs::write(&file, text).unwrap();
     give(&file, stage.cluster.owner(), 0o600);
-    let status = Launch::new(&world).run(&stage.config, &["status", "--json"]);
+    let status = stage.pgcertd(&["status", "--json"]);
     drop(stop);
     thread.join().unwrap();
     let row = status.instance(NAME);

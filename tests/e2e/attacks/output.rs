@@ -325,9 +325,7 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
                 .notify("state_directory", path(&world.path().join("notify")))
         })
         .start();
-    let mut view = Launch::new(&world)
-        .run(&stage.config, &["status", "--json"])
-        .json();
+    let mut view = stage.pgcertd(&["status", "--json"]).json();
     view["daemon"] = json!({
         "version": "1", "pid": std::process::id(), "since": "2026-01-01T00:00:00Z",
     });

@@ -100,10 +100,7 @@ impl<'w> Scene<'w> {
 fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root() {
     let world = or_skip!(World::new());
     let scene = Scene::new(&world);
-    let mut daemon = Launch::new(&world)
-        .like_the_unit()
-        .daemon(&scene.stage.config);
-    daemon.ready();
+    let daemon = scene.stage.unit();
     eventually_state(&world, &scene.stage.config, NAME, "in_sync");
 
     scene.public_chain(&world);
@@ -116,7 +113,7 @@ fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root
     let file = world.path().join("other/privkey.pem");
     let words = [file.to_str().unwrap(), "user postgres", "belongs to root"];
     says(&problem, &words);
-    let forced = pgcertd(&world, &scene.stage.config, &["sync", "--force", "--json"]);
+    let forced = scene.stage.pgcertd(&["sync", "--force", "--json"]);
     assert_eq!(forced.code(), 1);
     scene.keeps_its_own("after a forced sync as root");
 
@@ -197,7 +194,7 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
                 .instance(scene.stage.instance(&lineage))
                 .write();
         }
-        let done = pgcertd(&world, &scene.stage.config, &["sync", "--json"]);
+        let done = scene.stage.pgcertd(&["sync", "--json"]);
         let instance = done.instance(NAME);
         let problem = instance["problem"].as_str().unwrap_or_default();
         says(problem, &[word, "could not read it without pgcertd"]);

@@ -33,7 +33,7 @@ use crate::{
         ca::{Issued, KeyType, Options},
         cluster::ClusterBuilder,
         config::{Config, Instance},
-        daemon::{Launch, Outcome, eventually_state, pgcertd},
+        daemon::{Launch, Outcome, eventually_state},
         eventually, give,
         lineage::Lineage,
         postgres::BY_NAME,
@@ -115,7 +115,7 @@ impl<'w> Named<'w> {
     }
 
     fn status(&self) -> Value {
-        pgcertd(self.stage.world, &self.stage.config, &["status", "--json"]).instance(NAME)
+        self.stage.pgcertd(&["status", "--json"]).instance(NAME)
     }
 }
 
@@ -229,7 +229,7 @@ fn another_hosts_pair_that_cannot_load_is_named_and_ours_waits_for_it() {
         says(&problem(&row), &[&other, "restart"]);
         let seen = named.status();
         assert_eq!(seen["state"], "not_served", "{seen}");
-        let check = pgcertd(&world, &named.stage.config, &["check", "--json"]);
+        let check = named.stage.pgcertd(&["check", "--json"]);
         assert_eq!(check.code(), 1, "{check:?}");
         let findings = check.json()["instances"][0]["findings"].clone();
         let findings = findings.as_array().unwrap();

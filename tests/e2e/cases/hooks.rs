@@ -9,7 +9,6 @@ use crate::{
     world::{
         World,
         config::{Config, Instance},
-        daemon::pgcertd,
         pgbouncer::PgBouncer,
     },
 };
@@ -93,7 +92,7 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    let document = pgcertd(&world, &stage.config, &["check", "--json"]).json();
+    let document = stage.pgcertd(&["check", "--json"]).json();
     let found: Vec<&Value> = document["host"].as_array().unwrap().iter().collect();
     for (number, (commands, expected)) in hooks.iter().enumerate() {
         let file = deploy.join(format!("{number:02}"));

@@ -6,7 +6,6 @@ use crate::{
         World,
         ca::Issued,
         config::{Config, Instance},
-        daemon::pgcertd,
         in_place::InPlace,
     },
 };
@@ -56,7 +55,7 @@ impl<'w> Host<'w> {
             Caller::Hook => &["sync", "--json", "--lineage", lineage],
             Caller::Cron => &["sync", "--json"],
         };
-        let done = pgcertd(self.stage.world, &self.stage.config, arguments);
+        let done = self.stage.pgcertd(arguments);
         let row = done.instance(NAME);
         println!("{by:?}: {row}");
         assert_eq!(row["outcome"], outcome, "{by:?}: {row}");

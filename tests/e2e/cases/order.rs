@@ -10,7 +10,6 @@ use crate::{
     world::{
         SOON, World,
         ca::{Ca, Issued, Options},
-        daemon::pgcertd,
         eventually, give,
         in_place::InPlace,
         process::run,
@@ -160,7 +159,7 @@ fn what_needs_no_guess_is_set_right_and_installed() {
         files.put("privkey.pem", pieces.next.key_pem.as_bytes());
         let text = (way.written)(&pieces.unix());
         files.put("fullchain.pem", text.as_bytes());
-        let done = pgcertd(&world, &stage.config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         println!("{}: {row}", way.name);
         assert_eq!(row["outcome"], "deployed", "{}: {row}", way.name);
@@ -176,7 +175,7 @@ fn what_needs_no_guess_is_set_right_and_installed() {
     files.put("privkey.pem", pieces.next.key_pem.as_bytes());
     let text = format!("\u{feff}{}", ordered(&pieces.unix(), &[3, 2, 0, 1, 1, 4]));
     files.put("fullchain.pem", text.as_bytes());
-    let seen = pgcertd(&world, &stage.config, &["check", "--json"]).instance(NAME);
+    let seen = stage.pgcertd(&["check", "--json"]).instance(NAME);
     let findings = seen["findings"].as_array().unwrap();
     let found = findings
         .iter()
@@ -325,7 +324,7 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
         files.put("fullchain.pem", next.fullchain_pem().as_bytes());
         files.put("privkey.pem", next.key_pem.as_bytes());
         shell(other.made);
-        let done = pgcertd(&world, &stage.config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         println!("{}: {row}", other.made);
         assert_eq!(row["outcome"], "refused", "{row}");
@@ -341,7 +340,7 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
             other.command.replace("FILE", &given),
             other.then
         ));
-        let done = pgcertd(&world, &stage.config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         assert_eq!(row["outcome"], "deployed", "{}: {row}", other.command);
         stage.keeps(&next);
@@ -362,7 +361,7 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
     ] {
         files.put("fullchain.pem", chain.as_bytes());
         files.put("privkey.pem", key.as_bytes());
-        let done = pgcertd(&world, &stage.config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         says(row["problem"].as_str().unwrap(), &words);
         assert_eq!(done.code(), 1, "{row}");

@@ -185,7 +185,7 @@ fn a_crl_that_nears_its_end_is_found_and_one_past_it_is_said() {
         &gate.clients.crl_of(&[], now - 8 * DAY, now + soon),
     );
     gate.stage.synced(&[], "deployed", 0);
-    let check = pgcertd(&world, &gate.stage.config, &["check", "--json"]);
+    let check = gate.stage.pgcertd(&["check", "--json"]);
     says(
         check.stdout(),
         &["client_ca_expiry", "CRL of CN=Clients", "next"],

@@ -7,7 +7,7 @@ use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::{DAY, Issued, Options},
-    daemon::{Launch, Outcome, eventually_state, pgcertd},
+    daemon::{Launch, Outcome, eventually_state},
     eventually, give,
     postgres::STRICT,
     throughout,
@@ -52,13 +52,13 @@ impl Killed {
 
 /// What `status` says where no daemon runs.
 fn told(stage: &Stage<'_>) -> String {
-    let seen = pgcertd(stage.world, &stage.config, &["status", "--json"]).instance("16-main");
+    let seen = stage.pgcertd(&["status", "--json"]).instance("16-main");
     assert_eq!(seen["state"], "not_running", "{seen}");
     seen["problem"].as_str().unwrap_or_default().to_owned()
 }
 
 fn synced(stage: &Stage<'_>) -> Outcome {
-    pgcertd(stage.world, &stage.config, &["sync", "--json"])
+    stage.pgcertd(&["sync", "--json"])
 }
 
 #[track_caller]
@@ -78,8 +78,7 @@ fn daemon_mends(files: Files, killed: Killed) {
     names(&told(&stage), &[&bad, &stage.now]);
 
     // At boot, whatever waits for pgcertd starts once that is ready.
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     assert_eq!(stage.left(), Left::holding(&stage.now));
     let line = daemon.wait_for_log("not proven served and taken back");
     names(&line, &[&bad, &stage.now]);
@@ -124,7 +123,7 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
     let mut stage = Stage::new(&world, Files::One);
     let bad = left_in_place(&mut stage, Killed::BeforeReload);
     stage.cluster.stop();
-    let dry = pgcertd(&world, &stage.config, &["sync", "--dry-run", "--json"]);
+    let dry = stage.pgcertd(&["sync", "--dry-run", "--json"]);
     assert_eq!(dry.instance("16-main")["outcome"], "would_deploy");
     assert_eq!(stage.left(), Left::holding(&bad));
 
@@ -138,7 +137,7 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
     // Who has brought it hears that it waits.
     let hook = ["sync", "--json", "--lineage", HOST];
-    let hook = pgcertd(&world, &stage.config, &hook);
+    let hook = stage.pgcertd(&hook);
     assert_eq!(hook.code(), 1, "{hook:?}");
     assert_eq!(stage.left(), Left::holding(&stage.now));
 
@@ -212,8 +211,7 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
     kept(&proven);
     let by_hand = stage.ca.issue(&[HOST]);
     world.place(&by_hand, &world.target("16-main"));
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     throughout(std::time::Duration::from_millis(700), "it stays", || {
         stage.left() == Left::holding(&by_hand)
     });
@@ -234,7 +232,7 @@ fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
     Killed::BeforeReload.by(&mut stage);
     stage.cluster.stop();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "taken_back");
-    let forced = pgcertd(&world, &stage.config, &["sync", "--force", "--json"]);
+    let forced = stage.pgcertd(&["sync", "--force", "--json"]);
     assert_eq!(forced.instance("16-main")["outcome"], "installed");
     stage.has_no_trial();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");

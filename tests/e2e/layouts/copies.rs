@@ -15,7 +15,7 @@ use crate::{
         cluster::Cluster,
         command,
         config::Config,
-        daemon::{Launch, pgcertd},
+        daemon::Launch,
         eventually,
         process::{Process, run},
     },
@@ -62,8 +62,7 @@ pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
 pub fn renewed_during(stage: &mut Stage<'_>, mut program: Process, report: &Path) -> Vec<Issued> {
     let mut deployed = Vec::new();
     while program.ended().is_none() {
-        let next = stage.renew();
-        stage.serves(&next);
+        let next = stage.renewal_is_served();
         deployed.push(next);
     }
     let status = program.wait(SOON).unwrap();
@@ -86,8 +85,7 @@ fn is_backed_up_across_deployments(cert: &str, key: &str) {
     let mut stage = in_data(&world, cert, key);
     let daemon = stage.daemon();
     // From here on there is a previous bundle.
-    let before = stage.renew();
-    stage.serves(&before);
+    let _before = stage.renewal_is_served();
     stage.becomes("in_sync");
     let home = world.postgres_directory(&format!("clusters/{COPY}"), 0o755);
     let data = home.join("data");
@@ -180,7 +178,7 @@ fn nothing_of_roots_comes_into_a_data_directory() {
     let mut stage = in_data(&world, "server.pem", "server.pem");
     let of_roots = instance(&stage.cluster, &stage.cert, &stage.key).set("owner", "root");
     stage.config = config(&world, [of_roots]);
-    let check = pgcertd(&world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 1, "{}", check.stdout());
     says(
         check.stdout(),
@@ -190,7 +188,7 @@ fn nothing_of_roots_comes_into_a_data_directory() {
     let before = tls_files(&data);
     stage.renew();
     for arguments in [["sync"].as_slice(), &["sync", "--force"]] {
-        let synced = pgcertd(&world, &stage.config, arguments);
+        let synced = stage.pgcertd(arguments);
         assert_eq!(synced.code(), 1, "{synced:?}");
         assert_eq!(tls_files(&data), before);
     }

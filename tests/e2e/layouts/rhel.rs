@@ -9,7 +9,7 @@ use crate::{
     world::{
         World,
         cluster::{Cluster, ClusterBuilder},
-        daemon::{Launch, pgcertd},
+        daemon::Launch,
         inventory::Inventory,
         on_one_line, throughout,
     },
@@ -66,11 +66,9 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.sql("show ssl_cert_file"), "server.crt");
     is_observed(&mut stage);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     let mut session = stage.cluster.session();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.renew_weak();
     daemon.wait_for_log("refused by Postgres and rolled back");
@@ -79,8 +77,7 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     assert_eq!(session.lives(), Ok(()));
     drop(session);
 
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     assert_eq!((mode(&stage.cert), mode(&stage.key)), (0o644, 0o600));
     for file in [&stage.cert, &stage.key] {
@@ -89,7 +86,7 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     // What the deployment replaced lies where no backup of the server takes it along.
     assert_eq!(stage.previous(), second.combined_pem());
     assert!(!stage.kept("").starts_with(stage.cluster.data_directory()));
-    let check = pgcertd(&world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 0, "{}", check.stdout());
     says(
         &on_one_line(check.stdout()),
@@ -108,8 +105,7 @@ fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
     });
     stage.cluster.start().unwrap();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
 
     stage.cluster.set("ssl_cert_file", "server.crt");
@@ -129,8 +125,7 @@ fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
         stage.cluster.set(setting, "tls/server.pem");
     }
     stage.cluster.reload_by_hand();
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &third);
 }
@@ -143,8 +138,7 @@ fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
     fs::write(&stage.key, stage.ca.issue(&[HOST]).key_pem).unwrap();
     let log = stage.cluster.start().unwrap_err();
     says(&log, &["key values mismatch"]);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.served(), first.fingerprint);
     assert!(leftovers(stage.cluster.data_directory()).is_empty());
@@ -158,8 +152,7 @@ fn two_files_that_others_place_in_the_data_directory_are_loaded_once_they_fit() 
     stage.cluster.start().unwrap();
     let reload = instance(&stage.cluster, &stage.cert, &stage.key).set("mode", "reload");
     stage.config = config(&world, [reload]);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
     let second = stage.renew();
     stage.becomes("out_of_date");

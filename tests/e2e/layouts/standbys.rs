@@ -7,7 +7,7 @@ use crate::{
         SOON, World,
         cluster::Cluster,
         config::Instance,
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, eventually_state},
         eventually,
         inventory::Inventory,
     },
@@ -119,10 +119,7 @@ fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
     let mut pair = Pair::new(&world);
     let before = pair.identity();
     pair.is_observed();
-    let mut daemon = Launch::new(&world)
-        .like_the_unit()
-        .daemon(&pair.stage.config);
-    daemon.ready();
+    let daemon = pair.stage.unit();
     pair.both_are("in_sync");
     let mut reader = pair.standby.session();
 
@@ -151,7 +148,7 @@ fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
     assert_eq!(reader.lives(), Ok(()));
     drop(reader);
     pair.streams();
-    let sessions = pgcertd(&world, &pair.stage.config, &["sessions", STANDBY]);
+    let sessions = pair.stage.pgcertd(&["sessions", STANDBY]);
     assert_eq!(sessions.code(), 0, "{sessions:?}");
 
     pair.standby.restart().unwrap();
@@ -183,7 +180,7 @@ fn a_renewal_while_the_standby_is_down_is_served_once_it_runs_and_when_it_leads(
     pair.standby_serves(&third.fingerprint);
     let seen = eventually_state(&world, &pair.stage.config, STANDBY, "in_sync");
     assert_eq!(seen["served"]["fingerprint"], *third.fingerprint);
-    let shown = pgcertd(&world, &pair.stage.config, &["status"]);
+    let shown = pair.stage.pgcertd(&["status"]);
     says(shown.stdout(), &["not_running", "in_sync"]);
     pair.stage.cluster.start().unwrap();
     pair.stage.serves(&third);

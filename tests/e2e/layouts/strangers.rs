@@ -4,12 +4,12 @@ use std::fs;
 
 use crate::{
     stage::{Stage, says},
-    world::{World, daemon::pgcertd, on_one_line},
+    world::{World, on_one_line},
 };
 
 /// What `check` prints, on one line, and its exit status.
 fn checked(stage: &Stage<'_>) -> (String, i32) {
-    let done = pgcertd(stage.world, &stage.config, &["check"]);
+    let done = stage.pgcertd(&["check"]);
     println!("{}", done.stdout());
     (on_one_line(done.stdout()), done.code())
 }

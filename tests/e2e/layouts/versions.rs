@@ -14,7 +14,7 @@ use crate::{
         client::Session,
         command,
         config::Instance,
-        daemon::{Daemon, Launch, pgcertd},
+        daemon::Daemon,
         eventually,
         inventory::Inventory,
         postgres::BY_NAME,
@@ -75,8 +75,7 @@ fn is_deployed_to(major: u32) {
         .start();
     let version = fs::read_to_string(stage.cluster.data_directory().join("PG_VERSION")).unwrap();
     assert_eq!(version.trim(), major.to_string());
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let mut daemon = stage.unit();
     observes(&mut stage, &daemon);
     reloads_what_others_place(&mut stage, &mut daemon);
     let first = installs_first(&mut stage, &mut daemon);
@@ -149,8 +148,7 @@ fn installs_first(stage: &mut Stage<'_>, daemon: &mut Daemon) -> Issued {
 
 fn renews(stage: &mut Stage<'_>, daemon: &Daemon, first: &Issued) -> Issued {
     let mut session = stage.cluster.session();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     daemon.wait_for_log(&format!("{} deployed and served", &second.fingerprint[..6]));
     assert_eq!(session.lives(), Ok(()));
@@ -162,7 +160,7 @@ fn renews(stage: &mut Stage<'_>, daemon: &Daemon, first: &Issued) -> Issued {
 /// `pgcertd sessions` knows which one began under the certificate of before.
 fn is_told_from_later_ones(stage: &Stage<'_>, before: &Session) {
     let after = stage.cluster.session();
-    let asked = pgcertd(stage.world, &stage.config, &["sessions", "--json"]);
+    let asked = stage.pgcertd(&["sessions", "--json"]);
     assert_eq!(asked.code(), 0, "{asked:?}");
     let told = asked.instance(NAME);
     let row = |session: &Session| {
@@ -214,7 +212,7 @@ fn is_asked_by_sql(stage: &Stage<'_>, major: u32) {
     let file = stage.cluster.config_directory().join("pg_hba.conf");
     assert!(!rules.is_empty() && rules.iter().all(|rule| rule.fault.is_none()));
     assert_eq!(settings.hba_file, file);
-    let check = pgcertd(stage.world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 0, "{}", check.stdout());
 }
 
@@ -241,7 +239,7 @@ fn refuses(stage: &mut Stage<'_>, daemon: &Daemon, other: &Path, good: &Issued) 
 
 fn rolls_back(stage: &Stage<'_>, before: &Issued, now: &Issued) {
     let mut session = stage.cluster.session();
-    let done = pgcertd(stage.world, &stage.config, &["rollback", NAME]);
+    let done = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert_eq!(stage.cluster.served(), before.fingerprint);
     stage.becomes("held");

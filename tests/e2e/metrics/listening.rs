@@ -112,8 +112,7 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
         idle.push(client);
     }
     // A renewal goes its way meanwhile, and whoever asks is answered in the end.
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     says(
         &port.address(),
         &[&format!(

@@ -114,7 +114,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     stage.synced(&[], "unchanged", 0);
 
     // The operator goes back, and on again.
-    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
+    let back = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     stage.becomes("held");
@@ -221,7 +221,7 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
     assert_eq!(seen["source"]["fingerprint"], *weak.fingerprint);
     assert_eq!(seen["served"]["fingerprint"], *stage.first.fingerprint);
     assert_eq!(seen["installed"]["fingerprint"], *stage.first.fingerprint);
-    let shown = pgcertd(&world, &stage.config, &["status"]);
+    let shown = stage.pgcertd(&["status"]);
     assert_eq!(shown.code(), 1, "{shown:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     assert_eq!(

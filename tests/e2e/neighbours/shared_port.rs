@@ -9,7 +9,7 @@ use crate::{
         SOON, World,
         ca::Issued,
         config::{Config, Instance},
-        daemon::{Launch, eventually_state, pgcertd},
+        daemon::{Launch, eventually_state},
         eventually,
         pgbouncer::PgBouncer,
     },
@@ -109,14 +109,14 @@ fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alo
         let before = pair.second.peer_at(SECOND).unwrap();
         let renewed = pair.stage.renew();
         pair.stage.synced(&[NAME], "deployed", 0);
-        let status = pgcertd(&world, &pair.stage.config, &["status", "--json"]);
+        let status = pair.stage.pgcertd(&["status", "--json"]);
         let (one, other) = (status.instance(NAME), status.instance(OTHER));
         assert_eq!(one["served"]["fingerprint"], *renewed.fingerprint, "{one}");
         assert_eq!(
             other["served"]["fingerprint"], *before.fingerprint,
             "{other}"
         );
-        let rest = pgcertd(&world, &pair.stage.config, &["sync"]);
+        let rest = pair.stage.pgcertd(&["sync"]);
         assert_eq!(rest.code(), 0, "{rest:?}");
         pair.both_serve(&renewed);
     }
@@ -149,7 +149,7 @@ fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_w
     let third = pair.stage.renew();
     pair.both_serve(&third);
     pair.becomes("in_sync");
-    let checked = pgcertd(&world, &pair.stage.config, &["check", "--json"]).json();
+    let checked = pair.stage.pgcertd(&["check", "--json"]).json();
     let findings = checked["instances"][0]["findings"].as_array().unwrap();
     assert!(
         findings.iter().all(|finding| finding["id"] != "served"),

@@ -3,10 +3,7 @@
 use super::stage::Stage;
 use crate::{
     stage::{problem, says},
-    world::{
-        World,
-        daemon::{eventually_state, pgcertd},
-    },
+    world::{World, daemon::eventually_state},
 };
 
 #[test]
@@ -53,7 +50,7 @@ fn a_pooler_is_found_under_what_started_it_and_one_of_another_user_is_not_down()
             "set owner",
         ],
     );
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
     // One that ends is down.
     stage.pooler.stop();
     eventually_state(&world, &stage.config, "pooler", "not_running");

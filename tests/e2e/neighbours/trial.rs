@@ -78,8 +78,7 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
         says(&stage.told(), &names);
 
         // At boot, whatever waits for pgcertd starts once that is ready.
-        let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-        daemon.ready();
+        let daemon = stage.unit();
         stage.holds(&stage.first);
         let line = daemon.wait_for_log("not proven served and taken back");
         says(&line, &[NAME, names[0], names[1], "PgBouncer is down"]);
@@ -136,8 +135,7 @@ fn a_good_pair_that_was_taken_back_is_served_once_the_pooler_runs() {
     stage.synced(&["--force"], "deployed", 0);
     let good = stage.renew();
     stage.dies_with(DEATHS[0], &good);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.holds(&stage.first);
     stage.pooler.start().unwrap();
     stage.serves(&good);

@@ -10,7 +10,7 @@ use std::{
 use crate::stage::Stage;
 use crate::world::{
     SOON, World, command,
-    daemon::{Launch, pgcertd},
+    daemon::Launch,
     eventually, give,
     process::{Process, run},
 };
@@ -39,7 +39,7 @@ fn stranger_holds(path: &Path) -> Option<Process> {
 fn nobody_but_the_owner_can_hold_the_lock() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let first = pgcertd(&world, &stage.config, &["sync"]);
+    let first = stage.pgcertd(&["sync"]);
     assert_eq!(first.code(), 0, "{first:?}");
     // As `initdb --allow-group-access` has it.
     let data = stage.cluster.data_directory().to_owned();
@@ -61,7 +61,7 @@ fn nobody_but_the_owner_can_hold_the_lock() {
     let next = stage.ca.issue(&["pg.example.com"]);
     stage.lineage.renew(&next);
     let began = Instant::now();
-    let done = pgcertd(&world, &stage.config, &["sync", "--json"]);
+    let done = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert!(began.elapsed() < Duration::from_secs(20));
     assert_eq!(stage.cluster.served(), next.fingerprint);
@@ -76,7 +76,7 @@ fn nobody_but_the_owner_can_hold_the_lock() {
 fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remove() {
     let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let lock = world.target("16-main").with_file_name("lock");
     let elsewhere = world.path().join("elsewhere");
     fs::write(&elsewhere, "theirs").unwrap();
@@ -107,7 +107,7 @@ fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remo
         let gone = fs::remove_file(&lock).or_else(|_| fs::remove_dir(&lock));
         gone.unwrap();
         plant(&lock);
-        let done = pgcertd(&world, &stage.config, &["sync", "--json"]);
+        let done = stage.pgcertd(&["sync", "--json"]);
         let row = done.instance("16-main");
         println!("{what}: {row}");
         assert_eq!(
@@ -124,7 +124,7 @@ fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remo
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
     fs::remove_file(&lock).unwrap();
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn giving_the_lock_back_cannot_fail_once_a_deployment_is_done() {
 fn a_lock_that_cannot_be_had_for_want_of_descriptors_or_memory_says_what_to_raise() {
     let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let state = world.target("16-main").parent().unwrap().to_owned();
     for (errno, says) in [
         ("EMFILE", "LimitNOFILE="),

@@ -13,7 +13,7 @@ use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::{Issued, KeyType, Options},
-    daemon::{Daemon, eventually_state, pgcertd},
+    daemon::{Daemon, eventually_state},
     eventually,
 };
 
@@ -117,7 +117,7 @@ fn no_key_stays(files: Files, kind: KeyType) {
         }
     });
     // Nor after comparisons that find nothing to do.
-    let done = pgcertd(&world, &stage.config, &["sync"]);
+    let done = stage.pgcertd(&["sync"]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert_eq!(found(daemon.pid(), &known), Vec::<&str>::new());
     assert_eq!(daemon.stop().code(), Some(0));

@@ -9,7 +9,7 @@ use std::{
 use crate::crashes::stage::{Files, Left, Stage};
 use crate::world::{
     SOON, World, command,
-    daemon::{Launch, Outcome, pgcertd},
+    daemon::{Launch, Outcome},
     faults::Immutable,
     process::run,
     skipped::Skipped,
@@ -105,7 +105,7 @@ fn is_seen_before(block: impl Fn(&Path) -> Result<Box<dyn Obstacle>, Skipped>, s
         let after = fs::metadata(&key).unwrap();
         assert_eq!(after.ino(), before.ino(), "the key was replaced: {told}");
         // As little by `rollback`.
-        let back = pgcertd(&world, &stage.config, &["rollback", "--json", "16-main"]);
+        let back = stage.pgcertd(&["rollback", "--json", "16-main"]);
         problem(&back);
         assert_eq!(stage.held(), "");
         assert_eq!(fs::metadata(&key).unwrap().ino(), before.ino());

@@ -234,7 +234,7 @@ fn a_rollback_that_waited_for_the_lock_holds_what_the_lineage_holds_by_then() {
     assert!(held.contains(&newest.fingerprint), "{held}");
     assert_ne!(stage.cluster.served(), stage.now.fingerprint);
     // So that nobody deploys it as if nothing had been said.
-    let done = pgcertd(&world, &stage.config, &["sync", "--json"]);
+    let done = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(done.instance("16-main")["outcome"], "refused");
 }
 

@@ -2,16 +2,11 @@
 
 use crate::crashes::stage::{Files, Left, Stage};
 use crate::stage::HOST;
-use crate::world::{
-    World,
-    ca::Issued,
-    daemon::{Outcome, pgcertd},
-    postgres::STRICT,
-};
+use crate::world::{World, ca::Issued, daemon::Outcome, postgres::STRICT};
 
 fn synced(stage: &Stage<'_>, arguments: &[&str]) -> Outcome {
     let all = [&["sync", "--json"], arguments].concat();
-    pgcertd(stage.world, &stage.config, &all)
+    stage.pgcertd(&all)
 }
 
 #[track_caller]
@@ -44,7 +39,7 @@ fn a_refused_renewal_is_taken_back(files: Files) {
     }
     assert_eq!(stage.trial(), bad.fingerprint);
     stage.does_not_start();
-    let seen = pgcertd(&world, &stage.config, &["status", "--json"]).instance("16-main");
+    let seen = stage.pgcertd(&["status", "--json"]).instance("16-main");
     let problem = seen["problem"].as_str().unwrap_or_default();
     assert!(problem.contains(&bad.fingerprint[..6]), "{seen}");
 
