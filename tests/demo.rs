@@ -12,16 +12,17 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
+#[macro_use]
+#[path = "e2e/world/skipped.rs"]
+mod skipped;
 #[path = "e2e/world/surroundings.rs"]
-#[expect(dead_code, reason = "the demo mounts nothing")]
 mod surroundings;
 
+use skipped::Skipped;
+
 /// The demo under way, in a process group of its own as a terminal gives it one.
-fn begun() -> Option<(Child, PathBuf, BufReader<impl Read>)> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: the demo needs root");
-        return None;
-    }
+fn begun() -> Result<(Child, PathBuf, BufReader<impl Read>), Skipped> {
+    surroundings::as_root_with_own_mounts()?;
     surroundings::reset_signals();
     let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/run.sh"))
         .env("PGCERTD_BIN", env!("CARGO_BIN_EXE_pgcertd"))
@@ -35,7 +36,7 @@ fn begun() -> Option<(Child, PathBuf, BufReader<impl Read>)> {
     says.read_line(&mut first).unwrap();
     let world = first.trim_end().rsplit(' ').next().unwrap();
     assert!(Path::new(world).is_dir(), "{first}");
-    Some((demo, PathBuf::from(world), says))
+    Ok((demo, PathBuf::from(world), says))
 }
 
 /// No file is left, and no process that has one of the demo's paths among its arguments.
@@ -55,9 +56,7 @@ fn assert_gone(world: &Path) {
 
 #[test]
 fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
-    let Some((mut demo, world, mut says)) = begun() else {
-        return;
-    };
+    let (mut demo, world, mut says) = or_skip!(begun());
     let mut told = String::new();
     says.read_to_string(&mut told).unwrap();
     assert!(demo.wait().unwrap().success(), "{told}");
@@ -81,9 +80,7 @@ fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
 
 #[test]
 fn the_demo_leaves_nothing_behind_when_it_is_interrupted() {
-    let Some((mut demo, world, mut says)) = begun() else {
-        return;
-    };
+    let (mut demo, world, mut says) = or_skip!(begun());
     let mut line = String::new();
     while !line.starts_with("3. ") {
         line.clear();

@@ -11,6 +11,12 @@ use std::{
 
 use pgcertd::testing::report::{Field, Kind};
 
+#[macro_use]
+#[path = "e2e/world/skipped.rs"]
+mod skipped;
+
+use skipped::Skipped;
+
 /// Fields that every event carries.
 const EVERYWHERE: [Field; 2] = [Field::Event, Field::Topic];
 
@@ -207,7 +213,7 @@ fn the_commands_in_the_catalog_are_there() {
 }
 
 /// A root directory with the catalog in it, taken in by journalctl.
-fn taken_in(catalog: &str) -> Option<(bool, String, tempfile::TempDir)> {
+fn taken_in(catalog: &str) -> Result<(bool, String, tempfile::TempDir), Skipped> {
     let root = tempfile::tempdir().unwrap();
     for directory in ["usr/lib/systemd/catalog", "var/lib/systemd/catalog"] {
         fs::create_dir_all(root.path().join(directory)).unwrap();
@@ -219,19 +225,15 @@ fn taken_in(catalog: &str) -> Option<(bool, String, tempfile::TempDir)> {
         .arg("--root")
         .arg(root.path())
         .arg("--update-catalog");
-    let Ok(updated) = update.output() else {
-        eprintln!("skipped: journalctl is not here");
-        return None;
-    };
+    let updated = update.output();
+    let updated = updated.map_err(|error| Skipped::because(format!("journalctl: {error}")))?;
     let said = String::from_utf8_lossy(&updated.stderr).into_owned();
-    Some((updated.status.success(), said, root))
+    Ok((updated.status.success(), said, root))
 }
 
 #[test]
 fn journalctl_takes_the_catalog() {
-    let Some((taken, said, root)) = taken_in(&text("systemd/pgcertd.catalog")) else {
-        return;
-    };
+    let (taken, said, root) = or_skip!(taken_in(&text("systemd/pgcertd.catalog")));
     assert!(taken && said.trim().is_empty(), "{said}");
     for kind in Kind::ALL {
         let mut dump = Command::new("journalctl");

@@ -15,6 +15,12 @@ use pgcertd::testing::deploy::{SyncOutcome, state::State};
 use pgcertd::testing::report::metrics::Metric;
 use pgcertd::testing::report::{Kind, nearing::Place};
 
+#[macro_use]
+#[path = "e2e/world/skipped.rs"]
+mod skipped;
+
+use skipped::Skipped;
+
 fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
@@ -39,7 +45,10 @@ fn the_table_of_metrics_is_that_of_the_code() {
     let docs = text("docs/metrics.md");
     let heading = "| metric | type | labels | says |\n| --- | --- | --- | --- |\n";
     let (_, table) = docs.split_once(heading).unwrap();
-    let documented: Vec<&str> = table.lines().take_while(|it| it.starts_with('|')).collect();
+    let documented: Vec<&str> = table
+        .lines()
+        .take_while(|line| line.starts_with('|'))
+        .collect();
     if documented != expected {
         println!("docs/metrics.md should have:\n{}", expected.join("\n"));
     }
@@ -62,7 +71,10 @@ fn named(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn what_ships_names_only_series_that_there_are() {
-    let all: BTreeSet<String> = Metric::ALL.iter().flat_map(|it| it.series()).collect();
+    let all: BTreeSet<String> = Metric::ALL
+        .iter()
+        .flat_map(|metric| metric.series())
+        .collect();
     for file in NAMING {
         let text = text(file);
         let named = named(&text);
@@ -115,32 +127,23 @@ fn what_ships_asks_for_values_that_labels_take() {
     assert!(seen > 20, "{seen}");
 }
 
-/// `promtool`, in the directory of the alerts; none, with the reason printed, where it is missing.
-fn promtool(arguments: &[&str]) -> Option<std::process::Output> {
+/// `promtool`, in the directory of the alerts.
+fn promtool(arguments: &[&str]) -> Result<std::process::Output, Skipped> {
     let mut command = Command::new("promtool");
     command.current_dir(path("packaging/prometheus"));
-    match command.args(arguments).output() {
-        Ok(output) => Some(output),
-        Err(error) => {
-            eprintln!("skipped: promtool: {error}: `make deps` installs Prometheus");
-            None
-        }
-    }
+    let output = command.args(arguments).output();
+    output.map_err(|error| Skipped::because(format!("promtool: {error}: see `make deps`")))
 }
 
 #[test]
 fn prometheus_takes_the_alerts() {
-    let Some(checked) = promtool(&["check", "rules", "alerts.yml"]) else {
-        return;
-    };
+    let checked = or_skip!(promtool(&["check", "rules", "alerts.yml"]));
     assert!(checked.status.success(), "{checked:?}");
 }
 
 #[test]
 fn each_alert_fires_when_it_should_and_not_when_it_should_not() {
-    let Some(tested) = promtool(&["test", "rules", "alerts_test.yml"]) else {
-        return;
-    };
+    let tested = or_skip!(promtool(&["test", "rules", "alerts_test.yml"]));
     let said = String::from_utf8_lossy(&tested.stdout);
     assert!(tested.status.success(), "{said}\n{tested:?}");
 }
@@ -162,7 +165,7 @@ fn each_alert_is_shown_firing_and_not_firing() {
     let names: BTreeSet<&str> = alerts(&rules, "- alert:").map(|(name, _)| name).collect();
     assert_eq!(names.len(), 8, "{names:?}");
     for name in &names {
-        let shown = alerts(&tests, "alertname:").filter(|(it, _)| it == name);
+        let shown = alerts(&tests, "alertname:").filter(|(alert, _)| alert == name);
         let shown: Vec<&str> = shown.map(|(_, part)| part).collect();
         let quiet = |part: &&&str| part.contains("exp_alerts: []");
         assert!(
@@ -190,7 +193,10 @@ fn no_panel_of_the_dashboard_covers_another() {
     let board: serde_json::Value = serde_json::from_str(&board).unwrap();
     let panels = board["panels"].as_array().unwrap();
     assert!(panels.len() > 10);
-    let ids: BTreeSet<_> = panels.iter().map(|it| it["id"].as_u64().unwrap()).collect();
+    let ids: BTreeSet<_> = panels
+        .iter()
+        .map(|finding| finding["id"].as_u64().unwrap())
+        .collect();
     assert_eq!(ids.len(), panels.len());
     for (at, one) in panels.iter().enumerate() {
         let [x, y, w, h] = place(one);
@@ -209,8 +215,11 @@ fn the_dashboard_shows_every_metric() {
     let named = named(&board);
     // What others of them say as well: it is for alerts that others write.
     let left_out = [Metric::InSync, Metric::NotBefore];
-    for metric in Metric::ALL.iter().filter(|it| !left_out.contains(it)) {
-        let shown = metric.series().iter().any(|it| named.contains(&**it));
+    for metric in Metric::ALL
+        .iter()
+        .filter(|metric| !left_out.contains(metric))
+    {
+        let shown = metric.series().iter().any(|one| named.contains(&**one));
         assert!(shown, "{metric:?}");
     }
 }

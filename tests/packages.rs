@@ -14,8 +14,13 @@ use std::{
 use tempfile::TempDir;
 use toml::Value;
 
+#[macro_use]
+#[path = "e2e/world/skipped.rs"]
+mod skipped;
 #[path = "e2e/world/surroundings.rs"]
 mod surroundings;
+
+use skipped::Skipped;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -170,7 +175,7 @@ fn make_looks_for_what_cargo_has_built_where_cargo_builds() {
     let targets = ["demo", "deb", "lint-deb", "rpm", "zigbuild", "install"];
     for (setting, target) in settings
         .iter()
-        .flat_map(|it| targets.map(|target| (it, target)))
+        .flat_map(|setting| targets.map(|target| (setting, target)))
     {
         let mut make = Command::new("make");
         make.current_dir(root())
@@ -202,7 +207,7 @@ fn every_script_is_one_for_a_plain_shell() {
     for directory in scripts {
         for entry in fs::read_dir(root().join(directory)).unwrap() {
             let path = entry.unwrap().path();
-            let is_script = path.extension().is_some_and(|it| it == "sh")
+            let is_script = path.extension().is_some_and(|extension| extension == "sh")
                 || path.is_file() && fs::read(&path).unwrap().starts_with(b"#!/bin/sh\n");
             if is_script {
                 succeeded(Command::new("sh").arg("-n").arg(&path));
@@ -246,20 +251,18 @@ fn systemd_takes_each_example_of_a_drop_in() {
     for example in fs::read_dir(root().join("systemd/examples")).unwrap() {
         let example = example.unwrap().path();
         let name = example.file_name().unwrap().to_str().unwrap();
-        let unit = match name.starts_with("notify-") {
-            true => "pgcertd-notify.service",
-            false => "pgcertd.service",
+        let unit = if name.starts_with("notify-") {
+            "pgcertd-notify.service"
+        } else {
+            "pgcertd.service"
         };
-        let Some(said) = verified(unit, &example) else {
-            eprintln!("skipped: systemd-analyze is not here");
-            return;
-        };
+        let said = or_skip!(verified(unit, &example));
         assert_eq!(said, "", "{}", example.display());
     }
 }
 
-/// What systemd has against a unit with a drop-in; none where it cannot be asked.
-fn verified(unit: &str, drop_in: &Path) -> Option<String> {
+/// What systemd has against a unit with a drop-in.
+fn verified(unit: &str, drop_in: &Path) -> Result<String, Skipped> {
     let directory = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(root().join("systemd").join(unit)).unwrap();
     let text = text.replace("/usr/bin/pgcertd", env!("CARGO_BIN_EXE_pgcertd"));
@@ -269,10 +272,12 @@ fn verified(unit: &str, drop_in: &Path) -> Option<String> {
     fs::copy(drop_in, drop_ins.join("example.conf")).unwrap();
     let mut analyze = Command::new("systemd-analyze");
     analyze.args(["verify", "--man=no", "--recursive-errors=no"]);
-    let verified = analyze.arg(directory.path().join(unit)).output().ok()?;
+    let verified = analyze.arg(directory.path().join(unit)).output();
+    let verified =
+        verified.map_err(|error| Skipped::because(format!("systemd-analyze: {error}")))?;
     let said = String::from_utf8_lossy(&verified.stderr).trim().to_owned();
     assert!(verified.status.success() || !said.is_empty());
-    Some(said)
+    Ok(said)
 }
 
 #[test]
@@ -290,16 +295,8 @@ fn the_text_shows_each_example_of_a_drop_in_as_it_is() {
 struct Host(TempDir);
 
 impl Host {
-    /// None, with the reason printed, where nothing can be mounted.
-    fn new() -> Option<Host> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: a purge is tried in a mount namespace: run the tests as root");
-            return None;
-        }
-        if let Some(why) = surroundings::no_own_mounts() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
+    fn new() -> Result<Host, Skipped> {
+        surroundings::as_root_with_own_mounts()?;
         surroundings::reset_signals();
         let host = Host(tempfile::tempdir().unwrap());
         for file in ["passwd", "group"] {
@@ -307,7 +304,7 @@ impl Host {
         }
         host.write("run/pgcertd/status.json", "{}");
         host.write("var/lib/pgcertd/.servers", "");
-        Some(host)
+        Ok(host)
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -356,7 +353,7 @@ impl Host {
 
 #[test]
 fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
-    let Some(host) = Host::new() else { return };
+    let host = or_skip!(Host::new());
     let here = host.0.path().to_str().unwrap().to_owned();
     let file = |instance: &str| format!("/var/lib/pgcertd/{instance}/server.pem");
     for instance in [
@@ -377,7 +374,7 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     };
     set("etc/postgresql/15/main/conf.d/tls.conf", "debian");
     // Data directories that the removal has written down, with their spaces.
-    let servers = ["a b", "c"].map(|it| format!("{here}/data/{it}\n"));
+    let servers = ["a b", "c"].map(|name| format!("{here}/data/{name}\n"));
     host.write("var/lib/pgcertd/.servers", &servers.concat());
     host.write(
         "data/a b/postgresql.conf",
@@ -419,7 +416,7 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
     let kept = [
         "auto", "debian", "included", "linked", "patroni", "pooler", "relative",
     ];
-    let mut left = kept.map(|it| format!("{it}/server.pem")).to_vec();
+    let mut left = kept.map(|text| format!("{text}/server.pem")).to_vec();
     left.insert(1, "clients/ca.pem".to_owned());
     assert_eq!(host.left(), left, "{said}");
     for instance in kept {
@@ -432,7 +429,7 @@ fn a_purge_keeps_what_a_configuration_names_and_nothing_else() {
 
 #[test]
 fn a_purge_leaves_nothing_where_nothing_is_named() {
-    let Some(host) = Host::new() else { return };
+    let host = or_skip!(Host::new());
     host.deployed("main");
     let wanted = host.path("etc/systemd/system/multi-user.target.wants/pgcertd.service");
     fs::create_dir_all(wanted.parent().unwrap()).unwrap();
@@ -455,7 +452,7 @@ fn a_purge_leaves_nothing_where_nothing_is_named() {
 
 #[test]
 fn a_purge_leaves_a_state_directory_that_is_a_link_to_the_administrator() {
-    let Some(host) = Host::new() else { return };
+    let host = or_skip!(Host::new());
     fs::remove_dir_all(host.path("var/lib/pgcertd")).unwrap();
     host.write("elsewhere/main/server.pem", "");
     symlink(host.path("elsewhere"), host.path("var/lib/pgcertd")).unwrap();
@@ -510,7 +507,7 @@ fn the_container_is_made_of_what_is_there() {
     // Each command is one of the program's, in the form of an array.
     for line in recipe.lines().chain(compose.lines()).map(str::trim) {
         let command = line.strip_prefix("CMD ").or(line.strip_prefix("command: "));
-        let Some(words) = command.filter(|it| !it.contains("certbot")) else {
+        let Some(words) = command.filter(|command| !command.contains("certbot")) else {
             continue;
         };
         let words: Vec<String> = serde_json::from_str(words.trim()).unwrap();

@@ -226,7 +226,7 @@ impl Contender {
 /// default and where the world lies.
 fn daemon(world: &World, cluster: &Cluster, lineage: &Lineage) -> Daemon {
     let config = Config::new(world)
-        .instance(Instance::of(cluster, lineage.name()))
+        .instance(Instance::for_cluster(cluster, lineage.name()))
         .write();
     let mut daemon = Launch::new(world).like_the_unit().daemon(&config);
     daemon.ready();

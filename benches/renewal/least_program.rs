@@ -100,6 +100,6 @@ fn hang_up(data: &Path) -> Result<()> {
 }
 
 fn number<T: std::str::FromStr>(argument: &OsStr) -> Result<T> {
-    let parsed = argument.to_str().and_then(|it| it.parse().ok());
+    let parsed = argument.to_str().and_then(|text| text.parse().ok());
     parsed.with_context(|| format!("{} is out of place", argument.display()))
 }

@@ -56,7 +56,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let result = if arguments.next().is_some_and(|it| it == least_program::WORD) {
+    let result = if arguments
+        .next()
+        .is_some_and(|text| text == least_program::WORD)
+    {
         least_program::run(&arguments.collect::<Vec<OsString>>()).context("the least program")
     } else {
         measure(&Arguments::parse())
@@ -73,10 +76,14 @@ fn main() -> ExitCode {
 fn measure(arguments: &Arguments) -> Result<()> {
     on_disk(&arguments.directory)?;
     take_signals()?;
-    let Some(world) = World::new_in(&arguments.directory) else {
-        // As the tests do where they cannot run; but who asked for a measurement gets none.
-        ensure!(!arguments.bench, "nothing was measured");
-        return Ok(());
+    let world = match World::new_in(&arguments.directory) {
+        Ok(world) => world,
+        Err(skipped) => {
+            // As the tests do where they cannot run; but who asked for a measurement gets none.
+            ensure!(!arguments.bench, "nothing was measured: {skipped}");
+            skipped.count();
+            return Ok(());
+        }
     };
     let ca = Ca::new(&world, "Bench Root");
     let mut contenders = Vec::new();

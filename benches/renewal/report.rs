@@ -29,7 +29,7 @@ impl Round {
         self.0[kind as usize].taken
     }
 
-    fn of(self, kind: Kind) -> f64 {
+    fn seconds(self, kind: Kind) -> f64 {
         self.taken(kind).as_secs_f64()
     }
 }
@@ -47,10 +47,10 @@ impl Row {
     fn new(kind: Kind, rounds: &[Round]) -> Self {
         Self {
             kind,
-            sorted: sorted(rounds.iter().map(|round| round.of(kind))),
+            sorted: sorted(rounds.iter().map(|round| round.seconds(kind))),
             samples: rounds
                 .iter()
-                .map(|it| it.taken(kind).as_micros() as u64)
+                .map(|round| round.taken(kind).as_micros() as u64)
                 .collect(),
         }
     }
@@ -75,7 +75,7 @@ struct Ratio {
 
 impl Ratio {
     fn new(other: Kind, rounds: &[Round]) -> Self {
-        let all = |kind| median(&sorted(rounds.iter().map(|round| round.of(kind))));
+        let all = |kind| median(&sorted(rounds.iter().map(|round| round.seconds(kind))));
         let of_medians = all(Kind::Pgcertd) / all(other);
         Self {
             other,
@@ -83,7 +83,7 @@ impl Ratio {
             by_round: median(&sorted(
                 rounds
                     .iter()
-                    .map(|round| round.of(Kind::Pgcertd) / round.of(other)),
+                    .map(|round| round.seconds(Kind::Pgcertd) / round.seconds(other)),
             )),
             met: match other {
                 Kind::DeployHook => of_medians < GOAL_DEPLOY_HOOK,

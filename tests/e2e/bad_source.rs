@@ -3,15 +3,13 @@
 use std::{fs, os::unix::fs::symlink, time::SystemTime};
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says, daemon_view, eventually_both},
+    stage::{HOST, NAME, Stage, says},
     world::{
-        SOON, World,
+        World,
         ca::{Ca, DAY, Issued, Options},
-        config::Config,
         daemon::{Daemon, eventually_state},
-        eventually,
         in_place::InPlace,
-        lineage::{Kind, Lineage, Step},
+        lineage::{Kind, Step},
     },
 };
 
@@ -54,9 +52,10 @@ impl Files {
     fn clear(&self) {
         for entry in fs::read_dir(self.lineage.path()).unwrap() {
             let path = entry.unwrap().path();
-            match fs::symlink_metadata(&path).unwrap().is_dir() {
-                true => fs::remove_dir(&path).unwrap(),
-                false => fs::remove_file(&path).unwrap(),
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                fs::remove_dir(&path).unwrap()
+            } else {
+                fs::remove_file(&path).unwrap()
             }
         }
     }
@@ -171,44 +170,43 @@ const ROWS: [Row; 13] = [
 
 #[test]
 fn bad_files_are_refused_with_their_reason_and_what_is_served_stays() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
+    let world = or_skip!(World::new());
     let files = Files {
         lineage: InPlace::new(&world, "files"),
         stranger: Ca::new(&world, "Stranger"),
     };
+    let stage = Stage::build(&world)
+        .config(|config| config.watch("settle_timeout", "1s"))
+        .files(files.lineage.path())
+        .start();
     files.lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .watch("settle_timeout", "1s")
-        .instance(stage.instance(files.lineage.path()))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
+    let mut daemon = Daemon::start(&world, &stage.config);
 
     let mut served = stage.first.clone();
     for row in &ROWS {
         let next = stage.ca.issue(&[HOST]);
         (row.plant)(&files, &next);
-        let problem = eventually_both(&world, &config, "source_invalid", row.name);
+        let problem = stage.both_say("source_invalid");
         println!("{}: {problem}", row.name);
         let place = files.lineage.path().to_str().unwrap();
-        assert_says(&problem, row.says, row.name);
-        assert_says(&problem, &[place, ";"], row.name);
-        stage.keeps(&served, row.name);
+        says(&problem, row.says);
+        says(&problem, &[place, ";"]);
+        stage.keeps(&served);
         assert!(daemon.is_running(), "{}", row.name);
         let memory = most_memory(&daemon);
         assert!(memory < MOST_MEMORY, "{}: {memory} KiB", row.name);
 
         files.clear();
         files.lineage.renew(&next);
-        stage.eventually_serves(&next, row.name);
-        eventually_both(&world, &config, "in_sync", row.name);
+        stage.serves(&next);
+        stage.both_say("in_sync");
         served = next;
     }
 
     // It ends in time although there is a FIFO that nobody writes to.
     fifo(&files.no_chain());
-    eventually_both(&world, &config, "source_invalid", "a FIFO at the end");
-    stage.ends_with(daemon, &served);
+    stage.both_say("source_invalid");
+    stage.ends(daemon, &served);
 }
 
 /// The peak of the daemon's resident memory so far, in KiB.
@@ -223,52 +221,38 @@ fn most_memory(daemon: &Daemon) -> u64 {
 
 #[test]
 fn the_key_of_another_certificate_is_waited_for_and_then_refused() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .watch("settle_timeout", "5s")
-        .instance(stage.instance(HOST))
-        .write();
-    let daemon = Daemon::start(&world, &config);
-    eventually_both(&world, &config, "in_sync", "at first");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .config(|config| config.watch("settle_timeout", "5s"))
+        .start();
+    let daemon = stage.daemon();
 
     // certbot was killed when it had moved the key's link, and not yet the chain's.
     let second = stage.ca.issue(&[HOST]);
-    let renewal = lineage.renew_until(&second, Step::Link(Kind::Privkey));
-    let waiting = eventually(SOON, "the daemon waits for the chain", || {
-        let view = daemon_view(&config)?;
-        let problem = view["problem"].as_str().unwrap_or_default();
-        match view["state"] == "waiting" && problem.contains("does not belong to the leaf") {
-            true => Ok(problem.to_owned()),
-            false => Err(view.to_string()),
-        }
-    });
+    let renewal = stage
+        .lineage
+        .renew_until(&second, Step::Link(Kind::Privkey));
+    let waiting = stage.daemon_says("waiting", "does not belong to the leaf");
     println!("{waiting}");
-    let problem = eventually_both(&world, &config, "source_invalid", "after settle_timeout");
+    let problem = stage.both_say("source_invalid");
     println!("{problem}");
-    assert_says(
+    says(
         &problem,
         &["does not belong to the leaf", "privkey.pem", ";"],
-        "after settle_timeout",
     );
-    stage.keeps(&stage.first, "while it does not fit");
+    stage.keeps(&stage.first);
 
     renewal.finish();
-    stage.eventually_serves(&second, "the files fit again");
-    eventually_both(&world, &config, "in_sync", "the files fit again");
-    stage.ends_with(daemon, &second);
+    stage.serves(&second);
+    stage.both_say("in_sync");
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn an_expired_certificate_is_refused_with_its_date() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
-    let daemon = Daemon::start(&world, &config);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let daemon = Daemon::start(&world, &stage.config);
 
     let now = SystemTime::now();
     let options = Options {
@@ -276,78 +260,63 @@ fn an_expired_certificate_is_refused_with_its_date() {
         not_after: now - DAY,
         ..Options::default()
     };
-    lineage.renew(&stage.ca.issue_with(&[HOST], &options));
-    let problem = eventually_both(&world, &config, "source_invalid", "expired");
+    stage.lineage.renew(&stage.ca.issue_with(&[HOST], &options));
+    let problem = stage.both_say("source_invalid");
     println!("{problem}");
-    let seen = eventually_state(&world, &config, NAME, "source_invalid");
+    let seen = eventually_state(&world, &stage.config, NAME, "source_invalid");
     let end = seen["source"]["not_after"].as_str().unwrap();
-    assert_says(&problem, &["expired", end, "renew"], "expired");
-    stage.keeps(&stage.first, "expired");
+    says(&problem, &["expired", end, "renew"]);
+    stage.keeps(&stage.first);
 
-    let third = stage.ca.issue(&[HOST]);
-    lineage.renew(&third);
-    stage.eventually_serves(&third, "a good one after the expired one");
-    stage.ends_with(daemon, &third);
+    let third = stage.renewal_is_served();
+    stage.ends(daemon, &third);
 }
 
 #[test]
 fn a_certificate_for_other_names_is_refused_with_both() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let names = toml::Value::try_from([HOST]).unwrap();
-    let config = Config::new(&world)
-        .instance(stage.instance(HOST).set("server_names", names))
-        .write();
-    let daemon = Daemon::start(&world, &config);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    let daemon = Daemon::start(&world, &stage.config);
 
-    lineage.renew(&stage.ca.issue(&["www.example.com", "*.b.example.com"]));
-    let problem = eventually_both(&world, &config, "source_invalid", "other names");
+    stage
+        .lineage
+        .renew(&stage.ca.issue(&["www.example.com", "*.b.example.com"]));
+    let problem = stage.both_say("source_invalid");
     println!("{problem}");
-    assert_says(
+    says(
         &problem,
         &[
             "cover pg.example.com",
             "www.example.com, *.b.example.com",
             "server_names",
         ],
-        "other names",
     );
-    stage.keeps(&stage.first, "other names");
+    stage.keeps(&stage.first);
 
     let third = stage.ca.issue(&["*.example.com"]);
-    lineage.renew(&third);
-    stage.eventually_serves(&third, "a wildcard covers the name");
-    stage.ends_with(daemon, &third);
+    stage.lineage.renew(&third);
+    stage.serves(&third);
+    stage.ends(daemon, &third);
 }
 
 #[test]
 fn an_older_generation_that_is_still_valid_is_deployed_with_a_warning() {
-    let Some(world) = World::new() else { return };
-    let ca = Ca::new(&world, "Test Root");
+    let world = or_skip!(World::new());
     let now = SystemTime::now();
     let options = Options {
         not_before: now - 30 * DAY,
         not_after: now + 60 * DAY,
         ..Options::default()
     };
-    let first = ca.issue_with(&[HOST], &options);
-    let stage = Stage::serving(&world, ca, first);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
-    let daemon = Daemon::start(&world, &config);
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    stage.eventually_serves(&second, "the renewal");
+    let mut stage = Stage::build(&world).first(options).start();
+    let daemon = Daemon::start(&world, &stage.config);
+    let _second = stage.renewal_is_served();
 
-    lineage.set_back(1);
-    stage.eventually_serves(&stage.first, "the lineage was set back");
+    stage.lineage.set_back(1);
+    stage.serves(&stage.first);
     let warning = daemon.wait_for_log("older than the installed one");
     println!("{warning}");
     assert!(warning.starts_with("warning: "), "{warning}");
-    eventually_both(&world, &config, "in_sync", "set back");
-    let first = stage.first.clone();
-    stage.ends_with(daemon, &first);
+    stage.both_say("in_sync");
+    stage.ends_as_it_began(daemon);
 }

@@ -47,7 +47,7 @@ struct Seen {
 }
 
 impl Onlooker {
-    fn of(target: PathBuf) -> Self {
+    fn at(target: PathBuf) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -107,7 +107,7 @@ impl<'p> Scene<'p> {
             .create();
         let config = Config::new(world)
             .watch("directories", vec![certbot.live().to_str().unwrap()])
-            .instance(Instance::of(&cluster, DOMAIN).set("server_names", vec![DOMAIN]))
+            .instance(Instance::for_cluster(&cluster, DOMAIN).set("server_names", vec![DOMAIN]))
             .write();
         let first = pgcertd(world, &config, &["sync", "--json"]);
         assert_eq!(
@@ -183,13 +183,13 @@ fn changed(link: &Path) -> SystemTime {
 
 #[test]
 fn a_certbot_renewal_is_served_within_two_seconds_and_disturbs_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let mut scene = Scene::new(&world, &pebble);
     let mut daemon = Launch::new(&world).daemon(&scene.config);
     daemon.ready();
     let mut sessions: Vec<Session> = (0..100).map(|_| scene.cluster.session()).collect();
-    let onlooker = Onlooker::of(scene.target.clone());
+    let onlooker = Onlooker::at(scene.target.clone());
 
     scene.renewed_in_time("a new key", Certbot::renew);
     let key = std::fs::read(scene.certbot.lineage(DOMAIN).join("privkey.pem")).unwrap();
@@ -213,12 +213,12 @@ fn a_certbot_renewal_is_served_within_two_seconds_and_disturbs_nobody() {
 
 #[test]
 fn a_certbot_renewal_reaches_a_daemon_with_one_capability() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let mut scene = Scene::new(&world, &pebble);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
     daemon.ready();
-    let onlooker = Onlooker::of(scene.target.clone());
+    let onlooker = Onlooker::at(scene.target.clone());
 
     scene.renewed_in_time("as the unit runs", Certbot::renew);
 

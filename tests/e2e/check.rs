@@ -8,35 +8,39 @@ mod labels;
 mod rights;
 mod server;
 
+use crate::stage::Stage;
 use crate::world::{World, config::Config, daemon::pgcertd};
-use finding::{Healthy, INSTANCE, checked};
+use finding::{INSTANCE, checked};
 
 #[test]
 fn a_healthy_host_has_nothing_to_mend() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    let seen = healthy.checked();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    let seen = stage.checked();
     let ids = seen.ids();
     println!("{ids:?}");
     for id in INSTANCE {
         assert!(ids.contains(&(*id).to_owned()), "{id} was not looked at");
     }
     assert_eq!(seen.ill(), Vec::<String>::new());
-    let text = healthy.text();
+    let text = stage.check_page();
     println!("{text}");
     let wide = text.lines().find(|line| line.chars().count() > 80);
     // What is longer is a path, which is not broken.
     assert!(wide.is_none_or(|line| line.contains('/')), "{wide:?}");
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn the_oldest_and_the_newest_version_have_nothing_to_mend_either() {
     for version in [13, 18] {
-        let Some(world) = World::new() else { return };
-        let healthy = Healthy::with(&world, |cluster| cluster.version(version), |entry| entry);
-        let seen = healthy.checked();
+        let world = or_skip!(World::new());
+        let stage = Stage::build(&world)
+            .server_names()
+            .cluster(|cluster| cluster.version(version))
+            .start();
+        let seen = stage.checked();
         assert_eq!(seen.ill(), Vec::<String>::new(), "{version}");
         let ids = seen.ids();
         assert!(INSTANCE.iter().all(|id| ids.contains(&(*id).to_owned())));
@@ -45,7 +49,7 @@ fn the_oldest_and_the_newest_version_have_nothing_to_mend_either() {
 
 #[test]
 fn a_config_without_an_instance_is_worth_a_note() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let found = checked(&world, &config, &[]).host("configured");
     assert_eq!(found["weight"], "notice");

@@ -24,6 +24,7 @@ use crate::world::{
     postgres::{Programs, fetched},
     process::run,
     resolving,
+    skipped::Skipped,
 };
 
 const HOST: &str = "pg.example.com";
@@ -149,7 +150,7 @@ fn psql(scene: &Scene<'_>, libpq: u32, roots: &Path, line: &str) -> Result<Strin
 
 #[test]
 fn psql_verifies_with_libpq_14_to_18() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let block = documented("psql, and all that uses libpq");
     let ours = scene.ours.root();
@@ -185,7 +186,7 @@ fn psql_verifies_with_libpq_14_to_18() {
 
 #[test]
 fn psycopg_verifies() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let block = documented("psycopg");
     for block in [block.replace("psycopg", "psycopg2"), block] {
@@ -218,7 +219,7 @@ fn node_modules() -> String {
 
 #[test]
 fn node_postgres_verifies() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let block = documented("node-postgres");
     let modules = node_modules();
@@ -265,7 +266,7 @@ fn lib_pq(world: &World) -> PathBuf {
 
 #[test]
 fn lib_pq_verifies() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let block = documented("Go: lib/pq and pgx");
     let program = lib_pq(&world);
@@ -291,7 +292,7 @@ fn lib_pq_verifies() {
     // A common name alone is none to Go.
     let mut scene = scene;
     let options = Options {
-        adjust: |it| it.subject_alt_names.clear(),
+        adjust: |params| params.subject_alt_names.clear(),
         ..Options::default()
     };
     let named = scene.ours.issue_with(&[HOST], &options);
@@ -306,13 +307,12 @@ fn lib_pq_verifies() {
 #[test]
 fn pgjdbc_verifies() {
     const JAR: &str = "/usr/share/java/postgresql.jar";
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let modules = Command::new("java").arg("--list-modules").output();
     let can_compile =
-        modules.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("jdk.compiler@"));
+        modules.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains("jdk.compiler@"));
     if !can_compile {
-        eprintln!("skipped: there is no Java development kit, as openjdk-17-jdk-headless has it");
-        return;
+        return Skipped::because("javac is missing: `make deps` installs it").count();
     }
     let scene = Scene::new(&world);
     let block = documented("pgjdbc");
@@ -412,7 +412,7 @@ fn line_for(scene: &Scene<'_>, host: &str) -> String {
 
 #[test]
 fn tokio_postgres_verifies() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let (ours, theirs) = (scene.ours.root(), scene.theirs.root());
     let (right, other) = (line_for(&scene, HOST), line_for(&scene, OTHER));
@@ -427,11 +427,11 @@ fn tokio_postgres_verifies() {
 #[test]
 fn rustls_refuses_what_probe_says_it_does() {
     let forms: [fn(&mut CertificateParams); 2] = [
-        |it| it.subject_alt_names.clear(),
-        |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
+        |params| params.subject_alt_names.clear(),
+        |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained),
     ];
     for form in forms {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let scene = Scene::with(&world, form);
         let taken = scene.cluster.verify_full(scene.ours.root(), HOST);
         assert!(taken.is_ok(), "{taken:?}");

@@ -17,7 +17,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    standing::{NAME, mode, problem, says},
+    stage::{NAME, mode, problem, says},
     world::{
         SOON, World,
         ca::{Ca, DAY, Issued},
@@ -67,7 +67,7 @@ fn one_deployment_brings_all(world: &World, cert: &Path, key: &Path) {
     gate.stage.synced(&[], "unchanged", 0);
 
     // All of it goes back as one.
-    let back = pgcertd(world, &gate.stage.config, &["rollback", "--json", NAME]);
+    let back = gate.stage.pgcertd(&["rollback", "--json", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     gate.lets_in(&gate.other);
     gate.keeps_out(&newcomer, "unknown ca");
@@ -77,21 +77,21 @@ fn one_deployment_brings_all(world: &World, cert: &Path, key: &Path) {
 
 #[test]
 fn a_renewal_with_ca_and_crl_is_one_deployment() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let target = world.target(NAME);
     one_deployment_brings_all(&world, &target, &target);
 }
 
 #[test]
 fn a_renewal_with_ca_and_crl_and_two_files_is_one_deployment() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let [cert, key] = two_files(&world);
     one_deployment_brings_all(&world, &cert, &key);
 }
 
 #[test]
 fn a_new_ca_and_then_a_new_crl_alone_reach_the_server_while_sessions_live_on() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let daemon = gate.daemon();
     let mut session = gate.stage.cluster.session_by(&gate.one.conninfo);
@@ -118,7 +118,7 @@ fn a_new_ca_and_then_a_new_crl_alone_reach_the_server_while_sessions_live_on() {
 
 #[test]
 fn a_file_that_would_keep_clients_out_is_refused_and_the_certificate_with_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut gate = Gate::new(&world);
     gate.stage.renew();
     let (ca, crl) = (gate.clients.root_pem(), gate.clients.crl(&[]));
@@ -188,7 +188,7 @@ fn a_file_that_would_keep_clients_out_is_refused_and_the_certificate_with_it() {
 
 #[test]
 fn what_postgres_refuses_goes_back_as_a_whole() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut gate = Gate::new(&world);
     let before = gate.installed();
     let next = Ca::new(&world, "Next clients");
@@ -212,7 +212,7 @@ fn what_postgres_refuses_goes_back_as_a_whole() {
 
 #[test]
 fn a_refused_ca_alone_is_seen_by_the_names_that_clients_are_asked_for() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let before = gate.installed();
     let next = Ca::new(&world, "Next clients");
@@ -253,7 +253,10 @@ fn killed(gate: &Gate<'_>, call: &str, nth: u32) -> bool {
         &gate.stage.kept("ca.pem"),
         &gate.stage.kept("crl.pem"),
     ];
-    for path in homes.into_iter().chain(files.iter().map(|it| it.as_path())) {
+    for path in homes
+        .into_iter()
+        .chain(files.iter().map(|file| file.as_path()))
+    {
         args.extend(["-P".to_owned(), path.to_str().unwrap().to_owned()]);
     }
     args.extend(["-P".to_owned(), "anon_inode:[pidfd]".to_owned()]);
@@ -264,7 +267,7 @@ fn killed(gate: &Gate<'_>, call: &str, nth: u32) -> bool {
 
 #[test]
 fn whatever_a_crash_between_the_renames_leaves_loads_and_is_mended() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let [cert, key] = two_files(&world);
     let mut gate = Gate::at(&world, &cert, &key);
     let mut kills = 0;
@@ -295,7 +298,7 @@ fn whatever_a_crash_between_the_renames_leaves_loads_and_is_mended() {
 
 #[test]
 fn a_crl_that_a_crash_kept_from_being_loaded_is_loaded_by_the_next_run() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     bring(&world, "crl.pem", &gate.clients.crl(&[&gate.other.issued]));
     assert!(killed(&gate, "pidfd_send_signal", 1));
@@ -311,12 +314,12 @@ fn a_crl_that_a_crash_kept_from_being_loaded_is_loaded_by_the_next_run() {
 
 #[test]
 fn a_crl_that_others_place_is_loaded() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let target = world.target(NAME);
-    let gate = Gate::with(&world, &target, &target, |it| it);
+    let gate = Gate::with(&world, &target, &target, |instance| instance);
     let instance = keyed(
         &world,
-        Instance::of(&gate.stage.cluster, crate::standing::HOST),
+        Instance::for_cluster(&gate.stage.cluster, crate::stage::HOST),
     );
     let config = Config::new(&world)
         .instance(instance.set("mode", "reload"))
@@ -335,7 +338,7 @@ fn a_crl_that_others_place_is_loaded() {
 
 #[test]
 fn a_server_that_names_another_ca_or_crl_file_is_told_of() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut gate = Gate::new(&world);
     let elsewhere = world.path().join("elsewhere.pem");
     fs::write(&elsewhere, gate.clients.root_pem()).unwrap();
@@ -351,7 +354,7 @@ fn a_server_that_names_another_ca_or_crl_file_is_told_of() {
     assert_eq!(gate.stage.cluster.served(), second.fingerprint);
     let seen = gate.stage.becomes("not_used");
     says(&problem(&seen), &["elsewhere.pem", &line]);
-    let check = pgcertd(&world, &gate.stage.config, &["check", "--json"]);
+    let check = gate.stage.pgcertd(&["check", "--json"]);
     says(check.stdout(), &["client_ca_files", "elsewhere.pem"]);
 
     gate.stage

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         cluster::Cluster,
@@ -37,7 +37,7 @@ fn refused_text(stage: &Stage<'_>, text: &str, line: &str, offending: &str, told
     let row = lines.iter().rposition(|other| *other == line).unwrap();
     let place = format!("{file}:{}:{}", row + 1, line.find(offending).unwrap() + 1);
     for command in ["run", "sync", "status", "check"] {
-        let ended = pgcertd(stage.world, &stage.config, &[command]);
+        let ended = stage.pgcertd(&[command]);
         assert_eq!(ended.code(), 2, "{command}: {ended:?}");
         assert_eq!(ended.stdout(), "");
         says(ended.stderr(), &[&place, line, "^", "expected"]);
@@ -47,7 +47,7 @@ fn refused_text(stage: &Stage<'_>, text: &str, line: &str, offending: &str, told
         }
     }
     for command in ["sync", "status", "check"] {
-        let ended = pgcertd(stage.world, &stage.config, &[command, "--json"]);
+        let ended = stage.pgcertd(&[command, "--json"]);
         assert_eq!(ended.code(), 2, "{command}: {ended:?}");
         let json = ended.json();
         assert_eq!(json["version"], 1);
@@ -60,7 +60,7 @@ fn refused_text(stage: &Stage<'_>, text: &str, line: &str, offending: &str, told
 
 #[test]
 fn a_wrong_configuration_is_shown_where_it_is_wrong() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let good = stage.config.text();
     refused(
@@ -105,7 +105,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
         &["another instance"],
     );
     stage.config.replace(&format!("{good}\n[[instance]\n"));
-    let torn = pgcertd(&world, &stage.config, &["check"]);
+    let torn = stage.pgcertd(&["check"]);
     assert_eq!(torn.code(), 2);
     let place = format!("pgcertd.toml:{}:", good.lines().count() + 2);
     says(torn.stderr(), &[&place, "[[instance]"]);
@@ -116,7 +116,7 @@ fn a_wrong_configuration_is_shown_where_it_is_wrong() {
 
 #[test]
 fn a_missing_configuration_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world);
     for command in ["run", "sync", "status", "check"] {
         let ended = pgcertd(&world, &config, &[command]);
@@ -133,48 +133,48 @@ fn a_missing_configuration_is_named() {
 
 #[test]
 fn the_config_alone_can_be_checked() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let only = ["check", "--config-only"];
     // Neither a server nor a lineage has to be well for the service to be reloaded.
     stage.cluster.stop();
     stage.lineage.delete();
-    assert_eq!(pgcertd(&world, &stage.config, &["check"]).code(), 1);
-    let right = pgcertd(&world, &stage.config, &only);
+    assert_eq!(stage.pgcertd(&["check"]).code(), 1);
+    let right = stage.pgcertd(&only);
     assert_eq!(right.code(), 0);
     let file = stage.config.path().display().to_string();
     assert_eq!(right.stdout(), format!("{file} is right\n"));
-    let json = pgcertd(&world, &stage.config, &[&only[..], &["--json"]].concat());
+    let json = stage.pgcertd(&[&only[..], &["--json"]].concat());
     assert_eq!(json.json()["version"], 1);
 
     let text = with_line(&stage, "[watch]", "debounce = \"soon\"");
     fs::write(stage.config.path(), text).unwrap();
-    let wrong = pgcertd(&world, &stage.config, &only);
+    let wrong = stage.pgcertd(&only);
     assert_eq!(wrong.code(), 2);
     says(wrong.stderr(), &["debounce", "soon", &file]);
 }
 
 #[test]
 fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let unknown = pgcertd(&world, &stage.config, &["sync", "15-main"]);
+    let unknown = stage.pgcertd(&["sync", "15-main"]);
     assert_eq!(unknown.code(), 2);
     says(unknown.stderr(), &["15-main", NAME, "pgcertd.toml"]);
-    let unknown = pgcertd(&world, &stage.config, &["sync", "15-main", "--json"]);
+    let unknown = stage.pgcertd(&["sync", "15-main", "--json"]);
     assert_eq!(unknown.code(), 2);
     says(unknown.json()["error"].as_str().unwrap(), &["15-main"]);
 
-    let unknown = pgcertd(&world, &stage.config, &["snyc"]);
+    let unknown = stage.pgcertd(&["snyc"]);
     assert_eq!(unknown.code(), 2);
     says(unknown.stderr(), &["snyc", "sync"]);
-    let unknown = pgcertd(&world, &stage.config, &["status", "--colour"]);
+    let unknown = stage.pgcertd(&["status", "--colour"]);
     assert_eq!(unknown.code(), 2);
     says(unknown.stderr(), &["--colour"]);
     assert_eq!(unknown.stdout(), "");
-    let none = pgcertd(&world, &stage.config, &[]);
+    let none = stage.pgcertd(&[]);
     assert_eq!(none.code(), 2);
-    let help = pgcertd(&world, &stage.config, &["--help"]);
+    let help = stage.pgcertd(&["--help"]);
     assert_eq!(help.code(), 0);
     says(help.stdout(), &["sync", "status", "check", "probe", "run"]);
     let first = stage.first.clone();
@@ -183,7 +183,7 @@ fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
 
 #[test]
 fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut daemon = stage.daemon();
     let pid = daemon.pid();
@@ -195,8 +195,7 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
     let line = daemon.wait_for_log("the old one stays in force");
     println!("{line}");
     says(&daemon.log(), &["nonsense", "pgcertd.toml:", "expected"]);
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
 
     // A good one with another instance, which pgcertd did not know before.
     let target = world.target("15-billing");
@@ -207,8 +206,8 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         .start();
     let entry = Config::new(&world)
         .watch("resync", "1h")
-        .instance(Instance::of(&stage.cluster, HOST))
-        .instance(Instance::of(&billing, HOST));
+        .instance(Instance::for_cluster(&stage.cluster, HOST))
+        .instance(Instance::for_cluster(&billing, HOST));
     stage.config = entry.write();
     daemon.hangup();
     eventually(SOON, "the new instance is deployed", || {
@@ -231,7 +230,9 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         let data = billing.data_directory().to_str().unwrap();
         let uncovered = view["uncovered"].as_array().unwrap().clone();
         view["instances"].as_array().unwrap().len() == 1
-            && uncovered.iter().any(|it| it.as_str() == Some(data))
+            && uncovered
+                .iter()
+                .any(|directory| directory.as_str() == Some(data))
     });
     // Nobody, who may not look at another user's process, is told so by the daemon.
     let told = Launch::new(&world)
@@ -242,8 +243,7 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
         told.contains(billing.data_directory().to_str().unwrap()),
         "{told}"
     );
-    let fourth = stage.renew();
-    stage.serves(&fourth);
+    let fourth = stage.renewal_is_served();
     assert_eq!(billing.served(), third.fingerprint);
     assert_eq!(daemon.pid(), pid);
     assert!(daemon.is_running());
@@ -254,7 +254,7 @@ fn on_sighup_a_good_configuration_brings_an_instance_and_a_bad_one_changes_nothi
 
 #[test]
 fn a_configuration_without_instances_is_in_order() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let daemon = Daemon::start(&world, &config);
     let status = Launch::new(&world).run(&config, &["status"]);

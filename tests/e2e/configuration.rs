@@ -5,13 +5,8 @@ use std::{fs, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, problem, says},
-    world::{
-        SOON, World, command,
-        daemon::{Launch, pgcertd},
-        eventually, give,
-        process::run,
-    },
+    stage::{NAME, Stage, problem, says},
+    world::{SOON, World, command, daemon::Launch, eventually, give, process::run},
 };
 
 /// Makes the configuration name a copy of what is installed: clients see no difference until a renewal.
@@ -43,23 +38,24 @@ fn told_by_daemon(stage: &Stage<'_>) -> Value {
 fn daemon_tells(stage: &Stage<'_>, state: &str) -> Value {
     eventually(SOON, &format!("the daemon's view is {state}"), || {
         let told = told_by_daemon(stage);
-        match told["state"] == state {
-            true => Ok(told),
-            false => Err(told.to_string()),
+        if told["state"] == state {
+            Ok(told)
+        } else {
+            Err(told.to_string())
         }
     })
 }
 
 #[test]
 fn a_copy_of_the_installed_pair_in_use_is_told_before_a_renewal_shows_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let copy = serve_a_copy(&mut stage);
     stage.cluster.reload_by_hand();
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
     let told = [copy.to_str().unwrap(), "does not write"];
-    let seen = pgcertd(&world, &stage.config, &["status", "--json"]).instance(NAME);
+    let seen = stage.pgcertd(&["status", "--json"]).instance(NAME);
     assert_eq!(seen["state"], "not_used");
     says(&problem(&seen), &told);
     says(&problem(&stage.synced(&[], "installed", 1)), &told);
@@ -79,15 +75,13 @@ enum Home {
 /// Neither a renewal nor a resync is needed: the configuration is watched, and after an edit the
 /// server is looked at again and again until its reload shows.
 fn edits_are_seen(home: Home) {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| match home {
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| match home {
             Home::DataDirectory => cluster,
             Home::Apart => cluster.config_apart(),
-        },
-        |entry| entry,
-    );
+        })
+        .start();
     let daemon = stage.daemon();
     let settings = fs::read_to_string(stage.cluster.settings_file()).unwrap();
     let copy = serve_a_copy(&mut stage);
@@ -130,7 +124,7 @@ fn edits_of_a_configuration_that_lies_apart_are_seen_at_once() {
 
 #[test]
 fn postgres_is_asked_for_its_settings_once_while_nothing_changes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let daemon = Launch::new(&world)
         .strace(&["-s", "200", "-e", "trace=execve"])

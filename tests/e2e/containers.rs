@@ -48,7 +48,7 @@ impl<'w> Ground<'w> {
 
     /// A cluster of this name, whose target holds the first certificate.
     fn cluster(&self, name: &str) -> Cluster {
-        self.cluster_with(name, |it| it)
+        self.cluster_with(name, |instance| instance)
     }
 
     fn cluster_with(
@@ -84,7 +84,7 @@ impl<'w> Ground<'w> {
     }
 
     fn config_of(&self, cluster: &Cluster) -> Config {
-        self.config([Instance::of(cluster, HOST)])
+        self.config([Instance::for_cluster(cluster, HOST)])
     }
 
     fn renew(&mut self) -> Issued {
@@ -120,7 +120,7 @@ impl<'w> Ground<'w> {
     fn found(&self, config: &Config, id: &str) -> (String, String) {
         let json = self.pgcertd(config, &["check", "--json"]).json();
         let findings = json["instances"][0]["findings"].as_array().unwrap();
-        let Some(finding) = findings.iter().find(|it| it["id"] == id) else {
+        let Some(finding) = findings.iter().find(|finding| finding["id"] == id) else {
             panic!("{id} was not looked at: {json}");
         };
         let (weight, seen) = told(finding, "weight");
@@ -147,7 +147,7 @@ fn is_well((word, problem): (String, String), wanted: &str) {
 #[track_caller]
 fn says((word, sentence): (String, String), wanted: &str, parts: &[&str]) {
     assert_eq!(word, wanted, "{sentence}");
-    crate::stage::assert_says(&sentence, parts, wanted);
+    crate::stage::says(&sentence, parts);
 }
 
 /// The first certificate in a file.

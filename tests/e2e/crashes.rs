@@ -10,13 +10,14 @@ mod trial;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
-    daemon::{Launch, eventually_state, pgcertd},
+    daemon::{Launch, eventually_state},
     eventually,
     postgres::STRICT,
 };
-use stage::{DOMAIN, Files, Left, Stage};
+use stage::{Files, Left, Stage};
 
 /// The calls that change a file, a directory or the server.
 const CHANGING: [&str; 11] = [
@@ -107,15 +108,15 @@ fn renamed_in_order(stage: &Stage<'_>) -> u32 {
 }
 
 fn install_is_durable(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
-    let new = stage.renewed();
+    let new = stage.renew();
     // What is on trial, the previous bundle, and the targets.
     assert_eq!(renamed_in_order(&stage), 2 + stage.targets());
     stage.synced(&new);
 
     // What was installed is not known to have been served, and is not kept.
-    let newer = stage.renewed();
+    let newer = stage.renew();
     fs::remove_file(stage.state.join("proven")).unwrap();
     stage.cluster.freeze();
     assert_eq!(renamed_in_order(&stage), 1 + stage.targets());
@@ -130,19 +131,19 @@ fn what_an_install_has_written_is_durable_before_postgres_is_told() {
 }
 
 fn install_is_survived(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
     for call in calls(&CHANGING) {
         for nth in 1.. {
             let old = stage.now.clone();
-            let new = stage.renewed();
+            let new = stage.renew();
             if let Some(done) = stage.kill(call, nth) {
                 assert_eq!(done.instance("16-main")["outcome"], "deployed");
                 stage.synced(&new);
                 break;
             }
             let point = format!("killed at {call} {nth}");
-            let either = [Left::of(&old), Left::of(&new)];
+            let either = [Left::holding(&old), Left::holding(&new)];
             stage.no_key_is_shown(&point);
             assert!(
                 either.contains(&Left::Whole(stage.cluster.served())),
@@ -163,7 +164,7 @@ fn install_is_survived(files: Files) {
                 Files::One => stage.starts(&point),
                 Files::Two if nth % 2 == 0 => stage.mended_by_daemon(|stage| stage.starts(&point)),
                 Files::Two => {
-                    let mended = pgcertd(&world, &stage.config, &["sync", "--json"]);
+                    let mended = stage.pgcertd(&["sync", "--json"]);
                     assert_eq!(mended.code(), 0, "{point}: {mended:?}");
                     stage.starts(&point);
                 }
@@ -194,15 +195,13 @@ fn an_install_of_two_files_is_killed_at_every_step() {
 /// and pgcertd, started again, rolls back; a Postgres that was restarted before that does not start,
 /// until pgcertd, which knows what nobody has tried, has put the old one back.
 fn roll_back_is_survived(files: Files) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let weak = stage.weak();
     let mut in_window = 0;
     for call in calls(&DECISIVE) {
         for nth in 1.. {
-            let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+            let bad = stage.ca.issue_with(&[HOST], &weak);
             stage.lineage.renew(&bad);
             let ended = stage.kill(call, nth);
             let point = format!("killed at {call} {nth}");
@@ -211,7 +210,7 @@ fn roll_back_is_survived(files: Files) {
             if let Some(done) = ended {
                 assert_eq!(done.instance("16-main")["outcome"], "rolled_back");
                 stage.is_rejected(&bad);
-                let new = stage.renewed();
+                let new = stage.renew();
                 stage.synced(&new);
                 break;
             }
@@ -223,7 +222,7 @@ fn roll_back_is_survived(files: Files) {
             stage.rejected(&bad);
 
             // Or Postgres has gone down as well.
-            if left == Left::of(&bad) && !known {
+            if left == Left::holding(&bad) && !known {
                 in_window += 1;
                 snapshot.put_back();
                 stage.cluster.stop();
@@ -233,7 +232,7 @@ fn roll_back_is_survived(files: Files) {
                     eventually_state(&world, &stage.config, "16-main", "rejected");
                 });
                 stage.is_rejected(&bad);
-            } else if left == Left::of(&bad) || left == Left::Mixed && files == Files::Two {
+            } else if left == Left::holding(&bad) || left == Left::Mixed && files == Files::Two {
                 snapshot.put_back();
                 stage.cluster.stop();
                 stage.mended_by_daemon(|stage| {
@@ -242,13 +241,13 @@ fn roll_back_is_survived(files: Files) {
                 });
                 stage.is_rejected(&bad);
             } else {
-                assert_eq!(left, Left::of(&stage.now), "{point}");
+                assert_eq!(left, Left::holding(&stage.now), "{point}");
                 snapshot.put_back();
                 stage.cluster.stop();
                 stage.starts(&point);
                 stage.rejected(&bad);
             }
-            let new = stage.renewed();
+            let new = stage.renew();
             stage.synced(&new);
         }
     }
@@ -272,11 +271,11 @@ fn a_roll_back_of_two_files_is_killed_at_every_step() {
 
 #[test]
 fn a_first_install_is_killed_at_every_step() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     for call in calls(&CHANGING) {
         for nth in 1.. {
-            let new = stage.renewed();
+            let new = stage.renew();
             // Postgres still has what it has loaded.
             fs::remove_dir_all(&stage.state).unwrap();
             let ended = stage.kill(call, nth);
@@ -284,7 +283,7 @@ fn a_first_install_is_killed_at_every_step() {
             stage.no_key_is_shown(&point);
             let left = stage.left();
             assert!(
-                [Left::Missing, Left::of(&new)].contains(&left),
+                [Left::Missing, Left::holding(&new)].contains(&left),
                 "{point}: {left:?}"
             );
             // A daemon has the rights of the server's user alone, and must get on as well.
@@ -310,17 +309,15 @@ fn a_first_install_is_killed_at_every_step() {
 
 #[test]
 fn a_refusal_that_could_not_be_seen_at_once_is_seen_later() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let mut daemon = Launch::new(&world).daemon(&stage.config);
     daemon.ready();
-    let bad = stage.ca.issue_with(&[DOMAIN], &stage.weak());
+    let bad = stage.ca.issue_with(&[HOST], &stage.weak());
     stage.cluster.freeze();
     stage.lineage.renew(&bad);
     daemon.wait_for_log("serving not verified");
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
 
     stage.cluster.thaw();
     eventually_state(&world, &stage.config, "16-main", "rejected");

@@ -6,13 +6,12 @@ use std::{
 };
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says, daemon_view, eventually_both},
+    stage::{NAME, Stage, says},
     world::{
         SOON, World,
-        config::Config,
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, eventually_state},
         eventually,
-        lineage::{KINDS, Kind, Lineage},
+        lineage::{KINDS, Kind},
     },
 };
 
@@ -20,116 +19,92 @@ fn mode(path: &std::path::Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// What the daemon says of a lineage that it may not read, once it says so.
-#[track_caller]
-fn eventually_denied(config: &Config) -> String {
-    eventually(SOON, "the daemon may not read the lineage", || {
-        let view = daemon_view(config)?;
-        let problem = view["problem"].as_str().unwrap_or_default();
-        match view["state"] == "source_invalid" && problem.contains("no permission to read") {
-            true => Ok(problem.to_owned()),
-            false => Err(view.to_string()),
-        }
-    })
-}
-
 const REMEDY: [&str; 4] = ["as root", "CAP_DAC_READ_SEARCH", "group", "root_squash"];
 
 #[test]
 fn a_lineage_that_the_daemon_may_not_read_is_a_problem_with_its_remedy() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        // Where it may not look, it may not watch either.
-        .watch("resync", "2s")
-        .instance(stage.instance(HOST))
-        .write();
-    let mut daemon = Launch::new(&world).by_user("postgres").daemon(&config);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .config(|config| {
+            config // Where it may not look, it may not watch either.
+                .watch("resync", "2s")
+        })
+        .start();
+    let mut daemon = Launch::new(&world)
+        .by_user("postgres")
+        .daemon(&stage.config);
     daemon.ready();
 
     // live is 0700 of root's.
-    let problem = eventually_denied(&config);
+    let problem = stage.daemon_says("source_invalid", "no permission to read");
     println!("{problem}");
-    let place = lineage.path().to_str().unwrap();
-    assert_says(&problem, &[place], "live may not be traversed");
-    assert_says(&problem, &REMEDY, "live may not be traversed");
+    let place = stage.lineage.path().to_str().unwrap();
+    says(&problem, &[place]);
+    says(&problem, &REMEDY);
     daemon.wait_for_log("source_invalid: no permission to read");
 
     // root, who may read it, is told the same: it is the daemon that has to.
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    let seen = eventually_state(&world, &config, NAME, "source_invalid");
+    let second = stage.renew();
+    let seen = eventually_state(&world, &stage.config, NAME, "source_invalid");
     println!("{seen}");
-    assert_says(
+    says(
         seen["problem"].as_str().unwrap(),
         &["daemon", "no permission to read"],
-        "root asks",
     );
-    assert_eq!(pgcertd(&world, &config, &["status"]).code(), 1);
-    stage.keeps(&stage.first, "live may not be traversed");
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
+    stage.keeps(&stage.first);
 
     // The directories are opened, the key is not.
     for directory in ["letsencrypt/live", "letsencrypt/archive"] {
         mode(&world.path().join(directory), 0o755);
     }
-    let key = lineage.archived(Kind::Privkey, 2);
+    let key = stage.lineage.archived(Kind::Privkey, 2);
     mode(&key, 0o000);
     let problem = eventually(SOON, "the key alone may not be read", || {
-        let problem = eventually_denied(&config);
+        let problem = stage.daemon_says("source_invalid", "no permission to read");
         problem.contains("privkey").then_some(problem)
     });
     println!("{problem}");
-    assert_says(&problem, &REMEDY, "the key may not be read");
-    stage.keeps(&stage.first, "the key may not be read");
+    says(&problem, &REMEDY);
+    stage.keeps(&stage.first);
 
     // The group lets it in, which is one of the remedies: noticed at once, by an event.
     chown(&key, None, Some(world.postgres().gid)).unwrap();
     mode(&key, 0o640);
-    stage.eventually_serves(&second, "the group may read it");
-    eventually_both(&world, &config, "in_sync", "the group may read it");
-    stage.ends_with(daemon, &second);
+    stage.serves(&second);
+    stage.both_say("in_sync");
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn with_the_units_capability_a_lineage_of_roots_is_deployed() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
-    daemon.ready();
-    eventually_both(&world, &config, "in_sync", "at first");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let daemon = stage.unit();
+    stage.both_say("in_sync");
     let mut served = stage.first.clone();
     for generation in 2..4 {
-        served = stage.ca.issue(&[HOST]);
-        lineage.renew(&served);
-        stage.eventually_serves(&served, "it was renewed");
-        assert_eq!(lineage.generation(), generation);
+        served = stage.renew();
+        stage.serves(&served);
+        assert_eq!(stage.lineage.generation(), generation);
     }
     // Mode 0000 is no obstacle either.
-    let last = stage.ca.issue(&[HOST]);
-    lineage.renew(&last);
+    let last = stage.renew();
     for kind in KINDS {
-        mode(&lineage.archived(kind, 4), 0o000);
+        mode(&stage.lineage.archived(kind, 4), 0o000);
     }
-    stage.eventually_serves(&last, "the files have mode 0000");
+    stage.serves(&last);
     assert_ne!(served, last);
-    eventually_both(&world, &config, "in_sync", "at the end");
-    stage.ends_with(daemon, &last);
+    stage.both_say("in_sync");
+    stage.ends(daemon, &last);
 }
 
 #[test]
 fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
     let nobody = Launch::new(&world).by_user("nobody");
-    let asked = |args: &[&str]| nobody.run(&config, args);
+    let asked = |args: &[&str]| nobody.run(&stage.config, args);
 
     // No daemon has looked yet.
     let alone = asked(&["status", "--json"]);
@@ -137,7 +112,7 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     let seen = alone.instance(NAME);
     println!("{}", asked(&["status"]).stdout());
     assert_eq!(seen["state"], "unknown", "{seen}");
-    assert_says(
+    says(
         seen["problem"].as_str().unwrap(),
         &[
             "may not look",
@@ -145,16 +120,16 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
             "as root",
             "start the daemon",
         ],
-        "nobody without a daemon",
     );
 
-    let daemon = Daemon::start(&world, &config);
+    let daemon = Daemon::start(&world, &stage.config);
     eventually(SOON, "nobody sees what the daemon sees", || {
         let told = asked(&["status", "--json"]);
         let seen = told.instance(NAME);
-        match told.code() == 0 && seen["state"] == "in_sync" {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if told.code() == 0 && seen["state"] == "in_sync" {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
     let seen = asked(&["status", "--json"]).instance(NAME);
@@ -171,21 +146,23 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     });
 
     // The daemon's bad news is nobody's as well.
-    fs::remove_file(lineage.link(Kind::Fullchain)).unwrap();
-    fs::create_dir(lineage.link(Kind::Fullchain)).unwrap();
+    fs::remove_file(stage.lineage.link(Kind::Fullchain)).unwrap();
+    fs::create_dir(stage.lineage.link(Kind::Fullchain)).unwrap();
     eventually(SOON, "nobody sees the problem", || {
         let told = asked(&["status", "--json"]);
         let seen = told.instance(NAME);
-        match told.code() == 1 && seen["state"] == "source_invalid" {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if told.code() == 1 && seen["state"] == "source_invalid" {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
 
     // A daemon that has ended is no witness.
-    let first = stage.first.clone();
-    stage.ends_with(daemon, &first);
+    assert_eq!(daemon.stop().code(), Some(0));
     let after = asked(&["status", "--json"]);
     assert_eq!(after.instance(NAME)["state"], "unknown");
     assert_eq!(after.code(), 1);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }

@@ -7,13 +7,14 @@ use std::{
 };
 
 use crate::{
-    standing::says,
+    stage::says,
     world::{
         World,
         acme::{Certbot, Pebble},
         cluster::Cluster,
         config::{Config, Instance},
         daemon::pgcertd,
+        on_one_line,
     },
 };
 
@@ -38,7 +39,7 @@ impl<'p> Host<'p> {
         let config = |name: &str| {
             Config::new(world)
                 .watch("directories", vec![certbot.live().to_str().unwrap()])
-                .instance(Instance::of(&cluster, DOMAIN).set("server_names", vec![name]))
+                .instance(Instance::for_cluster(&cluster, DOMAIN).set("server_names", vec![name]))
                 .write()
         };
         let first = pgcertd(world, &config(DOMAIN), &["sync", "--json"]);
@@ -74,14 +75,16 @@ impl<'p> Host<'p> {
         let said = format!("{}{}", done.stdout, done.stderr);
         println!("{said}");
         assert_eq!(done.code(), 0);
-        let words: Vec<&str> = said.split_whitespace().collect();
-        (words.join(" "), fs::read_to_string(&self.statuses).unwrap())
+        (
+            on_one_line(&said),
+            fs::read_to_string(&self.statuses).unwrap(),
+        )
     }
 }
 
 #[test]
 fn certbots_deploy_hook_brings_a_renewal_into_the_servers_that_use_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, DOMAIN);
     let (before, _) = host.certbot.leaf(DOMAIN);
@@ -97,7 +100,7 @@ fn certbots_deploy_hook_brings_a_renewal_into_the_servers_that_use_it() {
 
 #[test]
 fn certbots_deploy_hook_leaves_a_lineage_that_no_server_uses_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, DOMAIN);
     host.certbot.issue("www.example.com");
@@ -118,7 +121,7 @@ fn certbots_deploy_hook_leaves_a_lineage_that_no_server_uses_alone() {
 /// certbot reports the hook's status, and succeeds all the same: it has renewed.
 #[test]
 fn certbot_reports_a_deploy_hook_that_refuses_and_succeeds_all_the_same() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let host = Host::new(&world, &pebble, "other.example.com");
     let (before, _) = host.certbot.leaf(DOMAIN);

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    standing::{NAME, Stage, leftovers, problem, says},
+    stage::{NAME, Stage, leftovers, problem, says},
     world::{
         World,
         ca::Issued,
@@ -15,13 +15,7 @@ use crate::{
 /// An instance whose one file lies in `tls/` of the world, not in the state directory.
 fn apart(world: &World) -> Stage<'_> {
     let target = world.path().join("tls/server.pem");
-    Stage::at(
-        world,
-        &target,
-        &target,
-        |cluster| cluster,
-        |instance| instance,
-    )
+    Stage::build_at(world, &target, &target).start()
 }
 
 /// Renews under a daemon that cannot install: the old file is as it was, and served, and the
@@ -56,7 +50,7 @@ fn untouched(stage: &Stage<'_>) {
 
 #[test]
 fn a_missing_target_directory_is_named_and_awaited() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let daemon = stage.daemon();
     let (home, away) = (world.path().join("tls"), world.path().join("tls.away"));
@@ -72,7 +66,7 @@ fn a_missing_target_directory_is_named_and_awaited() {
 
 #[test]
 fn a_read_only_mount_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.directory("tls");
     let mount = Tmpfs::mount(&home, "1m", world.postgres());
     let mut stage = apart(&world);
@@ -94,14 +88,10 @@ fn stage_home(home: &Path) -> &str {
     home.to_str().unwrap()
 }
 
-#[test]
-fn an_immutable_file_keeps_its_content() {
-    let Some(world) = World::new() else { return };
-    let mut stage = apart(&world);
+/// What is immutable keeps the old file, until it is so no more.
+fn is_kept_by_an_immutable(path: &Path, mut stage: Stage<'_>) {
     let daemon = stage.daemon();
-    let Some(immutable) = Immutable::set(&stage.cert) else {
-        return;
-    };
+    let immutable = or_skip!(Immutable::set(path));
     let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
     untouched(&stage);
     drop(immutable);
@@ -109,51 +99,49 @@ fn an_immutable_file_keeps_its_content() {
 }
 
 #[test]
+fn an_immutable_file_keeps_its_content() {
+    let world = or_skip!(World::new());
+    let stage = apart(&world);
+    is_kept_by_an_immutable(&stage.cert.clone(), stage);
+}
+
+#[test]
 fn an_immutable_directory_keeps_its_file() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
+    is_kept_by_an_immutable(world.target(NAME).parent().unwrap(), stage);
+}
+
+/// A directory on a disk that is full keeps the old file, until there is room.
+fn is_kept_by_a_full_disk(world: &World, home: &Path) {
+    let mount = Tmpfs::mount(home, "64k", world.postgres());
+    let mut stage = apart(world);
     let daemon = stage.daemon();
-    let Some(immutable) = Immutable::set(stage.cert.parent().unwrap()) else {
-        return;
-    };
-    let second = renewed_in_vain(&mut stage, &daemon, &["chattr -i", "server.pem"]);
+    let filler = mount.fill();
+    let told = ["free some room", home.to_str().unwrap()];
+    let second = renewed_in_vain(&mut stage, &daemon, &told);
     untouched(&stage);
-    drop(immutable);
+    fs::remove_file(filler).unwrap();
     deployed_after_all(stage, daemon, &second);
 }
 
 #[test]
 fn a_full_disk_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
-    let home = world.directory("tls");
-    let mount = Tmpfs::mount(&home, "64k", world.postgres());
-    let mut stage = apart(&world);
-    let daemon = stage.daemon();
-    let filler = mount.fill();
-    let second = renewed_in_vain(&mut stage, &daemon, &["free some room", stage_home(&home)]);
-    untouched(&stage);
-    fs::remove_file(filler).unwrap();
-    deployed_after_all(stage, daemon, &second);
+    let world = or_skip!(World::new());
+    is_kept_by_a_full_disk(&world, &world.directory("tls"));
 }
 
 #[test]
 fn a_full_state_directory_keeps_the_old_file_and_forgets_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.target(NAME).parent().unwrap().to_owned();
     fs::create_dir_all(&home).unwrap();
-    let mount = Tmpfs::mount(&home, "64k", world.postgres());
-    let mut stage = apart(&world);
-    let daemon = stage.daemon();
-    let filler = mount.fill();
-    let second = renewed_in_vain(&mut stage, &daemon, &["free some room", stage_home(&home)]);
-    untouched(&stage);
-    fs::remove_file(filler).unwrap();
-    deployed_after_all(stage, daemon, &second);
+    is_kept_by_a_full_disk(&world, &home);
 }
 
 #[test]
 fn a_used_up_quota_keeps_the_old_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let home = stage.cert.parent().unwrap().to_owned();
     let new = home.join(".server.pem.pgcertd-new");
@@ -179,11 +167,10 @@ fn a_used_up_quota_keeps_the_old_file() {
 
 #[test]
 fn a_directory_that_the_unit_may_not_write_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = apart(&world);
     let home = stage.cert.parent().unwrap().to_owned();
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
     let root = crate::world::Owner { uid: 0, gid: 0 };
     crate::world::give(&home, root, 0o755);

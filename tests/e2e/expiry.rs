@@ -7,14 +7,13 @@ use serde_json::Value;
 use toml::Table;
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         ca::{DAY, Issued, Options},
-        config::Config,
+        config::{Config, Instance},
         daemon::{Daemon, eventually_state, pgcertd},
         eventually,
-        lineage::Lineage,
     },
 };
 
@@ -48,67 +47,61 @@ fn expiries(world: &World, config: &Config) -> [Value; 3] {
 fn says_soon(daemon: &mut Daemon, line: &str) {
     eventually(SOON, &format!("systemd is told {line:?}"), || {
         let told = daemon.notified();
-        match told.iter().any(|it| it.starts_with(line)) {
-            true => Ok(()),
-            false => Err(told.join("\n")),
+        if told.iter().any(|change| change.starts_with(line)) {
+            Ok(())
+        } else {
+            Err(told.join("\n"))
         }
     });
 }
 
 #[test]
 fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .watch("resync", "1s")
-        .instance(stage.instance(HOST))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .config(|config| config.watch("resync", "1s"))
+        .start();
+    let mut daemon = Daemon::start(&world, &stage.config);
     daemon.wait_for_log(": in_sync");
-    assert_eq!(expiries(&world, &config), ["fine"; 3]);
+    assert_eq!(expiries(&world, &stage.config), ["fine"; 3]);
 
     // Nothing happens but that time passes.
     let warned = with_left(&stage, 21 * DAY + SHORTLY);
-    lineage.renew(&warned);
+    stage.lineage.renew(&warned);
     let near = daemon.wait_for_log("expires in 20 days");
     assert!(near.starts_with("warning: 16-main: lineage "), "{near}");
-    let (text, code) = drawn(&world, &config);
-    assert_says(
-        &text,
-        // How many is not told for certain: other tests' servers count, since nothing covers them.
+    let (text, code) = drawn(&world, &stage.config);
+    says(
+        &text, // How many is not told for certain: other tests' servers count, since nothing covers them.
         &[" warning", "? 16-main", "why ", "certbot renew --dry-run"],
-        "a warning",
     );
     assert_eq!(code, 0, "{text}");
-    assert_eq!(expiries(&world, &config), ["warning"; 3]);
+    assert_eq!(expiries(&world, &stage.config), ["warning"; 3]);
 
     // A renewal that is as near to its end is no news, until it is nearer.
     let critical = with_left(&stage, 7 * DAY + SHORTLY);
-    lineage.renew(&critical);
+    stage.lineage.renew(&critical);
     let near = daemon.wait_for_log("expires in 6 days");
     assert!(near.starts_with("error: 16-main: lineage "), "{near}");
-    let (text, code) = drawn(&world, &config);
-    assert_says(&text, &["1 problem", "! 16-main", "why "], "critical");
+    let (text, code) = drawn(&world, &stage.config);
+    says(&text, &["1 problem", "! 16-main", "why "]);
     assert_eq!(code, 1, "{text}");
-    assert_eq!(expiries(&world, &config), ["critical"; 3]);
+    assert_eq!(expiries(&world, &stage.config), ["critical"; 3]);
     says_soon(
         &mut daemon,
         "STATUS=16-main: source certificate expires in 6 days; 1 instance in sync",
     );
 
     let last = with_left(&stage, 3 * SHORTLY);
-    lineage.renew(&last);
-    stage.eventually_serves(&last, "it has some seconds left");
+    stage.lineage.renew(&last);
+    stage.serves(&last);
     let expired = daemon.wait_for_log(" ago; see why");
     assert!(expired.starts_with("error: 16-main"), "{expired}");
 
-    let good = stage.ca.issue(&[HOST]);
-    lineage.renew(&good);
+    let good = stage.renew();
     daemon.wait_for_log("no certificate is near its end any more");
-    let (text, code) = drawn(&world, &config);
-    assert_says(&text, &["  16-main   in_sync"], "renewed");
+    let (text, code) = drawn(&world, &stage.config);
+    says(&text, &["  16-main   in_sync"]);
     assert!(
         !text.contains("? 16-main") && !text.contains("needs another"),
         "{text}"
@@ -131,7 +124,7 @@ fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
     for (line, words) in said.iter().zip(expected) {
         assert!(line.contains(words), "{line}");
     }
-    stage.ends_with(daemon, &good);
+    stage.ends(daemon, &good);
 }
 
 /// A certificate of a day, as Vault issues it, of which so much is left.
@@ -147,15 +140,14 @@ fn of_a_day(stage: &Stage, left: Duration) -> Issued {
 
 #[test]
 fn a_writer_that_renews_at_a_tenth_of_the_lifetime_is_not_reported_in_every_cycle() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
     let table = |warn: &str, critical: &str| {
         let pairs = [("warn", warn), ("critical", critical)];
         Table::from_iter(pairs.map(|(key, value)| (key.to_owned(), value.into())))
     };
     let defaults = || Config::new(&world).defaults("expiry", table("90m", "30m"));
-    let own = || stage.instance(HOST).set("expiry", table("12h", "150m"));
+    let own = || Instance::for_cluster(&stage.cluster, HOST).set("expiry", table("12h", "150m"));
     let hour = Duration::from_secs(3600);
     // What is left; how near that is by the usual rule, by thresholds in [defaults], by the instance's own.
     for (left, usual, by_default, by_own) in [
@@ -164,7 +156,7 @@ fn a_writer_that_renews_at_a_tenth_of_the_lifetime_is_not_reported_in_every_cycl
         (hour, "critical", "warning", "critical"),
         (hour / 6, "critical", "critical", "critical"),
     ] {
-        lineage.renew(&of_a_day(&stage, left));
+        stage.lineage.renew(&of_a_day(&stage, left));
         let plain = Config::new(&world).instance(stage.instance(HOST)).write();
         pgcertd(&world, &plain, &["sync"]);
         is_judged(&world, &plain, usual);

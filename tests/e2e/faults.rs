@@ -1,7 +1,7 @@
 //! Faults in pgcertd itself, planted at its fail points.
 #![cfg(feature = "failpoints")]
 
-use crate::deploy::Scene;
+use crate::stage::Stage;
 use crate::world::{
     SOON, World,
     daemon::{Launch, eventually_state},
@@ -11,38 +11,38 @@ use crate::world::{
 #[test]
 fn a_panic_in_any_thread_ends_the_daemon_with_a_failure() {
     for point in ["compare", "read", "commit"] {
-        let Some(world) = World::new() else { return };
-        let mut scene = Scene::new(&world);
-        let second = scene.ca.issue(&["pg.example.com"]);
-        scene.lineage.renew(&second);
+        let world = or_skip!(World::new());
+        let mut stage = Stage::new(&world);
+        let second = stage.ca.issue(&["pg.example.com"]);
+        stage.lineage.renew(&second);
         let launch = Launch::new(&world).env("FAILPOINTS", format!("{point}=panic"));
-        let mut daemon = launch.daemon(&scene.config);
+        let mut daemon = launch.daemon(&stage.config);
         let status = daemon.ended(SOON);
         assert!(!status.success(), "{point}: {status}");
         let log = daemon.log();
         assert!(log.contains("a fault in pgcertd"), "{point}: {log}");
         // Systemd starts it again, and the next one does what this one did not.
-        let next = Launch::new(&world).daemon(&scene.config);
-        eventually_state(&world, &scene.config, "16-main", "in_sync");
-        assert_eq!(scene.cluster.served(), second.fingerprint);
+        let next = Launch::new(&world).daemon(&stage.config);
+        eventually_state(&world, &stage.config, "16-main", "in_sync");
+        assert_eq!(stage.cluster.served(), second.fingerprint);
         assert!(next.stop().success());
     }
 }
 
 #[test]
 fn a_deployment_in_hand_is_finished_before_sigterm_ends_the_daemon() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
     let launch = Launch::new(&world).env("FAILPOINTS", "commit=sleep(1500)");
-    let daemon = launch.daemon(&scene.config);
-    eventually_state(&world, &scene.config, "16-main", "in_sync");
-    let second = scene.ca.issue(&["pg.example.com"]);
-    scene.lineage.renew(&second);
+    let daemon = launch.daemon(&stage.config);
+    eventually_state(&world, &stage.config, "16-main", "in_sync");
+    let second = stage.ca.issue(&["pg.example.com"]);
+    stage.lineage.renew(&second);
     let staged = world
         .target("16-main")
         .with_file_name(".server.pem.pgcertd-new");
     eventually(SOON, "the deployment has begun", || staged.exists());
     assert!(daemon.stop().success());
-    assert_eq!(scene.cluster.served(), second.fingerprint);
-    scene.cluster.restart().unwrap();
+    assert_eq!(stage.cluster.served(), second.fingerprint);
+    stage.cluster.restart().unwrap();
 }

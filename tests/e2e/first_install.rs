@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says, strict},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -26,14 +26,12 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
     let old = ca.issue(&[HOST]);
     let old_file = world.postgres_directory("old", 0o700).join("server.pem");
     world.place(&old, &old_file);
-    let cluster = strict(
-        world,
-        Cluster::build(world)
-            .name(NAME)
-            .tls(&old_file)
-            .setting("log_min_messages", "info"),
-    )
-    .start();
+    let cluster = Cluster::build(world)
+        .name(NAME)
+        .tls(&old_file)
+        .setting("log_min_messages", "info")
+        .strict()
+        .start();
     let target = world.target(NAME);
     if let Some(placed) = placed {
         world.place(placed, &target);
@@ -42,10 +40,11 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
     cluster.set("ssl_key_file", target.to_str().unwrap());
     let config = Config::new(world)
         .watch("resync", "1h")
-        .instance(Instance::of(&cluster, HOST))
+        .instance(Instance::for_cluster(&cluster, HOST))
         .write();
     let stage = Stage {
         world,
+        name: NAME,
         lineage: Lineage::new(world, HOST),
         cluster,
         ca,
@@ -59,9 +58,7 @@ fn moved_over<'w>(world: &'w World, placed: Option<&Issued>) -> (Stage<'w>, Issu
 
 #[test]
 fn a_refused_first_install_leaves_no_file() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, old, old_file) = moved_over(&world, None);
     let daemon = Daemon::start(&world, &stage.config);
     stage.renew_weak();
@@ -88,9 +85,7 @@ fn a_refused_first_install_leaves_no_file() {
 fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal() {
     use crate::world::daemon::Launch;
 
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, old, old_file) = moved_over(&world, None);
     let good = stage.renew();
     let name_in_settings = |file: &Path| {
@@ -113,24 +108,19 @@ fn a_configuration_that_names_the_file_a_moment_after_the_signal_is_no_refusal()
 
 #[test]
 fn a_good_renewal_after_a_refused_first_install_is_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (mut stage, _, _) = moved_over(&world, None);
     let daemon = Daemon::start(&world, &stage.config);
     stage.renew_weak();
     daemon.wait_for_log("rolled back");
-    let good = stage.renew();
-    stage.serves(&good);
+    let good = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &good);
 }
 
 #[test]
 fn a_refused_first_install_leaves_a_pair_that_was_placed_by_hand() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let by_hand = Ca::new(&world, "By Hand").issue(&[HOST]);
     let (mut stage, old, _) = moved_over(&world, Some(&by_hand));
     assert_eq!(stage.cluster.served(), old.fingerprint);

@@ -15,6 +15,7 @@ use crate::world::{
     ca::{Ca, DAY, KeyType, Options},
     client::openssl_verify,
     cluster::{Cluster, processes_in},
+    command,
     config::{Config, Instance},
     daemon::Launch,
     eventually,
@@ -22,11 +23,13 @@ use crate::world::{
     in_place::InPlace,
     lineage::{KINDS, Kind, Lineage, Step, steps},
     postgres::STRICT,
+    process::run,
+    skipped,
 };
 
 #[test]
 fn a_client_that_verifies_accepts_a_cluster_with_a_certificate_of_ours() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (ours, theirs) = (Ca::new(&world, "Ours"), Ca::new(&world, "Theirs"));
     let issued = ours.issue(&["pg.example.com"]);
     let target = world.target("16-main");
@@ -58,7 +61,7 @@ fn a_client_that_verifies_accepts_a_cluster_with_a_certificate_of_ours() {
 
 #[test]
 fn a_reload_serves_the_new_certificate_and_a_session_lives_through_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let (old, new) = (ca.issue(&["pg.example.com"]), ca.issue(&["pg.example.com"]));
     let target = world.target("16-main");
@@ -82,7 +85,7 @@ fn a_reload_serves_the_new_certificate_and_a_session_lives_through_it() {
 
 #[test]
 fn a_restart_on_a_broken_file_gives_the_log() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let target = world.target("16-main");
     world.place(&ca.issue(&["pg.example.com"]), &target);
@@ -102,7 +105,7 @@ fn a_restart_on_a_broken_file_gives_the_log() {
 
 #[test]
 fn a_killed_postmaster_leaves_its_pid_file_and_starts_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world).start();
     let port = cluster.port();
     cluster.kill9();
@@ -117,7 +120,7 @@ fn a_killed_postmaster_leaves_its_pid_file_and_starts_again() {
 
 #[test]
 fn nothing_is_left_of_a_world_whose_test_panics() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let path = world.path().to_owned();
     let left = std::thread::spawn(move || {
         let target = world.target("frozen");
@@ -145,7 +148,7 @@ fn nothing_is_left_of_a_world_whose_test_panics() {
 
 #[test]
 fn a_leaf_verifies_with_every_kind_of_key_and_any_length_of_chain() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     for key in [
         KeyType::P256,
@@ -170,10 +173,9 @@ fn a_leaf_verifies_with_every_kind_of_key_and_any_length_of_chain() {
 
 #[test]
 fn postgres_does_not_start_with_a_weak_key() {
-    let Some(world) = World::with_debians("an OpenSSL that refuses keys of 1024 bits by default")
-    else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(
+        "an OpenSSL that refuses keys of 1024 bits by default"
+    ));
     let options = Options {
         key: KeyType::Rsa1024,
         ..Options::default()
@@ -191,9 +193,7 @@ fn postgres_does_not_start_with_a_weak_key() {
 
 #[test]
 fn a_strict_openssl_refuses_rsa_2048_at_a_reload_and_serves_on() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let ca = Ca::new(&world, "Test Root");
     let good = ca.issue(&["pg.example.com"]);
     let options = Options {
@@ -219,7 +219,7 @@ fn a_strict_openssl_refuses_rsa_2048_at_a_reload_and_serves_on() {
 
 #[test]
 fn a_renewal_has_certbots_steps_in_certbots_order() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&["pg.example.com"]);
     let reused = ca.issue_with(
@@ -263,7 +263,7 @@ fn a_renewal_has_certbots_steps_in_certbots_order() {
 
 #[test]
 fn files_are_written_in_place_or_swapped() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let issued = Ca::new(&world, "Test Root").issue(&["pg.example.com"]);
     let files = InPlace::new(&world, "acme");
     files.renew(&issued);
@@ -277,7 +277,7 @@ fn files_are_written_in_place_or_swapped() {
 
 #[test]
 fn certbot_renews_against_pebble_and_its_links_move() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let certbot = Certbot::new(&world, &pebble);
     let domain = "pg.example.com";
@@ -300,13 +300,13 @@ fn certbot_renews_against_pebble_and_its_links_move() {
 
 #[test]
 fn a_configuration_is_toml_with_state_in_the_world() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).name("16-billing").create();
     let config = Config::new(&world)
         .watch("debounce", "50ms")
         .defaults("verify_timeout", "2s")
         .instance(
-            Instance::of(&cluster, "pg.example.com")
+            Instance::for_cluster(&cluster, "pg.example.com")
                 .set("server_names", vec!["pg.example.com"])
                 .set("mode", "observe"),
         )
@@ -321,7 +321,7 @@ fn a_configuration_is_toml_with_state_in_the_world() {
 
 #[test]
 fn pgcertd_is_started_by_any_user() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     for launch in [
         Launch::new(&world),
@@ -353,7 +353,7 @@ while True:
 
 #[test]
 fn a_daemon_is_awaited_hung_up_on_and_stopped() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let stub = world.path().join("stub");
     fs::write(&stub, STUB).unwrap();
@@ -395,7 +395,7 @@ fn a_daemon_is_awaited_hung_up_on_and_stopped() {
 
 #[test]
 fn faults_of_the_host_come_and_go() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.directory("small");
     {
         let small = Tmpfs::mount(&directory, "64k", world.postgres());
@@ -409,7 +409,7 @@ fn faults_of_the_host_come_and_go() {
 
     let file = directory.join("fixed");
     fs::write(&file, "x").unwrap();
-    if let Some(_immutable) = Immutable::set(&file) {
+    if let Ok(_immutable) = Immutable::set(&file) {
         assert!(fs::remove_file(&file).is_err());
     }
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
@@ -421,12 +421,10 @@ fn faults_of_the_host_come_and_go() {
 /// Whatever the test itself was started with.
 #[test]
 fn what_a_test_starts_ignores_no_signal() {
-    let Some(_world) = World::new() else { return };
-    let mut child = crate::world::command("grep");
+    let _world = or_skip!(World::new());
+    let mut child = command("grep");
     child.args(["SigIgn:", "/proc/self/status"]);
-    let shown = crate::world::process::run(&mut child, SOON)
-        .result()
-        .unwrap();
+    let shown = run(&mut child, SOON).result().unwrap();
     let (_, mask) = shown.split_once(':').unwrap();
     let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
     // Others a C library keeps for itself.
@@ -436,31 +434,28 @@ fn what_a_test_starts_ignores_no_signal() {
 }
 
 /// Runs another of these tests by a line of shell, in which `"$@"` stands for that; gives all that was said.
-#[track_caller]
-fn by_a_line(line: &str, test: &str) -> String {
-    let mut shell = crate::world::command("sh");
+fn by_a_line(line: &str, test: &str, env: &[(&str, &str)]) -> String {
+    let mut shell = command("sh");
     shell
         .args(["-euc", line])
         .arg(std::env::current_exe().unwrap());
     shell.args(["--exact", "--nocapture", test]);
-    let done = crate::world::process::run(&mut shell, SOON);
-    let said = format!("{}{}", done.stdout, done.stderr);
-    assert_eq!(done.code(), 0, "{said}");
-    assert!(said.contains("1 passed"), "{said}");
-    said
+    let done = run(shell.envs(env.iter().copied()), SOON);
+    format!("{}{}", done.stdout, done.stderr)
 }
 
 #[test]
 fn the_tests_run_where_signals_are_ignored_as_under_nohup() {
-    let Some(_world) = World::new() else { return };
+    let _world = or_skip!(World::new());
     // dash hands on as ignored what it was told to ignore.
     let line = "trap '' HUP INT QUIT TERM; exec \"$0\" \"$@\"";
-    by_a_line(line, "harness::what_a_test_starts_ignores_no_signal");
+    let said = by_a_line(line, "harness::what_a_test_starts_ignores_no_signal", &[]);
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 #[test]
 fn in_a_chroot_that_is_no_mount_point_the_tests_say_so_and_are_skipped() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let root = world.directory("root");
     let line = format!(
         "exec unshare --mount --propagation=private sh -euc '
@@ -474,10 +469,35 @@ fn in_a_chroot_that_is_no_mount_point_the_tests_say_so_and_are_skipped() {
     );
     let needs_mounts =
         "setup::whole::where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config";
-    let said = by_a_line(&line, needs_mounts);
+    let said = by_a_line(&line, needs_mounts, &[]);
+    assert!(said.contains("1 passed"), "{said}");
     assert!(
         said.contains("skipped: the root directory is no mount point"),
         "{said}"
     );
     assert!(said.contains("mount --bind"), "{said}");
+}
+
+#[test]
+fn a_test_that_cannot_run_is_counted_and_fails_where_none_may_be_skipped() {
+    let world = or_skip!(World::new());
+    let needs_debians = "harness::postgres_does_not_start_with_a_weak_key";
+    let record = world.path().join("skipped");
+    let env = [
+        ("PGCERTD_TEST_POSTGRES", "14"),
+        (skipped::RECORD, record.to_str().unwrap()),
+        (skipped::NO_SKIPS, "1"),
+    ];
+    let said = by_a_line("exec \"$0\" \"$@\"", needs_debians, &env[..2]);
+    assert!(said.contains("1 passed"), "{said}");
+    let said = by_a_line("exec \"$0\" \"$@\"", needs_debians, &env);
+    assert!(said.contains("1 failed"), "{said}");
+    let recorded = fs::read_to_string(&record).unwrap();
+    assert_eq!(recorded.matches(needs_debians).count(), 2, "{recorded}");
+
+    let counted = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/count-skipped");
+    let counted = run(command(counted).arg(&record), SOON).result().unwrap();
+    let (count, why) = counted.split_once(": ").unwrap();
+    assert_eq!(count, "2 skipped");
+    assert!(why.starts_with("2 because only Debian's build"), "{why}");
 }

@@ -66,7 +66,7 @@ fn of_server(rule: &HbaRule) -> Told {
 
 /// The options without what the server adds to those of GSSAPI.
 fn written(rule: &HbaRule) -> Vec<String> {
-    let added = |it: &&String| it.as_str() != "include_realm=true";
+    let added = |option: &&String| option.as_str() != "include_realm=true";
     rule.options.iter().filter(added).cloned().collect()
 }
 
@@ -97,7 +97,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn of(cluster: &Cluster) -> Judge {
+    fn for_cluster(cluster: &Cluster) -> Judge {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -142,7 +142,7 @@ impl Judge {
                 None => expected.insert(line, Ok(of_server(rule))),
                 Some(why) if of_options(why) => {
                     let ours = told.remove(&line).unwrap();
-                    let also = |it: &String| it.contains("not in name=value format");
+                    let also = |text: &String| text.contains("not in name=value format");
                     assert!(ours.as_ref().err().is_none_or(also), "{ours:?}: {text}");
                     None
                 }
@@ -186,13 +186,11 @@ const FILES: &[&str] = &[
 
 #[test]
 fn the_library_reads_a_file_as_the_server_does() {
-    let Some(world) = World::with_debians("GSSAPI, LDAP and the like") else {
-        return;
-    };
+    let world = or_skip!(World::with_debians("GSSAPI, LDAP and the like"));
     let stage = Stage::new(&world);
-    let judge = Judge::of(&stage.cluster);
+    let judge = Judge::for_cluster(&stage.cluster);
     // What a word with @ stands for is read from a file by the server alone.
-    for text in FILES.iter().filter(|it| !it.contains('@')) {
+    for text in FILES.iter().filter(|file| !file.contains('@')) {
         println!("{text}");
         judge.agrees_on(text);
     }
@@ -259,9 +257,9 @@ fn line() -> impl Strategy<Value = String> {
 
 #[test]
 fn the_library_reads_random_files_as_the_server_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let judge = Judge::of(&stage.cluster);
+    let judge = Judge::for_cluster(&stage.cluster);
     let mut runner = TestRunner::new(Config::default());
     let files = prop::collection::vec(line(), 1..8);
     for _ in 0..400 {
@@ -274,7 +272,7 @@ fn the_library_reads_random_files_as_the_server_does() {
 #[test]
 fn who_was_let_in_without_tls_is_refused_by_the_new_text_and_nobody_else_is() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut stage = Stage::new(&world);
         let addresses = format!("{},{ADDRESS}", Ipv4Addr::LOCALHOST);
         stage.cluster.set("listen_addresses", &addresses);
@@ -303,7 +301,7 @@ host  all  all  ::/0       reject
         }
         assert_eq!(bare(cluster).as_deref(), Ok("1"));
 
-        let judge = Judge::of(cluster);
+        let judge = Judge::for_cluster(cluster);
         let proposal = judge.rules().proposal();
         println!("{}", proposal.diff());
         assert_eq!(proposal.texts.len(), 1);
@@ -315,12 +313,12 @@ host  all  all  ::/0       reject
         assert_eq!(String::from_utf8_lossy(new), expected);
         write(&hba, cluster, &expected);
         let rules = judge.runtime.block_on(judge.sql.hba_rules()).unwrap();
-        assert!(rules.iter().all(|it| it.fault.is_none()), "{rules:?}");
+        assert!(rules.iter().all(|rule| rule.fault.is_none()), "{rules:?}");
         judge.runtime.block_on(judge.sql.reload()).unwrap();
 
         for user in ["gitea", "website"] {
             eventually(SOON, "plaintext is refused", || {
-                far(user, "disable").is_err_and(|it| it.contains("no pg_hba.conf entry"))
+                far(user, "disable").is_err_and(|error| error.contains("no pg_hba.conf entry"))
             });
             assert_eq!(far(user, "require").as_deref(), Ok("1"));
         }

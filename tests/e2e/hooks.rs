@@ -27,7 +27,7 @@ fn saved(certbot: &Certbot) -> Vec<Hook> {
 /// The commands would need one of three kinds of quotes each; those of a renewal run, and change nothing here.
 #[test]
 fn hooks_are_read_and_taken_away_as_certbot_has_them() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let certbot = Certbot::new(&world, &pebble);
     let tls = world.directory("pg, tls");
@@ -58,7 +58,10 @@ fn hooks_are_read_and_taken_away_as_certbot_has_them() {
     let commands: BTreeSet<&str> = all.iter().map(|hook| hook.commands.as_str()).collect();
     let given: BTreeSet<&str> = hooks.iter().map(String::as_str).collect();
     assert_eq!(commands, given);
-    assert!(all.iter().all(|it| it.lineage.as_ref() == Some(&lineage)));
+    assert!(
+        all.iter()
+            .all(|hook| hook.lineage.as_ref() == Some(&lineage))
+    );
 
     let scope = Scope {
         kind: Kind::Postgres,
@@ -86,7 +89,10 @@ fn hooks_are_read_and_taken_away_as_certbot_has_them() {
     assert_eq!(gone.len(), 2);
 
     // What is left is certbot's still.
-    let kept: Vec<String> = saved(&certbot).into_iter().map(|it| it.commands).collect();
+    let kept: Vec<String> = saved(&certbot)
+        .into_iter()
+        .map(|line| line.commands)
+        .collect();
     assert_eq!(kept, hooks[..1]);
     let (first, _) = certbot.leaf(DOMAIN);
     certbot.renew();

@@ -4,16 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::stage::{HOST, NAME, Stage};
-use crate::world::{SOON, World, command, config::Config, lineage::Lineage, process::run};
-
-/// A server that is as it should be, and its config.
-fn world_of(world: &World) -> (Stage, Config) {
-    let stage = Stage::new(world);
-    Lineage::new(world, HOST).renew(&stage.first);
-    let config = Config::new(world).instance(stage.instance(HOST)).write();
-    (stage, config)
-}
+use crate::stage::{NAME, Stage};
+use crate::world::{SOON, World, command, config::Config, process::run};
 
 /// `pgcertd check --json`, run by what `prefix` begins.
 fn check(prefix: &[&str], config: &Config) -> Command {
@@ -28,38 +20,41 @@ fn check(prefix: &[&str], config: &Config) -> Command {
 }
 
 /// The findings with this id in a document.
-fn of(document: &str, id: &str) -> Vec<Value> {
+fn findings(document: &str, id: &str) -> Vec<Value> {
     let document: Value = serde_json::from_str(document).unwrap();
     let host = document["host"].as_array().unwrap().iter();
-    let own: Vec<Value> = host.filter(|it| it["id"] == id).cloned().collect();
+    let own: Vec<Value> = host
+        .filter(|finding| finding["id"] == id)
+        .cloned()
+        .collect();
     assert!(!own.is_empty(), "no {id} in {document}");
     own
 }
 
 #[test]
 fn a_clock_before_the_certificates_issue_is_found_and_right_again_once_it_is_set() {
-    let Some(world) = World::new() else { return };
-    let (_stage, config) = world_of(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
     let done = run(
-        &mut check(&["faketime", "2019-05-04 12:00:00"], &config),
+        &mut check(&["faketime", "2019-05-04 12:00:00"], &stage.config),
         SOON,
     );
-    let found = of(&done.stdout, "clock");
+    let found = findings(&done.stdout, "clock");
     assert_eq!(found[0]["weight"], "problem", "{found:#?}");
     let seen = found[0]["seen"].as_str().unwrap();
     assert!(seen.contains("2019-05-04"), "{seen}");
     assert!(found[0]["mend"].is_object(), "{found:#?}");
     assert_eq!(done.code(), 1);
 
-    let done = run(&mut check(&["env"], &config), SOON);
-    assert_ne!(of(&done.stdout, "clock")[0]["weight"], "problem");
+    let done = run(&mut check(&["env"], &stage.config), SOON);
+    assert_ne!(findings(&done.stdout, "clock")[0]["weight"], "problem");
 }
 
 /// In a user namespace of its own, as a container has, where limits bind as well and can be lowered for nobody else.
 #[test]
 fn inotify_limits_that_are_used_up_are_found_and_raised() {
-    let Some(world) = World::new() else { return };
-    let (_stage, config) = world_of(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
     for (limit, low) in [("max_inotify_watches", 1), ("max_inotify_instances", 0)] {
         let script = format!(
             "mount -t tmpfs tmpfs /etc/sysctl.d
@@ -82,18 +77,21 @@ fn inotify_limits_that_are_used_up_are_found_and_raised() {
             "--kill-child",
         ];
         let shell = ["sh", "-euc", &script, "sh"];
-        let mut both = check(&[&namespaces[..], &shell[..]].concat(), &config);
+        let mut both = check(&[&namespaces[..], &shell[..]].concat(), &stage.config);
         let done = run(both.current_dir(world.path()), SOON * 2);
         let set = done.result().unwrap();
         let document = |name: &str| std::fs::read_to_string(world.path().join(name)).unwrap();
-        let before = of(&document("before"), "inotify");
+        let before = findings(&document("before"), "inotify");
         let seen = before[0]["seen"].as_str().unwrap();
         assert!(
             seen.contains(&format!("user.{limit} is {low}")),
             "{before:#?}"
         );
-        let after = of(&document("after"), "inotify");
-        assert!(after.iter().all(|it| it["weight"] == "good"), "{after:#?}");
+        let after = findings(&document("after"), "inotify");
+        assert!(
+            after.iter().all(|finding| finding["weight"] == "good"),
+            "{after:#?}"
+        );
         let (file, value) = set.split_once('\n').unwrap();
         assert_eq!(file, format!("user.{limit}={value}"));
     }
@@ -101,11 +99,11 @@ fn inotify_limits_that_are_used_up_are_found_and_raised() {
 
 #[test]
 fn another_user_is_told_what_it_may_not_see() {
-    let Some(world) = World::new() else { return };
-    let (_stage, config) = world_of(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
     let launch = crate::world::daemon::Launch::new(&world).by_user("nobody");
-    let done = launch.run(&config, &["check", "--json"]);
-    let hooks = of(done.stdout(), "old_hook");
+    let done = launch.run(&stage.config, &["check", "--json"]);
+    let hooks = findings(done.stdout(), "old_hook");
     assert_eq!(hooks[0]["weight"], "unseen", "{hooks:#?}");
     assert_eq!(hooks[0]["lacks"], "root", "{hooks:#?}");
     assert!(done.stdout().contains(NAME));

@@ -6,7 +6,7 @@ use pgcertd::testing::report::{Field, Kind};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         ca::{DAY, Options},
@@ -64,12 +64,8 @@ fn daemon(stage: &Stage<'_>, journal: &Journal) -> Daemon {
 
 #[test]
 fn a_refusal_and_its_end_are_in_the_journal_with_all_that_is_known() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
+    let journal = or_skip!(Journal::start(&world));
     let mut stage = Stage::strict(&world);
     let daemon = daemon(&stage, &journal);
     journal.event("in_sync", 1);
@@ -156,10 +152,8 @@ fn a_refusal_and_its_end_are_in_the_journal_with_all_that_is_known() {
 
 #[test]
 fn a_trouble_and_a_deployment_that_does_not_end_it_are_in_the_journal() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let mut stage = Stage::new(&world);
     let daemon = daemon(&stage, &journal);
     journal.event("in_sync", 1);
@@ -190,10 +184,8 @@ fn a_trouble_and_a_deployment_that_does_not_end_it_are_in_the_journal() {
 
 #[test]
 fn that_a_server_could_not_start_again_is_critical() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let mut stage = Stage::new(&world);
     let daemon = daemon(&stage, &journal);
     journal.event("in_sync", 1);
@@ -230,10 +222,8 @@ fn that_a_server_could_not_start_again_is_critical() {
 
 #[test]
 fn a_config_that_is_wrong_and_one_that_is_right_are_in_the_journal() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let stage = Stage::new(&world);
     let mut daemon = daemon(&stage, &journal);
     journal.event("in_sync", 1);
@@ -263,8 +253,7 @@ fn a_config_that_is_wrong_and_one_that_is_right_are_in_the_journal() {
     is_whole(&journal.event("config_taken", 1));
     journal.event("in_sync", 2);
     assert_eq!(journal.streamed(), "");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// The lines of shell in the README's section, those on systemd's own fields for the identifier
@@ -285,12 +274,8 @@ fn queries(stage: &Stage<'_>) -> Vec<String> {
 
 #[test]
 fn what_the_readme_has_an_operator_type_answers() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
+    let journal = or_skip!(Journal::start(&world));
     let mut stage = Stage::strict(&world);
     let daemon = daemon(&stage, &journal);
     journal.event("in_sync", 1);
@@ -329,12 +314,8 @@ fn what_the_readme_has_an_operator_type_answers() {
 
 #[test]
 fn sync_says_the_same_to_the_journal_and_says_it_once() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
+    let journal = or_skip!(Journal::start(&world));
     let mut stage = Stage::strict(&world);
     let second = stage.renew();
     let launch = Launch::new(&world).into_journal(&journal);
@@ -368,10 +349,8 @@ fn sync_says_the_same_to_the_journal_and_says_it_once() {
 #[test]
 #[cfg(feature = "failpoints")]
 fn a_fault_is_in_the_journal_before_the_end() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let stage = Stage::new(&world);
     let mut daemon = Launch::new(&world)
         .env("FAILPOINTS", "compare=panic")

@@ -9,7 +9,7 @@ mod strangers;
 mod versions;
 
 use crate::{
-    standing::HOST,
+    stage::HOST,
     world::{
         World,
         cluster::Cluster,
@@ -19,7 +19,7 @@ use crate::{
 
 /// The files of a cluster that lie elsewhere than pgcertd would have them.
 fn instance(cluster: &Cluster, cert: &std::path::Path, key: &std::path::Path) -> Instance {
-    Instance::of(cluster, HOST)
+    Instance::for_cluster(cluster, HOST)
         .set("cert_file", cert.to_str().unwrap())
         .set("key_file", key.to_str().unwrap())
 }

@@ -4,7 +4,7 @@
 use std::{fs, time::Duration};
 
 use crate::{
-    standing::{HOST, Stage, problem, says},
+    stage::{HOST, Stage, problem, says},
     world::{
         SOON, World, ca::KeyType, cluster::ClusterBuilder, daemon::Daemon, eventually,
         postgres::STRICT, throughout,
@@ -57,8 +57,11 @@ impl Stage<'_> {
 
 #[test]
 fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.lets_clients_in();
@@ -102,13 +105,11 @@ fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
 
 #[test]
 fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa2048,
-        |cluster| for_rsa_alone(cluster).version(18),
-        |it| it,
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(|cluster| for_rsa_alone(cluster).version(18))
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.renew_to(KeyType::P256);
@@ -116,22 +117,17 @@ fn postgresql_18_gets_back_the_key_that_its_ciphers_fit() {
     says(&line, &["ssl_ciphers", "has no cipher for an ECDSA key"]);
     stage.lets_clients_in();
     assert_eq!(session.lives(), Ok(()));
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     // The level comes with the ciphers, which Postgres sets after it has loaded the key.
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa3072,
-        |cluster| cluster.setting("ssl_ciphers", "HIGH:!aNULL@SECLEVEL=3"),
-        |it| it,
-    );
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa3072)
+        .cluster(|cluster| cluster.setting("ssl_ciphers", "HIGH:!aNULL@SECLEVEL=3"))
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
     stage.renew_weak();
@@ -146,13 +142,11 @@ fn a_key_that_is_too_weak_for_the_ciphers_level_goes_back() {
 
 #[test]
 fn what_pgcertd_alone_cannot_shake_hands_with_stays() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa2048,
-        |cluster| cluster.setting("ssl_max_protocol_version", "TLSv1.2"),
-        |it| it,
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(|cluster| cluster.setting("ssl_max_protocol_version", "TLSv1.2"))
+        .start();
     // psql offers this curve under TLS 1.2, and pgcertd's own library does not.
     let p521 = stage.renew_to(KeyType::P521);
     let row = stage.synced(&[], "unverified", 1);
@@ -166,7 +160,7 @@ fn what_pgcertd_alone_cannot_shake_hands_with_stays() {
 
 #[test]
 fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.set("ssl_max_protocol_version", "TLSv1.2");
@@ -194,8 +188,8 @@ fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
 
 #[test]
 fn where_nobody_got_in_before_nothing_goes_back() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(&world, for_rsa_alone, |it| it);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).cluster(for_rsa_alone).start();
     stage.becomes("unverified");
     stage.lets_nobody_in();
     let second = stage.renew();
@@ -213,8 +207,11 @@ fn where_nobody_got_in_before_nothing_goes_back() {
 
 #[test]
 fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     stage.renew_to(KeyType::Rsa2048);
     stage.synced(&[], "deployed", 0);
     assert_eq!(stage.previous(), stage.first.combined_pem());
@@ -242,8 +239,11 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
 
 #[test]
 fn what_others_have_placed_stays_and_it_is_said_why_nobody_gets_in() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::of_key(&world, KeyType::Rsa2048, for_rsa_alone, |it| it);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .key(KeyType::Rsa2048)
+        .cluster(for_rsa_alone)
+        .start();
     // There is a bundle to which pgcertd could go back.
     stage.renew_to(KeyType::Rsa2048);
     stage.synced(&[], "deployed", 0);

@@ -8,6 +8,9 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+#[macro_use]
+mod world;
+
 mod attacks;
 mod bad_source;
 mod cases;
@@ -53,12 +56,10 @@ mod sessions;
 mod setup;
 mod sql;
 mod stage;
-mod standing;
 mod starting;
 mod targets;
 mod threads;
 mod timing;
 mod unseen;
 mod upgraded;
-mod world;
 mod writers;

@@ -3,14 +3,14 @@
 use std::{fs, path::Path};
 
 use crate::{
-    standing::{NAME, Stage},
-    world::{SOON, World, command, daemon::pgcertd, process::run},
+    stage::{NAME, Stage},
+    world::{SOON, World, command, process::run},
 };
 
 /// The command in the text of `status`: the last line of what is said to mend it.
 #[track_caller]
 fn pasted(stage: &Stage<'_>) -> String {
-    let shown = pgcertd(stage.world, &stage.config, &["status"]);
+    let shown = stage.pgcertd(&["status"]);
     let text = shown.stdout();
     println!("{text}");
     let mut lines = text
@@ -38,7 +38,7 @@ fn typed(line: &str) {
 
 #[test]
 fn the_command_for_what_is_out_of_date_brings_it_in_sync() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     stage.becomes("out_of_date");
@@ -54,11 +54,11 @@ fn the_command_for_what_is_out_of_date_brings_it_in_sync() {
 
 #[test]
 fn the_command_for_what_is_held_deploys_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
-    assert_eq!(pgcertd(&world, &stage.config, &["sync"]).code(), 0);
-    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
+    let back = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     stage.becomes("held");
     typed(&pasted(&stage));
@@ -68,11 +68,11 @@ fn the_command_for_what_is_held_deploys_it() {
 
 #[test]
 fn the_command_for_what_is_not_served_has_it_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     // Installed by another hand, and nobody told the server.
-    crate::standing::place(&world, &second, &stage.cert, &stage.key);
+    crate::stage::place(&world, &second, &stage.cert, &stage.key);
     stage.becomes("not_served");
     typed(&pasted(&stage));
     stage.becomes("in_sync");
@@ -81,12 +81,10 @@ fn the_command_for_what_is_not_served_has_it_served() {
 
 #[test]
 fn the_command_for_what_is_not_used_sets_the_server_up() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("ssl", "off"),
-        |instance| instance,
-    );
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("ssl", "off"))
+        .start();
     stage.becomes("not_used");
     // Here is no terminal to ask at.
     typed(&format!("{} --yes", pasted(&stage)));

@@ -14,7 +14,6 @@ use crate::{
         config::{Config, path},
         daemon::Daemon,
         eventually, give,
-        lineage::Lineage,
         port::Port,
         prometheus::{NodeExporter, Prometheus, curl, lint},
     },
@@ -43,9 +42,10 @@ fn says(address: &str, lines: &[&str]) {
     for line in lines {
         eventually(SOON, &format!("{address} says {line}"), || {
             let text = scraped(address)?;
-            match text.lines().any(|it| it == *line) {
-                true => Ok(()),
-                false => Err(text),
+            if text.lines().any(|seen| seen == *line) {
+                Ok(())
+            } else {
+                Err(text)
             }
         });
     }
@@ -59,9 +59,9 @@ fn of_the_dashboard() -> Vec<String> {
     let targets = lists.filter_map(|panel| panel["targets"].as_array());
     let notes = board["annotations"]["list"].as_array();
     let all = targets.chain(notes).flatten();
-    let expressions = all.filter_map(|it| it["expr"].as_str());
+    let expressions = all.filter_map(|value| value["expr"].as_str());
     expressions
-        .map(|it| it.replace("$host", ".*").replace("$server", ".*"))
+        .map(|expression| expression.replace("$host", ".*").replace("$server", ".*"))
         .collect()
 }
 
@@ -70,18 +70,26 @@ fn of_the_dashboard() -> Vec<String> {
 fn raised(prometheus: &Prometheus, alert: &str) -> Result<Vec<String>, String> {
     let (expression, _) = prometheus.alert(alert);
     let series = prometheus.series(&expression)?;
-    let ours = series.iter().filter(|it| it["metric"]["job"] == "pgcertd");
-    Ok(ours.map(|it| it["metric"]["server"].to_string()).collect())
+    let ours = series
+        .iter()
+        .filter(|sample| sample["metric"]["job"] == "pgcertd");
+    Ok(ours
+        .map(|sample| sample["metric"]["server"].to_string())
+        .collect())
 }
 
 #[track_caller]
 fn eventually_raised(prometheus: &Prometheus, alert: &str, servers: &[&str]) {
     eventually(SOON, &format!("{alert} is about {servers:?}"), || {
         let raised = raised(prometheus, alert)?;
-        let wanted: Vec<String> = servers.iter().map(|it| format!("\"{it}\"")).collect();
-        match raised == wanted {
-            true => Ok(()),
-            false => Err(format!("{raised:?}")),
+        let wanted: Vec<String> = servers
+            .iter()
+            .map(|server| format!("\"{server}\""))
+            .collect();
+        if raised == wanted {
+            Ok(())
+        } else {
+            Err(format!("{raised:?}"))
         }
     });
 }
@@ -89,19 +97,19 @@ fn eventually_raised(prometheus: &Prometheus, alert: &str, servers: &[&str]) {
 /// Prometheus and its alerts see one trouble after the other come and go.
 #[test]
 fn prometheus_sees_a_real_server_and_its_troubles() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let world = or_skip!(World::new());
     let port = Port::claim();
     let directory = world.directory("textfiles");
-    let config = Config::new(&world)
-        .watch("resync", "1s")
-        .metrics("listen", port.address())
-        .metrics("textfile", path(&directory.join("pgcertd.prom")))
-        .instance(stage.instance(HOST).set("mode", "observe"))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
+    let mut stage = Stage::build(&world)
+        .config(|config| {
+            config
+                .watch("resync", "1s")
+                .metrics("listen", port.address())
+                .metrics("textfile", path(&directory.join("pgcertd.prom")))
+        })
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
+    let mut daemon = Daemon::start(&world, &stage.config);
     let exporter = NodeExporter::start(&directory);
     let jobs = [("pgcertd", port.address()), ("node", exporter.address())];
     let prometheus = Prometheus::start(&world, &jobs.each_ref().map(|(job, at)| (*job, &**at)));
@@ -131,9 +139,8 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
     }
 
     // Whoever places the files has forgotten the reload.
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    world.place(&second, &stage.target);
+    let second = stage.renew();
+    world.place(&second, &stage.cert);
     let not_served =
         format!("pgcertd_state{{job=\"pgcertd\",server=\"{NAME}\",state=\"not_served\"}}");
     prometheus.wait(&not_served, "1");
@@ -147,10 +154,10 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
     eventually_raised(&prometheus, "NotServed", &[]);
 
     // What is installed is damaged: nobody notices but at the next restart.
-    fs::write(&stage.target, "no certificate").unwrap();
-    give(&stage.target, world.postgres(), 0o600);
+    fs::write(&stage.cert, "no certificate").unwrap();
+    give(&stage.cert, world.postgres(), 0o600);
     eventually_raised(&prometheus, "RestartUnsafe", &[NAME]);
-    world.place(&second, &stage.target);
+    world.place(&second, &stage.cert);
     eventually_raised(&prometheus, "RestartUnsafe", &[]);
 
     // The daemon ends: whom Prometheus asks itself is missed at once, and the file grows old.
@@ -161,7 +168,7 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
         let series = prometheus.series(&expression)?;
         let jobs: BTreeSet<String> = series
             .iter()
-            .map(|it| it["metric"]["job"].to_string())
+            .map(|sample| sample["metric"]["job"].to_string())
             .collect();
         match jobs.len() {
             2 => Ok(()),
@@ -172,23 +179,17 @@ fn prometheus_sees_a_real_server_and_its_troubles() {
 
 #[test]
 fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let world = or_skip!(World::new());
     let port = Port::claim();
     let file = world.directory("textfiles").join("pgcertd.prom");
-    let of = |config: Config| {
+    let measured = |config: Config| {
         config
             .metrics("listen", port.address())
             .metrics("textfile", path(&file))
     };
-    let config = of(Config::new(&world))
-        .instance(stage.instance(HOST))
-        .write();
-    let mut daemon = Daemon::start(&world, &config);
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
+    let mut stage = Stage::build(&world).config(measured).start();
+    let mut daemon = Daemon::start(&world, &stage.config);
+    stage.renew();
     let deployed = format!("pgcertd_deployments_total{{server=\"{NAME}\",outcome=\"deployed\"}} 1");
     says(
         &port.address(),
@@ -204,9 +205,10 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
     eventually(SOON, "the file says so as well", || {
         let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
         assert_eq!(lint(&text), Ok(String::new()));
-        match text.lines().any(|it| it == deployed) {
-            true => Ok(()),
-            false => Err(text),
+        if text.lines().any(|line| line == deployed) {
+            Ok(())
+        } else {
+            Err(text)
         }
     });
     // promtool does find fault where there is one.
@@ -214,7 +216,7 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
 
     // Another server in its place.
     let other = stage.instance(HOST).set("name", "other");
-    of(Config::new(&world)).instance(other).write();
+    measured(Config::new(&world)).instance(other).write();
     daemon.hangup();
     let of_other = "pgcertd_deployments_total{server=\"other\",outcome=\"deployed\"} 0";
     says(&port.address(), &[of_other]);
@@ -222,9 +224,10 @@ fn promtool_has_nothing_against_either_output_and_a_server_that_leaves_is_gone()
     assert!(!text.contains(NAME), "{text}");
     eventually(SOON, "the file is without it as well", || {
         let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        match text.contains(NAME) || !text.contains("other") {
-            true => Err(text),
-            false => Ok(()),
+        if text.contains(NAME) || !text.contains("other") {
+            Err(text)
+        } else {
+            Ok(())
         }
     });
     assert_eq!(daemon.stop().code(), Some(0));

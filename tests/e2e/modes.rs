@@ -3,52 +3,42 @@
 use std::{fs, time::Duration};
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says, eventually_both, leaf_of},
+    stage::{HOST, NAME, Stage, leaf_of, says},
     world::{
         SOON, World,
         ca::Issued,
         cluster::Cluster,
         config::{Config, Instance},
-        daemon::{Daemon, eventually_state, pgcertd},
+        daemon::{Daemon, eventually_state},
         eventually,
         inventory::Inventory,
-        lineage::Lineage,
         throughout,
     },
 };
 
 #[test]
 fn in_mode_reload_what_others_place_is_loaded_and_proven() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .instance(stage.instance(HOST).set("mode", "reload"))
-        .write();
-    let daemon = Daemon::start(&world, &config);
-    eventually_both(&world, &config, "in_sync", "at first");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("mode", "reload"))
+        .start();
+    let daemon = stage.daemon();
 
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    let problem = eventually_both(&world, &config, "out_of_date", "nobody has placed it");
+    let second = stage.renew();
+    let problem = stage.both_say("out_of_date");
     println!("{problem}");
-    assert_says(
-        &problem,
-        &["does not write", "whoever does"],
-        "nobody has placed it",
-    );
-    stage.keeps(&stage.first, "nobody has placed it");
-    world.place(&second, &stage.target);
-    stage.eventually_serves(&second, "it was placed");
-    eventually_both(&world, &config, "in_sync", "it was placed");
+    says(&problem, &["does not write", "whoever does"]);
+    stage.keeps(&stage.first);
+    world.place(&second, &stage.cert);
+    stage.serves(&second);
+    stage.both_say("in_sync");
 
     // What is not the lineage's is loaded as well: whoever places the files decides.
     let other = stage.ca.issue(&[HOST]);
-    world.place(&other, &stage.target);
-    stage.eventually_serves(&other, "another one was placed");
-    eventually_both(&world, &config, "out_of_date", "another one was placed");
-    stage.ends_with(daemon, &other);
+    world.place(&other, &stage.cert);
+    stage.serves(&other);
+    stage.both_say("out_of_date");
+    stage.ends(daemon, &other);
 }
 
 #[test]
@@ -56,19 +46,15 @@ fn in_mode_reload_what_others_place_is_loaded_and_proven() {
 fn a_server_that_ends_while_it_is_asked_to_load_what_is_there_is_told_to_be_down() {
     use crate::world::daemon::Launch;
 
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .instance(stage.instance(HOST).set("mode", "reload"))
-        .write();
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("mode", "reload"))
+        .start();
     let launch = Launch::new(&world).env("FAILPOINTS", "reloaded=1*sleep(3000)");
-    let daemon = launch.daemon(&config);
+    let daemon = launch.daemon(&stage.config);
     daemon.wait_for_log(": in_sync");
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    world.place(&second, &stage.target);
+    let second = stage.renew();
+    world.place(&second, &stage.cert);
     eventually(SOON, "the server is signalled", || {
         stage.cluster.log().contains("received SIGHUP")
     });
@@ -76,99 +62,87 @@ fn a_server_that_ends_while_it_is_asked_to_load_what_is_there_is_told_to_be_down
     daemon.wait_for_log(": not_running");
     assert!(!daemon.log().contains("installed"), "{}", daemon.log());
     stage.cluster.start().unwrap();
-    stage.eventually_serves(&second, "it has started");
-    eventually_both(&world, &config, "in_sync", "it has started");
-    stage.ends_with(daemon, &second);
+    stage.serves(&second);
+    stage.both_say("in_sync");
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn in_mode_observe_nothing_is_touched_and_all_is_told() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .instance(stage.instance(HOST).set("mode", "observe"))
-        .write();
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
     // What another program would have left there is not pgcertd's to remove.
-    let state = stage.target.parent().unwrap().to_owned();
+    let state = stage.cert.parent().unwrap().to_owned();
     fs::write(state.join(".server.pem.pgcertd-new"), "").unwrap();
-    let before = Inventory::of([&state]);
-    let daemon = Daemon::start(&world, &config);
-    eventually_both(&world, &config, "in_sync", "at first");
+    let before = Inventory::under([&state]);
+    let daemon = stage.daemon();
 
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    let problem = eventually_both(&world, &config, "out_of_date", "it was renewed");
+    let second = stage.renew();
+    let problem = stage.both_say("out_of_date");
     println!("{problem}");
-    assert_says(&problem, &["does not write"], "it was renewed");
+    says(&problem, &["does not write"]);
     before.is_untouched();
-    world.place(&second, &stage.target);
-    let problem = eventually_both(&world, &config, "not_served", "it was placed");
+    world.place(&second, &stage.cert);
+    let problem = stage.both_say("not_served");
     println!("{problem}");
-    assert_says(&problem, &["reload"], "it was placed");
+    says(&problem, &["reload"]);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
     let log = stage.cluster.log();
     assert!(!log.contains("received SIGHUP"), "{log}");
     stage.cluster.reload_by_hand();
-    stage.eventually_serves(&second, "it was reloaded by hand");
-    pgcertd(&world, &config, &["sync"]);
-    eventually_state(&world, &config, NAME, "in_sync");
-    stage.ends_with(daemon, &second);
+    stage.serves(&second);
+    stage.pgcertd(&["sync"]);
+    stage.becomes("in_sync");
+    fs::remove_file(state.join(".server.pem.pgcertd-new")).unwrap();
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn an_instance_that_something_else_keeps_rewriting_is_contended_and_left_alone() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
-    let daemon = Daemon::start(&world, &config);
-    eventually_both(&world, &config, "in_sync", "at first");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let daemon = stage.daemon();
 
     let foreign = stage.ca.issue(&[HOST]);
     for _ in 0..2 {
-        world.place(&foreign, &stage.target);
+        world.place(&foreign, &stage.cert);
         eventually(SOON, "the lineage's certificate is back", || {
-            leaf_of(&stage.target).is_ok_and(|leaf| leaf == stage.first.leaf_pem)
+            leaf_of(&stage.cert).is_ok_and(|leaf| leaf == stage.first.leaf_pem)
         });
-        eventually_both(&world, &config, "in_sync", "mended");
+        stage.both_say("in_sync");
     }
-    world.place(&foreign, &stage.target);
-    let problem = eventually_both(&world, &config, "contended", "the third time");
+    world.place(&foreign, &stage.cert);
+    let problem = stage.both_say("contended");
     println!("{problem}");
-    let target = stage.target.to_str().unwrap();
-    assert_says(&problem, &[target, "sync --force"], "the third time");
+    let target = stage.cert.to_str().unwrap();
+    says(&problem, &[target, "sync --force"]);
     throughout(Duration::from_secs(2), "it is left alone", || {
-        leaf_of(&stage.target).is_ok_and(|leaf| leaf == foreign.leaf_pem)
+        leaf_of(&stage.cert).is_ok_and(|leaf| leaf == foreign.leaf_pem)
     });
-    assert_eq!(pgcertd(&world, &config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
 
     // The operator has found the cause and does as the sentence says.
-    let done = pgcertd(&world, &config, &["sync", "--force"]);
+    let done = stage.pgcertd(&["sync", "--force"]);
     assert_eq!(done.code(), 0, "{}{}", done.stdout(), done.stderr());
-    eventually_both(&world, &config, "in_sync", "after the operator");
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    stage.eventually_serves(&second, "a renewal after that");
-    stage.ends_with(daemon, &second);
+    stage.both_say("in_sync");
+    let second = stage.renewal_is_served();
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn two_instances_that_share_a_lineage_both_get_the_renewal() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
     let target = world.target("16-other");
     world.place(&stage.first, &target);
     let mut other = Cluster::build(&world).name("16-other").tls(&target).start();
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
+    stage.config = Config::new(&world)
         .instance(stage.instance(HOST))
-        .instance(Instance::of(&other, HOST))
+        .instance(Instance::for_cluster(&other, HOST))
         .write();
-    let daemon = Daemon::start(&world, &config);
+    let daemon = Daemon::start(&world, &stage.config);
     let serves = |cluster: &Cluster, issued: &Issued| {
         eventually(SOON, "the other one serves it too", || {
             cluster
@@ -176,21 +150,17 @@ fn two_instances_that_share_a_lineage_both_get_the_renewal() {
                 .is_ok_and(|served| served.fingerprint == issued.fingerprint)
         });
     };
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    stage.eventually_serves(&second, "the first one serves it");
+    let second = stage.renewal_is_served();
     serves(&other, &second);
 
     // One that is frozen delays the other by nothing.
     other.freeze();
-    let third = stage.ca.issue(&[HOST]);
-    lineage.renew(&third);
-    stage.eventually_serves(&third, "the other one is frozen");
+    let third = stage.renewal_is_served();
     other.thaw();
     serves(&other, &third);
-    eventually_state(&world, &config, "16-other", "in_sync");
-    eventually_state(&world, &config, NAME, "in_sync");
-    stage.ends_with(daemon, &third);
+    eventually_state(&world, &stage.config, "16-other", "in_sync");
+    eventually_state(&world, &stage.config, NAME, "in_sync");
+    stage.ends(daemon, &third);
     other.restart().unwrap();
     assert_eq!(other.served(), third.fingerprint);
 }

@@ -4,24 +4,14 @@ use std::fs;
 
 use rustix::process::{Pid, Signal};
 
-use crate::stage::{HOST, NAME, Stage};
-use crate::world::{
-    SOON, World,
-    ca::Ca,
-    cluster::Cluster,
-    command,
-    config::{Config, Instance},
-    daemon::{Daemon, eventually_state},
-    eventually,
-    lineage::Lineage,
-    process::Process,
-};
+use crate::stage::Stage;
+use crate::world::{SOON, World, cluster::Cluster, command, eventually, process::Process};
 
 /// A postmaster that is the first process of a namespace; nothing of it outlives this value.
 struct Container(Process);
 
 impl Container {
-    fn of(cluster: &Cluster) -> Container {
+    fn around(cluster: &Cluster) -> Container {
         let mut unshare = command("unshare");
         unshare
             .args(["--pid", "--fork", "--mount-proc"])
@@ -56,47 +46,25 @@ impl Drop for Container {
 /// `postmaster.pid` says 1, which on the host is init.
 #[test]
 fn a_postmaster_that_is_number_one_of_its_namespace_is_found_and_init_is_left_alone() {
-    let Some(world) = World::new() else { return };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    let target = world.target(NAME);
-    world.place(&first, &target);
-    let mut cluster = Cluster::build(&world).name(NAME).tls(&target).create();
-    let pid_file = cluster.data_directory().join("postmaster.pid");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).create();
+    let pid_file = stage.cluster.data_directory().join("postmaster.pid");
 
-    let container = Container::of(&cluster);
+    let container = Container::around(&stage.cluster);
     eventually(SOON, "the server in the namespace is up", || {
         let text = fs::read_to_string(&pid_file).unwrap_or_default();
         text.starts_with("1\n") && text.contains("ready")
     });
 
-    let config = Config::new(&world)
-        .instance(Instance::of(&cluster, HOST))
-        .write();
-    let daemon = Daemon::start(&world, &config);
-    eventually_state(&world, &config, NAME, "in_sync");
-    let second = ca.issue(&[HOST]);
-    lineage.renew(&second);
-    eventually(SOON, "the renewal is served", || {
-        cluster
-            .peer()
-            .is_ok_and(|p| p.fingerprint == second.fingerprint)
-    });
+    let daemon = stage.daemon();
+    let second = stage.renewal_is_served();
 
     container.signal(Signal::INT);
     eventually(SOON, "the server in the namespace ends", || {
         !pid_file.exists()
     });
-    eventually_state(&world, &config, NAME, "not_running");
-    cluster.start().unwrap();
-    let stage = Stage {
-        cluster,
-        ca,
-        first,
-        target,
-    };
-    eventually_state(&world, &config, NAME, "in_sync");
-    stage.ends_with(daemon, &second);
+    stage.becomes("not_running");
+    stage.cluster.start().unwrap();
+    stage.becomes("in_sync");
+    stage.ends(daemon, &second);
 }

@@ -13,14 +13,12 @@ use rustix::process::{Pid, Signal, test_kill_process};
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         config::{Config, Instance, path},
         daemon::{Daemon, Launch, pgcertd},
-        eventually,
-        lineage::Lineage,
-        throughout,
+        eventually, throughout,
     },
 };
 
@@ -54,13 +52,18 @@ impl Told {
 
     /// A configuration by which it is told.
     fn config(&self, world: &World, more: &[&str]) -> Config {
+        self.hears_of(Config::new(world), more)
+    }
+
+    fn hears_of(&self, config: Config, more: &[&str]) -> Config {
         let words = [Path::new("/bin/sh"), &self.script, &self.directory];
         let mut command: Vec<toml::Value> = words.into_iter().map(path).collect();
-        command.extend(more.iter().map(|it| toml::Value::from(*it)));
-        Config::new(world)
+        command.extend(more.iter().map(|word| toml::Value::from(*word)));
+        let state = self.directory.with_file_name("notify");
+        config
             .notify("command", command)
             .notify("after", "1s")
-            .notify("state_directory", path(&world.path().join("notify")))
+            .notify("state_directory", path(&state))
     }
 
     /// What it does from now on before it keeps anything, as sh; `$number` is how often it was told.
@@ -74,16 +77,20 @@ impl Told {
 
     fn all(&self) -> Vec<Value> {
         let count = fs::read_dir(&self.directory).unwrap().count();
-        let files = (0..count).map(|it| self.directory.join(format!("{it}.json")));
+        let files = (0..count).map(|number| self.directory.join(format!("{number}.json")));
         let texts = files.filter_map(|file| fs::read_to_string(file).ok());
-        texts.map(|it| serde_json::from_str(&it).unwrap()).collect()
+        texts
+            .map(|text| serde_json::from_str(&text).unwrap())
+            .collect()
     }
 
     /// The changes that it was told of so far, but those of other tests' servers.
     fn changes(&self) -> Vec<Value> {
         let all = self.all();
-        let changes = all.iter().flat_map(|it| it["changes"].as_array().unwrap());
-        let own = changes.filter(|it| it["about"] != "uncovered");
+        let changes = all
+            .iter()
+            .flat_map(|change| change["changes"].as_array().unwrap());
+        let own = changes.filter(|change| change["about"] != "uncovered");
         own.cloned().collect()
     }
 
@@ -92,9 +99,10 @@ impl Told {
     fn change(&self, count: usize) -> Value {
         let changes = eventually(SOON, &format!("{count} changes are told"), || {
             let changes = self.changes();
-            match changes.len() >= count {
-                true => Ok(changes),
-                false => Err(format!("{changes:#?}")),
+            if changes.len() >= count {
+                Ok(changes)
+            } else {
+                Err(format!("{changes:#?}"))
             }
         });
         assert_eq!(changes.len(), count, "{changes:#?}");
@@ -116,38 +124,29 @@ fn notifier(world: &World, config: &Config) -> Daemon {
 }
 
 /// A server that serves its lineage, with a daemon that `told` is to hear of.
-fn at_work(world: &World, told: &Told) -> (Stage, Lineage, Config, Daemon) {
-    let stage = Stage::new(world);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&stage.first);
-    let instance = stage.instance(HOST);
-    let names = vec![toml::Value::from(HOST)];
-    let config = told
-        .config(world, &[])
-        .watch("resync", "1s")
-        .notify(
-            "on",
-            ["failure", "recovery", "deployed"]
-                .map(toml::Value::from)
-                .to_vec(),
-        )
-        .instance(instance.set("server_names", names))
-        .write();
-    let daemon = Daemon::start(world, &config);
-    daemon.wait_for_log(": in_sync");
-    (stage, lineage, config, daemon)
+fn at_work<'w>(world: &'w World, told: &Told) -> (Stage<'w>, Daemon) {
+    let events = ["failure", "recovery", "deployed"].map(toml::Value::from);
+    let stage = Stage::build(world)
+        .config(|config| {
+            let config = told.hears_of(config, &[]).watch("resync", "1s");
+            config.notify("on", events.to_vec())
+        })
+        .server_names()
+        .start();
+    let daemon = stage.daemon();
+    (stage, daemon)
 }
 
 #[test]
 fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let (stage, mut lineage, config, daemon) = at_work(&world, &told);
-    let follower = notifier(&world, &config);
+    let (mut stage, daemon) = at_work(&world, &told);
+    let follower = notifier(&world, &stage.config);
     // What was so before is no news.
     told.stays_at(0);
 
-    lineage.renew(&stage.ca.issue(&["other.example.com"]));
+    stage.lineage.renew(&stage.ca.issue(&["other.example.com"]));
     let failure = told.change(1);
     assert_eq!(failure["event"], "failure", "{failure:#}");
     assert_eq!(failure["about"], "instance");
@@ -159,11 +158,11 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(failure["served"]["fingerprint"], stage.first.fingerprint);
     // What a lineage must not hold is told with its remedy in one sentence.
     let problem = failure["problem"].as_str().unwrap();
-    assert_says(problem, &[HOST, "; issue the certificate for"], "problem");
+    says(problem, &[HOST, "; issue the certificate for"]);
     let whole = told
         .all()
         .into_iter()
-        .find(|it| it["changes"][0] == failure)
+        .find(|change| change["changes"][0] == failure)
         .unwrap();
     assert_eq!(whole["version"], 1);
     assert_eq!(whole["event"], "failure");
@@ -174,24 +173,21 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
         subject.starts_with(&format!("pgcertd {host}: ")),
         "{subject}"
     );
-    assert_says(subject, &[&format!("{NAME} source invalid")], "the subject");
+    says(subject, &[&format!("{NAME} source invalid")]);
     let text = told.beside("text");
-    assert_says(
+    says(
         &text,
         &[subject, "  was    in sync", "  why  ", "pgcertd status"],
-        "text",
     );
     println!("{text}");
 
     // A restart repeats nothing, and nothing is lost that happens meanwhile.
     assert_eq!(follower.stop().code(), Some(0));
-    let follower = notifier(&world, &config);
+    let follower = notifier(&world, &stage.config);
     told.stays_at(1);
     assert_eq!(follower.stop().code(), Some(0));
-    let good = stage.ca.issue(&[HOST]);
-    lineage.renew(&good);
-    stage.eventually_serves(&good, "the lineage is mended");
-    let follower = notifier(&world, &config);
+    let good = stage.renewal_is_served();
+    let follower = notifier(&world, &stage.config);
     let [one, other] = [1, 0].map(|before| {
         eventually(SOON, "both are told", || {
             told.changes().get(2 - before).cloned()
@@ -205,15 +201,15 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(other["served"]["fingerprint"], good.fingerprint);
     told.stays_at(3);
     assert_eq!(follower.stop().code(), Some(0));
-    stage.ends_with(daemon, &good);
+    stage.ends(daemon, &good);
 }
 
 #[test]
 fn a_daemon_that_is_killed_or_hangs_is_told() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let (stage, _lineage, config, mut daemon) = at_work(&world, &told);
-    let _follower = notifier(&world, &config);
+    let (stage, mut daemon) = at_work(&world, &told);
+    let _follower = notifier(&world, &stage.config);
     told.stays_at(0);
 
     daemon.signal(Signal::STOP);
@@ -234,12 +230,8 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
         (&"failure".into(), &"stopped".into())
     );
     assert_eq!(stopped["name"], Value::Null);
-    assert_says(
-        stopped["problem"].as_str().unwrap(),
-        &["has ended"],
-        "stopped",
-    );
-    let daemon = Daemon::start(&world, &config);
+    says(stopped["problem"].as_str().unwrap(), &["has ended"]);
+    let daemon = Daemon::start(&world, &stage.config);
     let again = told.change(4);
     assert_eq!(
         (&again["event"], &again["state"]),
@@ -247,10 +239,9 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
     );
     // As the unit's runtime directory, the file goes with a daemon that is stopped.
     drop(daemon);
-    fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
+    fs::remove_file(stage.config.runtime_directory().join("status.json")).unwrap();
     let gone = told.change(5);
-    assert_says(gone["problem"].as_str().unwrap(), &["is not there"], "gone");
-    drop(stage);
+    says(gone["problem"].as_str().unwrap(), &["is not there"]);
 }
 
 /// Twenty instances whose lineages do not exist.
@@ -264,7 +255,7 @@ fn twenty(world: &World, told: &Told, more: &[&str]) -> Config {
 
 #[test]
 fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let trap = world.path().join("trap");
     let argument = format!("; touch {} $(touch {0})", trap.display());
@@ -275,9 +266,9 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
         told.changes().len() == 20
     });
     let calls = told.all();
-    let of_ours = calls.iter().filter(|it| {
-        let changes = it["changes"].as_array().unwrap();
-        changes.iter().any(|it| it["about"] == "instance")
+    let of_ours = calls.iter().filter(|call| {
+        let changes = call["changes"].as_array().unwrap();
+        changes.iter().any(|call| call["about"] == "instance")
     });
     assert_eq!(of_ours.count(), 1, "{calls:#?}");
     assert_eq!(
@@ -285,7 +276,11 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
         Some(argument.as_str())
     );
     assert!(!trap.exists());
-    let names: Vec<Value> = told.changes().iter().map(|it| it["name"].clone()).collect();
+    let names: Vec<Value> = told
+        .changes()
+        .iter()
+        .map(|instance| instance["name"].clone())
+        .collect();
     assert!(names.contains(&"db19".into()), "{names:?}");
 
     // An instance that has left the config has not recovered.
@@ -297,21 +292,22 @@ fn what_fails_together_is_told_in_one_call_and_no_shell_sees_it() {
     }
     eventually(SOON, "db19 is forgotten", || {
         let kept = fs::read_to_string(world.path().join("notify/told.json")).unwrap();
-        match kept.contains("\"db20\"") && !kept.contains("\"db19\"") {
-            true => Ok(()),
-            false => Err(kept),
+        if kept.contains("\"db20\"") && !kept.contains("\"db19\"") {
+            Ok(())
+        } else {
+            Err(kept)
         }
     });
     let events = told.changes();
     assert!(
-        events.iter().all(|it| it["event"] == "failure"),
+        events.iter().all(|change| change["event"] == "failure"),
         "{events:#?}"
     );
 }
 
 #[test]
 fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -328,11 +324,11 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     let child = eventually(SOON, "the command runs", || {
         fs::read_to_string(&number)
             .ok()
-            .and_then(|it| it.trim().parse().ok())
+            .and_then(|text| text.trim().parse().ok())
     });
     let child = Pid::from_raw(child).unwrap();
     let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
-    assert_says(&said, &["error: ", "again in 5s", "--test"], "the log");
+    says(&said, &["error: ", "again in 5s", "--test"]);
     eventually(SOON, "its child is gone", || {
         test_kill_process(child).is_err()
     });
@@ -342,7 +338,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
 
 #[test]
 fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -371,7 +367,7 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
 
 #[test]
 fn a_delivery_in_hand_is_finished_at_the_end() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
         .config(&world, &[])
@@ -388,7 +384,7 @@ fn a_delivery_in_hand_is_finished_at_the_end() {
     eventually(SOON, "the command runs", || begun.exists());
     follower.signal(Signal::TERM);
     eventually(SOON, "it is about to end", || {
-        follower.notified().iter().any(|it| it == "STOPPING=1")
+        follower.notified().iter().any(|line| line == "STOPPING=1")
     });
     fs::write(go, "").unwrap();
     assert_eq!(follower.ended(SOON).code(), Some(0));
@@ -400,44 +396,39 @@ fn a_delivery_in_hand_is_finished_at_the_end() {
 
 #[test]
 fn without_a_command_it_ends_at_once_and_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).notify("after", "1s").write();
     let mut notifier = Launch::new(&world).notifier(&config);
     assert_eq!(notifier.ended(SOON).code(), Some(0));
     // Otherwise systemd would take it for a failure.
-    assert!(notifier.notified().iter().any(|it| it == "READY=1"));
-    assert_says(&notifier.log(), &["nobody is told", "[notify]"], "the log");
+    assert!(notifier.notified().iter().any(|line| line == "READY=1"));
+    says(&notifier.log(), &["nobody is told", "[notify]"]);
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 2, "{tried:?}");
-    assert_says(tried.stderr(), &["no command", "command = ["], "the trial");
+    says(tried.stderr(), &["no command", "command = ["]);
 }
 
 #[test]
 fn a_trial_says_how_it_went() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told.config(&world, &[]).write();
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 0, "{tried:?}");
-    assert_says(tried.stdout(), &["/bin/sh took it", "a test"], "well");
+    says(tried.stdout(), &["/bin/sh took it", "a test"]);
     let change = told.change(1);
     assert_eq!(
         (&change["event"], &change["state"]),
         (&"test".into(), &"not_served".into())
     );
-    assert_says(
-        change["problem"].as_str().unwrap(),
-        &["a test"],
-        "the problem",
-    );
+    says(change["problem"].as_str().unwrap(), &["a test"]);
 
     told.does("echo refused >&2; exit 1");
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 1, "{tried:?}");
-    assert_says(
+    says(
         tried.stdout(),
         &["not delivered", "exit status: 1: refused"],
-        "badly",
     );
     let tried = pgcertd(&world, &config, &["notify", "--test", "--json"]);
     assert_eq!(tried.code(), 1, "{tried:?}");
@@ -451,7 +442,7 @@ fn shown(program: &str) -> Vec<String> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
     let readme = readme.unwrap();
     let mut lines = readme.lines();
-    let line = lines.find(|it| it.starts_with("command = [") && it.contains(program));
+    let line = lines.find(|line| line.starts_with("command = [") && line.contains(program));
     let table: toml::Table = line
         .unwrap_or_else(|| panic!("no {program}"))
         .parse()
@@ -459,13 +450,13 @@ fn shown(program: &str) -> Vec<String> {
     let words = table["command"].as_array().unwrap();
     words
         .iter()
-        .map(|it| it.as_str().unwrap().to_owned())
+        .map(|word| word.as_str().unwrap().to_owned())
         .collect()
 }
 
 #[test]
 fn the_line_for_a_webhook_posts_the_document() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let hook = format!("http://{}/hook", listener.local_addr().unwrap());
     let mut command = shown("curl");
@@ -489,7 +480,7 @@ fn the_line_for_a_webhook_posts_the_document() {
     assert_eq!(tried.code(), 0, "{tried:?}");
     let refused = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(refused.code(), 1, "{refused:?}");
-    assert_says(refused.stdout(), &["500"], "refused");
+    says(refused.stdout(), &["500"]);
     let requests = answers.join().unwrap();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook "), "{head}");
@@ -516,8 +507,8 @@ fn request(stream: &mut std::net::TcpStream) -> String {
         let head = head.to_lowercase();
         let announced = head
             .lines()
-            .find_map(|it| it.strip_prefix("content-length: "));
-        if announced.is_some_and(|it| it.trim().parse() == Ok(body.len())) {
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if announced.is_some_and(|length| length.trim().parse() == Ok(body.len())) {
             return text;
         }
     }

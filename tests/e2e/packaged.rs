@@ -3,18 +3,16 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use crate::{
-    standing::{NAME, Stage, mode, says},
-    world::{SOON, World, command, config::Config, daemon::pgcertd, process::run},
+    stage::{NAME, Stage, mode, says},
+    world::{
+        SOON, World, command, config::Config, daemon::pgcertd, in_own_mounts, on_one_line,
+        process::run,
+    },
 };
-
-/// Text on one line, since the screen's width breaks it anywhere.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 #[test]
 fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let target = world.target(NAME);
     let list = stage.config.state_directory().join(".servers");
@@ -23,17 +21,17 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
     fs::write(&elsewhere, "untouched").unwrap();
     symlink(&elsewhere, &list).unwrap();
 
-    let told = pgcertd(&world, &stage.config, &["removal", "--remember"]);
+    let told = stage.pgcertd(&["removal", "--remember"]);
 
     assert_eq!(told.code(), 0, "{told:?}");
-    let certificate = pgcertd(&world, &stage.config, &["status", "--json"]).instance(NAME);
+    let certificate = stage.pgcertd(&["status", "--json"]).instance(NAME);
     let until = certificate["served"]["not_after"].as_str().unwrap();
     let serves = format!(
         "{NAME} goes on serving {} until {}",
         target.display(),
         &until[..10]
     );
-    says(&words(told.stdout()), &["nothing renews", &serves]);
+    says(&on_one_line(told.stdout()), &["nothing renews", &serves]);
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
     assert_eq!(mode(&list), 0o600);
     let data = stage.cluster.data_directory().display().to_string();
@@ -42,14 +40,14 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
 
 #[test]
 fn a_removal_is_not_stopped_by_what_it_finds() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let target = world.target(NAME).display().to_string();
     let tells = |config: &Config, parts: &[&str]| {
         let told = pgcertd(&world, config, &["removal", "--remember"]);
         println!("{}{}", told.stdout(), told.stderr());
         assert_eq!(told.code(), 0, "{told:?}");
-        says(&words(told.stdout()), parts);
+        says(&on_one_line(told.stdout()), parts);
     };
     stage.cluster.stop();
     tells(&stage.config, &[NAME, "is down, and serves", &target]);
@@ -83,32 +81,23 @@ fn checked(world: &World, config: &Config, unit: &str, passwd: Option<&str>) -> 
     let mounted = "mount --bind \"$1\" /etc/systemd/system && mount --bind \"$2\" /etc/passwd && \
                    exec \"$3\" check --config \"$4\"";
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                mounted,
-                "sh",
-            ])
-            .args([
-                &units,
-                &users,
-                Path::new(env!("CARGO_BIN_EXE_pgcertd")),
-                config.path(),
-            ]),
+        in_own_mounts(mounted).args([
+            &units,
+            &users,
+            Path::new(env!("CARGO_BIN_EXE_pgcertd")),
+            config.path(),
+        ]),
         SOON,
     );
     println!("{}{}", done.stdout, done.stderr);
-    (done.code(), words(&done.stdout))
+    (done.code(), on_one_line(&done.stdout))
 }
 
 const AS_POSTGRES: &str = "[Service]\nUser=postgres\nAmbientCapabilities=CAP_DAC_READ_SEARCH\n";
 
 #[test]
 fn check_names_root_operation_where_the_units_user_is_not_there() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     let (code, said) = checked(&world, &config, AS_POSTGRES, None);
     assert_eq!(code, 0, "{said}");
@@ -130,7 +119,7 @@ fn check_names_root_operation_where_the_units_user_is_not_there() {
 
 #[test]
 fn check_names_root_operation_where_a_server_is_another_users() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (code, said) = checked(&world, &stage.config, AS_POSTGRES, None);
     assert_eq!(code, 0, "{said}");
@@ -149,7 +138,7 @@ fn check_names_root_operation_where_a_server_is_another_users() {
 /// A hook runs with its caller's umask; the server must get at its files all the same.
 #[test]
 fn the_state_directory_that_sync_makes_is_passable_whatever_the_umask() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let state = world.path().join("deep/state");
     let text = stage.config.text().replace(

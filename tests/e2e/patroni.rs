@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -147,7 +147,7 @@ impl<'w> Stage<'w> {
     fn checked_by(&self, launch: &Launch, id: &str) -> (String, String) {
         let all = launch.run(&self.config, &["check", "--json"]).instance(API);
         let findings = all["findings"].as_array().unwrap();
-        let Some(found) = findings.iter().find(|it| it["id"] == id) else {
+        let Some(found) = findings.iter().find(|finding| finding["id"] == id) else {
             panic!("no {id} in {all}");
         };
         println!("check: {found}");

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         Owner, World,
         ca::Ca,
@@ -58,7 +58,7 @@ fn and_then_it_starts(mut stage: Stage<'_>, daemon: Daemon) {
 
 /// A live process that dies of any signal is named by the pid file.
 fn bystander_lives(owner: impl FnOnce(&World) -> Owner, told: &[&str]) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut stranger: Process = bystander(owner(&world));
     let text = left_over(&stage, stranger.pid().into());
@@ -85,7 +85,7 @@ fn an_unrelated_process_of_another_user_lives() {
 
 #[test]
 fn the_postmaster_of_another_cluster_is_not_reloaded() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let file = world
         .postgres_directory("strange", 0o700)
@@ -103,7 +103,7 @@ fn the_postmaster_of_another_cluster_is_not_reloaded() {
 
 #[test]
 fn a_single_user_session_is_no_postmaster() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut stranger = bystander(world.postgres());
     let text = left_over(&stage, -i64::from(stranger.pid()));
@@ -115,7 +115,7 @@ fn a_single_user_session_is_no_postmaster() {
 
 #[test]
 fn half_a_pid_file_names_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut stranger = bystander(world.postgres());
     // Whole numbers that are the beginning of others must not count.
@@ -132,7 +132,7 @@ fn half_a_pid_file_names_nobody() {
 
 #[test]
 fn a_pid_file_that_postgres_did_not_write_names_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = taken_for_down(&mut stage, "one\ntwo\nthree\n", &["PostgreSQL"]);
     and_then_it_starts(stage, daemon);
@@ -140,7 +140,7 @@ fn a_pid_file_that_postgres_did_not_write_names_nobody() {
 
 #[test]
 fn after_the_postmaster_was_killed_its_successor_is_noticed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);

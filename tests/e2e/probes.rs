@@ -75,9 +75,10 @@ impl Desk {
     #[track_caller]
     fn probe(&self, host: &str, root: &Path, more: &[&str]) -> Done {
         let port = self.cluster.port();
-        let address = match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
+        let address = if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
         };
         let root = root.to_str().unwrap();
         let mut args = vec![&*address, "--hostaddr", "127.0.0.1", "--ca", root];

@@ -1,25 +1,16 @@
 //! That pgcertd looks at what is served leaves nothing in the server's log.
 
 use crate::{
-    stage::{HOST, NAME, Stage, daemon_view},
-    world::{
-        SOON, World,
-        config::Config,
-        daemon::{Daemon, pgcertd},
-        eventually,
-        lineage::Lineage,
-    },
+    stage::{NAME, Stage, daemon_view},
+    world::{SOON, World, daemon::Daemon, eventually},
 };
 
 #[test]
 fn the_daemon_and_the_commands_are_quiet_in_the_servers_log() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
-    let daemon = Daemon::start(&world, &config);
-    let run = |args: &[&str]| pgcertd(&world, &config, args);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let daemon = Daemon::start(&world, &stage.config);
+    let run = |args: &[&str]| stage.pgcertd(args);
     let address = format!("127.0.0.1:{}", stage.cluster.port());
     for _ in 0..10 {
         assert_eq!(run(&["status"]).code(), 0);
@@ -29,10 +20,9 @@ fn the_daemon_and_the_commands_are_quiet_in_the_servers_log() {
         // The root is none of the system's.
         assert_eq!(run(&["probe", &address]).code(), 1);
     }
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
+    let second = stage.renew();
     eventually(SOON, "the renewal is served", || {
-        daemon_view(&config)
+        daemon_view(&stage.config)
             .is_ok_and(|view| view["served"]["fingerprint"] == second.fingerprint.as_str())
     });
     // The test itself has not connected: what is there is pgcertd's.

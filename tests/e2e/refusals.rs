@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, thread, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, mode, problem, says},
+    stage::{NAME, Stage, mode, problem, says},
     world::{
         SOON, World,
         daemon::{Daemon, Launch},
@@ -28,9 +28,7 @@ fn held(stage: &Stage<'_>) -> Value {
 
 #[test]
 fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let mut session = stage.cluster.session();
@@ -67,8 +65,7 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
     says(&problem(&row), &["the files of before are back"]);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
-    let good = stage.renew();
-    stage.serves(&good);
+    let good = stage.renewal_is_served();
     stage.becomes("in_sync");
     eventually(SOON, "the rejection is forgotten", || {
         !stage.kept("held.json").exists()
@@ -79,7 +76,7 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
 /// Postgres loads all or nothing, and the renewal is not to blame for what it cannot load beside it.
 #[test]
 fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let mut daemon = None;
     // What PostgreSQL says of a curve since 18, where there may be several.
@@ -134,9 +131,7 @@ fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
 
 #[test]
 fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let weak = stage.renew_weak();
@@ -150,15 +145,12 @@ fn while_postgres_is_down_a_refused_bundle_is_not_installed() {
     daemon.wait_for_log(": rejected");
     let installed = fs::read_to_string(&stage.cert).unwrap();
     assert_eq!(installed, stage.first.combined_pem());
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     stage.renew_weak();
@@ -169,8 +161,7 @@ fn while_the_lineage_holds_what_was_refused_a_target_that_is_lost_is_restored() 
     eventually(SOON, "the previous bundle is back", restored);
     fs::write(&stage.cert, "no certificate\n").unwrap();
     eventually(SOON, "the previous bundle is back again", restored);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// A CA file that is good at first, for `ssl_ca_file`.
@@ -182,16 +173,14 @@ fn with_ca_file(world: &World) -> Stage<'_> {
     let file = ca_file(world);
     let ca = crate::world::ca::Ca::new(world, "Clients");
     fs::write(&file, ca.root_pem()).unwrap();
-    Stage::with(
-        world,
-        |cluster| cluster.setting("ssl_ca_file", file.to_str().unwrap()),
-        |instance| instance,
-    )
+    Stage::build(world)
+        .cluster(|cluster| cluster.setting("ssl_ca_file", file.to_str().unwrap()))
+        .start()
 }
 
 #[test]
 fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     let daemon = stage.daemon();
@@ -215,7 +204,7 @@ fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
 
 #[test]
 fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     fs::remove_file(ca_file(&world)).unwrap();
@@ -235,7 +224,7 @@ fn a_missing_ca_file_is_named_by_each_sync_until_it_is_there() {
 /// By the time at which a file is looked at for a fault, somebody may have mended it.
 #[test]
 fn a_file_that_is_mended_before_it_is_looked_at_blames_no_certificate() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = with_ca_file(&world);
     let good = fs::read_to_string(ca_file(&world)).unwrap();
     fs::write(ca_file(&world), "").unwrap();
@@ -263,9 +252,7 @@ fn a_file_that_is_mended_before_it_is_looked_at_blames_no_certificate() {
 
 #[test]
 fn a_day_after_a_refusal_it_is_tried_again() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     stage.renew_weak();
     stage.synced(&[], "rolled_back", 1);
@@ -285,8 +272,7 @@ fn a_day_after_a_refusal_it_is_tried_again() {
         roll_backs(&daemon) == 1
     });
     assert_eq!(stage.reloads(), before + 2);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 fn ago(minutes: i64) -> String {
@@ -300,13 +286,10 @@ fn ago_in_seconds(seconds: i64) -> String {
 
 #[test]
 fn the_previous_bundle_is_the_one_that_was_served_whatever_fails_after_it() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     assert_eq!(stage.previous(), stage.first.combined_pem());
     for failures in 1..=2 {

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    standing::{NAME, Stage, next_second, says},
+    stage::{NAME, Stage, next_second, says},
     world::{
         SOON, World,
         config::Instance,
@@ -44,25 +44,20 @@ fn gated(world: &World) -> (Stage<'_>, PathBuf, PathBuf) {
         gate.display()
     );
     let file = script(world, &text);
-    let stage = Stage::with(
-        world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let stage = Stage::build(world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     (stage, begun, gate)
 }
 
 #[test]
 fn pg_ctl_reloads_as_the_servers_user() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("reload", "pg_ctl"),
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("reload", "pg_ctl"))
+        .start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     stage.becomes("in_sync");
     stage.ends(daemon, &second);
@@ -70,18 +65,15 @@ fn pg_ctl_reloads_as_the_servers_user() {
 
 #[test]
 fn a_command_reloads_and_is_told_which_instance() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = world.path().join("told");
     let text = format!("echo \"$PGCERTD_INSTANCE\" > {}\n{RELOAD}", told.display());
     let file = script(&world, &text);
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     assert_eq!(fs::read_to_string(told).unwrap(), format!("{NAME}\n"));
     stage.ends(daemon, &second);
@@ -89,13 +81,11 @@ fn a_command_reloads_and_is_told_which_instance() {
 
 #[test]
 fn a_command_that_fails_is_named_with_its_words_and_run_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = script(&world, "echo first >&2; echo 'no leader' >&2; exit 3");
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     let told = [file.to_str().unwrap(), "exit status: 3", "no leader"];
@@ -112,17 +102,15 @@ fn a_command_that_fails_is_named_with_its_words_and_run_again() {
 
 #[test]
 fn a_command_that_is_not_there_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.path().join("no-such-script");
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| by_command(instance, &file),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| by_command(instance, &file))
+        .start();
     let second = stage.renew();
     let row = stage.synced(&[], "failed", 1);
     says(
-        &crate::standing::problem(&row),
+        &crate::stage::problem(&row),
         &[file.to_str().unwrap(), "No such file"],
     );
     // It is installed: a restart serves it, and so does a reload by hand.
@@ -134,7 +122,7 @@ fn a_command_that_is_not_there_is_named() {
 
 #[test]
 fn sigterm_in_the_middle_of_a_deployment_finishes_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, begun, gate) = gated(&world);
     let mut daemon = stage.daemon();
     let second = stage.renew();
@@ -155,7 +143,7 @@ fn sigterm_in_the_middle_of_a_deployment_finishes_it() {
 
 #[test]
 fn sync_waits_while_the_daemon_is_at_work() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, begun, gate) = gated(&world);
     let daemon = stage.daemon();
     let second = stage.renew();
@@ -181,29 +169,26 @@ fn sync_waits_while_the_daemon_is_at_work() {
 
 #[test]
 fn what_else_waits_in_the_configuration_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let also = "the reload also applied";
 
     // Nothing was edited since the start.
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     let line = daemon.wait_for_log("deployed and served");
     assert!(!line.contains(also), "{line}");
 
     next_second();
     stage.cluster.sql("alter system set work_mem = '5MB'");
     stage.cluster.set("log_min_duration_statement", "1h");
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     let line = daemon.wait_for_log(&format!("{} deployed", &third.fingerprint[..6]));
     says(&line, &[also, "postgresql.auto.conf", "conf.d/test.conf"]);
     assert!(!line.contains("pg_hba.conf"), "{line}");
 
     // Once applied, they are old.
-    let fourth = stage.renew();
-    stage.serves(&fourth);
+    let fourth = stage.renewal_is_served();
     let line = daemon.wait_for_log(&format!("{} deployed", &fourth.fingerprint[..6]));
     assert!(!line.contains(also), "{line}");
     stage.ends(daemon, &fourth);
@@ -211,12 +196,10 @@ fn what_else_waits_in_the_configuration_is_named() {
 
 #[test]
 fn a_deployment_leaves_no_trace_in_the_servers_log_but_its_reload() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("log_min_messages", "debug1"),
-        |instance| instance,
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("log_min_messages", "debug1"))
+        .start();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.wait_for_log(": in_sync");
     let second = stage.renew();
@@ -242,7 +225,7 @@ fn a_deployment_leaves_no_trace_in_the_servers_log_but_its_reload() {
 
 #[test]
 fn a_daemon_that_starts_on_what_is_in_order_asks_for_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     for _ in 0..3 {
         let daemon: Daemon = stage.daemon();

@@ -28,9 +28,8 @@ use crate::{
         Owner, SOON, World,
         ca::Ca,
         cluster::Cluster,
-        command, eventually, give,
+        eventually, give,
         network::{ADDRESS, in_own_network},
-        process::Process,
     },
 };
 
@@ -103,7 +102,7 @@ impl Hand {
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = entries
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     names
@@ -140,7 +139,7 @@ fn tries(cluster: &Cluster, conninfo: &str) -> Result<String, String> {
 #[test]
 fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut stage = Stage::new(&world);
         let addresses = format!("{},{ADDRESS}", Ipv4Addr::LOCALHOST);
         stage.cluster.set("listen_addresses", &addresses);
@@ -167,7 +166,10 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         println!("{}", tightening.diff());
         let lines = tightening.lines();
         println!("{}", serde_json::to_string_pretty(&lines).unwrap());
-        assert_eq!(lines.iter().map(|it| it.line).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            lines.iter().map(|seen| seen.line).collect::<Vec<_>>(),
+            [2, 3]
+        );
         assert_eq!(lines[1].text, "host all all 0.0.0.0/0 trust  # the world");
         assert_eq!(
             lines[1].whom,
@@ -180,7 +182,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         for conninfo in [&far, &sender] {
             eventually(SOON, "plaintext is refused", || {
                 let refused = tries(cluster, conninfo);
-                refused.is_err_and(|it| it.contains("no pg_hba.conf entry"))
+                refused.is_err_and(|error| error.contains("no pg_hba.conf entry"))
             });
         }
         for conninfo in [&far_with_tls, near, &local] {
@@ -188,7 +190,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         }
         identify(&sender.replace("disable", "require")).unwrap();
         let after = fs::metadata(&hand.hba).unwrap();
-        let attributes = |it: &fs::Metadata| (it.uid(), it.gid(), it.mode());
+        let attributes = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
         assert_eq!(attributes(&after), attributes(&before));
         let kept = hand.kept();
         let saved = hand.keep.join(&kept[0]);
@@ -209,7 +211,7 @@ fn clients_of_other_hosts_need_tls_and_nothing_changes_for_those_of_this_one() {
         hand.undo(&done).unwrap();
         assert_eq!(hand.text(), text, "twice is once");
         let beside = names(cluster.config_directory());
-        let left = |it: &String| it.contains("pgcertd");
+        let left = |text: &String| text.contains("pgcertd");
         assert!(!beside.iter().any(left), "{beside:?}");
     });
 }
@@ -277,7 +279,7 @@ fn assert_included(cluster: &Cluster, is_new: impl Fn(&str) -> bool) {
 
 #[test]
 fn included_files_are_changed_in_their_places_and_put_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = of_seventeen(&world);
     including(&mut cluster);
     let hand = Hand::on(&world, &cluster);
@@ -297,7 +299,7 @@ fn included_files_are_changed_in_their_places_and_put_back() {
 /// The files are written in the order of their names, `elsewhere/other` first.
 #[test]
 fn what_cannot_be_written_whole_is_put_back_whole() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = of_seventeen(&world);
     including(&mut cluster);
     let hand = Hand::on(&world, &cluster);
@@ -333,7 +335,7 @@ fn what_cannot_be_written_whole_is_put_back_whole() {
 /// Debian's belong to the server's user; a file that Ansible places may be root's.
 #[test]
 fn owner_mode_label_and_access_list_stay() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -421,7 +423,7 @@ fn attribute(file: &Path, name: &str) -> Vec<u8> {
 
 #[test]
 fn a_link_or_a_file_with_two_names_is_left_to_those_who_keep_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -444,7 +446,7 @@ fn a_link_or_a_file_with_two_names_is_left_to_those_who_keep_it() {
 
 #[test]
 fn a_line_that_was_broken_before_is_to_be_mended_first() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let broken = format!("{OPEN}host all all 10.0.0.0/8 ldap nothing=here\n");
     hba(&mut stage.cluster, OPEN);
@@ -467,7 +469,7 @@ fn a_line_that_was_broken_before_is_to_be_mended_first() {
 /// `hostssl` is a fault while `ssl` is off: a preview is to be had all the same.
 #[test]
 fn while_ssl_is_off_the_change_is_shown_and_not_made() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world).start();
     let text = format!("{OPEN}hostssl all all 10.0.0.0/8 trust\n");
     hba(&mut cluster, &text);
@@ -486,7 +488,7 @@ fn while_ssl_is_off_the_change_is_shown_and_not_made() {
 
 #[test]
 fn edits_since_and_what_was_not_saved_are_never_written_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -520,7 +522,7 @@ fn edits_since_and_what_was_not_saved_are_never_written_over() {
 
 #[test]
 fn without_a_place_for_what_is_saved_nothing_is_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let mut hand = Hand::on(&world, &stage.cluster);
@@ -547,7 +549,7 @@ fn without_a_place_for_what_is_saved_nothing_is_written() {
 /// In a container the same path is another file.
 #[test]
 fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).create();
     let file = cluster.config_directory().join("pg_hba.conf");
     fs::write(&file, OPEN).unwrap();
@@ -555,23 +557,8 @@ fn a_server_that_reads_another_file_of_that_name_is_left_alone() {
     let theirs = world.path().join("theirs");
     fs::write(&theirs, "local all all trust\nhost all all all trust\n").unwrap();
     give(&theirs, cluster.owner(), 0o600);
-    let Owner { uid, gid } = cluster.owner();
-    let script = format!(
-        "mount --bind {} {} && exec setpriv --reuid={uid} --regid={gid} --clear-groups {} -D {}",
-        theirs.display(),
-        file.display(),
-        cluster.program("postgres").display(),
-        cluster.data_directory().display()
-    );
-    let mut contained = command("unshare");
-    contained
-        .args(["--mount", "sh", "-c", &script])
-        .stderr(std::process::Stdio::null());
-    let mut server = Process::spawn(&mut contained);
-    let pid_file = cluster.data_directory().join("postmaster.pid");
-    eventually(SOON, "the server is up", || {
-        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
-    });
+    let over = format!("mount --bind {} {}", theirs.display(), file.display());
+    let mut server = cluster.start_in_own_mounts(&over);
     let proposed = Hand::on(&world, &cluster).proposed();
     server.signal(rustix::process::Signal::INT);
     server.wait(SOON);

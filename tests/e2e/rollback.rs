@@ -9,11 +9,11 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, problem, says},
+    stage::{HOST, NAME, Stage, leftovers, mode, problem, says},
     world::{
         SOON, World,
         ca::{DAY, Issued, KeyType, Options},
-        daemon::{Daemon, Launch, Outcome, pgcertd},
+        daemon::{Daemon, Launch, Outcome},
         eventually,
         journal::Journal,
         postgres::STRICT,
@@ -34,7 +34,7 @@ fn roll_back(stage: &Stage<'_>, arguments: &[&str]) -> Outcome {
         .into_iter()
         .chain(arguments.iter().copied())
         .collect();
-    pgcertd(stage.world, &stage.config, &all)
+    stage.pgcertd(&all)
 }
 
 /// Rolls back, which must come to this outcome and exit status; gives the instance's object.
@@ -75,11 +75,10 @@ fn stays(stage: &Stage<'_>, issued: &Issued) {
 
 #[test]
 fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_renewal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     let mut session = stage.cluster.session();
 
@@ -96,7 +95,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     says(&line, &[&mend, names[0], names[1]]);
     let seen = stage.becomes("held");
     says(&problem(&seen), &[&mend, names[0], names[1]]);
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
 
     // Whatever makes the daemon and `sync` compare: it is held.
     stays(&stage, &stage.first);
@@ -109,8 +108,7 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
     stays(&stage, &stage.first);
     assert_eq!(stage.reloads(), before);
 
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     eventually(SOON, "the hold is forgotten", || {
         !stage.kept("held.json").exists()
@@ -121,11 +119,10 @@ fn a_rollback_serves_the_previous_bundle_and_holds_the_lineages_until_the_next_r
 
 #[test]
 fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     // As often as the daemon would suffer it of a stranger; then a renewal, which is no stranger's.
     for turn in 1..=3 {
@@ -145,14 +142,13 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
             daemon.log().matches("the trouble before it").count() == turn
         });
     }
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.ends(daemon, &third);
 }
 
 #[test]
 fn a_second_rollback_stays_where_the_first_led() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     let done = roll_back(&stage, &[]);
     assert_eq!(done.code(), 0);
@@ -181,7 +177,7 @@ fn a_second_rollback_stays_where_the_first_led() {
 
 #[test]
 fn a_dry_run_tells_what_a_rollback_would_do_and_changes_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     let reloads = stage.reloads();
     let row = rolled_back(&stage, &["--dry-run"], "would_deploy", 0);
@@ -194,7 +190,7 @@ fn a_dry_run_tells_what_a_rollback_would_do_and_changes_nothing() {
 
 #[test]
 fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.synced(&[], "unchanged", 0);
     let row = rolled_back(&stage, &[], "refused", 1);
@@ -228,20 +224,16 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
     says(&problem(&row), &["is what is installed", "renew"]);
     keeps(&stage, &second, reloads);
 
-    let unknown = pgcertd(&world, &stage.config, &["rollback", "17-main"]);
+    let unknown = stage.pgcertd(&["rollback", "17-main"]);
     assert_eq!(unknown.code(), 2);
-    assert_eq!(pgcertd(&world, &stage.config, &["rollback"]).code(), 2);
+    assert_eq!(stage.pgcertd(&["rollback"]).code(), 2);
     stage.ends_serving(&second);
 }
 
 #[test]
 fn a_previous_bundle_for_other_names_is_refused() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("server_names", vec![HOST]),
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     let reloads = stage.reloads();
@@ -256,12 +248,10 @@ fn a_previous_bundle_for_other_names_is_refused() {
 #[test]
 fn where_others_place_the_files_a_rollback_is_refused() {
     for mode in ["reload", "observe"] {
-        let Some(world) = World::new() else { return };
-        let stage = Stage::with(
-            &world,
-            |cluster| cluster,
-            |instance| instance.set("mode", mode),
-        );
+        let world = or_skip!(World::new());
+        let stage = Stage::build(&world)
+            .instance(|instance| instance.set("mode", mode))
+            .start();
         let row = rolled_back(&stage, &[], "refused", 1);
         says(&problem(&row), &[mode, "back"]);
         keeps(&stage, &stage.first, 0);
@@ -270,7 +260,7 @@ fn where_others_place_the_files_a_rollback_is_refused() {
 
 #[test]
 fn while_postgres_is_down_the_previous_bundle_is_installed_and_served_after_its_start() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (mut stage, second) = with_previous(&world);
     stage.cluster.stop();
     let row = rolled_back(&stage, &[], "installed", 1);
@@ -288,13 +278,10 @@ fn while_postgres_is_down_the_previous_bundle_is_installed_and_served_after_its_
 
 #[test]
 fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     let options = Options {
         key: KeyType::Rsa2048,
@@ -310,17 +297,16 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
     assert_eq!(stage.cluster.served(), second.fingerprint);
     stage.becomes("in_sync");
     stays(&stage, &second);
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.ends(daemon, &third);
 }
 
 #[test]
 fn a_rollback_that_fails_holds_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let target = home.join("server.pem");
-    let mut stage = Stage::at(&world, &target, &target, |it| it, |it| it);
+    let mut stage = Stage::build_at(&world, &target, &target).start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     let reloads = stage.reloads();
@@ -335,9 +321,7 @@ fn a_rollback_that_fails_holds_nothing() {
 
 #[test]
 fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
@@ -357,13 +341,12 @@ fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
 
 #[test]
 fn a_rollback_of_two_files_serves_both() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.postgres_directory("tls", 0o700);
     let (cert, key) = (home.join("server.crt"), home.join("server.key"));
-    let mut stage = Stage::at(&world, &cert, &key, |cluster| cluster, |instance| instance);
+    let mut stage = Stage::build_at(&world, &cert, &key).start();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     daemon.wait_for_log("deployed and served");
     rolled_back(&stage, &[], "deployed", 0);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
@@ -376,13 +359,12 @@ fn a_rollback_of_two_files_serves_both() {
     throughout(Duration::from_millis(700), "it stays", || {
         stage.cluster.served() == stage.first.fingerprint
     });
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (stage, second) = with_previous(&world);
     // The first is the hold's, the second would be the target's.
     let killed = Launch::new(&world)
@@ -403,13 +385,12 @@ fn a_rollback_that_was_killed_before_the_install_is_finished_by_the_daemon() {
         leftovers(stage.cert.parent().unwrap()).is_empty()
     });
     assert_eq!(stage.previous(), stage.first.combined_pem());
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_rollback_waits_for_a_deployment_that_is_under_way() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let launch = Launch::new(&world).env("FAILPOINTS", "commit=sleep(1500)");
     let daemon = launch.daemon(&stage.config);
@@ -426,16 +407,13 @@ fn a_rollback_waits_for_a_deployment_that_is_under_way() {
     );
     daemon.wait_for_log(": held: ");
     stays(&stage, &stage.first);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_rollback_under_the_journal_says_there_what_it_did() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let (stage, second) = with_previous(&world);
     let done = Launch::new(&world)
         .into_journal(&journal)

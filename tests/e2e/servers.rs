@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    standing::{HOST, NAME, Stage, place, problem, says},
+    stage::{HOST, NAME, Stage, place, problem, says},
     world::{
         SOON, World,
         ca::{DAY, Options},
@@ -14,7 +14,7 @@ use crate::{
 
 #[test]
 fn a_server_that_uses_another_file_is_said_to_even_where_both_held_the_same() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let other = world.postgres_directory("other", 0o700).join("server.pem");
     world.place(&stage.first, &other);
@@ -53,12 +53,10 @@ fn a_server_that_uses_another_file_is_said_to_even_where_both_held_the_same() {
 
 #[test]
 fn a_server_with_tls_off_is_told_to_turn_it_on() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("ssl", "off"),
-        |instance| instance,
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("ssl", "off"))
+        .start();
     let daemon = Daemon::start(&world, &stage.config);
     daemon.wait_for_log("ssl = off");
     let second = stage.renew();
@@ -80,7 +78,7 @@ fn a_server_with_tls_off_is_told_to_turn_it_on() {
 
 #[test]
 fn while_postgres_is_down_a_sound_pair_waits_for_its_start() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.stop();
@@ -102,7 +100,7 @@ fn while_postgres_is_down_a_sound_pair_waits_for_its_start() {
 
 #[test]
 fn while_postgres_is_down_sync_installs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let second = stage.renew();
@@ -116,11 +114,12 @@ fn while_postgres_is_down_sync_installs() {
 /// Postgres is down, its files suffer `damage`, and a daemon mends them before it starts.
 fn mended_before_the_start(world: &World, two_files: bool, damage: impl FnOnce(&Stage<'_>)) {
     let home = world.path().join("tls");
-    let (cert, key) = match two_files {
-        true => (home.join("server.crt"), home.join("server.key")),
-        false => (world.target(NAME), world.target(NAME)),
+    let (cert, key) = if two_files {
+        (home.join("server.crt"), home.join("server.key"))
+    } else {
+        (world.target(NAME), world.target(NAME))
     };
-    let mut stage = Stage::at(world, &cert, &key, |cluster| cluster, |instance| instance);
+    let mut stage = Stage::build_at(world, &cert, &key).start();
     stage.cluster.stop();
     damage(&stage);
     let second = stage.renew();
@@ -138,7 +137,7 @@ fn mended_before_the_start(world: &World, two_files: bool, damage: impl FnOnce(&
 
 #[test]
 fn a_missing_target_is_installed_before_postgres_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     mended_before_the_start(&world, false, |stage| {
         fs::remove_file(&stage.cert).unwrap();
     });
@@ -146,7 +145,7 @@ fn a_missing_target_is_installed_before_postgres_starts() {
 
 #[test]
 fn a_torn_pair_is_mended_before_postgres_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     mended_before_the_start(&world, true, |stage| {
         let other = stage.ca.issue(&[HOST]);
         overwrite(&stage.key, &other.key_pem);
@@ -155,7 +154,7 @@ fn a_torn_pair_is_mended_before_postgres_starts() {
 
 #[test]
 fn an_expired_pair_is_replaced_before_postgres_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     mended_before_the_start(&world, true, |stage| {
         let now = std::time::SystemTime::now();
         let options = Options {
@@ -170,7 +169,7 @@ fn an_expired_pair_is_replaced_before_postgres_starts() {
 
 #[test]
 fn a_target_that_breaks_while_postgres_is_down_is_mended_at_once() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.cluster.stop();

@@ -5,15 +5,14 @@ use std::{fs, net::Ipv4Addr};
 use serde_json::Value;
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         client::Session,
-        config::{Config, Instance},
-        daemon::{Launch, Outcome, pgcertd},
+        daemon::{Launch, Outcome},
         eventually, give,
-        lineage::Lineage,
         network::{ADDRESS, in_own_network},
+        on_one_line,
     },
 };
 
@@ -22,7 +21,9 @@ use crate::{
 fn row(outcome: &Outcome, session: &Session) -> Value {
     let told = outcome.instance(NAME);
     let rows = told["sessions"].as_array().unwrap();
-    let mut found = rows.iter().filter(|it| it["pid"] == session.backend_pid());
+    let mut found = rows
+        .iter()
+        .filter(|row| row["pid"] == session.backend_pid());
     match found.next() {
         Some(row) => row.clone(),
         None => panic!("{} is not in {told}", session.backend_pid()),
@@ -33,19 +34,11 @@ fn count(outcome: &Outcome) -> usize {
     outcome.instance(NAME)["sessions"].as_array().unwrap().len()
 }
 
-fn configured(world: &World, stage: &Stage) -> (Lineage, Config) {
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(world).instance(stage.instance(HOST)).write();
-    (lineage, config)
-}
-
 #[test]
 fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_script() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let (_lineage, config) = configured(&world, &stage);
-    let asked = |args: &[&str]| pgcertd(&world, &config, args);
+    let asked = |args: &[&str]| stage.pgcertd(args);
 
     let nobody = asked(&["sessions"]);
     assert_eq!(nobody.code(), 0, "{nobody:?}");
@@ -129,21 +122,19 @@ fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_scrip
 
 #[test]
 fn a_session_from_before_a_renewal_is_told_from_one_after_it() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let (mut lineage, config) = configured(&world, &stage);
-    let told = || pgcertd(&world, &config, &["sessions", "--json"]);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let told = |stage: &Stage| stage.pgcertd(&["sessions", "--json"]);
     let before = stage.cluster.session();
-    assert_eq!(row(&told(), &before)["before_deployment"], false);
+    assert_eq!(row(&told(&stage), &before)["before_deployment"], false);
 
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    assert_eq!(pgcertd(&world, &config, &["sync"]).code(), 0);
+    stage.renew();
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let after = stage.cluster.session();
-    let seen = told();
+    let seen = told(&stage);
     assert_eq!(row(&seen, &before)["before_deployment"], true, "{seen:?}");
     assert_eq!(row(&seen, &after)["before_deployment"], false, "{seen:?}");
-    let text = pgcertd(&world, &config, &["sessions"]);
+    let text = stage.pgcertd(&["sessions"]);
     println!("{}", text.stdout());
     assert!(
         text.stdout().contains("1 from before the last deployment"),
@@ -151,44 +142,36 @@ fn a_session_from_before_a_renewal_is_told_from_one_after_it() {
     );
 
     // What changes the file's owner or mode is no deployment.
-    give(&stage.target, world.postgres(), 0o400);
-    assert_eq!(row(&told(), &after)["before_deployment"], false);
+    give(&stage.cert, world.postgres(), 0o400);
+    assert_eq!(row(&told(&stage), &after)["before_deployment"], false);
 
     // Where the server does not show what is installed, nothing is claimed.
-    world.place(&stage.ca.issue(&[HOST]), &stage.target);
-    let seen = told();
+    world.place(&stage.ca.issue(&[HOST]), &stage.cert);
+    let seen = told(&stage);
     assert_eq!(row(&seen, &before)["before_deployment"], Value::Null);
     let why = seen.instance(NAME)["deployed_unknown"].clone();
-    assert_says(
-        why.as_str().unwrap(),
-        &["is installed and", "is served"],
-        "not loaded",
-    );
+    says(why.as_str().unwrap(), &["is installed and", "is served"]);
 }
 
 #[test]
 fn a_certificate_that_others_place_is_dated_by_its_arrival_and_not_by_its_copied_time() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
-    let config = Config::new(&world)
-        .instance(stage.instance(HOST).set("mode", "reload"))
-        .write();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world)
+        .instance(|instance| instance.set("mode", "reload"))
+        .start();
     let before = stage.cluster.session();
     // As `cp -p` of an older file: the content's time is long past.
     let past = std::time::SystemTime::now() - std::time::Duration::from_secs(90 * 86_400);
-    let file = fs::File::options().write(true).open(&stage.target).unwrap();
+    let file = fs::File::options().write(true).open(&stage.cert).unwrap();
     file.set_modified(past).unwrap();
-    let told = pgcertd(&world, &config, &["sessions", "--json"]);
+    let told = stage.pgcertd(&["sessions", "--json"]);
     assert_eq!(row(&told, &before)["before_deployment"], true, "{told:?}");
 }
 
 #[test]
 fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let (_lineage, config) = configured(&world, &stage);
     // As Debian has it.
     let hba = stage.cluster.config_directory().join("pg_hba.conf");
     fs::write(&hba, "local all postgres peer\nhost all all all trust\n").unwrap();
@@ -200,46 +183,41 @@ fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
         Launch::new(&world).by_user("postgres"),
         Launch::new(&world).like_the_unit(),
     ] {
-        let told = launch.run(&config, &["sessions", "--json"]);
+        let told = launch.run(&stage.config, &["sessions", "--json"]);
         assert_eq!(told.code(), 0, "{told:?}");
         assert_eq!(row(&told, &session)["before_deployment"], false, "{told:?}");
     }
     let told = Launch::new(&world)
         .by_user("nobody")
-        .run(&config, &["sessions"]);
+        .run(&stage.config, &["sessions"]);
     println!("{}", told.stdout());
     assert_eq!(told.code(), 1, "{told:?}");
     let words = [
         "this user may not look",
         "ask as root or as the server's user",
     ];
-    let text = told
-        .stdout()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    assert_says(&text, &words, "nobody asks");
+    let text = on_one_line(told.stdout());
+    says(&text, &words);
 }
 
 #[test]
 fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_problem() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let (_lineage, config) = configured(&world, &stage);
-    let role = pgcertd(&world, &config, &["sessions", "--user", "nobody"]);
+    let role = stage.pgcertd(&["sessions", "--user", "nobody"]);
     println!("{}", role.stdout());
     assert_eq!(role.code(), 1, "{role:?}");
     assert!(role.stdout().contains("--user"), "{role:?}");
 
     stage.cluster.stop();
-    let down = pgcertd(&world, &config, &["sessions"]);
+    let down = stage.pgcertd(&["sessions"]);
     println!("{}", down.stdout());
     assert_eq!(down.code(), 0, "{down:?}");
     assert!(
         down.stdout().contains("not running, nobody is connected"),
         "{down:?}"
     );
-    let down = pgcertd(&world, &config, &["sessions", "--json"]).instance(NAME);
+    let down = stage.pgcertd(&["sessions", "--json"]).instance(NAME);
     assert_eq!(
         (&down["running"], &down["problem"]),
         (&false.into(), &Value::Null)
@@ -249,10 +227,8 @@ fn a_server_that_is_down_has_no_sessions_and_one_that_cannot_be_asked_is_a_probl
 #[test]
 fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
     in_own_network(|| {
-        let Some(world) = World::with_debians("the pg_receivewal that the test has") else {
-            return;
-        };
-        let stage = Stage::new(&world);
+        let world = or_skip!(World::with_debians("the pg_receivewal that the test has"));
+        let mut stage = Stage::new(&world);
         let cluster = &stage.cluster;
         let hba = cluster.config_directory().join("pg_hba.conf");
         let text = fs::read_to_string(&hba).unwrap();
@@ -262,21 +238,18 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
             "listen_addresses",
             &format!("{},{ADDRESS}", Ipv4Addr::LOCALHOST),
         );
-        let mut stage = stage;
         stage.cluster.restart().unwrap();
         let cluster = &stage.cluster;
-        let config = Config::new(&world)
-            .instance(Instance::of(cluster, HOST))
-            .write();
         let far = cluster.session_by(&format!("host={ADDRESS} sslmode=disable"));
         let near = cluster.session_by("host=127.0.0.1 sslmode=disable");
         let mut sender = cluster.sender(ADDRESS);
         let told = eventually(SOON, "the sender is there", || {
-            let told = pgcertd(&world, &config, &["sessions", "--remote", "--json"]);
+            let told = stage.pgcertd(&["sessions", "--remote", "--json"]);
             let rows = told.instance(NAME)["sessions"].as_array().cloned().unwrap();
-            match rows.iter().any(|it| it["replication"] == true) {
-                true => Ok(told),
-                false => Err(format!("{told:?}, {:?}", sender.ended())),
+            if rows.iter().any(|session| session["replication"] == true) {
+                Ok(told)
+            } else {
+                Err(format!("{told:?}, {:?}", sender.ended()))
             }
         });
         assert_eq!(count(&told), 2, "{told:?}");
@@ -285,22 +258,18 @@ fn a_standby_or_a_backup_is_a_session_and_one_from_another_host_is_remote() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|it| it["replication"] == true)
+            .find(|session| session["replication"] == true)
             .cloned()
             .unwrap();
         assert_eq!(
             (&sender["encrypted"], &sender["database"]),
             (&true.into(), &Value::Null)
         );
-        let found = pgcertd(
-            &world,
-            &config,
-            &["sessions", "--plaintext", "--remote", "--json"],
-        );
+        let found = stage.pgcertd(&["sessions", "--plaintext", "--remote", "--json"]);
         assert_eq!((found.code(), count(&found)), (1, 1), "{found:?}");
-        let both = pgcertd(&world, &config, &["sessions", "--plaintext", "--json"]);
+        let both = stage.pgcertd(&["sessions", "--plaintext", "--json"]);
         assert_eq!((both.code(), count(&both)), (1, 2), "{both:?}");
         row(&both, &near);
-        println!("{}", pgcertd(&world, &config, &["sessions"]).stdout());
+        println!("{}", stage.pgcertd(&["sessions"]).stdout());
     });
 }

@@ -16,7 +16,7 @@ use pgcertd::testing::{
 };
 
 use crate::world::{
-    SOON, World, cluster::Cluster, command, eventually, give, postgres::usual, process::Process,
+    SOON, World, cluster::Cluster, command, eventually, give, postgres::usual, skipped::Skipped,
 };
 
 /// Runs what is asked of a server, as a command of pgcertd would.
@@ -83,7 +83,7 @@ fn eventually_refused(cluster: &Cluster, role: &Role, cause: Cause) -> String {
 
 #[test]
 fn root_logs_in_as_the_servers_user_by_peer_authentication_and_stays_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world).start();
     hba(&mut cluster, "local all postgres peer\n");
     // The tests are root, whom this line does not let in.
@@ -130,7 +130,7 @@ fn root_logs_in_as_the_servers_user_by_peer_authentication_and_stays_root() {
 
 #[test]
 fn each_refused_login_has_its_cause_and_its_remedy() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world)
         .setting("max_connections", "4")
         .setting("superuser_reserved_connections", "1")
@@ -169,7 +169,7 @@ fn each_refused_login_has_its_cause_and_its_remedy() {
 
 #[test]
 fn the_database_may_be_another_where_the_usual_one_is_gone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     let elsewhere = format!("host={} dbname=template1", cluster.sockets().display());
     cluster
@@ -181,7 +181,7 @@ fn the_database_may_be_another_where_the_usual_one_is_gone() {
 
 #[test]
 fn a_role_without_the_right_is_told_which_one_it_lacks() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     cluster.sql("create role watcher login");
     let told = |cluster: &Cluster| {
@@ -215,7 +215,7 @@ fn a_role_without_the_right_is_told_which_one_it_lacks() {
 
 #[test]
 fn a_setting_is_altered_reloaded_and_put_back_to_the_letter() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     let auto = cluster.data_directory().join("postgresql.auto.conf");
     let before = fs::read_to_string(&auto).unwrap();
@@ -248,9 +248,7 @@ fn a_setting_is_altered_reloaded_and_put_back_to_the_letter() {
 
 #[test]
 fn the_servers_own_reading_of_pg_hba_is_told_with_its_faults() {
-    let Some(world) = World::with_debians("LDAP") else {
-        return;
-    };
+    let world = or_skip!(World::with_debians("LDAP"));
     let cluster = Cluster::build(&world).start();
     let text = "# one\nhost shop,\"my db\" +staff 10.0.0.0/8 ldap ldapserver=a ldapprefix=b\nhost all all\n";
     fs::write(cluster.config_directory().join("pg_hba.conf"), text).unwrap();
@@ -271,7 +269,7 @@ fn the_servers_own_reading_of_pg_hba_is_told_with_its_faults() {
 /// What listens on the path is proven, as the process in the pid file is.
 #[test]
 fn a_socket_of_another_process_is_asked_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     let mut other = Cluster::build(&world).name("other").start();
     let mut file = pid_file(&cluster);
@@ -292,7 +290,7 @@ fn a_socket_of_another_process_is_asked_nothing() {
 
 #[test]
 fn a_server_without_a_socket_is_told_apart_from_one_that_is_still_starting() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world)
         .setting("unix_socket_directories", "")
         .start();
@@ -309,10 +307,9 @@ fn a_server_without_a_socket_is_told_apart_from_one_that_is_still_starting() {
 #[test]
 fn an_abstract_socket_is_one_as_well_as_a_relative_or_a_very_deep_one() {
     if usual() < 14 {
-        eprintln!("skipped: sockets in the abstract namespace came with PostgreSQL 14");
-        return;
+        return Skipped::because("abstract sockets came with PostgreSQL 14").count();
     }
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let space = format!("@pgcertd-{}", world.path().display());
     // A socket's path may have 107 bytes; the server itself is told the short one.
     let deep = world.postgres_directory(&"d".repeat(100), 0o755);
@@ -338,7 +335,7 @@ fn an_abstract_socket_is_one_as_well_as_a_relative_or_a_very_deep_one() {
 /// A server that is stopped in mid-air keeps nobody waiting for ever.
 #[test]
 fn a_server_that_does_not_answer_is_given_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = Cluster::build(&world).start();
     let postmaster = identified(&cluster, pid_file(&cluster));
     cluster.freeze();
@@ -356,29 +353,16 @@ fn a_server_that_does_not_answer_is_given_up() {
 /// A container's server has its socket beneath its own root, where no path of the host leads.
 #[test]
 fn a_server_whose_socket_is_in_another_mount_namespace_is_reached_through_its_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).create();
     let sockets = cluster.sockets().to_str().unwrap().to_owned();
     let owner = cluster.owner();
     // A file system of its own over the sockets' directory.
-    let script = format!(
-        "mount -t tmpfs -o mode=0755,uid={} none {sockets} && exec setpriv --reuid={} --regid={} --clear-groups \
-         {} -D {}",
-        owner.uid,
-        owner.uid,
-        owner.gid,
-        cluster.program("postgres").display(),
-        cluster.data_directory().display()
+    let over = format!(
+        "mount -t tmpfs -o mode=0755,uid={} none {sockets}",
+        owner.uid
     );
-    let mut contained = command("unshare");
-    contained
-        .args(["--mount", "sh", "-c", &script])
-        .stderr(std::process::Stdio::null());
-    let mut server = Process::spawn(&mut contained);
-    let pid_path = cluster.data_directory().join("postmaster.pid");
-    eventually(SOON, "the server is up", || {
-        fs::read_to_string(&pid_path).is_ok_and(|text| text.contains("ready"))
-    });
+    let mut server = cluster.start_in_own_mounts(&over);
     assert_eq!(fs::read_dir(&sockets).unwrap().count(), 0);
     let sql = asked(login(&cluster, &Role::OfUser));
     server.signal(rustix::process::Signal::INT);

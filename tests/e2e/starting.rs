@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    standing::{NAME, Stage, says},
+    stage::{NAME, Stage, says},
     world::{
         SOON, World,
         daemon::{Daemon, Launch},
@@ -18,7 +18,7 @@ const GIVEN_UP: &str = "were not looked at within";
 
 #[test]
 fn ready_waits_for_no_server_to_answer() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.freeze();
     let mut daemon = Daemon::start(&world, &stage.config);
@@ -28,18 +28,20 @@ fn ready_waits_for_no_server_to_answer() {
     // Servers of other tests may be told of after it.
     let line = "STATUS=1 instance not looked at yet";
     let told = daemon.notified();
-    assert!(told.iter().any(|it| it.starts_with(line)), "{told:?}");
+    assert!(
+        told.iter().any(|change| change.starts_with(line)),
+        "{told:?}"
+    );
     stage.cluster.thaw();
     stage.becomes("in_sync");
     says_soon(&mut daemon, "STATUS=1 instance in sync; ");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[cfg(feature = "failpoints")]
 #[test]
 fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     // The fail point stands in for a network file system that has lost its server.
@@ -51,19 +53,16 @@ fn ready_waits_not_long_for_a_file_system_that_does_not_answer() {
     // Once it answers, all is as if it had done so at once.
     stage.cluster.start().unwrap();
     stage.becomes("in_sync");
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // A look that is under way is finished before a new config is taken in.
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("verify_timeout", "5s"),
-    );
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("verify_timeout", "5s"))
+        .start();
     let mut daemon = Daemon::start(&world, &stage.config);
     let view = stage.config.runtime_directory().join("status.json");
     let seen = || -> Value { serde_json::from_str(&fs::read_to_string(&view).unwrap()).unwrap() };
@@ -82,13 +81,12 @@ fn while_a_new_config_is_taken_in_the_view_still_has_what_was_seen() {
     assert_eq!(view["instances"][0]["name"], NAME, "{view}");
     assert_eq!(view["instances"][0]["state"], "in_sync", "{view}");
     stage.cluster.thaw();
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[track_caller]
 fn says_soon(daemon: &mut Daemon, start: &str) {
     eventually(SOON, start, || {
-        daemon.notified().iter().any(|it| it.starts_with(start))
+        daemon.notified().iter().any(|line| line.starts_with(start))
     });
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage, mode, place},
-    world::{Owner, World, daemon::Launch, give, postgres::STRICT},
+    stage::{HOST, NAME, Stage, mode, place},
+    world::{Owner, World, give, postgres::STRICT},
 };
 
 /// Checks owner and mode.
@@ -26,25 +26,23 @@ fn is(file: &Path, owner: Owner, expected: u32) {
 
 #[test]
 fn two_files_in_one_directory_are_installed_with_their_modes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = world.path().join("tls");
     two_files(&world, &home.join("server.crt"), &home.join("server.key"));
 }
 
 #[test]
 fn two_files_in_two_directories_are_installed_with_their_modes() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (certs, private) = (world.path().join("certs"), world.path().join("private"));
     two_files(&world, &certs.join("pg.pem"), &private.join("pg.key"));
 }
 
 fn two_files(world: &World, cert: &Path, key: &Path) {
-    let mut stage = Stage::at(world, cert, key, |cluster| cluster, |instance| instance);
-    let mut daemon = Launch::new(world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let mut stage = Stage::build_at(world, cert, key).start();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     is(cert, world.postgres(), 0o644);
     is(key, world.postgres(), 0o600);
@@ -56,20 +54,14 @@ fn two_files(world: &World, cert: &Path, key: &Path) {
 
 #[test]
 fn refused_two_files_go_back_both() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let (cert, key) = (
         world.path().join("certs/pg.pem"),
         world.path().join("private/pg.key"),
     );
-    let mut stage = Stage::at(
-        &world,
-        &cert,
-        &key,
-        |cluster| crate::standing::strict(&world, cluster),
-        |instance| instance,
-    );
+    let mut stage = Stage::build_at(&world, &cert, &key)
+        .cluster(|cluster| cluster.strict())
+        .start();
     let daemon = stage.daemon();
     stage.renew_weak();
     daemon.wait_for_log("rolled back");
@@ -81,18 +73,15 @@ fn refused_two_files_go_back_both() {
     assert_eq!(fs::read_to_string(&key).unwrap(), stage.first.key_pem);
     is(&cert, world.postgres(), 0o644);
     is(&key, world.postgres(), 0o600);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_key_that_root_owns_is_readable_by_the_servers_group() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |instance| instance.set("owner", "root").set("group", "postgres"),
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("owner", "root").set("group", "postgres"))
+        .start();
     let owner = Owner {
         uid: 0,
         gid: world.postgres().gid,
@@ -102,22 +91,20 @@ fn a_key_that_root_owns_is_readable_by_the_servers_group() {
     give(&stage.cert, owner, 0o640);
     let daemon = stage.daemon();
     for _ in 0..2 {
-        let next = stage.renew();
-        stage.serves(&next);
+        let next = stage.renewal_is_served();
         daemon.wait_for_log(&format!("{} deployed", &next.fingerprint[..6]));
         is(&stage.cert, owner, 0o640);
         // Nobody but pgcertd needs this one.
         assert_eq!(mode(&stage.kept("previous.pem")), 0o600);
     }
-    let last = stage.renew();
-    stage.serves(&last);
+    let last = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &last);
 }
 
 #[test]
 fn a_target_that_is_a_link_is_replaced_and_what_it_names_is_not_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let precious = world.postgres_directory("precious", 0o700).join("pair.pem");
     place(&world, &stage.first, &precious, &precious);
@@ -138,9 +125,7 @@ fn a_target_that_is_a_link_is_replaced_and_what_it_names_is_not_written() {
 
 #[test]
 fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let precious = world.postgres_directory("precious", 0o700).join("pair.pem");
     place(&world, &stage.first, &precious, &precious);
@@ -158,18 +143,16 @@ fn a_link_is_put_back_where_postgres_refuses_what_replaced_it() {
     let daemon = crate::world::daemon::Daemon::start(&world, &stage.config);
     daemon.wait_for_log(": rejected");
     assert!(stage.lineage.path().ends_with(HOST) && stage.cluster.name() == NAME);
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 /// A unit that becomes root's has its state directory given to root by systemd, with all in it.
 #[test]
 fn what_systemd_gave_to_root_is_given_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let _second = stage.renewal_is_served();
     stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
     let (state, previous) = (stage.kept(""), stage.kept("previous.pem"));
@@ -185,8 +168,7 @@ fn what_systemd_gave_to_root_is_given_back() {
     let daemon = stage.daemon();
     is(&stage.cert, world.postgres(), 0o600);
     is(&previous, world.postgres(), 0o600);
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     let meta = fs::metadata(&elsewhere).unwrap();
     assert_eq!(meta.uid(), 0, "what is not its own was given away");

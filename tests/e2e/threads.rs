@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
 };
 
-use crate::deploy::Scene;
+use crate::stage::Stage;
 use crate::world::{
     SOON, World,
     ca::Issued,
@@ -45,21 +45,21 @@ fn looks(name: &str) -> bool {
 }
 
 /// Brings one deployment, so that every thread has come to life and done its work.
-fn deployed(world: &World, scene: &mut Scene, daemon: &mut Daemon) -> Issued {
+fn deployed(world: &World, stage: &mut Stage, daemon: &mut Daemon) -> Issued {
     daemon.ready();
-    let second = scene.ca.issue(&["pg.example.com"]);
-    scene.lineage.renew(&second);
+    let second = stage.ca.issue(&["pg.example.com"]);
+    stage.lineage.renew(&second);
     daemon.wait_for_log("deployed and served");
-    eventually_state(world, &scene.config, "16-main", "in_sync");
+    eventually_state(world, &stage.config, "16-main", "in_sync");
     second
 }
 
 #[test]
 fn only_the_threads_that_read_lineages_have_the_one_capability() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
-    deployed(&world, &mut scene, &mut daemon);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
+    deployed(&world, &mut stage, &mut daemon);
 
     let all = threads(&daemon);
     for (name, status) in &all {
@@ -89,10 +89,10 @@ fn only_the_threads_that_read_lineages_have_the_one_capability() {
 
 #[test]
 fn as_root_the_writer_has_the_owners_rights_and_the_reader_may_only_read() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
-    let mut daemon = Launch::new(&world).daemon(&scene.config);
-    deployed(&world, &mut scene, &mut daemon);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let mut daemon = Launch::new(&world).daemon(&stage.config);
+    deployed(&world, &mut stage, &mut daemon);
 
     let all = threads(&daemon);
     let of = |prefix: &str| {
@@ -163,7 +163,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(issued: &Issued) -> Self {
+    fn from_issued(issued: &Issued) -> Self {
         let (_, der) = pem_rfc7468::decode_vec(issued.key_pem.as_bytes()).unwrap();
         // ECPrivateKey (RFC 5915): version 1, then the number as an OCTET STRING of 32 bytes.
         let mark = [0x02, 0x01, 0x01, 0x04, 0x20];
@@ -183,11 +183,11 @@ impl Key {
 
 #[test]
 fn no_private_key_stays_in_memory_once_it_is_installed() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
-    let second = deployed(&world, &mut scene, &mut daemon);
-    let (old, new) = (Key::of(&scene.first), Key::of(&second));
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
+    let second = deployed(&world, &mut stage, &mut daemon);
+    let (old, new) = (Key::from_issued(&stage.first), Key::from_issued(&second));
     let (_, leaf) = pem_rfc7468::decode_vec(second.leaf_pem.as_bytes()).unwrap();
 
     eventually(SOON, "no key is in memory", || {

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener};
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says, strict},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -20,11 +20,9 @@ const UNVERIFIED: &str = "serving not verified";
 
 /// A stage whose looks give up soon.
 fn impatient<'w>(world: &'w World, instance: impl FnOnce(Instance) -> Instance) -> Stage<'w> {
-    Stage::with(
-        world,
-        |cluster| cluster,
-        |entry| instance(entry.set("verify_timeout", "1s")),
-    )
+    Stage::build(world)
+        .instance(|entry| instance(entry.set("verify_timeout", "1s")))
+        .start()
 }
 
 /// Renews under the daemon, which cannot see what is served, and leaves the files.
@@ -46,7 +44,7 @@ fn renewed_unseen(stage: &mut Stage<'_>, daemon: &Daemon, told: &[&str]) -> Issu
 
 #[test]
 fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = impatient(&world, |instance| instance);
     let daemon = stage.daemon();
     stage.cluster.freeze();
@@ -65,14 +63,11 @@ fn a_server_that_hangs_keeps_the_new_files_and_serves_them_when_it_goes_on() {
 
 #[test]
 fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| strict(&world, cluster),
-        |instance| instance.set("verify_timeout", "1s"),
-    );
+    let world = or_skip!(World::with_debians(STRICT));
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.strict())
+        .instance(|instance| instance.set("verify_timeout", "1s"))
+        .start();
     let daemon = stage.daemon();
     stage.cluster.freeze();
     stage.renew_weak();
@@ -81,13 +76,12 @@ fn a_server_that_hangs_and_then_refuses_gets_its_old_certificate_back() {
     daemon.wait_for_log("rolled back");
     stage.becomes("rejected");
     assert_eq!(stage.previous(), stage.first.combined_pem());
-    let first = stage.first.clone();
-    stage.ends(daemon, &first);
+    stage.ends_as_it_began(daemon);
 }
 
 #[test]
 fn a_closed_port_is_named_and_the_corrected_address_is_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let nobody = Port::claim();
     let mut stage = impatient(&world, |instance| instance.set("address", nobody.address()));
     let daemon = Daemon::start(&world, &stage.config);
@@ -112,7 +106,7 @@ fn a_closed_port_is_named_and_the_corrected_address_is_well() {
 
 #[test]
 fn another_server_on_the_address_is_no_proof_of_anything() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let strange = Ca::new(&world, "Other Root").issue(&[HOST]);
     let file = world
         .postgres_directory("strange", 0o700)
@@ -144,7 +138,7 @@ fn another_server_on_the_address_is_no_proof_of_anything() {
 
 #[test]
 fn another_server_with_the_same_certificate_is_no_proof_either() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.postgres_directory("twin", 0o700).join("server.pem");
     let first = Ca::new(&world, "Other Root").issue(&[HOST]);
     world.place(&first, &file);
@@ -164,7 +158,7 @@ fn another_server_with_the_same_certificate_is_no_proof_either() {
 
 #[test]
 fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = world.postgres_directory("twin", 0o700).join("server.pem");
     let first = Ca::new(&world, "Other Root").issue(&[HOST]);
     world.place(&first, &file);
@@ -186,12 +180,10 @@ fn a_server_that_hangs_has_not_refused_what_another_at_its_address_does_not_show
 
 #[test]
 fn a_server_on_sockets_alone_is_told_what_to_set() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("listen_addresses", ""),
-        |instance| instance,
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("listen_addresses", ""))
+        .start();
     let daemon = Daemon::start(&world, &stage.config);
     daemon.wait_for_log(UNVERIFIED);
     let second = renewed_unseen(
@@ -207,7 +199,7 @@ fn a_server_on_sockets_alone_is_told_what_to_set() {
 
 #[test]
 fn a_listener_that_says_nothing_holds_nobody_up() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap().to_string();
     let mut stage = impatient(&world, |instance| instance.set("address", address.as_str()));
@@ -225,12 +217,11 @@ fn a_listener_that_says_nothing_holds_nobody_up() {
 
 #[test]
 fn without_verification_a_server_on_sockets_alone_is_in_sync() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("listen_addresses", ""),
-        |instance| instance.set("verify", "none"),
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("listen_addresses", ""))
+        .instance(|instance| instance.set("verify", "none"))
+        .start();
     let daemon = stage.daemon();
     let second = stage.renew();
     daemon.wait_for_log("deployed");

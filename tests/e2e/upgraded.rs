@@ -7,13 +7,14 @@ use crate::world::{
     config::{Config, Instance},
     daemon::Launch,
     lineage::Lineage,
+    on_one_line,
 };
 
 const HOST: &str = "pg.example.com";
 
 #[test]
 fn a_cluster_that_serves_a_stopped_ones_files_is_told_with_the_command_that_covers_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     Lineage::new(&world, HOST).renew(&issued);
@@ -47,7 +48,7 @@ fn a_cluster_that_serves_a_stopped_ones_files_is_told_with_the_command_that_cove
     let data = next.data_directory().display();
     let command = format!(" setup --data-directory {data} --lineage {HOST} --server-name {HOST}\n");
     assert!(said.contains(&command), "{said}");
-    let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = on_one_line(&said);
     assert!(
         words.contains("serves the certificate of 15-main"),
         "{words}"

@@ -89,7 +89,7 @@ impl Source {
     }
 
     fn instance(&self, cluster: &Cluster) -> Instance {
-        let instance = Instance::of(cluster, &self.lineage);
+        let instance = Instance::for_cluster(cluster, &self.lineage);
         if self.is_usual {
             return instance;
         }
@@ -132,7 +132,7 @@ struct Scene<'w> {
 impl<'w> Scene<'w> {
     /// One server.
     #[track_caller]
-    fn of(world: &'w World, source: Source) -> Self {
+    fn with_source(world: &'w World, source: Source) -> Self {
         Self::with(world, vec![source], |config| config)
     }
 
@@ -159,7 +159,7 @@ impl<'w> Scene<'w> {
                 let first = source.leaf();
                 assert_eq!(cluster.served(), first);
                 Server {
-                    record: Record::of(&target),
+                    record: Record::watching(&target),
                     leaves: vec![first],
                     cluster,
                     target,
@@ -186,9 +186,10 @@ impl<'w> Scene<'w> {
             let name = server.cluster.name();
             eventually(SOON, &format!("{what}: {name} is in sync"), || {
                 let view = daemon_view_of(&self.config, name)?;
-                match view["state"] == "in_sync" {
-                    true => Ok(()),
-                    false => Err(view.to_string()),
+                if view["state"] == "in_sync" {
+                    Ok(())
+                } else {
+                    Err(view.to_string())
                 }
             });
         }
@@ -234,9 +235,10 @@ impl<'w> Scene<'w> {
         let problem = eventually(SOON, &format!("the daemon waits: {words}"), || {
             let view = daemon_view_of(&self.config, self.servers[0].cluster.name())?;
             let problem = view["problem"].as_str().unwrap_or_default();
-            match view["state"] == "waiting" && problem.contains(words) {
-                true => Ok(problem.to_owned()),
-                false => Err(view.to_string()),
+            if view["state"] == "waiting" && problem.contains(words) {
+                Ok(problem.to_owned())
+            } else {
+                Err(view.to_string())
             }
         });
         println!("{problem}");

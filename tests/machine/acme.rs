@@ -2,7 +2,7 @@
 
 use crate::{
     machine::Machine,
-    world::{SOON, eventually},
+    world::{SOON, eventually, skipped::Skipped},
 };
 
 /// The names lead to the machine itself.
@@ -37,6 +37,17 @@ http-01-port = 5002
 ";
 
 impl Machine {
+    /// A machine with the package, a name, and the first certificate for that.
+    #[track_caller]
+    pub fn with_a_certificate() -> Result<Self, Skipped> {
+        let machine = Self::boot()?;
+        machine.install_deb();
+        machine.start_pebble();
+        machine.certbot_issues();
+        machine.name(&[DOMAIN]);
+        Ok(machine)
+    }
+
     /// Starts pebble, and its DNS server, for which every name is this machine. It forgets all at
     /// a shutdown.
     #[track_caller]

@@ -62,9 +62,7 @@ fn start_up(machine: &Machine) -> u64 {
 
 #[test]
 fn a_reboot_comes_back_in_sync_and_mends_what_was_torn() {
-    let Some((mut machine, mut server)) = Server::at_work(Layout::TwoFiles) else {
-        return;
-    };
+    let (mut machine, mut server) = or_skip!(Server::at_work(Layout::TwoFiles));
     machine.reboot();
     assert_ready_before(&machine, &server);
     machine.wait_served(server.port(), server.leaf());
@@ -87,9 +85,7 @@ fn a_reboot_comes_back_in_sync_and_mends_what_was_torn() {
 
 #[test]
 fn what_is_slow_or_dead_delays_neither_the_start_nor_the_boot() {
-    let Some((mut machine, mut main)) = Server::at_work(Layout::OneFile) else {
-        return;
-    };
+    let (mut machine, mut main) = or_skip!(Server::at_work(Layout::OneFile));
     let frozen = Server::reports(&machine);
     machine.append(CONFIG, &frozen.instance());
     machine.ok(["systemctl", "reload", "pgcertd"]);

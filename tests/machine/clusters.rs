@@ -28,13 +28,16 @@ fn uncovered(stand: &Stand) -> Result<Vec<String>, String> {
     let of = |text: &str| {
         let read: serde_json::Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
         let all = read["uncovered"].as_array().ok_or("not told")?;
-        let all = all.iter().filter_map(|it| it.as_str().map(str::to_owned));
+        let all = all
+            .iter()
+            .filter_map(|name| name.as_str().map(str::to_owned));
         Ok::<Vec<String>, String>(all.collect())
     };
     let (look, view) = (of(&look)?, of(&view.stdout)?);
-    match look == view {
-        true => Ok(look),
-        false => Err(format!("{look:?} is not {view:?}")),
+    if look == view {
+        Ok(look)
+    } else {
+        Err(format!("{look:?} is not {view:?}"))
     }
 }
 
@@ -52,9 +55,7 @@ fn is_uncovered(stand: &Stand, expected: &[&str]) {
 
 #[test]
 fn debians_clusters_are_deployed_to_and_the_one_that_an_upgrade_leaves_is_named() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     a_further_cluster_is_named_until_the_config_has_it(&mut stand);
     a_cluster_is_observed_beside_one_that_is_kept(&mut stand);
     debians_own_commands_and_pgcertd_get_along(&mut stand);
@@ -206,7 +207,7 @@ fn an_upgraded_cluster_is_named_until_the_config_follows(stand: &mut Stand) {
     assert!(
         listed
             .lines()
-            .any(|it| it.contains("next") && it.contains(&port)),
+            .any(|line| line.contains("next") && line.contains(&port)),
         "{listed}"
     );
 }

@@ -41,9 +41,7 @@ const OTHER_TARGET: &str = "/var/lib/pgcertd/15-other/server.pem";
 
 #[test]
 fn as_root_it_serves_the_clusters_of_two_users() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     let other = format!(
         "[[instance]]\nname = \"{OTHER}\"\nlineage = \"{HOST}\"\n\
          data_directory = \"/var/lib/postgresql/15/other\"\n"
@@ -99,9 +97,7 @@ fn each_writer_is_the_owner(stand: &Stand) {
 
 #[test]
 fn with_a_group_on_the_lineage_no_thread_has_a_capability() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     stand.follow_example("group.conf");
     let issued = stand.renewal_is_served();
     assert_eq!(stand.machine.leaf(TARGET), issued.fingerprint);
@@ -125,9 +121,7 @@ const ACME_SH: &str = "/root/.acme.sh/pg.example.com_ecc";
 
 #[test]
 fn a_lineage_in_the_home_of_root_is_read() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     let written = |stand: &mut Stand| {
         let issued = stand.ca.issue(&[HOST]);
         let machine = &stand.machine;

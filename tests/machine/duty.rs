@@ -10,9 +10,7 @@ use crate::{
 
 #[test]
 fn a_daemon_that_hangs_or_dies_is_started_anew_and_catches_up() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     stand.drop_in("pgcertd", "override", "[Service]\nWatchdogSec=3s\n");
     stand.restart_daemon();
     stand.machine.wait_well();
@@ -48,9 +46,7 @@ fn it_comes_back_after(stand: &mut Stand, signal: &str, told: &str) {
 
 #[test]
 fn systemd_is_told_what_happens() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     stand.drop_in("pgcertd", "override", "[Service]\nWatchdogSec=2s\n");
     stand.restart_daemon();
     stand.machine.wait_well();
@@ -109,9 +105,7 @@ const SOON_AFTER: u64 = 15_000_000;
 
 #[test]
 fn at_a_boot_a_server_starts_whatever_becomes_of_the_daemon() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     let right = stand.machine.read(CONFIG);
     stand.machine.append(CONFIG, "lineagee = \"a slip\"\n");
     stand.machine.reboot();

@@ -31,9 +31,11 @@ impl Machine {
         let document: Value =
             serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
         let host = document["host"].as_array().unwrap().iter();
-        let own: Vec<&Value> = host.filter(|it| it["id"] == id).collect();
+        let own: Vec<&Value> = host.filter(|finding| finding["id"] == id).collect();
         assert!(!own.is_empty(), "no finding {id} in {document}");
-        let ill = own.into_iter().filter(|it| it["weight"] != "good");
+        let ill = own
+            .into_iter()
+            .filter(|finding| finding["weight"] != "good");
         ill.cloned().collect()
     }
 
@@ -45,7 +47,7 @@ impl Machine {
             panic!("not one finding {id}: {ill:#?}");
         };
         let seen = one["seen"].as_str().unwrap();
-        assert!(words.iter().all(|it| seen.contains(it)), "{one:#}");
+        assert!(words.iter().all(|word| seen.contains(word)), "{one:#}");
         println!("{id}: {seen}\n  {}", one["mend"]);
         one.clone()
     }
@@ -69,9 +71,7 @@ impl Machine {
 
 #[test]
 fn the_hook_of_a_guide_is_found_where_cron_and_certbot_have_it_and_goes() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
+    let machine = or_skip!(Machine::boot());
     machine.install_deb();
     a_guide_was_followed(&machine);
     the_set_up_takes_the_files_over(&machine);
@@ -228,7 +228,9 @@ fn a_kernel_without_landlock_is_named(machine: &Machine) {
         let done = machine.run(words);
         let document: Value = serde_json::from_str(&done.stdout).unwrap();
         let host = document["host"].as_array().unwrap().clone();
-        host.into_iter().find(|it| it["id"] == "landlock").unwrap()
+        host.into_iter()
+            .find(|finding| finding["id"] == "landlock")
+            .unwrap()
     };
     let found = check("--property=SystemCallFilter=~landlock_create_ruleset:ENOSYS");
     assert_eq!(found["weight"], "notice", "{found:#}");
@@ -238,9 +240,7 @@ fn a_kernel_without_landlock_is_named(machine: &Machine) {
 
 #[test]
 fn each_place_of_an_old_hook_is_found_and_mended() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     let machine = &stand.machine;
     assert_eq!(machine.ill("old_hook"), Vec::<Value>::new());
     an_executable_of_certbots_is_switched_off(machine);

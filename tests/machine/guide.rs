@@ -90,13 +90,7 @@ fn sight(machine: &Machine) -> String {
 
 #[test]
 fn a_guides_files_are_kept_by_the_service_wherever_they_lie_until_the_undo() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
-    machine.install_deb();
-    machine.start_pebble();
-    machine.certbot_issues();
-    machine.name(&[DOMAIN]);
+    let machine = or_skip!(Machine::with_a_certificate());
     for guided in &ALL {
         guided.was_followed(&machine);
     }

@@ -25,9 +25,7 @@ except PermissionError:
 
 #[test]
 fn the_machine_is_a_debian_under_systemd() {
-    let Some(mut machine) = Machine::boot() else {
-        return;
-    };
+    let mut machine = or_skip!(Machine::boot());
     assert_eq!(machine.read("/proc/1/comm"), "systemd");
     assert!(machine.read("/etc/os-release").contains("bookworm"));
     assert_eq!(
@@ -51,9 +49,7 @@ fn the_machine_is_a_debian_under_systemd() {
 
 #[test]
 fn landlock_works_in_the_machine() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
+    let machine = or_skip!(Machine::boot());
     // Below the machine's systemd, where the filter of systemd-nspawn is in force.
     let service = [
         "systemd-run",

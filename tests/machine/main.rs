@@ -8,6 +8,10 @@
     reason = "a test that cannot set up its world has failed, and a panic says where"
 )]
 
+#[macro_use]
+#[path = "../e2e/world/mod.rs"]
+mod world;
+
 mod acme;
 mod boots;
 mod clusters;
@@ -34,5 +38,3 @@ mod setup;
 mod stand;
 mod threads;
 mod trixie;
-#[path = "../e2e/world/mod.rs"]
-mod world;

@@ -27,7 +27,7 @@ fn by_mail() -> String {
     let readme = include_str!("../../README.md");
     let shown = readme
         .lines()
-        .find(|it| it.contains("notify-mail\", \"root\""));
+        .find(|line| line.contains("notify-mail\", \"root\""));
     shown
         .expect("the line for mail")
         .replace("\"root\"", "\"postgres\"")
@@ -38,7 +38,7 @@ fn by_mail() -> String {
 fn mailed(machine: &Machine, words: &[&str]) -> String {
     eventually(LATER, &format!("{words:?} is mailed"), || {
         let mailbox = machine.run(["cat", MAILBOX]).stdout;
-        if words.iter().all(|it| mailbox.contains(it)) {
+        if words.iter().all(|word| mailbox.contains(word)) {
             return Ok(mailbox);
         }
         let log = "tail -n 20 /var/log/exim4/*; mailq; journalctl -t dma -n 20 -o cat";
@@ -49,9 +49,7 @@ fn mailed(machine: &Machine, words: &[&str]) -> String {
 
 #[test]
 fn mail_arrives_through_the_mail_systems_of_debian() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     without_a_command_the_unit_ends_well(&stand);
     stand.machine.install_packed("postfix");
     notify(&stand, &by_mail());
@@ -92,7 +90,7 @@ fn a_trial_is_mailed(stand: &Stand) {
     ] {
         let mut lines = mailbox.lines();
         assert!(
-            lines.any(|it| it.starts_with(begins)),
+            lines.any(|line| line.starts_with(begins)),
             "no {begins:?} in:\n{mailbox}"
         );
     }
@@ -215,8 +213,8 @@ fn a_reboot_mails_nothing(stand: &mut Stand) {
     stand.machine.ok(["systemctl", "stop", UNIT]);
     let told = stand.machine.journal(UNIT);
     let boot = told.last().unwrap()["_BOOT_ID"].clone();
-    let of_this = told.iter().filter(|it| it["_BOOT_ID"] == boot);
-    let events: Vec<&Value> = of_this.map(|it| &it["PGCERTD_EVENT"]).collect();
+    let of_this = told.iter().filter(|change| change["_BOOT_ID"] == boot);
+    let events: Vec<&Value> = of_this.map(|entry| &entry["PGCERTD_EVENT"]).collect();
     assert!(
         !events.contains(&&Value::from("notification_sent")),
         "{events:?}"
@@ -255,7 +253,7 @@ http.server.HTTPServer(('127.0.0.1', 8080), Hook).serve_forever()
 
 #[test]
 fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
-    let Some(stand) = Stand::boot() else { return };
+    let stand = or_skip!(Stand::boot());
     let machine = &stand.machine;
     let example = "/usr/share/doc/pgcertd/examples/notify-strict.conf";
     machine.sh(&format!(
@@ -295,7 +293,7 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
     let readme = include_str!("../../README.md");
     let shown = readme
         .lines()
-        .find(|it| it.contains("/usr/bin/curl"))
+        .find(|line| line.contains("/usr/bin/curl"))
         .unwrap();
     let address = "\"https://hooks.example.com/pgcertd\"";
     assert!(shown.contains(address), "{shown}");
@@ -330,6 +328,6 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
 fn shown_command(config: &str) -> &str {
     config
         .lines()
-        .find(|it| it.starts_with("command = "))
+        .find(|line| line.starts_with("command = "))
         .unwrap()
 }

@@ -23,7 +23,7 @@ struct Undisturbed {
 }
 
 impl Undisturbed {
-    fn of(machine: &Machine) -> Self {
+    fn on(machine: &Machine) -> Self {
         Self {
             postmaster: machine.number(MAIN, "MainPID"),
             loaded: machine.sql(5432, "SELECT pg_conf_load_time()"),
@@ -34,9 +34,7 @@ impl Undisturbed {
 
 #[test]
 fn an_upgrade_disturbs_no_server_and_a_purge_leaves_what_it_needs() {
-    let Some((machine, mut server)) = Server::at_work(Layout::OneFile) else {
-        return;
-    };
+    let (machine, mut server) = or_skip!(Server::at_work(Layout::OneFile));
     let leaf = server.renew(&machine);
     machine.wait_served(server.port(), &leaf);
     machine.wait_well();
@@ -51,7 +49,7 @@ fn an_upgrade_disturbs_no_server_and_a_purge_leaves_what_it_needs() {
 
 fn apt_upgrades_under_a_server_that_notices_nothing(machine: &Machine) {
     let config = machine.read(CONFIG);
-    let before = Undisturbed::of(machine);
+    let before = Undisturbed::on(machine);
     assert!(before.hangups > 0, "the renewal reloaded it: {before:?}");
     let daemon = machine.number("pgcertd", "MainPID");
     let version = machine.offer_upgrade();
@@ -68,7 +66,7 @@ fn apt_upgrades_under_a_server_that_notices_nothing(machine: &Machine) {
     );
     machine.wait_state("15-main", "in_sync");
     machine.wait_well();
-    assert_eq!(Undisturbed::of(machine), before);
+    assert_eq!(Undisturbed::on(machine), before);
 }
 
 /// A second server, for which a file was installed that its configuration names no more.

@@ -26,9 +26,7 @@ const LETS_IN: &str = "auth_type = any
 
 #[test]
 fn debians_pooler_gets_certbots_renewals_through_the_shipped_unit() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
+    let machine = or_skip!(Machine::boot());
     machine.install_deb();
     machine.install_packed(UNIT);
     machine.start_pebble();
@@ -49,10 +47,12 @@ fn ill(machine: &Machine, instance: &str) -> Vec<Value> {
     let document: Value =
         serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
     let mut instances = document["instances"].as_array().unwrap().iter();
-    let one = instances.find(|it| it["name"] == instance);
+    let one = instances.find(|seen| seen["name"] == instance);
     let findings = one.unwrap_or_else(|| panic!("no {instance} in {document}"))["findings"].clone();
     let ill = findings.as_array().unwrap().iter();
-    ill.filter(|it| it["weight"] != "good").cloned().collect()
+    ill.filter(|finding| finding["weight"] != "good")
+        .cloned()
+        .collect()
 }
 
 /// A table of the config for a pooler.
@@ -101,10 +101,12 @@ fn as_it_says_all_is_well(machine: &Machine) {
     machine.wait_well();
     // That the root is pebble's own is worth knowing.
     let found = ill(machine, NAME);
-    let others = found.iter().filter(|it| it["id"] != "served_trusted");
+    let others = found
+        .iter()
+        .filter(|finding| finding["id"] != "served_trusted");
     assert_eq!(others.count(), 0, "{found:#?}");
     assert!(
-        found.iter().all(|it| it["weight"] == "notice"),
+        found.iter().all(|finding| finding["weight"] == "notice"),
         "{found:#?}"
     );
     let encrypted_behind_it = machine.psql_verify_full(PORT, DOMAIN, ROOT);

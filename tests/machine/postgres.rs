@@ -116,8 +116,8 @@ impl Machine {
         let view = self.run(["cat", "/run/pgcertd/status.json"]).stdout;
         let view: Value = serde_json::from_str(&view).unwrap_or_default();
         let instances = view["instances"].as_array().cloned().unwrap_or_default();
-        let seen = instances.iter().find(|it| it["name"] == instance);
-        let state = seen.and_then(|it| it["state"].as_str());
+        let seen = instances.iter().find(|seen| seen["name"] == instance);
+        let state = seen.and_then(|instance| instance["state"].as_str());
         state.unwrap_or("null").to_owned()
     }
 

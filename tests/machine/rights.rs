@@ -8,9 +8,7 @@ use crate::{
 
 #[test]
 fn under_the_unit_each_thread_has_its_rights_and_a_child_has_none() {
-    let Some(mut stand) = Stand::boot() else {
-        return;
-    };
+    let mut stand = or_skip!(Stand::boot());
     stand.renewal_is_served();
     only_who_looks_at_lineages_has_the_one_capability(&stand);
     nobody_of_its_user_may_look_into_it(&stand);

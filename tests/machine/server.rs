@@ -7,6 +7,7 @@ use crate::{
         SOON, World,
         ca::{Ca, Issued},
         eventually,
+        skipped::Skipped,
     },
 };
 
@@ -33,19 +34,19 @@ impl Server {
     /// Debian's first cluster, which runs; it does not use the files yet.
     #[track_caller]
     pub fn main(machine: &Machine, layout: Layout) -> Self {
-        Self::of("main", 5432, machine, layout)
+        Self::in_cluster("main", 5432, machine, layout)
     }
 
     /// A further cluster, which does not run yet.
     #[track_caller]
     pub fn reports(machine: &Machine) -> Self {
         machine.ok(["pg_createcluster", "--port", "5433", "15", "reports"]);
-        Self::of("reports", 5433, machine, Layout::OneFile)
+        Self::in_cluster("reports", 5433, machine, Layout::OneFile)
     }
 
     /// A machine with the package, whose one server serves what its lineage holds.
     #[track_caller]
-    pub fn at_work(layout: Layout) -> Option<(Machine, Self)> {
+    pub fn at_work(layout: Layout) -> Result<(Machine, Self), Skipped> {
         let machine = Machine::boot()?;
         machine.install_deb();
         let server = Self::main(&machine, layout);
@@ -54,11 +55,11 @@ impl Server {
         server.start(&machine);
         machine.wait_served(server.port(), server.leaf());
         machine.wait_well();
-        Some((machine, server))
+        Ok((machine, server))
     }
 
     #[track_caller]
-    fn of(cluster: &'static str, port: u16, machine: &Machine, layout: Layout) -> Self {
+    fn in_cluster(cluster: &'static str, port: u16, machine: &Machine, layout: Layout) -> Self {
         let world = World::new().expect("a machine runs, so that this is root");
         let ca = Ca::new(&world, cluster);
         let issued = ca.issue(&[&domain(cluster)]);

@@ -20,13 +20,7 @@ fn sight(machine: &Machine) -> String {
 
 #[test]
 fn from_apt_install_one_command_leads_to_a_daemon_that_keeps_it_so() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
-    machine.install_deb();
-    machine.start_pebble();
-    machine.certbot_issues();
-    machine.name(&[DOMAIN]);
+    let machine = or_skip!(Machine::with_a_certificate());
     machine.set_password(5432);
     let postmaster = machine.number(MAIN, "MainPID");
     let before = sight(&machine);
@@ -87,13 +81,7 @@ const REMOTE: &str = "192.0.2.7";
 
 #[test]
 fn one_command_on_a_fresh_cluster_leaves_no_way_in_without_tls_and_nothing_to_find() {
-    let Some(machine) = Machine::boot() else {
-        return;
-    };
-    machine.install_deb();
-    machine.start_pebble();
-    machine.certbot_issues();
-    machine.name(&[DOMAIN]);
+    let machine = or_skip!(Machine::with_a_certificate());
     machine.set_password(5432);
     machine.add_address(REMOTE);
     machine.sh(&format!(

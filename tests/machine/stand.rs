@@ -8,6 +8,7 @@ use crate::{
         SOON, World,
         ca::{Ca, Issued, KeyType, Options},
         eventually,
+        skipped::Skipped,
     },
 };
 
@@ -35,20 +36,20 @@ pub struct Stand {
 impl Stand {
     /// All is in sync.
     #[track_caller]
-    pub fn boot() -> Option<Self> {
+    pub fn boot() -> Result<Self, Skipped> {
         let stand = Self::installed()?;
         stand
             .machine
             .ok(["systemctl", "enable", "--now", "pgcertd"]);
         stand.served_at_first();
-        Some(stand)
+        Ok(stand)
     }
 
     /// The package, the config and the lineage are there; the daemon has not been started.
     #[track_caller]
-    pub fn installed() -> Option<Self> {
+    pub fn installed() -> Result<Self, Skipped> {
         let machine = Machine::boot()?;
-        let world = World::new().expect("a machine runs, so that this is root");
+        let world = World::new()?;
         let ca = Ca::new(&world, "Test Root");
         machine.install_deb();
         let issued = ca.issue(&[HOST]);
@@ -60,7 +61,7 @@ impl Stand {
         };
         stand.place(LIVE, &stand.issued);
         stand.config(&stand.instance(""));
-        Some(stand)
+        Ok(stand)
     }
 
     /// Has the server use what the daemon installs, and waits until all is in sync.

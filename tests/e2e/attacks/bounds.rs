@@ -18,6 +18,7 @@ use crate::{
         daemon::{Daemon, Launch},
         eventually, give,
         lineage::Lineage,
+        on_one_line,
         port::Port,
         process::{Process, run},
         prometheus::curl,
@@ -131,7 +132,7 @@ fn lay(config: &Config, owner: Owner, make: fn(&Path, Owner)) -> PathBuf {
 
 #[test]
 fn whatever_lies_in_place_of_the_daemons_view_is_neither_waited_for_nor_swallowed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = Config::new(&world).write();
     for (what, make, said) in ODD {
         let file = lay(&config, world.postgres(), *make);
@@ -153,7 +154,7 @@ fn whatever_lies_in_place_of_the_daemons_view_is_neither_waited_for_nor_swallowe
 
 #[test]
 fn a_view_from_the_future_is_no_fresh_one() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let data = world.postgres_directory("data", 0o700);
     let lineage = Lineage::new(&world, HOST);
     let instance = Instance::new(NAME, lineage.name(), &data);
@@ -189,7 +190,7 @@ fn present() -> String {
 /// Nobody would be told that the daemon is dead, if its notifier could be held up by what it reads.
 #[test]
 fn the_notifier_tells_beside_a_pipe_and_ends_when_it_is_told_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let told = world.path().join("told");
     let script = format!("printf '%s\\n' \"$PGCERTD_SUBJECT\" >>{}", told.display());
     let config = Config::new(&world)
@@ -323,7 +324,7 @@ impl ForgedServer {
 
 #[test]
 fn a_forged_server_has_no_command_make_room_for_what_it_says_will_come() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     for does in ["row", "rows", "greeting", "refusal", "notices"] {
         let server = ForgedServer::start(&world, &format!("data-{does}"), does);
         let instance = Instance::new(NAME, world.path().join("lineage"), &server.data);
@@ -339,11 +340,7 @@ fn a_forged_server_has_no_command_make_room_for_what_it_says_will_come() {
             assert!(told.peak() < MEMORY, "{does}, {arguments:?}: {told:?}");
         }
         let told = Launch::new(&world).run(&config, &["sessions"]);
-        let words = told
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let words = on_one_line(told.stdout());
         assert!(
             words.contains("which no PostgreSQL does"),
             "{does}: {told:?}"
@@ -353,7 +350,7 @@ fn a_forged_server_has_no_command_make_room_for_what_it_says_will_come() {
 
 #[test]
 fn a_scrape_is_answered_beside_any_number_of_clients_that_are_silent_or_slow() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let port = Port::claim();
     let config = Config::new(&world)
         .metrics("listen", port.address())

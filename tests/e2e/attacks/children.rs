@@ -11,12 +11,12 @@ use std::{
     process::Stdio,
 };
 
+use crate::stage::Stage;
 use crate::{
-    standing::{HOST, NAME},
+    stage::{HOST, NAME},
     world::{
         SOON, World,
         ca::Ca,
-        cluster::Cluster,
         command,
         config::{Config, Instance},
         daemon::Launch,
@@ -184,7 +184,7 @@ impl Forged {
         let uid = world.postgres().uid.to_string();
         let reports = self.reports();
         assert!(
-            reports.iter().any(|it| it["name"] == name),
+            reports.iter().any(|instance| instance["name"] == name),
             "no {name} was started: {reports:?}"
         );
         for found in reports {
@@ -206,7 +206,7 @@ impl Forged {
 
 #[test]
 fn a_forged_server_is_asked_without_a_terminal_or_a_privilege_of_roots() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     for words in ["status", "check", "sync", "sync --force", "setup --dry-run"] {
         forged.run(&world, words);
@@ -217,7 +217,7 @@ fn a_forged_server_is_asked_without_a_terminal_or_a_privilege_of_roots() {
 
 #[test]
 fn a_forged_pg_ctl_finds_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance.set("reload", "pg_ctl"));
     forged.run(&world, "sync --force");
     forged.found_nothing(&world, "pg_ctl");
@@ -225,7 +225,7 @@ fn a_forged_pg_ctl_finds_no_more() {
 
 #[test]
 fn a_forged_pgbouncer_finds_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     let directory = world.postgres_directory("pooler", 0o755);
     let ini = directory.join("pgbouncer.ini");
@@ -247,14 +247,17 @@ fn a_forged_pgbouncer_finds_no_more() {
     };
     eventually(SOON, "the pooler's version is asked for", || {
         forged.run(&world, "check");
-        forged.reports().iter().any(|it| it["name"] == "pgbouncer")
+        forged
+            .reports()
+            .iter()
+            .any(|instance| instance["name"] == "pgbouncer")
     });
     forged.found_nothing(&world, "pgbouncer");
 }
 
 #[test]
 fn an_endless_answer_takes_no_memory_and_no_time() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let forged = Forged::new(&world, |instance| instance);
     fs::write(&forged.loud, "").unwrap();
     for words in ["status", "check", "sync"] {
@@ -302,19 +305,15 @@ fn noting(world: &World, directory: &Path) -> (PathBuf, PathBuf) {
 
 #[test]
 fn the_operators_own_command_keeps_its_rights_and_has_no_terminal_either() {
-    let Some(world) = World::new() else { return };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    world.place(&first, &world.target(NAME));
-    let cluster = Cluster::build(&world).tls(&world.target(NAME)).start();
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
     let (program, note) = noting(&world, &world.directory("operators"));
     let words = vec![
         program.to_str().unwrap().to_owned(),
-        cluster.pid().to_string(),
+        stage.cluster.pid().to_string(),
     ];
-    let instance = Instance::of(&cluster, HOST)
+    let instance = stage
+        .instance(HOST)
         .set("reload", "command")
         .set("reload_command", words);
     let config = Config::new(&world).instance(instance).write();

@@ -9,12 +9,12 @@ use std::{
 };
 
 use crate::{
-    standing::{HOST, NAME, Stage},
+    stage::{HOST, NAME, Stage},
     world::{
         Owner, SOON, World,
         config::{Config, Instance, path},
         daemon::{Daemon, Launch, Outcome, pgcertd},
-        eventually, give,
+        eventually, give, on_one_line,
     },
 };
 
@@ -77,7 +77,7 @@ fn set_aside(data: &Path) -> PathBuf {
 /// What a command said, however its lines were broken.
 fn in_one_line(outcome: &Outcome) -> String {
     let said = [outcome.stdout(), outcome.stderr()].concat();
-    said.split_whitespace().collect::<Vec<_>>().join(" ")
+    on_one_line(&said)
 }
 
 /// All of root's commands that look at an instance; the output of each.
@@ -90,7 +90,7 @@ fn all_commands(stage: &Stage<'_>) -> Vec<Outcome> {
         &["rollback", NAME],
         &["sessions", NAME],
     ];
-    let ran = commands.map(|words| pgcertd(stage.world, &stage.config, words));
+    let ran = commands.map(|words| stage.pgcertd(words));
     for outcome in &ran {
         println!("{}{}", outcome.stdout(), outcome.stderr());
     }
@@ -116,7 +116,7 @@ fn all_refuse(stage: &Stage<'_>, tattler: &Tattler, words: &str) {
 
 #[test]
 fn a_data_directory_that_is_a_link_to_one_of_roots_has_nothing_run_as_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -132,7 +132,7 @@ fn a_data_directory_that_is_a_link_to_one_of_roots_has_nothing_run_as_root() {
 
 #[test]
 fn a_link_in_the_middle_of_the_path_is_no_better() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -156,7 +156,7 @@ fn a_link_in_the_middle_of_the_path_is_no_better() {
 
 #[test]
 fn a_data_directory_of_roots_own_is_refused_without_any_link() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -170,7 +170,7 @@ fn a_data_directory_of_roots_own_is_refused_without_any_link() {
 
 #[test]
 fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let data = stage.cluster.data_directory().to_owned();
@@ -178,7 +178,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     // The server's own user may choose its program: it runs as that user and as nobody else.
     let own = Tattler::in_directory(&world, &world.postgres_directory("own", 0o755));
     last_started(&data, &own.program, postgres);
-    let told = pgcertd(&world, &stage.config, &["check"]);
+    let told = stage.pgcertd(&["check"]);
     println!("{}", told.stdout());
     assert_eq!(own.users(), [postgres.uid.to_string()]);
     fs::remove_file(&own.report).unwrap();
@@ -195,7 +195,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     bend(&own.program, &through, OTHER);
     for program in [&in_open.program, &others.program, &group.program, &through] {
         last_started(&data, program, postgres);
-        let told = pgcertd(&world, &stage.config, &["check"]);
+        let told = stage.pgcertd(&["check"]);
         let said = in_one_line(&told);
         println!("{}", told.stdout());
         assert!(
@@ -207,7 +207,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
     assert_eq!(own.users(), Vec::<String>::new());
     // Options that are another user's say nothing at all.
     last_started(&data, &own.program, OTHER);
-    pgcertd(&world, &stage.config, &["check"]);
+    stage.pgcertd(&["check"]);
     assert_eq!(own.users(), Vec::<String>::new());
 }
 
@@ -250,7 +250,7 @@ impl Neighbour {
 
 #[test]
 fn roots_sync_writes_nothing_for_another_service_through_links_of_postgres() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let neighbour = Neighbour::new(&world);
@@ -280,7 +280,7 @@ fn roots_sync_writes_nothing_for_another_service_through_links_of_postgres() {
 
 #[test]
 fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     // Another instance keeps its files for root alone.
     let roots = world.directory("state/roots");
@@ -291,7 +291,7 @@ fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
     let own = world.target(NAME).parent().unwrap().to_owned();
     fs::rename(&own, own.with_file_name("aside")).unwrap();
     fs::rename(&roots, &own).unwrap();
-    let told = pgcertd(&world, &stage.config, &["sync"]);
+    let told = stage.pgcertd(&["sync"]);
     println!("{}{}", told.stdout(), told.stderr());
     assert_eq!(told.code(), 1);
     for path in [own.clone(), own.join("server.pem")] {
@@ -301,20 +301,20 @@ fn root_does_not_give_away_a_state_directory_that_postgres_has_renamed() {
 
 #[test]
 fn below_a_directory_of_roots_own_a_state_directory_goes_back_to_the_servers_user() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let own = world.target(NAME).parent().unwrap().to_owned();
     give(own.parent().unwrap(), ROOT, 0o755);
     give(&own, ROOT, 0o750);
     give(&own.join("server.pem"), ROOT, 0o600);
-    let told = pgcertd(&world, &stage.config, &["sync", "--force"]);
+    let told = stage.pgcertd(&["sync", "--force"]);
     assert_eq!(told.code(), 0, "{told:?}");
     assert_eq!(fs::metadata(&own).unwrap().uid(), world.postgres().uid);
 }
 
 #[test]
 fn a_directory_that_takes_the_place_of_a_new_one_keeps_its_mode_and_its_owner() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let (open, victim) = (
         world.postgres_directory("open", 0o755),
@@ -360,7 +360,7 @@ fn a_directory_that_takes_the_place_of_a_new_one_keeps_its_mode_and_its_owner() 
 
 #[test]
 fn no_config_has_a_server_of_any_kind_looked_after_as_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ini = world.directory("pooler").join("pgbouncer.ini");
     fs::write(&ini, "[pgbouncer]\n").unwrap();
     for owner in [None, Some("root")] {
@@ -381,14 +381,14 @@ fn no_config_has_a_server_of_any_kind_looked_after_as_root() {
 
 #[test]
 fn no_metrics_go_where_a_link_of_postgres_leads() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
     let neighbour = Neighbour::new(&world);
     let link = world.postgres_directory("textfiles", 0o755).join("link");
     bend(&neighbour.state, &link, world.postgres());
     let config = Config::new(&world)
         .metrics("textfile", path(&link.join("pgcertd.prom")))
-        .instance(Instance::of(&stage.cluster, HOST))
+        .instance(Instance::for_cluster(&stage.cluster, HOST))
         .write();
     let daemon = Daemon::start(&world, &config);
     eventually(

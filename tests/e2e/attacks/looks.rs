@@ -11,16 +11,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{NAME, Stage, problem, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
+        ca::Issued,
         cluster::Cluster,
         command,
-        config::{Config, Instance},
-        daemon::{Daemon, Launch, Outcome, eventually_state},
-        eventually, give,
-        lineage::Lineage,
+        config::Config,
+        daemon::{Daemon, Launch, Outcome},
+        eventually, give, on_one_line,
         process::Process,
     },
 };
@@ -36,7 +35,7 @@ struct Fault<'a> {
 }
 
 impl<'a> Fault<'a> {
-    fn of(call: &'static str, errno: &'static str, remedy: &'static str) -> Self {
+    fn in_call(call: &'static str, errno: &'static str, remedy: &'static str) -> Self {
         Fault {
             call,
             errno,
@@ -81,7 +80,7 @@ impl<'a> Fault<'a> {
 
 /// `pidfd_open` fails in every way that a host or a filter has it fail.
 fn of_pidfd() -> Vec<Fault<'static>> {
-    let fault = |errno, remedy| Fault::of("pidfd_open", errno, remedy);
+    let fault = |errno, remedy| Fault::in_call("pidfd_open", errno, remedy);
     vec![
         fault("EMFILE", "LimitNOFILE="),
         fault("ENFILE", "fs.file-max"),
@@ -102,18 +101,18 @@ fn entries(pid: u32) -> [String; 4] {
 /// Looks at those fail.
 fn of_entries([status, exe, net, cmdline]: &[String; 4]) -> Vec<Fault<'_>> {
     vec![
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(status),
-        Fault::of("openat", "EPERM", "hidepid=")
+        Fault::in_call("openat", "EPERM", "hidepid=")
             .told("open")
             .at(status),
-        Fault::of("read", "EIO", "kernel's log").at(status),
-        Fault::of("readlink", "ENOMEM", "memory").at(exe),
-        Fault::of("statx", "EIO", "kernel's log")
+        Fault::in_call("read", "EIO", "kernel's log").at(status),
+        Fault::in_call("readlink", "ENOMEM", "memory").at(exe),
+        Fault::in_call("statx", "EIO", "kernel's log")
             .told("stat")
             .at(net),
-        Fault::of("openat", "ENFILE", "fs.file-max")
+        Fault::in_call("openat", "ENFILE", "fs.file-max")
             .told("open")
             .at(cmdline),
     ]
@@ -151,7 +150,7 @@ fn nothing_is_done(
     let told = checked.stdout();
     assert_eq!(checked.code(), 1, "{told}");
     says(
-        &told.split_whitespace().collect::<Vec<_>>().join(" "),
+        &on_one_line(told),
         &["whether", "not known", fault.told, fault.remedy],
     );
     let (target, issued) = kept;
@@ -160,7 +159,7 @@ fn nothing_is_done(
 
 #[test]
 fn a_running_server_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let entries = entries(stage.cluster.pid());
     let second = stage.renew();
@@ -216,7 +215,7 @@ impl Attached {
 
 #[test]
 fn the_daemon_waits_while_it_cannot_look_and_deploys_once_it_can() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let fault = &of_pidfd()[0];
@@ -238,11 +237,11 @@ fn the_daemon_waits_while_it_cannot_look_and_deploys_once_it_can() {
 
 #[test]
 fn nothing_is_written_that_the_server_may_never_see() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let second = stage.renew();
     let table = format!("/proc/{}/mountinfo", stage.cluster.pid());
-    let fault = Fault::of("openat", "EIO", "kernel's log").at(&table);
+    let fault = Fault::in_call("openat", "EIO", "kernel's log").at(&table);
     let synced = fault.launch(&world).run(&stage.config, &["sync", "--json"]);
     let row = synced.instance(NAME);
     assert_eq!(
@@ -271,7 +270,7 @@ fn nothing_is_written_that_the_server_may_never_see() {
 
 #[test]
 fn files_that_cannot_be_compared_are_not_other_files() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // The server calls its file by another name than the config.
     let target = world.target(NAME);
     let place = target.parent().unwrap().to_owned();
@@ -279,18 +278,16 @@ fn files_that_cannot_be_compared_are_not_other_files() {
     std::os::unix::fs::symlink(&place, &alias).unwrap();
     let named = alias.join("server.pem");
     let named = named.to_str().unwrap().to_owned();
-    let stage = Stage::with(
-        &world,
-        |cluster| {
+    let stage = Stage::build(&world)
+        .cluster(|cluster| {
             cluster
                 .setting("ssl_cert_file", &named)
                 .setting("ssl_key_file", &named)
-        },
-        |instance| instance,
-    );
+        })
+        .start();
     stage.becomes("in_sync");
     for errno in ["EIO", "ENOMEM", "EACCES"] {
-        let fault = Fault::of("statx", errno, "").at(&named);
+        let fault = Fault::in_call("statx", errno, "").at(&named);
         let status = fault
             .launch(&world)
             .run(&stage.config, &["status", "--json"]);
@@ -298,11 +295,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
         // It serves what is installed, whatever that is called.
         assert_eq!(row["state"], "in_sync", "{errno}: {row}");
         let checked = fault.launch(&world).run(&stage.config, &["check"]);
-        let told = checked
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let told = on_one_line(checked.stdout());
         assert_eq!(checked.code(), 1, "{told}");
         says(
             &told,
@@ -319,12 +312,10 @@ fn files_that_cannot_be_compared_are_not_other_files() {
 
 #[test]
 fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::with(
-        &world,
-        |cluster| cluster,
-        |it| it.set("verify_timeout", "1s"),
-    );
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world)
+        .instance(|instance| instance.set("verify_timeout", "1s"))
+        .start();
     for (call, errno, remedy) in [
         ("connect", "EACCES", "firewall"),
         ("connect", "EPERM", "firewall"),
@@ -333,7 +324,7 @@ fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
         ("socket", "EMFILE", "LimitNOFILE="),
         ("socket", "EAFNOSUPPORT", "RestrictAddressFamilies="),
     ] {
-        let fault = Fault::of(call, errno, remedy).told("connect");
+        let fault = Fault::in_call(call, errno, remedy).told("connect");
         let status = fault
             .launch(&world)
             .run(&stage.config, &["status", "--json"]);
@@ -350,7 +341,7 @@ fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
 
 #[test]
 fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).name("strange").start();
     let config = Config::new(&world).watch("resync", "2s").write();
     let data = cluster.data_directory().to_str().unwrap().to_owned();
@@ -362,8 +353,8 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
 
     let exe = format!("/proc/{}/exe", cluster.pid());
     for fault in [
-        Fault::of("readlink", "ENOMEM", "memory").at(&exe),
-        Fault::of("getdents64", "EIO", "kernel's log").at("/proc"),
+        Fault::in_call("readlink", "ENOMEM", "memory").at(&exe),
+        Fault::in_call("getdents64", "EIO", "kernel's log").at("/proc"),
     ] {
         let status = fault.launch(&world).run(&config, &["status", "--json"]);
         let json = status.json();
@@ -373,11 +364,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
             &[fault.told, fault.remedy],
         );
         let checked = fault.launch(&world).run(&config, &["check"]);
-        let told = checked
-            .stdout()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
+        let told = on_one_line(checked.stdout());
         assert_eq!(checked.code(), 1, "{told}");
         says(
             &told,
@@ -396,7 +383,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
     // The daemon does not take it for ended.
     let daemon = Daemon::start(&world, &config);
     daemon.wait_for_log(&data);
-    let fault = Fault::of("readlink", "ENOMEM", "memory").at(&exe);
+    let fault = Fault::in_call("readlink", "ENOMEM", "memory").at(&exe);
     let attached = Attached::to(&world, daemon.pid(), &fault.arguments());
     let line = daemon.wait_for_log("may be overlooked");
     says(&line, &["readlink", &exe, "memory"]);
@@ -415,7 +402,7 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
 
 #[test]
 fn a_server_whose_entry_in_proc_is_hidden_is_not_taken_for_down() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let hidden = Launch::new(&world).with_hidden_processes().without_ptrace();
     let status = hidden.run(&stage.config, &["status", "--json"]);
@@ -454,7 +441,7 @@ fn a_server_whose_entry_in_proc_is_hidden_is_not_taken_for_down() {
 struct Orphaned(Process);
 
 impl Orphaned {
-    fn of(cluster: &Cluster) -> Orphaned {
+    fn started_for(cluster: &Cluster) -> Orphaned {
         let mut parent = command("setpriv");
         parent
             .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
@@ -474,7 +461,7 @@ impl Orphaned {
     }
 
     fn kill_server(&self) {
-        let number = self.server().and_then(|it| i32::try_from(it).ok());
+        let number = self.server().and_then(|number| i32::try_from(number).ok());
         if let Some(number) = number.and_then(rustix::process::Pid::from_raw) {
             let _gone = rustix::process::kill_process(number, Signal::KILL);
         }
@@ -490,26 +477,17 @@ impl Drop for Orphaned {
 
 #[test]
 fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
-    let Some(world) = World::new() else { return };
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    let target = world.target(NAME);
-    world.place(&first, &target);
-    let cluster = Cluster::build(&world).name(NAME).tls(&target).create();
-    let config = Config::new(&world)
-        .instance(Instance::of(&cluster, HOST))
-        .write();
-    let server = Orphaned::of(&cluster);
-    eventually_state(&world, &config, NAME, "in_sync");
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).create();
+    let server = Orphaned::started_for(&stage.cluster);
+    stage.becomes("in_sync");
     let number = server.server().unwrap();
     server.kill_server();
     eventually(SOON, "it is a zombie", || {
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
         stat.contains(") Z ")
     });
-    let status = Launch::new(&world).run(&config, &["status", "--json"]);
+    let status = stage.pgcertd(&["status", "--json"]);
     let row = status.instance(NAME);
     assert_eq!(
         (row["state"].as_str(), status.code()),
@@ -522,7 +500,7 @@ fn a_server_that_was_killed_and_that_nobody_has_asked_for_is_down() {
 /// A number that is a thread's names no process.
 #[test]
 fn the_number_of_a_thread_is_left_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.cluster.stop();
     let (tell, told) = std::sync::mpsc::channel();
@@ -541,7 +519,7 @@ fn the_number_of_a_thread_is_left_over() {
     );
     fs::write(&file, text).unwrap();
     give(&file, stage.cluster.owner(), 0o600);
-    let status = Launch::new(&world).run(&stage.config, &["status", "--json"]);
+    let status = stage.pgcertd(&["status", "--json"]);
     drop(stop);
     thread.join().unwrap();
     let row = status.instance(NAME);

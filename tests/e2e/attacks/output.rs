@@ -23,7 +23,6 @@ use crate::{
         daemon::{Daemon, Launch, Outcome},
         eventually, give,
         journal::Journal,
-        lineage::Lineage,
     },
 };
 
@@ -92,7 +91,7 @@ fn assert_written_out(text: &str, what: &str) {
 
 #[test]
 fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).name(&hostile_line()).start();
     let data = cluster.data_directory().to_str().unwrap();
     // No server could read a configuration in a path of two lines; what looks like one can stand there.
@@ -104,9 +103,15 @@ fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() 
     assert!(status.contains("no command can be pasted"), "{status}");
     let told = documented(&root, &config, &["status"]).json();
     let uncovered = told["uncovered"].as_array().unwrap();
-    assert!(uncovered.iter().any(|it| it == data), "{told}");
+    assert!(
+        uncovered.iter().any(|directory| directory == data),
+        "{told}"
+    );
     let forged = forged.data.to_str().unwrap();
-    assert!(uncovered.iter().any(|it| it == forged), "{told}");
+    assert!(
+        uncovered.iter().any(|directory| directory == forged),
+        "{told}"
+    );
     let check = shown(&root, &config, &["check"]);
     assert_written_out(&check, "check");
     let told = documented(&root, &config, &["check"]).json();
@@ -131,7 +136,7 @@ fn the_data_directory_of_a_stranger_commands_no_terminal_and_is_in_no_command() 
 }
 
 /// A stage whose authority, subject and name are hostile.
-fn stage(world: &World) -> Stage {
+fn stage(world: &World) -> Stage<'_> {
     let ca = Ca::new_with(world, "Test Root", |_, params| {
         params.distinguished_name = hostile_name("Test Root");
     });
@@ -144,8 +149,7 @@ fn stage(world: &World) -> Stage {
         },
         ..Options::default()
     };
-    let first = ca.issue_with(&[HOST], &options);
-    Stage::serving(world, ca, first)
+    Stage::build(world).authority(ca).first(options).start()
 }
 
 fn hostile_name(more: &str) -> DistinguishedName {
@@ -157,12 +161,10 @@ fn hostile_name(more: &str) -> DistinguishedName {
 
 #[test]
 fn names_in_certificates_files_and_databases_command_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = stage(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     // A hook of the ACME client's that copies into the server's files.
-    let hooks = lineage.path().join("../../renewal-hooks/deploy");
+    let hooks = stage.lineage.path().join("../../renewal-hooks/deploy");
     fs::create_dir_all(&hooks).unwrap();
     let data = stage.cluster.data_directory().display();
     let hook = hostile_path(&hooks);
@@ -185,7 +187,6 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
     fs::write(&hba, open + &text).unwrap();
     stage.cluster.sql("select pg_reload_conf()");
 
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
     let root = Launch::new(&world);
     for command in [
         &["status"][..],
@@ -196,14 +197,16 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
         &["sessions"],
         &["removal"],
     ] {
-        shown(&root, &config, command);
-        documented(&root, &config, command);
+        shown(&root, &stage.config, command);
+        documented(&root, &stage.config, command);
     }
-    let sessions = shown(&root, &config, &["sessions"]);
+    let sessions = shown(&root, &stage.config, &["sessions"]);
     assert_written_out(&sessions, "sessions");
-    let told = documented(&root, &config, &["sessions"]).instance(NAME);
+    let told = documented(&root, &stage.config, &["sessions"]).instance(NAME);
     assert_eq!(told["sessions"][0]["user"], role);
-    let check = documented(&root, &config, &["check"]).stdout().to_owned();
+    let check = documented(&root, &stage.config, &["check"])
+        .stdout()
+        .to_owned();
     assert!(
         check.contains("renewal-hooks"),
         "the hook is not told of: {check}"
@@ -211,31 +214,28 @@ fn names_in_certificates_files_and_databases_command_no_terminal() {
 
     let address = format!("127.0.0.1:{}", stage.cluster.port());
     let roots = stage.ca.root().to_str().unwrap();
-    let probe = shown(&root, &config, &["probe", &address, "--ca", roots]);
+    let probe = shown(&root, &stage.config, &["probe", &address, "--ca", roots]);
     assert_written_out(&probe, "probe");
-    documented(&root, &config, &["probe", &address, "--ca", roots]);
+    documented(&root, &stage.config, &["probe", &address, "--ca", roots]);
 
     let setup = ["setup", "--dry-run", "--require-tls", "--instance", NAME];
-    let tightened = shown(&root, &config, &setup);
+    let tightened = shown(&root, &stage.config, &setup);
     let diff = "+hostssl\tall\t";
     assert!(tightened.contains(diff), "tabs are tabs: {tightened}");
-    documented(&root, &config, &setup);
+    documented(&root, &stage.config, &setup);
 }
 
 #[test]
 fn what_the_servers_own_program_says_commands_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
     // Postgres quotes the name of the file that it does not find.
     let settings = stage.cluster.settings_file();
     let text = fs::read_to_string(&settings).unwrap();
     let line = hostile_line();
     fs::write(&settings, format!("{text}\ninclude '/nowhere/{line}'\n")).unwrap();
-    let config = Config::new(&world).instance(stage.instance(HOST)).write();
     let root = Launch::new(&world);
-    let check = shown(&root, &config, &["check"]);
+    let check = shown(&root, &stage.config, &["check"]);
     assert_written_out(&check, "check");
     for command in [
         &["status"][..],
@@ -243,14 +243,14 @@ fn what_the_servers_own_program_says_commands_no_terminal() {
         &["sync", "--force"],
         &["removal"],
     ] {
-        shown(&root, &config, command);
-        documented(&root, &config, command);
+        shown(&root, &stage.config, command);
+        documented(&root, &stage.config, command);
     }
 }
 
 #[test]
 fn lineages_configs_and_arguments_command_no_terminal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let root = Launch::new(&world);
     // A lineage that is not there, and one that anybody may have named.
     let live = world.directory("live");
@@ -311,24 +311,21 @@ fn forge(config: &Config, owner: Owner, view: &Value) {
 
 #[test]
 fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let world = or_skip!(World::new());
     let told = world.path().join("told");
     let script = format!(
         "cat >{0}.new; printf '%s\\n%s\\n' \"$PGCERTD_SUBJECT\" \"$PGCERTD_TEXT\" >{0}.text; mv {0}.new {0}",
         told.display()
     );
-    let config = Config::new(&world)
-        .notify("command", vec!["/bin/sh", "-c", &script])
-        .notify("after", "1s")
-        .notify("state_directory", path(&world.path().join("notify")))
-        .instance(stage.instance(HOST))
-        .write();
-    let mut view = Launch::new(&world)
-        .run(&config, &["status", "--json"])
-        .json();
+    let stage = Stage::build(&world)
+        .config(|config| {
+            config
+                .notify("command", vec!["/bin/sh", "-c", &script])
+                .notify("after", "1s")
+                .notify("state_directory", path(&world.path().join("notify")))
+        })
+        .start();
+    let mut view = stage.pgcertd(&["status", "--json"]).json();
     view["daemon"] = json!({
         "version": "1", "pid": std::process::id(), "since": "2026-01-01T00:00:00Z",
     });
@@ -342,15 +339,15 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
         shown_of[place]["issuer"] = HOSTILE.into();
         shown_of[place]["names"] = json!([HOSTILE]);
     }
-    forge(&config, world.postgres(), &view);
+    forge(&stage.config, world.postgres(), &view);
     let nobody = Launch::new(&world).by_user("nobody");
-    let status = shown(&nobody, &config, &["status"]);
+    let status = shown(&nobody, &stage.config, &["status"]);
     assert_written_out(&status, "the view is shown to who may not look");
-    let again = documented(&nobody, &config, &["status"]).instance(NAME);
+    let again = documented(&nobody, &stage.config, &["status"]).instance(NAME);
     assert_eq!(again["problem"], HOSTILE, "a document means the same");
-    shown(&Launch::new(&world), &config, &["status"]);
+    shown(&Launch::new(&world), &stage.config, &["status"]);
 
-    let mut notifier = Launch::new(&world).notifier(&config);
+    let mut notifier = Launch::new(&world).notifier(&stage.config);
     notifier.ready();
     eventually(SOON, "it is told", || told.exists());
     let text = fs::read_to_string(told.with_extension("text")).unwrap();
@@ -361,28 +358,24 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
 
     // A command that cannot be shown makes the view none.
     view["instances"][0]["details"]["command"] = HOSTILE.into();
-    forge(&config, world.postgres(), &view);
-    let status = shown(&nobody, &config, &["status"]);
+    forge(&stage.config, world.postgres(), &view);
+    let status = shown(&nobody, &stage.config, &["status"]);
     assert!(status.contains("is not known"), "{status}");
     assert!(!status.contains("touch forged"), "{status}");
 }
 
 #[test]
 fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
-    let Some(world) = World::new() else { return };
-    let Some(journal) = Journal::start(&world) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let journal = or_skip!(Journal::start(&world));
     let live = world.directory("live");
     let hostile = format!("{HOSTILE}\nMAINPID=1\nREADY=0\nSTATUS=forged");
     fs::create_dir_all(live.join(&hostile)).unwrap();
-    let stage = Stage::new(&world);
-    let instance = stage.instance(live.join(&hostile));
-    let config = Config::new(&world).instance(instance).write();
+    let stage = Stage::build(&world).files(&live.join(&hostile)).start();
     let mut daemon = Launch::new(&world)
         .env("PGCERTD_LOG", "debug")
         .into_journal(&journal)
-        .daemon(&config);
+        .daemon(&stage.config);
     daemon.ready();
     let record = eventually(SOON, "the lineage is told of", || {
         let records = journal.records(&["SYSLOG_IDENTIFIER=pgcertd"]);
@@ -412,7 +405,10 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
         "STOPPING=1",
     ];
     for line in daemon.notified() {
-        assert!(known.iter().any(|it| line.starts_with(it)), "{line}");
+        assert!(
+            known.iter().any(|prefix| line.starts_with(prefix)),
+            "{line}"
+        );
         assert!(!line.starts_with("STATUS=forged"), "{line}");
         assert_harmless(line, "systemd");
     }
@@ -422,7 +418,7 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
 /// Where no journal is, the same goes to standard error.
 #[test]
 fn no_line_of_a_daemons_log_can_be_forged() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let live = world.directory("live");
     fs::create_dir_all(hostile_path(&live)).unwrap();
     let data = world.postgres_directory("data", 0o700);

@@ -15,14 +15,13 @@ use std::{
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says, eventually_both},
+    stage::{HOST, NAME, Stage, says},
     world::{
         Owner, SOON, World,
         ca::Issued,
         config::{Config, Instance},
         daemon::{Daemon, Launch, eventually_state, pgcertd},
         eventually, give,
-        lineage::Lineage,
     },
 };
 
@@ -30,16 +29,16 @@ const ROOT: Owner = Owner { uid: 0, gid: 0 };
 
 /// A server whose lineage the user postgres may write, and a key of another service that only root may read: its
 /// certificate is good for the server too.
-struct Scene {
-    stage: Stage,
+struct Scene<'w> {
+    stage: Stage<'w>,
     lineage: PathBuf,
     other: Issued,
-    config: Config,
 }
 
-impl Scene {
-    fn new(world: &World) -> Scene {
-        let stage = Stage::new(world);
+impl<'w> Scene<'w> {
+    fn new(world: &'w World) -> Self {
+        let lineage = world.postgres_directory("theirs", 0o755);
+        let stage = Stage::build(world).files(&lineage).start();
         let other = stage.ca.issue(&[HOST]);
         let closed = world.directory("other");
         for (name, text, mode) in [
@@ -49,15 +48,10 @@ impl Scene {
             fs::write(closed.join(name), text).unwrap();
             give(&closed.join(name), ROOT, mode);
         }
-        let lineage = world.postgres_directory("theirs", 0o755);
-        let config = Config::new(world)
-            .instance(stage.instance(&lineage))
-            .write();
         let scene = Scene {
             stage,
             lineage,
             other,
-            config,
         };
         scene.own(world, &scene.stage.first);
         scene
@@ -91,9 +85,9 @@ impl Scene {
 
     /// No file below the state directory has a line of the other service's key.
     fn keeps_its_own(&self, what: &str) {
-        self.stage.keeps(&self.stage.first, what);
+        self.stage.keeps(&self.stage.first);
         let line = self.other.key_pem.lines().nth(1).unwrap();
-        for entry in fs::read_dir(self.stage.target.parent().unwrap()).unwrap() {
+        for entry in fs::read_dir(self.stage.cert.parent().unwrap()).unwrap() {
             let path = entry.unwrap().path();
             let text = fs::read(&path).unwrap_or_default();
             let text = String::from_utf8_lossy(&text);
@@ -104,11 +98,10 @@ impl Scene {
 
 #[test]
 fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&scene.config);
-    daemon.ready();
-    eventually_state(&world, &scene.config, NAME, "in_sync");
+    let daemon = scene.stage.unit();
+    eventually_state(&world, &scene.stage.config, NAME, "in_sync");
 
     scene.public_chain(&world);
     let link = scene.free("privkey.pem");
@@ -116,30 +109,25 @@ fn a_link_of_the_lineages_writer_to_a_key_of_roots_is_refused_by_daemon_and_root
     let owner = world.postgres();
     lchown(&link, Some(owner.uid), Some(owner.gid)).unwrap();
 
-    let problem = eventually_both(
-        &world,
-        &scene.config,
-        "source_invalid",
-        "a link to root's key",
-    );
+    let problem = scene.stage.both_say("source_invalid");
     let file = world.path().join("other/privkey.pem");
     let words = [file.to_str().unwrap(), "user postgres", "belongs to root"];
-    assert_says(&problem, &words, "what is refused, and why");
-    let forced = pgcertd(&world, &scene.config, &["sync", "--force", "--json"]);
+    says(&problem, &words);
+    let forced = scene.stage.pgcertd(&["sync", "--force", "--json"]);
     assert_eq!(forced.code(), 1);
     scene.keeps_its_own("after a forced sync as root");
 
     // Its own files in their place are taken, for daemon and root alike.
     let next = scene.stage.ca.issue(&[HOST]);
     scene.own(&world, &next);
-    scene.stage.eventually_serves(&next, "postgres's own files");
-    eventually_state(&world, &scene.config, NAME, "in_sync");
-    scene.stage.ends_with(daemon, &next);
+    scene.stage.serves(&next);
+    eventually_state(&world, &scene.stage.config, NAME, "in_sync");
+    scene.stage.ends(daemon, &next);
 }
 
 #[test]
 fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     type Plant = fn(&World, &Scene) -> Option<PathBuf>;
     let ways: [(&str, &str, Plant); 6] = [
         ("a hard link", "owns the directory", |world, scene| {
@@ -197,19 +185,19 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
             },
         ),
     ];
-    for (what, says, plant) in ways {
-        let Some(world) = World::new() else { return };
+    for (what, word, plant) in ways {
+        let world = or_skip!(World::new());
         let mut scene = Scene::new(&world);
         scene.public_chain(&world);
         if let Some(lineage) = plant(&world, &scene) {
-            scene.config = Config::new(&world)
+            scene.stage.config = Config::new(&world)
                 .instance(scene.stage.instance(&lineage))
                 .write();
         }
-        let done = pgcertd(&world, &scene.config, &["sync", "--json"]);
+        let done = scene.stage.pgcertd(&["sync", "--json"]);
         let instance = done.instance(NAME);
         let problem = instance["problem"].as_str().unwrap_or_default();
-        assert_says(problem, &[says, "could not read it without pgcertd"], what);
+        says(problem, &[word, "could not read it without pgcertd"]);
         scene.keeps_its_own(what);
     }
     drop(world);
@@ -217,7 +205,7 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
 
 #[test]
 fn a_ca_file_that_the_lineages_writer_links_to_is_judged_as_the_key_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let link = scene.lineage.join("ca.pem");
     symlink("../other/privkey.pem", &link).unwrap();
@@ -230,15 +218,16 @@ fn a_ca_file_that_the_lineages_writer_links_to_is_judged_as_the_key_is() {
     let config = Config::new(&world).instance(instance).write();
     let seen = eventually_state(&world, &config, NAME, "source_invalid");
     let problem = seen["problem"].as_str().unwrap();
-    assert_says(problem, &["could not read it without pgcertd"], "a CA file");
+    says(problem, &["could not read it without pgcertd"]);
     scene.keeps_its_own("a CA file");
 }
 
 #[test]
 fn setup_shows_no_lineage_whose_chain_its_writer_could_not_read() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     fs::set_permissions(world.path().join("other"), PermissionsExt::from_mode(0o700)).unwrap();
+    fs::remove_dir_all(world.path().join("letsencrypt")).unwrap();
     let live = world.directory("letsencrypt/live");
     let theirs = live.join("theirs");
     fs::rename(&scene.lineage, &theirs).unwrap();
@@ -255,31 +244,28 @@ fn setup_shows_no_lineage_whose_chain_its_writer_could_not_read() {
     );
     assert_ne!(done.code(), 0, "{}", done.stdout());
     let words = ["user postgres", "could not read it without pgcertd"];
-    assert_says(done.stderr(), &words, "the only lineage");
+    says(done.stderr(), &words);
 }
 
 #[test]
 fn check_names_who_may_change_a_lineage() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let of = |config: &Config| {
         let done = pgcertd(&world, config, &["check", "--json"]);
         let json = done.json();
         let findings = json["instances"][0]["findings"].as_array().unwrap().clone();
-        let mut found = findings.iter().filter(|it| it["id"] == "lineage_writers");
+        let mut found = findings
+            .iter()
+            .filter(|finding| finding["id"] == "lineage_writers");
         let found = found.next().unwrap_or_else(|| panic!("{json}")).clone();
         let seen = found["seen"].as_str().unwrap().to_owned();
         (found["weight"].as_str().unwrap().to_owned(), seen)
     };
-    let (weight, seen) = of(&scene.config);
+    let (weight, seen) = of(&scene.stage.config);
     assert_eq!(weight, "notice", "{seen}");
-    assert_says(
-        &seen,
-        &["user postgres owns the directory"],
-        "postgres's own",
-    );
+    says(&seen, &["user postgres owns the directory"]);
 
-    Lineage::new(&world, HOST).renew(&scene.stage.first);
     let config = Config::new(&world)
         .instance(scene.stage.instance(HOST))
         .write();
@@ -297,7 +283,7 @@ fn check_names_who_may_change_a_lineage() {
     .unwrap();
     let (weight, seen) = of(&config);
     assert_eq!(weight, "problem", "{seen}");
-    assert_says(&seen, &["every user may write in"], "open to all");
+    says(&seen, &["every user may write in"]);
 }
 
 /// A device that swallows everything, in the world's own directory.
@@ -342,7 +328,7 @@ const OPENINGS: [&str; 4] = ["-y", "-e", "trace=open,openat,openat2", "-s256"];
 
 #[test]
 fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let device = device(&world);
     let trap = scene.lineage.join("trap");
@@ -360,7 +346,7 @@ fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
     let late = ["-e", "inject=open,openat,openat2:delay_enter=1000"];
     let launch = Launch::new(&world).strace(&[&OPENINGS[..], &late].concat());
     // While the files keep changing they are read again and again, for half a minute.
-    launch.run(&scene.config, &["status", "--json"]);
+    launch.run(&scene.stage.config, &["status", "--json"]);
     let opened = openings(&world, &device);
     stop.store(true, Ordering::Relaxed);
     swapping.join().unwrap();
@@ -369,7 +355,7 @@ fn a_writer_who_swaps_file_and_device_never_has_the_device_opened() {
 
 #[test]
 fn a_device_that_a_users_files_lead_to_is_not_opened_by_roots_check() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let device = device(&world);
     let home = world.directory("home/mallory");
@@ -391,7 +377,7 @@ fn a_device_that_a_users_files_lead_to_is_not_opened_by_roots_check() {
     let launch = Launch::new(&world)
         .strace(&OPENINGS)
         .mounted(&passwd, Path::new("/etc/passwd"));
-    launch.run(&scene.config, &["check", "--json"]);
+    launch.run(&scene.stage.config, &["check", "--json"]);
     let log = fs::read_to_string(world.path().join("strace.log")).unwrap();
     assert!(log.contains("cli.ini"), "the file was not looked at");
     assert_eq!(openings(&world, &device), Vec::<String>::new());
@@ -399,7 +385,7 @@ fn a_device_that_a_users_files_lead_to_is_not_opened_by_roots_check() {
 
 #[test]
 fn a_version_file_that_leads_to_a_device_is_not_opened_by_roots_check() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     let mut other = crate::world::cluster::Cluster::build(&world)
         .name("other")
@@ -409,7 +395,7 @@ fn a_version_file_that_leads_to_a_device_is_not_opened_by_roots_check() {
     fs::remove_file(&version).unwrap();
     symlink(&device, &version).unwrap();
     let launch = Launch::new(&world).strace(&OPENINGS);
-    launch.run(&scene.config, &["check", "--json"]);
+    launch.run(&scene.stage.config, &["check", "--json"]);
     assert_eq!(openings(&world, &device), Vec::<String>::new());
     fs::remove_file(&version).unwrap();
     other.stop();
@@ -417,7 +403,7 @@ fn a_version_file_that_leads_to_a_device_is_not_opened_by_roots_check() {
 
 #[test]
 fn what_a_container_mounts_as_a_secret_is_read() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let scene = Scene::new(&world);
     // As Kubernetes does: a directory that everybody may write in, sticky, and links of root's.
     let secret = world.directory("secret");
@@ -442,6 +428,6 @@ fn what_a_container_mounts_as_a_secret_is_read() {
         daemon.ready();
         daemon
     };
-    scene.stage.eventually_serves(&next, "the secret");
-    scene.stage.ends_with(daemon, &next);
+    scene.stage.serves(&next);
+    scene.stage.ends(daemon, &next);
 }

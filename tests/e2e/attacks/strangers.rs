@@ -79,10 +79,8 @@ fn installed(world: &World, key: &str) -> bool {
 
 #[test]
 fn setup_that_is_not_asked_gives_a_strangers_server_nothing() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let mut bench = Bench::new(&world);
     let before = bench.sight();
     bench.cluster.stop();
@@ -112,10 +110,8 @@ fn setup_that_is_not_asked_gives_a_strangers_server_nothing() {
 
 #[test]
 fn of_a_server_of_postgres_and_a_strangers_the_first_is_set_up_in_silence() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let mut bench = Bench::new(&world);
     bench.cluster.stop();
     // It was there first, and shows a certificate for another lineage: that steers nothing.
@@ -142,10 +138,8 @@ fn of_a_server_of_postgres_and_a_strangers_the_first_is_set_up_in_silence() {
 
 #[test]
 fn a_person_is_shown_whose_server_it_is_and_a_named_one_is_set_up() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let mut bench = Bench::new(&world);
     bench.cluster.stop();
     let theirs = theirs(&strange, "theirs");
@@ -170,10 +164,8 @@ fn a_person_is_shown_whose_server_it_is_and_a_named_one_is_set_up() {
 
 #[test]
 fn what_a_named_strangers_server_shows_does_not_choose_its_lineage() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let mut bench = Bench::new(&world);
     bench.cluster.stop();
     let wanted = bench.ca.issue(&["billing.example.com"]);
@@ -198,7 +190,7 @@ fn what_a_named_strangers_server_shows_does_not_choose_its_lineage() {
 
 #[test]
 fn a_data_directory_of_roots_is_given_nothing() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let data = world.directory("of-root");
     fs::write(data.join("postmaster.pid"), "1\n").unwrap();
@@ -215,19 +207,17 @@ fn a_data_directory_of_roots_is_given_nothing() {
 
 #[test]
 fn check_and_status_name_the_user_of_a_server_that_nothing_covers() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let bench = Bench::new(&world);
     let theirs = Cluster::build(&strange).name("theirs").start();
     let data = theirs.data_directory().to_str().unwrap();
     let done = Launch::new(&world).run(&bench.config, &["check", "--json"]);
     let json = done.json();
     let host = json["host"].as_array().unwrap();
-    let mut found = host.iter().filter(|it| it["id"] == "uncovered");
+    let mut found = host.iter().filter(|finding| finding["id"] == "uncovered");
     let found = found
-        .find(|it| it["seen"].as_str().unwrap().contains(data))
+        .find(|finding| finding["seen"].as_str().unwrap().contains(data))
         .unwrap();
     assert!(
         found["seen"].as_str().unwrap().contains("user nobody"),
@@ -244,10 +234,8 @@ fn check_and_status_name_the_user_of_a_server_that_nothing_covers() {
 
 #[test]
 fn a_strangers_silent_socket_puts_no_process_of_roots_into_his_hands() {
-    let Some(world) = World::new() else { return };
-    let Some(strange) = World::of_user(STRANGER) else {
-        return;
-    };
+    let world = or_skip!(World::new());
+    let strange = or_skip!(World::of_user(STRANGER));
     let bench = Bench::new(&world);
     let mut theirs = Cluster::build(&strange).name("theirs").start();
     theirs.freeze();

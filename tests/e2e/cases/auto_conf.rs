@@ -7,13 +7,13 @@ use std::{
 
 use crate::{
     setup::bench::Bench,
-    standing::says,
-    world::{World, faults::Immutable, give},
+    stage::says,
+    world::{World, faults::Immutable, give, on_one_line},
 };
 
 #[test]
 fn what_keeps_alter_system_from_its_file_is_named_with_the_file() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     // As it is but in tests: a link to a device shows where the file is to be made durable.
     let bench = Bench::with(&world, |cluster| cluster.setting("fsync", "on"));
     let file = bench.cluster.data_directory().join("postgresql.auto.conf");
@@ -22,14 +22,13 @@ fn what_keeps_alter_system_from_its_file_is_named_with_the_file() {
         assert_eq!(done.code(), 1);
         // Without the line breaks of the page.
         let told = format!("{} {}", done.stdout(), done.stderr());
-        let told: Vec<&str> = told.split_whitespace().collect();
-        let told = told.join(" ");
+        let told = on_one_line(&told);
         says(&told, &["postgresql.auto.conf cannot be written"]);
         says(&told, words);
         assert!(!told.contains("lacks the right"), "{told}");
         assert!(!told.contains("superuser"), "{told}");
     };
-    if let Some(immutable) = Immutable::set(&file) {
+    if let Ok(immutable) = Immutable::set(&file) {
         refuses(&["is immutable", "chattr -i"]);
         drop(immutable);
     }

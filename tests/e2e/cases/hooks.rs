@@ -9,8 +9,6 @@ use crate::{
     world::{
         World,
         config::{Config, Instance},
-        daemon::pgcertd,
-        lineage::Lineage,
         pgbouncer::PgBouncer,
     },
 };
@@ -28,12 +26,10 @@ enum Found {
 
 #[test]
 fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
     let pooler = PgBouncer::before(&world, &stage.cluster, "pooler");
-    let config = Config::new(&world)
+    stage.config = Config::new(&world)
         .instance(stage.instance(HOST))
         .instance(Instance::of_pgbouncer(
             "pooler",
@@ -42,8 +38,8 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
         ))
         .write();
     let data = stage.cluster.data_directory().display();
-    let target = stage.target.display();
-    let (live, another) = (lineage.path().display(), world.directory("another"));
+    let target = stage.cert.display();
+    let (live, another) = (stage.lineage.path().display(), world.directory("another"));
     let another = another.display();
     let (postgres, pgbouncer) = ("PostgreSQL", "restarts PgBouncer");
     let copies = "copies to";
@@ -96,15 +92,19 @@ fn a_hook_is_old_by_what_it_does_to_the_servers_that_are_instances() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    let document = pgcertd(&world, &config, &["check", "--json"]).json();
+    let document = stage.pgcertd(&["check", "--json"]).json();
     let found: Vec<&Value> = document["host"].as_array().unwrap().iter().collect();
     for (number, (commands, expected)) in hooks.iter().enumerate() {
         let file = deploy.join(format!("{number:02}"));
         let file = file.to_str().unwrap();
-        let mut own = found.iter().filter(|it| it["id"] == "old_hook");
-        let own = own.find(|it| it["seen"].as_str().is_some_and(|seen| seen.contains(file)));
+        let mut own = found.iter().filter(|finding| finding["id"] == "old_hook");
+        let own = own.find(|finding| {
+            finding["seen"]
+                .as_str()
+                .is_some_and(|seen| seen.contains(file))
+        });
         let what = format!("{commands}: {own:?}");
-        let said = own.map(|it| it["seen"].as_str().unwrap());
+        let said = own.map(|finding| finding["seen"].as_str().unwrap());
         match expected {
             Found::Nothing => assert!(own.is_none(), "{what}"),
             Found::Gone(deed) => {

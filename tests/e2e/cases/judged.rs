@@ -1,6 +1,8 @@
 //! What clients would say decides what is installed: purposes, chains and their dates, signatures,
 //! names. OpenSSL and psql are asked in each case, and pgcertd has to know it before they do.
 
+mod signed;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -16,12 +18,11 @@ use serde_json::Value;
 
 use crate::{
     neighbours,
-    standing::{HOST, NAME, Stage, problem, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
         SOON, World,
         ca::{Ca, DAY, Issued, Options, describe},
         command,
-        config::Instance,
         daemon::{Launch, Outcome},
         process::{Done, run},
     },
@@ -77,7 +78,9 @@ impl Stage<'_> {
     fn problems(&self, roots: &Path) -> Vec<Value> {
         let seen = self.trusting(roots, &["check", "--json"]).json();
         let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let problems = findings.iter().filter(|it| it["weight"] == "problem");
+        let problems = findings
+            .iter()
+            .filter(|finding| finding["weight"] == "problem");
         problems.cloned().collect()
     }
 }
@@ -100,14 +103,14 @@ type Fitness = (&'static str, Change, Change, usize, &'static [&'static str]);
 
 #[test]
 fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chain() {
-    let Some(world) = World::new() else { return };
-    let mut stage = named(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let ca = Ca::new(&world, "Public");
     // Signed certificate timestamps, an empty list of them: what a public log gives.
-    let logged: Change = |it| {
+    let logged: Change = |params| {
         let oid = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
         let extension = CustomExtension::from_oid_content(&oid, vec![4, 2, 0, 0]);
-        it.custom_extensions.push(extension);
+        params.custom_extensions.push(extension);
     };
     let issue = |adjust: Change| {
         let options = Options {
@@ -135,27 +138,29 @@ fn a_public_leaf_that_comes_without_its_intermediate_never_replaces_a_whole_chai
 
 #[test]
 fn what_no_client_accepts_never_replaces_what_clients_accept() {
-    let Some(world) = World::new() else { return };
-    let mut stage = named(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let none: Change = |_| {};
-    let client: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let any: Change = |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
-    let crl: Change = |it| it.key_usages = vec![KeyUsagePurpose::CrlSign];
-    let stranger: Change = |it| {
-        it.custom_extensions
+    let client: Change =
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let any: Change = |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    let crl: Change = |params| params.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let stranger: Change = |params| {
+        params
+            .custom_extensions
             .push(critical(&[1, 3, 6, 1, 4, 1, 99999, 1], &[5, 0]));
     };
     // nsCertType: client.
-    let netscape: Change = |it| {
+    let netscape: Change = |params| {
         let oid = [2, 16, 840, 1, 113_730, 1, 1];
         let extension = CustomExtension::from_oid_content(&oid, vec![3, 2, 7, 0x80]);
-        it.custom_extensions.push(extension);
+        params.custom_extensions.push(extension);
     };
-    let no_ca: Change = |it| it.is_ca = IsCa::ExplicitNoCa;
-    let silent: Change = |it| it.is_ca = IsCa::NoCa;
-    let length_0: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let expired: Change = |it| it.not_after = (SystemTime::now() - DAY).into();
-    let elsewhere: Change = |it| it.name_constraints = only_below("example.org");
+    let no_ca: Change = |params| params.is_ca = IsCa::ExplicitNoCa;
+    let silent: Change = |params| params.is_ca = IsCa::NoCa;
+    let length_0: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let expired: Change = |params| params.not_after = (SystemTime::now() - DAY).into();
+    let elsewhere: Change = |params| params.name_constraints = only_below("example.org");
     let refused: [Fitness; 14] = [
         (
             "For clients",
@@ -226,12 +231,12 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
             &["Intermediate 1 expired on"],
         ),
     ];
-    let unsaid: Change = |it| {
-        it.extended_key_usages.clear();
-        it.key_usages.clear();
+    let unsaid: Change = |params| {
+        params.extended_key_usages.clear();
+        params.key_usages.clear();
     };
-    let authority: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let here: Change = |it| it.name_constraints = only_below("example.com");
+    let authority: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let here: Change = |params| params.name_constraints = only_below("example.com");
     let taken: [Fitness; 4] = [
         ("Nothing said", unsaid, none, 1, &[]),
         ("An authority", authority, none, 1, &[]),
@@ -240,9 +245,9 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     ];
     let mut served = stage.first.clone();
     for (what, leaf, between, intermediates, words) in refused.into_iter().chain(taken) {
-        let ca = Ca::new_with(&world, what, move |depth, it| {
+        let ca = Ca::new_with(&world, what, move |depth, params| {
             if depth == 1 {
-                between(it);
+                between(params);
             }
         });
         let options = Options {
@@ -262,10 +267,10 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
         }
     }
     // What has its time later waits for it, as a leaf does.
-    let early: Change = |it| it.not_before = (SystemTime::now() + DAY).into();
-    let ca = Ca::new_with(&world, "Early", |depth, it| {
+    let early: Change = |params| params.not_before = (SystemTime::now() + DAY).into();
+    let ca = Ca::new_with(&world, "Early", |depth, params| {
         if depth == 1 {
-            early(it);
+            early(params);
         }
     });
     stage.lineage.renew(&ca.issue(&[HOST]));
@@ -283,16 +288,10 @@ fn what_no_client_accepts_never_replaces_what_clients_accept() {
     assert_eq!(stage.cluster.served(), good.fingerprint);
 }
 
-/// A stage whose clients verify its name.
-fn named(world: &World) -> Stage<'_> {
-    let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-    Stage::with(world, |cluster| cluster, named)
-}
-
 #[test]
 fn a_private_authority_that_issues_by_its_root_is_no_problem_to_check() {
-    let Some(world) = World::new() else { return };
-    let mut stage = named(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let options = Options {
         intermediates: 0,
         ..Options::default()
@@ -356,7 +355,10 @@ impl Signer {
         let (fingerprint, serial) = describe(&leaf_pem);
         Issued {
             leaf_pem,
-            intermediates: intermediates.iter().map(|&it| it.to_owned()).collect(),
+            intermediates: intermediates
+                .iter()
+                .map(|&intermediate| intermediate.to_owned())
+                .collect(),
             key_pem: key.serialize_pem(),
             fingerprint,
             serial,
@@ -372,8 +374,8 @@ fn file(world: &World, name: &str, text: &str) -> PathBuf {
 
 #[test]
 fn a_way_to_a_known_root_spares_what_lies_behind_it() {
-    let Some(world) = World::new() else { return };
-    let mut stage = named(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
     let [old, new, between] = ["Old Root", "New Root", "R"].map(|name| Signer::new(name, ecdsa));
     let in_days = |days: u32| SystemTime::now() + days * DAY;
@@ -423,11 +425,11 @@ fn a_way_to_a_known_root_spares_what_lies_behind_it() {
 
 #[test]
 fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
-    let ca = Ca::new_with(&world, "Short", |depth, it| {
+    let ca = Ca::new_with(&world, "Short", |depth, params| {
         if depth == 1 {
-            it.not_after = (SystemTime::now() + 2 * DAY + DAY / 24).into();
+            params.not_after = (SystemTime::now() + 2 * DAY + DAY / 24).into();
         }
     });
     stage.lineage.renew(&ca.issue(&[HOST]));
@@ -459,7 +461,10 @@ fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
     }
     let checked = stage.trusting(&roots, &["check", "--json"]).json();
     let findings = checked["instances"][0]["findings"].as_array().unwrap();
-    let source = findings.iter().find(|it| it["id"] == "source").unwrap();
+    let source = findings
+        .iter()
+        .find(|finding| finding["id"] == "source")
+        .unwrap();
     assert_eq!(source["weight"], "notice", "{source}");
     says(
         source["seen"].as_str().unwrap(),
@@ -481,161 +486,8 @@ fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
 }
 
 #[test]
-fn a_signature_without_a_digest_is_kept_from_clients_with_passwords() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::new(&world);
-    let first = stage.first.clone();
-    stage.cluster.sql("create role app login password 'secret'");
-    let hba = stage.cluster.config_directory().join("pg_hba.conf");
-    let text = fs::read_to_string(&hba).unwrap();
-    let scram = "host all app 127.0.0.1/32 scram-sha-256\n";
-    fs::write(&hba, format!("{scram}{text}")).unwrap();
-    stage.cluster.reload_by_hand();
-    let connects = |stage: &Stage<'_>, more: &str| {
-        let conninfo = format!(
-            "host={HOST} hostaddr=127.0.0.1 user=app password=secret sslmode=require {more}"
-        );
-        stage.cluster.try_by(&conninfo, "select 1")
-    };
-    assert_eq!(connects(&stage, ""), Ok("1".into()));
-
-    let ed25519 = Signer::new("Ed25519 Root", &rcgen::PKCS_ED25519);
-    let digestless = || ed25519.issue(&[], |_| {});
-    let issued = digestless();
-    let words = [
-        "has no digest",
-        "channel binding",
-        "RSA or ECDSA",
-        "sync --force",
-    ];
-    stage.refuses("signed by Ed25519", &issued, &first, &words);
-    says(&problem(&stage.becomes("source_invalid")), &words);
-
-    // A person insists: real clients then say what was said before.
-    stage.synced(&["--force"], "deployed", 0);
-    let error = connects(&stage, "").unwrap_err();
-    says(&error, &["could not find digest for NID"]);
-    assert_eq!(connects(&stage, "channel_binding=disable"), Ok("1".into()));
-    let root = file(&world, "ed25519.pem", &ed25519.root());
-    let problems = stage.problems(&root);
-    let [found] = &problems[..] else {
-        panic!("{problems:?}")
-    };
-    says(
-        found["seen"].as_str().unwrap(),
-        &["has no digest", "password"],
-    );
-    let probed = stage.probed(&root, HOST).stdout.replace("\n        ", " ");
-    says(&probed, &["has no digest", "password"]);
-    // Nobody gets in less than before.
-    stage.lineage.renew(&digestless());
-    stage.synced(&[], "deployed", 0);
-
-    let good = stage.renew();
-    stage.synced(&[], "deployed", 0);
-    assert_eq!(connects(&stage, "channel_binding=require"), Ok("1".into()));
-    stage.refuses("again", &digestless(), &good, &words);
-
-    // RSA-PSS says its digest in its parameters, and clients find it there.
-    let pss = signed_with_pss(&world);
-    stage.lineage.renew(&pss);
-    stage.synced(&[], "deployed", 0);
-    assert_eq!(connects(&stage, "channel_binding=require"), Ok("1".into()));
-}
-
-/// A certificate that signs itself, with RSA-PSS.
-fn signed_with_pss(world: &World) -> Issued {
-    let [key, leaf] = ["pss.key", "pss.pem"].map(|name| world.path().join(name));
-    let mut openssl = command("openssl");
-    openssl.args([
-        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60",
-    ]);
-    openssl.args([
-        "-subj",
-        "/CN=pg.example.com",
-        "-addext",
-        "subjectAltName=DNS:pg.example.com",
-    ]);
-    openssl.args([
-        "-sigopt",
-        "rsa_padding_mode:pss",
-        "-sigopt",
-        "rsa_pss_saltlen:digest",
-    ]);
-    openssl.arg("-keyout").arg(&key).arg("-out").arg(&leaf);
-    run(&mut openssl, SOON).result().unwrap();
-    let leaf_pem = fs::read_to_string(leaf).unwrap();
-    let (fingerprint, serial) = describe(&leaf_pem);
-    Issued {
-        leaf_pem,
-        intermediates: Vec::new(),
-        key_pem: fs::read_to_string(key).unwrap(),
-        fingerprint,
-        serial,
-    }
-}
-
-#[test]
-fn a_pooler_offers_no_channel_binding_and_takes_any_signature() {
-    let Some(world) = World::new() else { return };
-    let mut stage = neighbours::stage::Stage::new(&world);
-    let ed25519 = Signer::new("Ed25519 Root", &rcgen::PKCS_ED25519);
-    stage.lineage.renew(&ed25519.issue(&[], |_| {}));
-    stage.synced(&[], "deployed", 0);
-}
-
-#[test]
-fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
-    let Some(world) = World::new() else { return };
-    let target = world.target(neighbours::stage::NAME);
-    let file = target.to_str().unwrap();
-    let mut stage = neighbours::stage::Stage::with(
-        &world,
-        |pooler| {
-            pooler.set("server_tls_sslmode", "prefer");
-            pooler.set("server_tls_cert_file", file);
-            pooler.set("server_tls_key_file", file);
-        },
-        |entry| entry,
-    );
-    let words = [
-        "clientAuth",
-        "server_tls_cert_file",
-        "public authorities no longer issue both",
-    ];
-    stage.renew();
-    let refused = stage.synced(&[], "refused", 1);
-    says(&problem(&refused), &words);
-    let first = stage.first.fingerprint.clone();
-    assert_eq!(stage.pooler.peer().unwrap().fingerprint, first);
-    // A pooler that is down would start on it.
-    stage.pooler.stop();
-    says(&problem(&stage.synced(&[], "refused", 1)), &words);
-    stage.pooler.start().unwrap();
-    let both: Change = |it| {
-        let client = ExtendedKeyUsagePurpose::ClientAuth;
-        it.extended_key_usages.push(client);
-    };
-    let unsaid: Change = |it| it.extended_key_usages.clear();
-    for adjust in [both, unsaid] {
-        let options = Options {
-            adjust,
-            ..Options::default()
-        };
-        let issued = stage.ca.issue_with(&[HOST], &options);
-        stage.lineage.renew(&issued);
-        stage.synced(&[], "deployed", 0);
-    }
-    // Without TLS to its servers, the file is a server's alone.
-    stage.renew();
-    stage.synced(&[], "refused", 1);
-    stage.pooler.set("server_tls_sslmode", "disable");
-    stage.synced(&[], "deployed", 0);
-}
-
-#[test]
 fn names_are_libpqs_matter_before_an_install_too() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let plain = stage.config.text();
     let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
@@ -698,11 +550,11 @@ fn names_are_libpqs_matter_before_an_install_too() {
     for (alternative, common, more, host, taken) in rows {
         let what = format!("{alternative:?} {common} for {host}");
         let signer = Signer::new("Names", &rcgen::PKCS_ECDSA_P256_SHA256);
-        let issued = signer.issue(&[], |it| {
-            it.subject_alt_names.clone_from(&alternative);
-            it.distinguished_name = DistinguishedName::new();
-            it.distinguished_name.push(DnType::CommonName, common);
-            it.custom_extensions.extend(more.cloned());
+        let issued = signer.issue(&[], |params| {
+            params.subject_alt_names.clone_from(&alternative);
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, common);
+            params.custom_extensions.extend(more.cloned());
         });
         let root = file(&world, "names.pem", &signer.root());
         let named = format!("[[instance]]\nserver_names = [\"{host}\"]\n");

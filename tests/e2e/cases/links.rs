@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     setup::bench::Bench,
-    standing::{HOST, NAME, says},
+    stage::{HOST, NAME, says},
     world::{
         Owner, SOON, World,
         ca::{Ca, Issued},
@@ -38,7 +38,7 @@ fn opened(world: &World, lineage: &Lineage) {
 #[test]
 fn where_others_place_the_files_their_links_are_followed() {
     for mode in ["reload", "observe"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let ca = Ca::new(&world, "Test Root");
         let first = ca.issue(&[HOST]);
         let mut lineage = Lineage::new(&world, HOST);
@@ -49,7 +49,7 @@ fn where_others_place_the_files_their_links_are_followed() {
             .name(NAME)
             .tls_files(&cert, &key)
             .start();
-        let entry = Instance::of(&cluster, HOST)
+        let entry = Instance::for_cluster(&cluster, HOST)
             .set("cert_file", cert.to_str().unwrap())
             .set("key_file", key.to_str().unwrap())
             .set("mode", mode);
@@ -57,7 +57,7 @@ fn where_others_place_the_files_their_links_are_followed() {
             .watch("resync", "1h")
             .instance(entry)
             .write();
-        let kept = Inventory::of([&world.path().join("letsencrypt")]);
+        let kept = Inventory::under([&world.path().join("letsencrypt")]);
         let synced = pgcertd(&world, &config, &["sync", "--json"]);
         assert_eq!(synced.instance(NAME)["outcome"], "unchanged", "{synced:?}");
         let daemon = Daemon::start(&world, &config);
@@ -85,7 +85,7 @@ fn where_others_place_the_files_their_links_are_followed() {
 /// What lies at the end belongs to root, and the server's user decides which file it is.
 #[test]
 fn a_link_that_another_could_have_bent_is_not_followed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let first = ca.issue(&[HOST]);
     let mut lineage = Lineage::new(&world, HOST);
@@ -99,7 +99,7 @@ fn a_link_that_another_could_have_bent_is_not_followed() {
         .name(NAME)
         .tls_files(&cert, &key)
         .start();
-    let entry = Instance::of(&cluster, HOST)
+    let entry = Instance::for_cluster(&cluster, HOST)
         .set("cert_file", cert.to_str().unwrap())
         .set("key_file", key.to_str().unwrap())
         .set("mode", "observe");
@@ -117,7 +117,7 @@ struct Untouched {
 }
 
 impl Untouched {
-    fn of(world: &World, issued: &Issued) -> Untouched {
+    fn holding(world: &World, issued: &Issued) -> Untouched {
         let mut lineage = Lineage::new(world, HOST);
         lineage.renew(issued);
         // The server reads it, and its user could write it.
@@ -127,16 +127,16 @@ impl Untouched {
             give(file, world.postgres(), 0o600);
         }
         give(archived[0].parent().unwrap(), world.postgres(), 0o750);
-        let inventory = Inventory::of([&world.path().join("letsencrypt")]);
+        let inventory = Inventory::under([&world.path().join("letsencrypt")]);
         Untouched { lineage, inventory }
     }
 }
 
 #[test]
 fn a_file_of_a_lineage_is_never_a_target() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
-    let untouched = Untouched::of(&world, &ca.issue(&[HOST]));
+    let untouched = Untouched::holding(&world, &ca.issue(&[HOST]));
     let cluster = Cluster::build(&world).name(NAME).create();
     let lineage = &untouched.lineage;
     let elsewhere = world.postgres_directory("elsewhere", 0o755);
@@ -153,7 +153,8 @@ fn a_file_of_a_lineage_is_never_a_target() {
             .join("letsencrypt/archive/other/fullchain1.pem"),
         by_link.join("fullchain2.pem"),
     ] {
-        let entry = || Instance::of(&cluster, HOST).set("cert_file", target.to_str().unwrap());
+        let entry =
+            || Instance::for_cluster(&cluster, HOST).set("cert_file", target.to_str().unwrap());
         let config = Config::new(&world).instance(entry()).write();
         let refused = pgcertd(&world, &config, &["sync"]);
         assert_eq!(refused.code(), 2, "{}: {refused:?}", target.display());
@@ -173,7 +174,7 @@ fn a_file_of_a_lineage_is_never_a_target() {
 /// A layout of one's own: `current` leads to a directory for each renewal.
 #[test]
 fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let release = world.postgres_directory("releases/2026-11-29", 0o755);
@@ -190,7 +191,8 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
     let cluster = Cluster::build(&world).name(NAME).create();
     let target = world.path().join("releases/2026-11-30/fullchain.pem");
     for target in [release.join("fullchain.pem"), target] {
-        let entry = Instance::of(&cluster, &lineage).set("cert_file", target.to_str().unwrap());
+        let entry =
+            Instance::for_cluster(&cluster, &lineage).set("cert_file", target.to_str().unwrap());
         let config = Config::new(&world).instance(entry).write();
         let refused = pgcertd(&world, &config, &["sync"]);
         assert_eq!(refused.code(), 2, "{refused:?}");
@@ -198,7 +200,7 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
     }
     // The service's user may not look into the lineage, and its one thread that may finds where it leads.
     fs::set_permissions(&lineage, fs::Permissions::from_mode(0o700)).unwrap();
-    let entry = Instance::of(&cluster, &lineage)
+    let entry = Instance::for_cluster(&cluster, &lineage)
         .set("cert_file", release.join("fullchain.pem").to_str().unwrap())
         .set("key_file", release.join("privkey.pem").to_str().unwrap());
     let config = Config::new(&world).instance(entry).write();
@@ -211,7 +213,7 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
         fs::write(newer.join(file), text).unwrap();
         give(&newer.join(file), world.postgres(), 0o600);
     }
-    let before = Inventory::of([&release]);
+    let before = Inventory::under([&release]);
     fs::remove_file(world.path().join("current")).unwrap();
     symlink(&newer, world.path().join("current")).unwrap();
     let service = Launch::new(&world).like_the_unit();
@@ -226,7 +228,8 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
 
     // A neighbour is no part of it.
     let beside = release.join("server.pem");
-    let entry = Instance::of(&cluster, &lineage).set("cert_file", beside.to_str().unwrap());
+    let entry =
+        Instance::for_cluster(&cluster, &lineage).set("cert_file", beside.to_str().unwrap());
     let config = Config::new(&world).instance(entry).write();
     let done = pgcertd(&world, &config, &["sync", "--json"]);
     assert_eq!(done.instance(NAME)["outcome"], "installed", "{done:?}");
@@ -235,7 +238,7 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
 
 #[test]
 fn a_setup_takes_no_file_of_a_lineage_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let archive = world.path().join("letsencrypt/archive").join(HOST);
     let group = world.postgres();

@@ -1,22 +1,19 @@
 //! `sync` as a deploy hook, on a host where nobody comes after it.
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         World,
         ca::Issued,
         config::{Config, Instance},
-        daemon::pgcertd,
         in_place::InPlace,
     },
 };
 
 /// A host without the daemon, whose lineage is plain files.
 struct Host<'w> {
-    world: &'w World,
-    stage: Stage,
+    stage: Stage<'w>,
     files: InPlace,
-    config: Config,
 }
 
 /// How `sync` is called.
@@ -30,23 +27,15 @@ enum Caller {
 
 impl<'w> Host<'w> {
     fn new(world: &'w World) -> Self {
-        let stage = Stage::new(world);
         let files = InPlace::new(world, "files");
+        let stage = Stage::build(world).files(files.path()).start();
         files.renew(&stage.first);
-        let config = Config::new(world)
-            .instance(stage.instance(files.path()))
-            .write();
-        Self {
-            world,
-            stage,
-            files,
-            config,
-        }
+        Self { stage, files }
     }
 
     fn configured(&mut self, change: impl FnOnce(Instance) -> Instance) {
         let instance = change(self.stage.instance(self.files.path()));
-        self.config = Config::new(self.world).instance(instance).write();
+        self.stage.config = Config::new(self.stage.world).instance(instance).write();
     }
 
     fn next(&self) -> Issued {
@@ -58,10 +47,6 @@ impl<'w> Host<'w> {
         self.files.put("fullchain.pem", chain.as_bytes());
     }
 
-    fn reloads(&self) -> usize {
-        self.stage.cluster.log().matches("received SIGHUP").count()
-    }
-
     /// What `sync` must come to, with these words in its problem.
     #[track_caller]
     fn syncs(&self, by: Caller, outcome: &str, code: i32, words: &[&str]) {
@@ -70,19 +55,19 @@ impl<'w> Host<'w> {
             Caller::Hook => &["sync", "--json", "--lineage", lineage],
             Caller::Cron => &["sync", "--json"],
         };
-        let done = pgcertd(self.world, &self.config, arguments);
+        let done = self.stage.pgcertd(arguments);
         let row = done.instance(NAME);
         println!("{by:?}: {row}");
         assert_eq!(row["outcome"], outcome, "{by:?}: {row}");
         assert_eq!(done.code(), code, "{by:?}: {row}");
         let problem = row["problem"].as_str().unwrap_or_default();
-        assert_says(problem, words, &format!("{by:?}"));
+        says(problem, words);
     }
 }
 
 #[test]
 fn a_hooks_call_says_that_the_writer_is_done() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let host = Host::new(&world);
     let mut served = host.stage.first.clone();
 
@@ -91,9 +76,9 @@ fn a_hooks_call_says_that_the_writer_is_done() {
     host.put(&shorter.key_pem, &shorter.leaf_pem);
     let words = ["shorter than the installed one", "pgcertd", "sync 16-main"];
     host.syncs(Caller::Cron, "waiting", 1, &words);
-    host.stage.keeps(&served, "nobody says that it is whole");
+    host.stage.keeps(&served);
     host.syncs(Caller::Hook, "deployed", 0, &[]);
-    host.stage.keeps(&shorter, "the hook says so");
+    host.stage.keeps(&shorter);
     served = shorter;
 
     let next = host.next();
@@ -131,18 +116,18 @@ fn a_hooks_call_says_that_the_writer_is_done() {
             &["awaiting the rest", "sync 16-main"],
         );
         host.syncs(Caller::Hook, "refused", 1, &[words, "; "]);
-        host.stage.keeps(&served, what);
+        host.stage.keeps(&served);
     }
     host.files.remove("privkey.pem");
     host.syncs(Caller::Hook, "refused", 1, &["privkey.pem"]);
     host.put(key, &whole);
     host.syncs(Caller::Hook, "deployed", 0, &[]);
-    host.stage.keeps(&next, "it is whole");
+    host.stage.keeps(&next);
 }
 
 #[test]
 fn status_0_means_served_or_says_why_nothing_was_due() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut host = Host::new(&world);
 
     host.configured(|instance| instance.set("delay", "1h"));
@@ -156,15 +141,14 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
         ];
         host.syncs(by, "waiting", 0, &words);
     }
-    host.stage
-        .keeps(&host.stage.first.clone(), "the delay runs");
+    host.stage.keeps(&host.stage.first.clone());
 
     // Others place the files, and what is loaded shows nowhere.
-    host.configured(|it| it.set("mode", "reload").set("verify", "none"));
-    world.place(&delayed, &host.stage.target);
-    let before = host.reloads();
+    host.configured(|instance| instance.set("mode", "reload").set("verify", "none"));
+    world.place(&delayed, &host.stage.cert);
+    let before = host.stage.reloads();
     host.syncs(Caller::Hook, "deployed", 0, &[]);
-    assert_eq!(host.reloads(), before + 1);
+    assert_eq!(host.stage.reloads(), before + 1);
     assert_eq!(host.stage.cluster.served(), delayed.fingerprint);
 
     // Who places them has not.
@@ -186,6 +170,6 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
     host.configured(|instance| instance);
     host.syncs(Caller::Hook, "installed", 0, &["not running"]);
     host.stage.cluster.start().unwrap();
-    host.stage.keeps(&next, "it has started");
+    host.stage.keeps(&next);
     host.syncs(Caller::Hook, "unchanged", 0, &[]);
 }

@@ -6,12 +6,10 @@ use std::{fs, process::Command};
 use pgcertd::testing::bundle::KeyedBundle;
 
 use crate::{
-    stage::{HOST, NAME, Stage, assert_says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         SOON, World,
         ca::{Ca, Issued, Options},
-        config::{Config, Instance},
-        daemon::pgcertd,
         eventually, give,
         in_place::InPlace,
         postgres,
@@ -27,7 +25,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn of(ca: &Ca, stranger: &Ca) -> Self {
+    fn issued_by(ca: &Ca, stranger: &Ca) -> Self {
         let options = Options {
             intermediates: 2,
             ..Options::default()
@@ -146,14 +144,11 @@ const WAYS: [Way; 15] = [
 
 #[test]
 fn what_needs_no_guess_is_set_right_and_installed() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
+    let world = or_skip!(World::new());
     let stranger = Ca::new(&world, "Stranger");
     let files = InPlace::new(&world, "files");
+    let stage = Stage::build(&world).files(files.path()).start();
     files.renew(&stage.first);
-    let config = Config::new(&world)
-        .instance(stage.instance(files.path()))
-        .write();
     let hook = [
         "sync",
         "--json",
@@ -161,29 +156,32 @@ fn what_needs_no_guess_is_set_right_and_installed() {
         files.path().to_str().unwrap(),
     ];
     for way in &WAYS {
-        let pieces = Pieces::of(&stage.ca, &stranger);
+        let pieces = Pieces::issued_by(&stage.ca, &stranger);
         files.put("privkey.pem", pieces.next.key_pem.as_bytes());
         let text = (way.written)(&pieces.unix());
         files.put("fullchain.pem", text.as_bytes());
-        let done = pgcertd(&world, &config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         println!("{}: {row}", way.name);
         assert_eq!(row["outcome"], "deployed", "{}: {row}", way.name);
         assert_eq!(done.code(), 0);
-        stage.keeps(&pieces.next, way.name);
+        stage.keeps(&pieces.next);
         let peer = stage.cluster.peer().unwrap();
         assert_eq!(peer.certificates, way.certificates, "{}", way.name);
         let seen = stage.cluster.verify_full(stage.ca.root(), HOST);
         assert!(seen.is_ok(), "{}: {seen:?}", way.name);
     }
     // It is told, and nothing to worry about.
-    let pieces = Pieces::of(&stage.ca, &stranger);
+    let pieces = Pieces::issued_by(&stage.ca, &stranger);
     files.put("privkey.pem", pieces.next.key_pem.as_bytes());
     let text = format!("\u{feff}{}", ordered(&pieces.unix(), &[3, 2, 0, 1, 1, 4]));
     files.put("fullchain.pem", text.as_bytes());
-    let seen = pgcertd(&world, &config, &["check", "--json"]).instance(NAME);
+    let seen = stage.pgcertd(&["check", "--json"]).instance(NAME);
     let findings = seen["findings"].as_array().unwrap();
-    let found = findings.iter().find(|it| it["id"] == "source").unwrap();
+    let found = findings
+        .iter()
+        .find(|finding| finding["id"] == "source")
+        .unwrap();
     assert_eq!(found["weight"], "notice", "{found}");
     let words = [
         "leaf put first",
@@ -192,26 +190,26 @@ fn what_needs_no_guess_is_set_right_and_installed() {
         "another chain",
         "byte order mark",
     ];
-    assert_says(found["seen"].as_str().unwrap(), &words, "check");
+    says(found["seen"].as_str().unwrap(), &words);
 }
 
 /// What others place is loaded as it is: what only pgcertd would set right does not count as a pair that loads.
 #[test]
 fn a_file_counts_as_loadable_where_postgres_loads_it_as_it_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let stranger = Ca::new(&world, "Stranger");
     let mut loadable = 0;
-    // The other builds have OpenSSL 1.1.1, which stops at a byte order mark; 3.0 reads on.
-    let reads_marks = [postgres::DEBIAN, postgres::BY_NAME].contains(&postgres::usual());
+    // OpenSSL 1.1.1 stops at a byte order mark.
+    let reads_marks = postgres::has_openssl_3();
     let ways = WAYS.iter();
     for way in ways.filter(|way| reads_marks || !way.name.contains("byte order mark")) {
-        let pieces = Pieces::of(&stage.ca, &stranger);
+        let pieces = Pieces::issued_by(&stage.ca, &stranger);
         let text = (way.written)(&pieces.unix());
         let text = format!("{}\n{}", text.trim_end(), pieces.next.key_pem);
         let begun = stage.cluster.log().len();
-        fs::write(&stage.target, &text).unwrap();
-        give(&stage.target, world.postgres(), 0o600);
+        fs::write(&stage.cert, &text).unwrap();
+        give(&stage.cert, world.postgres(), 0o600);
         stage.cluster.reload_by_hand();
         let loads = eventually(SOON, "it was loaded or refused", || {
             let refused = stage.cluster.log()[begun..].contains("was not reloaded");
@@ -307,12 +305,9 @@ const OTHERS: [Other; 8] = [
 
 #[test]
 fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
+    let world = or_skip!(World::new());
     let files = InPlace::new(&world, "files");
-    let config = Config::new(&world)
-        .instance(Instance::of(&stage.cluster, files.path()))
-        .write();
+    let stage = Stage::build(&world).files(files.path()).start();
     let hook = [
         "sync",
         "--json",
@@ -333,14 +328,14 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
         files.put("fullchain.pem", next.fullchain_pem().as_bytes());
         files.put("privkey.pem", next.key_pem.as_bytes());
         shell(other.made);
-        let done = pgcertd(&world, &config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         println!("{}: {row}", other.made);
         assert_eq!(row["outcome"], "refused", "{row}");
         assert_eq!(done.code(), 1);
         let problem = row["problem"].as_str().unwrap();
-        assert_says(problem, &[other.says, other.command], other.made);
-        stage.keeps(&served, other.made);
+        says(problem, &[other.says, other.command]);
+        stage.keeps(&served);
 
         let moved = format!("mv {0} given.{0}", other.file);
         let given = format!("given.{}", other.file);
@@ -349,10 +344,10 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
             other.command.replace("FILE", &given),
             other.then
         ));
-        let done = pgcertd(&world, &config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
         assert_eq!(row["outcome"], "deployed", "{}: {row}", other.command);
-        stage.keeps(&next, other.command);
+        stage.keeps(&next);
         served = next;
     }
 
@@ -370,10 +365,10 @@ fn what_is_no_pem_is_told_with_the_command_that_makes_it_so() {
     ] {
         files.put("fullchain.pem", chain.as_bytes());
         files.put("privkey.pem", key.as_bytes());
-        let done = pgcertd(&world, &config, &hook);
+        let done = stage.pgcertd(&hook);
         let row = done.instance(NAME);
-        assert_says(row["problem"].as_str().unwrap(), &words, words[0]);
+        says(row["problem"].as_str().unwrap(), &words);
         assert_eq!(done.code(), 1, "{row}");
     }
-    stage.keeps(&served, "at the end");
+    stage.keeps(&served);
 }

@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    check::finding::{Healthy, line, typed},
-    standing::says,
+    check::finding::{line, typed},
+    stage::{Stage, says},
     world::{
         Owner, SOON, World,
         ca::Ca,
@@ -42,16 +42,16 @@ fn rule(rule: &'static str) -> Change {
 /// Each change is loaded as far as the server does, judged by `check`, and tried by a restart.
 #[test]
 fn what_check_says_of_a_restart_is_what_a_restart_does() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    let data = healthy.stage.cluster.data_directory().to_owned();
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    let data = stage.cluster.data_directory().to_owned();
     let owned = |name: &str, text: &[u8], mode: u32| {
         let path = data.join(name);
         fs::write(&path, text).unwrap();
         give(&path, world.postgres(), mode);
         path.display().to_string()
     };
-    let root = fs::read(healthy.stage.ca.root()).unwrap();
+    let root = fs::read(stage.ca.root()).unwrap();
     let other = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
     let wide = owned("wide.key", other.key_pem.as_bytes(), 0o644);
     let foreign = owned("foreign.key", other.key_pem.as_bytes(), 0o600);
@@ -104,7 +104,7 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
     ];
     let mut found = 0;
     for (change, told) in &refused {
-        let (restart, plaintext) = judged(&mut healthy, change);
+        let (restart, plaintext) = judged(&mut stage, change);
         // Not every OpenSSL refuses every word.
         if restart["weight"] == "good" {
             continue;
@@ -135,18 +135,18 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
         rule("hostssl all all samenet reject"),
     ];
     for change in &accepted {
-        let (restart, plaintext) = judged(&mut healthy, change);
+        let (restart, plaintext) = judged(&mut stage, change);
         assert_eq!(restart["weight"], "good", "{restart}");
         assert_eq!(plaintext["weight"], "good", "{plaintext}");
     }
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 /// What `check` says after a reload, of which a restart has to show the same.
 #[track_caller]
-fn judged(healthy: &mut Healthy<'_>, change: &Change) -> (Value, Value) {
-    let cluster = &mut healthy.stage.cluster;
+fn judged(stage: &mut Stage<'_>, change: &Change) -> (Value, Value) {
+    let cluster = &mut stage.cluster;
     let (file, hba) = (
         cluster.settings_file(),
         cluster.config_directory().join("pg_hba.conf"),
@@ -157,8 +157,8 @@ fn judged(healthy: &mut Healthy<'_>, change: &Change) -> (Value, Value) {
     fs::write(&hba, with(&before.1, change.rule)).unwrap();
     cluster.reload_by_hand();
     let kept = held(cluster.data_directory());
-    let seen = healthy.checked();
-    let cluster = &mut healthy.stage.cluster;
+    let seen = stage.checked();
+    let cluster = &mut stage.cluster;
     assert_eq!(held(cluster.data_directory()), kept);
     let (restart, plaintext) = (seen.instance("restart"), seen.instance("plaintext"));
     println!("{}{}", change.settings, change.rule);
@@ -189,18 +189,18 @@ fn held(data: &Path) -> (Vec<String>, String) {
 /// A file of rules that was changed after the server loaded it says nothing of what is in force.
 #[test]
 fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    let hba = stage.cluster.config_directory().join("pg_hba.conf");
     let strict = fs::read_to_string(&hba).unwrap();
     let open = format!("{strict}host all all 192.0.2.0/24 trust\n");
     fs::write(&hba, &open).unwrap();
-    healthy.stage.cluster.reload_by_hand();
-    assert_ne!(healthy.finds("plaintext", "notice")["why"], "");
+    stage.cluster.reload_by_hand();
+    assert_ne!(stage.finds("plaintext", "notice")["why"], "");
 
     // Without a word of it in the file, the server still lets them in.
     fs::write(&hba, &strict).unwrap();
-    let found = healthy.finds("plaintext", "notice");
+    let found = stage.finds("plaintext", "notice");
     println!("{found}");
     says(
         found["seen"].as_str().unwrap(),
@@ -208,7 +208,7 @@ fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
     );
     typed(&line(&found));
     eventually(SOON, "it is reloaded", || {
-        healthy.checked().instance("plaintext")["weight"] == "good"
+        stage.checked().instance("plaintext")["weight"] == "good"
     });
 
     // One of an earlier date that is moved there is as new.
@@ -223,14 +223,14 @@ fn rules_that_are_not_loaded_yet_are_not_taken_for_those_in_force() {
         .set_modified(old)
         .unwrap();
     fs::rename(&aside, &hba).unwrap();
-    healthy.finds("plaintext", "notice");
+    stage.finds("plaintext", "notice");
 }
 
 /// While a start is tried, nobody takes it for a server of this host.
 #[test]
 fn a_throw_away_start_is_no_server_that_no_instance_covers() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
     let home = world.postgres_directory("passphrase", 0o700);
     let encrypted = home.join("encrypted.key");
     let key = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
@@ -250,15 +250,15 @@ fn a_throw_away_start_is_no_server_that_no_instance_covers() {
         asked.display(),
         go.display()
     );
-    let cluster = &healthy.stage.cluster;
+    let cluster = &stage.cluster;
     cluster.set("ssl_key_file", encrypted.to_str().unwrap());
     cluster.set("ssl_passphrase_command", &waits);
     let mut check = command(env!("CARGO_BIN_EXE_pgcertd"));
     check.args(["check", "--json", "--config"]);
-    check.arg(healthy.stage.config.path());
+    check.arg(stage.config.path());
     let mut check = Process::spawn(check.stdout(std::process::Stdio::null()));
     eventually(SOON, "a start is tried", || asked.exists());
-    let status = status(&world, &healthy.stage.config);
+    let status = status(&world, &stage.config);
     fs::write(&go, "").unwrap();
     assert!(check.wait(SOON).is_some());
     let uncovered = status["uncovered"].to_string();

@@ -5,9 +5,9 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
 };
 
-use super::finding::{Healthy, checked, line, sentence, typed};
+use super::finding::{checked, line, sentence, typed};
 use crate::{
-    standing::{HOST, NAME, Stage, says},
+    stage::{HOST, NAME, Stage, says},
     world::{
         Owner, World,
         ca::{DAY, Options},
@@ -19,113 +19,119 @@ const ROOT: Owner = Owner { uid: 0, gid: 0 };
 
 #[test]
 fn a_lineage_that_is_gone_is_found_until_it_is_issued_again() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    healthy.stage.lineage.delete();
-    let found = healthy.finds("source", "problem");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    stage.lineage.delete();
+    let found = stage.finds("source", "problem");
     says(found["seen"].as_str().unwrap(), &["has no directory"]);
     says(&sentence(&found), &["issue the certificate"]);
-    let first = healthy.stage.first.clone();
-    healthy.stage.lineage.renew(&first);
-    healthy.is_well("source");
+    let first = stage.first.clone();
+    stage.lineage.renew(&first);
+    stage.is_well("source");
 }
 
 #[test]
 fn a_certificate_near_its_end_is_worth_a_note_until_it_is_renewed() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let options = Options {
         not_before: std::time::SystemTime::now() - 80 * DAY,
         not_after: std::time::SystemTime::now() + 10 * DAY,
         ..Options::default()
     };
-    let old = healthy.stage.ca.issue_with(&[HOST], &options);
-    healthy.stage.lineage.renew(&old);
-    let found = healthy.finds("source", "notice");
+    let old = stage.ca.issue_with(&[HOST], &options);
+    stage.lineage.renew(&old);
+    let found = stage.finds("source", "notice");
     says(
         found["seen"].as_str().unwrap(),
         &[HOST, &old.fingerprint[..6]],
     );
-    let first = healthy.stage.first.clone();
-    healthy.stage.lineage.renew(&first);
-    healthy.is_well("source");
+    let first = stage.first.clone();
+    stage.lineage.renew(&first);
+    stage.is_well("source");
 }
 
 #[test]
 fn a_key_that_postgres_would_refuse_for_its_mode_or_owner_gets_them_right() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    fs::set_permissions(&healthy.stage.key, PermissionsExt::from_mode(0o644)).unwrap();
-    let found = healthy.is_mended("key_rule", "problem");
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    fs::set_permissions(&stage.key, PermissionsExt::from_mode(0o644)).unwrap();
+    let found = stage.is_mended("key_rule", "problem");
     println!("{}", found["seen"]);
     says(found["seen"].as_str().unwrap(), &["mode 0644", "0600"]);
 
-    chown(&healthy.stage.key, Some(65534), None).unwrap();
+    chown(&stage.key, Some(65534), None).unwrap();
     // Nothing of what lies elsewhere is changed by a step of root's that follows a link.
-    assert!(line(&healthy.finds("key_rule", "problem")).contains("chown -h "));
-    let found = healthy.is_mended("key_rule", "problem");
+    assert!(line(&stage.finds("key_rule", "problem")).contains("chown -h "));
+    let found = stage.is_mended("key_rule", "problem");
     says(found["seen"].as_str().unwrap(), &["belongs to user 65534"]);
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn the_key_of_an_owner_that_is_root_gets_a_mode_for_the_servers_group() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::with(&world, |c| c, |entry| entry.set("owner", "root"));
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world)
+        .server_names()
+        .instance(|entry| entry.set("owner", "root"))
+        .start();
     let postgres = world.postgres();
     let with_group = Owner {
         gid: postgres.gid,
         ..ROOT
     };
-    give(&healthy.stage.kept(""), with_group, 0o750);
-    give(&healthy.stage.key, with_group, 0o644);
-    let found = healthy.finds("key_rule", "problem");
+    give(&stage.kept(""), with_group, 0o750);
+    give(&stage.key, with_group, 0o644);
+    let found = stage.finds("key_rule", "problem");
     says(found["seen"].as_str().unwrap(), &["mode 0644", "0640"]);
     typed(&line(&found));
-    assert_eq!(healthy.checked().instance("key_rule")["weight"], "good");
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    assert_eq!(stage.checked().instance("key_rule")["weight"], "good");
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn installed_files_that_would_not_load_are_replaced() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    let whole = fs::read(&healthy.stage.cert).unwrap();
-    fs::write(&healthy.stage.cert, &whole[..whole.len() / 2]).unwrap();
-    let restart = healthy.finds("restart", "problem");
-    assert_eq!(line(&restart), line(&healthy.finds("installed", "problem")));
-    healthy.is_mended("installed", "problem");
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    let whole = fs::read(&stage.cert).unwrap();
+    fs::write(&stage.cert, &whole[..whole.len() / 2]).unwrap();
+    let restart = stage.finds("restart", "problem");
+    assert_eq!(line(&restart), line(&stage.finds("installed", "problem")));
+    stage.is_mended("installed", "problem");
 
-    fs::remove_file(&healthy.stage.cert).unwrap();
-    let found = healthy.finds("installed", "notice");
+    fs::remove_file(&stage.cert).unwrap();
+    let found = stage.finds("installed", "notice");
     says(found["seen"].as_str().unwrap(), &["does not exist yet"]);
     // But the server names it.
-    healthy.is_mended("restart", "problem");
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    stage.is_mended("restart", "problem");
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn where_others_place_the_files_it_is_they_who_have_to() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::with(&world, |c| c, |entry| entry.set("mode", "observe"));
-    assert_eq!(healthy.checked().ill(), Vec::<String>::new());
-    fs::write(&healthy.stage.cert, "").unwrap();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world)
+        .server_names()
+        .instance(|entry| entry.set("mode", "observe"))
+        .start();
+    assert_eq!(stage.checked().ill(), Vec::<String>::new());
+    fs::write(&stage.cert, "").unwrap();
     says(
-        &sentence(&healthy.finds("installed", "problem")),
+        &sentence(&stage.finds("installed", "problem")),
         &["whoever places the files"],
     );
 }
 
 #[test]
 fn a_directory_that_the_owner_cannot_write_in_is_given_to_it() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    let state = healthy.stage.kept("");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    let state = stage.kept("");
     give(&state, ROOT, 0o755);
-    let found = healthy.is_mended("targets", "problem");
+    let found = stage.is_mended("targets", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &["user postgres cannot write"],
@@ -133,23 +139,22 @@ fn a_directory_that_the_owner_cannot_write_in_is_given_to_it() {
     says(&line(&found), &["install -d -o postgres"]);
     // Nor may it be entered, or be passed on the way.
     give(&state, ROOT, 0o700);
-    healthy.is_mended("targets", "problem");
-    let above = healthy.stage.config.state_directory().to_owned();
+    stage.is_mended("targets", "problem");
+    let above = stage.config.state_directory().to_owned();
     give(&above, ROOT, 0o700);
-    let passed = healthy.is_mended("targets", "problem");
+    let passed = stage.is_mended("targets", "problem");
     says(&line(&passed), &["chmod o+x", above.to_str().unwrap()]);
-    let mut healthy = healthy;
-    let second = healthy.stage.renew();
-    healthy.stage.synced(&[], "deployed", 0);
-    healthy.stage.ends_serving(&second);
+    let second = stage.renew();
+    stage.synced(&[], "deployed", 0);
+    stage.ends_serving(&second);
 }
 
 #[test]
 fn a_directory_that_is_perhaps_others_as_well_is_not_given_away() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let shared = world.directory("shared");
     let target = shared.join("server.pem");
-    let stage = Stage::at(&world, &target, &target, |c| c, |entry| entry);
+    let stage = Stage::build_at(&world, &target, &target).start();
     let found = checked(&world, &stage.config, &[]).instance("targets");
     assert_eq!(found["weight"], "problem");
     says(&sentence(&found), &["cert_file", "default", "pgcertd"]);
@@ -157,17 +162,17 @@ fn a_directory_that_is_perhaps_others_as_well_is_not_given_away() {
 
 #[test]
 fn a_key_in_a_data_directory_is_found_also_through_a_link() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let data = world.postgres_directory(&format!("clusters/{NAME}/data"), 0o700);
     // The template is copied into a directory that is not there yet.
     fs::remove_dir(&data).unwrap();
     let link = world.path().join("elsewhere");
     std::os::unix::fs::symlink(&data, &link).unwrap();
-    let healthy = Healthy::new(&world);
-    let text = healthy.stage.config.text();
+    let stage = Stage::build(&world).server_names().start();
+    let text = stage.config.text();
     for target in [data.join("server.pem"), link.join("server.pem")] {
-        healthy.says(&format!("cert_file = \"{}\"", target.display()));
-        let found = healthy.finds("keys_apart", "notice");
+        stage.configured_with(&format!("cert_file = \"{}\"", target.display()));
+        let found = stage.finds("keys_apart", "notice");
         println!("{found}");
         says(
             found["seen"].as_str().unwrap(),
@@ -176,6 +181,6 @@ fn a_key_in_a_data_directory_is_found_also_through_a_link() {
         says(&sentence(&found), &["remove cert_file", "pgcertd"]);
     }
     // As the sentence says.
-    healthy.stage.config.replace(&text);
-    healthy.is_well("keys_apart");
+    stage.config.replace(&text);
+    stage.is_well("keys_apart");
 }

@@ -5,15 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, Stage},
-    world::{
-        SOON, World,
-        cluster::ClusterBuilder,
-        command,
-        config::{Config, Instance},
-        daemon::Launch,
-        process::run,
-    },
+    stage::Stage,
+    world::{SOON, World, command, config::Config, daemon::Launch, process::run},
 };
 
 /// What is looked at of an instance that runs, where no unit is installed.
@@ -38,59 +31,31 @@ pub const INSTANCE: &[&str] = &[
     "ssl_sni",
 ];
 
-/// A stage on which `check` finds nothing to mend: its root is trusted, its name is in the config.
-pub struct Healthy<'w> {
-    pub stage: Stage<'w>,
-}
-
-impl<'w> Healthy<'w> {
-    pub fn new(world: &'w World) -> Self {
-        Self::with(world, |cluster| cluster, |instance| instance)
-    }
-
-    /// With chain and key in this file, whose directory is there.
-    pub fn at(world: &'w World, target: &Path) -> Self {
-        let named = |entry: Instance| entry.set("server_names", vec![HOST]);
-        let stage = Stage::at(world, target, target, |cluster| cluster, named);
-        Self { stage }
-    }
-
-    /// With other settings of the cluster and of the instance.
-    pub fn with(
-        world: &'w World,
-        cluster: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        let stage = Stage::with(world, cluster, |entry| {
-            instance(entry.set("server_names", vec![HOST]))
-        });
-        Self { stage }
-    }
-
+impl Stage<'_> {
     /// Gives the instance another line in the config.
-    pub fn says(&self, line: &str) {
-        let text = self.stage.config.text();
+    pub fn configured_with(&self, line: &str) {
+        let text = self.config.text();
         let said = text.replacen("[[instance]]\n", &format!("[[instance]]\n{line}\n"), 1);
         assert_ne!(text, said);
-        self.stage.config.replace(&said);
+        self.config.replace(&said);
     }
 
-    fn trusting(&self) -> [(&'static str, String); 1] {
-        [("SSL_CERT_FILE", self.stage.ca.root().display().to_string())]
+    fn trusted_roots(&self) -> [(&'static str, String); 1] {
+        [("SSL_CERT_FILE", self.ca.root().display().to_string())]
     }
 
-    /// What `check` finds.
+    /// What `check` finds where the authority is trusted.
     #[track_caller]
     pub fn checked(&self) -> Checked {
-        checked(self.stage.world, &self.stage.config, &self.trusting())
+        checked(self.world, &self.config, &self.trusted_roots())
     }
 
-    /// What a person reads.
+    /// What a person reads of it.
     #[track_caller]
-    pub fn text(&self) -> String {
-        let launch = Launch::new(self.stage.world);
-        let [(name, value)] = self.trusting();
-        let done = launch.env(name, value).run(&self.stage.config, &["check"]);
+    pub fn check_page(&self) -> String {
+        let launch = Launch::new(self.world);
+        let [(name, value)] = self.trusted_roots();
+        let done = launch.env(name, value).run(&self.config, &["check"]);
         done.stdout().to_owned()
     }
 
@@ -150,14 +115,15 @@ impl Checked {
             world: world.path().to_owned(),
         };
         // Whatever else there is on this host.
-        let ill = |it: &&Value| it["weight"] == "problem" || it["weight"] == "unseen";
+        let ill =
+            |finding: &&Value| finding["weight"] == "problem" || finding["weight"] == "unseen";
         assert_eq!(done.code(), i32::from(seen.all().iter().any(ill)));
         seen
     }
 
     fn all(&self) -> Vec<&Value> {
         let instances = self.json["instances"].as_array().unwrap();
-        let lists = instances.iter().map(|it| &it["findings"]);
+        let lists = instances.iter().map(|instance| &instance["findings"]);
         lists
             .chain([&self.json["host"]])
             .flat_map(|list| list.as_array().unwrap())
@@ -166,7 +132,10 @@ impl Checked {
 
     /// The ids, in order.
     pub fn ids(&self) -> Vec<String> {
-        let ids = self.all().into_iter().map(|it| it["id"].as_str().unwrap());
+        let ids = self
+            .all()
+            .into_iter()
+            .map(|finding| finding["id"].as_str().unwrap());
         ids.map(str::to_owned).collect()
     }
 
@@ -176,7 +145,7 @@ impl Checked {
         let instances = self.json["instances"].as_array().unwrap();
         let findings = instances
             .iter()
-            .flat_map(|it| it["findings"].as_array().unwrap());
+            .flat_map(|instance| instance["findings"].as_array().unwrap());
         self.heaviest(id, findings)
     }
 
@@ -184,14 +153,15 @@ impl Checked {
     #[track_caller]
     pub fn host(&self, id: &str) -> Value {
         let own = self.json["host"].as_array().unwrap().iter();
-        self.heaviest(id, own.filter(|it| self.is_own(it)))
+        self.heaviest(id, own.filter(|finding| self.is_own(finding)))
     }
 
     #[track_caller]
     fn heaviest<'v>(&self, id: &str, findings: impl Iterator<Item = &'v Value>) -> Value {
         let weights = ["problem", "unseen", "notice", "good"];
-        let of_id = findings.filter(|it| it["id"] == id);
-        let heaviest = of_id.min_by_key(|it| weights.iter().position(|w| it["weight"] == *w));
+        let of_id = findings.filter(|finding| finding["id"] == id);
+        let heaviest =
+            of_id.min_by_key(|finding| weights.iter().position(|w| finding["weight"] == *w));
         match heaviest {
             Some(found) => found.clone(),
             None => panic!("{id} is not in {}", self.json),
@@ -211,7 +181,7 @@ impl Checked {
 
     /// What is not good, as text.
     pub fn ill(&self) -> Vec<String> {
-        let ill = |it: &&Value| it["weight"] != "good" && self.is_own(it);
+        let ill = |finding: &&Value| finding["weight"] != "good" && self.is_own(finding);
         let all = self.all().into_iter();
         all.filter(ill).map(ToString::to_string).collect()
     }

@@ -4,10 +4,10 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::finding::{Checked, Healthy, line, typed};
+use super::finding::{Checked, line, typed};
 use crate::{
-    standing::{NAME, says},
-    world::{SOON, World, command, daemon::Launch, process::run},
+    stage::{NAME, Stage, says},
+    world::{SOON, World, daemon::Launch, in_own_mounts, process::run},
 };
 
 /// Runs a line of shell where this is the unit, and nothing else is in `/etc/systemd/system` and
@@ -24,15 +24,7 @@ fn with_unit(world: &World, unit: &str, line: &str) -> String {
                    eval \"$3\"";
     let program = Path::new(env!("CARGO_BIN_EXE_pgcertd")).parent().unwrap();
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                mounted,
-                "sh",
-            ])
+        in_own_mounts(mounted)
             .args([&units, &world.path().join("doc")])
             .arg(line)
             .env(
@@ -45,13 +37,13 @@ fn with_unit(world: &World, unit: &str, line: &str) -> String {
     done.stdout
 }
 
-fn finding(healthy: &Healthy<'_>, unit: &str, id: &str) -> Value {
-    let config = healthy.stage.config.path().display().to_string();
+fn finding(stage: &Stage<'_>, unit: &str, id: &str) -> Value {
+    let config = stage.config.path().display().to_string();
     let check = format!("pgcertd check --json --config {config} || true");
-    let told = with_unit(healthy.stage.world, unit, &check);
+    let told = with_unit(stage.world, unit, &check);
     let json: Value = serde_json::from_str(&told).unwrap();
     let findings = json["instances"][0]["findings"].as_array().unwrap();
-    let found = findings.iter().find(|it| it["id"] == id);
+    let found = findings.iter().find(|finding| finding["id"] == id);
     found
         .unwrap_or_else(|| panic!("{id} is not in {json}"))
         .clone()
@@ -59,16 +51,16 @@ fn finding(healthy: &Healthy<'_>, unit: &str, id: &str) -> Value {
 
 #[test]
 fn a_lineage_that_the_services_user_may_not_read_is_opened_to_its_group() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
     let packaged = include_str!("../../../systemd/pgcertd.service");
-    let found = finding(&healthy, packaged, "source_readable");
+    let found = finding(&stage, packaged, "source_readable");
     assert_eq!(found["weight"], "good", "{found}");
 
     let units = world.directory("units/pgcertd.service.d");
     let group = include_str!("../../../systemd/examples/group.conf");
     fs::write(units.join("group.conf"), group).unwrap();
-    let found = finding(&healthy, packaged, "source_readable");
+    let found = finding(&stage, packaged, "source_readable");
     println!("{found}");
     assert_eq!(found["weight"], "problem", "{found}");
     says(
@@ -76,12 +68,12 @@ fn a_lineage_that_the_services_user_may_not_read_is_opened_to_its_group() {
         &["user postgres may not read"],
     );
     typed(&line(&found));
-    let found = finding(&healthy, packaged, "source_readable");
+    let found = finding(&stage, packaged, "source_readable");
     assert_eq!(found["weight"], "good", "{found}");
     // The daemon without any capability agrees.
     let mut daemon = Launch::new(&world)
         .by_user("postgres")
-        .daemon(&healthy.stage.config);
+        .daemon(&stage.config);
     daemon.ready();
     daemon.wait_for_log(": in_sync");
     assert!(
@@ -94,29 +86,29 @@ fn a_lineage_that_the_services_user_may_not_read_is_opened_to_its_group() {
 
 #[test]
 fn a_service_of_another_user_than_the_servers_becomes_roots() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
     let unit = "[Service]\nUser=nobody\n";
-    let found = finding(&healthy, unit, "service_user");
+    let found = finding(&stage, unit, "service_user");
     assert_eq!(found["weight"], "problem", "{found}");
     // There is no systemd here to be told.
     let mend = line(&found).replace("systemctl daemon-reload", "true");
     with_unit(&world, unit, &mend);
-    let found = finding(&healthy, unit, "service_user");
+    let found = finding(&stage, unit, "service_user");
     assert_eq!(found["weight"], "good", "{found}");
 }
 
 #[test]
 fn a_user_without_rights_is_told_what_it_may_not_see_and_the_rest() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    let port = healthy.stage.cluster.port();
-    healthy.says(&format!("address = \"127.0.0.1:{port}\""));
-    let root = healthy.stage.ca.root().display().to_string();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    let port = stage.cluster.port();
+    stage.configured_with(&format!("address = \"127.0.0.1:{port}\""));
+    let root = stage.ca.root().display().to_string();
     let nobody = Launch::new(&world)
         .by_user("nobody")
         .env("SSL_CERT_FILE", root);
-    let seen = Checked::by(&world, &nobody, &healthy.stage.config);
+    let seen = Checked::by(&world, &nobody, &stage.config);
     println!("{:#}", seen.json);
     for id in ["source", "data_directory"] {
         let found = seen.instance(id);
@@ -125,22 +117,22 @@ fn a_user_without_rights_is_told_what_it_may_not_see_and_the_rest() {
     }
     // What can be seen from anywhere is seen.
     assert_eq!(seen.instance("served_trusted")["weight"], "good");
-    let text = nobody.run(&healthy.stage.config, &["check"]);
+    let text = nobody.run(&stage.config, &["check"]);
     println!("{}", text.stdout());
     says(text.stdout(), &["not seen", "as root", NAME]);
     assert_eq!(text.code(), 1);
-    assert_eq!(healthy.checked().ill(), Vec::<String>::new());
+    assert_eq!(stage.checked().ill(), Vec::<String>::new());
 }
 
 #[test]
 fn the_servers_user_sees_all_but_the_lineage() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    let root = healthy.stage.ca.root().display().to_string();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    let root = stage.ca.root().display().to_string();
     let postgres = Launch::new(&world)
         .by_user("postgres")
         .env("SSL_CERT_FILE", root);
-    let seen = Checked::by(&world, &postgres, &healthy.stage.config);
+    let seen = Checked::by(&world, &postgres, &stage.config);
     assert_eq!(seen.instance("source")["weight"], "unseen");
     for id in [
         "key_rule",

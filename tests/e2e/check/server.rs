@@ -1,17 +1,19 @@
 //! The server and its configuration.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use rustix::process::Signal;
 
-use super::finding::{Healthy, line, sentence, typed};
+use super::finding::{line, sentence, typed};
 use crate::{
-    standing::{NAME, says},
+    stage::{NAME, Stage, says},
     world::{
         SOON, World,
         ca::Ca,
         cluster::Cluster,
-        command, eventually, give,
+        command, eventually,
+        faults::{Mounted, has_fuse},
+        give, in_own_mounts,
         postgres::usual,
         process::{Process, run},
     },
@@ -19,147 +21,146 @@ use crate::{
 
 #[test]
 fn a_server_that_is_down_is_worth_a_note_until_it_runs() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    healthy.stage.cluster.stop();
-    let found = healthy.finds("server", "notice");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    stage.cluster.stop();
+    let found = stage.finds("server", "notice");
     says(found["seen"].as_str().unwrap(), &["not running"]);
-    healthy.stage.cluster.start().unwrap();
-    healthy.is_well("server");
+    stage.cluster.start().unwrap();
+    stage.is_well("server");
 }
 
 #[test]
 fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    healthy.stage.cluster.stop();
-    fs::write(&healthy.stage.cert, "").unwrap();
-    let found = healthy.finds("restart", "problem");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    stage.cluster.stop();
+    fs::write(&stage.cert, "").unwrap();
+    let found = stage.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
-        &["would not start", healthy.stage.cert.to_str().unwrap()],
+        &["would not start", stage.cert.to_str().unwrap()],
     );
-    healthy.stage.cluster.start().unwrap_err();
+    stage.cluster.start().unwrap_err();
     typed(&line(&found));
-    assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+    assert_eq!(stage.checked().instance("restart")["weight"], "good");
 
     // The files of others are not for `sync`, and a set-up needs a server.
-    let settings = healthy.stage.cluster.settings_file();
+    let settings = stage.cluster.settings_file();
     let before = fs::read_to_string(&settings).unwrap();
-    healthy.stage.cluster.set("ssl_cert_file", "/nonexistent");
-    let found = healthy.finds("restart", "problem");
+    stage.cluster.set("ssl_cert_file", "/nonexistent");
+    let found = stage.finds("restart", "problem");
     says(
         &sentence(&found),
         &["start the server", "setup", "ssl = off"],
     );
     fs::write(&settings, before).unwrap();
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn a_server_that_hangs_is_found_and_holds_nobody_up() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::with(&world, |c| c, |entry| entry.set("verify_timeout", "1s"));
-    healthy.stage.cluster.freeze();
-    let found = healthy.finds("served", "problem");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .server_names()
+        .instance(|entry| entry.set("verify_timeout", "1s"))
+        .start();
+    stage.cluster.freeze();
+    let found = stage.finds("served", "problem");
     says(found["seen"].as_str().unwrap(), &["did not answer"]);
     says(&sentence(&found), &["hangs"]);
-    healthy.stage.cluster.thaw();
-    healthy.is_well("served");
+    stage.cluster.thaw();
+    stage.is_well("served");
 }
 
 /// Adds a line to the configuration, finds it as a fault that a restart does not survive, takes it
 /// back, and finds it gone.
 #[track_caller]
-fn would_not_start(healthy: &Healthy<'_>, (setting, value): (&str, &str), told: &[&str]) {
-    let file = healthy.stage.cluster.settings_file();
+fn would_not_start(stage: &Stage<'_>, (setting, value): (&str, &str), told: &[&str]) {
+    let file = stage.cluster.settings_file();
     let before = fs::read_to_string(&file).unwrap();
-    healthy.stage.cluster.set(setting, value);
-    let found = healthy.finds("restart", "problem");
+    stage.cluster.set(setting, value);
+    let found = stage.finds("restart", "problem");
     println!("{}", found["seen"]);
     says(found["seen"].as_str().unwrap(), &["would not start"]);
     says(found["seen"].as_str().unwrap(), told);
     says(&sentence(&found), &["mend the file"]);
     fs::write(&file, before).unwrap();
     // Edited, although as before.
-    typed(&line(&healthy.finds("pending_edits", "notice")));
+    typed(&line(&stage.finds("pending_edits", "notice")));
     eventually(SOON, "it is reloaded", || {
-        healthy.checked().instance("pending_edits")["weight"] == "good"
+        stage.checked().instance("pending_edits")["weight"] == "good"
     });
-    healthy.is_well("restart");
+    stage.is_well("restart");
 }
 
 #[test]
 fn edits_that_a_restart_would_not_survive_are_found_with_their_line() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    would_not_start(&healthy, ("nosuch", "3"), &["nosuch", "test.conf", "line"]);
-    would_not_start(&healthy, ("include", "missing.conf"), &["missing.conf"]);
-    would_not_start(&healthy, ("max_connections", "many"), &["max_connections"]);
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    would_not_start(&stage, ("nosuch", "3"), &["nosuch", "test.conf", "line"]);
+    would_not_start(&stage, ("include", "missing.conf"), &["missing.conf"]);
+    would_not_start(&stage, ("max_connections", "many"), &["max_connections"]);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn a_file_of_the_configuration_that_does_not_load_is_found() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let ca = world.path().join("ca.pem");
-    fs::write(&ca, healthy.stage.ca.root_pem()).unwrap();
-    healthy
-        .stage
-        .cluster
-        .set("ssl_ca_file", ca.to_str().unwrap());
-    let mut healthy = healthy;
-    healthy.stage.cluster.reload_by_hand();
-    healthy.is_well("restart");
+    fs::write(&ca, stage.ca.root_pem()).unwrap();
+    stage.cluster.set("ssl_ca_file", ca.to_str().unwrap());
+    stage.cluster.reload_by_hand();
+    stage.is_well("restart");
 
     fs::rename(&ca, ca.with_extension("away")).unwrap();
-    let found = healthy.finds("restart", "problem");
+    let found = stage.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &["root certificate file", ca.to_str().unwrap()],
     );
     says(&sentence(&found), &["mend what is named"]);
     fs::rename(ca.with_extension("away"), &ca).unwrap();
-    healthy.is_well("restart");
+    stage.is_well("restart");
 
     // The server's user may not read it, although root may.
     give(&ca, crate::world::Owner { uid: 0, gid: 0 }, 0o600);
-    let found = healthy.finds("restart", "problem");
+    let found = stage.finds("restart", "problem");
     says(found["seen"].as_str().unwrap(), &["Permission denied"]);
     fs::set_permissions(&ca, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    healthy.is_well("restart");
+    stage.is_well("restart");
     // The server agrees.
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn a_line_of_pg_hba_conf_that_the_server_refuses_is_found() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    let hba = healthy.stage.cluster.config_directory().join("pg_hba.conf");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    let hba = stage.cluster.config_directory().join("pg_hba.conf");
     let before = fs::read_to_string(&hba).unwrap();
     fs::write(&hba, format!("{before}host all all 10.0.0.0/33 md5\n")).unwrap();
-    let found = healthy.finds("restart", "problem");
+    let found = stage.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &[hba.to_str().unwrap(), "line", "CIDR"],
     );
     // A restart indeed fails.
-    let log = healthy.stage.cluster.restart().unwrap_err();
+    let log = stage.cluster.restart().unwrap_err();
     says(&log, &["could not load"]);
     fs::write(&hba, before).unwrap();
-    healthy.stage.cluster.start().unwrap();
-    healthy.is_well("restart");
+    stage.cluster.start().unwrap();
+    stage.is_well("restart");
 }
 
 #[test]
 fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let ca = Ca::new(&world, "Other Root");
     let (one, other) = (ca.issue(&["a.example.com"]), ca.issue(&["b.example.com"]));
     let home = world.postgres_directory("others", 0o700);
@@ -168,113 +169,104 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
     fs::write(&key, other.key_pem).unwrap();
     give(&cert, world.postgres(), 0o644);
     give(&key, world.postgres(), 0o600);
-    let settings = healthy.stage.cluster.settings_file();
+    let settings = stage.cluster.settings_file();
     let before = fs::read_to_string(&settings).unwrap();
-    healthy
-        .stage
-        .cluster
-        .set("ssl_cert_file", cert.to_str().unwrap());
-    healthy
-        .stage
-        .cluster
-        .set("ssl_key_file", key.to_str().unwrap());
-    let found = healthy.finds("restart", "problem");
+    stage.cluster.set("ssl_cert_file", cert.to_str().unwrap());
+    stage.cluster.set("ssl_key_file", key.to_str().unwrap());
+    let found = stage.finds("restart", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &[key.to_str().unwrap(), "key values mismatch"],
     );
-    let log = healthy.stage.cluster.restart().unwrap_err();
+    let log = stage.cluster.restart().unwrap_err();
     says(&log, &["key values mismatch"]);
     fs::write(&settings, &before).unwrap();
-    healthy.stage.cluster.start().unwrap();
-    healthy.is_well("restart");
+    stage.cluster.start().unwrap();
+    stage.is_well("restart");
 
     // Found while it runs and knows nothing of the edit, it is pointed at files that load.
-    healthy
-        .stage
-        .cluster
-        .set("ssl_cert_file", cert.to_str().unwrap());
-    healthy.is_mended("restart", "problem");
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    stage.cluster.set("ssl_cert_file", cert.to_str().unwrap());
+    stage.is_mended("restart", "problem");
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn an_edit_that_waits_is_applied_by_the_mend_and_one_that_needs_a_restart_is_named() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    healthy.stage.cluster.set("work_mem", "8MB");
-    let found = healthy.finds("pending_edits", "notice");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    stage.cluster.set("work_mem", "8MB");
+    let found = stage.finds("pending_edits", "notice");
     says(found["seen"].as_str().unwrap(), &["test.conf"]);
     typed(&line(&found));
     eventually(SOON, "it is reloaded", || {
-        healthy.checked().instance("pending_edits")["weight"] == "good"
+        stage.checked().instance("pending_edits")["weight"] == "good"
     });
-    assert_eq!(healthy.stage.cluster.sql("show work_mem"), "8MB");
+    assert_eq!(stage.cluster.sql("show work_mem"), "8MB");
 
-    healthy.stage.cluster.set("max_connections", "33");
-    healthy.stage.cluster.reload_by_hand();
+    stage.cluster.set("max_connections", "33");
+    stage.cluster.reload_by_hand();
     let found = eventually(SOON, "the edit needs a restart", || {
-        let found = healthy.checked().instance("pending_edits");
+        let found = stage.checked().instance("pending_edits");
         (found["weight"] == "notice").then_some(found)
     });
     says(found["seen"].as_str().unwrap(), &["max_connections"]);
-    healthy.stage.cluster.restart().unwrap();
-    healthy.is_well("pending_edits");
+    stage.cluster.restart().unwrap();
+    stage.is_well("pending_edits");
 }
 
 #[test]
 fn tls_that_is_off_is_turned_on_by_the_set_up() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
-    healthy.stage.cluster.set("ssl", "off");
-    healthy.stage.cluster.reload_by_hand();
-    let found = healthy.is_mended("ssl", "problem");
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
+    stage.cluster.set("ssl", "off");
+    stage.cluster.reload_by_hand();
+    let found = stage.is_mended("ssl", "problem");
     says(line(&found).as_str(), &["pgcertd", "setup", "--yes", NAME]);
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn a_server_that_names_other_files_is_pointed_at_ours_by_the_set_up() {
-    let Some(world) = World::new() else { return };
-    let mut healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world).server_names().start();
     let other = world.postgres_directory("others", 0o700).join("server.pem");
     let strange = Ca::new(&world, "Other Root").issue(&["a.example.com"]);
     world.place(&strange, &other);
-    let cluster = &mut healthy.stage.cluster;
+    let cluster = &mut stage.cluster;
     cluster.set("ssl_cert_file", other.to_str().unwrap());
     cluster.set("ssl_key_file", other.to_str().unwrap());
     cluster.reload_by_hand();
     assert_eq!(cluster.served(), strange.fingerprint);
-    let found = healthy.is_mended("server_files", "problem");
+    let found = stage.is_mended("server_files", "problem");
     says(
         found["seen"].as_str().unwrap(),
         &["ssl_cert_file", other.to_str().unwrap()],
     );
-    let first = healthy.stage.first.clone();
-    healthy.stage.ends_serving(&first);
+    let first = stage.first.clone();
+    stage.ends_serving(&first);
 }
 
 #[test]
 fn a_server_that_no_instance_covers_is_found_with_its_version_and_set_up() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
     let left = Cluster::build(&world).name("left").start();
-    let found = healthy.checked().host("uncovered");
+    let found = stage.checked().host("uncovered");
     assert_eq!(found["weight"], "notice");
     let data = left.data_directory().to_str().unwrap();
     let version = format!("PostgreSQL {}", usual());
     says(found["seen"].as_str().unwrap(), &[&version, data]);
     typed(&line(&found));
-    assert_eq!(healthy.checked().ill(), Vec::<String>::new());
-    assert_eq!(left.served(), healthy.stage.first.fingerprint);
+    assert_eq!(stage.checked().ill(), Vec::<String>::new());
+    assert_eq!(left.served(), stage.first.fingerprint);
 }
 
 #[test]
 fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
     let left = Cluster::build(&world).name("left").start();
     // As a container's: not at its path here. An empty directory lies there instead.
     let data = left.data_directory().to_str().unwrap();
@@ -282,65 +274,37 @@ fn a_server_whose_directory_is_elsewhere_is_told_what_to_do() {
     let program = env!("CARGO_BIN_EXE_pgcertd");
     let script = "mount --bind \"$1\" \"$2\" && exec \"$3\" check --json --config \"$4\"";
     let done = run(
-        command("unshare")
-            .args([
-                "--mount",
-                "--propagation=private",
-                "sh",
-                "-ec",
-                script,
-                "sh",
-            ])
+        in_own_mounts(script)
             .arg(&empty)
             .args([data, program])
-            .arg(healthy.stage.config.path()),
+            .arg(stage.config.path()),
         SOON,
     );
     let json: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-    let found = json["host"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|it| it["id"] == "uncovered" && it["seen"].as_str().unwrap().contains(data));
+    let found = json["host"].as_array().unwrap().iter().find(|finding| {
+        finding["id"] == "uncovered" && finding["seen"].as_str().unwrap().contains(data)
+    });
     let found = found.unwrap();
     says(&sentence(found), &["container", "[[instance]]"]);
 }
 
-/// A mount, until it is dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
-        if let Err(error) = unmounted {
-            eprintln!("{} is still mounted: {error}", self.0.display());
-        }
-    }
-}
-
 #[test]
 fn a_file_of_the_configuration_that_hangs_is_told_and_hides_nothing_else() {
-    let Some(world) = World::new() else { return };
-    if !std::path::Path::new("/dev/fuse").exists() {
-        eprintln!("skipped: /dev/fuse is missing: the kernel has no FUSE, or a container hides it");
-        return;
-    }
-    let healthy = Healthy::new(&world);
+    let world = or_skip!(World::new());
+    or_skip!(has_fuse());
+    let stage = Stage::build(&world).server_names().start();
     let exported = world.postgres_directory("exported", 0o755);
-    fs::write(exported.join("ca.pem"), healthy.stage.ca.root_pem()).unwrap();
+    fs::write(exported.join("ca.pem"), stage.ca.root_pem()).unwrap();
     let mounted = world.directory("mounted");
     let mut server = Process::spawn(command("bindfs").arg("-f").arg(&exported).arg(&mounted));
     let mounted = Mounted(mounted);
     let ca = mounted.0.join("ca.pem");
     eventually(SOON, "it is mounted", || ca.exists());
-    healthy
-        .stage
-        .cluster
-        .set("ssl_ca_file", ca.to_str().unwrap());
-    assert_eq!(healthy.checked().instance("restart")["weight"], "good");
+    stage.cluster.set("ssl_ca_file", ca.to_str().unwrap());
+    assert_eq!(stage.checked().instance("restart")["weight"], "good");
 
     server.signal(Signal::STOP);
-    let seen = healthy.checked();
+    let seen = stage.checked();
     server.signal(Signal::CONT);
     let found = seen.instance("restart");
     assert_eq!(found["weight"], "problem", "{found}");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::gate::{Gate, bring, keyed};
 use crate::{
-    standing::{HOST, NAME, says},
+    stage::{HOST, NAME, says},
     world::{
         World,
         ca::{Ca, DAY},
@@ -38,7 +38,10 @@ fn authority(world: &World, left: Duration) -> Ca {
 
 /// The gate's config, with a comparison every second.
 fn restless(gate: &Gate<'_>) -> Config {
-    let instance = keyed(gate.world(), Instance::of(&gate.stage.cluster, HOST));
+    let instance = keyed(
+        gate.world(),
+        Instance::for_cluster(&gate.stage.cluster, HOST),
+    );
     Config::new(gate.world())
         .watch("resync", "1s")
         .instance(instance)
@@ -77,7 +80,7 @@ fn said_in_order(daemon: &Daemon, expected: &[&str]) {
 
 #[test]
 fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let config = restless(&gate);
     let daemon = Daemon::start(&world, &config);
@@ -140,7 +143,7 @@ fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
 
 #[test]
 fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let config = restless(&gate);
     let daemon = Daemon::start(&world, &config);
@@ -172,7 +175,7 @@ fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
 
 #[test]
 fn a_crl_that_nears_its_end_is_found_and_one_past_it_is_said() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let now = SystemTime::now();
     let soon = Duration::from_secs(40 * 60 * 60);
@@ -182,7 +185,7 @@ fn a_crl_that_nears_its_end_is_found_and_one_past_it_is_said() {
         &gate.clients.crl_of(&[], now - 8 * DAY, now + soon),
     );
     gate.stage.synced(&[], "deployed", 0);
-    let check = pgcertd(&world, &gate.stage.config, &["check", "--json"]);
+    let check = gate.stage.pgcertd(&["check", "--json"]);
     says(
         check.stdout(),
         &["client_ca_expiry", "CRL of CN=Clients", "next"],

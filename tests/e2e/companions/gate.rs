@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    standing::{NAME, Stage, problem, says},
+    stage::{NAME, Stage, problem, says},
     world::{
         World,
         ca::{Ca, Issued},
@@ -110,17 +110,14 @@ impl<'w> Gate<'w> {
         }
         let named = |name: &str| state.join(name).to_str().unwrap().to_owned();
         let (ca, crl) = (named("ca.pem"), named("crl.pem"));
-        let stage = Stage::at(
-            world,
-            cert,
-            key,
-            |cluster| {
+        let stage = Stage::build_at(world, cert, key)
+            .cluster(|cluster| {
                 cluster
                     .setting("ssl_ca_file", &ca)
                     .setting("ssl_crl_file", &crl)
-            },
-            |instance| change(keyed(world, instance)),
-        );
+            })
+            .instance(|instance| change(keyed(world, instance)))
+            .start();
         let gate = Self {
             stage,
             clients,

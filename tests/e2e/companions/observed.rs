@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    standing::HOST,
+    stage::HOST,
     world::{daemon::Outcome, inventory::Inventory},
 };
 
@@ -19,7 +19,7 @@ struct Observed<'w> {
 impl<'w> Observed<'w> {
     fn new(world: &'w World) -> Self {
         let mut gate = Gate::new(world);
-        let instance = keyed(world, Instance::of(&gate.stage.cluster, HOST));
+        let instance = keyed(world, Instance::for_cluster(&gate.stage.cluster, HOST));
         gate.stage.config = Config::new(world)
             .watch("resync", "1s")
             .instance(instance.set("mode", "observe"))
@@ -36,9 +36,9 @@ impl<'w> Observed<'w> {
     fn inventory(gate: &Gate<'_>) -> Inventory {
         let of_server = gate.stage.cluster.config_directory();
         let names = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf"];
-        let of_server = names.map(|it| of_server.join(it));
+        let of_server = names.map(|name| of_server.join(name));
         let ours = gate.stage.config.state_directory().to_owned();
-        Inventory::of(of_server.into_iter().chain([ours]))
+        Inventory::under(of_server.into_iter().chain([ours]))
     }
 
     fn runs(&self, arguments: &[&str]) -> Outcome {
@@ -63,7 +63,7 @@ impl<'w> Observed<'w> {
         let done = self.runs(&["check", "--json"]);
         let seen = done.json();
         let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let found = findings.iter().find(|it| it["id"] == id);
+        let found = findings.iter().find(|finding| finding["id"] == id);
         let found = found.unwrap_or_else(|| panic!("no {id} in {seen}"));
         println!("check: {found}");
         (
@@ -81,7 +81,7 @@ impl<'w> Observed<'w> {
 
 #[test]
 fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut observed = Observed::new(&world);
     let gate = &observed.gate;
     let daemon = gate.daemon();
@@ -122,7 +122,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     gate.admits(&next);
     observed.gate.stage.renew();
     let gate = &observed.gate;
-    let all = ["server.pem", "ca.pem", "crl.pem"].map(|it| format!("{it} is not what "));
+    let all = ["server.pem", "ca.pem", "crl.pem"].map(|name| format!("{name} is not what "));
     observed.tells("out_of_date", false, &all.each_ref().map(String::as_str));
     gate.lets_in(&gate.one);
     gate.lets_in(&gate.other);
@@ -133,7 +133,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
 #[test]
 fn observed_files_that_others_place_are_compared_with_the_sources_and_with_what_clients_are_asked_for()
  {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut observed = Observed::new(&world);
     let daemon = observed.gate.daemon();
     let next = Ca::new(&world, "Next clients");
@@ -160,7 +160,7 @@ fn observed_files_that_others_place_are_compared_with_the_sources_and_with_what_
 
 #[test]
 fn observed_files_that_run_out_are_told_of_where_they_are() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let observed = Observed::new(&world);
     let gate = &observed.gate;
     let daemon = gate.daemon();
@@ -174,7 +174,7 @@ fn observed_files_that_run_out_are_told_of_where_they_are() {
     gate.stage.becomes("out_of_date");
     let seen = observed.runs(&["status", "--json"]).instance(NAME);
     let expiries = |seen: &serde_json::Value| {
-        ["source", "installed"].map(|it| seen["crl"][it]["first_end"]["expiry"].clone())
+        ["source", "installed"].map(|place| seen["crl"][place]["first_end"]["expiry"].clone())
     };
     assert_eq!(expiries(&seen), ["warning", "fine"]);
     observed.is_untouched();

@@ -52,7 +52,9 @@ impl<'w> Rotation<'w> {
     /// Which of certificate, key, CA and CRL file are no more what they were.
     fn changed(&self) -> [bool; 4] {
         let mut before = self.before.iter();
-        self.gate.installed().map(|it| Some(&it) != before.next())
+        self.gate
+            .installed()
+            .map(|text| Some(&text) != before.next())
     }
 
     /// So many files of the new bundle are in place, in the order of an install.
@@ -99,7 +101,7 @@ impl<'w> Rotation<'w> {
 #[test]
 fn what_an_install_left_half_done_keeps_clients_out_and_goes_back_before_postgres_starts() {
     for renamed in 1..=STEPS {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
         torn.dies(&["sync"], "renamed", renamed - 1);
@@ -123,7 +125,7 @@ fn what_an_install_left_half_done_keeps_clients_out_and_goes_back_before_postgre
 #[test]
 fn sync_takes_back_what_an_install_left_half_done_while_postgres_is_down() {
     for renamed in 1..STEPS {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
         torn.dies(&["sync"], "renamed", renamed - 1);
@@ -142,7 +144,7 @@ fn sync_takes_back_what_an_install_left_half_done_while_postgres_is_down() {
 #[test]
 fn what_an_install_left_half_done_goes_back_where_the_sources_have_nothing_to_give() {
     for renamed in 1..STEPS {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
         torn.dies(&["sync"], "renamed", renamed - 1);
@@ -165,7 +167,7 @@ fn what_an_install_left_half_done_goes_back_where_the_sources_have_nothing_to_gi
 #[test]
 fn what_postgres_refuses_after_a_crash_goes_back_to_what_was_proven_and_not_to_what_was_left() {
     for renamed in 1..STEPS {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let mut torn = Rotation::new(&world);
         let point = format!("{renamed} files renamed");
         torn.dies(&["sync"], "renamed", renamed - 1);
@@ -184,7 +186,7 @@ fn what_postgres_refuses_after_a_crash_goes_back_to_what_was_proven_and_not_to_w
 fn what_a_roll_back_left_half_done_is_finished_whether_postgres_runs_or_not() {
     for put_back in 1..STEPS {
         for down in [false, true] {
-            let Some(world) = World::new() else { return };
+            let world = or_skip!(World::new());
             let mut torn = Rotation::new(&world);
             let point = format!("{put_back} files put back, down: {down}");
             torn.gate.breaks_reloads();
@@ -209,7 +211,7 @@ fn what_a_roll_back_left_half_done_is_finished_whether_postgres_runs_or_not() {
 fn what_an_operators_roll_back_left_half_done_is_finished() {
     for renamed in 1..STEPS {
         for down in [false, true] {
-            let Some(world) = World::new() else { return };
+            let world = or_skip!(World::new());
             let mut torn = Rotation::new(&world);
             let point = format!("{renamed} files renamed, down: {down}");
             torn.gate.stage.synced(&[], "deployed", 0);

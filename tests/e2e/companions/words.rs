@@ -4,20 +4,20 @@ use serde_json::json;
 
 use super::gate::{Gate, bring};
 use crate::{
-    standing::says,
-    world::{World, ca::Ca, daemon::pgcertd},
+    stage::says,
+    world::{World, ca::Ca},
 };
 
 #[test]
 fn a_deployment_of_a_ca_or_a_crl_alone_says_what_is_new() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let gate = Gate::new(&world);
     let leaf = gate.stage.first.fingerprint[..6].to_owned();
     bring(&world, "crl.pem", &gate.clients.crl(&[&gate.other.issued]));
-    let would = pgcertd(&world, &gate.stage.config, &["sync", "--dry-run"]);
+    let would = gate.stage.pgcertd(&["sync", "--dry-run"]);
     let line = format!("16-main: new CRL beside pg.example.com {leaf} would be deployed");
     says(would.stdout(), &[&line]);
-    let done = pgcertd(&world, &gate.stage.config, &["sync"]);
+    let done = gate.stage.pgcertd(&["sync"]);
     let line = format!("16-main: new CRL beside pg.example.com {leaf} deployed, ");
     says(done.stdout(), &[&line]);
 
@@ -27,7 +27,7 @@ fn a_deployment_of_a_ca_or_a_crl_alone_says_what_is_new() {
     assert_eq!(row["changed"], json!(["ca", "crl"]), "{row}");
     assert_eq!(row["fingerprint"], gate.stage.first.fingerprint, "{row}");
 
-    let back = pgcertd(&world, &gate.stage.config, &["rollback", "16-main"]);
+    let back = gate.stage.pgcertd(&["rollback", "16-main"]);
     let line = format!("16-main: new CA and CRL beside pg.example.com {leaf} deployed, ");
     says(back.stdout(), &[&line]);
     let held = gate.stage.becomes("held");

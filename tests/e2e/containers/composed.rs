@@ -86,7 +86,7 @@ fn said(mut command: Command, arguments: &[&str]) -> (i32, Value) {
 
 #[test]
 fn what_the_compose_file_composes_installs_before_the_first_start_and_keeps_what_is_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     capable(&world);
     let host = Host::new(&world);
     let ca = Ca::new(&world, "Test Root");
@@ -149,7 +149,7 @@ fn what_the_compose_file_composes_installs_before_the_first_start_and_keeps_what
     assert_eq!(container.reloads(), 1);
     let checked = said(sidecar.beside(&container), &["check"]).1;
     let findings = checked["findings"].as_array().unwrap();
-    let ill = |it: &&Value| it["weight"] == "problem" || it["weight"] == "unseen";
+    let ill = |finding: &&Value| finding["weight"] == "problem" || finding["weight"] == "unseen";
     assert_eq!(findings.iter().find(ill), None, "{checked}");
 
     // When its first process ends, all in it end.

@@ -11,9 +11,9 @@ use crate::world::{
 
 /// A first week: a renewal is told of each server, and no file and no process touched. Gives the renewal.
 fn is_observed(ground: &mut Ground<'_>, servers: [(&Cluster, &Container); 2]) -> Issued {
-    let observed = |(cluster, _)| Instance::of(cluster, HOST).set("mode", "observe");
+    let observed = |(cluster, _)| Instance::for_cluster(cluster, HOST).set("mode", "observe");
     let config = ground.config(servers.map(observed));
-    let inventory = Inventory::of([config.state_directory()]);
+    let inventory = Inventory::under([config.state_directory()]);
     is_well(ground.state(&config, "one"), "in_sync");
     let renewed = ground.renew();
     for (cluster, container) in servers {
@@ -35,7 +35,7 @@ fn is_observed(ground: &mut Ground<'_>, servers: [(&Cluster, &Container); 2]) ->
 /// `postmaster.pid` of both says 1, which on the host is init.
 #[test]
 fn of_two_servers_that_are_number_one_each_gets_its_own_certificate_and_init_gets_none() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let (one, other) = (ground.cluster("one"), ground.cluster("other"));
     let of_one = ground.started(&one);
@@ -43,7 +43,10 @@ fn of_two_servers_that_are_number_one_each_gets_its_own_certificate_and_init_get
     assert_eq!((of_one.inner_number(), of_other.inner_number()), (1, 1));
     let servers = [(&one, &of_one), (&other, &of_other)];
     let second = is_observed(&mut ground, servers);
-    let config = ground.config([Instance::of(&one, HOST), Instance::of(&other, HOST)]);
+    let config = ground.config([
+        Instance::for_cluster(&one, HOST),
+        Instance::for_cluster(&other, HOST),
+    ]);
     is_well(ground.synced(&config, "one"), "deployed");
     for (cluster, container) in servers {
         assert_eq!(cluster.served(), second.fingerprint);
@@ -76,7 +79,7 @@ fn beside_a_holder(ground: &Ground<'_>, cluster: &Cluster) -> (Container, PathBu
 
 #[test]
 fn a_process_of_the_host_that_has_the_number_in_postmaster_pid_is_untouched() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let (container, holder) = beside_a_holder(&ground, &cluster);
@@ -105,11 +108,11 @@ fn a_process_of_the_host_that_has_the_number_in_postmaster_pid_is_untouched() {
 /// `pg_ctl` would read the number from the file and signal it.
 #[test]
 fn pg_ctl_is_not_used_on_a_server_that_has_another_number_here() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let (container, holder) = beside_a_holder(&ground, &cluster);
-    let config = ground.config([Instance::of(&cluster, HOST).set("reload", "pg_ctl")]);
+    let config = ground.config([Instance::for_cluster(&cluster, HOST).set("reload", "pg_ctl")]);
     ground.renew();
     says(
         ground.synced(&config, NAME),

@@ -47,10 +47,10 @@ fn served(port: u16) -> String {
 
 #[test]
 fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_server_in_its_place() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     in_own_network(move || {
         let mut ground = Ground::new(&world);
-        let cluster = ground.cluster_with(NAME, |it| it.setting("listen_addresses", "*"));
+        let cluster = ground.cluster_with(NAME, |cluster| cluster.setting("listen_addresses", "*"));
         let container = ground.container(&cluster).network().postgres(&cluster);
         let second = ground.renew();
         // A server of the host has the same port, and serves the very certificate that is due.
@@ -72,7 +72,8 @@ fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_serv
         join(container.postmaster());
         assert_eq!(served(cluster.port()), second.fingerprint);
         let address = format!("{CONTAINER}:{}", cluster.port());
-        let config = ground.config([Instance::of(&cluster, HOST).set("address", &*address)]);
+        let config =
+            ground.config([Instance::for_cluster(&cluster, HOST).set("address", &*address)]);
         is_well(ground.state(&config, NAME), "in_sync");
         // What the namesake serves, where postmaster.pid says, is no argument against it.
         let third = ground.renew();
@@ -99,7 +100,7 @@ fn a_server_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_serv
 
 #[test]
 fn a_pooler_in_a_network_of_its_own_is_verified_at_its_address_and_no_other_in_its_place() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     in_own_network(move || {
         let mut ground = Ground::new(&world);
         let cluster = ground.cluster(NAME);

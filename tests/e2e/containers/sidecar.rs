@@ -9,7 +9,7 @@ use crate::world::{SOON, World, config::Instance, container::DATA, daemon::Launc
 /// Both see the server as number 1, which in their namespace it is.
 #[test]
 fn a_container_beside_the_servers_that_shares_its_processes_and_volumes_keeps_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let container = ground.started(&cluster);

@@ -37,7 +37,7 @@ fn others_replace(world: &World, target: &Path, issued: &Issued) {
 
 #[test]
 fn a_target_that_the_container_mounts_by_itself_is_refused_until_its_directory_is_mounted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let target = world.target(NAME);
@@ -80,7 +80,7 @@ fn a_target_that_the_container_mounts_by_itself_is_refused_until_its_directory_i
 
 #[test]
 fn a_file_that_a_poolers_container_mounts_by_itself_is_refused_until_its_directory_is_mounted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let target = world.target(NAME);

@@ -6,7 +6,7 @@ use crate::world::World;
 
 #[test]
 fn what_a_containers_server_refuses_is_taken_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let cluster = ground.cluster(NAME);
     let container = ground.started(&cluster);
@@ -36,12 +36,13 @@ fn what_a_containers_server_refuses_is_taken_back() {
 /// files that the arguments name.
 #[test]
 fn whether_a_containers_server_uses_the_files_is_not_known_before_it_served_them() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut ground = Ground::new(&world);
     let other = world.target("other");
     world.place(&ground.first, &other);
-    let cluster = ground.cluster_with(NAME, |it| {
-        it.setting("ssl_cert_file", "/other/server.pem")
+    let cluster = ground.cluster_with(NAME, |cluster| {
+        cluster
+            .setting("ssl_cert_file", "/other/server.pem")
             .setting("ssl_key_file", "/other/server.pem")
     });
     let container = ground

@@ -3,27 +3,24 @@
 use std::{
     collections::BTreeSet,
     fs,
+    ops::{Deref, DerefMut},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use pgcertd::testing::bundle::KeyedBundle;
 
-use crate::standing::strict;
+use crate::stage::{HOST, NAME};
 use crate::world::{
     SOON, World,
-    ca::{Ca, Issued, KeyType, Options},
-    cluster::Cluster,
+    ca::{Issued, KeyType, Options},
+    cluster::ClusterBuilder,
     command,
-    config::{Config, Instance, path},
+    config::Config,
     daemon::{Launch, Outcome, pgcertd},
-    lineage::Lineage,
     postgres::{DEBIAN, usual},
     process::run,
 };
-
-/// The name that its clients verify.
-pub const DOMAIN: &str = "pg.example.com";
 
 /// Whether chain and key share a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,82 +41,77 @@ pub enum Left {
 }
 
 impl Left {
-    pub fn of(issued: &Issued) -> Self {
+    pub fn holding(issued: &Issued) -> Self {
         Left::Whole(issued.fingerprint.clone())
     }
 }
 
-/// A cluster that serves `now`, which a deployment of pgcertd has brought.
+/// The usual scene, where the server serves `now`, which a deployment of pgcertd has brought.
 pub struct Stage<'w> {
-    pub world: &'w World,
-    pub cluster: Cluster,
-    pub lineage: Lineage,
-    pub ca: Ca,
-    pub config: Config,
-    cert: PathBuf,
-    key: PathBuf,
+    scene: crate::stage::Stage<'w>,
     pub state: PathBuf,
     pub now: Issued,
     pub kills: u32,
 }
 
+impl<'w> Deref for Stage<'w> {
+    type Target = crate::stage::Stage<'w>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.scene
+    }
+}
+
+impl DerefMut for Stage<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.scene
+    }
+}
+
 impl<'w> Stage<'w> {
     pub fn new(world: &'w World, files: Files) -> Self {
-        let ca = Ca::new(world, "Test Root");
-        let first = ca.issue(&[DOMAIN]);
-        let mut lineage = Lineage::new(world, DOMAIN);
-        lineage.renew(&first);
+        let target = world.target(NAME);
         let (cert, key) = match files {
-            Files::One => (world.target("16-main"), world.target("16-main")),
+            Files::One => (target.clone(), target),
             Files::Two => {
                 let private = world.postgres_directory("private", 0o700);
                 let public = world.postgres_directory("public", 0o755);
                 (public.join("server.crt"), private.join("server.key"))
             }
         };
-        let cluster = Cluster::build(world).tls_files(&cert, &key);
         // The tests of a refusal are skipped with other builds, see `STRICT`.
-        let mut cluster = match usual() == DEBIAN {
-            true => strict(world, cluster).create(),
-            false => cluster.create(),
+        let strict = |cluster: ClusterBuilder<'w>| {
+            if usual() == DEBIAN {
+                cluster.strict()
+            } else {
+                cluster
+            }
         };
         // The files of a lineage are young here, and nothing else writes them.
-        let mut instance = Instance::of(&cluster, DOMAIN);
-        if files == Files::Two {
-            instance = instance
-                .set("cert_file", path(&cert))
-                .set("key_file", path(&key));
+        let quick = |config: Config| {
+            let config = config.watch("debounce", "1ms");
+            config.defaults("verify_timeout", "5s")
+        };
+        let mut scene = crate::stage::Stage::build_at(world, &cert, &key)
+            .cluster(strict)
+            .config(quick)
+            .create();
+        for file in BTreeSet::from([&cert, &key]) {
+            fs::remove_file(file).unwrap();
         }
-        let config = Config::new(world)
-            .watch("debounce", "1ms")
-            .defaults("verify_timeout", "5s")
-            .instance(instance)
-            .write();
-        let installed = pgcertd(world, &config, &["sync"]);
+        let installed = scene.sync(&[]);
         assert_eq!(installed.code(), 0, "{installed:?}");
-        cluster.start().unwrap();
+        scene.cluster.start_at_first();
         let mut stage = Self {
-            world,
-            cluster,
-            lineage,
-            ca,
-            config,
-            cert,
-            key,
-            state: world.path().join("state/16-main"),
-            now: first,
+            state: world.path().join("state").join(NAME),
+            now: scene.first.clone(),
             kills: 0,
+            scene,
         };
         // From here on there is a previous bundle.
-        let second = stage.renewed();
+        let second = stage.renew();
         stage.synced(&second);
         stage
-    }
-
-    pub fn renewed(&mut self) -> Issued {
-        let next = self.ca.issue(&[DOMAIN]);
-        self.lineage.renew(&next);
-        next
     }
 
     /// How a bundle is issued that this Postgres, and nobody before it, refuses.
@@ -128,7 +120,7 @@ impl<'w> Stage<'w> {
             key: KeyType::Rsa2048,
             ..Options::default()
         };
-        let key = self.ca.issue_with(&[DOMAIN], &weak).key_pem;
+        let key = self.ca.issue_with(&[HOST], &weak).key_pem;
         Options {
             reuse_key: Some(key),
             ..weak
@@ -233,7 +225,7 @@ impl<'w> Stage<'w> {
         let done = pgcertd(self.world, &self.config, &["sync", "--json"]);
         assert_eq!(done.code(), 0, "{done:?}");
         assert_eq!(self.cluster.served(), next.fingerprint);
-        assert_eq!(self.left(), Left::of(next));
+        assert_eq!(self.left(), Left::holding(next));
         assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
         self.now = next.clone();
     }
@@ -249,7 +241,7 @@ impl<'w> Stage<'w> {
     #[track_caller]
     pub fn is_rejected(&self, bad: &Issued) {
         assert_eq!(self.cluster.served(), self.now.fingerprint);
-        assert_eq!(self.left(), Left::of(&self.now));
+        assert_eq!(self.left(), Left::holding(&self.now));
         let held = self.held();
         assert!(held.contains(&bad.fingerprint), "{held}");
         assert_eq!(self.leftovers(), Vec::<PathBuf>::new());
@@ -268,7 +260,7 @@ impl<'w> Stage<'w> {
     /// Which bundle is remembered as on trial, as text.
     pub fn trial(&self) -> String {
         let link = fs::read_link(self.state.join("trial"));
-        link.map_or(String::new(), |it| it.to_str().unwrap().to_owned())
+        link.map_or(String::new(), |link| link.to_str().unwrap().to_owned())
     }
 
     #[track_caller]

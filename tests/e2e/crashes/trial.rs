@@ -3,25 +3,26 @@
 
 use std::{fs, time::SystemTime};
 
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::{DAY, Issued, Options},
-    daemon::{Launch, Outcome, eventually_state, pgcertd},
+    daemon::{Launch, Outcome, eventually_state},
     eventually, give,
     postgres::STRICT,
     throughout,
 };
 
-use super::stage::{DOMAIN, Files, Left, Stage};
+use super::stage::{Files, Left, Stage};
 
 /// A bundle that this Postgres refuses, left in place by a `sync` that was killed just before it
 /// asked Postgres to load it, or `after` that.
 fn left_in_place(stage: &mut Stage<'_>, killed: Killed) -> Issued {
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     killed.by(stage);
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
     assert_eq!(stage.held(), "");
     assert_eq!(stage.cluster.served(), stage.now.fingerprint);
     bad
@@ -51,13 +52,13 @@ impl Killed {
 
 /// What `status` says where no daemon runs.
 fn told(stage: &Stage<'_>) -> String {
-    let seen = pgcertd(stage.world, &stage.config, &["status", "--json"]).instance("16-main");
+    let seen = stage.pgcertd(&["status", "--json"]).instance("16-main");
     assert_eq!(seen["state"], "not_running", "{seen}");
     seen["problem"].as_str().unwrap_or_default().to_owned()
 }
 
 fn synced(stage: &Stage<'_>) -> Outcome {
-    pgcertd(stage.world, &stage.config, &["sync", "--json"])
+    stage.pgcertd(&["sync", "--json"])
 }
 
 #[track_caller]
@@ -69,9 +70,7 @@ fn names(text: &str, bundles: &[&Issued]) {
 }
 
 fn daemon_mends(files: Files, killed: Killed) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let bad = left_in_place(&mut stage, killed);
     stage.cluster.stop();
@@ -79,9 +78,8 @@ fn daemon_mends(files: Files, killed: Killed) {
     names(&told(&stage), &[&bad, &stage.now]);
 
     // At boot, whatever waits for pgcertd starts once that is ready.
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    let daemon = stage.unit();
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     let line = daemon.wait_for_log("not proven served and taken back");
     names(&line, &[&bad, &stage.now]);
     names(&told(&stage), &[&bad, &stage.now]);
@@ -94,7 +92,7 @@ fn daemon_mends(files: Files, killed: Killed) {
     assert_eq!(session.lives(), Ok(()));
     stage.has_no_trial();
     assert_eq!(daemon.stop().code(), Some(0));
-    let new = stage.renewed();
+    let new = stage.renew();
     stage.synced(&new);
     stage.cluster.restart().unwrap();
 }
@@ -121,29 +119,27 @@ fn a_refusal_that_was_not_remembered_is_taken_back_before_postgres_starts_with_t
 
 #[test]
 fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let bad = left_in_place(&mut stage, Killed::BeforeReload);
     stage.cluster.stop();
-    let dry = pgcertd(&world, &stage.config, &["sync", "--dry-run", "--json"]);
+    let dry = stage.pgcertd(&["sync", "--dry-run", "--json"]);
     assert_eq!(dry.instance("16-main")["outcome"], "would_deploy");
-    assert_eq!(stage.left(), Left::of(&bad));
+    assert_eq!(stage.left(), Left::holding(&bad));
 
     let done = synced(&stage);
     let row = done.instance("16-main");
     assert_eq!((&row["outcome"], done.code()), (&"taken_back".into(), 0));
     assert_eq!(row["fingerprint"], bad.fingerprint.as_str());
     names(row["problem"].as_str().unwrap(), &[&bad]);
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     // However often it is run.
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
     // Who has brought it hears that it waits.
-    let hook = ["sync", "--json", "--lineage", DOMAIN];
-    let hook = pgcertd(&world, &stage.config, &hook);
+    let hook = ["sync", "--json", "--lineage", HOST];
+    let hook = stage.pgcertd(&hook);
     assert_eq!(hook.code(), 1, "{hook:?}");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
 
     stage.starts("after sync");
     stage.rejected(&bad);
@@ -152,15 +148,15 @@ fn sync_takes_back_what_nobody_has_tried_and_brings_it_once_postgres_runs() {
 
 #[test]
 fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     // Its administrator stops it, for a reason of his own.
     stage.cluster.stop();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     daemon.wait_for_log("not proven served and taken back");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     stage.starts("after that");
     eventually(SOON, "the renewal is served", || {
         stage.cluster.served() == good.fingerprint
@@ -173,22 +169,22 @@ fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
 
 #[test]
 fn what_a_running_postgres_proves_after_a_crash_is_on_trial_no_more() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     assert!(stage.trial().contains(&good.fingerprint));
     stage.synced(&good);
     stage.has_no_trial();
     stage.cluster.stop();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
     stage.starts("at last");
 }
 
 #[test]
 fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let now = SystemTime::now();
     let expired = Options {
@@ -196,29 +192,28 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
         not_after: now - DAY,
         ..Options::default()
     };
-    let expired = stage.ca.issue_with(&[DOMAIN], &expired).combined_pem();
+    let expired = stage.ca.issue_with(&[HOST], &expired).combined_pem();
     let previous = stage.state.join("previous.pem");
     let kept = |text: &str| {
         fs::write(&previous, text).unwrap();
         give(&previous, world.postgres(), 0o600);
     };
-    let new = stage.renewed();
+    let new = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     stage.cluster.stop();
     let proven = fs::read_to_string(&previous).unwrap();
     for worse in [expired, proven[..proven.len() / 2].to_owned()] {
         kept(&worse);
         assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-        assert_eq!(stage.left(), Left::of(&new));
+        assert_eq!(stage.left(), Left::holding(&new));
     }
 
     kept(&proven);
-    let by_hand = stage.ca.issue(&[DOMAIN]);
+    let by_hand = stage.ca.issue(&[HOST]);
     world.place(&by_hand, &world.target("16-main"));
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     throughout(std::time::Duration::from_millis(700), "it stays", || {
-        stage.left() == Left::of(&by_hand)
+        stage.left() == Left::holding(&by_hand)
     });
     stage.starts("on what was placed by hand");
     eventually(SOON, "the renewal is served", || {
@@ -231,30 +226,28 @@ fn nothing_is_taken_back_by_what_is_worse_or_for_what_others_have_placed() {
 
 #[test]
 fn what_is_installed_on_purpose_while_postgres_is_down_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let new = stage.renewed();
+    let new = stage.renew();
     Killed::BeforeReload.by(&mut stage);
     stage.cluster.stop();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "taken_back");
-    let forced = pgcertd(&world, &stage.config, &["sync", "--force", "--json"]);
+    let forced = stage.pgcertd(&["sync", "--force", "--json"]);
     assert_eq!(forced.instance("16-main")["outcome"], "installed");
     stage.has_no_trial();
     assert_eq!(synced(&stage).instance("16-main")["outcome"], "unchanged");
-    assert_eq!(stage.left(), Left::of(&new));
+    assert_eq!(stage.left(), Left::holding(&new));
     stage.starts("on it");
     stage.synced(&new);
 }
 
 #[test]
 fn a_postgres_that_hung_at_the_install_and_is_restarted_starts_on_what_it_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     let served = stage.now.clone();
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     stage.cluster.freeze();
     // Another process than the one that has proven what is installed.

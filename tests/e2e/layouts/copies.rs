@@ -8,16 +8,15 @@ use std::{
 
 use super::{config, instance};
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, place, says},
+    stage::{NAME, Stage, leftovers, mode, says},
     world::{
         SOON, World,
-        ca::{Ca, Issued},
+        ca::Issued,
         cluster::Cluster,
         command,
         config::Config,
-        daemon::{Launch, pgcertd},
+        daemon::Launch,
         eventually,
-        lineage::Lineage,
         process::{Process, run},
     },
 };
@@ -26,11 +25,7 @@ const COPY: &str = "16-copy";
 
 /// A cluster with its configuration elsewhere and its TLS files in the data directory.
 pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
-    let ca = Ca::new(world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&first);
-    let mut cluster = Cluster::build(world)
+    let cluster = Cluster::build(world)
         .name(NAME)
         .config_apart()
         .setting("ssl", "on")
@@ -39,23 +34,11 @@ pub fn in_data<'w>(world: &'w World, cert: &str, key: &str) -> Stage<'w> {
         // Without these pg_rewind cannot tell since when, and in which pages, two servers differ.
         .setting("wal_log_hints", "on")
         .setting("full_page_writes", "on")
-        .setting("wal_keep_size", "64MB")
-        .create();
+        .setting("wal_keep_size", "64MB");
     let data = cluster.data_directory();
-    let (cert, key) = (data.join(cert), data.join(key));
-    place(world, &first, &cert, &key);
-    cluster.start().unwrap();
-    let config = config(world, [instance(&cluster, &cert, &key)]);
-    Stage {
-        world,
-        cluster,
-        lineage,
-        ca,
-        first,
-        config,
-        cert,
-        key,
-    }
+    Stage::build_at(world, &data.join(cert), &data.join(key))
+        .cluster(|_| cluster)
+        .start()
 }
 
 /// Every file in a data directory that holds a certificate or a key, with its owner.
@@ -64,7 +47,8 @@ pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
         .unwrap()
         .map(|entry| entry.unwrap())
         .filter_map(|entry| {
-            let holds = fs::read_to_string(entry.path()).is_ok_and(|it| it.contains("-----BEGIN"));
+            let holds =
+                fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("-----BEGIN"));
             let name = entry.file_name().into_string().unwrap();
             holds.then(|| (name, entry.metadata().unwrap().uid()))
         })
@@ -78,8 +62,7 @@ pub fn tls_files(data: &Path) -> Vec<(String, u32)> {
 pub fn renewed_during(stage: &mut Stage<'_>, mut program: Process, report: &Path) -> Vec<Issued> {
     let mut deployed = Vec::new();
     while program.ended().is_none() {
-        let next = stage.renew();
-        stage.serves(&next);
+        let next = stage.renewal_is_served();
         deployed.push(next);
     }
     let status = program.wait(SOON).unwrap();
@@ -98,12 +81,11 @@ pub fn spawned(world: &World, mut program: std::process::Command) -> (Process, P
 }
 
 fn is_backed_up_across_deployments(cert: &str, key: &str) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, cert, key);
     let daemon = stage.daemon();
     // From here on there is a previous bundle.
-    let before = stage.renew();
-    stage.serves(&before);
+    let _before = stage.renewal_is_served();
     stage.becomes("in_sync");
     let home = world.postgres_directory(&format!("clusters/{COPY}"), 0o755);
     let data = home.join("data");
@@ -119,7 +101,10 @@ fn is_backed_up_across_deployments(cert: &str, key: &str) {
     let owner = world.postgres().uid;
     assert!(copied.iter().all(|(_, uid)| *uid == owner), "{copied:?}");
     let names: Vec<&str> = copied.iter().map(|(name, _)| name.as_str()).collect();
-    assert!([cert, key].iter().all(|it| names.contains(it)), "{names:?}");
+    assert!(
+        [cert, key].iter().all(|file| names.contains(file)),
+        "{names:?}"
+    );
     let known = |name: &str| name == cert || name == key || name.ends_with(".pgcertd-new");
     assert!(names.iter().all(|name| known(name)), "{names:?}");
     assert_eq!(mode(&data.join(key)), 0o600);
@@ -162,7 +147,7 @@ fn pg_basebackup_runs_across_deployments_of_two_files() {
 /// later in the original, and at pgcertd's next start in the copy.
 #[test]
 fn a_backup_in_the_midst_of_an_install_succeeds_and_its_half_is_removed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, "server.pem", "server.pem");
     let held_up = Launch::new(&world).env("FAILPOINTS", "commit=sleep(4000)");
     let mut daemon = held_up.daemon(&stage.config);
@@ -189,11 +174,11 @@ fn a_backup_in_the_midst_of_an_install_succeeds_and_its_half_is_removed() {
 /// pg_basebackup as well.
 #[test]
 fn nothing_of_roots_comes_into_a_data_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, "server.pem", "server.pem");
     let of_roots = instance(&stage.cluster, &stage.cert, &stage.key).set("owner", "root");
     stage.config = config(&world, [of_roots]);
-    let check = pgcertd(&world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 1, "{}", check.stdout());
     says(
         check.stdout(),
@@ -203,7 +188,7 @@ fn nothing_of_roots_comes_into_a_data_directory() {
     let before = tls_files(&data);
     stage.renew();
     for arguments in [["sync"].as_slice(), &["sync", "--force"]] {
-        let synced = pgcertd(&world, &stage.config, arguments);
+        let synced = stage.pgcertd(arguments);
         assert_eq!(synced.code(), 1, "{synced:?}");
         assert_eq!(tls_files(&data), before);
     }

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, problem, says, strict},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued, KeyType, Options},
@@ -39,9 +39,10 @@ fn started(world: &World, issued: &Issued) -> Vec<Cluster> {
             .setting("shared_buffers", "1MB")
             .setting("max_connections", "10")
             .setting("max_wal_senders", "0");
-        match name == BAD {
-            true => strict(world, cluster).start(),
-            false => cluster.start(),
+        if name == BAD {
+            cluster.strict().start()
+        } else {
+            cluster.start()
         }
     };
     let numbers: Vec<usize> = (1..=SERVERS).collect();
@@ -65,7 +66,9 @@ fn config(world: &World, clusters: &[Cluster], mode: &str) -> Config {
         .defaults("server_names", vec![HOST])
         .defaults("verify_timeout", "20s")
         .defaults("mode", mode);
-    let instances = clusters.iter().map(|it| Instance::of(it, HOST));
+    let instances = clusters
+        .iter()
+        .map(|cluster| Instance::for_cluster(cluster, HOST));
     instances.fold(config, Config::instance).write()
 }
 
@@ -73,8 +76,10 @@ fn config(world: &World, clusters: &[Cluster], mode: &str) -> Config {
 fn others(seen: &Value, expected: &str) -> Vec<String> {
     let instances = seen["instances"].as_array().unwrap();
     assert_eq!(instances.len(), SERVERS);
-    let odd = instances.iter().filter(|it| it["state"] != expected);
-    odd.map(|it| format!("{} {}", it["name"], it["state"]).replace('"', ""))
+    let odd = instances
+        .iter()
+        .filter(|instance| instance["state"] != expected);
+    odd.map(|instance| format!("{} {}", instance["name"], instance["state"]).replace('"', ""))
         .collect()
 }
 
@@ -93,7 +98,7 @@ fn eventually_others(world: &World, config: &Config, expected: &[&str]) -> Value
 
 #[test]
 fn twenty_servers_are_observed_then_kept_and_the_bad_one_among_them_is_shown() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut lineage = Lineage::new(&world, HOST);
     let first = ca.issue(&[HOST]);
@@ -128,27 +133,39 @@ fn twenty_servers_are_observed_then_kept_and_the_bad_one_among_them_is_shown() {
         assert_eq!(cluster.served(), is.fingerprint, "{}", cluster.name());
     }
     let rows = seen["instances"].as_array().unwrap();
-    let bad = rows.iter().find(|it| it["name"] == BAD).unwrap();
+    let bad = rows
+        .iter()
+        .find(|instance| instance["name"] == BAD)
+        .unwrap();
     says(&problem(bad), &[&format!("sync --force {BAD}"), "log"]);
     is_marked(&world, &config, &daemon.log()[begun..]);
 
     // One that does not answer at all keeps no other waiting.
-    let frozen = clusters.iter_mut().find(|it| it.name() == name(7)).unwrap();
+    let frozen = clusters
+        .iter_mut()
+        .find(|cluster| cluster.name() == name(7))
+        .unwrap();
     frozen.freeze();
     let third = ca.issue(&[HOST]);
     lineage.renew(&third);
-    for cluster in clusters.iter().filter(|it| it.name() != name(7)) {
+    for cluster in clusters.iter().filter(|cluster| cluster.name() != name(7)) {
         eventually(SOON, cluster.name(), || {
             cluster
                 .peer()
                 .is_ok_and(|peer| peer.fingerprint == third.fingerprint)
         });
     }
-    let frozen = clusters.iter_mut().find(|it| it.name() == name(7)).unwrap();
+    let frozen = clusters
+        .iter_mut()
+        .find(|cluster| cluster.name() == name(7))
+        .unwrap();
     frozen.thaw();
     eventually_others(&world, &config, &[]);
     assert_eq!(daemon.stop().code(), Some(0));
-    let bad = clusters.iter_mut().find(|it| it.name() == BAD).unwrap();
+    let bad = clusters
+        .iter_mut()
+        .find(|cluster| cluster.name() == BAD)
+        .unwrap();
     bad.restart().unwrap();
     assert_eq!(bad.served(), third.fingerprint);
 }
@@ -162,7 +179,7 @@ fn are_observed(
     lineage: &mut Lineage,
 ) -> Issued {
     let before: Vec<String> = clusters.iter().map(Cluster::served).collect();
-    let inventory = Inventory::of([config.state_directory()]);
+    let inventory = Inventory::under([config.state_directory()]);
     let renewed = ca.issue(&[HOST]);
     lineage.renew(&renewed);
     eventually(SOON * 2, "all are out of date", || {
@@ -198,6 +215,9 @@ fn is_marked(world: &World, config: &Config, log: &str) {
     says(shown.stdout(), &["1 problem"]);
     let good = shown.stdout().matches("in_sync").count();
     assert_eq!(good, SERVERS - 1);
-    let failed: Vec<&str> = log.lines().filter(|it| it.starts_with("error")).collect();
+    let failed: Vec<&str> = log
+        .lines()
+        .filter(|line| line.starts_with("error"))
+        .collect();
     assert!(failed.iter().all(|line| line.contains(BAD)), "{failed:?}");
 }

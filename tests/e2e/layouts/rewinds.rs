@@ -6,7 +6,7 @@ use super::{
     instance,
 };
 use crate::{
-    standing::{NAME, next_second},
+    stage::{NAME, next_second},
     world::{
         SOON, World,
         daemon::{Daemon, eventually_state},
@@ -18,7 +18,7 @@ const STANDBY: &str = "16-standby";
 
 #[test]
 fn pg_rewind_runs_across_deployments_in_both_data_directories() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, "server.crt", "server.key");
     let mut other = stage.cluster.standby(&world, STANDBY);
     other.start().unwrap();

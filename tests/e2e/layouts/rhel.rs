@@ -5,15 +5,13 @@ use std::{fs, path::Path, time::Duration};
 
 use super::{config, instance};
 use crate::{
-    standing::{HOST, NAME, Stage, leftovers, mode, place, problem, says, strict},
+    stage::{HOST, NAME, Stage, leftovers, mode, place, problem, says},
     world::{
         World,
-        ca::Ca,
         cluster::{Cluster, ClusterBuilder},
-        daemon::{Launch, pgcertd},
+        daemon::Launch,
         inventory::Inventory,
-        lineage::Lineage,
-        throughout,
+        on_one_line, throughout,
     },
 };
 
@@ -23,26 +21,12 @@ fn in_data<'w>(
     files: (&str, &str),
     built: impl FnOnce(ClusterBuilder<'w>) -> ClusterBuilder<'w>,
 ) -> Stage<'w> {
-    let ca = Ca::new(world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(world, HOST);
-    lineage.renew(&first);
     let cluster = Cluster::build(world).name(NAME).setting("ssl", "on");
-    let cluster = built(strict(world, cluster)).create();
     let data = cluster.data_directory();
     let (cert, key) = (data.join(files.0), data.join(files.1));
-    place(world, &first, &cert, &key);
-    let config = config(world, [instance(&cluster, &cert, &key)]);
-    Stage {
-        world,
-        cluster,
-        lineage,
-        ca,
-        first,
-        config,
-        cert,
-        key,
-    }
+    Stage::build_at(world, &cert, &key)
+        .cluster(|_| built(cluster.strict()))
+        .create()
 }
 
 fn owner(file: &Path) -> u32 {
@@ -54,9 +38,9 @@ fn owner(file: &Path) -> u32 {
 fn is_observed(stage: &mut Stage<'_>) {
     let managed = |stage: &Stage<'_>| instance(&stage.cluster, &stage.cert, &stage.key);
     stage.config = config(stage.world, [managed(stage).set("mode", "observe")]);
-    let owned = [&stage.cert, &stage.key].map(|it| it.to_path_buf());
+    let owned = [&stage.cert, &stage.key].map(|file| file.to_path_buf());
     let own = stage.config.state_directory().to_owned();
-    let inventory = Inventory::of(owned.into_iter().chain([own]));
+    let inventory = Inventory::under(owned.into_iter().chain([own]));
     let daemon = Launch::new(stage.world)
         .like_the_unit()
         .daemon(&stage.config);
@@ -77,16 +61,14 @@ fn is_observed(stage: &mut Stage<'_>) {
 
 #[test]
 fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.sql("show ssl_cert_file"), "server.crt");
     is_observed(&mut stage);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     let mut session = stage.cluster.session();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.renew_weak();
     daemon.wait_for_log("refused by Postgres and rolled back");
@@ -95,8 +77,7 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     assert_eq!(session.lives(), Ok(()));
     drop(session);
 
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     assert_eq!((mode(&stage.cert), mode(&stage.key)), (0o644, 0o600));
     for file in [&stage.cert, &stage.key] {
@@ -105,16 +86,18 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     // What the deployment replaced lies where no backup of the server takes it along.
     assert_eq!(stage.previous(), second.combined_pem());
     assert!(!stage.kept("").starts_with(stage.cluster.data_directory()));
-    let check = pgcertd(&world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 0, "{}", check.stdout());
-    let unwrapped = check.stdout().split_whitespace().collect::<Vec<_>>();
-    says(&unwrapped.join(" "), &["lies in the data directory"]);
+    says(
+        &on_one_line(check.stdout()),
+        &["lies in the data directory"],
+    );
     stage.ends(daemon, &third);
 }
 
 #[test]
 fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("tls/server.pem", "tls/server.pem"), |cluster| {
         cluster
             .setting("ssl_cert_file", "tls/server.pem")
@@ -122,8 +105,7 @@ fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
     });
     stage.cluster.start().unwrap();
     let daemon = stage.daemon();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
 
     stage.cluster.set("ssl_cert_file", "server.crt");
@@ -143,22 +125,20 @@ fn a_relative_path_in_the_configuration_is_one_in_the_data_directory() {
         stage.cluster.set(setting, "tls/server.pem");
     }
     stage.cluster.reload_by_hand();
-    let third = stage.renew();
-    stage.serves(&third);
+    let third = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.ends(daemon, &third);
 }
 
 #[test]
 fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     let first = stage.first.clone();
     fs::write(&stage.key, stage.ca.issue(&[HOST]).key_pem).unwrap();
     let log = stage.cluster.start().unwrap_err();
     says(&log, &["key values mismatch"]);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.cluster.start().unwrap();
     assert_eq!(stage.cluster.served(), first.fingerprint);
     assert!(leftovers(stage.cluster.data_directory()).is_empty());
@@ -167,13 +147,12 @@ fn a_torn_pair_in_the_data_directory_is_mended_before_postgres_starts() {
 
 #[test]
 fn two_files_that_others_place_in_the_data_directory_are_loaded_once_they_fit() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = in_data(&world, ("server.crt", "server.key"), |cluster| cluster);
     stage.cluster.start().unwrap();
     let reload = instance(&stage.cluster, &stage.cert, &stage.key).set("mode", "reload");
     stage.config = config(&world, [reload]);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     daemon.wait_for_log(": in_sync");
     let second = stage.renew();
     stage.becomes("out_of_date");

@@ -2,12 +2,12 @@
 
 use super::config;
 use crate::{
-    standing::{HOST, Stage, next_second, says},
+    stage::{HOST, Stage, next_second, says},
     world::{
         SOON, World,
         cluster::Cluster,
         config::Instance,
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, eventually_state},
         eventually,
         inventory::Inventory,
     },
@@ -23,11 +23,9 @@ struct Pair<'w> {
 
 impl<'w> Pair<'w> {
     fn new(world: &'w World) -> Self {
-        let stage = Stage::with(
-            world,
-            |cluster| crate::standing::strict(world, cluster),
-            |instance| instance,
-        );
+        let stage = Stage::build(world)
+            .cluster(|cluster| cluster.strict())
+            .start();
         let mut standby = stage.cluster.standby(world, STANDBY);
         let target = world.target(STANDBY);
         world.place(&stage.first, &target);
@@ -43,7 +41,7 @@ impl<'w> Pair<'w> {
 
     fn configure(&mut self, mode: &str) {
         let servers = [&self.stage.cluster, &self.standby];
-        let instances = servers.map(|it| Instance::of(it, HOST).set("mode", mode));
+        let instances = servers.map(|server| Instance::for_cluster(server, HOST).set("mode", mode));
         self.stage.config = config(self.stage.world, instances);
     }
 
@@ -51,7 +49,7 @@ impl<'w> Pair<'w> {
     fn is_observed(&mut self) {
         self.configure("observe");
         let first = self.stage.first.fingerprint.clone();
-        let inventory = Inventory::of([self.stage.config.state_directory()]);
+        let inventory = Inventory::under([self.stage.config.state_directory()]);
         let launch = Launch::new(self.stage.world).like_the_unit();
         let daemon = launch.daemon(&self.stage.config);
         self.both_are("in_sync");
@@ -117,14 +115,11 @@ impl<'w> Pair<'w> {
 
 #[test]
 fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let before = pair.identity();
     pair.is_observed();
-    let mut daemon = Launch::new(&world)
-        .like_the_unit()
-        .daemon(&pair.stage.config);
-    daemon.ready();
+    let daemon = pair.stage.unit();
     pair.both_are("in_sync");
     let mut reader = pair.standby.session();
 
@@ -153,7 +148,7 @@ fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
     assert_eq!(reader.lives(), Ok(()));
     drop(reader);
     pair.streams();
-    let sessions = pgcertd(&world, &pair.stage.config, &["sessions", STANDBY]);
+    let sessions = pair.stage.pgcertd(&["sessions", STANDBY]);
     assert_eq!(sessions.code(), 0, "{sessions:?}");
 
     pair.standby.restart().unwrap();
@@ -164,7 +159,7 @@ fn a_renewal_reaches_primary_and_standby_without_a_restart_or_a_failover() {
 
 #[test]
 fn a_renewal_while_the_standby_is_down_is_served_once_it_runs_and_when_it_leads() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let daemon = Daemon::start(&world, &pair.stage.config);
     pair.both_are("in_sync");
@@ -185,7 +180,7 @@ fn a_renewal_while_the_standby_is_down_is_served_once_it_runs_and_when_it_leads(
     pair.standby_serves(&third.fingerprint);
     let seen = eventually_state(&world, &pair.stage.config, STANDBY, "in_sync");
     assert_eq!(seen["served"]["fingerprint"], *third.fingerprint);
-    let shown = pgcertd(&world, &pair.stage.config, &["status"]);
+    let shown = pair.stage.pgcertd(&["status"]);
     says(shown.stdout(), &["not_running", "in_sync"]);
     pair.stage.cluster.start().unwrap();
     pair.stage.serves(&third);

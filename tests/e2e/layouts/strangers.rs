@@ -3,21 +3,20 @@
 use std::fs;
 
 use crate::{
-    standing::{Stage, says},
-    world::{World, daemon::pgcertd},
+    stage::{Stage, says},
+    world::{World, on_one_line},
 };
 
 /// What `check` prints, on one line, and its exit status.
 fn checked(stage: &Stage<'_>) -> (String, i32) {
-    let done = pgcertd(stage.world, &stage.config, &["check"]);
+    let done = stage.pgcertd(&["check"]);
     println!("{}", done.stdout());
-    let words: Vec<&str> = done.stdout().split_whitespace().collect();
-    (words.join(" "), done.code())
+    (on_one_line(done.stdout()), done.code())
 }
 
 #[test]
 fn what_is_not_supported_is_named_with_what_is() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let file = stage.cluster.data_directory().join("PG_VERSION");
     let (well, code) = checked(&stage);

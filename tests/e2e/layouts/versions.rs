@@ -7,14 +7,14 @@ use pgcertd::testing::server::{postmaster::PidFile, sql::Role};
 
 use crate::{
     sql::{asked, login},
-    standing::{HOST, NAME, Stage, mode, problem, says},
+    stage::{HOST, NAME, Stage, mode, problem, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
         client::Session,
         command,
         config::Instance,
-        daemon::{Daemon, Launch, pgcertd},
+        daemon::Daemon,
         eventually,
         inventory::Inventory,
         postgres::BY_NAME,
@@ -57,28 +57,25 @@ fn postgresql_18_is_deployed_to() {
 
 #[test]
 fn postgresql_19_is_deployed_to() {
-    if World::with_postgres(BY_NAME).is_some() {
-        is_deployed_to(BY_NAME);
-    }
+    let _fetched = or_skip!(World::with_postgres(BY_NAME));
+    is_deployed_to(BY_NAME);
 }
 
 /// From the first week, in which pgcertd looks on, to a rollback by the operator.
 fn is_deployed_to(major: u32) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let clients_ca = world.path().join("clients-ca.pem");
     fs::write(&clients_ca, Ca::new(&world, "Clients").root_pem()).unwrap();
-    let mut stage = Stage::with(
-        &world,
-        |cluster| {
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| {
             let cluster = cluster.version(major);
             cluster.setting("ssl_ca_file", clients_ca.to_str().unwrap())
-        },
-        |instance| instance.set("mode", "observe"),
-    );
+        })
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
     let version = fs::read_to_string(stage.cluster.data_directory().join("PG_VERSION")).unwrap();
     assert_eq!(version.trim(), major.to_string());
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let mut daemon = stage.unit();
     observes(&mut stage, &daemon);
     reloads_what_others_place(&mut stage, &mut daemon);
     let first = installs_first(&mut stage, &mut daemon);
@@ -93,13 +90,13 @@ fn is_deployed_to(major: u32) {
 /// Others place and reload; pgcertd touches nothing, and tells all.
 fn observes(stage: &mut Stage<'_>, daemon: &Daemon) {
     daemon.wait_for_log(": in_sync");
-    let before = Inventory::of([stage.config.state_directory()]);
+    let before = Inventory::under([stage.config.state_directory()]);
     let next = stage.renew();
     stage.becomes("out_of_date");
     daemon.wait_for_log(": out_of_date");
     before.is_untouched();
     stage.world.place(&next, &stage.cert);
-    let placed = Inventory::of([stage.config.state_directory()]);
+    let placed = Inventory::under([stage.config.state_directory()]);
     stage.becomes("not_served");
     assert_eq!(stage.reloads(), 0);
     stage.cluster.reload_by_hand();
@@ -119,7 +116,7 @@ fn reloads_what_others_place(stage: &mut Stage<'_>, daemon: &mut Daemon) {
 }
 
 fn configured(stage: &mut Stage<'_>, daemon: &mut Daemon, more: impl FnOnce(Instance) -> Instance) {
-    let instance = more(Instance::of(&stage.cluster, HOST));
+    let instance = more(Instance::for_cluster(&stage.cluster, HOST));
     stage.config = super::config(stage.world, [instance]);
     let before = daemon.log().len();
     daemon.hangup();
@@ -151,8 +148,7 @@ fn installs_first(stage: &mut Stage<'_>, daemon: &mut Daemon) -> Issued {
 
 fn renews(stage: &mut Stage<'_>, daemon: &Daemon, first: &Issued) -> Issued {
     let mut session = stage.cluster.session();
-    let second = stage.renew();
-    stage.serves(&second);
+    let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     daemon.wait_for_log(&format!("{} deployed and served", &second.fingerprint[..6]));
     assert_eq!(session.lives(), Ok(()));
@@ -164,12 +160,14 @@ fn renews(stage: &mut Stage<'_>, daemon: &Daemon, first: &Issued) -> Issued {
 /// `pgcertd sessions` knows which one began under the certificate of before.
 fn is_told_from_later_ones(stage: &Stage<'_>, before: &Session) {
     let after = stage.cluster.session();
-    let asked = pgcertd(stage.world, &stage.config, &["sessions", "--json"]);
+    let asked = stage.pgcertd(&["sessions", "--json"]);
     assert_eq!(asked.code(), 0, "{asked:?}");
     let told = asked.instance(NAME);
     let row = |session: &Session| {
         let rows = told["sessions"].as_array().unwrap();
-        let mut found = rows.iter().filter(|it| it["pid"] == session.backend_pid());
+        let mut found = rows
+            .iter()
+            .filter(|row| row["pid"] == session.backend_pid());
         found.next().cloned().unwrap_or_default()
     };
     assert_eq!(row(before)["protocol"], "TLSv1.3", "{told}");
@@ -214,7 +212,7 @@ fn is_asked_by_sql(stage: &Stage<'_>, major: u32) {
     let file = stage.cluster.config_directory().join("pg_hba.conf");
     assert!(!rules.is_empty() && rules.iter().all(|rule| rule.fault.is_none()));
     assert_eq!(settings.hba_file, file);
-    let check = pgcertd(stage.world, &stage.config, &["check"]);
+    let check = stage.pgcertd(&["check"]);
     assert_eq!(check.code(), 0, "{}", check.stdout());
 }
 
@@ -241,7 +239,7 @@ fn refuses(stage: &mut Stage<'_>, daemon: &Daemon, other: &Path, good: &Issued) 
 
 fn rolls_back(stage: &Stage<'_>, before: &Issued, now: &Issued) {
     let mut session = stage.cluster.session();
-    let done = pgcertd(stage.world, &stage.config, &["rollback", NAME]);
+    let done = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert_eq!(stage.cluster.served(), before.fingerprint);
     stage.becomes("held");

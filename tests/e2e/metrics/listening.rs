@@ -13,13 +13,12 @@ use std::{
 
 use super::{says, scraped};
 use crate::{
-    stage::{HOST, NAME, Stage},
+    stage::{NAME, Stage},
     world::{
         SOON, World,
         config::{Config, path},
         daemon::{Daemon, Launch},
         eventually, give,
-        lineage::Lineage,
         port::Port,
         prometheus::curl,
     },
@@ -40,7 +39,7 @@ fn at_socket(socket: &Path) -> Result<String, String> {
 
 #[test]
 fn nothing_but_get_metrics_is_answered() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let port = Port::claim();
     let config = bare(&world).metrics("listen", port.address()).write();
     let daemon = Daemon::start(&world, &config);
@@ -89,16 +88,12 @@ fn nothing_but_get_metrics_is_answered() {
 /// More of them than are served at once.
 #[test]
 fn clients_that_never_send_or_never_read_hold_nobody() {
-    let Some(world) = World::new() else { return };
-    let stage = Stage::new(&world);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&stage.first);
+    let world = or_skip!(World::new());
     let port = Port::claim();
-    let config = Config::new(&world)
-        .metrics("listen", port.address())
-        .instance(stage.instance(HOST))
-        .write();
-    let daemon = Daemon::start(&world, &config);
+    let mut stage = Stage::build(&world)
+        .config(|config| config.metrics("listen", port.address()))
+        .start();
+    let daemon = Daemon::start(&world, &stage.config);
     says(
         &port.address(),
         &[&format!("pgcertd_in_sync{{server=\"{NAME}\"}} 1.0")],
@@ -117,9 +112,7 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
         idle.push(client);
     }
     // A renewal goes its way meanwhile, and whoever asks is answered in the end.
-    let second = stage.ca.issue(&[HOST]);
-    lineage.renew(&second);
-    stage.eventually_serves(&second, "while nobody sends");
+    let second = stage.renewal_is_served();
     says(
         &port.address(),
         &[&format!(
@@ -132,12 +125,12 @@ fn clients_that_never_send_or_never_read_hold_nobody() {
         let silent = ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(!silent, "a client that never sends is kept");
     }
-    stage.ends_with(daemon, &second);
+    stage.ends(daemon, &second);
 }
 
 #[test]
 fn a_reload_moves_the_listener_and_keeps_the_old_one_until_the_new_one_is_had() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (old, new) = (Port::claim(), Port::claim());
     let config = bare(&world).metrics("listen", old.address()).write();
     let mut daemon = Daemon::start(&world, &config);
@@ -180,7 +173,7 @@ fn a_reload_moves_the_listener_and_keeps_the_old_one_until_the_new_one_is_had() 
 
 #[test]
 fn a_socket_is_for_everybody_and_goes_with_the_daemon() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = bare(&world);
     let socket = config.runtime_directory().join("metrics.sock");
     let config = config
@@ -205,7 +198,7 @@ fn a_socket_is_for_everybody_and_goes_with_the_daemon() {
 
 #[test]
 fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let config = bare(&world);
     let socket = config.runtime_directory().join("metrics.sock");
     let config = config.metrics("listen", path(&socket)).write();

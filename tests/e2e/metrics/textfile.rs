@@ -29,7 +29,7 @@ fn written(file: &Path) -> String {
 
 #[test]
 fn it_is_readable_by_all_whole_and_moves_with_the_config() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.postgres_directory("textfiles", 0o755);
     let (first, second) = (directory.join("a.prom"), directory.join("b.prom"));
     // A link in its place is replaced, and what it leads to is not touched.
@@ -40,7 +40,7 @@ fn it_is_readable_by_all_whole_and_moves_with_the_config() {
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&started);
     daemon.ready();
     eventually(SOON, "it replaces the link", || {
-        fs::symlink_metadata(&first).is_ok_and(|it| it.is_file())
+        fs::symlink_metadata(&first).is_ok_and(|file| file.is_file())
     });
     let meta = fs::metadata(&first).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o644);
@@ -52,7 +52,7 @@ fn it_is_readable_by_all_whole_and_moves_with_the_config() {
     // Replaced, not written over: whoever reads it has all of one or all of the other.
     let before = meta.ino();
     eventually(SOON, "it is written anew", || {
-        fs::metadata(&first).is_ok_and(|it| it.ino() != before)
+        fs::metadata(&first).is_ok_and(|file| file.ino() != before)
     });
 
     config(&world, &second);
@@ -69,7 +69,7 @@ fn it_is_readable_by_all_whole_and_moves_with_the_config() {
 
 #[test]
 fn what_keeps_it_from_being_written_is_said_once_until_it_is_mended() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.path().join("textfiles");
     let file = directory.join("pgcertd.prom");
     let config = config(&world, &file);
@@ -85,7 +85,9 @@ fn what_keeps_it_from_being_written_is_said_once_until_it_is_mended() {
     daemon.wait_for_log("the metrics are written there now");
     written(&file);
     let log = daemon.log();
-    let said = log.lines().filter(|it| it.contains("cannot be written"));
+    let said = log
+        .lines()
+        .filter(|line| line.contains("cannot be written"));
     assert_eq!(said.count(), 2, "{log}");
     assert_eq!(daemon.stop().code(), Some(0));
     // How old it is tells that nobody writes it any more.
@@ -94,7 +96,7 @@ fn what_keeps_it_from_being_written_is_said_once_until_it_is_mended() {
 
 #[test]
 fn as_root_it_is_written_with_the_rights_of_who_owns_its_directory() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let directory = world.postgres_directory("textfiles", 0o755);
     let file = directory.join("pgcertd.prom");
     let daemon = Daemon::start(&world, &config(&world, &file));

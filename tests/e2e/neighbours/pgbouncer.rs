@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Ca, KeyType},
@@ -25,7 +25,7 @@ const ROLLED_BACK: &str = "refused by PgBouncer and rolled back";
 
 #[test]
 fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     let mut sessions: Vec<_> = (0..4)
@@ -47,7 +47,7 @@ fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
     assert!(load.finish().unwrap() > 0);
     assert_eq!((stage.pooler.pid(), stage.pooler.reloads()), (pid, 2));
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         third.combined_pem()
     );
     assert_eq!(daemon.stop().code(), Some(0));
@@ -60,7 +60,7 @@ fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
 
 #[test]
 fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::with(
         &world,
         |pooler| {
@@ -70,7 +70,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
         },
         |instance| instance,
     );
-    fs::remove_file(&stage.target).unwrap();
+    fs::remove_file(&stage.cert).unwrap();
     let off = stage.checked("ssl");
     assert_eq!(off["weight"], "problem", "{off}");
     let row = stage.synced(&[], "installed", 1);
@@ -87,7 +87,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     world.place(&theirs, &other);
     stage.pooler.tls(&other);
     let row = stage.synced(&["--force"], "installed", 1);
-    let target = stage.target.display().to_string();
+    let target = stage.cert.display().to_string();
     says(
         &problem(&row),
         &["client_tls_cert_file = ", "other/server.pem", &target],
@@ -101,7 +101,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     assert_eq!(stage.pooler.served(), theirs.fingerprint);
 
     // As it says.
-    stage.pooler.tls(&stage.target.clone());
+    stage.pooler.tls(&stage.cert.clone());
     stage.synced(&["--force"], "deployed", 0);
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     stage.becomes("in_sync");
@@ -114,7 +114,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     stage.synced(&[], "unchanged", 0);
 
     // The operator goes back, and on again.
-    let back = pgcertd(&world, &stage.config, &["rollback", NAME]);
+    let back = stage.pgcertd(&["rollback", NAME]);
     assert_eq!(back.code(), 0, "{back:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     stage.becomes("held");
@@ -124,7 +124,7 @@ fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
 
 #[test]
 fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let clients = world.path().join("clients-ca.pem");
     fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
     let mut stage = Stage::with(
@@ -142,7 +142,7 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
     says(&problem(&seen), &["client_tls_ca_file", "restart"]);
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         second.combined_pem()
     );
     assert_eq!(session.lives(), Ok(()));
@@ -161,7 +161,7 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
 
 #[test]
 fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::of_key(
         &world,
         KeyType::Rsa2048,
@@ -201,9 +201,7 @@ fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_a
 
 #[test]
 fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::strict(&world);
     let daemon = stage.daemon();
     let mut session = stage.pooler.session(&stage.cluster);
@@ -223,11 +221,11 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
     assert_eq!(seen["source"]["fingerprint"], *weak.fingerprint);
     assert_eq!(seen["served"]["fingerprint"], *stage.first.fingerprint);
     assert_eq!(seen["installed"]["fingerprint"], *stage.first.fingerprint);
-    let shown = pgcertd(&world, &stage.config, &["status"]);
+    let shown = stage.pgcertd(&["status"]);
     assert_eq!(shown.code(), 1, "{shown:?}");
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
     assert_eq!(
-        fs::read_to_string(&stage.target).unwrap(),
+        fs::read_to_string(&stage.cert).unwrap(),
         stage.first.combined_pem()
     );
     assert_eq!(session.lives(), Ok(()));
@@ -257,7 +255,7 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
 
 #[test]
 fn a_pooler_that_is_down_gets_the_renewal_when_it_starts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     stage.pooler.stop();
@@ -278,7 +276,7 @@ fn a_pooler_that_is_down_gets_the_renewal_when_it_starts() {
 
 #[test]
 fn a_poolers_pid_file_that_is_left_over_harms_nobody() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.pooler.kill9();
     let seen = stage.becomes("not_running");
@@ -313,7 +311,7 @@ fn a_poolers_pid_file_that_is_left_over_harms_nobody() {
 
 #[test]
 fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let target = world.target(NAME);
     let mut stage = Stage::with(
         &world,
@@ -339,7 +337,7 @@ fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
 #[test]
 fn a_pooler_that_demands_client_certificates_shows_its_leaf_over_either_protocol() {
     for protocols in ["tlsv1.2", "secure"] {
-        let Some(world) = World::new() else { return };
+        let world = or_skip!(World::new());
         let clients = world.path().join("clients-ca.pem");
         fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
         let mut stage = Stage::with(
@@ -360,14 +358,14 @@ fn a_pooler_that_demands_client_certificates_shows_its_leaf_over_either_protocol
 
 #[test]
 fn a_server_and_the_pooler_before_it_share_a_lineage() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let target = world.target("server");
     world.place(&stage.first, &target);
     let server = Cluster::build(&world).name("server").tls(&target).start();
     let config = Config::new(&world)
         .watch("resync", "1h")
-        .instance(Instance::of(&server, HOST))
+        .instance(Instance::for_cluster(&server, HOST))
         .instance(Instance::of_pgbouncer(
             NAME,
             HOST,
@@ -395,17 +393,17 @@ fn a_server_and_the_pooler_before_it_share_a_lineage() {
 
 #[test]
 fn a_poolers_files_that_others_place_are_loaded_or_observed() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(&world, |_| {}, |it| it.set("mode", "observe"));
+    let world = or_skip!(World::new());
+    let mut stage = Stage::with(&world, |_| {}, |instance| instance.set("mode", "observe"));
     let daemon = stage.daemon();
-    let before = Inventory::of([stage.config.state_directory(), &stage.pooler.config_file()]);
+    let before = Inventory::under([stage.config.state_directory(), &stage.pooler.config_file()]);
     let second = stage.renew();
     let seen = stage.becomes("out_of_date");
     says(&problem(&seen), &["does not write"]);
     daemon.wait_for_log(": out_of_date");
     stage.synced(&["--force"], "failed", 1);
     before.is_untouched();
-    world.place(&second, &stage.target);
+    world.place(&second, &stage.cert);
     stage.becomes("not_served");
     assert_eq!(stage.pooler.reloads(), 0);
     assert_eq!(daemon.stop().code(), Some(0));
@@ -418,7 +416,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let daemon = Daemon::start(&world, &stage.config);
     stage.serves(&second);
     let third = stage.renew();
-    world.place(&third, &stage.target);
+    world.place(&third, &stage.cert);
     stage.serves(&third);
     stage.becomes("in_sync");
     assert_eq!(daemon.stop().code(), Some(0));
@@ -426,7 +424,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
 
 #[test]
 fn a_config_file_that_tells_no_user_or_cannot_be_read_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let file = stage.pooler.config_file();
     let root = crate::world::Owner { uid: 0, gid: 0 };

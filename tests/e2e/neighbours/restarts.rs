@@ -1,15 +1,14 @@
 //! A PgBouncer that ends, starts again or hands over: a renewal of that time is served all the same.
 
 use super::stage::Stage;
-use crate::world::{World, daemon::eventually_at_rest, pgbouncer::is_newer};
+use crate::world::{World, daemon::eventually_at_rest, pgbouncer::is_newer, skipped::Skipped};
 
 #[test]
 fn a_renewal_of_the_time_of_a_hand_over_is_served_by_the_process_that_took_over() {
     if is_newer() {
-        eprintln!("skipped: only Debian's PgBouncer hands over (-R)");
-        return;
+        return Skipped::because("only Debian's PgBouncer hands over (-R)").count();
     }
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     for _ in 0..3 {
@@ -30,7 +29,7 @@ fn a_renewal_of_the_time_of_a_hand_over_is_served_by_the_process_that_took_over(
 
 #[test]
 fn a_pooler_that_was_killed_is_told_at_once_and_its_successor_gets_the_renewal() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);

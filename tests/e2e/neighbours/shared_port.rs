@@ -4,12 +4,12 @@ use std::fs;
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::Issued,
         config::{Config, Instance},
-        daemon::{Launch, eventually_state, pgcertd},
+        daemon::{Launch, eventually_state},
         eventually,
         pgbouncer::PgBouncer,
     },
@@ -74,7 +74,7 @@ impl<'w> Pair<'w> {
                 self.stage.pooler.peer_at(FIRST)?.fingerprint,
                 self.second.peer_at(SECOND)?.fingerprint,
             ];
-            let all = shown.iter().all(|it| *it == issued.fingerprint);
+            let all = shown.iter().all(|peer| *peer == issued.fingerprint);
             if all { Ok(()) } else { Err(shown.concat()) }
         });
     }
@@ -82,7 +82,7 @@ impl<'w> Pair<'w> {
 
 #[test]
 fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     let mut sessions: Vec<_> = (0..6)
         .map(|_| pair.stage.pooler.session(&pair.stage.cluster))
@@ -109,14 +109,14 @@ fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alo
         let before = pair.second.peer_at(SECOND).unwrap();
         let renewed = pair.stage.renew();
         pair.stage.synced(&[NAME], "deployed", 0);
-        let status = pgcertd(&world, &pair.stage.config, &["status", "--json"]);
+        let status = pair.stage.pgcertd(&["status", "--json"]);
         let (one, other) = (status.instance(NAME), status.instance(OTHER));
         assert_eq!(one["served"]["fingerprint"], *renewed.fingerprint, "{one}");
         assert_eq!(
             other["served"]["fingerprint"], *before.fingerprint,
             "{other}"
         );
-        let rest = pgcertd(&world, &pair.stage.config, &["sync"]);
+        let rest = pair.stage.pgcertd(&["sync"]);
         assert_eq!(rest.code(), 0, "{rest:?}");
         pair.both_serve(&renewed);
     }
@@ -124,7 +124,7 @@ fn poolers_that_share_a_port_get_a_renewal_each_and_are_proven_where_each_is_alo
 
 #[test]
 fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_wanted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     pair.configure(|instance, _| instance);
     for seen in pair.becomes("unverified") {
@@ -149,16 +149,19 @@ fn poolers_that_share_a_port_are_told_of_and_kept_without_a_look_where_that_is_w
     let third = pair.stage.renew();
     pair.both_serve(&third);
     pair.becomes("in_sync");
-    let checked = pgcertd(&world, &pair.stage.config, &["check", "--json"]).json();
+    let checked = pair.stage.pgcertd(&["check", "--json"]).json();
     let findings = checked["instances"][0]["findings"].as_array().unwrap();
-    assert!(findings.iter().all(|it| it["id"] != "served"), "{checked}");
+    assert!(
+        findings.iter().all(|finding| finding["id"] != "served"),
+        "{checked}"
+    );
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
 /// As by a socket of systemd with `ReusePort=`, which no configuration of PgBouncer tells.
 #[test]
 fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut pair = Pair::new(&world);
     // What it has is what it began with: no reload changes it.
     pair.stage.pooler.unset("so_reuseport");
@@ -179,7 +182,7 @@ fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing
         // The second one goes on with the old certificate.
         let renewed = pair.stage.renew();
         pair.stage.synced(&[NAME], "unverified", 1);
-        let installed = fs::read_to_string(&pair.stage.target).unwrap();
+        let installed = fs::read_to_string(&pair.stage.cert).unwrap();
         assert_eq!(installed, renewed.combined_pem());
         let shown = pair.stage.pooler.peer_at(FIRST).unwrap();
         assert_eq!(shown.fingerprint, renewed.fingerprint);
@@ -188,7 +191,7 @@ fn a_port_that_is_shared_unsaid_is_found_out_and_the_others_answer_takes_nothing
 
 #[test]
 fn processes_that_share_a_configuration_cannot_be_told_apart_and_that_is_not_well() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let shares = |pooler: &mut PgBouncer| {
         pooler.set("so_reuseport", "1");
         pooler.set("unix_socket_dir", "");

@@ -1,20 +1,19 @@
 //! What tests of poolers begin with.
 
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
 
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, of_kind},
+    stage::HOST,
     world::{
         SOON, World,
-        ca::{Ca, Issued, KeyType},
+        ca::{Issued, KeyType},
         cluster::Cluster,
         config::{Config, Instance},
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
+        daemon::{Daemon, Launch, pgcertd},
         eventually,
         faults::StrictOpenssl,
-        lineage::Lineage,
         pgbouncer::PgBouncer,
     },
 };
@@ -22,16 +21,24 @@ use crate::{
 /// The one instance of most tests.
 pub const NAME: &str = "pooler";
 
-/// A pooler that shows `first` out of its target, whose lineage holds it too.
+/// The usual scene with a pooler before the server, which has no TLS: the instance and its target are the pooler's.
 pub struct Stage<'w> {
-    pub world: &'w World,
-    pub ca: Ca,
-    pub first: Issued,
-    pub lineage: Lineage,
-    pub target: PathBuf,
-    pub config: Config,
+    scene: crate::stage::Stage<'w>,
     pub pooler: PgBouncer,
-    pub cluster: Cluster,
+}
+
+impl<'w> Deref for Stage<'w> {
+    type Target = crate::stage::Stage<'w>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.scene
+    }
+}
+
+impl DerefMut for Stage<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.scene
+    }
 }
 
 impl<'w> Stage<'w> {
@@ -67,32 +74,22 @@ impl<'w> Stage<'w> {
         pooled: impl FnOnce(&mut PgBouncer),
         instance: impl FnOnce(Instance) -> Instance,
     ) -> Self {
-        let ca = Ca::new(world, "Test Root");
-        let first = ca.issue_with(&[HOST], &of_kind(kind));
-        let mut lineage = Lineage::new(world, HOST);
-        lineage.renew(&first);
         let target = world.target(NAME);
-        world.place(&first, &target);
-        let cluster = Cluster::build(world).start();
-        let mut pooler = PgBouncer::before(world, &cluster, NAME);
+        let mut scene = crate::stage::Stage::build_at(world, &target, &target)
+            .key(kind)
+            .cluster(|_| Cluster::build(world))
+            .start();
+        let mut pooler = PgBouncer::before(world, &scene.cluster, NAME);
         pooler.tls(&target);
         pooled(&mut pooler);
         pooler.start().unwrap();
         let entry = Instance::of_pgbouncer(NAME, HOST, &pooler.config_file());
-        let config = Config::new(world)
+        scene.name = NAME;
+        scene.config = Config::new(world)
             .watch("resync", "1h")
             .instance(instance(entry))
             .write();
-        Self {
-            world,
-            ca,
-            first,
-            lineage,
-            target,
-            config,
-            pooler,
-            cluster,
-        }
+        Self { scene, pooler }
     }
 
     /// Starts the daemon, and waits until it has found all in order.
@@ -101,21 +98,6 @@ impl<'w> Stage<'w> {
         let daemon = Launch::new(self.world).like_the_unit().daemon(&self.config);
         daemon.wait_for_log(": in_sync");
         daemon
-    }
-
-    /// A renewal that the pooler takes.
-    pub fn renew(&mut self) -> Issued {
-        let issued = self.ca.issue(&[HOST]);
-        self.lineage.renew(&issued);
-        issued
-    }
-
-    /// A renewal with an RSA key of 2048 bits.
-    pub fn renew_weak(&mut self) -> Issued {
-        let weak = of_kind(KeyType::Rsa2048);
-        let issued = self.ca.issue_with(&[HOST], &weak);
-        self.lineage.renew(&issued);
-        issued
     }
 
     /// Waits until new clients of the pooler are shown this certificate.
@@ -127,24 +109,6 @@ impl<'w> Stage<'w> {
         });
     }
 
-    /// Waits until `status` shows this state; gives the instance's object.
-    #[track_caller]
-    pub fn becomes(&self, state: &str) -> Value {
-        eventually_state(self.world, &self.config, NAME, state)
-    }
-
-    /// `sync` comes to this outcome, and exits with this status.
-    #[track_caller]
-    pub fn synced(&self, arguments: &[&str], outcome: &str, code: i32) -> Value {
-        let all = [&["sync", "--json"], arguments].concat();
-        let done = pgcertd(self.world, &self.config, &all);
-        let row = done.instance(NAME);
-        println!("sync {arguments:?}: {row}");
-        assert_eq!(row["outcome"], outcome, "{row}");
-        assert_eq!(done.code(), code, "{row}");
-        row
-    }
-
     /// What `check` finds under this id.
     #[track_caller]
     pub fn checked(&self, id: &str) -> Value {
@@ -152,7 +116,7 @@ impl<'w> Stage<'w> {
         let seen = done.json();
         println!("check: {seen}");
         let findings = seen["instances"][0]["findings"].as_array().unwrap();
-        let found = findings.iter().find(|it| it["id"] == id);
+        let found = findings.iter().find(|finding| finding["id"] == id);
         found.unwrap_or_else(|| panic!("no {id} in {seen}")).clone()
     }
 }

@@ -2,17 +2,18 @@
 
 use super::stage::Stage;
 use crate::{
-    standing::{problem, says},
-    world::{
-        World,
-        daemon::{eventually_state, pgcertd},
-    },
+    stage::{problem, says},
+    world::{World, daemon::eventually_state},
 };
 
 #[test]
 fn a_pooler_is_found_under_what_started_it_and_one_of_another_user_is_not_down() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(&world, |pooler| pooler.unset("pidfile"), |it| it);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::with(
+        &world,
+        |pooler| pooler.unset("pidfile"),
+        |instance| instance,
+    );
     for starter in [
         &["tini", "-g", "--", "sudo", "-u", "postgres"][..],
         &["timeout", "1h", "runuser", "-u", "postgres", "--"],
@@ -49,7 +50,7 @@ fn a_pooler_is_found_under_what_started_it_and_one_of_another_user_is_not_down()
             "set owner",
         ],
     );
-    assert_eq!(pgcertd(&world, &stage.config, &["status"]).code(), 1);
+    assert_eq!(stage.pgcertd(&["status"]).code(), 1);
     // One that ends is down.
     stage.pooler.stop();
     eventually_state(&world, &stage.config, "pooler", "not_running");

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::stage::{NAME, Stage};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World,
         ca::Issued,
@@ -40,12 +40,12 @@ impl Stage<'_> {
 
     #[track_caller]
     fn holds(&self, issued: &Issued) {
-        let text = fs::read_to_string(&self.target).unwrap();
+        let text = fs::read_to_string(&self.cert).unwrap();
         assert_eq!(text, issued.combined_pem());
     }
 
     fn is_on_trial(&self) -> bool {
-        let trial = self.target.with_file_name("trial");
+        let trial = self.cert.with_file_name("trial");
         fs::symlink_metadata(trial).is_ok()
     }
 
@@ -67,20 +67,18 @@ fn strict(world: &World) -> Stage<'_> {
 #[test]
 fn what_no_pooler_has_taken_goes_back_before_it_starts() {
     for death in DEATHS {
-        let Some(world) = World::with_debians(STRICT) else {
-            return;
-        };
+        let world = or_skip!(World::with_debians(STRICT));
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
         stage.dies_with(death, &weak);
         let log = stage.pooler.start().expect_err("it takes the pair");
         says(&log, &["ee key too small"]);
-        let names = [&weak.fingerprint[..6], &stage.first.fingerprint[..6]];
+        let first = stage.first.fingerprint.clone();
+        let names = [&weak.fingerprint[..6], &first[..6]];
         says(&stage.told(), &names);
 
         // At boot, whatever waits for pgcertd starts once that is ready.
-        let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-        daemon.ready();
+        let daemon = stage.unit();
         stage.holds(&stage.first);
         let line = daemon.wait_for_log("not proven served and taken back");
         says(&line, &[NAME, names[0], names[1], "PgBouncer is down"]);
@@ -107,9 +105,7 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
 #[test]
 fn sync_takes_back_what_no_pooler_has_taken_and_brings_it_once_it_runs() {
     for death in DEATHS {
-        let Some(world) = World::with_debians(STRICT) else {
-            return;
-        };
+        let world = or_skip!(World::with_debians(STRICT));
         let mut stage = strict(&world);
         let weak = stage.renew_weak();
         stage.dies_with(death, &weak);
@@ -134,13 +130,12 @@ fn sync_takes_back_what_no_pooler_has_taken_and_brings_it_once_it_runs() {
 
 #[test]
 fn a_good_pair_that_was_taken_back_is_served_once_the_pooler_runs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     stage.synced(&["--force"], "deployed", 0);
     let good = stage.renew();
     stage.dies_with(DEATHS[0], &good);
-    let mut daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.ready();
+    let daemon = stage.unit();
     stage.holds(&stage.first);
     stage.pooler.start().unwrap();
     stage.serves(&good);

@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream};
 
 use super::{Stage, weighs};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World, command, daemon::Launch, eventually, network::started_in_own_network,
         patroni::Settings, postgres::PATRONI, process::Process,
@@ -13,9 +13,7 @@ use crate::{
 
 #[test]
 fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_directory() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let place = world.directory("mounted").join("api.pem");
     fs::write(&place, "").unwrap();
     let mut stage = Stage::with(
@@ -25,7 +23,7 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
             alone: Some((target.to_owned(), place.clone())),
             ..Settings::default()
         },
-        |it| it,
+        |instance| instance,
     );
     stage.becomes("in_sync");
     let remedy = [
@@ -56,19 +54,9 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
 
 #[test]
 fn a_patroni_in_a_network_of_its_own_needs_an_address_and_nobody_is_looked_at_in_its_place() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
-    let mut stage = started_in_own_network(|| {
-        Stage::with(
-            &world,
-            |target| Settings {
-                restapi: vec![("certfile", target.display().to_string())],
-                ..Settings::default()
-            },
-            |it| it,
-        )
-    });
+    let world = or_skip!(World::with_debians(PATRONI));
+    let mut stage =
+        started_in_own_network(|| Stage::with(&world, Settings::with_tls, |instance| instance));
     let second = stage.renew();
     // What listens at the same port here serves the very certificate that is due.
     let file = world.target("namesake");

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued},
@@ -122,7 +122,7 @@ impl<'w> Stage<'w> {
         for node in &self.bed.nodes {
             eventually(SOON, "the certificate is served", || {
                 let peer = node.cluster.peer();
-                peer.is_ok_and(|it| it.fingerprint == issued.fingerprint)
+                peer.is_ok_and(|peer| peer.fingerprint == issued.fingerprint)
             });
             eventually_state(self.world, &self.config, &instance_of(node), "in_sync");
         }
@@ -137,7 +137,8 @@ impl<'w> Stage<'w> {
         let timeline = "select timeline_id from pg_control_checkpoint()";
         let sender = "select pid, backend_start from pg_stat_replication";
         let receiver = "select pid from pg_stat_wal_receiver";
-        let told = |it: &Value| format!("{} {} {}", it["Member"], it["Role"], it["TL"]);
+        let told =
+            |member: &Value| format!("{} {} {}", member["Member"], member["Role"], member["TL"]);
         let mut seen: Vec<String> = leader.members().iter().map(told).collect();
         for node in &self.bed.nodes {
             let pid_file = node.cluster.data_directory().join("postmaster.pid");
@@ -155,9 +156,7 @@ impl<'w> Stage<'w> {
 
 #[test]
 fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_restart() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = Stage::new(&world);
     let before = stage.identity();
     assert!(
@@ -213,8 +212,8 @@ fn a_renewal_reaches_both_nodes_of_a_patroni_cluster_without_a_failover_or_a_res
     // A first week of looking.
     stage.observe_all();
     let targets = [0, 1].map(|index| world.target(&instance_of(&stage.bed.nodes[index])));
-    let homes = targets.map(|it| it.parent().unwrap().to_owned());
-    let inventory = Inventory::of(&homes);
+    let homes = targets.map(|target| target.parent().unwrap().to_owned());
+    let inventory = Inventory::under(&homes);
     let reloads = stage.reloads();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
     let fourth = stage.renew();

@@ -4,23 +4,22 @@ use std::fs;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         config::{Config, Instance},
         daemon::{Launch, eventually_state, pgcertd},
         give,
         patroni::{Given, Settings},
-        postgres::{DEBIAN, usual},
+        postgres::PATRONI,
     },
 };
 
 #[test]
 fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_kept() {
     // Another user's than the other tests', which would tell of it too.
-    let Some(world) = World::of_user("daemon").filter(|_| usual() == DEBIAN) else {
-        return;
-    };
+    let _debians = or_skip!(World::with_debians(PATRONI));
+    let world = or_skip!(World::of_user("daemon"));
     let server = world.target("n1");
     let mut stage = Stage::with(
         &world,
@@ -31,12 +30,11 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
             fs::copy(target, &server).unwrap();
             give(&server, world.postgres(), 0o600);
             Settings {
-                restapi: vec![("certfile", target.display().to_string())],
                 given: Given::InEnvironment,
-                ..Settings::default()
+                ..Settings::with_tls(target)
             }
         },
-        |it| it,
+        |instance| instance,
     );
     let file = stage.solo.node.config_file().to_owned();
     assert!(!file.exists());
@@ -65,7 +63,7 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     stage.config = Config::new(&world)
         .watch("resync", "1h")
         .instance(Instance::of_patroni(API, HOST, &file).set("verify_timeout", "20s"))
-        .instance(Instance::of(&stage.solo.node.cluster, HOST))
+        .instance(Instance::for_cluster(&stage.solo.node.cluster, HOST))
         .write();
     let number = format!("process {} is a Patroni", stage.solo.node.pid());
     let words = [

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         SOON, World,
         ca::{Issued, KeyType, Options},
@@ -20,7 +20,7 @@ use crate::{
 
 /// What pgcertd might touch.
 fn inventory(stage: &Stage<'_>) -> Inventory {
-    Inventory::of([
+    Inventory::under([
         stage.target.parent().unwrap(),
         stage.solo.node.config_file(),
     ])
@@ -28,9 +28,7 @@ fn inventory(stage: &Stage<'_>) -> Inventory {
 
 #[test]
 fn a_rest_api_is_observed_then_reloaded_for_others_then_kept_and_rolled_back() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let mut stage = Stage::with(
         &world,
         |target| Settings {
@@ -41,14 +39,14 @@ fn a_rest_api_is_observed_then_reloaded_for_others_then_kept_and_rolled_back() {
             ],
             ..Settings::default()
         },
-        |it| it.set("mode", "observe"),
+        |instance| instance.set("mode", "observe"),
     );
     let mut daemon = stage.daemon();
     observes(&mut stage, &daemon);
-    stage.configure(&mut daemon, |it| it.set("mode", "reload"));
+    stage.configure(&mut daemon, |instance| instance.set("mode", "reload"));
     let third = loads_what_others_place(&mut stage);
     leaves_alone_what_it_would_not_load(&mut stage, &third);
-    stage.configure(&mut daemon, |it| it);
+    stage.configure(&mut daemon, |instance| instance);
     is_kept_and_rolled_back(&mut stage, &daemon);
     assert_eq!(daemon.stop().code(), Some(0));
     let log = stage.solo.node.log();

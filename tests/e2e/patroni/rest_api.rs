@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{API, issued};
 use crate::{
-    standing::{HOST, says},
+    stage::{HOST, says},
     world::{
         SOON, World,
         ca::{Ca, Issued, KeyType, Options},
@@ -64,9 +64,7 @@ fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut 
 
 #[test]
 fn the_rest_api_gets_a_renewal_in_patronis_next_loop_and_what_it_would_not_load_never() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let (ca, first, mut lineage) = issued(&world);
     let target = world.target(API);
     world.place(&first, &target);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::{Stage, weighs};
 use crate::{
-    standing::{place, problem, says},
+    stage::{place, problem, says},
     world::{
         SOON, World, config::Instance, daemon::Launch, eventually, give, patroni::Settings,
         port::Port, postgres::PATRONI,
@@ -20,9 +20,7 @@ fn naming(certfile: &std::path::Path) -> String {
 
 #[test]
 fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let other = world.target("other");
     let mut stage = Stage::with(
         &world,
@@ -35,9 +33,9 @@ fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
             ..Settings::default()
         },
         // As Debian's package has it, the directory is root's.
-        |it| it.set("owner", "postgres"),
+        |instance| instance.set("owner", "postgres"),
     );
-    let theirs = stage.ca.issue(&[crate::standing::HOST]);
+    let theirs = stage.ca.issue(&[crate::stage::HOST]);
     world.place(&theirs, &other);
     let directory = stage.solo.node.config_file().to_owned();
     assert!(directory.is_dir());
@@ -79,9 +77,7 @@ fn a_directory_of_files_is_read_as_patroni_lays_them_over_each_other() {
 
 #[test]
 fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let (cert, key) = (
         world.path().join("tls/api.crt"),
         world.path().join("tls/api.key"),
@@ -95,8 +91,9 @@ fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
         set("PATRONI_RESTAPI_KEYFILE", &key.display()),
     ];
     let elsewhere = Port::claim();
-    let two = |it: Instance| {
-        it.set("cert_file", cert.to_str().unwrap())
+    let two = |instance: Instance| {
+        instance
+            .set("cert_file", cert.to_str().unwrap())
             .set("key_file", key.to_str().unwrap())
     };
     let mut stage = Stage::with(
@@ -140,7 +137,7 @@ fn what_patronis_environment_sets_counts_in_place_of_its_file_and_is_named() {
     );
 
     // The default target is what the file names, and the environment another.
-    stage.write(|it| it);
+    stage.write(|instance| instance);
     let words = [
         &format!("PATRONI_RESTAPI_CERTFILE = {}", cert.display()),
         "PATRONI_RESTAPI_KEYFILE in its environment",

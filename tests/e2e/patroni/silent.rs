@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::issued;
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         config::{Config, Instance},
@@ -19,9 +19,7 @@ use crate::{
 
 #[test]
 fn a_patroni_that_ends_or_listens_elsewhere_has_refused_nothing() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let (ca, first, mut lineage) = issued(&world);
     let targets = ["n1", "n2"].map(|name| world.target(name));
     for target in &targets {

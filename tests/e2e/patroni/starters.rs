@@ -9,7 +9,7 @@ use std::{
 
 use super::{API, Stage};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         SOON, World, command,
         daemon::{eventually_state, pgcertd},
@@ -30,17 +30,8 @@ fn program(world: &World, name: &str, text: &str) -> PathBuf {
 
 #[test]
 fn a_patroni_is_found_under_whatever_has_started_it() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
-    let mut stage = Stage::with(
-        &world,
-        |target| Settings {
-            restapi: vec![("certfile", target.display().to_string())],
-            ..Settings::default()
-        },
-        |it| it,
-    );
+    let world = or_skip!(World::with_debians(PATRONI));
+    let mut stage = Stage::with(&world, Settings::with_tls, |instance| instance);
     let drop = "runuser -u postgres --";
     let patroni = stage.solo.node.program();
     let patroni = patroni.to_str().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{API, Stage, weighs};
 use crate::{
-    standing::{problem, says},
+    stage::{problem, says},
     world::{
         World,
         daemon::{eventually_at_rest, eventually_state},
@@ -15,17 +15,8 @@ use crate::{
 
 #[test]
 fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_starts() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
-    let mut stage = Stage::with(
-        &world,
-        |target| Settings {
-            restapi: vec![("certfile", target.display().to_string())],
-            ..Settings::default()
-        },
-        |it| it,
-    );
+    let world = or_skip!(World::with_debians(PATRONI));
+    let mut stage = Stage::with(&world, Settings::with_tls, |instance| instance);
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);
     stage.solo.node.kill9();

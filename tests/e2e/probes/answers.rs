@@ -13,7 +13,7 @@ use crate::world::{
     SOON, World,
     ca::Ca,
     cluster::Cluster,
-    command,
+    command, on_one_line,
     port::Port,
     process::{Done, run},
     resolving,
@@ -21,14 +21,9 @@ use crate::world::{
 
 const HOST: &str = "pg.example.com";
 
-/// What was said, with line breaks and indents as single spaces.
-fn unbroken(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[track_caller]
 fn says(text: &str, parts: &[&str]) {
-    let text = unbroken(text);
+    let text = on_one_line(text);
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
@@ -43,7 +38,7 @@ fn fits_80_columns(text: &str) {
 
 #[test]
 fn the_text_shows_chain_dates_names_and_both_verdicts() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST, "db.example.com"]);
     let mut desk = Desk::new(&world);
@@ -117,7 +112,7 @@ fn the_text_shows_chain_dates_names_and_both_verdicts() {
 
 #[test]
 fn the_document_has_all_that_is_shown() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let mut desk = Desk::new(&world);
@@ -152,14 +147,14 @@ fn the_document_has_all_that_is_shown() {
 
 /// Runs probe where the name has these addresses.
 fn probe_resolving(world: &World, addresses: &[&str], args: &[&str]) -> Done {
-    let hosts: Vec<_> = addresses.iter().map(|it| (*it, HOST)).collect();
+    let hosts: Vec<_> = addresses.iter().map(|address| (*address, HOST)).collect();
     let mut probe = resolving(world, &hosts, env!("CARGO_BIN_EXE_pgcertd"));
     run(probe.arg("probe").args(args), SOON)
 }
 
 #[test]
 fn every_address_of_a_name_is_looked_at() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let (here, there) = (ca.issue(&[HOST]), ca.issue(&["db.example.com"]));
     let target = world.target("here");
@@ -212,7 +207,7 @@ fn every_address_of_a_name_is_looked_at() {
     assert_eq!(addresses.len(), 3, "{said}");
     let served: Vec<_> = addresses
         .iter()
-        .map(|it| it["verify_full"]["accepted"].as_bool())
+        .map(|address| address["verify_full"]["accepted"].as_bool())
         .collect();
     assert!(
         served.contains(&Some(true)) && served.contains(&Some(false)),
@@ -243,7 +238,7 @@ fn fails(args: &[&str], parts: &[&str]) {
 
 #[test]
 fn a_server_without_tls_is_told_from_one_that_is_none() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let cluster = Cluster::build(&world).start();
     let address = format!("127.0.0.1:{}", cluster.port());
     fails(&[&address], &["without TLS (ssl = off); set ssl = on"]);
@@ -315,7 +310,7 @@ fn answering(answer: &'static [u8], then: Then) -> String {
 
 #[test]
 fn a_kind_of_key_that_pgcertd_does_not_know_is_told() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut desk = Desk::new(&world);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = |file: &str| fs::read_to_string(fixtures.join(file)).unwrap();
@@ -351,7 +346,7 @@ fn wrong_arguments_are_status_2() {
 
 #[test]
 fn direct_tls_is_for_17_and_later() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let issued = ca.issue(&[HOST]);
     let old = Desk::new(&world);
@@ -404,7 +399,7 @@ fn direct_tls_is_for_17_and_later() {
 
 #[test]
 fn without_a_file_the_systems_roots_are_trusted() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut desk = Desk::new(&world);
     desk.serve(&ca.issue(&[HOST]).combined_pem());

@@ -151,13 +151,13 @@ fn differs(desk: &Desk, row: &Row) -> Result<(), String> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|it| it["kind"].as_str())
+        .filter_map(|reason| reason["kind"].as_str())
         .collect();
     let notes: Vec<_> = served["notes"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|it| it.as_str())
+        .filter_map(|note| note.as_str())
         .collect();
     let noted = notes.len() == row.notes.len()
         && notes

@@ -39,7 +39,7 @@ fn dns(name: &str) -> Vec<SanType> {
 
 #[test]
 fn names_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -56,18 +56,19 @@ fn names_are_verified_as_psql_does() {
     table.misnames("wildcard, deeper", &wild, "a.b.example.com");
     table.misnames("wildcard, its parent", &wild, "example.com");
 
-    let common = changed(&ca, HOST, |it| it.subject_alt_names.clear());
+    let common = changed(&ca, HOST, |params| params.subject_alt_names.clear());
     let alone = &["common name alone"];
     table
         .takes("common name alone", &common, HOST)
         .noting(alone);
     table.misnames("another common name", &common, OTHER);
-    let beside = changed(&ca, HOST, |it| it.subject_alt_names = dns(OTHER));
+    let beside = changed(&ca, HOST, |params| params.subject_alt_names = dns(OTHER));
     table.misnames("common name beside others", &beside, HOST);
-    let none = changed(&ca, HOST, |it| {
-        it.subject_alt_names.clear();
-        it.distinguished_name = DistinguishedName::new();
-        it.distinguished_name
+    let none = changed(&ca, HOST, |params| {
+        params.subject_alt_names.clear();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
             .push(DnType::OrganizationName, "Nameless");
     });
     table.misnames("no name", &none, HOST);
@@ -78,9 +79,13 @@ fn names_are_verified_as_psql_does() {
         row.noting(&["before 15"]);
     }
     table.misnames("another IP address", &address, "127.0.0.2");
-    let text = changed(&ca, "x", |it| it.subject_alt_names = dns("127.0.0.1"));
+    let text = changed(&ca, "x", |params| {
+        params.subject_alt_names = dns("127.0.0.1")
+    });
     table.takes("IP address as DNS name", &text, "127.0.0.1");
-    let common = changed(&ca, "127.0.0.1", |it| it.subject_alt_names = dns(OTHER));
+    let common = changed(&ca, "127.0.0.1", |params| {
+        params.subject_alt_names = dns(OTHER)
+    });
     let row = table.takes("IP address as common name", &common, "127.0.0.1");
     row.noting(alone);
     table.check();
@@ -88,7 +93,7 @@ fn names_are_verified_as_psql_does() {
 
 #[test]
 fn chains_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (ca, other) = (Ca::new(&world, "Test Root"), Ca::new(&world, "Other Root"));
     let root = ca.root_pem();
     let good = ca.issue(&[HOST]);
@@ -136,13 +141,13 @@ fn chains_are_verified_as_psql_does() {
 
 #[test]
 fn dates_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
 
-    let expired = changed(&ca, HOST, |it| {
-        it.not_after = (SystemTime::now() - DAY / 48).into()
+    let expired = changed(&ca, HOST, |params| {
+        params.not_after = (SystemTime::now() - DAY / 48).into()
     });
     table.refuses("expired", &expired, &["expired"]);
     let both = &["expired", "name_mismatch"];
@@ -153,21 +158,21 @@ fn dates_are_verified_as_psql_does() {
         (false, false),
         both,
     );
-    let early = changed(&ca, HOST, |it| {
-        it.not_before = (SystemTime::now() + DAY).into()
+    let early = changed(&ca, HOST, |params| {
+        params.not_before = (SystemTime::now() + DAY).into()
     });
     table.refuses("early", &early, &["not_yet_valid"]);
-    let old_root = Ca::new_with(&world, "Old Root", |depth, it| {
+    let old_root = Ca::new_with(&world, "Old Root", |depth, params| {
         if depth == 0 {
-            it.not_after = (SystemTime::now() - DAY).into();
+            params.not_after = (SystemTime::now() - DAY).into();
         }
     });
     table.trust(&old_root.root_pem());
     let pem = old_root.issue(&[HOST]).combined_pem();
     table.refuses("expired root", &pem, &["expired"]);
-    let old_between = Ca::new_with(&world, "Old Between", |depth, it| {
+    let old_between = Ca::new_with(&world, "Old Between", |depth, params| {
         if depth == 1 {
-            it.not_after = (SystemTime::now() - DAY).into();
+            params.not_after = (SystemTime::now() - DAY).into();
         }
     });
     table.trust(&old_between.root_pem());
@@ -191,7 +196,7 @@ fn self_signed(adjust: Change) -> (String, String) {
 
 #[test]
 fn self_signed_certificates_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
 
     let (plain, pem) = self_signed(|_| {});
@@ -200,15 +205,17 @@ fn self_signed_certificates_are_verified_as_psql_does() {
     table.misnames("another name", &pem, OTHER);
     table.trust(&Ca::new(&world, "Test Root").root_pem());
     table.refuses("unknown", &pem, &["self_signed"]);
-    let (authority, pem) = self_signed(|it| it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let (authority, pem) =
+        self_signed(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     table.trust(&authority);
     table
         .takes("an authority", &pem, HOST)
         .noting(&["an authority's"]);
-    let (silent, pem) = self_signed(|it| it.is_ca = IsCa::NoCa);
+    let (silent, pem) = self_signed(|params| params.is_ca = IsCa::NoCa);
     table.trust(&silent);
     table.takes("no constraints", &pem, HOST);
-    let (signer, pem) = self_signed(|it| it.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
+    let (signer, pem) =
+        self_signed(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
     table.trust(&signer);
     table.refuses("a key to sign with", &pem, &["wrong_purpose"]);
     let forms: [(&str, &[&str]); 2] = [
@@ -223,7 +230,7 @@ fn self_signed_certificates_are_verified_as_psql_does() {
 
 #[test]
 fn purposes_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -231,26 +238,26 @@ fn purposes_are_verified_as_psql_does() {
     let refused: [(&str, Change, &[&str]); 4] = [
         (
             "for clients",
-            |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
             &["wrong_purpose"],
         ),
         (
             "for anything",
-            |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
+            |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
             &["wrong_purpose"],
         ),
         (
             "a key to sign with",
-            |it| it.key_usages = vec![KeyUsagePurpose::CrlSign],
+            |params| params.key_usages = vec![KeyUsagePurpose::CrlSign],
             &["wrong_purpose"],
         ),
         (
             "a critical stranger",
-            |it| {
+            |params| {
                 let oid = [1, 3, 6, 1, 4, 1, 99999, 1];
                 let mut stranger = CustomExtension::from_oid_content(&oid, vec![5, 0]);
                 stranger.set_criticality(true);
-                it.custom_extensions.push(stranger);
+                params.custom_extensions.push(stranger);
             },
             &["refused"],
         ),
@@ -258,13 +265,13 @@ fn purposes_are_verified_as_psql_does() {
     for (what, adjust, kinds) in refused {
         table.refuses(what, &changed(&ca, HOST, adjust), kinds);
     }
-    let unsaid = changed(&ca, HOST, |it| {
-        it.extended_key_usages.clear();
-        it.key_usages.clear();
+    let unsaid = changed(&ca, HOST, |params| {
+        params.extended_key_usages.clear();
+        params.key_usages.clear();
     });
     table.takes("nothing said", &unsaid, HOST);
-    let authority = changed(&ca, HOST, |it| {
-        it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = changed(&ca, HOST, |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     });
     table
         .takes("an authority", &authority, HOST)
@@ -281,23 +288,23 @@ fn limits(names: &str) -> Option<NameConstraints> {
 
 #[test]
 fn authorities_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
     // The root's change, the intermediate's, and the kind of the refusal; none where it is taken.
     let none: Change = |_| {};
-    let no_authority: Change = |it| it.is_ca = IsCa::ExplicitNoCa;
-    let unsaid: Change = |it| it.is_ca = IsCa::NoCa;
-    let crl_alone: Change = |it| it.key_usages = vec![KeyUsagePurpose::CrlSign];
+    let no_authority: Change = |params| params.is_ca = IsCa::ExplicitNoCa;
+    let unsaid: Change = |params| params.is_ca = IsCa::NoCa;
+    let crl_alone: Change = |params| params.key_usages = vec![KeyUsagePurpose::CrlSign];
     let for_clients: Change =
-        |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let of_length_0: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let of_length_1: Change = |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-    let here: Change = |it| it.name_constraints = limits("example.com");
-    let elsewhere: Change = |it| it.name_constraints = limits("example.org");
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let of_length_0: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let of_length_1: Change = |params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    let here: Change = |params| params.name_constraints = limits("example.com");
+    let elsewhere: Change = |params| params.name_constraints = limits("example.org");
     let mut case = |what: &'static str, root: Change, between: Change, kinds| {
-        let ca = Ca::new_with(&world, what, move |depth, it| match depth {
-            0 => root(it),
-            1 => between(it),
+        let ca = Ca::new_with(&world, what, move |depth, params| match depth {
+            0 => root(params),
+            1 => between(params),
             _ => {}
         });
         table.trust(&ca.root_pem());
@@ -360,7 +367,7 @@ fn fixture(
 
 #[test]
 fn keys_and_signatures_are_verified_as_psql_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let mut table = Table::new(&world);
     table.trust(&ca.root_pem());
@@ -407,7 +414,7 @@ fn ed25519() -> String {
 
 #[test]
 fn what_pgcertd_cannot_judge_it_says_so() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut table = Table::new(&world);
     for beyond in ["pss-long-salt", "ed448-issuer"] {
         fixture(&mut table, beyond, (true, true), &[], &[]);

@@ -25,7 +25,7 @@ fn once_written(then: impl FnOnce() + 'static) {
 
 #[test]
 fn a_record_that_was_stored_first_undoes_a_change_that_was_cut_off() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);
     hba(&mut stage.cluster, OPEN);
     let hand = Hand::on(&world, &stage.cluster);
@@ -51,7 +51,7 @@ fn a_record_that_was_stored_first_undoes_a_change_that_was_cut_off() {
 
 #[test]
 fn what_the_server_does_not_accept_goes_back_and_nothing_is_reloaded() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut cluster = of_seventeen(&world);
     including(&mut cluster);
     let hand = Hand::on(&world, &cluster);

@@ -116,7 +116,7 @@ impl<'w> Bench<'w> {
         Sight {
             settings: ["ssl", "ssl_cert_file", "ssl_key_file"].map(show),
             files,
-            served: self.cluster.peer().ok().map(|it| it.fingerprint),
+            served: self.cluster.peer().ok().map(|peer| peer.fingerprint),
         }
     }
 
@@ -125,7 +125,7 @@ impl<'w> Bench<'w> {
         let mut paths: Vec<PathBuf> = self.sight().files.into_keys().collect();
         let parents: Vec<PathBuf> = paths
             .iter()
-            .filter_map(|it| it.parent())
+            .filter_map(|path| path.parent())
             .map(Path::to_owned)
             .collect();
         paths.extend(parents);
@@ -165,7 +165,7 @@ impl Sight {
     /// The same, but for what is in these directories or files.
     pub fn without(mut self, paths: &[&Path]) -> Self {
         self.files
-            .retain(|file, _| !paths.iter().any(|it| file.starts_with(it)));
+            .retain(|file, _| !paths.iter().any(|path| file.starts_with(path)));
         self
     }
 
@@ -174,11 +174,11 @@ impl Sight {
     pub fn is(&self, before: &Sight, what: &str) {
         assert_eq!(self.settings, before.settings, "{what}");
         assert_eq!(self.served, before.served, "{what}");
-        let names = |it: &Sight| it.files.keys().cloned().collect::<Vec<_>>();
+        let names = |sight: &Sight| sight.files.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(self), names(before), "{what}");
         for (file, text) in &self.files {
             let (now, then) = (text, &before.files[file]);
-            let shown = |it: &[u8]| String::from_utf8_lossy(it).into_owned();
+            let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             assert!(
                 now == then,
                 "{what}: {}: {} instead of {}",
@@ -209,7 +209,7 @@ fn all(directory: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
 /// A pair in a directory that the server's user may read and not write, as Debian's shared one.
 fn shared_pair(world: &World, issued: &Issued) -> [PathBuf; 2] {
     let directory = world.directory("ssl");
-    let [cert, key] = ["shared.pem", "shared.key"].map(|it| directory.join(it));
+    let [cert, key] = ["shared.pem", "shared.key"].map(|file| directory.join(file));
     fs::write(&cert, issued.fullchain_pem()).unwrap();
     fs::write(&key, &issued.key_pem).unwrap();
     let owner = crate::world::Owner {

@@ -24,7 +24,7 @@ fn second_lineage(bench: &Bench<'_>) -> crate::world::ca::Issued {
 
 #[test]
 fn of_two_servers_each_gets_the_lineage_whose_names_it_serves_already() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let other = second_lineage(&bench);
     let mut all = Vec::new();
@@ -52,7 +52,7 @@ fn of_two_servers_each_gets_the_lineage_whose_names_it_serves_already() {
 
 #[test]
 fn of_two_lineages_that_fit_alike_a_person_chooses_and_a_command_says_how() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let other = second_lineage(&bench);
     let before = bench.sight();
@@ -89,7 +89,7 @@ fn of_two_lineages_that_fit_alike_a_person_chooses_and_a_command_says_how() {
 /// Without `--data-directory`: in a process namespace of its own, where no other server runs.
 #[test]
 fn alone_on_a_host_a_server_is_found_without_being_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     bench.cluster.stop();
     let data = bench.cluster.data_directory();
@@ -126,9 +126,9 @@ fn alone_on_a_host_a_server_is_found_without_being_named() {
 
 #[test]
 fn an_instance_that_the_config_has_keeps_it_and_gets_the_rest() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
-    let entry = crate::world::config::Instance::of(&bench.cluster, HOST);
+    let entry = crate::world::config::Instance::for_cluster(&bench.cluster, HOST);
     bench.config = Config::new(&world).instance(entry).write();
     let text = fs::read_to_string(bench.config.path()).unwrap();
     crate::world::daemon::pgcertd(&world, &bench.config, &["sync"]);

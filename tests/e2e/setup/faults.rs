@@ -32,7 +32,7 @@ fn with_fault(bench: &Bench<'_>, point: &str, action: &str) -> crate::world::dae
 
 #[test]
 fn a_fault_after_any_step_takes_back_all_before_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = open_to_all(&world);
     let before = bench.sight();
     for point in POINTS {
@@ -48,7 +48,7 @@ fn a_fault_after_any_step_takes_back_all_before_it() {
 
 #[test]
 fn after_a_crash_at_any_step_the_undo_finds_what_was_before() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = open_to_all(&world);
     let before = bench.sight();
     for point in POINTS {
@@ -62,7 +62,7 @@ fn after_a_crash_at_any_step_the_undo_finds_what_was_before() {
 
 #[test]
 fn after_a_crash_at_any_step_the_next_set_up_takes_that_back_and_comes_through() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = open_to_all(&world);
     let before = bench.sight();
     for point in POINTS {

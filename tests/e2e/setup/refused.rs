@@ -42,9 +42,9 @@ fn lines_do(bench: &mut Bench<'_>) {
 
 #[test]
 fn where_alter_system_is_off_the_lines_are_printed() {
-    let Some(world) = World::new() else { return };
-    let mut bench = Bench::with(&world, |it| {
-        it.version(17).setting("allow_alter_system", "off")
+    let world = or_skip!(World::new());
+    let mut bench = Bench::with(&world, |cluster| {
+        cluster.version(17).setting("allow_alter_system", "off")
     });
     refuses(
         &bench,
@@ -57,7 +57,7 @@ fn where_alter_system_is_off_the_lines_are_printed() {
 
 #[test]
 fn a_server_that_patroni_manages_is_left_to_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let mark = bench.cluster.data_directory().join("patroni.dynamic.json");
     fs::write(&mark, "{}").unwrap();
@@ -74,7 +74,7 @@ fn a_server_that_patroni_manages_is_left_to_it() {
 
 #[test]
 fn a_server_that_no_client_reaches_by_tcp_is_told_so() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     bench.cluster.set("listen_addresses", "");
     bench.cluster.restart().unwrap();
@@ -83,7 +83,7 @@ fn a_server_that_no_client_reaches_by_tcp_is_told_so() {
 
 #[test]
 fn a_configuration_that_a_reload_would_not_take_in_is_named() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     bench.cluster.set("no_such_setting", "1");
     refuses(
@@ -96,7 +96,7 @@ fn a_configuration_that_a_reload_would_not_take_in_is_named() {
 
 #[test]
 fn who_may_not_is_told_who_may() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let before = bench.sight();
     for (user, words) in [("nobody", "as root"), ("postgres", "as root")] {
@@ -110,7 +110,7 @@ fn who_may_not_is_told_who_may() {
 
 #[test]
 fn where_nobody_can_be_asked_it_says_what_to_pass() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let data = bench.cluster.data_directory().to_str().unwrap();
     let words = [
@@ -136,7 +136,7 @@ fn where_nobody_can_be_asked_it_says_what_to_pass() {
 
 #[test]
 fn what_the_command_line_sets_is_named_since_no_file_overrides_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let shared = bench.cluster.sql("show ssl_cert_file");
     bench.cluster.stop();
@@ -151,7 +151,7 @@ fn what_the_command_line_sets_is_named_since_no_file_overrides_it() {
     let mut server = crate::world::process::Process::spawn(&mut postgres);
     let pid_file = bench.cluster.data_directory().join("postmaster.pid");
     crate::world::eventually(crate::world::SOON, "it is up", || {
-        fs::read_to_string(&pid_file).is_ok_and(|it| it.contains("ready"))
+        fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
     });
     refuses(
         &bench,

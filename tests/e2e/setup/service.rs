@@ -11,7 +11,7 @@ use crate::world::{
     SOON, World, command,
     config::{Config, Instance},
     daemon::{Launch, Outcome},
-    give,
+    give, on_one_line,
     process::run,
 };
 
@@ -54,7 +54,7 @@ impl<'b, 'w> Host<'b, 'w> {
                 HOST,
                 "sh",
             ][..],
-            &paths.map(|it| it.to_str().unwrap()),
+            &paths.map(|path| path.to_str().unwrap()),
         ];
         Launch::new(world).through(&prefix.concat())
     }
@@ -103,9 +103,9 @@ impl<'b, 'w> Host<'b, 'w> {
             .run_with(Path::new(CONFIG), &["check", "--json"])
             .json();
         let all = checked["host"].as_array().unwrap();
-        let named = |it: &&serde_json::Value| {
-            it["id"] == "sandbox"
-                && (it["weight"] == "good" || it["seen"].as_str().unwrap().contains(NAME))
+        let named = |server: &&serde_json::Value| {
+            server["id"] == "sandbox"
+                && (server["weight"] == "good" || server["seen"].as_str().unwrap().contains(NAME))
         };
         let found = all.iter().find(named).unwrap_or(&all[0]);
         (found["weight"].to_string(), found["seen"].to_string())
@@ -115,7 +115,7 @@ impl<'b, 'w> Host<'b, 'w> {
 /// The server names a pair in a directory of its user's own, as many an article has it.
 fn own_pair(bench: &mut Bench<'_>) {
     let directory = bench.world.postgres_directory("pg tls", 0o755);
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory.join(it));
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory.join(file));
     let old = bench.ca.issue(&[super::bench::HOST]);
     fs::write(&cert, old.fullchain_pem()).unwrap();
     fs::write(&key, &old.key_pem).unwrap();
@@ -147,9 +147,7 @@ fn verified(units: &Path) -> Option<String> {
 #[test]
 fn the_units_drop_in_is_one_of_the_steps_shown_done_and_undone() {
     for parent in ["/srv", "/home"] {
-        let Some(world) = World::new_in(Path::new(parent)) else {
-            return;
-        };
+        let world = or_skip!(World::new_in(Path::new(parent)));
         let mut bench = Bench::new(&world);
         own_pair(&mut bench);
         let before = bench.sight();
@@ -198,9 +196,7 @@ fn the_units_drop_in_is_one_of_the_steps_shown_done_and_undone() {
 
 #[test]
 fn what_lies_where_the_unit_lets_the_daemon_needs_no_drop_in() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     let open = format!("[Service]\nReadWritePaths={}\n", world.path().display());
@@ -215,13 +211,12 @@ fn what_lies_where_the_unit_lets_the_daemon_needs_no_drop_in() {
 /// One that an administrator has written into the config, and that serves already.
 #[test]
 fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let mut bench = Bench::new(&world);
     own_pair(&mut bench);
-    let [cert, key] = ["server.crt", "server.key"].map(|it| world.path().join("pg tls").join(it));
-    let entry = Instance::of(&bench.cluster, super::bench::HOST)
+    let [cert, key] =
+        ["server.crt", "server.key"].map(|file| world.path().join("pg tls").join(file));
+    let entry = Instance::for_cluster(&bench.cluster, super::bench::HOST)
         .set("cert_file", cert.to_str().unwrap())
         .set("key_file", key.to_str().unwrap());
     bench.config = Config::new(&world).instance(entry).write();
@@ -257,9 +252,7 @@ fn an_instance_that_the_config_has_gets_the_drop_in_alone() {
 /// Each in its turn, on one server.
 #[test]
 fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     assert_eq!(host.setup(&["--yes"]).code(), 0);
@@ -286,8 +279,8 @@ fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away
     fs::write(host.drop_in(), &mine).unwrap();
     let undone = host.undo();
     assert_eq!(undone.code(), 1);
-    let said = undone.stdout().split_whitespace().collect::<Vec<_>>();
-    assert!(said.join(" ").contains("was changed since"), "{said:?}");
+    let said = on_one_line(undone.stdout());
+    assert!(said.contains("was changed since"), "{said}");
     assert_eq!(fs::read_to_string(host.drop_in()).unwrap(), mine);
 
     // What is in the drop-in's place is not written over: what is missing is said.
@@ -308,9 +301,7 @@ fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_fault_or_a_crash_after_the_drop_in_takes_it_back() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let before = bench.sight();
     let host = Host::new(&bench);
@@ -331,9 +322,7 @@ fn a_fault_or_a_crash_after_the_drop_in_takes_it_back() {
 /// A user who may write pgcertd's config and no unit is told what root has to do.
 #[test]
 fn who_may_not_write_the_drop_in_is_told_of_it() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     for directory in ["etc", "letsencrypt"] {
@@ -354,11 +343,7 @@ fn who_may_not_write_the_drop_in_is_told_of_it() {
     let launch = host.launch().through(&as_postgres);
     let done = host.setup_by(&launch, &["--yes"]);
     assert_eq!(done.code(), 0);
-    let said = done
-        .stdout()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
+    let said = on_one_line(done.stdout());
     assert!(
         said.contains("cannot be written (ProtectSystem=strict)"),
         "{said}"
@@ -370,9 +355,7 @@ fn who_may_not_write_the_drop_in_is_told_of_it() {
 /// Where another program keeps the server's configuration, the drop-in is among what is to be written.
 #[test]
 fn what_is_to_be_written_by_hand_has_the_drop_in() {
-    let Some(world) = World::new_in(Path::new("/srv")) else {
-        return;
-    };
+    let world = or_skip!(World::new_in(Path::new("/srv")));
     let bench = Bench::new(&world);
     let host = Host::new(&bench);
     let printed = host.setup(&["--print"]);

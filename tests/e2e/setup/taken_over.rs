@@ -15,13 +15,12 @@ use crate::{
 /// Puts a pair into these files, which the server's user owns.
 fn place(world: &World, issued: &Issued, cert: &Path, key: &Path) {
     let chain = issued.fullchain_pem();
-    match cert == key {
-        true => fs::write(cert, issued.combined_pem()).unwrap(),
-        false => {
-            fs::write(cert, chain).unwrap();
-            fs::write(key, &issued.key_pem).unwrap();
-            give(cert, world.postgres(), 0o644);
-        }
+    if cert == key {
+        fs::write(cert, issued.combined_pem()).unwrap()
+    } else {
+        fs::write(cert, chain).unwrap();
+        fs::write(key, &issued.key_pem).unwrap();
+        give(cert, world.postgres(), 0o644);
     }
     give(key, world.postgres(), 0o600);
 }
@@ -70,15 +69,15 @@ fn directory(world: &World) -> PathBuf {
 
 #[test]
 fn two_files_of_the_servers_own_are_taken_over() {
-    let Some(world) = World::new() else { return };
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
+    let world = or_skip!(World::new());
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory(&world).join(file));
     let (mut bench, _) = own_pair(&world, &cert, &key);
     is_taken_over(&mut bench, &cert, &key);
 }
 
 #[test]
 fn one_file_of_the_servers_own_is_taken_over() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let file = directory(&world).join("both.pem");
     let (mut bench, _) = own_pair(&world, &file, &file);
     is_taken_over(&mut bench, &file, &file);
@@ -86,7 +85,7 @@ fn one_file_of_the_servers_own_is_taken_over() {
 
 #[test]
 fn a_pair_in_the_data_directory_is_taken_over_with_a_warning() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let data = world.path().join("clusters/main/data");
     let (cert, key) = (data.join("server.crt"), data.join("server.key"));
     let mut bench = Bench::new(&world);
@@ -106,7 +105,7 @@ fn a_pair_in_the_data_directory_is_taken_over_with_a_warning() {
 
 #[test]
 fn links_and_the_lineages_own_files_are_left_alone() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let home = directory(&world);
     let real = home.join("real.pem");
     let link = home.join("link.pem");
@@ -135,8 +134,8 @@ fn links_and_the_lineages_own_files_are_left_alone() {
 #[test]
 fn a_fault_puts_the_servers_own_pair_back() {
     use crate::world::daemon::Launch;
-    let Some(world) = World::new() else { return };
-    let [cert, key] = ["server.crt", "server.key"].map(|it| directory(&world).join(it));
+    let world = or_skip!(World::new());
+    let [cert, key] = ["server.crt", "server.key"].map(|file| directory(&world).join(file));
     let (bench, old) = own_pair(&world, &cert, &key);
     let before = bench.sight();
     for point in ["setup_written", "setup_installed", "setup_verified"] {

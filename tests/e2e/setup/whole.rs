@@ -7,17 +7,17 @@ use crate::world::{
     SOON, World,
     acme::{Certbot, Pebble},
     cluster::Cluster,
-    command,
     config::{Config, path},
     daemon::{Daemon, Launch, eventually_state},
-    eventually, give,
+    eventually, give, in_own_mounts,
     network::{ADDRESS, in_own_network},
+    on_one_line,
     process::run,
 };
 
 #[test]
 fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let before = bench.sight();
     let stamps = bench.stamps();
@@ -29,8 +29,8 @@ fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
 
     let done = bench.setup(&["--yes"]);
     assert_eq!(done.code(), 0);
-    let wide = done.stdout().lines().find(|it| {
-        it.chars().count() > 80 && ![" psql ", " undo "].iter().any(|mark| it.contains(mark))
+    let wide = done.stdout().lines().find(|line| {
+        line.chars().count() > 80 && ![" psql ", " undo "].iter().any(|mark| line.contains(mark))
     });
     assert_eq!(wide, None);
     bench.verified();
@@ -52,7 +52,7 @@ fn one_command_leads_from_a_shared_pair_to_verify_full_and_one_leads_back() {
 
 #[test]
 fn a_dry_run_and_a_print_change_nothing_with_yes_either() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let before = bench.sight();
     for arguments in [
@@ -74,7 +74,7 @@ fn a_dry_run_and_a_print_change_nothing_with_yes_either() {
 /// As Debian has them.
 #[test]
 fn what_require_tls_would_change_is_shown_with_its_tabs() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let file = bench.cluster.config_directory().join("pg_hba.conf");
     let line = "host\tall\tall\t0.0.0.0/0\ttrust\t# \u{1b}[2J";
@@ -91,7 +91,7 @@ fn what_require_tls_would_change_is_shown_with_its_tabs() {
 
 #[test]
 fn what_a_person_has_changed_since_stays_when_it_is_taken_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     assert_eq!(bench.setup(&["--yes"]).code(), 0);
     let text = fs::read_to_string(bench.fragment()).unwrap() + "mode = \"observe\"\n";
@@ -119,7 +119,7 @@ fn what_a_person_has_changed_since_stays_when_it_is_taken_back() {
 /// From a real certbot's lineage and `ssl = off`, with what clients trust by default.
 #[test]
 fn a_certbot_lineage_and_a_server_without_tls_need_one_command() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let certbot = Certbot::new(&world, &pebble);
     certbot.issue(HOST);
@@ -158,8 +158,8 @@ fn a_certbot_lineage_and_a_server_without_tls_need_one_command() {
 #[test]
 fn with_require_tls_remote_clients_without_it_are_refused_and_the_undo_lets_them_in() {
     in_own_network(|| {
-        let Some(world) = World::new() else { return };
-        let mut bench = Bench::with(&world, |it| it.setting("listen_addresses", "*"));
+        let world = or_skip!(World::new());
+        let mut bench = Bench::with(&world, |cluster| cluster.setting("listen_addresses", "*"));
         let file = bench.cluster.config_directory().join("pg_hba.conf");
         let text = fs::read_to_string(&file).unwrap() + "host all all all trust\n";
         fs::write(&file, &text).unwrap();
@@ -203,7 +203,7 @@ fn with_require_tls_remote_clients_without_it_are_refused_and_the_undo_lets_them
 
 #[test]
 fn require_tls_can_come_later_and_all_of_it_goes_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut bench = Bench::new(&world);
     let file = bench.cluster.config_directory().join("pg_hba.conf");
     let text = fs::read_to_string(&file).unwrap() + "hostnossl all all 0.0.0.0/0 trust\n";
@@ -226,7 +226,7 @@ fn require_tls_can_come_later_and_all_of_it_goes_back() {
 /// The record belongs to the server's user, and root acts by it.
 #[test]
 fn a_forged_record_has_nothing_done_that_no_set_up_does() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let victim = world.path().join("victim.pem");
     fs::write(&victim, "root's\n").unwrap();
@@ -275,7 +275,7 @@ fn a_forged_record_has_nothing_done_that_no_set_up_does() {
 
 #[test]
 fn a_server_that_does_not_load_the_pair_gets_its_settings_back() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     // An edit that waits for a reload, and that no reload survives.
     let broken = world.path().join("broken-ca.pem");
@@ -292,7 +292,7 @@ fn a_server_that_does_not_load_the_pair_gets_its_settings_back() {
 
 #[test]
 fn the_config_is_not_touched_by_a_set_up_whose_fragment_would_be_wrong() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let before = bench.sight();
     let done = bench.setup(&["--yes", "--instance", "-odd"]);
@@ -302,7 +302,7 @@ fn the_config_is_not_touched_by_a_set_up_whose_fragment_would_be_wrong() {
 
 #[test]
 fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     // A stand-in: as the real one in a chroot, it does nothing and succeeds.
     let programs = world.directory("programs");
@@ -318,8 +318,7 @@ fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
         PATH=$3:$PATH && export PATH && shift 3
         exec \"$@\"";
     let done = run(
-        command("unshare")
-            .args(["--mount", "--propagation=private", "sh", "-ec", host, "sh"])
+        in_own_mounts(host)
             .args([&over, bench.config.path().parent().unwrap(), &programs])
             .arg(env!("CARGO_BIN_EXE_pgcertd"))
             .args(["setup", "--yes", "--data-directory"])
@@ -328,7 +327,7 @@ fn where_systemd_does_not_run_no_daemon_is_said_to_have_taken_the_config() {
     );
     println!("{}{}", done.stdout, done.stderr);
     assert_eq!(done.code(), 0);
-    let said = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = on_one_line(&done.stdout);
     assert!(said.contains("systemd does not run here"), "{said}");
     assert!(!said.contains("has taken"), "{said}");
     assert_eq!(bench.cluster.served(), bench.issued.fingerprint);

@@ -139,7 +139,10 @@ impl Pebble {
         );
         let mut processes = [names, server];
         let up = eventually(SOON, "pebble answers", || {
-            if processes.iter_mut().any(|it| it.ended().is_some()) {
+            if processes
+                .iter_mut()
+                .any(|process| process.ended().is_some())
+            {
                 return Some(false);
             }
             [directory, management, dns, dns_management]

@@ -202,7 +202,7 @@ impl Ca {
     pub fn issue_client(&self, name: &str) -> Issued {
         let options = Options {
             intermediates: 0,
-            adjust: |it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
+            adjust: |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth],
             ..Options::default()
         };
         self.issue_with(&[name], &options)

@@ -14,7 +14,9 @@ use std::{
 use rustix::process::Signal;
 
 use super::{
-    Owner, SOON, World, command, eventually, give,
+    Owner, SOON, World, command, eventually,
+    faults::StrictOpenssl,
+    give, in_own_mounts,
     port::Port,
     postgres::{self, Programs},
     process::Process,
@@ -86,6 +88,19 @@ impl ClusterBuilder<'_> {
         self
     }
 
+    /// Has its OpenSSL refuse RSA-2048.
+    pub fn strict(self) -> Self {
+        let strict = StrictOpenssl::new(self.world);
+        self.with_env("OPENSSL_CONF", strict.conf.to_str().unwrap())
+            .setting("ssl_dh_params_file", strict.dh_params.to_str().unwrap())
+    }
+
+    /// Where its data will lie.
+    pub fn data_directory(&self) -> PathBuf {
+        let home = self.world.path().join("clusters").join(&self.name);
+        home.join("data")
+    }
+
     /// Keeps the configuration outside the data directory, as Debian does.
     pub fn config_apart(mut self) -> Self {
         self.config_apart = true;
@@ -96,22 +111,15 @@ impl ClusterBuilder<'_> {
     #[track_caller]
     pub fn start(self) -> Cluster {
         let mut cluster = self.create();
-        for _ in 0..3 {
-            match cluster.start() {
-                Ok(()) => return cluster,
-                // A program that is no test took the port in between.
-                Err(log) if log.contains("Address already in use") => cluster.take_another_port(),
-                Err(log) => panic!("the new cluster did not start:\n{log}"),
-            }
-        }
-        panic!("the new cluster found its port taken three times");
+        cluster.start_at_first();
+        cluster
     }
 
     /// Makes the data directory, and starts nothing.
     pub fn create(self) -> Cluster {
         let world = self.world;
-        let home = world.postgres_directory(&format!("clusters/{}", self.name), 0o755);
-        let data = home.join("data");
+        world.postgres_directory(&format!("clusters/{}", self.name), 0o755);
+        let data = self.data_directory();
         let programs = Programs::of_version(world, self.version);
         template::copy(world, &programs, &data);
         let config = self.config_apart.then(|| {
@@ -193,7 +201,21 @@ impl Cluster {
     pub fn is_running(&mut self) -> bool {
         self.postmaster
             .as_mut()
-            .is_some_and(|it| it.ended().is_none())
+            .is_some_and(|process| process.ended().is_none())
+    }
+
+    /// Starts a new server, on another port where its own was taken.
+    #[track_caller]
+    pub fn start_at_first(&mut self) {
+        for _ in 0..3 {
+            match self.start() {
+                Ok(()) => return,
+                // A program that is no test took the port in between.
+                Err(log) if log.contains("Address already in use") => self.take_another_port(),
+                Err(log) => panic!("the new cluster did not start:\n{log}"),
+            }
+        }
+        panic!("the new cluster found its port taken three times");
     }
 
     /// Starts the server and waits until it accepts connections; else gives the log's end.
@@ -233,6 +255,25 @@ impl Cluster {
         }
         self.postmaster = None;
         Err(tail(&self.log()[begun..]))
+    }
+
+    /// Starts it in a mount namespace of its own, which this line of shell makes; it is the caller's to end.
+    #[track_caller]
+    pub fn start_in_own_mounts(&self, mount: &str) -> Process {
+        let script = format!(
+            "{mount} && exec setpriv --reuid={} --regid={} --clear-groups {} -D {}",
+            self.owner.uid,
+            self.owner.gid,
+            self.program("postgres").display(),
+            self.data.display()
+        );
+        let mut unshare = in_own_mounts(&script);
+        let server = Process::spawn(unshare.stderr(std::process::Stdio::null()));
+        let pid_file = self.data.join("postmaster.pid");
+        eventually(SOON, "the server is up", || {
+            fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
+        });
+        server
     }
 
     /// Shuts it down at once, ending every session (`pg_ctl stop -m fast`).
@@ -279,7 +320,9 @@ impl Cluster {
 
     /// Sends the postmaster a signal; false while it does not run.
     pub fn signal(&mut self, signal: Signal) -> bool {
-        self.postmaster.as_mut().is_some_and(|it| it.signal(signal))
+        self.postmaster
+            .as_mut()
+            .is_some_and(|process| process.signal(signal))
     }
 
     /// Sets a parameter in the configuration file; it counts from the next reload or start.

@@ -31,7 +31,7 @@ pub struct Instance(Table);
 
 impl Instance {
     /// The cluster's name and data directory; the lineage is a name or an absolute directory.
-    pub fn of(cluster: &Cluster, lineage: impl AsRef<Path>) -> Self {
+    pub fn for_cluster(cluster: &Cluster, lineage: impl AsRef<Path>) -> Self {
         Self::new(cluster.name(), lineage, cluster.data_directory())
     }
 

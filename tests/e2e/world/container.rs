@@ -487,7 +487,7 @@ fn child_of(pid: u32) -> Option<u32> {
 
 /// The process that stands in this directory, whatever it calls it, and whose parent does not.
 fn postmaster_in(directory: &Path) -> Option<u32> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let wanted = identity(directory)?;
     let stands = |pid: u32| identity(&PathBuf::from(format!("/proc/{pid}/cwd"))) == Some(wanted);
     let parent = |pid: u32| {

@@ -139,7 +139,7 @@ impl Launch {
     pub fn mounted(self, directory: &Path, place: &Path) -> Self {
         let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
         let unshared = ["unshare", "--mount", "--propagation=private"];
-        let paths = [directory, place].map(|it| it.to_str().unwrap());
+        let paths = [directory, place].map(|path| path.to_str().unwrap());
         self.through(&[&unshared[..], &["sh", "-ec", script, "sh"], &paths].concat())
     }
 
@@ -283,7 +283,10 @@ impl Outcome {
     pub fn instance(&self, name: &str) -> Value {
         let json = self.json();
         let instances = json["instances"].as_array().cloned().unwrap_or_default();
-        match instances.into_iter().find(|it| it["name"] == name) {
+        match instances
+            .into_iter()
+            .find(|instance| instance["name"] == name)
+        {
             Some(instance) => instance,
             None => panic!("{name} is not in {json}"),
         }
@@ -321,9 +324,9 @@ pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &
 pub fn eventually_at_rest(config: &Config) {
     let file = config.runtime_directory().join("status.json");
     eventually(SOON, "the daemon rests", || {
-        let written = fs::metadata(&file).and_then(|it| it.modified());
-        let age = written.ok().and_then(|it| it.elapsed().ok());
-        age.is_some_and(|it| it > Duration::from_secs(6))
+        let written = fs::metadata(&file).and_then(|file| file.modified());
+        let age = written.ok().and_then(|time| time.elapsed().ok());
+        age.is_some_and(|age| age > Duration::from_secs(6))
     });
 }
 

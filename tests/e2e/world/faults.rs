@@ -8,12 +8,23 @@ use std::{
 use super::{
     Owner, SOON, World, command, give,
     process::{Process, run},
+    skipped::Skipped,
 };
 
-/// A small file system in memory, mounted on a directory until it is dropped.
-pub struct Tmpfs {
-    directory: PathBuf,
+/// A mount, until it is dropped.
+pub struct Mounted(pub PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
+        if let Err(error) = unmounted {
+            eprintln!("{} is still mounted: {error}", self.0.display());
+        }
+    }
 }
+
+/// A small file system in memory, mounted on a directory until it is dropped.
+pub struct Tmpfs(Mounted);
 
 impl Tmpfs {
     /// Mounts one of this size (`64k`) on the directory, which gets this owner, mode 0700.
@@ -29,39 +40,35 @@ impl Tmpfs {
         .result()
         .unwrap();
         give(directory, owner, 0o700);
-        Self {
-            directory: directory.to_owned(),
-        }
+        Self(Mounted(directory.to_owned()))
     }
 
     /// Mounts it again, `ro` or `rw`.
     #[track_caller]
     pub fn remount(&self, option: &str) {
         let option = format!("remount,{option}");
-        run(
-            command("mount").args(["-o", &option]).arg(&self.directory),
-            SOON,
-        )
-        .result()
-        .unwrap();
+        run(command("mount").args(["-o", &option]).arg(&self.0.0), SOON)
+            .result()
+            .unwrap();
     }
 
     /// Fills what is left of it with one file, and gives that file's path.
     pub fn fill(&self) -> PathBuf {
-        let file = self.directory.join("filler");
+        let file = self.0.0.join("filler");
         // Ends with ENOSPC, which is what is wanted.
         let _ = std::fs::write(&file, vec![0; 64 << 20]);
         file
     }
 }
 
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let unmounted = run(command("umount").arg("--lazy").arg(&self.directory), SOON).result();
-        if let Err(error) = unmounted {
-            eprintln!("{}: {error}", self.directory.display());
-        }
+/// Whether a directory can be shown by a program (`bindfs`).
+pub fn has_fuse() -> Result<(), Skipped> {
+    if Path::new("/dev/fuse").exists() {
+        return Ok(());
     }
+    Err(Skipped::because(
+        "/dev/fuse is missing: the kernel has no FUSE, or a container hides it",
+    ))
 }
 
 /// A file or directory with `chattr +i` until it is dropped.
@@ -70,17 +77,13 @@ pub struct Immutable {
 }
 
 impl Immutable {
-    /// Sets the flag; none, with the reason printed, where the file system has no such flag.
-    pub fn set(path: &Path) -> Option<Self> {
-        match run(command("chattr").arg("+i").arg(path), SOON).result() {
-            Ok(_) => Some(Self {
-                path: path.to_owned(),
-            }),
-            Err(error) => {
-                eprintln!("skipped: no immutable files here: {error}");
-                None
-            }
-        }
+    /// Sets the flag, if the file system has such a flag.
+    pub fn set(path: &Path) -> Result<Self, Skipped> {
+        let set = run(command("chattr").arg("+i").arg(path), SOON).result();
+        set.map_err(|error| Skipped::because(format!("no immutable files here: {error}")))?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 }
 

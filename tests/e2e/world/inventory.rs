@@ -17,8 +17,11 @@ pub struct Inventory {
 impl Inventory {
     /// Of files, and of directories with all that is in them.
     #[track_caller]
-    pub fn of<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Self {
-        let of: Vec<PathBuf> = paths.into_iter().map(|it| it.as_ref().to_owned()).collect();
+    pub fn under<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Self {
+        let of: Vec<PathBuf> = paths
+            .into_iter()
+            .map(|path| path.as_ref().to_owned())
+            .collect();
         let seen = seen(&of);
         Self { of, seen }
     }
@@ -45,7 +48,7 @@ fn seen(paths: &[PathBuf]) -> BTreeMap<PathBuf, String> {
         };
         let content = if meta.is_dir() {
             let entries = fs::read_dir(&path).unwrap();
-            left.extend(entries.map(|it| it.unwrap().path()));
+            left.extend(entries.map(|entry| entry.unwrap().path()));
             String::new()
         } else if meta.is_symlink() {
             fs::read_link(&path).unwrap().display().to_string()

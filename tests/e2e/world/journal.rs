@@ -4,7 +4,11 @@ use std::{fs, path::Path, process::Stdio};
 
 use serde_json::Value;
 
-use super::{SOON, World, command, eventually, process::Process, process::run};
+use super::{
+    SOON, World, command, eventually,
+    process::{Process, run},
+    skipped::Skipped,
+};
 
 /// Becomes journald in a mount namespace where /run and the catalogs are its own. Kernel messages
 /// and the audit switch are the host's, and are left alone. Argument: a catalog.
@@ -38,11 +42,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts it; none, with the reason printed, where there is no journald.
-    pub fn start(world: &World) -> Option<Self> {
+    /// Starts it, if there is a journald.
+    pub fn start(world: &World) -> Result<Self, Skipped> {
         if !Path::new("/lib/systemd/systemd-journald").exists() {
-            eprintln!("skipped: systemd-journald is missing: `make deps` installs it");
-            return None;
+            return Err(Skipped::because(
+                "systemd-journald is missing: `make deps` installs it",
+            ));
         }
         let catalog = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/pgcertd.catalog");
         let log = world.path().join("journald.log");
@@ -70,7 +75,7 @@ impl Journal {
             .exists()
                 && run(&mut ask, SOON).status.success()
         });
-        Some(Self { journald })
+        Ok(Self { journald })
     }
 
     fn inside(pid: u32) -> std::process::Command {

@@ -9,6 +9,9 @@
     reason = "the builders are offered whole; a test module may come or go"
 )]
 
+#[macro_use]
+pub mod skipped;
+
 pub mod acme;
 pub mod ca;
 pub mod client;
@@ -44,6 +47,7 @@ use std::{
 };
 
 use ca::Issued;
+use skipped::Skipped;
 use tempfile::TempDir;
 
 /// Long enough for anything that must happen, on a busy machine with two cores.
@@ -65,53 +69,42 @@ pub struct Owner {
 }
 
 impl World {
-    /// An empty world; none, with the reason printed, where the tests cannot run.
-    pub fn new() -> Option<Self> {
+    /// An empty world, or why the tests cannot run here.
+    pub fn new() -> Result<Self, Skipped> {
         Self::new_in(Path::new("/tmp"))
     }
 
     /// As [`World::new`], for a test that needs `what`, which Debian's build of PostgreSQL has and
-    /// the others do not; none where the tests run with another.
-    pub fn with_debians(what: &str) -> Option<Self> {
+    /// the others do not.
+    pub fn with_debians(what: &str) -> Result<Self, Skipped> {
         if postgres::usual() != postgres::DEBIAN {
-            eprintln!("skipped: only Debian's build has {what}");
-            return None;
+            return Err(Skipped::because(format!("only Debian's build has {what}")));
         }
         Self::new()
     }
 
-    /// As [`World::new`], for a test of another version of PostgreSQL; none where that cannot be fetched.
-    pub fn with_postgres(major: u32) -> Option<Self> {
+    /// As [`World::new`], for a test of another version of PostgreSQL, which has to be fetched.
+    pub fn with_postgres(major: u32) -> Result<Self, Skipped> {
         let world = Self::new()?;
-        if let Err(error) = postgres::try_fetched(major) {
-            eprintln!("skipped: PostgreSQL {major} cannot be fetched: {error}");
-            return None;
-        }
-        Some(world)
+        postgres::try_fetched(major).map_err(|error| {
+            Skipped::because(format!("PostgreSQL {major} cannot be fetched: {error}"))
+        })?;
+        Ok(world)
     }
 
     /// As [`World::new`], whose servers run as another user than postgres: what looks for those of postgres finds
     /// none of them.
-    pub fn of_user(user: &str) -> Option<Self> {
+    pub fn of_user(user: &str) -> Result<Self, Skipped> {
         Self::made(Path::new("/tmp"), user)
     }
 
     /// As [`World::new`], in another directory than `/tmp`.
-    pub fn new_in(parent: &Path) -> Option<Self> {
+    pub fn new_in(parent: &Path) -> Result<Self, Skipped> {
         Self::made(parent, "postgres")
     }
 
-    fn made(parent: &Path, user: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!(
-                "skipped: the end-to-end tests start servers as the user postgres: run them as root"
-            );
-            return None;
-        }
-        if let Some(why) = surroundings::no_own_mounts() {
-            eprintln!("skipped: {why}");
-            return None;
-        }
+    fn made(parent: &Path, user: &str) -> Result<Self, Skipped> {
+        surroundings::as_root_with_own_mounts()?;
         surroundings::reset_signals();
         // Where a test uses the library, this program is no child of its own.
         pgcertd::testing::host::caller::run_as_child(Path::new(env!("CARGO_BIN_EXE_pgcertd")));
@@ -123,7 +116,7 @@ impl World {
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(parent)
             .unwrap();
-        Some(Self {
+        Ok(Self {
             directory,
             postgres: Owner {
                 uid: user.uid.as_raw(),
@@ -240,12 +233,8 @@ pub fn resolving(
         .unwrap();
     std::io::Write::write_all(&mut file, lines.concat().as_bytes()).unwrap();
     let (_, hosts) = file.keep().unwrap();
-    let mut command = command("unshare");
-    let script = r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#;
-    command
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(hosts)
-        .arg(program);
+    let mut command = in_own_mounts(r#"mount --bind "$1" /etc/hosts && shift && exec "$@""#);
+    command.arg(hosts).arg(program);
     command
 }
 
@@ -311,6 +300,20 @@ pub fn throughout<C: Condition>(duration: Duration, what: &str, mut condition: i
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Text on one line, since the width of the screen breaks it anywhere.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A command of [`command`]'s kind that runs this script in a mount namespace of its own; what is added to it are the
+/// script's arguments.
+pub fn in_own_mounts(script: &str) -> Command {
+    let mut command = command("unshare");
+    command.args(["--mount", "--propagation=private"]);
+    command.args(["sh", "-ec", script, "sh"]);
+    command
 }
 
 /// The last lines of a text, for a failure's message.

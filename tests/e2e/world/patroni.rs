@@ -92,7 +92,7 @@ enum Programs {
 
 impl Programs {
     #[track_caller]
-    fn of(world: &World) -> Self {
+    fn for_world(world: &World) -> Self {
         let Ok(version) = std::env::var("PGCERTD_TEST_PATRONI") else {
             return Self::Debian;
         };
@@ -279,7 +279,9 @@ impl Node {
 
     /// Sends Patroni a signal; false while it does not run.
     pub fn signal(&mut self, signal: Signal) -> bool {
-        self.patroni.as_mut().is_some_and(|it| it.signal(signal))
+        self.patroni
+            .as_mut()
+            .is_some_and(|process| process.signal(signal))
     }
 
     /// Puts another text in the place of one in its YAML file; it counts from the next SIGHUP or start.
@@ -299,9 +301,10 @@ impl Node {
             openssl.arg("-cert").arg(file).arg("-key").arg(file);
         }
         let shown = run(&mut openssl, SOON);
-        match shown.stdout.contains("-----BEGIN CERTIFICATE-----") {
-            true => Ok(describe(&shown.stdout).0),
-            false => Err(format!("no certificate was shown: {}", shown.stderr)),
+        if shown.stdout.contains("-----BEGIN CERTIFICATE-----") {
+            Ok(describe(&shown.stdout).0)
+        } else {
+            Err(format!("no certificate was shown: {}", shown.stderr))
         }
     }
 
@@ -309,7 +312,7 @@ impl Node {
     #[track_caller]
     pub fn rest_serves(&self, fingerprint: &str) {
         eventually(SOON, "the REST API serves it", || {
-            self.rest_peer(None).is_ok_and(|it| it == fingerprint)
+            self.rest_peer(None).is_ok_and(|peer| peer == fingerprint)
         });
     }
 
@@ -358,9 +361,9 @@ impl Drop for Node {
         self.kill9();
         let data = self.cluster.data_directory();
         let postmaster = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-        let number = postmaster.lines().next().and_then(|it| it.parse().ok());
+        let number = postmaster.lines().next().and_then(|text| text.parse().ok());
         // No child of ours: that it has its working directory here says that it is still the same.
-        if let Some(number) = number.filter(|it| processes_in(data).contains(it)) {
+        if let Some(number) = number.filter(|number| processes_in(data).contains(number)) {
             let pid = Pid::from_raw(u32::cast_signed(number)).unwrap();
             let _ended = kill_process(pid, Signal::QUIT);
         }
@@ -397,7 +400,10 @@ impl Bed {
             nodes[0].cluster.sql(streaming) == "1"
         });
         eventually(SOON * 2, "Patroni has seen it", || {
-            nodes[0].members().iter().all(|it| it["TL"].is_number())
+            nodes[0]
+                .members()
+                .iter()
+                .all(|member| member["TL"].is_number())
         });
         Self { nodes, _etcd: etcd }
     }
@@ -421,6 +427,16 @@ impl Solo {
             node.log().contains("the leader with the lock")
         });
         Self { node, _etcd: etcd }
+    }
+}
+
+impl Settings {
+    /// A REST API that shows the certificate of this file.
+    pub fn with_tls(file: &Path) -> Self {
+        Self {
+            restapi: vec![("certfile", file.display().to_string())],
+            ..Self::default()
+        }
     }
 }
 
@@ -450,13 +466,12 @@ fn node(world: &World, etcd: &Etcd, name: &str, mut settings: Settings) -> Node 
     let cluster = Cluster::build(world).name(name).create();
     let home = cluster.data_directory().parent().unwrap().to_owned();
     let rest = settings.rest.take().unwrap_or_else(Port::claim);
-    let (config, file) = match settings.over.is_empty() {
-        true => (home.join("patroni.yml"), home.join("patroni.yml")),
-        false => {
-            let directory = home.join("patroni");
-            fs::create_dir(&directory).unwrap();
-            (directory.clone(), directory.join("10-node.yml"))
-        }
+    let (config, file) = if settings.over.is_empty() {
+        (home.join("patroni.yml"), home.join("patroni.yml"))
+    } else {
+        let directory = home.join("patroni");
+        fs::create_dir(&directory).unwrap();
+        (directory.clone(), directory.join("10-node.yml"))
     };
     for (name, text) in &settings.over {
         fs::write(config.join(name), text).unwrap();
@@ -473,7 +488,7 @@ fn node(world: &World, etcd: &Etcd, name: &str, mut settings: Settings) -> Node 
         environment: settings.environment,
         log: home.join("patroni.log"),
         rest,
-        programs: Programs::of(world),
+        programs: Programs::for_world(world),
         owner: cluster.owner(),
         cluster,
     };

@@ -203,7 +203,7 @@ impl PgBouncer {
                 return Some(Err(tail(&self.log()[begun..])));
             }
             // It listens before it has written its pid file, and may then still end.
-            let quiet = self.arguments.iter().any(|it| it == "-q");
+            let quiet = self.arguments.iter().any(|argument| argument == "-q");
             let said = quiet || self.log()[begun..].contains("process up");
             let is_up = said && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).is_ok();
             is_up.then_some(Ok(()))

@@ -113,7 +113,9 @@ fn name_loader(home: &Path) {
     for program in fs::read_dir(home.join("bin")).unwrap() {
         let program = program.unwrap().path();
         let mut bytes = fs::read(&program).unwrap();
-        let found = bytes.windows(NAMED.len()).position(|it| it == NAMED);
+        let found = bytes
+            .windows(NAMED.len())
+            .position(|window| window == NAMED);
         let Some(at) = found else { continue };
         let length = bytes[at..].iter().position(|byte| *byte == 0).unwrap();
         let path = loader.as_os_str().as_bytes();

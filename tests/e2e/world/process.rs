@@ -84,7 +84,9 @@ impl Drop for Process {
 pub fn descendants(pid: u32) -> Vec<u32> {
     let children = format!("/proc/{pid}/task/{pid}/children");
     let children = std::fs::read_to_string(children).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|it| it.parse().ok());
+    let children = children
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok());
     children
         .flat_map(|child| [vec![child], descendants(child)].concat())
         .collect()

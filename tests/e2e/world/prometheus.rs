@@ -139,7 +139,10 @@ impl Prometheus {
     pub fn trouble(&self, job: &str) -> String {
         let targets = document(&[&self.url("/api/v1/targets")]).unwrap();
         let active = targets["data"]["activeTargets"].as_array().unwrap();
-        let one = active.iter().find(|it| it["labels"]["job"] == job).unwrap();
+        let one = active
+            .iter()
+            .find(|alert| alert["labels"]["job"] == job)
+            .unwrap();
         one["lastError"].as_str().unwrap().to_owned()
     }
 
@@ -148,7 +151,7 @@ impl Prometheus {
     pub fn alert(&self, name: &str) -> (String, String) {
         let rules = document(&[&self.url("/api/v1/rules")]).unwrap();
         let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
-        let rule = rules.iter().find(|it| it["name"] == name);
+        let rule = rules.iter().find(|instance| instance["name"] == name);
         let rule = rule.unwrap_or_else(|| panic!("no alert {name}: {rules:?}"));
         let text = |key: &str| rule[key].as_str().unwrap().to_owned();
         (text("query"), text("state"))

@@ -28,7 +28,7 @@ pub struct Record {
 
 impl Record {
     /// Begins a record of this file, whose directory exists.
-    pub fn of(target: &Path) -> Self {
+    pub fn watching(target: &Path) -> Self {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
         let watched = WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
@@ -62,7 +62,9 @@ fn keep(inotify: &OwnedFd, target: &Path, stopped: &AtomicBool) -> Vec<String> {
                 Err(Errno::WOULDBLOCK) => break,
                 event => event.unwrap(),
             };
-            let name = event.file_name().map(|it| OsStr::from_bytes(it.to_bytes()));
+            let name = event
+                .file_name()
+                .map(|name| OsStr::from_bytes(name.to_bytes()));
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 seen.push("events were lost".to_owned());
             } else if name == target.file_name() {

@@ -5,6 +5,8 @@ use std::fs;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::skipped::Skipped;
+
 /// Lets what the tests start end by these signals again, which it would inherit as ignored: `nohup`, and a shell that starts
 /// something in the background, ignore some, and no shell can take that back (trap in POSIX).
 ///
@@ -36,10 +38,20 @@ pub fn reset_signals() {
     }
 }
 
+/// What a test needs that starts servers, boots a machine or hides files of the host.
+pub fn as_root_with_own_mounts() -> Result<(), Skipped> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Skipped::because(
+            "it starts servers as another user or mounts something: run the tests as root",
+        ));
+    }
+    no_own_mounts().map_or(Ok(()), |why| Err(Skipped::because(why)))
+}
+
 /// Why no test can have mounts of its own here; none where it can.
 ///
 /// unshare(1) makes the root a private mount first, which it has to be a mount for.
-pub fn no_own_mounts() -> Option<&'static str> {
+fn no_own_mounts() -> Option<&'static str> {
     let root = statx(CWD, "/", AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
     let known = root
         .stx_attributes_mask

@@ -41,13 +41,13 @@ fn install(prefix: &[String], inbox: &Inbox, to: &Path) {
 
 #[test]
 fn files_that_acme_sh_writes_over_are_installed_whole_or_not_at_all() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (inbox, files) = (Inbox::new(&world), InPlace::new(&world, "acme.sh"));
     inbox.next();
     install(&[], &inbox, files.path());
     let source = Source::pems(files.path());
     let slow = SlowMotion::at(&world, Steps::Contents, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
 
     for _ in 0..2 {
         inbox.next();

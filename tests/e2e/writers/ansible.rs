@@ -21,7 +21,7 @@ const MINUTES: &str = "3s";
 
 #[test]
 fn a_key_that_ansible_brings_minutes_after_the_chain_is_awaited_reported_and_taken() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let (here, home) = (world.directory("deployed"), world.directory("ansible"));
     let (playbook, go) = (home.join("play.yml"), home.join("go"));
@@ -46,7 +46,11 @@ fn a_key_that_ansible_brings_minutes_after_the_chain_is_awaited_reported_and_tak
     let ended = |mut play: Process| {
         let status = play.wait(SOON * 2);
         let said = fs::read_to_string(&log).unwrap();
-        assert!(status.is_some_and(|it| it.success()), "{}", tail(&said));
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "{}",
+            tail(&said)
+        );
     };
     inbox.next();
     fs::write(&go, "").unwrap();

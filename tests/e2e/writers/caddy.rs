@@ -118,7 +118,7 @@ impl Caddy<'_> {
 
 #[test]
 fn what_caddy_renews_in_its_own_storage_is_served() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let caddy = Caddy {
         pebble: &pebble,
@@ -130,7 +130,7 @@ fn what_caddy_renews_in_its_own_storage_is_served() {
     let (chain, key) = (format!("{HOST}.crt"), format!("{HOST}.key"));
     let source = Source::named(&caddy.lineage(), &chain, &key);
     let slow = SlowMotion::at(&world, Steps::Contents, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
 
     caddy.gets_a_certificate(slow.prefix());
     scene.serves_what_was_left("Caddy has renewed, with the same key");

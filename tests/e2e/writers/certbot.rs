@@ -38,7 +38,7 @@ const LINKS: usize = 8;
 
 #[test]
 fn certbot_renews_link_by_link_with_a_new_key_the_same_key_and_a_key_of_another_kind() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let (certbot, slow) = issued(&world, &pebble);
     let mut scene = scene(&world, &certbot);
@@ -70,7 +70,7 @@ fn set_back(slow: &SlowMotion, lineage: &Path, kind: &str, generation: u32) {
 
 #[test]
 fn certbot_adds_a_name_and_an_operator_goes_back_to_the_generation_before() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let (certbot, slow) = issued(&world, &pebble);
     let mut scene = scene(&world, &certbot);
@@ -80,9 +80,10 @@ fn certbot_adds_a_name_and_an_operator_goes_back_to_the_generation_before() {
     eventually(SOON, "the daemon sees that name served", || {
         let seen = daemon_view_of(&scene.config, "16-1")?;
         let names = seen["served"]["names"].as_array().ok_or("nothing served")?;
-        match names.iter().any(|it| it == "db.example.com") {
-            true => Ok(()),
-            false => Err(seen.to_string()),
+        if names.iter().any(|name| name == "db.example.com") {
+            Ok(())
+        } else {
+            Err(seen.to_string())
         }
     });
 
@@ -102,7 +103,7 @@ fn certbot_adds_a_name_and_an_operator_goes_back_to_the_generation_before() {
 
 #[test]
 fn certbot_deletes_a_lineage_and_issues_it_again_under_the_same_name_and_under_another() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let certbot = Certbot::new(&world, &pebble);
     certbot.issue(HOST);

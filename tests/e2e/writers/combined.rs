@@ -10,10 +10,10 @@ use crate::{
 
 #[test]
 fn a_source_of_one_combined_file_is_followed_written_over_and_renamed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let (inbox, files) = (Inbox::new(&world), InPlace::new(&world, "combined"));
     files.put("pg.pem", inbox.next().combined_pem().as_bytes());
-    let mut scene = Scene::of(&world, Source::named(files.path(), "pg.pem", "pg.pem"));
+    let mut scene = Scene::with_source(&world, Source::named(files.path(), "pg.pem", "pg.pem"));
 
     files.swap("pg.pem", inbox.next().combined_pem().as_bytes());
     scene.serves_what_was_left("it was renamed into place");

@@ -28,14 +28,14 @@ fn stand_in_for_rendering(file: &Path, content: &str) {
 
 #[test]
 fn templates_that_are_rendered_one_after_the_other_are_installed_together() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let directory = world.directory("rendered");
     let [chain, key] = ["tls.crt", "tls.key"].map(|name| directory.join(name));
     let first = inbox.next();
     stand_in_for_rendering(&chain, &first.fullchain_pem());
     stand_in_for_rendering(&key, &first.key_pem);
-    let mut scene = Scene::of(&world, Source::usual(&directory, "tls.crt", "tls.key"));
+    let mut scene = Scene::with_source(&world, Source::usual(&directory, "tls.crt", "tls.key"));
 
     let second = inbox.next();
     stand_in_for_rendering(&chain, &second.fullchain_pem());

@@ -16,7 +16,7 @@ fn bring(copy: &mut Command, from: &Path, to: &Path) {
 
 #[test]
 fn files_that_rsync_brings_are_installed_together() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let here = world.directory("brought");
     // rsync brings what lies in a directory whose name ends so.
@@ -28,7 +28,7 @@ fn files_that_rsync_brings_are_installed_together() {
     bring(command("rsync").args(ways[0]), &from, &here);
     let source = Source::pems(&here);
     let slow = SlowMotion::at(&world, Steps::Contents, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
     for way in ways {
         inbox.next();
         bring(slow.command("rsync").args(way), &from, &here);
@@ -43,7 +43,7 @@ fn files_that_rsync_brings_are_installed_together() {
 
 #[test]
 fn files_that_cp_writes_over_are_installed_together_whichever_comes_first() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let here = world.directory("copied");
     let source = Source::pems(&here);
@@ -53,7 +53,7 @@ fn files_that_cp_writes_over_are_installed_together_whichever_comes_first() {
     for name in names {
         bring(&mut command("cp"), &inbox.path(name), &here.join(name));
     }
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
     for order in [names, [names[1], names[0]]] {
         inbox.next();
         for name in order {

@@ -75,13 +75,13 @@ impl Dehydrated {
 
 #[test]
 fn links_that_dehydrated_renames_are_followed() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start(&world);
     let dehydrated = Dehydrated::new(&world, &pebble);
     dehydrated.run(command("dehydrated").arg("--cron"));
     let source = Source::pems(&dehydrated.lineage);
     let slow = SlowMotion::at(&world, Steps::Names, &source.paths());
-    let mut scene = Scene::of(&world, source);
+    let mut scene = Scene::with_source(&world, source);
 
     dehydrated.run(slow.command("dehydrated").args(["--cron", "--force"]));
     scene.serves_what_was_left("dehydrated has renewed");

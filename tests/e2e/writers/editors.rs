@@ -44,7 +44,7 @@ impl Editor {
 
 #[test]
 fn files_that_a_person_edits_are_installed_when_both_are_saved() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let here = world.directory("edited");
     let names = ["fullchain.pem", "privkey.pem"];
@@ -52,7 +52,7 @@ fn files_that_a_person_edits_are_installed_when_both_are_saved() {
     for name in names {
         std::fs::copy(inbox.path(name), here.join(name)).unwrap();
     }
-    let mut scene = Scene::of(&world, Source::pems(&here));
+    let mut scene = Scene::with_source(&world, Source::pems(&here));
     for editor in [Editor::Vim, Editor::VimInPlace, Editor::Sed] {
         let next = inbox.next();
         editor.save(&inbox.path(names[0]), &here.join(names[0]));

@@ -63,13 +63,13 @@ impl StandInForKubelet {
 
 #[test]
 fn a_secret_whose_data_link_is_moved_is_deployed_each_time() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let volume = world.directory("secret");
     let mut kubelet = StandInForKubelet::new(volume.clone());
     kubelet.writes(&inbox.next());
     kubelet.moves_data();
-    let mut scene = Scene::of(&world, Source::usual(&volume, "tls.crt", "tls.key"));
+    let mut scene = Scene::with_source(&world, Source::usual(&volume, "tls.crt", "tls.key"));
     for _ in 0..3 {
         kubelet.writes(&inbox.next());
         scene.leaves_it("the link leads to the old files");

@@ -35,7 +35,7 @@ const RENEW: [&str; 4] = ["renew", "--days", "100000", "--no-random-sleep"];
 
 #[test]
 fn lineages_that_lego_keeps_in_one_directory_reach_each_the_servers_that_use_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let pebble = Pebble::start_trusting(&world);
     for name in [HOST, OTHER] {
         lego(&world, &pebble, command("lego"), name, &["run"]);

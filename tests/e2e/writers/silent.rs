@@ -1,49 +1,28 @@
 //! A directory without events, as on NFS: what happens behind the mount is seen by `poll` alone.
 
-use std::path::{Path, PathBuf};
-
 use super::{AWAITED, Inbox, Scene, Source};
-use crate::world::{SOON, World, command, in_place::InPlace, process::run, record::Record};
-
-/// A directory that shows another one by FUSE, until it is dropped: as with NFS, the kernel raises no
-/// event for what another than it has done.
-struct Mirror(PathBuf);
-
-impl Mirror {
-    /// None, with the reason printed, where the host has no FUSE.
-    fn mount(of: &Path, at: PathBuf) -> Option<Self> {
-        if !Path::new("/dev/fuse").exists() {
-            eprintln!(
-                "skipped: /dev/fuse is missing: the kernel has no FUSE, or a container hides it"
-            );
-            return None;
-        }
-        run(command("bindfs").arg(of).arg(&at), SOON)
-            .result()
-            .unwrap();
-        Some(Self(at))
-    }
-}
-
-impl Drop for Mirror {
-    fn drop(&mut self) {
-        let unmounted = run(command("umount").arg("--lazy").arg(&self.0), SOON).result();
-        if let Err(error) = unmounted {
-            eprintln!("{} is still mounted: {error}", self.0.display());
-        }
-    }
-}
+use crate::world::{
+    SOON, World, command,
+    faults::{Mounted, has_fuse},
+    in_place::InPlace,
+    process::run,
+    record::Record,
+};
 
 #[test]
 fn a_directory_without_events_is_polled() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let inbox = Inbox::new(&world);
     let files = InPlace::new(&world, "exported");
     files.renew(&inbox.next());
-    let Some(mirror) = Mirror::mount(files.path(), world.directory("mounted")) else {
-        return;
-    };
-    let events = Record::of(&mirror.0.join("privkey.pem"));
+    or_skip!(has_fuse());
+    let mirror = Mounted(world.directory("mounted"));
+    // As with NFS, the kernel raises no event for what another than the mount has done.
+    let mut bindfs = command("bindfs");
+    run(bindfs.arg(files.path()).arg(&mirror.0), SOON)
+        .result()
+        .unwrap();
+    let events = Record::watching(&mirror.0.join("privkey.pem"));
     let mut scene = Scene::with(&world, vec![Source::pems(&mirror.0)], |config| {
         config.watch("poll", "1s")
     });

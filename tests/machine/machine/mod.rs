@@ -31,6 +31,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::world::{
     SOON, command, eventually,
     process::{Process, run},
+    skipped::Skipped,
     surroundings, tail,
 };
 use cgroup::Cgroup;
@@ -75,50 +76,35 @@ struct Running {
 }
 
 impl Machine {
-    /// Boots a fresh machine and waits until it is up; none, with the reason printed, where that
-    /// cannot be.
+    /// Boots a fresh machine and waits until it is up; or why that cannot be here.
     #[track_caller]
-    pub fn boot() -> Option<Self> {
+    pub fn boot() -> Result<Self, Skipped> {
         Self::boot_debian("12")
     }
 
     /// As [`Machine::boot`], with this version of Debian.
     #[track_caller]
-    pub fn boot_debian(version: &str) -> Option<Self> {
-        let begun = Self::prepare(version).and_then(|mut machine| {
-            machine.switch_on()?;
-            Ok(machine)
-        });
-        match begun {
-            Ok(machine) => {
-                machine.wait_booted();
-                Some(machine)
-            }
-            Err(why) => {
-                eprintln!("skipped: {why}");
-                None
-            }
-        }
+    pub fn boot_debian(version: &str) -> Result<Self, Skipped> {
+        let mut machine = Self::prepare(version)?;
+        machine.switch_on().map_err(Skipped::because)?;
+        machine.wait_booted();
+        Ok(machine)
     }
 
     /// A machine that is not booted yet; or why there can be none here.
-    fn prepare(version: &str) -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("the tests in a machine boot one: run them as root".into());
-        }
+    fn prepare(version: &str) -> Result<Self, Skipped> {
+        surroundings::as_root_with_own_mounts()?;
         for program in ["systemd-nspawn", "mmdebstrap"] {
             if !PathBuf::from("/usr/bin").join(program).exists() {
-                return Err(format!("{program} is missing: `make deps` installs it"));
+                let why = format!("{program} is missing: `make deps` installs it");
+                return Err(Skipped::because(why));
             }
-        }
-        if let Some(why) = surroundings::no_own_mounts() {
-            return Err(why.into());
         }
         surroundings::reset_signals();
         let root = lair::debian_root(version);
         let lair = Lair::new();
-        can_mount(&root, &lair)?;
-        let cgroup = Cgroup::new(lair.name())?;
+        can_mount(&root, &lair).map_err(Skipped::because)?;
+        let cgroup = Cgroup::new(lair.name()).map_err(Skipped::because)?;
         Ok(Self {
             root,
             lair,

@@ -1,23 +1,23 @@
 //! A server's own program that cannot be run, or does not answer, has said nothing.
 
 use super::{Fault, says};
-use crate::{check::finding::Healthy, world::World};
+use crate::{stage::Stage, world::World};
 
 #[test]
 fn check_does_not_call_well_what_it_could_not_ask() {
-    let Some(world) = World::new() else { return };
-    let healthy = Healthy::new(&world);
-    healthy.is_well("server_files");
-    let postgres = healthy.stage.cluster.program("postgres");
-    let root = healthy.stage.ca.root().display().to_string();
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    stage.is_well("server_files");
+    let postgres = stage.cluster.program("postgres");
+    let root = stage.ca.root().display().to_string();
     for (errno, said) in [
         ("ENOMEM", "Cannot allocate memory"),
         ("EACCES", "Permission denied"),
         ("EIO", "Input/output error"),
     ] {
-        let fault = Fault::of("execve", errno, said).at(postgres.to_str().unwrap());
+        let fault = Fault::in_call("execve", errno, said).at(postgres.to_str().unwrap());
         let launch = fault.launch(&world).env("SSL_CERT_FILE", &root);
-        let told = launch.run(&healthy.stage.config, &["check", "--json"]);
+        let told = launch.run(&stage.config, &["check", "--json"]);
         let findings = told.json()["instances"][0]["findings"].clone();
         println!("{errno}: {findings}");
         assert_eq!(told.code(), 1, "{errno}");
@@ -28,5 +28,5 @@ fn check_does_not_call_well_what_it_could_not_ask() {
             says(found["seen"].as_str().unwrap(), &["not known", said]);
         }
     }
-    healthy.is_well("restart");
+    stage.is_well("restart");
 }

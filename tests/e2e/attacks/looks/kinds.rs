@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use super::{Fault, entries, is_not_known, nothing_is_done, of_entries, of_pidfd};
 use crate::{
-    standing::{HOST, problem, says},
+    stage::{HOST, problem, says},
     world::{
         World,
         ca::{Ca, Issued},
@@ -32,7 +32,7 @@ fn pooler(world: &World, cluster: &Cluster, first: &Issued) -> (PgBouncer, PathB
 
 #[test]
 fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let ca = Ca::new(&world, "Test Root");
     let (first, second) = (ca.issue(&[HOST]), ca.issue(&[HOST]));
     let mut lineage = Lineage::new(&world, HOST);
@@ -45,10 +45,10 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
     let stat = format!("/proc/{}/stat", pooler.pid());
     let table = format!("/proc/{}/net/tcp", pooler.pid());
     let more = [
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(&stat),
-        Fault::of("openat", "EIO", "kernel's log")
+        Fault::in_call("openat", "EIO", "kernel's log")
             .told("open")
             .at(&table),
     ];
@@ -62,7 +62,7 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
             is_not_known(&status, "pooler", fault);
         }
     }
-    let all = Fault::of("getdents64", "EIO", "kernel's log").at("/proc");
+    let all = Fault::in_call("getdents64", "EIO", "kernel's log").at("/proc");
     for fault in [&of_pidfd()[0], &all] {
         nothing_is_done(
             &fault.launch(&world),
@@ -81,22 +81,14 @@ fn a_running_pgbouncer_is_not_taken_for_down_by_a_look_that_fails() {
 
 #[test]
 fn a_running_patroni_is_not_taken_for_down_by_a_look_that_fails() {
-    let Some(world) = World::with_debians(PATRONI) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(PATRONI));
     let ca = Ca::new(&world, "Test Root");
     let (first, second) = (ca.issue(&[HOST]), ca.issue(&[HOST]));
     let mut lineage = Lineage::new(&world, HOST);
     lineage.renew(&first);
     let target = world.target("api");
     world.place(&first, &target);
-    let solo = Solo::start(
-        &world,
-        Settings {
-            restapi: vec![("certfile", target.display().to_string())],
-            ..Settings::default()
-        },
-    );
+    let solo = Solo::start(&world, Settings::with_tls(&target));
     let entry = Instance::of_patroni("api", HOST, solo.node.config_file());
     let config = Config::new(&world).instance(entry).write();
     eventually_state(&world, &config, "api", "in_sync");
@@ -105,10 +97,10 @@ fn a_running_patroni_is_not_taken_for_down_by_a_look_that_fails() {
     let file = solo.node.config_file().to_str().unwrap().to_owned();
     let environment = format!("/proc/{}/environ", solo.node.pid());
     let more = [
-        Fault::of("statx", "ENOMEM", "memory")
+        Fault::in_call("statx", "ENOMEM", "memory")
             .told("stat")
             .at(&file),
-        Fault::of("openat", "EMFILE", "LimitNOFILE=")
+        Fault::in_call("openat", "EMFILE", "LimitNOFILE=")
             .told("open")
             .at(&environment),
     ];

@@ -4,18 +4,17 @@ use std::fs;
 
 use super::Attached;
 use crate::{
-    standing::Stage,
+    stage::Stage,
     world::{SOON, World, ca::Issued, daemon::eventually_at_rest, eventually},
 };
 
 #[test]
 fn a_handshake_that_a_busy_server_cuts_for_being_late_takes_no_certificate_back() {
-    let Some(world) = World::new() else { return };
-    let mut stage = Stage::with(
-        &world,
-        |cluster| cluster.setting("authentication_timeout", "1s"),
-        |instance| instance.set("verify_timeout", "4s"),
-    );
+    let world = or_skip!(World::new());
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("authentication_timeout", "1s"))
+        .instance(|instance| instance.set("verify_timeout", "4s"))
+        .start();
     let daemon = stage.daemon();
     // It asks nothing of its own accord while the server is slow.
     eventually_at_rest(&stage.config);

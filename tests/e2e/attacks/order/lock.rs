@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::deploy::Scene;
+use crate::stage::Stage;
 use crate::world::{
     SOON, World, command,
-    daemon::{Launch, pgcertd},
+    daemon::Launch,
     eventually, give,
     process::{Process, run},
 };
@@ -37,12 +37,12 @@ fn stranger_holds(path: &Path) -> Option<Process> {
 
 #[test]
 fn nobody_but_the_owner_can_hold_the_lock() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
-    let first = pgcertd(&world, &scene.config, &["sync"]);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let first = stage.pgcertd(&["sync"]);
     assert_eq!(first.code(), 0, "{first:?}");
     // As `initdb --allow-group-access` has it.
-    let data = scene.cluster.data_directory().to_owned();
+    let data = stage.cluster.data_directory().to_owned();
     give(&data, world.postgres(), 0o750);
     let state = world.target("16-main").parent().unwrap().to_owned();
     let mut held = Vec::new();
@@ -58,13 +58,13 @@ fn nobody_but_the_owner_can_hold_the_lock() {
         !held.is_empty(),
         "the stranger holds at least the data directory"
     );
-    let next = scene.ca.issue(&["pg.example.com"]);
-    scene.lineage.renew(&next);
+    let next = stage.ca.issue(&["pg.example.com"]);
+    stage.lineage.renew(&next);
     let began = Instant::now();
-    let done = pgcertd(&world, &scene.config, &["sync", "--json"]);
+    let done = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert!(began.elapsed() < Duration::from_secs(20));
-    assert_eq!(scene.cluster.served(), next.fingerprint);
+    assert_eq!(stage.cluster.served(), next.fingerprint);
     let lock = fs::metadata(state.join("lock")).unwrap();
     assert_eq!(
         (lock.mode() & 0o7777, lock.uid()),
@@ -74,9 +74,9 @@ fn nobody_but_the_owner_can_hold_the_lock() {
 
 #[test]
 fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remove() {
-    let Some(world) = World::new() else { return };
-    let scene = Scene::new(&world);
-    assert_eq!(pgcertd(&world, &scene.config, &["sync"]).code(), 0);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let lock = world.target("16-main").with_file_name("lock");
     let elsewhere = world.path().join("elsewhere");
     fs::write(&elsewhere, "theirs").unwrap();
@@ -107,7 +107,7 @@ fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remo
         let gone = fs::remove_file(&lock).or_else(|_| fs::remove_dir(&lock));
         gone.unwrap();
         plant(&lock);
-        let done = pgcertd(&world, &scene.config, &["sync", "--json"]);
+        let done = stage.pgcertd(&["sync", "--json"]);
         let row = done.instance("16-main");
         println!("{what}: {row}");
         assert_eq!(
@@ -124,33 +124,33 @@ fn what_is_no_file_of_the_owners_is_never_locked_and_the_error_says_what_to_remo
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
     fs::remove_file(&lock).unwrap();
-    assert_eq!(pgcertd(&world, &scene.config, &["sync"]).code(), 0);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
 }
 
 #[test]
 fn giving_the_lock_back_cannot_fail_once_a_deployment_is_done() {
-    let Some(world) = World::new() else { return };
-    let mut scene = Scene::new(&world);
-    let next = scene.ca.issue(&["pg.example.com"]);
-    scene.lineage.renew(&next);
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let next = stage.ca.issue(&["pg.example.com"]);
+    stage.lineage.renew(&next);
     // Another thread takes it than the first one, which alone is traced.
     let log = world.path().join("strace.log");
     let fault = ["-e", "trace=flock", "-e", "inject=flock:error=EIO"];
     let strace = ["strace", "-D", "-q", "-o", log.to_str().unwrap()];
     let done = Launch::new(&world)
         .through(&[&strace[..], &fault].concat())
-        .run(&scene.config, &["sync", "--json"]);
+        .run(&stage.config, &["sync", "--json"]);
     assert_eq!(done.code(), 0, "{done:?}");
     assert_eq!(done.instance("16-main")["outcome"], "deployed");
     assert!(!done.stderr().contains("panicked"), "{done:?}");
-    assert_eq!(scene.cluster.served(), next.fingerprint);
+    assert_eq!(stage.cluster.served(), next.fingerprint);
 }
 
 #[test]
 fn a_lock_that_cannot_be_had_for_want_of_descriptors_or_memory_says_what_to_raise() {
-    let Some(world) = World::new() else { return };
-    let scene = Scene::new(&world);
-    assert_eq!(pgcertd(&world, &scene.config, &["sync"]).code(), 0);
+    let world = or_skip!(World::new());
+    let stage = Stage::new(&world);
+    assert_eq!(stage.pgcertd(&["sync"]).code(), 0);
     let state = world.target("16-main").parent().unwrap().to_owned();
     for (errno, says) in [
         ("EMFILE", "LimitNOFILE="),
@@ -169,7 +169,7 @@ fn a_lock_that_cannot_be_had_for_want_of_descriptors_or_memory_says_what_to_rais
                 "-e",
                 &fault,
             ])
-            .run(&scene.config, &["sync", "--json"]);
+            .run(&stage.config, &["sync", "--json"]);
         let told = done.instance("16-main")["problem"].to_string();
         assert!(told.contains(says), "{errno}: {told}");
     }

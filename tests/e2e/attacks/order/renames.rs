@@ -9,9 +9,10 @@ use std::{
 use crate::crashes::stage::{Files, Left, Stage};
 use crate::world::{
     SOON, World, command,
-    daemon::{Launch, Outcome, pgcertd},
+    daemon::{Launch, Outcome},
     faults::Immutable,
     process::run,
+    skipped::Skipped,
 };
 
 /// What is in the way until it is dropped.
@@ -34,7 +35,7 @@ fn problem(done: &Outcome) -> String {
 /// What was served before is on disk, and a server starts on it.
 #[track_caller]
 fn is_as_before(stage: &mut Stage<'_>, point: &str) {
-    assert_eq!(stage.left(), Left::of(&stage.now), "{point}");
+    assert_eq!(stage.left(), Left::holding(&stage.now), "{point}");
     stage.cluster.stop();
     stage.starts(point);
     assert_eq!(stage.cluster.served(), stage.now.fingerprint, "{point}");
@@ -44,7 +45,7 @@ fn is_as_before(stage: &mut Stage<'_>, point: &str) {
 
 #[test]
 fn whichever_rename_of_an_install_is_refused_the_files_are_those_of_before() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     // What is on trial, the previous bundle, the key, the certificate.
     for (nth, errno) in [
@@ -54,7 +55,7 @@ fn whichever_rename_of_an_install_is_refused_the_files_are_those_of_before() {
         (4, "EIO"),
         (4, "ENOSPC"),
     ] {
-        let next = stage.renewed();
+        let next = stage.renew();
         let inject = format!("inject=renameat:error={errno}:when={nth}");
         let done = stage.traced(&["-e", "trace=renameat", "-e", &inject]);
         let told = problem(&done);
@@ -67,9 +68,9 @@ fn whichever_rename_of_an_install_is_refused_the_files_are_those_of_before() {
 
 #[test]
 fn a_way_back_that_is_refused_as_well_is_told_and_the_next_run_mends_it() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
-    let next = stage.renewed();
+    let next = stage.renew();
     let inject = "inject=renameat:error=EIO:when=4+";
     let told = problem(&stage.traced(&["-e", "trace=renameat", "-e", inject]));
     let (cert, key) = files(&world);
@@ -89,14 +90,14 @@ fn a_way_back_that_is_refused_as_well_is_told_and_the_next_run_mends_it() {
 
 /// Has a renewal fail by what `block` puts in the way of the certificate's file, which is seen before
 /// the key is touched, for root and for the unit's user.
-fn is_seen_before(block: impl Fn(&Path) -> Option<Box<dyn Obstacle>>, says: &[&str]) {
-    let Some(world) = World::new() else { return };
+fn is_seen_before(block: impl Fn(&Path) -> Result<Box<dyn Obstacle>, Skipped>, says: &[&str]) {
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     let (cert, key) = files(&world);
-    let next = stage.renewed();
+    let next = stage.renew();
     for launch in [Launch::new(&world), Launch::new(&world).like_the_unit()] {
         let before = fs::metadata(&key).unwrap();
-        let Some(blocked) = block(&cert) else { return };
+        let blocked = or_skip!(block(&cert));
         let told = problem(&launch.run(&stage.config, &["sync", "--json"]));
         for word in says {
             assert!(told.contains(word), "{word} is not in {told}");
@@ -104,7 +105,7 @@ fn is_seen_before(block: impl Fn(&Path) -> Option<Box<dyn Obstacle>>, says: &[&s
         let after = fs::metadata(&key).unwrap();
         assert_eq!(after.ino(), before.ino(), "the key was replaced: {told}");
         // As little by `rollback`.
-        let back = pgcertd(&world, &stage.config, &["rollback", "--json", "16-main"]);
+        let back = stage.pgcertd(&["rollback", "--json", "16-main"]);
         problem(&back);
         assert_eq!(stage.held(), "");
         assert_eq!(fs::metadata(&key).unwrap().ino(), before.ino());
@@ -116,7 +117,7 @@ fn is_seen_before(block: impl Fn(&Path) -> Option<Box<dyn Obstacle>>, says: &[&s
 
 #[test]
 fn an_immutable_certificate_is_seen_before_the_key_is_replaced() {
-    let block = |cert: &Path| Some(Box::new(Immutable::set(cert)?) as Box<dyn Obstacle>);
+    let block = |cert: &Path| Ok(Box::new(Immutable::set(cert)?) as Box<dyn Obstacle>);
     is_seen_before(block, &["immutable", "chattr -i"]);
 }
 
@@ -131,10 +132,10 @@ fn an_append_only_directory_is_seen_before_the_key_is_replaced() {
         }
     }
     let block = |cert: &Path| {
-        let directory = cert.parent()?.to_owned();
-        let set = run(command("chattr").arg("+a").arg(&directory), SOON);
-        set.result().ok()?;
-        Some(Box::new(AppendOnly(directory)) as Box<dyn Obstacle>)
+        let directory = cert.parent().unwrap().to_owned();
+        let set = run(command("chattr").arg("+a").arg(&directory), SOON).result();
+        set.map_err(|error| Skipped::because(format!("no append-only directories here: {error}")))?;
+        Ok(Box::new(AppendOnly(directory)) as Box<dyn Obstacle>)
     };
     is_seen_before(block, &["append-only", "chattr -a"]);
 }
@@ -160,7 +161,7 @@ fn a_strangers_certificate_in_a_sticky_directory_is_seen_before_the_key_is_repla
             chown(path, Some(0), Some(0)).unwrap();
         }
         fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
-        Some(Box::new(sticky) as Box<dyn Obstacle>)
+        Ok(Box::new(sticky) as Box<dyn Obstacle>)
     };
     is_seen_before(block, &["sticky", "chown"]);
 }

@@ -25,7 +25,8 @@ use pgcertd::testing::{
     server::probe::{Opening, Prober},
 };
 
-use crate::crashes::stage::{DOMAIN, Files, Stage};
+use crate::crashes::stage::{Files, Stage};
+use crate::stage::HOST;
 use crate::world::{
     SOON, World,
     ca::Issued,
@@ -73,7 +74,7 @@ fn connects(
 }
 
 fn in_a_storm(files: Files) {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, files);
     let daemon = Daemon::start(&world, &stage.config);
     eventually_state(&world, &stage.config, "16-main", "in_sync");
@@ -85,7 +86,14 @@ fn in_a_storm(files: Files) {
         port: stage.cluster.port(),
     };
     let mut last = stage.now.clone();
-    let (config, cluster) = (&stage.config, &stage.cluster);
+    let crate::stage::Stage {
+        ca,
+        lineage,
+        config,
+        cluster,
+        ..
+    } = &mut *stage;
+    let (config, cluster) = (&*config, &*cluster);
     let (made, wrong, syncs) = thread::scope(|scope| {
         let syncs: Vec<_> = (0..2)
             .map(|_| {
@@ -106,19 +114,19 @@ fn in_a_storm(files: Files) {
         let mut generation = 0;
         while began.elapsed() < STORM {
             generation += 1;
-            last = stage.ca.issue(&[DOMAIN]);
+            last = ca.issue(&[HOST]);
             generations
                 .lock()
                 .unwrap()
                 .insert(last.fingerprint.clone(), generation);
-            stage.lineage.renew(&last);
+            lineage.renew(&last);
             thread::sleep(RENEWAL);
         }
         eventually(SOON, "the last one is served", || {
             cluster.served() == last.fingerprint
         });
         over.store(true, Ordering::SeqCst);
-        let syncs: usize = syncs.into_iter().map(|it| it.join().unwrap()).sum();
+        let syncs: usize = syncs.into_iter().map(|sync| sync.join().unwrap()).sum();
         let (mut made, mut wrong) = (0, Vec::new());
         for client in clients {
             let (connections, faults) = client.join().unwrap();
@@ -195,7 +203,7 @@ fn overtaken(stage: &mut Stage<'_>, args: &[&str]) -> (Issued, i32) {
             .stderr(Stdio::null()),
     );
     somebody_waits(stage);
-    let newest = stage.renewed();
+    let newest = stage.renew();
     drop(held);
     let ended = waiting.wait(SOON).unwrap();
     (newest, ended.code().unwrap_or(-1))
@@ -203,14 +211,14 @@ fn overtaken(stage: &mut Stage<'_>, args: &[&str]) -> (Issued, i32) {
 
 #[test]
 fn a_sync_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    stage.renewed();
+    stage.renew();
     let (newest, code) = overtaken(&mut stage, &["sync"]);
     assert_eq!(stage.cluster.served(), newest.fingerprint);
     assert_eq!(code, 0);
     // What is forced is no other.
-    stage.renewed();
+    stage.renew();
     let (newest, code) = overtaken(&mut stage, &["sync", "--force"]);
     assert_eq!(stage.cluster.served(), newest.fingerprint);
     assert_eq!(code, 0);
@@ -218,7 +226,7 @@ fn a_sync_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
 
 #[test]
 fn a_rollback_that_waited_for_the_lock_holds_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
     let (newest, code) = overtaken(&mut stage, &["rollback", "16-main"]);
     assert_eq!(code, 0);
@@ -226,20 +234,20 @@ fn a_rollback_that_waited_for_the_lock_holds_what_the_lineage_holds_by_then() {
     assert!(held.contains(&newest.fingerprint), "{held}");
     assert_ne!(stage.cluster.served(), stage.now.fingerprint);
     // So that nobody deploys it as if nothing had been said.
-    let done = pgcertd(&world, &stage.config, &["sync", "--json"]);
+    let done = stage.pgcertd(&["sync", "--json"]);
     assert_eq!(done.instance("16-main")["outcome"], "refused");
 }
 
 #[test]
 fn a_daemon_that_waited_for_the_lock_deploys_what_the_lineage_holds_by_then() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
     let daemon = Daemon::start(&world, &stage.config);
     eventually_state(&world, &stage.config, "16-main", "in_sync");
     let held = busy(&stage);
-    let passed = stage.renewed();
+    let passed = stage.renew();
     somebody_waits(&stage);
-    let newest = stage.renewed();
+    let newest = stage.renew();
     drop(held);
     eventually(SOON, "it is served", || {
         stage.cluster.served() == newest.fingerprint

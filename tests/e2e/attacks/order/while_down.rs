@@ -1,16 +1,12 @@
 //! A renewal that comes while the server is down, on a host where nobody follows up: only deploy hooks run `sync`.
 
-use crate::crashes::stage::{DOMAIN, Files, Left, Stage};
-use crate::world::{
-    World,
-    ca::Issued,
-    daemon::{Outcome, pgcertd},
-    postgres::STRICT,
-};
+use crate::crashes::stage::{Files, Left, Stage};
+use crate::stage::HOST;
+use crate::world::{World, ca::Issued, daemon::Outcome, postgres::STRICT};
 
 fn synced(stage: &Stage<'_>, arguments: &[&str]) -> Outcome {
     let all = [&["sync", "--json"], arguments].concat();
-    pgcertd(stage.world, &stage.config, &all)
+    stage.pgcertd(&all)
 }
 
 #[track_caller]
@@ -25,15 +21,13 @@ fn comes_to(stage: &Stage<'_>, arguments: &[&str], outcome: &str) -> String {
 /// A renewal that this Postgres refuses, and nobody before it.
 fn bad_renewal(stage: &mut Stage<'_>) -> Issued {
     let weak = stage.weak();
-    let bad = stage.ca.issue_with(&[DOMAIN], &weak);
+    let bad = stage.ca.issue_with(&[HOST], &weak);
     stage.lineage.renew(&bad);
     bad
 }
 
 fn a_refused_renewal_is_taken_back(files: Files) {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, files);
     let bad = bad_renewal(&mut stage);
     stage.cluster.stop();
@@ -45,13 +39,13 @@ fn a_refused_renewal_is_taken_back(files: Files) {
     }
     assert_eq!(stage.trial(), bad.fingerprint);
     stage.does_not_start();
-    let seen = pgcertd(&world, &stage.config, &["status", "--json"]).instance("16-main");
+    let seen = stage.pgcertd(&["status", "--json"]).instance("16-main");
     let problem = seen["problem"].as_str().unwrap_or_default();
     assert!(problem.contains(&bad.fingerprint[..6]), "{seen}");
 
     // At most one more.
     comes_to(&stage, &[], "taken_back");
-    assert_eq!(stage.left(), Left::of(&stage.now));
+    assert_eq!(stage.left(), Left::holding(&stage.now));
     stage.starts("after the second sync");
     assert_eq!(stage.cluster.served(), stage.now.fingerprint);
     // It is refused like any other now that somebody is there to refuse it.
@@ -71,9 +65,7 @@ fn a_renewal_that_postgres_refuses_while_it_is_down_is_taken_back_with_two_files
 
 #[test]
 fn two_renewals_while_postgres_is_down_lead_back_to_what_was_served() {
-    let Some(world) = World::with_debians(STRICT) else {
-        return;
-    };
+    let world = or_skip!(World::with_debians(STRICT));
     let mut stage = Stage::new(&world, Files::One);
     stage.cluster.stop();
     bad_renewal(&mut stage);
@@ -89,9 +81,9 @@ fn two_renewals_while_postgres_is_down_lead_back_to_what_was_served() {
 
 #[test]
 fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::One);
-    let good = stage.renewed();
+    let good = stage.renew();
     stage.cluster.stop();
     comes_to(&stage, &[], "installed");
     stage.starts("on the renewal");
@@ -100,18 +92,18 @@ fn a_good_renewal_while_postgres_is_down_is_what_it_starts_on_and_stays() {
     stage.has_no_trial();
     stage.cluster.stop();
     comes_to(&stage, &[], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
 }
 
 #[test]
 fn what_a_person_forces_in_while_postgres_is_down_stays() {
-    let Some(world) = World::new() else { return };
+    let world = or_skip!(World::new());
     let mut stage = Stage::new(&world, Files::Two);
-    let good = stage.renewed();
+    let good = stage.renew();
     stage.cluster.stop();
     comes_to(&stage, &["--force"], "installed");
     stage.has_no_trial();
     comes_to(&stage, &[], "unchanged");
-    assert_eq!(stage.left(), Left::of(&good));
+    assert_eq!(stage.left(), Left::holding(&good));
     stage.starts("on what was forced in");
 }
