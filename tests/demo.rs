@@ -1,11 +1,11 @@
-//! `demo/run.sh` shows what it should, and leaves nothing behind, be it ended early or not.
+//! `demo/run.sh` shows what it should as root and as anybody else, and leaves nothing behind, even if it is interrupted.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    os::unix::process::CommandExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -16,15 +16,35 @@ use rustix::process::{Pid, Signal};
 #[expect(dead_code, reason = "the demo mounts nothing")]
 mod surroundings;
 
-/// The demo under way, in a process group of its own as a terminal gives it one.
-fn begun() -> Option<(Child, PathBuf, BufReader<impl Read>)> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: the demo needs root");
-        return None;
+const NOBODY: u32 = 65534;
+
+/// The demo in this repository, run by the caller.
+fn by_caller() -> Command {
+    let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/run.sh"));
+    demo.env("PGCERTD_BIN", env!("CARGO_BIN_EXE_pgcertd"));
+    demo
+}
+
+/// A copy of it, which user nobody can read, run by that user.
+fn by_nobody(copy: &Path) -> Command {
+    fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
+    for file in ["run.sh", "parts.sh"] {
+        let original = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("demo")
+            .join(file);
+        fs::copy(original, copy.join(file)).unwrap();
     }
+    fs::copy(env!("CARGO_BIN_EXE_pgcertd"), copy.join("pgcertd")).unwrap();
+    let mut demo = Command::new(copy.join("run.sh"));
+    demo.env("PGCERTD_BIN", copy.join("pgcertd"));
+    demo.uid(NOBODY).gid(NOBODY);
+    demo
+}
+
+/// Starts the demo in its own process group, as a terminal does.
+fn started(mut demo: Command) -> (Child, PathBuf, BufReader<impl Read>) {
     surroundings::reset_signals();
-    let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/run.sh"))
-        .env("PGCERTD_BIN", env!("CARGO_BIN_EXE_pgcertd"))
+    let mut demo = demo
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -35,15 +55,15 @@ fn begun() -> Option<(Child, PathBuf, BufReader<impl Read>)> {
     says.read_line(&mut first).unwrap();
     let world = first.trim_end().rsplit(' ').next().unwrap();
     assert!(Path::new(world).is_dir(), "{first}");
-    Some((demo, PathBuf::from(world), says))
+    (demo, PathBuf::from(world), says)
 }
 
-/// No file is left, and no process that has one of the demo's paths among its arguments.
+/// No file is left, and no process with one of the demo's paths among its arguments.
 fn assert_gone(world: &Path) {
     assert!(!world.exists(), "{} is left", world.display());
     for process in fs::read_dir("/proc").unwrap() {
         let arguments = process.unwrap().path().join("cmdline");
-        // A process that ends meanwhile has none.
+        // A process that has just ended has none.
         let arguments = fs::read(arguments).unwrap_or_default();
         let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
         assert!(
@@ -53,11 +73,10 @@ fn assert_gone(world: &Path) {
     }
 }
 
-#[test]
-fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
-    let Some((mut demo, world, mut says)) = begun() else {
-        return;
-    };
+/// Runs the whole demo, and gives what it shows.
+#[track_caller]
+fn shown(demo: Command) -> String {
+    let (mut demo, world, mut says) = started(demo);
     let mut told = String::new();
     says.read_to_string(&mut told).unwrap();
     assert!(demo.wait().unwrap().success(), "{told}");
@@ -67,23 +86,43 @@ fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
         "source_invalid",
         "rejected",
         "serial 1005",
-        "All as it should be",
+        "Everything worked",
     ] {
         assert!(told.contains(shown), "{shown} is not in:\n{told}");
     }
     for line in told.lines() {
-        // A command stays whole, so that it can be pasted.
+        // A command stays on one line, so that it can be pasted.
         let command = line.contains("  pgcertd --config ");
         assert!(command || line.chars().count() <= 80, "too wide: {line}");
     }
     assert_gone(&world);
+    told
+}
+
+const LEFT_OUT: &str = "Without root this leaves out one thing";
+
+#[test]
+fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
+    let told = shown(by_caller());
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(told.contains(LEFT_OUT), !is_root, "{told}");
+}
+
+#[test]
+fn without_root_the_demo_runs_as_the_caller_and_says_what_it_leaves_out() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: the other test of the demo has run it without root");
+        return;
+    }
+    let copy = tempfile::tempdir().unwrap();
+    let told = shown(by_nobody(copy.path()));
+    assert!(told.contains(LEFT_OUT), "{told}");
+    assert!(told.contains("user nobody"), "{told}");
 }
 
 #[test]
 fn the_demo_leaves_nothing_behind_when_it_is_interrupted() {
-    let Some((mut demo, world, mut says)) = begun() else {
-        return;
-    };
+    let (mut demo, world, mut says) = started(by_caller());
     let mut line = String::new();
     while !line.starts_with("3. ") {
         line.clear();
