@@ -146,7 +146,7 @@ fn a_refusal_and_its_end_are_in_the_journal_with_all_that_is_known() {
     says(
         &explained,
         &[
-            "Subject: Postgres refused the new certificate for 16-main",
+            "Subject: Postgres rejected the new certificate for 16-main",
             "pgcertd sync --force 16-main",
         ],
     );
