@@ -18,6 +18,10 @@ mod surroundings;
 
 const NOBODY: u32 = 65534;
 
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// The demo in this repository, run by the caller.
 fn by_caller() -> Command {
     let mut demo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/run.sh"));
@@ -25,8 +29,8 @@ fn by_caller() -> Command {
     demo
 }
 
-/// A copy of it, which user nobody can read, run by that user.
-fn by_nobody(copy: &Path) -> Command {
+/// A copy of it that every user can read, run by another user than root.
+fn without_root(copy: &Path) -> Command {
     fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
     for file in ["run.sh", "parts.sh"] {
         let original = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +41,9 @@ fn by_nobody(copy: &Path) -> Command {
     fs::copy(env!("CARGO_BIN_EXE_pgcertd"), copy.join("pgcertd")).unwrap();
     let mut demo = Command::new(copy.join("run.sh"));
     demo.env("PGCERTD_BIN", copy.join("pgcertd"));
-    demo.uid(NOBODY).gid(NOBODY);
+    if is_root() {
+        demo.uid(NOBODY).gid(NOBODY);
+    }
     demo
 }
 
@@ -104,20 +110,14 @@ const LEFT_OUT: &str = "Without root this leaves out one thing";
 #[test]
 fn the_demo_shows_what_it_should_and_leaves_nothing_behind() {
     let told = shown(by_caller());
-    let is_root = rustix::process::geteuid().is_root();
-    assert_eq!(told.contains(LEFT_OUT), !is_root, "{told}");
+    assert_eq!(told.contains(LEFT_OUT), !is_root(), "{told}");
 }
 
 #[test]
 fn without_root_the_demo_runs_as_the_caller_and_says_what_it_leaves_out() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: the other test of the demo has run it without root");
-        return;
-    }
     let copy = tempfile::tempdir().unwrap();
-    let told = shown(by_nobody(copy.path()));
+    let told = shown(without_root(copy.path()));
     assert!(told.contains(LEFT_OUT), "{told}");
-    assert!(told.contains("user nobody"), "{told}");
 }
 
 #[test]

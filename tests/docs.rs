@@ -152,7 +152,7 @@ fn the_cells_of_tables_are_short() {
             assert!(
                 words <= 45,
                 "{}: {words} words in a cell: {cell}",
-                page.name
+                page.name.display()
             );
         }
     }
