@@ -59,6 +59,8 @@ make_world() {
     world=$(mktemp -d /tmp/pgcertd-demo.XXXXXX)
     chmod 0755 "$world"
     cd "$world"
+    # Not the caller's ~/.postgresql.
+    export HOME=$world
     # User postgres may not be able to reach the build directory.
     install -D "$binary" bin/pgcertd
     mkdir -m 0755 letsencrypt
