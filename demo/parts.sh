@@ -3,7 +3,7 @@
 
 readonly host=pg.example.com
 
-world='' daemon='' port='' pid='' generation=0 step=0 told=0
+world='' daemon='' port='' pid='' generation=0 step=0 lines_shown=0
 # Where PostgreSQL's programs are, and the name of the instance, such as 17-main.
 postgres='' instance=''
 bold='' faint='' red='' plain=''
@@ -351,7 +351,7 @@ daemon_says() { # TEXT
     local lines
     within 10 "the daemon says: $1" has_said "$1"
     lines=$(new_lines)
-    told=$((told + $(wc -l <<<"$lines")))
+    lines_shown=$((lines_shown + $(wc -l <<<"$lines")))
     # Leaves out other servers of this host.
     sed "s|$world/||g; /no instance covers it/d" <<<"$lines" | fold -s -w 66 | sed 's/^/   pgcertd: /; s/ *$//'
 }
@@ -361,5 +361,5 @@ has_said() {
 }
 
 new_lines() {
-    tail -n "+$((told + 1))" pgcertd.log
+    tail -n "+$((lines_shown + 1))" pgcertd.log
 }
