@@ -79,7 +79,7 @@ impl<'w> Stage<'w> {
         };
         let cluster = Cluster::build(world).tls_files(&cert, &key);
         // The tests of a refusal are skipped with other builds, see `STRICT`.
-        let mut cluster = match usual() == DEBIAN {
+        let mut cluster = match usual() == *DEBIAN {
             true => strict(world, cluster).create(),
             false => cluster.create(),
         };

@@ -18,7 +18,7 @@ use crate::{
 #[test]
 fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_kept() {
     // Another user's than the other tests', which would tell of it too.
-    let Some(world) = World::of_user("daemon").filter(|_| usual() == DEBIAN) else {
+    let Some(world) = World::of_user("daemon").filter(|_| usual() == *DEBIAN) else {
         return;
     };
     let server = world.target("n1");

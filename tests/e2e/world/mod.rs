@@ -73,7 +73,7 @@ impl World {
     /// As [`World::new`], for a test that needs `what`, which Debian's build of PostgreSQL has and
     /// the others do not; none where the tests run with another.
     pub fn with_debians(what: &str) -> Option<Self> {
-        if postgres::usual() != postgres::DEBIAN {
+        if postgres::usual() != *postgres::DEBIAN {
             eprintln!("skipped: only Debian's build has {what}");
             return None;
         }

@@ -493,6 +493,8 @@ fn yaml(cluster: &Cluster, rest: &Port, etcd: &Etcd, settings: &Settings) -> Str
     let (name, port) = (cluster.name(), cluster.port());
     let data = cluster.data_directory().display();
     let home = cluster.data_directory().parent().unwrap().display();
+    let bin = super::postgres::Programs::debian().path("");
+    let bin = bin.display();
     format!(
         "scope: bed
 name: {name}
@@ -510,7 +512,7 @@ postgresql:
   listen: 127.0.0.1:{port}
   connect_address: 127.0.0.1:{port}
   data_dir: {data}
-  bin_dir: /usr/lib/postgresql/15/bin
+  bin_dir: {bin}
   pgpass: {home}/pgpass
   authentication:
     superuser: {{username: postgres, password: none}}
