@@ -1,4 +1,4 @@
-# make test works from a fresh clone on Debian 12 with Rust and apt; everything else is installed.
+# make demo and make test work from a fresh clone on Debian 12 and 13 with Rust and apt; they install everything else.
 
 CARGO ?= cargo
 ROUNDS ?= 50
@@ -24,7 +24,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test versions trixie image reference fmt lint demo bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test versions trixie image reference fmt lint demo pictures bench deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd, or where CARGO_TARGET_DIR has it
 	$(CARGO) build --release --locked
@@ -70,8 +70,13 @@ fmt: ## Formats the code
 lint: ## Clippy on everything, warnings are errors
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 
-demo: deps build ## A renewal from end to end, on a throw-away cluster
+demo: ## A renewal from end to end, on a throw-away cluster; as root or as you
+	tests/install-deps --demo
+	$(MAKE) --no-print-directory build
 	PGCERTD_BIN="$(BINARY)" demo/run.sh
+
+pictures: deps build ## docs/pictures, from what pgcertd and the demo print; as root
+	docs/pictures/make "$(BINARY)"
 
 bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
@@ -110,9 +115,9 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -D -m 0644 systemd/pgcertd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/pgcertd.conf
 	install -D -m 0644 systemd/pgcertd-notify.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgcertd-notify.conf
 	install -d $(DESTDIR)$(DOCDIR)/examples
-	install -m 0644 README.md CHANGELOG.md $(DESTDIR)$(DOCDIR)
-	install -D -m 0644 docs/journal.md $(DESTDIR)$(DOCDIR)/docs/journal.md
-	install -m 0644 docs/clients.md docs/findings.md docs/metrics.md $(DESTDIR)$(DOCDIR)/docs
+	install -m 0644 README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
+	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/pictures docs/pictures/*.svg
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook

@@ -2,9 +2,10 @@
 # The parts of demo/run.sh: a throw-away world, and what is done and seen in it.
 
 readonly host=pg.example.com
-readonly postgres=/usr/lib/postgresql/15/bin
 
-world='' daemon='' port='' pid='' generation=0 step=0 told=0
+world='' daemon='' port='' pid='' generation=0 step=0 lines_shown=0
+# Where PostgreSQL's programs are, and the name of the instance, such as 17-main.
+postgres='' instance=''
 bold='' faint='' red='' plain=''
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
     bold=$'\e[1m' faint=$'\e[2m' red=$'\e[1;31m' plain=$'\e[0m'
@@ -30,12 +31,12 @@ fail() {
     exit 1
 }
 
-# Tries a command ten times a second, for so many seconds at most.
-within() { # SECONDS WISH COMMAND...
-    local seconds=$1 wish=$2 begun=$SECONDS
+# Repeats a command ten times a second until it succeeds, for at most this many seconds.
+within() { # SECONDS EXPECTED COMMAND...
+    local seconds=$1 expected=$2 begun=$SECONDS
     shift 2
     until "$@"; do
-        [[ $((SECONDS - begun)) -le $seconds ]] || fail "not within $seconds s: $wish"
+        [[ $((SECONDS - begun)) -le $seconds ]] || fail "not within $seconds s: $expected"
         sleep 0.1
     done
 }
@@ -44,12 +45,10 @@ within() { # SECONDS WISH COMMAND...
 
 make_world() {
     local binary
-    [[ $(id -u) -eq 0 ]] || fail "it needs root, to start PostgreSQL as user postgres and to keep" \
-        "a lineage as certbot does: make build, then sudo demo/run.sh"
     binary=$(realpath -- "$1")
-    [[ -x $binary ]] || fail "$1 is not there; make build makes it"
-    [[ -x $postgres/initdb ]] || fail "PostgreSQL 15 is not there; make deps installs it"
-    # What the caller's environment says of other servers is not for this one.
+    [[ -x $binary ]] || fail "$1 doesn't exist; make build makes it"
+    find_postgres
+    # The caller's environment may have settings for other servers.
     unset "${!PG@}" OPENSSL_CONF
     export LC_ALL=C
     umask 022
@@ -60,17 +59,38 @@ make_world() {
     world=$(mktemp -d /tmp/pgcertd-demo.XXXXXX)
     chmod 0755 "$world"
     cd "$world"
-    # User postgres may be unable to reach the build's directory.
+    # Not the caller's ~/.postgresql.
+    export HOME=$world
+    # User postgres may not be able to reach the build directory.
     install -D "$binary" bin/pgcertd
     mkdir -m 0755 letsencrypt
     mkdir -m 0700 letsencrypt/live letsencrypt/archive ca
-    install -d -o postgres -g postgres state run data
+    as_postgres true || fail "this host has no user postgres"
+    if is_root; then
+        install -d -o postgres -g postgres state run data
+    else
+        mkdir state run data
+    fi
+}
+
+# The newest PostgreSQL installed: Debian keeps each version's programs apart, others have one on the path.
+find_postgres() {
+    local initdb
+    initdb=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+    [[ -x $initdb ]] || initdb=$(command -v initdb) ||
+        fail "PostgreSQL is missing; on Debian: apt install postgresql"
+    postgres=${initdb%/*}
+    instance=$("$initdb" --version | sed -E 's/.* ([0-9]+).*/\1/')-main
+}
+
+is_root() {
+    [[ $(id -u) -eq 0 ]]
 }
 
 clean_up() {
     local status=$? log
     trap - EXIT
-    trap '' HUP INT PIPE TERM # What is begun here is finished.
+    trap '' HUP INT PIPE TERM # Don't leave half of it behind.
     [[ -n $world ]] || exit "$status"
     cd /
     for log in pgcertd.log data/log; do
@@ -92,8 +112,13 @@ clean_up() {
     exit "$status"
 }
 
+# PostgreSQL doesn't run as root.
 as_postgres() {
-    runuser -u postgres -- "$@"
+    if is_root; then
+        runuser -u postgres -- "$@"
+    else
+        "$@"
+    fi
 }
 
 # --- certificates ---------------------------------------------------------------------------------
@@ -133,7 +158,7 @@ END
     : >ca/index
     authority root "Demo Root" -key ca/root.key
     authority intermediate "Demo Intermediate" -CA ca/root.crt -CAkey ca/root.key
-    # Clients are no certbot: they may read the root alone.
+    # Clients may only read the root.
     cp ca/root.crt root.crt
 }
 
@@ -143,7 +168,7 @@ authority() { # NAME COMMON-NAME SIGNER-OPTION...
         -days 3650 -key "ca/$1.key" "${@:3}" -out "ca/$1.crt"
 }
 
-# A certificate of 90 days, of which so many and an hour are left: ca/SERIAL.crt, ca/SERIAL.key.
+# A 90-day certificate with this many days and an hour left: ca/SERIAL.crt, ca/SERIAL.key.
 issue() { # SERIAL DAYS-LEFT KEY-OPTION...
     local stamp=+%y%m%d%H%M%SZ
     openssl genpkey -quiet "${@:3}" -out "ca/$1.key"
@@ -154,7 +179,7 @@ issue() { # SERIAL DAYS-LEFT KEY-OPTION...
         -enddate "$(date -u -d "+$2 days +1 hour" $stamp)" 2>ca/log || fail "$(<ca/log)"
 }
 
-# What certbot does: new files in archive/, then each link in live/ is removed and made anew.
+# Renews as certbot does: writes new files into archive/, then replaces each link in live/.
 renew() { # SERIAL [SERIAL-OF-THE-KEY]
     local archive=letsencrypt/archive/$host live=letsencrypt/live/$host
     generation=$((generation + 1))
@@ -163,7 +188,7 @@ renew() { # SERIAL [SERIAL-OF-THE-KEY]
     install -m 0644 "ca/$1.crt" "$archive/cert$generation.pem"
     install -m 0644 ca/intermediate.crt "$archive/chain$generation.pem"
     cat "ca/$1.crt" ca/intermediate.crt >"$archive/fullchain$generation.pem"
-    # In one process, so that the files are absent for as short a while as with certbot.
+    # In one process, so that the links are missing only as briefly as with certbot.
     perl -e 'for my $kind (qw(cert privkey chain fullchain)) {
         unlink "$ARGV[1]/$kind.pem";
         symlink "../../$ARGV[0]/$kind$ARGV[2].pem", "$ARGV[1]/$kind.pem" or die $!;
@@ -173,15 +198,15 @@ renew() { # SERIAL [SERIAL-OF-THE-KEY]
 # --- PostgreSQL -----------------------------------------------------------------------------------
 
 make_cluster() {
-    as_postgres "$postgres/initdb" -D "$world/data" --auth=trust --no-sync --encoding=UTF8 \
-        --no-locale >initdb.log 2>&1 || fail "$(<initdb.log)"
+    as_postgres "$postgres/initdb" -D "$world/data" --auth=trust --username=postgres \
+        --no-sync --encoding=UTF8 --no-locale >initdb.log 2>&1 || fail "$(<initdb.log)"
     cat >>data/postgresql.conf <<END
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 fsync = off
 ssl = on
-ssl_cert_file = '$world/state/16-main/server.pem'
-ssl_key_file = '$world/state/16-main/server.pem'
+ssl_cert_file = '$world/state/$instance/server.pem'
+ssl_key_file = '$world/state/$instance/server.pem'
 ssl_dh_params_file = '$world/dh.pem'
 END
     # A reload would name this file as one that had changed: a server knows its start to the second.
@@ -200,7 +225,7 @@ start_postgres() {
             -D "$world/data" -l "$world/data/log" -o "-p $port" >pg_ctl.log 2>&1; then
             return
         fi
-        # Where another program has the port, another port will do.
+        # If another program has the port, try another.
         grep -q 'Address already in use' data/log || break
     done
     fail "PostgreSQL did not start"
@@ -211,7 +236,7 @@ conninfo() {
         "sslmode=verify-full sslrootcert=$world/root.crt connect_timeout=5"
 }
 
-# The certificate on the wire, by another program than pgcertd.
+# The served certificate, as another program than pgcertd sees it.
 wire() {
     openssl s_client -starttls postgres -connect "127.0.0.1:$port" -CAfile root.crt \
         -verify_hostname "$host" -verify_return_error </dev/null 2>/dev/null |
@@ -222,7 +247,7 @@ is_served() { # SERIAL
     [[ $(wire -serial) == "serial=$1" ]]
 }
 
-# A client that verifies all it can: psql connects, and what it got is this certificate.
+# psql connects with full verification, and gets this certificate.
 client_accepts() { # SERIAL
     local protocol serial expires
     typed "psql \"host=$host sslmode=verify-full\""
@@ -236,14 +261,14 @@ client_accepts() { # SERIAL
 open_session() {
     coproc session { exec psql -XAtq "$(conninfo)" 2>&1; }
     pid=$(backend)
-    say "a session stays open from here on: backend process $pid"
+    say "a session stays open from here on: backend $pid"
 }
 
 backend() {
     local answer
     [[ -n ${session_PID:-} ]] || fail "the open session has ended"
     echo 'SELECT pg_backend_pid();' >&"${session[1]}"
-    read -r -t 10 answer <&"${session[0]}" || fail "the open session does not answer"
+    read -r -t 10 answer <&"${session[0]}" || fail "the open session does not respond"
     [[ $answer =~ ^[0-9]+$ ]] || fail "the open session says: $answer"
     echo "$answer"
 }
@@ -251,8 +276,8 @@ backend() {
 session_lives() {
     local now
     now=$(backend)
-    [[ $now == "$pid" ]] || fail "the open session has another backend: process $now"
-    say "the open session lives: backend process $now"
+    [[ $now == "$pid" ]] || fail "the open session has another backend: $now"
+    say "the session is still open: backend $now"
 }
 
 # --- pgcertd --------------------------------------------------------------------------------------
@@ -267,7 +292,7 @@ directories = ["letsencrypt/live"]
 settle_timeout = "2s"
 
 [[instance]]
-name = "16-main"
+name = "$instance"
 lineage = "$host"
 data_directory = "data"
 server_names = ["$host"]
@@ -278,28 +303,29 @@ pgcertd() {
     "$world/bin/pgcertd" "$@" --config "$world/pgcertd.toml"
 }
 
-# A command of pgcertd as typed, and the exit status that it must have.
+# Runs a command of pgcertd, shows it as typed, and checks its exit status.
 shown() { # STATUS ARGUMENT...
     local expected=$1 status=0 seen
     shift
     typed "pgcertd $*"
-    # At the end it names other servers of this host, which no instance covers: left out here.
+    # Leaves out other servers of this host, which it lists at the end.
     seen=$(CLICOLOR_FORCE=${bold:+1} pgcertd "$@" | sed -E '/^(\x1b[^m]*m)?\?/,$d') || status=$?
     printf '%s\n' "$seen"
     [[ $status -eq $expected ]] || fail "pgcertd $* ended with status $status, not $expected"
 }
 
-# As the unit runs it: user postgres, whose one capability lets it read what only root can. Where
-# this container has no such capability to give, as root.
+# As the unit runs it: user postgres, with one capability to read what only root can. If the container
+# can't grant that capability, as root.
 start_daemon() {
     : >pgcertd.log
     local only=all,+dac_read_search unit
     unit=(setpriv --reuid=postgres --regid=postgres --init-groups --no-new-privs
         "--bounding-set=-$only" "--inh-caps=-$only" "--ambient-caps=-$only")
-    if "${unit[@]}" true 2>/dev/null; then
-        say "user postgres with CAP_DAC_READ_SEARCH; live/ is for root alone"
+    if is_root && "${unit[@]}" true 2>/dev/null; then
+        say "user postgres with CAP_DAC_READ_SEARCH; only root may read live/"
     else
         unit=()
+        say "user $(id -un)"
     fi
     "${unit[@]}" "$world/bin/pgcertd" run --config "$world/pgcertd.toml" </dev/null \
         >pgcertd.log 2>&1 &
@@ -315,18 +341,18 @@ shown_state() { # STATE
 
 state_is() { # STATE
     local seen
-    # Its exit status says whether that state is a good one.
+    # The exit status only says whether all is well.
     seen=$(pgcertd status) || true
-    grep -q "^..16-main  *$1 " <<<"$seen"
+    grep -q "^..$instance  *$1 " <<<"$seen"
 }
 
-# The daemon's new lines, once one of them has this text.
+# Shows the daemon's new lines, once one of them contains this text.
 daemon_says() { # TEXT
     local lines
     within 10 "the daemon says: $1" has_said "$1"
     lines=$(new_lines)
-    told=$((told + $(wc -l <<<"$lines")))
-    # Other servers of this host, which no instance covers, are not its matter.
+    lines_shown=$((lines_shown + $(wc -l <<<"$lines")))
+    # Leaves out other servers of this host.
     sed "s|$world/||g; /no instance covers it/d" <<<"$lines" | fold -s -w 66 | sed 's/^/   pgcertd: /; s/ *$//'
 }
 
@@ -335,5 +361,5 @@ has_said() {
 }
 
 new_lines() {
-    tail -n "+$((told + 1))" pgcertd.log
+    tail -n "+$((lines_shown + 1))" pgcertd.log
 }

@@ -1,8 +1,8 @@
 #!/bin/bash
 # A renewal from end to end, on a cluster, a CA and a lineage in a temporary directory.
 #
-# `make demo` calls it; PGCERTD_BIN names another binary. Each step checks what it shows: the first
-# that does not show what it should ends the demo with status 1.
+# `make demo` calls it; PGCERTD_BIN names another binary. Each step checks what it shows, and the demo
+# ends with status 1 at the first that fails. Without root everything runs as the caller.
 
 set -euo pipefail
 
@@ -11,9 +11,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 source "$here/parts.sh"
 
 make_world "${PGCERTD_BIN:-${CARGO_TARGET_DIR:-$here/../target}/release/pgcertd}"
-echo "pgcertd on a throw-away PostgreSQL, in $world"
+echo "pgcertd on a throw-away PostgreSQL ${instance%-main}, in $world"
+if ! is_root; then
+    say "Without root this leaves out one thing: a daemon that runs as user"
+    say "postgres and uses one capability to read what only root may read."
+fi
 
-title "A lineage as certbot keeps it; Postgres starts on its certificate"
+title "A certbot lineage; Postgres starts with its certificate"
 make_ca
 issue 1001 25 "${ec[@]}"
 renew 1001
@@ -29,29 +33,29 @@ start_daemon
 daemon_says "in_sync"
 shown_state in_sync
 
-title "The certificate is renewed, and served; nobody is disconnected"
+title "The certificate is renewed and served; nobody is disconnected"
 issue 1002 90 "${ec[@]}"
 renew 1002
 daemon_says "deployed and served"
 client_accepts 1002
 session_lives
 
-title "A broken renewal, with the key of another certificate, is refused"
+title "A broken renewal, with the wrong key, is not installed"
 issue 1003 90 "${ec[@]}"
 renew 1003 1002
 daemon_says "source_invalid"
 shown_state source_invalid
 client_accepts 1002
 
-title "What Postgres will not load (RSA-2048 here) is rolled back"
+title "Postgres rejects a certificate (RSA-2048 here); pgcertd rolls back"
 issue 1004 90 "${rsa[@]}"
 renew 1004
 daemon_says "rolled back"
 shown_state rejected
-grep -q 'SSL configuration was not reloaded' data/log || fail "Postgres did not refuse it"
+grep -q 'SSL configuration was not reloaded' data/log || fail "Postgres did not reject it"
 client_accepts 1002
 
-title "The next good renewal ends that"
+title "The next good renewal is served again"
 issue 1005 90 "${ec[@]}"
 renew 1005
 daemon_says "deployed and served"
@@ -59,4 +63,4 @@ shown_state in_sync
 client_accepts 1005
 session_lives
 
-printf '\nAll as it should be, in %d s. Nothing of it stays.\n' "$SECONDS"
+printf '\nEverything worked, in %d s. Nothing is left behind.\n' "$SECONDS"

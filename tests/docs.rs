@@ -1,4 +1,4 @@
-//! What the texts say of the tree is true: the tour in `src/lib.rs`, the table of incidents, the unit.
+//! What the documents say about the repository is true: the tour in `src/lib.rs`, links, names of tests, the unit.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -130,22 +130,126 @@ fn every_row_of_the_threat_model_names_a_test_that_exists() {
 }
 
 #[test]
-fn every_row_of_what_is_supported_names_a_test_that_exists() {
+fn every_section_of_what_is_supported_names_a_test_that_exists() {
     let support = text("docs/support.md");
-    let lines: Vec<&str> = support.lines().collect();
-    let mut count = 0;
-    for pair in lines.windows(2) {
-        let [row, next] = [pair[0], pair[1]];
-        let is_head = next.starts_with("| ---") || row.starts_with("| ---");
-        if is_head || !row.starts_with('|') {
-            continue;
-        }
-        let named = !tests_named_in(row).is_empty();
-        assert!(named || row.contains("untested"), "no test: {row}");
-        count += 1;
+    let sections: Vec<&str> = support.split("\n## ").skip(1).collect();
+    for section in &sections {
+        let heading = section.lines().next();
+        assert!(!tests_named_in(section).is_empty(), "no test: {heading:?}");
     }
-    assert!(count > 10, "{count} rows");
-    tests_named_in(&support);
+    assert!(sections.len() > 10, "{} sections", sections.len());
+}
+
+#[test]
+fn the_cells_of_tables_are_short() {
+    for page in pages() {
+        let rows = page.text.lines().filter(|line| line.starts_with("| "));
+        for cell in rows.flat_map(|row| row.split(" | ")) {
+            let words = cell
+                .split(' ')
+                .filter(|word| !word.starts_with('`'))
+                .count();
+            assert!(
+                words <= 45,
+                "{}: {words} words in a cell: {cell}",
+                page.name.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_its_commands_are_in_the_manual() {
+    let readme = text("README.md");
+    let words = readme.split_whitespace().count();
+    assert!(words <= 900, "README.md has {words} words");
+    // `tests/machine/readme.rs` types what the manual has into a fresh Debian.
+    let manual = text("docs/manual.md");
+    let blocks = readme.split("```").skip(1).step_by(2);
+    let commands = blocks.filter_map(|block| block.strip_prefix("sh\n"));
+    let commands: Vec<&str> = commands.flat_map(str::lines).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let is_development = ["make demo", "make test"].contains(&command);
+        let in_manual = manual.lines().any(|line| line == command);
+        assert!(in_manual || is_development, "{command}");
+    }
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let pages = pages();
+    let mut count = 0;
+    for page in &pages {
+        for link in page.links() {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = match file {
+                "" => page.name.clone(),
+                file => normal(&page.name.parent().unwrap().join(file)),
+            };
+            let place = page.name.display();
+            assert!(root().join(&file).exists(), "{place}: {link}");
+            let target = pages.iter().find(|page| page.name == file);
+            let there = anchor.is_empty() || target.is_some_and(|page| page.has_anchor(anchor));
+            assert!(there, "{place}: {link}");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count} links");
+}
+
+/// A document in Markdown, by its path in the repository.
+struct Page {
+    name: PathBuf,
+    text: String,
+}
+
+fn pages() -> Vec<Page> {
+    let directories = ["", "docs", "packaging", "packaging/container"].map(Path::new);
+    let mut pages = Vec::new();
+    for directory in directories {
+        for entry in fs::read_dir(root().join(directory)).unwrap() {
+            let name = directory.join(entry.unwrap().file_name());
+            if name.extension().is_some_and(|extension| extension == "md") {
+                let text = text(&name);
+                pages.push(Page { name, text });
+            }
+        }
+    }
+    pages
+}
+
+impl Page {
+    /// What its links lead to, within the repository.
+    fn links(&self) -> impl Iterator<Item = &str> {
+        let links = self.text.split("](").skip(1);
+        links
+            .filter_map(|link| link.split(')').next())
+            .filter(|link| !link.starts_with("http"))
+    }
+
+    /// Whether one of its headings has this anchor, as GitHub makes them.
+    fn has_anchor(&self, anchor: &str) -> bool {
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        let mut anchors = headings.map(|heading| {
+            let heading = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+            heading.chars().filter(kept).collect::<String>()
+        });
+        anchors.any(|heading| heading.replace(' ', "-") == anchor)
+    }
+}
+
+/// A path without `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => _ = normal.pop(),
+            part => normal.push(part),
+        }
+    }
+    normal
 }
 
 /// The tests that a text names; each must exist.

@@ -1,5 +1,5 @@
-# After unpacking; $1 is 1 at the first installation, 2 or more at an upgrade. The unit is enabled and
-# started by the administrator.
+# After unpacking; $1 is 1 at the first installation, 2 or more at an upgrade. Enabling and starting the unit is up
+# to the administrator.
 # The user of pgcertd-notify.service.
 if command -v systemd-sysusers >/dev/null; then
     systemd-sysusers pgcertd-notify.conf || :
@@ -10,21 +10,21 @@ fi
 # What journalctl -x explains.
 journalctl --update-catalog || :
 if command -v selinuxenabled >/dev/null && selinuxenabled; then
-    # PostgreSQL may read what is labelled as its own, and not what is merely in /var/lib.
+    # PostgreSQL may read files labelled as its own, but not ordinary ones in /var/lib.
     label=postgresql_db_t
     if command -v semanage >/dev/null; then
         semanage fcontext -a -t $label '/var/lib/pgcertd(/.*)?' 2>/dev/null ||
             semanage fcontext -m -t $label '/var/lib/pgcertd(/.*)?' || :
         restorecon -R /var/lib/pgcertd || :
     else
-        # Lasts until the file system is labelled anew: install policycoreutils-python-utils.
+        # Lasts until the file system is relabelled: install policycoreutils-python-utils.
         chcon -R -t $label /var/lib/pgcertd || :
     fi
 fi
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
     if [ "$1" -ge 2 ]; then
-        # Only those that run: the old process was on duty until here.
+        # Only those that are running: the old process has worked until now.
         systemctl try-restart pgcertd.service pgcertd-notify.service || :
     fi
 fi

@@ -106,7 +106,7 @@ fn the_examples_of_the_config_page_are_taken() {
 
 #[test]
 fn the_readme_tells_states_as_the_manual_does() {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../docs/manual.md");
     for state in State::ALL {
         let row = format!(
             "| `{}` | {} | {} |",
@@ -114,7 +114,7 @@ fn the_readme_tells_states_as_the_manual_does() {
             state.meaning(),
             state.remedy()
         );
-        assert!(readme.contains(&row), "README.md should say: {row}");
+        assert!(readme.contains(&row), "docs/manual.md should say: {row}");
     }
     let known = serde_json::from_str::<State>("\"none\"").map_err(|error| error.to_string());
     let known = known.err().unwrap_or_default();

@@ -142,7 +142,7 @@ fn a_refusal_and_its_end_are_in_the_journal_with_all_that_is_known() {
     says(
         &explained,
         &[
-            "Subject: Postgres refused the new certificate for 16-main",
+            "Subject: Postgres rejected the new certificate for 16-main",
             "pgcertd sync --force 16-main",
         ],
     );
@@ -256,10 +256,11 @@ fn a_config_that_is_wrong_and_one_that_is_right_are_in_the_journal() {
     stage.ends_as_it_began(daemon);
 }
 
-/// The lines of shell in the README's section, those on systemd's own fields for the identifier
+/// The lines of shell in the manual's section, those on systemd's own fields for the identifier
 /// instead: here is no unit.
 fn queries(stage: &Stage<'_>) -> Vec<String> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let readme =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manual.md")).unwrap();
     let (_, section) = readme.split_once("\n## In the journal\n").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let (_, block) = section.split_once("```sh\n").unwrap();

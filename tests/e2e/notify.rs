@@ -437,9 +437,9 @@ fn a_trial_says_how_it_went() {
     assert_eq!(json["command"][0], "/bin/sh");
 }
 
-/// The example of README.md for this program, as it stands there.
+/// The example of the manual for this program, as it stands there.
 fn shown(program: &str) -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual.md"));
     let readme = readme.unwrap();
     let mut lines = readme.lines();
     let line = lines.find(|line| line.starts_with("command = [") && line.contains(program));

@@ -85,7 +85,7 @@ fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
     } else {
         "group"
     };
-    for (setting, broken, good, word) in [
+    let settings = [
         (
             "ssl_ciphers",
             "NONSENSE",
@@ -94,7 +94,12 @@ fn a_setting_that_does_not_load_is_named_and_the_renewal_waits_for_it() {
         ),
         ("ssl_ecdh_curve", "nonsense", "prime256v1", curve),
         ("ssl_crl_file", "nowhere.pem", "", "nowhere.pem"),
-    ] {
+    ];
+    for (setting, broken, good, word) in settings {
+        // OpenSSL 1.1.1 goes on without a cipher before TLS 1.3.
+        if setting == "ssl_ciphers" && !postgres::has_openssl_3() {
+            continue;
+        }
         for by_daemon in [false, true] {
             if by_daemon {
                 daemon = Some(stage.daemon());

@@ -22,9 +22,9 @@ fn notify(stand: &Stand, lines: &str) {
     stand.config(&format!("{}{table}", stand.instance("")));
 }
 
-/// The line for mail that README.md shows, for another mailbox than root's.
+/// The line for mail that the manual shows, for another mailbox than root's.
 fn by_mail() -> String {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../docs/manual.md");
     let shown = readme
         .lines()
         .find(|line| line.contains("notify-mail\", \"root\""));
@@ -290,7 +290,7 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
         "install -m 0640 -g pgcertd-notify /dev/null /etc/pgcertd/webhook
         echo 'url = \"http://127.0.0.1:8080/SECRET\"' >/etc/pgcertd/webhook",
     );
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../docs/manual.md");
     let shown = readme
         .lines()
         .find(|line| line.contains("/usr/bin/curl"))

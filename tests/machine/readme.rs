@@ -1,4 +1,4 @@
-//! README.md is typed into a fresh server, from the top to the removal, and does what it says.
+//! docs/manual.md is typed into a fresh server, from the top to the removal, and does what it says.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,11 @@ use crate::{
     world::process::Done,
 };
 
-/// The commands of README.md in their order: the lines of its shell blocks, and what stands behind a
-/// prompt in others. README's host has PostgreSQL 16, the machine Debian's 15.
+/// The commands of the manual in their order: the lines of its shell blocks, and what stands behind a
+/// prompt in others. The manual's host has PostgreSQL 16, the machine Debian's 15.
 fn commands() -> VecDeque<String> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manual.md")).unwrap();
     let mut commands = VecDeque::new();
     // Every second part lies between fences, and begins with its kind.
     for block in text.split("```").skip(1).step_by(2) {
@@ -29,7 +30,7 @@ fn commands() -> VecDeque<String> {
     commands
 }
 
-/// Someone who types what README.md has, a line at a time, as root.
+/// Someone who types what the manual has, a line at a time, as root.
 struct Reader {
     machine: Machine,
     commands: VecDeque<String>,
@@ -76,9 +77,7 @@ impl Reader {
         .map(|file| {
             std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         });
-        let there = tests
-            .iter()
-            .any(|text| text.contains(&format!("fn {test}(")));
+        let there = tests.iter().any(|it| it.contains(&format!("fn {test}(")));
         assert!(there, "no test is named {test}");
     }
 
@@ -103,14 +102,13 @@ impl Reader {
 }
 
 #[test]
-fn every_command_of_the_readme_does_what_it_says() {
+fn every_command_of_the_manual_does_what_it_says() {
     let machine = or_skip!(Machine::boot());
     let mut reader = Reader {
         machine,
         commands: commands(),
     };
     reader.a_host_with_a_name_and_clients(&[DOMAIN]);
-    reader.shows_the_status_of_the_first_page();
     reader.installs();
     reader.gets_a_certificate();
     reader.has_postgres_use_it();
@@ -141,11 +139,6 @@ impl Reader {
         self.machine
             .sql(5432, "CREATE ROLE app LOGIN PASSWORD 'for-tests-alone'");
         self.machine.sql(5432, "CREATE DATABASE app OWNER app");
-    }
-
-    /// The output that README.md begins with comes again where the commands are.
-    fn shows_the_status_of_the_first_page(&mut self) {
-        self.comes_to("pgcertd status");
     }
 
     fn installs(&mut self) {
@@ -262,7 +255,7 @@ impl Reader {
         while self
             .commands
             .front()
-            .is_some_and(|command| command.starts_with("journalctl"))
+            .is_some_and(|it| it.starts_with("journalctl"))
         {
             let command = self.commands[0].clone();
             self.leaves_to(test, &command);

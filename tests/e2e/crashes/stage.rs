@@ -81,7 +81,7 @@ impl<'w> Stage<'w> {
         };
         // The tests of a refusal are skipped with other builds, see `STRICT`.
         let strict = |cluster: ClusterBuilder<'w>| {
-            if usual() == DEBIAN {
+            if usual() == *DEBIAN {
                 cluster.strict()
             } else {
                 cluster

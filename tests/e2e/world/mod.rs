@@ -77,7 +77,7 @@ impl World {
     /// As [`World::new`], for a test that needs `what`, which Debian's build of PostgreSQL has and
     /// the others do not.
     pub fn with_debians(what: &str) -> Result<Self, Skipped> {
-        if postgres::usual() != postgres::DEBIAN {
+        if postgres::usual() != *postgres::DEBIAN {
             return Err(Skipped::because(format!("only Debian's build has {what}")));
         }
         Self::new()

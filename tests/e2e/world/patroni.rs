@@ -200,9 +200,13 @@ impl Node {
 
     /// The first number of its version.
     pub fn major(&self) -> String {
-        let newer = std::env::var("PGCERTD_TEST_PATRONI").ok();
-        let major = newer.and_then(|version| Some(version.split('.').next()?.to_owned()));
-        major.unwrap_or_else(|| "3".to_owned())
+        let version = std::env::var("PGCERTD_TEST_PATRONI").unwrap_or_else(|_| {
+            // It prints `patroni 3.0.2`.
+            let mut ask = command("patroni");
+            let said = run(ask.arg("--version"), SOON).result().unwrap();
+            said.trim().trim_start_matches("patroni ").to_owned()
+        });
+        version.split('.').next().unwrap().to_owned()
     }
 
     /// Its script.
@@ -508,6 +512,8 @@ fn yaml(cluster: &Cluster, rest: &Port, etcd: &Etcd, settings: &Settings) -> Str
     let (name, port) = (cluster.name(), cluster.port());
     let data = cluster.data_directory().display();
     let home = cluster.data_directory().parent().unwrap().display();
+    let bin = super::postgres::Programs::debian().path("");
+    let bin = bin.display();
     format!(
         "scope: bed
 name: {name}
@@ -525,7 +531,7 @@ postgresql:
   listen: 127.0.0.1:{port}
   connect_address: 127.0.0.1:{port}
   data_dir: {data}
-  bin_dir: /usr/lib/postgresql/15/bin
+  bin_dir: {bin}
   pgpass: {home}/pgpass
   authentication:
     superuser: {{username: postgres, password: none}}

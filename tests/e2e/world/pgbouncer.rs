@@ -215,13 +215,11 @@ impl PgBouncer {
     #[track_caller]
     pub fn stop(&mut self) {
         let mut process = self.process.take().expect("the pooler is down");
-        // By SIGTERM a newer one waits for its clients to go, and by SIGQUIT Debian's dumps core.
-        let at_once = if is_newer() {
-            Signal::QUIT
-        } else {
-            Signal::TERM
-        };
-        process.signal(at_once);
+        process.signal(Signal::TERM);
+        // From 1.23 on it waits for its clients to leave, until a second one.
+        if process.wait(Duration::from_secs(1)).is_none() {
+            process.signal(Signal::TERM);
+        }
         let ended = process.wait(Duration::from_secs(10));
         assert!(ended.is_some(), "the pooler did not stop");
     }

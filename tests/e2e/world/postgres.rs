@@ -4,12 +4,20 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use super::{World, command, process::run};
 
-/// The version that Debian 12 has, and whose psql the tests use.
-pub const DEBIAN: u32 = 15;
+/// The version that this host's Debian has (12: 15, 13: 17), and whose psql the tests use.
+pub static DEBIAN: LazyLock<u32> = LazyLock::new(|| {
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let names = installed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names
+        .filter_map(|name| name.parse().ok())
+        .max()
+        .unwrap_or(15)
+});
 
 /// The first version in which the name that a client asks for decides which certificate it gets; a release
 /// candidate.
@@ -21,6 +29,11 @@ pub const STRICT: &str = "an OpenSSL that serves on once it is made stricter tha
 /// What it is asked for by tests of Debian's Patroni.
 pub const PATRONI: &str = "a version that Debian's Patroni knows";
 
+/// Whether the usual version is built with OpenSSL 3, as Debian's are, and not 1.1.1.
+pub fn has_openssl_3() -> bool {
+    [*DEBIAN, BY_NAME].contains(&usual())
+}
+
 /// The version of a cluster that asks for none: Debian's, or the one that `make versions` runs
 /// the tests with, named in the environment.
 pub fn usual() -> u32 {
@@ -28,7 +41,7 @@ pub fn usual() -> u32 {
         Ok(major) => major
             .parse()
             .expect("PGCERTD_TEST_POSTGRES is a major version, such as 17"),
-        Err(_) => DEBIAN,
+        Err(_) => *DEBIAN,
     }
 }
 
@@ -42,14 +55,14 @@ pub struct Programs(PathBuf);
 impl Programs {
     /// Debian's own.
     pub fn debian() -> Self {
-        Self(format!("/usr/lib/postgresql/{DEBIAN}/bin").into())
+        Self(format!("/usr/lib/postgresql/{}/bin", *DEBIAN).into())
     }
 
     /// Those of a major version, 13 to 19; others than Debian's are fetched once, and copied into
     /// the world, since the user postgres may be unable to reach `target`.
     #[track_caller]
     pub fn of_version(world: &World, major: u32) -> Self {
-        if major == DEBIAN {
+        if major == *DEBIAN {
             return Self::debian();
         }
         let home = world.directory("postgres").join(major.to_string());
