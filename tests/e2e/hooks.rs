@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pgcertd::testing::{
     acme::{Area, Hook, Judge, Removal, Scope, Share, Tree},
-    config::Kind,
+    config::ServerKind,
 };
 
 use crate::world::{
@@ -61,7 +61,7 @@ fn hooks_are_read_and_taken_away_as_certbot_has_them() {
     assert!(all.iter().all(|it| it.lineage.as_ref() == Some(&lineage)));
 
     let scope = Scope {
-        kind: Kind::Postgres,
+        kind: ServerKind::Postgres,
         home: world.path().join("data"),
         files: BTreeSet::from([target.clone()]),
         directories: BTreeSet::new(),
