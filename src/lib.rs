@@ -21,11 +21,11 @@
 //! | [`lineage`] | watches directories, decides when a renewal is finished (`settle/`, pure), reads it once, on a thread that can do nothing else | `lineage/mod.rs` |
 //! | [`bundle`] | PEM and X.509: a bundle that exists is one that Postgres can load | `bundle/mod.rs` |
 //! | [`trust`] | what verifying clients accept, whatever they trust | `trust/mod.rs` |
-//! | [`deploy`] | compares, plans (`plan.rs`, pure), acts (`attempt/`: install, reload, verify, roll back) and names the state (`state.rs`, pure) | `deploy/mod.rs` |
+//! | [`deploy`] | compares, plans (`deploy/plan.rs`, pure), acts (`attempt/`: install, reload, verify, roll back) and names the state (`deploy/state.rs`, pure) | `deploy/mod.rs` |
 //! | [`server`] | one Postgres, PgBouncer or Patroni: its process, files, settings, and what it serves | `server/mod.rs` |
 //! | [`report`] | says what is new, once: journal, `status`, metrics | `report/mod.rs` |
 //! | [`notify`] | a process of its own that tells a person | `notify/mod.rs` |
-//! | [`check`] | what `pgcertd check` looks at: `kind.rs` lists it all | `check/mod.rs` |
+//! | [`check`] | what `pgcertd check` looks at: `check/kind.rs` lists it all | `check/mod.rs` |
 //! | [`acme`] | the ACME clients of a host, their schedules and old hooks | `acme/mod.rs` |
 //! | [`setup`] | sets up a server once: survey, proposal, plan, steps, undo | `setup/mod.rs` |
 //! | [`host`] | what any Linux program asks of its host: files, processes, commands, threads with rights | `host/mod.rs` |

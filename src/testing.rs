@@ -9,7 +9,7 @@ pub mod bundle {
 }
 
 pub mod config {
-    pub use crate::config::{Address, Kind};
+    pub use crate::config::{Address, ServerKind};
 }
 
 pub mod host {
@@ -29,7 +29,7 @@ pub mod host {
 
 pub mod server {
     pub mod hba {
-        pub use crate::server::hba::{Address, Dialect, OnDisk, Rule, Rules, Word};
+        pub use crate::server::hba::{Dialect, HbaAddress, HbaWord, OnDisk, Rule, Rules};
     }
     pub mod hosts {
         pub use crate::server::hosts::Hosts;
@@ -41,7 +41,7 @@ pub mod server {
         pub use crate::server::probe::{AskedName, Opening, Prober};
     }
     pub mod sql {
-        pub use crate::server::sql::{Cause, HbaRule, Role, Setting, Sql, SqlError};
+        pub use crate::server::sql::{HbaRule, Role, Setting, Sql, SqlCause, SqlError};
     }
 }
 
@@ -53,9 +53,9 @@ pub mod deploy {
 }
 
 pub mod report {
-    pub use crate::report::{Field, Kind};
+    pub use crate::report::{EventKind, Field};
     pub mod nearing {
-        pub use crate::report::nearing::Place;
+        pub use crate::report::nearing::Holder;
     }
     pub mod metrics {
         pub use crate::report::metrics::Metric;

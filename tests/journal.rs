@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use pgcertd::testing::report::{Field, Kind};
+use pgcertd::testing::report::{EventKind, Field};
 
 #[macro_use]
 #[path = "e2e/world/skipped.rs"]
@@ -63,7 +63,7 @@ fn named(fields: &[Field]) -> String {
 
 #[test]
 fn the_table_of_events_is_that_of_the_code() {
-    let expected: Vec<String> = Kind::ALL
+    let expected: Vec<String> = EventKind::ALL
         .iter()
         .map(|kind| {
             format!(
@@ -93,7 +93,7 @@ fn the_table_of_fields_is_that_of_the_code() {
 #[test]
 fn no_field_is_documented_that_nothing_carries() {
     for field in Field::ALL {
-        let carried = Kind::ALL
+        let carried = EventKind::ALL
             .iter()
             .any(|kind| kind.always().contains(field) || kind.may().contains(field));
         assert!(carried || EVERYWHERE.contains(field), "{field:?}");
@@ -147,14 +147,17 @@ fn catalog() -> BTreeMap<String, Entry> {
 #[test]
 fn the_catalog_explains_every_event_once_and_nothing_else() {
     let explained: BTreeSet<String> = catalog().into_keys().collect();
-    let said: BTreeSet<String> = Kind::ALL.iter().map(|kind| kind.id().to_owned()).collect();
+    let said: BTreeSet<String> = EventKind::ALL
+        .iter()
+        .map(|kind| kind.id().to_owned())
+        .collect();
     assert_eq!(explained, said);
 }
 
 #[test]
 fn the_catalog_names_the_event_above_each_entry() {
     let text = text("systemd/pgcertd.catalog");
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         let beginning = format!("\n# {}\n-- {}\nSubject: ", kind.as_str(), kind.id());
         assert!(text.contains(&beginning), "{kind:?}");
     }
@@ -163,7 +166,7 @@ fn the_catalog_names_the_event_above_each_entry() {
 #[test]
 fn the_catalog_shows_only_fields_that_the_event_always_carries() {
     let catalog = catalog();
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         let entry = &catalog[kind.id()];
         assert!(!entry.text.is_empty(), "{kind:?}");
         assert_eq!(entry.headers["Defined-By"], "pgcertd", "{kind:?}");
@@ -235,7 +238,7 @@ fn taken_in(catalog: &str) -> Result<(bool, String, tempfile::TempDir), Skipped>
 fn journalctl_takes_the_catalog() {
     let (taken, said, root) = or_skip!(taken_in(&text("systemd/pgcertd.catalog")));
     assert!(taken && said.trim().is_empty(), "{said}");
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         let mut dump = Command::new("journalctl");
         dump.arg("--root").arg(root.path());
         let dumped = dump.arg("--dump-catalog").arg(kind.id()).output().unwrap();

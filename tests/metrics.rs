@@ -13,7 +13,7 @@ use std::{
 use pgcertd::testing::bundle::Piece;
 use pgcertd::testing::deploy::{SyncOutcome, state::State};
 use pgcertd::testing::report::metrics::Metric;
-use pgcertd::testing::report::{Kind, nearing::Place};
+use pgcertd::testing::report::{EventKind, nearing::Holder};
 
 #[macro_use]
 #[path = "e2e/world/skipped.rs"]
@@ -106,12 +106,12 @@ fn values<'a>(text: &'a str, label: &str) -> Vec<&'a str> {
 fn what_ships_asks_for_values_that_labels_take() {
     let known: [(&str, BTreeSet<&str>); 5] = [
         ("state", State::ALL.map(State::as_str).into()),
-        ("place", Place::ALL.map(Place::as_str).into()),
+        ("place", Holder::ALL.map(Holder::as_str).into()),
         ("piece", Piece::ALL.map(Piece::as_str).into()),
         ("outcome", SyncOutcome::ALL.map(SyncOutcome::as_str).into()),
         (
             "event",
-            Kind::ALL.iter().map(|kind| kind.as_str()).collect(),
+            EventKind::ALL.iter().map(|kind| kind.as_str()).collect(),
         ),
     ];
     let mut seen = 0;

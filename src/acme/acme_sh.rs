@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 
-use super::area::{Found, Hook, Place};
+use super::area::{FoundHook, Hook, HookPlace};
 use super::tree::{Tree, Unread};
 use super::{Client, command};
 
@@ -40,28 +40,31 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
     let domain = named.map(|name| name.trim_end_matches("_ecc").to_owned());
     let files = tree.list(directory)?.into_iter();
     let own = |file: &PathBuf| {
-        file.extension().is_some_and(|it| it == "conf")
-            && file.file_stem().map(|it| it.to_string_lossy().into_owned()) == domain
+        file.extension().is_some_and(|name| name == "conf")
+            && file
+                .file_stem()
+                .map(|name| name.to_string_lossy().into_owned())
+                == domain
     };
     Ok(files.filter(own).collect())
 }
 
 /// The hooks and copies of every certificate of the acme.sh with this home.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut Found) {
+pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
     for directory in found.seen(tree.list(home)) {
         of_certificate(tree, &directory, found);
     }
 }
 
 /// The hooks and copies of the certificate in this directory.
-pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut Found) {
+pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut FoundHook) {
     for file in found.seen(configurations(tree, directory)) {
         let text = found.seen(tree.text(&file)).unwrap_or_default();
         let settings = text
             .lines()
             .filter_map(|line| Some((line, commands_of(line, directory)?)));
         found.hooks.extend(settings.map(|(line, commands)| Hook {
-            place: Place::Setting {
+            place: HookPlace::Setting {
                 file: file.clone(),
                 line: line.to_owned(),
                 client: Client::AcmeSh,
@@ -120,7 +123,7 @@ mod tests {
             );
         }
         let torn = "Le_ReloadCmd='__ACME_BASE64__START_%__ACME_BASE64__END_'";
-        assert!(commands(torn).is_some_and(|it| it.contains('%')));
+        assert!(commands(torn).is_some_and(|text| text.contains('%')));
     }
 
     #[test]

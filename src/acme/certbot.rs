@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::area::{Found, Hook, Place};
+use super::area::{FoundHook, Hook, HookPlace};
 use super::tree::Tree;
 use super::{Client, command};
 
@@ -51,10 +51,10 @@ pub(super) fn left_alone(conf: &str) -> Option<&str> {
 }
 
 /// All hooks that the certbot with this home keeps.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut Found) {
+pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
     let confs = found.seen(tree.list(&home.join("renewal")));
     for file in confs {
-        if file.extension().is_some_and(|it| it == "conf") {
+        if file.extension().is_some_and(|name| name == "conf") {
             let name = file.file_stem().map(|name| home.join("live").join(name));
             settings(tree, &file, name.as_deref(), found);
         }
@@ -72,7 +72,7 @@ pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut Found) {
 }
 
 /// What Fedora's unit reads: each value is a piece of certbot's command line.
-pub(super) fn sysconfig(tree: &Tree, found: &mut Found) {
+pub(super) fn sysconfig(tree: &Tree, found: &mut FoundHook) {
     let file = Path::new("/etc/sysconfig/certbot");
     let text = found.seen(tree.text(file)).unwrap_or_default();
     for line in text.lines() {
@@ -91,14 +91,14 @@ pub(super) fn sysconfig(tree: &Tree, found: &mut Found) {
 }
 
 /// An executable that certbot runs at each renewal.
-fn program(tree: &Tree, file: PathBuf, found: &mut Found) {
+fn program(tree: &Tree, file: PathBuf, found: &mut FoundHook) {
     if !tree.executable(&file) {
         return;
     }
     let text = found.seen(tree.text(&file));
     found.hooks.push(Hook {
         commands: text.unwrap_or_default(),
-        place: Place::Program {
+        place: HookPlace::Program {
             link: tree.link(&file),
             file,
         },
@@ -107,7 +107,7 @@ fn program(tree: &Tree, file: PathBuf, found: &mut Found) {
 }
 
 /// The hooks in a file of settings, a line each.
-pub(super) fn settings(tree: &Tree, file: &Path, lineage: Option<&Path>, found: &mut Found) {
+pub(super) fn settings(tree: &Tree, file: &Path, lineage: Option<&Path>, found: &mut FoundHook) {
     let text = found.seen(tree.text(file)).unwrap_or_default();
     for (line, commands) in hooks_in(&text) {
         found.hooks.push(Hook {
@@ -118,8 +118,8 @@ pub(super) fn settings(tree: &Tree, file: &Path, lineage: Option<&Path>, found: 
     }
 }
 
-fn setting_of(file: &Path, line: &str) -> Place {
-    Place::Setting {
+fn setting_of(file: &Path, line: &str) -> HookPlace {
+    HookPlace::Setting {
         file: file.to_owned(),
         line: line.to_owned(),
         client: Client::Certbot,
@@ -141,7 +141,7 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
         // ConfigObj writes a value of several lines, or with both kinds of quotes, in three of them.
         if let Some(open) = ["'''", "\"\"\""]
             .into_iter()
-            .find(|it| value.starts_with(it))
+            .find(|name| value.starts_with(name))
         {
             while !value[3..].contains(open) {
                 let Some(more) = lines.next() else { break };

@@ -39,13 +39,13 @@ impl Client {
 
 /// Where a lineage comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct ClientHome {
     /// The client that renews it.
     pub(crate) client: Client,
     pub(crate) directory: PathBuf,
 }
 
-impl Origin {
+impl ClientHome {
     /// The file and the line by which certbot is told not to renew it by itself.
     ///
     /// # Errors
@@ -63,10 +63,10 @@ impl Origin {
 ///
 /// # Errors
 /// What would tell may not be read.
-pub(crate) fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<Origin>, Unread> {
+pub(crate) fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<ClientHome>, Unread> {
     for directory in candidates {
         if let Some(client) = keeper(tree, directory)? {
-            return Ok(Some(Origin {
+            return Ok(Some(ClientHome {
                 client,
                 directory: directory.clone(),
             }));
@@ -99,6 +99,6 @@ fn is_legos(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
     let files = tree.list(directory)?;
     let mut resources = files
         .iter()
-        .filter(|file| file.extension().is_some_and(|it| it == "json"));
+        .filter(|file| file.extension().is_some_and(|name| name == "json"));
     Ok(resources.any(|file| files.contains(&file.with_extension("crt"))))
 }

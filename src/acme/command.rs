@@ -20,16 +20,16 @@ pub(super) struct Commands {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Simple {
     /// The words, the program's name first, without assignments before it and without redirections.
-    pub(super) words: Vec<Word>,
+    pub(super) words: Vec<ShellWord>,
     /// The files that it writes by redirection.
-    pub(super) writes: Vec<Word>,
+    pub(super) writes: Vec<ShellWord>,
     /// Where it lies in the text.
     pub(super) span: Range<usize>,
 }
 
 /// A word, without its quotes. Variables stay as they are written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Word {
+pub(super) struct ShellWord {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
@@ -42,7 +42,7 @@ const KEYWORDS: [&str; 14] = [
 
 impl Simple {
     /// The words from the program's name on, without what only runs it (`sudo -u postgres`).
-    pub(super) fn command(&self) -> &[Word] {
+    pub(super) fn command(&self) -> &[ShellWord] {
         let mut words = &self.words[..];
         while let Some((first, rest)) = words.split_first() {
             if !RUNNERS.contains(&name(&first.text)) {
@@ -53,7 +53,9 @@ impl Simple {
                 let valued = VALUED.contains(&&*option.text);
                 let skipped = option.text.starts_with('-')
                     || assignment(&option.text).is_some()
-                    || option.text.starts_with(|it: char| it.is_ascii_digit());
+                    || option
+                        .text
+                        .starts_with(|character: char| character.is_ascii_digit());
                 if !skipped {
                     break;
                 }
@@ -84,7 +86,7 @@ impl Simple {
 
     /// The arguments that are no options.
     pub(super) fn operands(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.arguments().filter(|it| !it.starts_with('-'))
+        self.arguments().filter(|text| !text.starts_with('-'))
     }
 }
 
@@ -102,7 +104,7 @@ fn name(word: &str) -> &str {
 }
 
 pub(super) fn parse(text: &str) -> Commands {
-    let mut reader = Reader {
+    let mut reader = ShellReader {
         text,
         at: 0,
         done: Commands {
@@ -124,7 +126,7 @@ enum Redirection {
     Read,
 }
 
-struct Reader<'t> {
+struct ShellReader<'t> {
     text: &'t str,
     at: usize,
     done: Commands,
@@ -132,7 +134,7 @@ struct Reader<'t> {
     redirected: Option<Redirection>,
 }
 
-impl Reader<'_> {
+impl ShellReader<'_> {
     fn peek(&self) -> Option<char> {
         self.text[self.at..].chars().next()
     }
@@ -211,12 +213,12 @@ impl Reader<'_> {
                 '"' => self.double_quoted(&mut text),
                 '\\' => {
                     self.next();
-                    text.extend(self.next().filter(|it| *it != '\n'));
+                    text.extend(self.next().filter(|character| *character != '\n'));
                 }
                 _ => self.plain(&mut text),
             }
         }
-        let word = Word {
+        let word = ShellWord {
             text,
             span: start..self.at,
         };
@@ -279,7 +281,7 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, word: Word) {
+    fn take(&mut self, word: ShellWord) {
         match self.redirected.take() {
             Some(Redirection::Write) => self.now.writes.push(word.clone()),
             Some(Redirection::Read) => {}
@@ -316,10 +318,10 @@ impl Reader<'_> {
 pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
     let (name, value) = word.split_once('=')?;
     let named = !name.is_empty()
-        && !name.starts_with(|it: char| it.is_ascii_digit())
+        && !name.starts_with(|character: char| character.is_ascii_digit())
         && name
             .chars()
-            .all(|it| it.is_ascii_alphanumeric() || it == '_');
+            .all(|character| character.is_ascii_alphanumeric() || character == '_');
     named.then_some((name, value))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::area::Found;
+use super::area::FoundHook;
 use super::command::assignment;
 use super::tree::Tree;
 
@@ -10,45 +10,49 @@ pub(super) struct Crontab {
     pub(super) file: PathBuf,
     /// Whose it is, where `crontab` keeps it.
     pub(super) user: Option<String>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<CrontabLine>,
 }
 
 /// A line that runs a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct CrontabLine {
     pub(super) text: String,
     pub(super) at: usize,
 }
 
 /// Whether a line names the user who runs it.
 #[derive(Clone, Copy)]
-enum Form {
+enum CrontabForm {
     System,
     Users,
 }
 
-pub(super) fn all(tree: &Tree, found: &mut Found) -> Vec<Crontab> {
+pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
     let mut files = vec![(PathBuf::from("/etc/crontab"), None)];
     let system = found.seen(tree.list(Path::new("/etc/cron.d")));
     files.extend(
         system
             .into_iter()
-            .filter(|it| is_run(it))
-            .map(|it| (it, None)),
+            .filter(|path| is_run(path))
+            .map(|place| (place, None)),
     );
     // Debian's, then that of cronie and dcron.
     for spool in ["/var/spool/cron/crontabs", "/var/spool/cron"] {
         let users = found.seen(tree.list(Path::new(spool)));
-        let users = users.into_iter().filter(|it| !tree.is_directory(it));
+        let users = users.into_iter().filter(|path| !tree.is_directory(path));
         files.extend(users.map(|file| {
-            let user = file.file_name().map(|it| it.to_string_lossy().into_owned());
+            let user = file
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
             (file, user)
         }));
     }
     let mut crontabs = Vec::new();
     for (file, user) in files {
         let text = found.seen(tree.text(&file)).unwrap_or_default();
-        let form = user.as_ref().map_or(Form::System, |_| Form::Users);
+        let form = user
+            .as_ref()
+            .map_or(CrontabForm::System, |_| CrontabForm::Users);
         let lines = text.lines().filter_map(|text| line(text, form)).collect();
         crontabs.push(Crontab { file, user, lines });
     }
@@ -69,11 +73,11 @@ pub(super) fn is_program(file: &Path) -> bool {
 }
 
 /// The programs in the directories of which cron runs each one.
-pub(super) fn programs(tree: &Tree, found: &mut Found) -> Vec<PathBuf> {
+pub(super) fn programs(tree: &Tree, found: &mut FoundHook) -> Vec<PathBuf> {
     let mut programs = Vec::new();
     for directory in PERIODS {
         let files = found.seen(tree.list(Path::new(directory))).into_iter();
-        programs.extend(files.filter(|it| is_run(it) && tree.executable(it)));
+        programs.extend(files.filter(|path| is_run(path) && tree.executable(path)));
     }
     programs
 }
@@ -81,11 +85,11 @@ pub(super) fn programs(tree: &Tree, found: &mut Found) -> Vec<PathBuf> {
 /// cron and run-parts pass over names with a dot, as those that dpkg leaves have.
 fn is_run(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().as_encoded_bytes();
-    let plain = |it: &u8| it.is_ascii_alphanumeric() || b"_-".contains(it);
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);
     name.iter().all(plain)
 }
 
-fn line(text: &str, form: Form) -> Option<Line> {
+fn line(text: &str, form: CrontabForm) -> Option<CrontabLine> {
     let first = text.trim_start();
     if first.is_empty() || first.starts_with('#') {
         return None;
@@ -98,15 +102,20 @@ fn line(text: &str, form: Form) -> Option<Line> {
         return None;
     }
     let times = if first.starts_with('@') { 1 } else { 5 };
-    let fields = times + if matches!(form, Form::System) { 1 } else { 0 };
+    let fields = times
+        + if matches!(form, CrontabForm::System) {
+            1
+        } else {
+            0
+        };
     let blank = [' ', '\t'];
     let mut at = text.len() - first.len();
     for _ in 0..fields {
         let rest = &text[at..];
         let end = rest.find(blank)?;
-        at += end + rest[end..].find(|it| !blank.contains(&it))?;
+        at += end + rest[end..].find(|character| !blank.contains(&character))?;
     }
-    Some(Line {
+    Some(CrontabLine {
         text: text.to_owned(),
         at,
     })
@@ -116,21 +125,30 @@ fn line(text: &str, form: Form) -> Option<Line> {
 mod tests {
     use super::*;
 
-    fn command(text: &str, form: Form) -> Option<String> {
+    fn command(text: &str, form: CrontabForm) -> Option<String> {
         line(text, form).map(|line| line.text[line.at..].to_owned())
     }
 
     #[test]
     fn the_command_begins_after_times_and_user() {
         let run = || Some("certbot renew".to_owned());
-        assert_eq!(command("0 3 * * * certbot renew", Form::Users), run());
-        assert_eq!(command(" 0\t3 * *  * certbot renew", Form::Users), run());
-        assert_eq!(command("@daily certbot renew", Form::Users), run());
         assert_eq!(
-            command("0 */12 * * * root certbot renew", Form::System),
+            command("0 3 * * * certbot renew", CrontabForm::Users),
             run()
         );
-        assert_eq!(command("@daily root certbot renew", Form::System), run());
+        assert_eq!(
+            command(" 0\t3 * *  * certbot renew", CrontabForm::Users),
+            run()
+        );
+        assert_eq!(command("@daily certbot renew", CrontabForm::Users), run());
+        assert_eq!(
+            command("0 */12 * * * root certbot renew", CrontabForm::System),
+            run()
+        );
+        assert_eq!(
+            command("@daily root certbot renew", CrontabForm::System),
+            run()
+        );
     }
 
     #[test]
@@ -144,9 +162,9 @@ mod tests {
             "0 3 * * *",
             "x",
         ] {
-            assert_eq!(command(none, Form::Users), None, "{none}");
+            assert_eq!(command(none, CrontabForm::Users), None, "{none}");
         }
-        assert!(command("0 3 * * * A=b certbot renew", Form::Users).is_some());
+        assert!(command("0 3 * * * A=b certbot renew", CrontabForm::Users).is_some());
     }
 
     #[test]

@@ -22,12 +22,12 @@ mod tree;
 
 pub use area::Area;
 pub use area::Hook;
-pub(crate) use area::{Found, Place, areas, homes};
-pub(crate) use client::{Client, Origin, origin};
+pub(crate) use area::{FoundHook, HookPlace, areas, homes};
+pub(crate) use client::{Client, ClientHome, origin};
 pub use judge::Judge;
 pub use judge::Scope;
 pub use judge::Share;
-pub(crate) use judge::{Deed, Judgement};
+pub(crate) use judge::{Deed, HookJudgement};
 pub use removal::Removal;
 pub(crate) use removal::deletion;
 pub(crate) use schedule::Schedule;

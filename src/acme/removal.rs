@@ -1,7 +1,7 @@
 //! How a hook is taken away, and nothing beside it.
 
 use super::certbot::RENEW;
-use super::{Deed, Hook, Judge, Judgement, Place, Share};
+use super::{Deed, Hook, HookJudgement, HookPlace, Judge, Share};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
@@ -13,21 +13,25 @@ pub enum Removal {
 
 impl Hook {
     /// What takes away what is old in this hook, which was judged so.
-    pub fn removal(&self, judge: &Judge, judgement: &Judgement) -> Removal {
+    pub fn removal(&self, judge: &Judge, judgement: &HookJudgement) -> Removal {
         let whole = judgement.share == Share::All;
         let command = match &self.place {
-            Place::Setting { line, .. } if whole && !self.commands.contains('\n') => {
+            HookPlace::Setting { line, .. } if whole && !self.commands.contains('\n') => {
                 Some(format!("sed -i {} {}", deletion(line), self.file()))
             }
             // A variable of a unit, whose value is a piece of certbot's command line.
-            Place::Setting { line, .. }
+            HookPlace::Setting { line, .. }
                 if judge.without(&self.commands).as_deref() == Some(RENEW) =>
             {
                 Some(format!("sed -i {} {}", deletion(line), self.file()))
             }
-            Place::Program { link: None, .. } if whole => Some(format!("chmod -x {}", self.file())),
-            Place::Program { link: Some(_), .. } if whole => Some(format!("rm {}", self.file())),
-            Place::Crontab { user, line, at, .. } => {
+            HookPlace::Program { link: None, .. } if whole => {
+                Some(format!("chmod -x {}", self.file()))
+            }
+            HookPlace::Program { link: Some(_), .. } if whole => {
+                Some(format!("rm {}", self.file()))
+            }
+            HookPlace::Crontab { user, line, at, .. } => {
                 let rest = judge.without(&self.commands);
                 rest.map(|rest| self.of_crontab(user.as_deref(), line, *at, &rest))
             }
@@ -73,9 +77,9 @@ pub(crate) fn deletion(line: &str) -> String {
 fn replacement(line: &str, new: &str) -> String {
     let new: String = new
         .chars()
-        .flat_map(|it| {
-            let escape = matches!(it, '\\' | '&' | '#').then_some('\\');
-            escape.into_iter().chain([it])
+        .flat_map(|character| {
+            let escape = matches!(character, '\\' | '&' | '#').then_some('\\');
+            escape.into_iter().chain([character])
         })
         .collect();
     quoted(&format!("s#^{}$#{new}#", pattern(line)))
@@ -84,9 +88,9 @@ fn replacement(line: &str, new: &str) -> String {
 /// A line as a basic regular expression between two `#`.
 fn pattern(line: &str) -> String {
     line.chars()
-        .flat_map(|it| {
-            let escape = "\\.*[]^$#".contains(it).then_some('\\');
-            escape.into_iter().chain([it])
+        .flat_map(|character| {
+            let escape = "\\.*[]^$#".contains(character).then_some('\\');
+            escape.into_iter().chain([character])
         })
         .collect()
 }
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn a_deletion_takes_its_own_line_alone() {
         for line in LINES {
-            let others: Vec<&str> = LINES.into_iter().filter(|it| *it != line).collect();
+            let others: Vec<&str> = LINES.into_iter().filter(|text| *text != line).collect();
             assert_eq!(edited(&deletion(line)), others, "{line}");
         }
     }
@@ -138,7 +142,7 @@ mod tests {
         for line in LINES {
             let expected: Vec<&str> = LINES
                 .into_iter()
-                .map(|it| if it == line { new } else { it })
+                .map(|text| if text == line { new } else { text })
                 .collect();
             assert_eq!(edited(&replacement(line, new)), expected, "{line}");
         }

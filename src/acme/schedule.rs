@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::command::{self, Simple};
-use super::{Client, Origin};
+use super::{Client, ClientHome};
 
 /// Something that renews from time to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +41,12 @@ impl Schedule {
     }
 
     /// Whether it renews this lineage of its client.
-    pub(crate) fn renews(&self, origin: &Origin) -> bool {
+    pub(crate) fn renews(&self, origin: &ClientHome) -> bool {
         if self.client != origin.client {
             return false;
         }
         let words: Vec<&str> = self.command.split([' ', '\t', '=', '\'', '"']).collect();
-        let has = |word: &str| words.iter().any(|it| it.trim_end_matches('/') == word);
+        let has = |word: &str| words.iter().any(|text| text.trim_end_matches('/') == word);
         let named = |option: &str, value: Option<&std::ffi::OsStr>| {
             !has(option) || value.is_some_and(|value| has(&value.to_string_lossy()))
         };
@@ -85,7 +85,7 @@ fn asks_for_systemd(simple: &Simple) -> bool {
     matches!(simple.program(), "test" | "[" | "[[")
         && words
             .windows(3)
-            .any(|it| it == ["!", "-d", "/run/systemd/system"])
+            .any(|texts| texts == ["!", "-d", "/run/systemd/system"])
 }
 
 /// The client that a command has renew, and the words after its name.
@@ -122,8 +122,8 @@ fn renewal(simple: &Simple) -> Option<(Client, Vec<&str>)> {
 mod tests {
     use super::*;
 
-    fn certbots(directory: &str) -> Origin {
-        Origin {
+    fn certbots(directory: &str) -> ClientHome {
+        ClientHome {
             client: Client::Certbot,
             directory: directory.into(),
         }
@@ -144,7 +144,7 @@ mod tests {
     fn each_client_is_known_by_what_makes_it_renew() {
         let client = |command: &str| {
             let found = of_cron(Path::new("/etc/crontab"), command, true);
-            found.first().map(|it| it.client)
+            found.first().map(|schedule| schedule.client)
         };
         for (command, expected) in [
             ("/usr/bin/certbot renew -q", Some(Client::Certbot)),
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_timer_is_known_by_its_name_or_by_what_it_starts() {
-        let client = |timer, run| Schedule::of_timer(timer, run).map(|it| it.client);
+        let client = |timer, run| Schedule::of_timer(timer, run).map(|schedule| schedule.client);
         assert_eq!(client("certbot-renew.timer", ""), Some(Client::Certbot));
         assert_eq!(
             client("tls.timer", "/opt/certbot renew"),

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::command::Simple;
-use super::judge::{Deed, Judge, Verdict};
-use crate::config::Kind;
+use super::judge::{Deed, HookVerdict, Judge};
+use crate::config::ServerKind;
 
 /// What is done to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +25,9 @@ enum Act {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     /// An instance's, and nobody else's.
-    Instance(Kind),
+    Instance(ServerKind),
     /// An instance's, and perhaps others' as well.
-    Shared(Kind),
+    Shared(ServerKind),
     Other,
 }
 
@@ -55,7 +55,7 @@ const VALUED_OF_PATRONICTL: [&str; 6] = ["-c", "--config-file", "-d", "--dcs-url
 
 impl Judge {
     /// What a command does to servers; nothing where its program is none that does such.
-    pub(super) fn of_service(&self, simple: &Simple) -> Option<Verdict> {
+    pub(super) fn of_service(&self, simple: &Simple) -> Option<HookVerdict> {
         let arguments: Vec<&str> = simple.arguments().collect();
         let first = simple.command().first().map_or("", |word| &*word.text);
         if let Some((_, unit)) = first.rsplit_once("/init.d/") {
@@ -88,11 +88,11 @@ impl Judge {
     }
 
     /// Whether an instance is of this kind.
-    pub(super) fn has(&self, kind: Kind) -> bool {
+    pub(super) fn has(&self, kind: ServerKind) -> bool {
         self.scopes.iter().any(|scope| scope.kind == kind)
     }
 
-    fn of_systemctl(&self, arguments: &[&str]) -> Verdict {
+    fn of_systemctl(&self, arguments: &[&str]) -> HookVerdict {
         let elsewhere = |word: &&str| {
             let options = ["-H", "--host", "-M", "--machine", "--user"];
             options.contains(&word.split('=').next().unwrap_or(word))
@@ -101,21 +101,21 @@ impl Judge {
         match words.split_first() {
             Some((verb, units)) if !arguments.iter().any(elsewhere) => match act(verb) {
                 Some(act) => self.done(act, units),
-                None => Verdict::Other,
+                None => HookVerdict::Other,
             },
-            _ => Verdict::Other,
+            _ => HookVerdict::Other,
         }
     }
 
-    fn of_script(&self, unit: &str, verb: Option<&str>) -> Verdict {
+    fn of_script(&self, unit: &str, verb: Option<&str>) -> HookVerdict {
         match verb.and_then(act) {
             Some(act) => self.done(act, &[unit]),
-            None => Verdict::Other,
+            None => HookVerdict::Other,
         }
     }
 
     /// A container is known by its name alone, which says little.
-    fn of_container(&self, simple: &Simple, arguments: &[&str]) -> Option<Verdict> {
+    fn of_container(&self, simple: &Simple, arguments: &[&str]) -> Option<HookVerdict> {
         let words = operands(arguments, &VALUED_OF_EXEC);
         let words = match words.first() {
             Some(&"compose") => &words[1..],
@@ -134,12 +134,12 @@ impl Judge {
             (verb, containers) => self.done(act(verb)?, containers),
         };
         Some(match verdict {
-            Verdict::Old(deeds) => Verdict::Mixed(deeds),
+            HookVerdict::Old(deeds) => HookVerdict::Mixed(deeds),
             other => other,
         })
     }
 
-    fn of_pg_ctl(&self, arguments: &[&str]) -> Option<Verdict> {
+    fn of_pg_ctl(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let act = arguments.iter().find_map(|word| act(word))?;
         let mut rest = arguments.iter();
         let mut directory = None;
@@ -151,15 +151,15 @@ impl Judge {
             }
         }
         let owner = match directory {
-            None => Owner::Shared(Kind::Postgres),
-            Some(named) if named.contains('$') => Owner::Shared(Kind::Postgres),
-            Some(named) if self.is_home(Path::new(named)) => Owner::Instance(Kind::Postgres),
+            None => Owner::Shared(ServerKind::Postgres),
+            Some(named) if named.contains('$') => Owner::Shared(ServerKind::Postgres),
+            Some(named) if self.is_home(Path::new(named)) => Owner::Instance(ServerKind::Postgres),
             Some(_) => Owner::Other,
         };
         Some(self.judged(act, [owner]))
     }
 
-    fn of_pg_ctlcluster(&self, arguments: &[&str]) -> Option<Verdict> {
+    fn of_pg_ctlcluster(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let words = operands(arguments, &[]);
         let [version, name, verb, ..] = words[..] else {
             return None;
@@ -167,15 +167,15 @@ impl Judge {
         Some(self.judged(act(verb)?, [self.owner_of_cluster(version, name)]))
     }
 
-    fn of_psql(&self, arguments: &[&str]) -> Option<Verdict> {
+    fn of_psql(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let of_pooler = || {
             let reload = |word: &&str| word.trim_end_matches(';').eq_ignore_ascii_case("reload");
-            arguments.iter().any(reload) && arguments.iter().any(|it| it.contains("pgbouncer"))
+            arguments.iter().any(reload) && arguments.iter().any(|text| text.contains("pgbouncer"))
         };
-        let owner = if arguments.iter().any(|it| it.contains("pg_reload_conf")) {
+        let owner = if arguments.iter().any(|name| name.contains("pg_reload_conf")) {
             self.owner_of_all_clusters()
         } else if of_pooler() {
-            Owner::Shared(Kind::PgBouncer)
+            Owner::Shared(ServerKind::PgBouncer)
         } else {
             return None;
         };
@@ -184,31 +184,31 @@ impl Judge {
             .filter(|pair| ["-h", "--host"].contains(&pair[0]));
         let host = hosts.next().map(|pair| pair[1]).or_else(|| {
             let mut words = arguments.iter();
-            words.find_map(|it| it.strip_prefix("--host=").or(it.strip_prefix("-h")))
+            words.find_map(|line| line.strip_prefix("--host=").or(line.strip_prefix("-h")))
         });
         let is_here = |host: &str| {
             host.starts_with('/') || ["", "localhost", "127.0.0.1", "::1"].contains(&host)
         };
         let named_elsewhere = arguments
             .iter()
-            .any(|it| it.contains("host=") || it.contains("://"));
+            .any(|said| said.contains("host=") || said.contains("://"));
         if named_elsewhere || !host.is_none_or(is_here) {
-            return Some(Verdict::Other);
+            return Some(HookVerdict::Other);
         }
         Some(self.judged(Act::Reload, [owner]))
     }
 
     /// It reaches members on other hosts as well.
-    fn of_patronictl(&self, arguments: &[&str]) -> Option<Verdict> {
+    fn of_patronictl(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let words = operands(arguments, &VALUED_OF_PATRONICTL);
         let act = act(words.first()?)?;
         let kind = match act {
             // Patroni itself goes on.
-            Act::Restart => Kind::Postgres,
-            _ if self.has(Kind::Patroni) => Kind::Patroni,
-            _ => Kind::Postgres,
+            Act::Restart => ServerKind::Postgres,
+            _ if self.has(ServerKind::Patroni) => ServerKind::Patroni,
+            _ => ServerKind::Postgres,
         };
-        let known = self.has(Kind::Postgres) || self.has(Kind::Patroni);
+        let known = self.has(ServerKind::Postgres) || self.has(ServerKind::Patroni);
         let owner = if known {
             Owner::Shared(kind)
         } else {
@@ -218,7 +218,7 @@ impl Judge {
     }
 
     /// Processes by their program's name.
-    fn of_name(&self, program: &str, arguments: &[&str]) -> Option<Verdict> {
+    fn of_name(&self, program: &str, arguments: &[&str]) -> Option<HookVerdict> {
         let has = |options: &[&str]| arguments.iter().any(|word| options.contains(word));
         let act = match has(&["-HUP", "-SIGHUP", "-1", "--signal=HUP", "HUP", "SIGHUP"]) {
             true => Act::Reload,
@@ -228,14 +228,17 @@ impl Judge {
         let whole_name = has(&["-x", "--exact"]) || ["killall", "pidof"].contains(&program);
         let owner = |pattern: &&str| {
             let anchored = pattern.starts_with('^') && pattern.ends_with('$');
-            let is_letter = |it: char| it.is_ascii_alphanumeric() || it == '_' || it == '-';
-            let names = || pattern.split(|it| !is_letter(it));
+            let is_letter = |character: char| {
+                character.is_ascii_alphanumeric() || character == '_' || character == '-'
+            };
+            let names = || pattern.split(|character| !is_letter(character));
             let kind = names().find_map(kind_of_program)?;
             let exact =
-                (whole_name || anchored) && names().filter(|it| !it.is_empty()).count() == 1;
-            Some(match exact && kind == Kind::Postgres {
-                true => self.owner_of_all_clusters(),
-                false => Owner::Shared(kind),
+                (whole_name || anchored) && names().filter(|text| !text.is_empty()).count() == 1;
+            Some(if exact && kind == ServerKind::Postgres {
+                self.owner_of_all_clusters()
+            } else {
+                Owner::Shared(kind)
             })
         };
         let patterns = operands(arguments, &VALUED_OF_PKILL);
@@ -243,27 +246,27 @@ impl Judge {
         (!owners.is_empty()).then(|| self.judged(act, owners))
     }
 
-    fn of_pid_file(&self, word: &str) -> Option<Verdict> {
+    fn of_pid_file(&self, word: &str) -> Option<HookVerdict> {
         let path = Path::new(word);
         let owner = match path.file_name()?.to_str()? {
             "postmaster.pid" => match path.parent() {
-                Some(directory) if self.is_home(directory) => Owner::Instance(Kind::Postgres),
-                _ if word.contains('$') => Owner::Shared(Kind::Postgres),
+                Some(directory) if self.is_home(directory) => Owner::Instance(ServerKind::Postgres),
+                _ if word.contains('$') => Owner::Shared(ServerKind::Postgres),
                 _ => Owner::Other,
             },
-            "pgbouncer.pid" => Owner::Shared(Kind::PgBouncer),
-            "patroni.pid" => Owner::Shared(Kind::Patroni),
+            "pgbouncer.pid" => Owner::Shared(ServerKind::PgBouncer),
+            "patroni.pid" => Owner::Shared(ServerKind::Patroni),
             _ => return None,
         };
         Some(self.judged(Act::Reload, [owner]))
     }
 
-    fn done(&self, act: Act, units: &[&str]) -> Verdict {
+    fn done(&self, act: Act, units: &[&str]) -> HookVerdict {
         self.judged(act, units.iter().map(|unit| self.owner_of_unit(unit)))
     }
 
     /// What comes of an act on servers of these owners; one of a kind that no instance is of is somebody else's.
-    fn judged(&self, act: Act, owners: impl IntoIterator<Item = Owner>) -> Verdict {
+    fn judged(&self, act: Act, owners: impl IntoIterator<Item = Owner>) -> HookVerdict {
         let known = |owner: Owner| match owner {
             Owner::Instance(kind) | Owner::Shared(kind) if !self.has(kind) => Owner::Other,
             owner => owner,
@@ -271,7 +274,7 @@ impl Judge {
         self.judged_anyway(act, owners.into_iter().map(known))
     }
 
-    fn judged_anyway(&self, act: Act, owners: impl IntoIterator<Item = Owner>) -> Verdict {
+    fn judged_anyway(&self, act: Act, owners: impl IntoIterator<Item = Owner>) -> HookVerdict {
         let mut kinds = BTreeSet::new();
         let mut all = true;
         for owner in owners {
@@ -287,15 +290,15 @@ impl Judge {
         let deed = match act {
             Act::Restart => Deed::Restarts,
             Act::Reload => Deed::Reloads,
-            Act::Look => return Verdict::Harmless,
-            Act::Start if all && !kinds.is_empty() => return Verdict::Harmless,
-            Act::Start => return Verdict::Other,
+            Act::Look => return HookVerdict::Harmless,
+            Act::Start if all && !kinds.is_empty() => return HookVerdict::Harmless,
+            Act::Start => return HookVerdict::Other,
         };
         let deeds: BTreeSet<Deed> = kinds.into_iter().map(deed).collect();
         match (deeds.is_empty(), all) {
-            (true, _) => Verdict::Other,
-            (false, true) => Verdict::Old(deeds),
-            (false, false) => Verdict::Mixed(deeds),
+            (true, _) => HookVerdict::Other,
+            (false, true) => HookVerdict::Old(deeds),
+            (false, false) => HookVerdict::Mixed(deeds),
         }
     }
 
@@ -316,18 +319,21 @@ impl Judge {
         match (base, instance) {
             ("postgresql", Some(cluster)) => match cluster.split_once('-') {
                 Some((version, name)) => self.owner_of_cluster(version, name),
-                None => Owner::Shared(Kind::Postgres),
+                None => Owner::Shared(ServerKind::Postgres),
             },
             ("postgresql" | "postgres", None) => self.owner_of_all_clusters(),
             ("pgbouncer", None) if self.is_home(Path::new("/etc/pgbouncer/pgbouncer.ini")) => {
-                Owner::Instance(Kind::PgBouncer)
+                Owner::Instance(ServerKind::PgBouncer)
             }
-            ("pgbouncer", _) => Owner::Shared(Kind::PgBouncer),
+            ("pgbouncer", _) => Owner::Shared(ServerKind::PgBouncer),
             // With it goes the Postgres that it runs.
-            ("patroni", _) => match (self.has(Kind::Patroni), self.has(Kind::Postgres)) {
-                (true, true) if instance.is_none() => Owner::Instance(Kind::Patroni),
-                (true, _) => Owner::Shared(Kind::Patroni),
-                (false, _) => Owner::Shared(Kind::Postgres),
+            ("patroni", _) => match (
+                self.has(ServerKind::Patroni),
+                self.has(ServerKind::Postgres),
+            ) {
+                (true, true) if instance.is_none() => Owner::Instance(ServerKind::Patroni),
+                (true, _) => Owner::Shared(ServerKind::Patroni),
+                (false, _) => Owner::Shared(ServerKind::Postgres),
             },
             (_, None) => match base.strip_prefix("postgresql-") {
                 Some(version) if is_version(version) => {
@@ -342,7 +348,7 @@ impl Judge {
     /// Of a cluster of Debian's.
     fn owner_of_cluster(&self, version: &str, name: &str) -> Owner {
         if !is_version(version) || name.contains('$') {
-            return Owner::Shared(Kind::Postgres);
+            return Owner::Shared(ServerKind::Postgres);
         }
         let configured = Path::new("/etc/postgresql").join(version).join(name);
         let text = self.tree.text(&configured.join("postgresql.conf"));
@@ -367,11 +373,11 @@ impl Judge {
 
     fn owner_of_directory(&self, directory: &Path) -> Owner {
         if self.is_home(directory) {
-            Owner::Instance(Kind::Postgres)
+            Owner::Instance(ServerKind::Postgres)
         } else if self.tree.is_directory(directory) {
             Owner::Other
         } else {
-            Owner::Shared(Kind::Postgres)
+            Owner::Shared(ServerKind::Postgres)
         }
     }
 
@@ -381,15 +387,19 @@ impl Judge {
         let versions = list(Path::new("/etc/postgresql"));
         let mut clusters = versions.iter().flat_map(|version| list(version));
         let all = clusters.all(|cluster| {
-            let name = |path: &Path| path.file_name().map(|it| it.to_string_lossy().into_owned());
+            let name = |path: &Path| {
+                path.file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+            };
             let version = cluster.parent().and_then(name).unwrap_or_default();
             let owner = self.owner_of_cluster(&version, &name(&cluster).unwrap_or_default());
             // What is no cluster does not count.
-            !is_version(&version) || owner == Owner::Instance(Kind::Postgres)
+            !is_version(&version) || owner == Owner::Instance(ServerKind::Postgres)
         });
-        match all {
-            true => Owner::Instance(Kind::Postgres),
-            false => Owner::Shared(Kind::Postgres),
+        if all {
+            Owner::Instance(ServerKind::Postgres)
+        } else {
+            Owner::Shared(ServerKind::Postgres)
         }
     }
 
@@ -401,11 +411,15 @@ impl Judge {
     /// Whether a path bears the name of a server of an instance's kind, and is not another cluster's.
     pub(super) fn is_named_for_server(&self, path: &str) -> bool {
         // Another host's.
-        if path.split('/').next().is_some_and(|it| it.contains(':')) {
+        if path
+            .split('/')
+            .next()
+            .is_some_and(|text| text.contains(':'))
+        {
             return false;
         }
         let path = path.to_ascii_lowercase();
-        let words: Vec<&str> = path.split('/').filter(|it| !it.is_empty()).collect();
+        let words: Vec<&str> = path.split('/').filter(|line| !line.is_empty()).collect();
         let is_kinds =
             |word: &&str| {
                 let stem = word.split('.').next().unwrap_or(word);
@@ -413,7 +427,7 @@ impl Judge {
                     if is_version(version) { stem } else { word }
                 });
                 let kind = match stem {
-                    "pgsql" | "pgdata" | "postgresql" => Some(Kind::Postgres),
+                    "pgsql" | "pgdata" | "postgresql" => Some(ServerKind::Postgres),
                     name => kind_of_program(name),
                 };
                 kind.is_some_and(|kind| self.has(kind))
@@ -427,25 +441,27 @@ impl Judge {
 }
 
 /// Names that units begin with.
-const UNITS: [(&str, Kind); 4] = [
-    ("postgresql", Kind::Postgres),
-    ("postgres", Kind::Postgres),
-    ("pgbouncer", Kind::PgBouncer),
-    ("patroni", Kind::Patroni),
+const UNITS: [(&str, ServerKind); 4] = [
+    ("postgresql", ServerKind::Postgres),
+    ("postgres", ServerKind::Postgres),
+    ("pgbouncer", ServerKind::PgBouncer),
+    ("patroni", ServerKind::Patroni),
 ];
 
-fn kind_of_program(name: &str) -> Option<Kind> {
+fn kind_of_program(name: &str) -> Option<ServerKind> {
     match name {
-        "postgres" | "postmaster" => Some(Kind::Postgres),
-        "pgbouncer" => Some(Kind::PgBouncer),
-        "patroni" => Some(Kind::Patroni),
+        "postgres" | "postmaster" => Some(ServerKind::Postgres),
+        "pgbouncer" => Some(ServerKind::PgBouncer),
+        "patroni" => Some(ServerKind::Patroni),
         _ => None,
     }
 }
 
 fn is_version(text: &str) -> bool {
-    text.starts_with(|it: char| it.is_ascii_digit())
-        && text.chars().all(|it| it.is_ascii_digit() || it == '.')
+    text.starts_with(|character: char| character.is_ascii_digit())
+        && text
+            .chars()
+            .all(|character| character.is_ascii_digit() || character == '.')
 }
 
 /// The arguments that are neither options nor values of these.

@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::error::{BundleError, LinkError};
-use super::facts::Facts;
+use super::facts::CertificateFacts;
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
 use super::signature;
@@ -31,7 +31,7 @@ pub struct Certificate {
     not_after: Timestamp,
     public_key: PublicKey,
     weak_digest: Option<&'static str>,
-    facts: Facts,
+    facts: CertificateFacts,
 }
 
 /// How near a certificate or a CRL is to its end.
@@ -88,7 +88,7 @@ impl Expiry {
     }
 
     /// How near to its end a certificate's validity is at `now`.
-    pub(crate) fn of(
+    pub(crate) fn from_not_before(
         not_before: Timestamp,
         not_after: Timestamp,
         now: Timestamp,
@@ -144,10 +144,10 @@ impl Certificate {
             return Err(BundleError::CertificateUnreadable);
         }
         let validity = parsed.validity();
-        let public_key = PublicKey::of(parsed.public_key());
-        let facts = Facts::of(&parsed, &public_key);
+        let public_key = PublicKey::from_spki(parsed.public_key());
+        let facts = CertificateFacts::from_certificate(&parsed, &public_key);
         Ok(Self {
-            fingerprint: Fingerprint::of(&der),
+            fingerprint: Fingerprint::from_der(&der),
             subject: printable(&parsed.subject().to_string()),
             issuer: printable(&parsed.issuer().to_string()),
             subject_der: parsed.subject().as_raw().to_vec(),
@@ -217,7 +217,7 @@ impl Certificate {
     }
 
     /// What a client that verifies looks at, beside dates and names.
-    pub(crate) fn facts(&self) -> &Facts {
+    pub(crate) fn facts(&self) -> &CertificateFacts {
         &self.facts
     }
 
@@ -239,7 +239,7 @@ impl Certificate {
 
     /// How near to its end it is at `now`.
     pub(crate) fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
-        Expiry::of(self.not_before, self.not_after, now, thresholds)
+        Expiry::from_not_before(self.not_before, self.not_after, now, thresholds)
     }
 
     /// Whether nothing of its validity is left at `now`.

@@ -15,7 +15,7 @@ use super::key::PublicKey;
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct CertificateFacts {
     /// The version of X.509 that it has: 1 to 3.
     pub(crate) version: u32,
     /// Kind and size of its key, such as `RSA 2048` or `ECDSA P-256`.
@@ -71,26 +71,30 @@ pub(crate) enum Authority {
     Unsaid,
 }
 
-impl Facts {
-    pub(super) fn of(certificate: &X509Certificate<'_>, key: &PublicKey) -> Self {
-        let usage = certificate.key_usage().ok().flatten().map(|it| it.value);
+impl CertificateFacts {
+    pub(super) fn from_certificate(certificate: &X509Certificate<'_>, key: &PublicKey) -> Self {
+        let usage = certificate
+            .key_usage()
+            .ok()
+            .flatten()
+            .map(|basic_extension| basic_extension.value);
         let purposes = certificate.extended_key_usage().ok().flatten();
         Self {
             version: certificate.version().0 + 1,
             key: key.to_string(),
             signature: named(&certificate.signature_algorithm.algorithm),
-            authority: Authority::of(certificate),
-            may_sign_certificates: usage.map(|it| it.key_cert_sign()),
-            may_sign_revocations: usage.map(|it| it.crl_sign()),
+            authority: Authority::from_certificate(certificate),
+            may_sign_certificates: usage.map(|usage| usage.key_cert_sign()),
+            may_sign_revocations: usage.map(|usage| usage.crl_sign()),
             may_shake_hands: usage
-                .map(|it| it.digital_signature() || it.key_encipherment() || it.key_agreement()),
+                .map(|found| found.digital_signature() || found.key_encipherment() || found.key_agreement()),
             may_serve: purposes
                 .as_ref()
-                .map(|it| it.value.server_auth || it.value.other.iter().any(is_gated_crypto)),
+                .map(|candidate| candidate.value.server_auth || candidate.value.other.iter().any(is_gated_crypto)),
             is_typed_for_others: certificate.extensions().iter().any(|extension| {
                 matches!(extension.parsed_extension(), ParsedExtension::NSCertType(types) if !types.ssl_server())
             }),
-            may_authenticate: purposes.map(|it| it.value.client_auth),
+            may_authenticate: purposes.map(|known| known.value.client_auth),
             limits_names: certificate
                 .extensions()
                 .iter()
@@ -112,7 +116,7 @@ impl Facts {
 }
 
 impl Authority {
-    fn of(certificate: &X509Certificate<'_>) -> Self {
+    fn from_certificate(certificate: &X509Certificate<'_>) -> Self {
         match certificate.basic_constraints() {
             Ok(Some(said)) if said.value.ca => Self::Yes(said.value.path_len_constraint),
             Ok(Some(_)) => Self::No,

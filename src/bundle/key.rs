@@ -58,7 +58,7 @@ impl PrivateKey {
         let signing_key = any_supported_type(&borrowed).ok()?;
         let spki = signing_key.public_key()?;
         let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
-        let public = PublicKey::of(&spki);
+        let public = PublicKey::from_spki(&spki);
         public.is_supported().then_some(Self { kind, der, public })
     }
 
@@ -127,9 +127,9 @@ pub(super) struct PublicKey {
 }
 
 impl PublicKey {
-    pub(super) fn of(spki: &SubjectPublicKeyInfo<'_>) -> Self {
+    pub(super) fn from_spki(spki: &SubjectPublicKeyInfo<'_>) -> Self {
         Self {
-            algorithm: Algorithm::of(spki),
+            algorithm: Algorithm::from_spki(spki),
             bytes: spki.subject_public_key.data.to_vec(),
         }
     }
@@ -168,7 +168,7 @@ impl fmt::Display for PublicKey {
 }
 
 impl Algorithm {
-    fn of(spki: &SubjectPublicKeyInfo<'_>) -> Self {
+    fn from_spki(spki: &SubjectPublicKeyInfo<'_>) -> Self {
         let oid = &spki.algorithm.algorithm;
         if *oid == OID_PKCS1_RSAENCRYPTION {
             return match spki.parsed() {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::order::arranged;
-use super::pem::{self, Block, Source};
+use super::pem::{self, Block, PemSource};
 use super::{
-    Bundle, BundleError, Companions, Form, FoundChain, Part, PrivateKey, check_strength,
+    Bundle, BundleError, ClientTrust, Form, FoundChain, Part, PrivateKey, check_strength,
     read_chain, the_one_key,
 };
 
@@ -27,7 +27,7 @@ impl KeyedBundle {
     /// # Errors
     /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
     pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
-        Self::read(chain, key, Source::Lineage)
+        Self::read(chain, key, PemSource::Lineage)
     }
 
     /// The same of files that a server loads as they are.
@@ -35,15 +35,16 @@ impl KeyedBundle {
     /// # Errors
     /// As well where that is so only once something was set right.
     pub fn loaded(chain: &[u8], key: &[u8]) -> Result<Self, BundleError> {
-        let keyed = Self::read(&[chain], key, Source::Server)?;
-        match keyed.set_right.iter().all(|it| it.loads_as_it_is()) {
-            true => Ok(keyed),
+        let keyed = Self::read(&[chain], key, PemSource::Server)?;
+        if keyed.set_right.iter().all(|right| right.loads_as_it_is()) {
+            Ok(keyed)
+        } else {
             // The lines were read as they are.
-            false => Err(BundleError::LeafNotFirst),
+            Err(BundleError::LeafNotFirst)
         }
     }
 
-    fn read(chain: &[&[u8]], key: &[u8], source: Source) -> Result<Self, BundleError> {
+    fn read(chain: &[&[u8]], key: &[u8], source: PemSource) -> Result<Self, BundleError> {
         let key_file = pem::blocks(key, Part::Key, source);
         let found = read_chain(chain, source).map_err(|error| match &key_file {
             Ok(key_file) if is_swapped(chain, &key_file.blocks, source) => BundleError::OtherForm {
@@ -90,14 +91,14 @@ impl KeyedBundle {
             leaf: arranged.leaf,
             intermediates: arranged.intermediates,
             key: key.digest(),
-            companions: Companions::default(),
+            companions: ClientTrust::default(),
             set_right,
         });
         Ok(Self { bundle, key })
     }
 
     /// The same with these files beside it.
-    pub(crate) fn with(self, companions: Companions) -> Self {
+    pub(crate) fn with(self, companions: ClientTrust) -> Self {
         let bundle = Arc::unwrap_or_clone(self.bundle).with(companions);
         Self {
             bundle: Arc::new(bundle),
@@ -142,7 +143,7 @@ impl std::fmt::Debug for KeyedBundle {
 }
 
 /// Whether the files hold each other's content: keys where certificates should be, and certificates in place of a key.
-fn is_swapped(chain: &[&[u8]], key_file: &[Block], source: Source) -> bool {
+fn is_swapped(chain: &[&[u8]], key_file: &[Block], source: PemSource) -> bool {
     let is_certificate = |block: &Block| matches!(block, Block::Certificate(_));
     let is_key = |block: &Block| matches!(block, Block::Key(..));
     let [first, ..] = chain else { return false };

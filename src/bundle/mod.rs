@@ -35,7 +35,7 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 pub(crate) use certificate::{Certificate, Expiry, Thresholds};
-pub(crate) use companions::Companions;
+pub(crate) use companions::ClientTrust;
 pub(crate) use error::{BundleError, Class, Form, LinkError, Part, Refusal, Warning};
 pub(crate) use facts::Authority;
 pub use fingerprint::Fingerprint;
@@ -46,7 +46,7 @@ pub use piece::Piece;
 pub(crate) use piece::Pieces;
 pub(crate) use set_right::SetRight;
 
-use pem::{Block, Source};
+use pem::{Block, PemSource};
 
 /// The largest number of certificates in a chain. OpenSSL's clients give up at 100, and no
 /// public chain has more than five.
@@ -60,7 +60,7 @@ pub struct Bundle {
     leaf: Certificate,
     intermediates: Vec<Certificate>,
     key: KeyDigest,
-    companions: Companions,
+    companions: ClientTrust,
     set_right: BTreeSet<SetRight>,
 }
 
@@ -75,12 +75,12 @@ pub(crate) struct Identity {
 
 impl Bundle {
     /// The same with these files beside it.
-    pub(crate) fn with(self, companions: Companions) -> Self {
+    pub(crate) fn with(self, companions: ClientTrust) -> Self {
         Self { companions, ..self }
     }
 
     /// The CA and CRL files that come with it.
-    pub(crate) fn companions(&self) -> &Companions {
+    pub(crate) fn companions(&self) -> &ClientTrust {
         &self.companions
     }
 
@@ -99,7 +99,7 @@ impl Bundle {
     /// What tells each of its pieces from another one: of the certificate the chain, whose leaf
     /// tells the key, and the CA and CRL files as they are written.
     pub(crate) fn pieces(&self) -> Pieces {
-        let of = |text: Vec<u8>| Fingerprint::of(&text);
+        let of = |text: Vec<u8>| Fingerprint::from_der(&text);
         Pieces([
             Some(of(self.chain_pem())),
             self.companions.ca_pem().map(of),
@@ -193,9 +193,9 @@ impl Bundle {
     pub(crate) fn warnings(&self, now: Timestamp) -> Vec<Warning> {
         let expired = self.companions.expired_authorities(now);
         expired
-            .map(|it| Warning::AuthorityExpired {
-                subject: it.subject().to_owned(),
-                not_after: it.not_after(),
+            .map(|certificate| Warning::AuthorityExpired {
+                subject: certificate.subject().to_owned(),
+                not_after: certificate.not_after(),
             })
             .collect()
     }
@@ -246,7 +246,7 @@ struct FoundChain {
 }
 
 /// The certificates of all chain files, and the private keys that lie among them.
-fn read_chain(chain: &[&[u8]], source: Source) -> Result<FoundChain, BundleError> {
+fn read_chain(chain: &[&[u8]], source: PemSource) -> Result<FoundChain, BundleError> {
     let mut ders: Vec<Vec<u8>> = Vec::new();
     let mut keys = Vec::new();
     let mut set_right = BTreeSet::new();
@@ -309,7 +309,7 @@ fn read_chain(chain: &[&[u8]], source: Source) -> Result<FoundChain, BundleError
 /// # Errors
 /// The file is none that a bundle is made of.
 pub(crate) fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
-    let mut certificates = read_chain(&[chain], Source::Lineage)?.certificates;
+    let mut certificates = read_chain(&[chain], PemSource::Lineage)?.certificates;
     let is_leaf = |one: &Certificate| {
         let is_authority = matches!(one.facts().authority, Authority::Yes(_));
         !is_authority

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use super::facts::{AlternativeName, Facts};
+use super::facts::{AlternativeName, CertificateFacts};
 
 /// By what a certificate covers a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(crate) enum Ground {
     CommonName,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// By what the certificate covers `host`; `None` where libpq refuses it for that name.
     pub(crate) fn covers(&self, host: &str) -> Option<Ground> {
         let address: Option<IpAddr> = host.parse().ok();

@@ -20,7 +20,7 @@ const DASHES: &[u8] = b"-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum PemSource {
     /// A lineage's, of which a new one is made.
     Lineage,
     /// A server's, which loads it as it is.
@@ -41,7 +41,7 @@ pub(super) struct Blocks {
 }
 
 /// The certificates and private keys of a file, in its order.
-pub(super) fn blocks(text: &[u8], part: Part, source: Source) -> Result<Blocks, BundleError> {
+pub(super) fn blocks(text: &[u8], part: Part, source: PemSource) -> Result<Blocks, BundleError> {
     let other = |form| Err(BundleError::OtherForm { part, form });
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(BundleError::Empty { part });
@@ -49,7 +49,7 @@ pub(super) fn blocks(text: &[u8], part: Part, source: Source) -> Result<Blocks, 
     if let Some(form) = binary(text).or(escaped(text)) {
         return other(form);
     }
-    let mut reader = Reader::new(source);
+    let mut reader = PemReader::new(source);
     let sections = reader
         .sections(text)
         .map_err(|(fault, line)| BundleError::BrokenPem { part, fault, line })?;
@@ -66,8 +66,11 @@ pub(super) fn blocks(text: &[u8], part: Part, source: Source) -> Result<Blocks, 
         blocks.extend(section.block(part, &mut set_right)?);
     }
     let is_chain = matches!(part, Part::Certificate | Part::Chain);
-    let is_missing = is_chain && !blocks.iter().any(|it| matches!(it, Block::Certificate(_)));
-    let in_place = sections.iter().find_map(Section::in_place_of_ours);
+    let is_missing = is_chain
+        && !blocks
+            .iter()
+            .any(|block| matches!(block, Block::Certificate(_)));
+    let in_place = sections.iter().find_map(PemSection::in_place_of_ours);
     match in_place.filter(|_| is_missing) {
         Some(form) => other(form),
         None => Ok(Blocks { blocks, set_right }),
@@ -107,15 +110,15 @@ fn escaped(text: &[u8]) -> Option<Form> {
     let mut begins = places.filter(|(_, it)| *it == BEGIN).map(|(at, _)| at);
     let is_escaped = |at: usize| {
         let rest = &text[at + BEGIN.len()..];
-        let end = rest.windows(DASHES.len()).position(|it| it == DASHES);
+        let end = rest.windows(DASHES.len()).position(|bytes| bytes == DASHES);
         let behind = end.and_then(|end| rest.get(end + DASHES.len()..));
-        behind.is_some_and(|it| it.starts_with(b"\\n") || it.starts_with(b"\\r\\n"))
+        behind.is_some_and(|bytes| bytes.starts_with(b"\\n") || bytes.starts_with(b"\\r\\n"))
     };
     begins.any(is_escaped).then_some(Form::Escaped)
 }
 
 /// One block as it stands in the file.
-struct Section<'a> {
+struct PemSection<'a> {
     label: &'a [u8],
     /// Its lines between BEGIN and END; nothing where they are ciphertext.
     body: Zeroizing<Vec<u8>>,
@@ -123,7 +126,7 @@ struct Section<'a> {
     line: usize,
 }
 
-impl Section<'_> {
+impl PemSection<'_> {
     fn block(
         &self,
         part: Part,
@@ -221,7 +224,7 @@ fn decode(text: &[u8]) -> Option<Block> {
 }
 
 /// A block that has begun and not yet ended.
-struct Open<'a> {
+struct OpenSection<'a> {
     label: &'a [u8],
     body: Zeroizing<Vec<u8>>,
     line: usize,
@@ -230,15 +233,15 @@ struct Open<'a> {
 }
 
 /// Takes a file apart into its blocks.
-struct Reader<'a> {
-    source: Source,
-    found: Vec<Section<'a>>,
-    open: Option<Open<'a>>,
+struct PemReader<'a> {
+    source: PemSource,
+    found: Vec<PemSection<'a>>,
+    open: Option<OpenSection<'a>>,
     set_right: BTreeSet<SetRight>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(source: Source) -> Self {
+impl<'a> PemReader<'a> {
+    fn new(source: PemSource) -> Self {
         Self {
             source,
             found: Vec::new(),
@@ -248,11 +251,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The blocks of a file; the error is the fault and its line, counted from 1.
-    fn sections(&mut self, text: &'a [u8]) -> Result<Vec<Section<'a>>, (PemFault, usize)> {
+    fn sections(&mut self, text: &'a [u8]) -> Result<Vec<PemSection<'a>>, (PemFault, usize)> {
         let is_old_macs = !text.contains(&b'\n') && text.trim_ascii_end().contains(&b'\r');
-        let end = match is_old_macs && self.source == Source::Lineage {
-            true => b'\r',
-            false => b'\n',
+        let end = if is_old_macs && self.source == PemSource::Lineage {
+            b'\r'
+        } else {
+            b'\n'
         };
         let mut last = 0;
         for (index, raw) in text.split_inclusive(|byte| *byte == end).enumerate() {
@@ -283,7 +287,7 @@ impl<'a> Reader<'a> {
                 line = rest;
             }
         }
-        if self.source == Source::Server {
+        if self.source == PemSource::Server {
             return self.marker(line, raw, number);
         }
         let unindented = line.trim_ascii_start();
@@ -308,8 +312,9 @@ impl<'a> Reader<'a> {
 
     /// Where a line must be cut so that a block's first or last line stands alone.
     fn cut(&self, line: &[u8]) -> Option<usize> {
-        let position =
-            |text: &[u8], wanted: &[u8]| text.windows(wanted.len()).position(|it| it == wanted);
+        let position = |text: &[u8], wanted: &[u8]| {
+            text.windows(wanted.len()).position(|bytes| bytes == wanted)
+        };
         let kind = match self.open {
             None => BEGIN,
             Some(_) => END,
@@ -341,7 +346,11 @@ impl<'a> Reader<'a> {
 }
 
 /// A line between blocks: it opens one, or is text.
-fn outside<'a>(raw: &[u8], line: &'a [u8], number: usize) -> Result<Option<Open<'a>>, PemFault> {
+fn outside<'a>(
+    raw: &[u8],
+    line: &'a [u8],
+    number: usize,
+) -> Result<Option<OpenSection<'a>>, PemFault> {
     if line.starts_with(END) {
         return Err(PemFault::StrayEnd);
     }
@@ -350,7 +359,7 @@ fn outside<'a>(raw: &[u8], line: &'a [u8], number: usize) -> Result<Option<Open<
             .strip_suffix(DASHES)
             .filter(|label| is_label(label))
             .ok_or(PemFault::BadBegin)?;
-        return Ok(Some(Open {
+        return Ok(Some(OpenSection {
             label,
             body: Zeroizing::default(),
             line: number,
@@ -372,7 +381,7 @@ fn is_label(label: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b" #._/".contains(byte))
 }
 
-impl<'a> Open<'a> {
+impl<'a> OpenSection<'a> {
     fn body(&mut self, line: &[u8]) -> Result<(), PemFault> {
         if self.encrypted {
             // Headers, an empty line, ciphertext: refused as a whole, so only its end matters.
@@ -392,7 +401,7 @@ impl<'a> Open<'a> {
         Ok(())
     }
 
-    fn ended(self, line: &[u8]) -> Result<Section<'a>, PemFault> {
+    fn ended(self, line: &[u8]) -> Result<PemSection<'a>, PemFault> {
         let label = line
             .strip_prefix(END)
             .and_then(|rest| rest.strip_suffix(DASHES));
@@ -402,7 +411,7 @@ impl<'a> Open<'a> {
         if !self.encrypted {
             self.base64.finish()?;
         }
-        Ok(Section {
+        Ok(PemSection {
             label: self.label,
             body: self.body,
             encrypted: self.encrypted,

@@ -48,8 +48,8 @@ impl Piece {
         thresholds: Thresholds,
     ) -> Expiry {
         match self {
-            Piece::Certificate => Expiry::of(begin, end, now, thresholds),
-            Piece::Ca => Expiry::of(begin, end, now, Thresholds::default()),
+            Piece::Certificate => Expiry::from_not_before(begin, end, now, thresholds),
+            Piece::Ca => Expiry::from_not_before(begin, end, now, Thresholds::default()),
             Piece::Crl => Expiry::of_list(begin, end, now),
         }
     }
@@ -61,7 +61,7 @@ pub(crate) struct Pieces(pub(super) [Option<Fingerprint>; 3]);
 
 impl Pieces {
     /// The digest of this piece; none where there is no such.
-    pub(crate) fn of(self, piece: Piece) -> Option<Fingerprint> {
+    pub(crate) fn fingerprint_of(self, piece: Piece) -> Option<Fingerprint> {
         let mut each = Piece::ALL.into_iter().zip(self.0);
         each.find_map(|(it, digest)| digest.filter(|_| it == piece))
     }
@@ -69,7 +69,7 @@ impl Pieces {
     /// Which of them differ from those of `before`; all where there was nothing. What is not among
     /// these was not replaced.
     pub(crate) fn since(self, before: Option<Pieces>) -> Vec<Piece> {
-        let before = before.map_or([None; 3], |it| it.0);
+        let before = before.map_or([None; 3], |pieces| pieces.0);
         let pairs = Piece::ALL.into_iter().zip(self.0).zip(before);
         pairs
             .filter(|((_, now), before)| now.is_some() && now != before)

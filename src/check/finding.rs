@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
-use super::Kind;
+use super::FindingKind;
 use crate::host::look::CannotLook;
 use crate::host::privilege::is_root;
 use crate::text::{CommandLine, UNPASTEABLE};
@@ -36,7 +36,7 @@ pub(crate) enum Mend {
 pub(crate) struct Finding {
     /// What it is, for programs.
     #[serde(rename = "id")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: FindingKind,
     pub(crate) weight: Weight,
     /// What was seen, as a sentence without its full stop.
     pub(crate) seen: String,
@@ -48,7 +48,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn new(kind: Kind, weight: Weight, seen: impl Into<String>) -> Finding {
+    fn new(kind: FindingKind, weight: Weight, seen: impl Into<String>) -> Finding {
         Finding {
             kind,
             weight,
@@ -59,20 +59,24 @@ impl Finding {
         }
     }
 
-    pub(crate) fn good(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn good(kind: FindingKind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Good, seen)
     }
 
-    pub(crate) fn notice(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn notice(kind: FindingKind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Notice, seen)
     }
 
-    pub(crate) fn problem(kind: Kind, seen: impl Into<String>) -> Finding {
+    pub(crate) fn problem(kind: FindingKind, seen: impl Into<String>) -> Finding {
         Finding::new(kind, Weight::Problem, seen)
     }
 
     /// Not looked at, for lack of the right that is named: "root, or the user postgres".
-    pub(crate) fn unseen(kind: Kind, seen: impl Into<String>, lacks: impl Into<String>) -> Finding {
+    pub(crate) fn unseen(
+        kind: FindingKind,
+        seen: impl Into<String>,
+        lacks: impl Into<String>,
+    ) -> Finding {
         Finding {
             lacks: Some(lacks.into()),
             ..Finding::new(kind, Weight::Unseen, seen)
@@ -80,11 +84,12 @@ impl Finding {
     }
 
     /// Not known, since a look at the host failed: for lack of a right, or for a fault of the host, which is a problem.
-    pub(crate) fn not_known(kind: Kind, what: impl Display, cannot: &CannotLook) -> Finding {
+    pub(crate) fn not_known(kind: FindingKind, what: impl Display, cannot: &CannotLook) -> Finding {
         let seen = format!("{what}: {cannot}");
-        match cannot.is_denied() && !is_root() {
-            true => Finding::unseen(kind, seen, "root"),
-            false => Finding::problem(kind, seen).sentence(cannot.remedy()),
+        if cannot.is_denied() && !is_root() {
+            Finding::unseen(kind, seen, "root")
+        } else {
+            Finding::problem(kind, seen).sentence(cannot.remedy())
         }
     }
 
@@ -131,9 +136,9 @@ pub(crate) fn quoted(path: impl AsRef<Path>) -> String {
 
 /// The findings of one instance.
 #[derive(Debug, Serialize)]
-pub(crate) struct Section {
+pub(crate) struct FindingSection {
     pub(crate) name: String,
-    /// What was looked at, in the order of [`Kind::ALL`].
+    /// What was looked at, in the order of [`FindingKind::ALL`].
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -142,18 +147,20 @@ pub(crate) struct Section {
 pub(crate) struct Report {
     pub(crate) host: Vec<Finding>,
     /// Of each instance, in the config's order.
-    pub(crate) instances: Vec<Section>,
+    pub(crate) instances: Vec<FindingSection>,
 }
 
 impl Report {
     pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
-        let instances = self.instances.iter().flat_map(|it| &it.findings);
+        let instances = self.instances.iter().flat_map(|section| &section.findings);
         instances.chain(&self.host)
     }
 
     /// How many findings weigh this.
     pub(crate) fn count(&self, weight: Weight) -> usize {
-        self.findings().filter(|it| it.weight == weight).count()
+        self.findings()
+            .filter(|finding| finding.weight == weight)
+            .count()
     }
 }
 

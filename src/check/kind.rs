@@ -8,26 +8,26 @@ use serde::Serialize;
 macro_rules! kinds {
     ($($kind:ident $id:literal $good:literal; $why:literal)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum Kind {
+        pub(crate) enum FindingKind {
             $(#[doc = $good] $kind,)*
         }
 
-        impl Kind {
+        impl FindingKind {
             /// All of them: first those of an instance, in the order in which they are looked at.
-            pub(crate) const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+            pub(crate) const ALL: &'static [FindingKind] = &[$(FindingKind::$kind,)*];
 
             pub(crate) fn id(self) -> &'static str {
-                match self { $(Kind::$kind => $id,)* }
+                match self { $(FindingKind::$kind => $id,)* }
             }
 
             /// What is so where all is well, as a sentence without its full stop.
             pub(crate) fn good(self) -> &'static str {
-                match self { $(Kind::$kind => $good,)* }
+                match self { $(FindingKind::$kind => $good,)* }
             }
 
             /// Why it matters, as a sentence without its full stop.
             pub(crate) fn why(self) -> &'static str {
-                match self { $(Kind::$kind => $why,)* }
+                match self { $(FindingKind::$kind => $why,)* }
             }
         }
     };
@@ -135,7 +135,7 @@ kinds! {
         "without it threads are limited by ownership and capabilities alone"
 }
 
-impl Serialize for Kind {
+impl Serialize for FindingKind {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.id())
     }
@@ -147,8 +147,9 @@ mod tests {
 
     #[test]
     fn the_ids_are_in_snake_case_and_differ() {
-        let ids: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
-        assert_eq!(ids.len(), Kind::ALL.len());
+        let ids: std::collections::BTreeSet<_> =
+            FindingKind::ALL.iter().map(|kind| kind.id()).collect();
+        assert_eq!(ids.len(), FindingKind::ALL.len());
         let snake = |id: &&str| id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         assert!(ids.iter().all(snake), "{ids:?}");
     }
@@ -156,8 +157,11 @@ mod tests {
     #[test]
     fn docs_findings_tells_each_kind_as_the_table_does() {
         let page = include_str!("../../docs/findings.md");
-        let rows: Vec<&str> = page.lines().filter(|it| it.starts_with("| `")).collect();
-        let told: Vec<String> = Kind::ALL
+        let rows: Vec<&str> = page
+            .lines()
+            .filter(|text| text.starts_with("| `"))
+            .collect();
+        let told: Vec<String> = FindingKind::ALL
             .iter()
             .map(|kind| format!("| `{}` | {} | {} |", kind.id(), kind.good(), kind.why()))
             .collect();

@@ -1,7 +1,7 @@
 //! What `pgcertd check` finds: of each instance and of the host, what is as it should be and what
 //! is not, why that matters, and what mends it.
 //!
-//! A [`Finding`] says what was seen, bears an id that stays as it is ([`Kind`]), and, where it is
+//! A [`Finding`] says what was seen, bears an id that stays as it is ([`FindingKind`]), and, where it is
 //! not good, ends with a [`Mend`]: a line that can be pasted into a root shell, or a sentence
 //! where no command can. What the caller may not look at is a finding too, with the right that is
 //! lacking; whoever may less is shown less, and never a guess.
@@ -31,8 +31,8 @@ use crate::config::Config;
 use crate::lineage::Source;
 use crate::server::probe::Prober;
 
-pub(crate) use finding::{Finding, Mend, Report, Section, Weight, quoted};
-pub(crate) use kind::Kind;
+pub(crate) use finding::{Finding, FindingSection, Mend, Report, Weight, quoted};
+pub(crate) use kind::FindingKind;
 pub(crate) use unit::Unit;
 
 /// How long one instance may take beside its proofs; what it is asked has shorter bounds of its
@@ -69,11 +69,11 @@ pub(crate) async fn examined(
         });
     }
     let host = host::findings(&config, &unit, prober).await;
-    let mut instances: Vec<Section> = config
+    let mut instances: Vec<FindingSection> = config
         .instances
         .iter()
-        .map(|it| Section {
-            name: it.name.clone(),
+        .map(|instance| FindingSection {
+            name: instance.name.clone(),
             findings: Vec::new(),
         })
         .collect();
@@ -84,7 +84,7 @@ pub(crate) async fn examined(
         }
     }
     for section in &mut instances {
-        section.findings.sort_by_key(|it| it.kind);
+        section.findings.sort_by_key(|finding| finding.kind);
     }
     Report { host, instances }
 }
@@ -92,11 +92,11 @@ pub(crate) async fn examined(
 /// A user's name, or number where it has none.
 pub(crate) fn user_name(uid: u32) -> String {
     let named = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    named.map_or_else(|| uid.to_string(), |it| it.name)
+    named.map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// A group's name, or number where it has none.
 fn group_name(gid: u32) -> String {
     let named = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-    named.map_or_else(|| gid.to_string(), |it| it.name)
+    named.map_or_else(|| gid.to_string(), |group| group.name)
 }

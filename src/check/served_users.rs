@@ -29,10 +29,10 @@ impl ServedUsers {
         let owners = directories
             .iter()
             .filter_map(|directory| user_of(directory));
-        ServedUsers::of(package(Unit::of_this_host().as_ref()), owners)
+        ServedUsers::from_package(package(Unit::of_this_host().as_ref()), owners)
     }
 
-    fn of(package: Option<u32>, owners: impl Iterator<Item = u32>) -> ServedUsers {
+    fn from_package(package: Option<u32>, owners: impl Iterator<Item = u32>) -> ServedUsers {
         // PostgreSQL does not run as root: what claims so is something else.
         let users = owners.chain(package).filter(|uid| *uid != 0);
         ServedUsers(users.collect())
@@ -46,9 +46,10 @@ impl ServedUsers {
     /// Their names, for a sentence.
     pub(crate) fn names(&self) -> String {
         let names: Vec<String> = self.0.iter().map(|uid| user_name(*uid)).collect();
-        match names.is_empty() {
-            true => "nobody".into(),
-            false => names.join(", "),
+        if names.is_empty() {
+            "nobody".into()
+        } else {
+            names.join(", ")
         }
     }
 }
@@ -78,11 +79,14 @@ mod tests {
 
     #[test]
     fn the_packages_user_and_the_configs_owners_are_served_and_root_never_is() {
-        let users = ServedUsers::of(Some(7), [8, 0].into_iter());
+        let users = ServedUsers::from_package(Some(7), [8, 0].into_iter());
         assert!(users.include(7) && users.include(8));
         assert!(!users.include(0) && !users.include(9));
-        assert!(!ServedUsers::of(Some(0), std::iter::empty()).include(0));
-        assert_eq!(ServedUsers::of(None, std::iter::empty()).names(), "nobody");
+        assert!(!ServedUsers::from_package(Some(0), std::iter::empty()).include(0));
+        assert_eq!(
+            ServedUsers::from_package(None, std::iter::empty()).names(),
+            "nobody"
+        );
     }
 
     #[test]

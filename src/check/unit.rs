@@ -114,7 +114,7 @@ impl Unit {
     pub(crate) fn uid(&self) -> Option<u32> {
         let by_name = User::from_name(self.user()).ok().flatten();
         by_name
-            .map(|it| it.uid.as_raw())
+            .map(|user| user.uid.as_raw())
             .or(self.user().parse().ok())
     }
 
@@ -123,7 +123,9 @@ impl Unit {
     pub(crate) fn groups(&self) -> Vec<u32> {
         let number = |name: &str| {
             let by_name = Group::from_name(name).ok().flatten();
-            by_name.map(|it| it.gid.as_raw()).or(name.parse().ok())
+            by_name
+                .map(|group| group.gid.as_raw())
+                .or(name.parse().ok())
         };
         let user = self.uid().and_then(|uid| {
             let user = User::from_uid(Uid::from_raw(uid));
@@ -138,7 +140,7 @@ impl Unit {
             let name = std::ffi::CString::new(user.name).ok()?;
             nix::unistd::getgrouplist(&name, user.gid).ok()
         });
-        groups.extend(others.into_iter().flatten().map(|it| it.as_raw()));
+        groups.extend(others.into_iter().flatten().map(|gid| gid.as_raw()));
         groups.extend(
             self.words("SupplementaryGroups")
                 .iter()
@@ -170,7 +172,7 @@ impl Unit {
                 Some(list) => (true, list),
                 None => (false, value.as_str()),
             };
-            let named = |it: &str| it.eq_ignore_ascii_case("CAP_DAC_READ_SEARCH");
+            let named = |text: &str| text.eq_ignore_ascii_case("CAP_DAC_READ_SEARCH");
             match list.split_whitespace().any(named) {
                 true => Some(!inverted),
                 false if list.is_empty() => Some(inverted),
@@ -259,7 +261,7 @@ fn drop_ins(directories: &[&Path]) -> BTreeMap<OsString, PathBuf> {
     for directory in directories.iter().rev() {
         let entries = std::fs::read_dir(directory.join(format!("{UNIT}.d")));
         for entry in entries.into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|it| it == "conf") {
+            if entry.path().extension().is_some_and(|name| name == "conf") {
                 found.insert(entry.file_name(), entry.path());
             }
         }
@@ -315,9 +317,9 @@ mod tests {
         fn unit(&self) -> Option<Unit> {
             Unit::in_directories(
                 &["etc", "run", "lib"]
-                    .map(|it| self.0.path().join(it))
+                    .map(|text| self.0.path().join(text))
                     .each_ref()
-                    .map(|it| it.as_path()),
+                    .map(|file| file.as_path()),
                 None,
             )
         }

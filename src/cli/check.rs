@@ -6,7 +6,7 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD};
 use super::{Exit, Failure, print, print_json, prober, sources};
-use crate::check::{self, Finding, Kind, Mend, Report, Weight};
+use crate::check::{self, Finding, FindingKind, Mend, Report, Weight};
 use crate::config::Config;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -57,7 +57,7 @@ fn chapters() -> Vec<Chapter> {
             .term("?", "it could not be looked at; what right is lacking")
             .term("note", "worth knowing")
             .term("ok", "as it should be"),
-        Kind::ALL
+        FindingKind::ALL
             .iter()
             .fold(findings, |chapter, kind| chapter.term(kind.id(), kind.good())),
         Chapter::new(
@@ -77,7 +77,7 @@ fn chapters() -> Vec<Chapter> {
 
 /// What is to be checked.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     /// Check the config alone, as a reload of the service does first; look at no lineage and no server.
     #[arg(long)]
     config_only: bool,
@@ -85,19 +85,18 @@ pub(super) struct Arguments {
 
 pub(super) async fn check(
     config: &Config,
-    wanted: &Arguments,
+    wanted: &CheckArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let report = match wanted.config_only {
-        true => Report::default(),
-        false => {
-            let all: Vec<_> = config.instances.iter().collect();
-            let sources = sources::read(config, &all).await?;
-            let prober = prober()?;
-            let report = check::examined(config, sources, &prober).await;
-            prober.farewells().await;
-            report
-        }
+    let report = if wanted.config_only {
+        Report::default()
+    } else {
+        let all: Vec<_> = config.instances.iter().collect();
+        let sources = sources::read(config, &all).await?;
+        let prober = prober()?;
+        let report = check::examined(config, sources, &prober).await;
+        prober.farewells().await;
+        report
     };
     if json {
         print_json(&report)?;
@@ -116,7 +115,7 @@ fn drawn(config: &Config, report: &Report) -> Page {
     };
     let instances = report.instances.iter();
     let mut sections: Vec<(&str, &[Finding])> = instances
-        .map(|it| (it.name.as_str(), it.findings.as_slice()))
+        .map(|section| (section.name.as_str(), section.findings.as_slice()))
         .collect();
     sections.push(("this host", &report.host));
     sections.retain(|(_, findings)| !findings.is_empty());
@@ -125,7 +124,7 @@ fn drawn(config: &Config, report: &Report) -> Page {
     for (name, findings) in sections {
         out.end().line(name);
         let mut findings: Vec<&Finding> = findings.iter().collect();
-        findings.sort_by_key(|it| it.weight);
+        findings.sort_by_key(|finding| finding.weight);
         for finding in findings {
             out.add(told(finding));
         }
@@ -149,14 +148,15 @@ fn summary(report: &Report) -> Option<String> {
     .into_iter()
     .flatten()
     .collect();
-    Some(match counts.is_empty() {
-        true => "all is well".into(),
-        false => counts.join(", "),
+    Some(if counts.is_empty() {
+        "all is well".into()
+    } else {
+        counts.join(", ")
     })
 }
 
 fn worst(findings: &[Finding]) -> Option<Weight> {
-    findings.iter().map(|it| it.weight).min()
+    findings.iter().map(|finding| finding.weight).min()
 }
 
 /// One finding: a line where it is good, else what, why and what to do.
@@ -189,7 +189,7 @@ fn told(finding: &Finding) -> Page {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::check::Section;
+    use crate::check::FindingSection;
 
     fn plain(report: &Report) -> String {
         let directory = tempfile::tempdir().unwrap();
@@ -200,9 +200,9 @@ mod tests {
         drawn(&config, report).plain()
     }
 
-    fn section(name: &str, findings: Vec<Finding>) -> Section {
+    fn section(name: &str, findings: Vec<Finding>) -> FindingSection {
         let name = name.to_owned();
-        Section { name, findings }
+        FindingSection { name, findings }
     }
 
     #[test]
@@ -211,19 +211,22 @@ mod tests {
             "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
         let report = Report {
             host: vec![Finding::good(
-                Kind::Landlock,
+                FindingKind::Landlock,
                 "Landlock confines each thread",
             )],
             instances: vec![
-                section("16-main", vec![Finding::good(Kind::Ssl, "ssl is on")]),
+                section(
+                    "16-main",
+                    vec![Finding::good(FindingKind::Ssl, "ssl is on")],
+                ),
                 section(
                     "15-left",
                     vec![
-                        Finding::good(Kind::Server, "the server runs, process 7"),
-                        Finding::notice(Kind::ServerNames, "no names")
+                        Finding::good(FindingKind::Server, "the server runs, process 7"),
+                        Finding::notice(FindingKind::ServerNames, "no names")
                             .sentence("write them into the config"),
-                        Finding::unseen(Kind::Source, "no permission", "root"),
-                        Finding::problem(Kind::Ssl, "ssl = off").command(command),
+                        Finding::unseen(FindingKind::Source, "no permission", "root"),
+                        Finding::problem(FindingKind::Ssl, "ssl = off").command(command),
                     ],
                 ),
             ],
@@ -263,7 +266,7 @@ this host
     #[test]
     fn where_all_is_well_that_is_said() {
         let report = Report {
-            host: vec![Finding::good(Kind::Landlock, "it is there")],
+            host: vec![Finding::good(FindingKind::Landlock, "it is there")],
             instances: Vec::new(),
         };
         let first = plain(&report);

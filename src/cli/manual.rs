@@ -103,7 +103,9 @@ fn draw(out: &mut String, chapter: &Chapter) {
     let width = chapter.terms.iter().map(|(term, _)| term.chars().count());
     let width = width.filter(|width| *width <= TERM).max().unwrap_or(0);
     for (term, says) in &chapter.terms {
-        let lines = says.lines().flat_map(|it| wrapped(it, WIDTH - width - 4));
+        let lines = says
+            .lines()
+            .flat_map(|text| wrapped(text, WIDTH - width - 4));
         let lines: Vec<String> = lines.collect();
         let mut lines = lines.iter();
         if term.chars().count() <= width {
@@ -134,9 +136,9 @@ mod tests {
         all.build();
         let commands = all
             .get_subcommands()
-            .filter(|it| it.get_name() != "help" && !it.is_hide_set());
+            .filter(|command| command.get_name() != "help" && !command.is_hide_set());
         let commands: Vec<&str> = commands.map(clap::Command::get_name).collect();
-        let explained: Vec<&str> = MANUALS.iter().map(|it| it.command).collect();
+        let explained: Vec<&str> = MANUALS.iter().map(|manual| manual.command).collect();
         assert_eq!(commands, explained, "see MANUALS in src/cli/mod.rs");
         for command in all.get_subcommands_mut() {
             for help in [command.render_help(), command.render_long_help()] {

@@ -31,7 +31,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::host::privilege;
 use crate::host::{caller, command};
 use crate::report::view::VERSION;
-use crate::report::{Kind, log, notices};
+use crate::report::{EventKind, log, notices};
 use crate::server::probe::Prober;
 use crate::text;
 use manual::{Chapter, Manual};
@@ -116,7 +116,7 @@ pub(crate) fn command() -> clap::Command {
     MANUALS
         .iter()
         .fold(MANUAL.explain(Arguments::command()), |command, manual| {
-            command.mut_subcommand(manual.command, |it| manual.explain(it))
+            command.mut_subcommand(manual.command, |command| manual.explain(command))
         })
 }
 
@@ -174,29 +174,29 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Set a server up: certificate, config, settings, in one step that can be taken back.
-    Setup(setup::Arguments),
+    Setup(setup::SetupArguments),
     /// Run the daemon: watch, install, reload, verify, until SIGTERM.
     Run,
     /// Reconcile once, for deploy hooks and cron.
-    Sync(sync::Arguments),
+    Sync(sync::SyncArguments),
     /// Put the previous bundle back, and hold what the lineage holds until it changes.
-    Rollback(rollback::Arguments),
+    Rollback(rollback::RollbackArguments),
     /// Show source, installed and served of every instance, live.
     Status,
     /// Check the config and everything a deployment needs, changing nothing.
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Show who is connected, how it is encrypted, and who began before the last deployment.
-    Sessions(sessions::Arguments),
+    Sessions(sessions::SessionsArguments),
     /// Show the certificate that a PostgreSQL server serves.
-    Probe(probe::Arguments),
+    Probe(probe::ProbeArguments),
     /// Tell people, by a command, what is not well, and when that is over.
-    Notify(notify::Arguments),
+    Notify(notify::NotifyArguments),
     /// Tell what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
-    Removal(removal::Arguments),
+    Removal(removal::RemovalArguments),
     /// Tell who keeps the certificate of a cluster that was just upgraded; for a hook of pg_upgradecluster.
     #[command(hide = true)]
-    Upgraded(upgraded::Arguments),
+    Upgraded(upgraded::UpgradedArguments),
 }
 
 /// A command could not be carried out.
@@ -240,11 +240,11 @@ impl Failure {
 
     /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
     /// of event that a command which works there ends with.
-    fn tell(&self, unattended: Option<Kind>, config: &std::path::Path) {
+    fn tell(&self, unattended: Option<EventKind>, config: &std::path::Path) {
         match unattended.filter(|_| log::start()) {
             None => self.page.complain(),
             Some(_) if self.of_config => {
-                notices::ended(Kind::ConfigInvalid, config, &self.one_line);
+                notices::ended(EventKind::ConfigInvalid, config, &self.one_line);
             }
             Some(kind) => notices::ended(kind, config, &self.one_line),
         }
@@ -287,9 +287,9 @@ fn answered(given: &[OsString]) -> Exit {
     let json = arguments.json;
     let config = arguments.config.clone();
     let unattended = match &arguments.command {
-        Command::Run => Some(Kind::DaemonFailed),
-        Command::Sync(_) => Some(Kind::SyncFailed),
-        Command::Notify(wanted) if wanted.stays() => Some(Kind::NotifierFailed),
+        Command::Run => Some(EventKind::DaemonFailed),
+        Command::Sync(_) => Some(EventKind::SyncFailed),
+        Command::Notify(wanted) if wanted.stays() => Some(EventKind::NotifierFailed),
         Command::Setup(_)
         | Command::Rollback(_)
         | Command::Status
@@ -404,7 +404,10 @@ fn load(file: &std::path::Path) -> Result<Config, Failure> {
 }
 
 /// The instances of these names, all where there is none.
-fn named<'a>(config: &'a Config, names: &[String]) -> Result<Vec<&'a config::Instance>, Failure> {
+fn named<'a>(
+    config: &'a Config,
+    names: &[String],
+) -> Result<Vec<&'a config::InstanceConfig>, Failure> {
     if names.is_empty() {
         return Ok(config.instances.iter().collect());
     }

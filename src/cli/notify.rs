@@ -140,20 +140,24 @@ fn chapters() -> Vec<Chapter> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct NotifyArguments {
     /// Run the command once with a notification that says it is a test, and tell how it went.
     #[arg(long)]
     test: bool,
 }
 
-impl Arguments {
+impl NotifyArguments {
     /// Whether it goes on until it is told to end.
     pub(super) fn stays(&self) -> bool {
         !self.test
     }
 }
 
-pub(super) async fn notify(config: &Path, wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn notify(
+    config: &Path,
+    wanted: &NotifyArguments,
+    json: bool,
+) -> Result<Exit, Failure> {
     if wanted.test {
         return test(config, json).await;
     }
@@ -170,7 +174,7 @@ pub(super) async fn notify(config: &Path, wanted: &Arguments, json: bool) -> Res
 
 /// How a trial went.
 #[derive(Serialize)]
-struct Trial<'a> {
+struct TrialMessage<'a> {
     version: u32,
     command: &'a [String],
     delivered: bool,
@@ -193,24 +197,26 @@ async fn test(file: &Path, json: bool) -> Result<Exit, Failure> {
     let (_stop, stopped) = oneshot::channel();
     let begun = Instant::now();
     let problem = delivery.run(stopped).await.err().map(|e| e.to_string());
-    let trial = Trial {
+    let trial = TrialMessage {
         version: VERSION,
         command: &words,
         delivered: problem.is_none(),
         problem,
         seconds: begun.elapsed().as_secs_f64(),
     };
-    match json {
-        true => print_json(&trial)?,
-        false => print(&trial.drawn(&notification.subject))?,
+    if json {
+        print_json(&trial)?
+    } else {
+        print(&trial.drawn(&notification.subject))?
     }
-    Ok(match trial.delivered {
-        true => Exit::Well,
-        false => Exit::Problem,
+    Ok(if trial.delivered {
+        Exit::Well
+    } else {
+        Exit::Problem
     })
 }
 
-impl Trial<'_> {
+impl TrialMessage<'_> {
     fn drawn(&self, subject: &str) -> Page {
         let program = self.command.first().map_or("", String::as_str);
         let mut out = Page::default();

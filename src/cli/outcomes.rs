@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::page::Page;
 use super::{Failure, print, print_json};
 use crate::bundle::{Fingerprint, Piece};
-use crate::config::Instance as InstanceConfig;
+use crate::config::InstanceConfig;
 use crate::deploy::{Done, SyncOutcome};
 use crate::report::view::{InstanceView, VERSION};
-use crate::report::{Deployment, Kind, Told, log};
+use crate::report::{Announcer, DeploymentReport, EventKind, log};
 
 /// Which events are said on standard error beside what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,13 +46,13 @@ impl Manner {
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct OutcomesJson<'a> {
     version: u32,
-    instances: &'a [Row],
+    instances: &'a [OutcomeRow],
 }
 
 #[derive(Serialize)]
-struct Row {
+struct OutcomeRow {
     name: String,
     outcome: SyncOutcome,
     fingerprint: Option<Fingerprint>,
@@ -63,7 +63,7 @@ struct Row {
 
 pub(super) struct Outcomes {
     manner: Manner,
-    rows: Vec<Row>,
+    rows: Vec<OutcomeRow>,
     text: Page,
 }
 
@@ -84,8 +84,8 @@ impl Outcomes {
     /// What was done about `instance`; its events are said at once.
     pub(super) fn add(&mut self, instance: &InstanceConfig, done: &Done) {
         let events = self.manner.events();
-        let view = InstanceView::of(instance, &done.seen);
-        for event in Told::default().of(instance, done, &view, Instant::now()) {
+        let view = InstanceView::from_config(instance, &done.seen);
+        for event in Announcer::default().from_parts(instance, done, &view, Instant::now()) {
             let wanted = match events {
                 Events::All => true,
                 Events::OfDeployments => done.acted || is_remark(event.kind()),
@@ -95,8 +95,8 @@ impl Outcomes {
                 event.emit();
             }
         }
-        self.note(&Deployment::of(instance, done).message());
-        self.rows.push(Row {
+        self.note(&DeploymentReport::from_config(instance, done).message());
+        self.rows.push(OutcomeRow {
             name: instance.name.clone(),
             outcome: done.outcome,
             fingerprint: done.fingerprint,
@@ -109,7 +109,7 @@ impl Outcomes {
     /// Prints the document or the text, unless the journal has it already.
     pub(super) fn print(&self) -> Result<(), Failure> {
         if self.manner.json {
-            return print_json(&Document {
+            return print_json(&OutcomesJson {
                 version: VERSION,
                 instances: &self.rows,
             });
@@ -121,9 +121,9 @@ impl Outcomes {
     }
 }
 
-fn is_remark(kind: Kind) -> bool {
+fn is_remark(kind: EventKind) -> bool {
     matches!(
         kind,
-        Kind::Odd | Kind::MemoryUnreadable | Kind::NotForgotten
+        EventKind::Odd | EventKind::MemoryUnreadable | EventKind::NotForgotten
     )
 }

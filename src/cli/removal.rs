@@ -22,7 +22,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::report::day;
 use crate::report::view::VERSION;
 use crate::server::files::Installed;
-use crate::server::{Instance, Server, Sight};
+use crate::server::{Instance, InstanceSnapshot, Server};
 use crate::trust::{Needed, Roots};
 
 /// How long one instance may take to answer: a removal does not wait for a dead file system.
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SERVERS: &str = ".servers";
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RemovalArguments {
     /// Leave a list of the servers in the state directory, for a purge.
     #[arg(long)]
     remember: bool,
@@ -53,13 +53,17 @@ struct Left {
 }
 
 #[derive(Serialize)]
-struct Document {
+struct RemovalJson {
     version: u32,
     instances: Vec<Left>,
     error: Option<String>,
 }
 
-pub(super) async fn removal(file: &Path, wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn removal(
+    file: &Path,
+    wanted: &RemovalArguments,
+    json: bool,
+) -> Result<Exit, Failure> {
     let config = Config::load(file);
     let instances = match &config {
         Ok(config) => all(config).await?,
@@ -75,7 +79,7 @@ pub(super) async fn removal(file: &Path, wanted: &Arguments, json: bool) -> Resu
         .complain();
     }
     if json {
-        print_json(&Document {
+        print_json(&RemovalJson {
             version: VERSION,
             instances,
             error: config.err().map(|error| error.one_line()),
@@ -142,7 +146,7 @@ fn end(bundle: &Bundle) -> Timestamp {
 }
 
 /// What is so of a server whose files could be looked at.
-async fn standing(instance: &mut Instance, sight: &Sight) -> String {
+async fn standing(instance: &mut Instance, sight: &InstanceSnapshot) -> String {
     let config = instance.config.clone();
     let file = config.cert_file.display();
     let until = match &sight.look.installed {
@@ -179,7 +183,7 @@ fn until(end: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn cannot_tell(config: &config::Instance, why: &str) -> Left {
+fn cannot_tell(config: &config::InstanceConfig, why: &str) -> Left {
     let file = config.cert_file.clone();
     Left {
         name: config.name.clone(),
@@ -196,9 +200,11 @@ fn cannot_tell(config: &config::Instance, why: &str) -> Left {
 
 /// Where a server's configuration lies: by what it is known, and what its arguments name.
 fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
-    let arguments = server.postmaster().map(|it| it.arguments.as_slice());
-    let named = arguments.unwrap_or_default().iter().filter_map(|it| {
-        let (_, file) = it.to_str()?.split_once("config_file=")?;
+    let arguments = server
+        .postmaster()
+        .map(|postmaster| postmaster.arguments.as_slice());
+    let named = arguments.unwrap_or_default().iter().filter_map(|name| {
+        let (_, file) = name.to_str()?.split_once("config_file=")?;
         Path::new(file).is_absolute().then(|| PathBuf::from(file))
     });
     [home].into_iter().chain(named).collect()

@@ -92,7 +92,7 @@ fn outcomes() -> Vec<Chapter> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct RollbackArguments {
     /// The instance.
     #[arg(value_name = "INSTANCE")]
     instance: String,
@@ -103,7 +103,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn rollback(
     config: &Config,
-    wanted: &Arguments,
+    wanted: &RollbackArguments,
     json: bool,
     journal: bool,
 ) -> Result<Exit, Failure> {
@@ -116,9 +116,10 @@ pub(super) async fn rollback(
         journal,
         dry_run: wanted.dry_run,
     });
-    let errand = match wanted.dry_run {
-        true => Errand::DryRun,
-        false => Errand::RollBack,
+    let errand = if wanted.dry_run {
+        Errand::DryRun
+    } else {
+        Errand::RollBack
     };
     let mut exit = Exit::Well;
     for instance in chosen {

@@ -14,10 +14,10 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use super::{Exit, Failure, named, print, print_json, prober};
-use crate::config::{self, Config, Kind};
+use crate::config::{self, Config, ServerKind};
 use crate::report::view::VERSION;
 use crate::server::postmaster::Absence;
-use crate::server::sql::{Origin, Protection, Role, Session, Sql};
+use crate::server::sql::{ClientOrigin, Protection, Role, Session, Sql};
 use crate::server::{Instance, Server};
 use crate::text::shown;
 
@@ -86,7 +86,7 @@ fn document() -> Vec<Chapter> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct SessionsArguments {
     /// The instances; all where none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
@@ -101,20 +101,20 @@ pub(super) struct Arguments {
     user: Option<String>,
 }
 
-impl Arguments {
+impl SessionsArguments {
     fn shows(&self, session: &Session) -> bool {
         (!self.plaintext || session.is_plaintext()) && (!self.remote || session.is_remote())
     }
 }
 
 #[derive(Serialize)]
-struct Document {
+struct SessionsJson {
     version: u32,
-    instances: Vec<View>,
+    instances: Vec<SessionsView>,
 }
 
 #[derive(Serialize)]
-struct View {
+struct SessionsView {
     name: String,
     running: bool,
     /// When the certificate that is served was installed.
@@ -123,11 +123,11 @@ struct View {
     deployed_unknown: Option<String>,
     /// Why nobody could be asked.
     problem: Option<String>,
-    sessions: Vec<Row>,
+    sessions: Vec<SessionRow>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct SessionRow {
     pid: i32,
     user: Option<String>,
     database: Option<String>,
@@ -145,18 +145,18 @@ struct Row {
     before_deployment: Option<bool>,
 }
 
-impl Row {
-    fn of(session: Session, deployed: Option<Timestamp>) -> Row {
+impl SessionRow {
+    fn from_session(session: Session, deployed: Option<Timestamp>) -> SessionRow {
         let (address, port) = match session.origin {
-            Origin::Socket => (None, None),
-            Origin::Address { ip, port } => (Some(ip), Some(port)),
+            ClientOrigin::Socket => (None, None),
+            ClientOrigin::Address { ip, port } => (Some(ip), Some(port)),
         };
         let (protocol, cipher) = match session.protection {
             Protection::Tls { protocol, cipher } => (Some(protocol), Some(cipher)),
             Protection::Gssapi => (Some("GSSAPI".to_owned()), None),
             Protection::Nothing => (None, None),
         };
-        Row {
+        SessionRow {
             pid: session.pid,
             user: session.user,
             database: session.database,
@@ -178,7 +178,7 @@ impl Row {
 
 pub(super) async fn sessions(
     config: &Config,
-    wanted: &Arguments,
+    wanted: &SessionsArguments,
     json: bool,
 ) -> Result<Exit, Failure> {
     let chosen = asked_for(config, wanted)?;
@@ -191,7 +191,7 @@ pub(super) async fn sessions(
     for (index, instance) in chosen.iter().enumerate() {
         let instance = Instance::new(config, instance, prober.clone());
         let role = role.clone();
-        asking.spawn(async move { (index, Asked::of(instance, &role).await) });
+        asking.spawn(async move { (index, SessionsAnswer::ask(instance, &role).await) });
     }
     let mut views = Vec::new();
     while let Some(asked) = asking.join_next().await {
@@ -200,7 +200,7 @@ pub(super) async fn sessions(
     }
     prober.farewells().await;
     views.sort_by_key(|(index, _)| *index);
-    let document = Document {
+    let document = SessionsJson {
         version: VERSION,
         instances: views.into_iter().map(|(_, view)| view).collect(),
     };
@@ -209,7 +209,9 @@ pub(super) async fn sessions(
     } else {
         print(&drawn(&document, wanted, Timestamp::now()))?;
     }
-    let ill = |view: &View| view.problem.is_some() || wanted.plaintext && !view.sessions.is_empty();
+    let ill = |view: &SessionsView| {
+        view.problem.is_some() || wanted.plaintext && !view.sessions.is_empty()
+    };
     Ok(if document.instances.iter().any(ill) {
         Exit::Problem
     } else {
@@ -220,10 +222,10 @@ pub(super) async fn sessions(
 /// The instances whose sessions are wanted: those of Postgres, which alone tells of them over SQL.
 fn asked_for<'a>(
     config: &'a Config,
-    wanted: &Arguments,
-) -> Result<Vec<&'a config::Instance>, Failure> {
+    wanted: &SessionsArguments,
+) -> Result<Vec<&'a config::InstanceConfig>, Failure> {
     let mut chosen = named(config, &wanted.instances)?;
-    let is_other = |it: &&config::Instance| it.kind() != Kind::Postgres;
+    let is_other = |instance: &&config::InstanceConfig| instance.kind() != ServerKind::Postgres;
     if let (Some(other), false) = (
         chosen.iter().copied().find(is_other),
         wanted.instances.is_empty(),
@@ -234,12 +236,12 @@ fn asked_for<'a>(
             other.kind().name()
         )));
     }
-    chosen.retain(|it| !is_other(it));
+    chosen.retain(|instance| !is_other(instance));
     Ok(chosen)
 }
 
 /// What came of asking one instance.
-enum Asked {
+enum SessionsAnswer {
     Down(Absence),
     Failed(String),
     Told {
@@ -248,27 +250,31 @@ enum Asked {
     },
 }
 
-impl Asked {
-    async fn of(mut instance: Instance, role: &Role) -> Asked {
+impl SessionsAnswer {
+    async fn ask(mut instance: Instance, role: &Role) -> SessionsAnswer {
         let sight = match instance.look().await {
             Ok(sight) => sight,
-            Err(error) if error.is_denied() => return Asked::Failed(denied(&error.to_string())),
-            Err(error) => return Asked::Failed(error.to_string()),
+            Err(error) if error.is_denied() => {
+                return SessionsAnswer::Failed(denied(&error.to_string()));
+            }
+            Err(error) => return SessionsAnswer::Failed(error.to_string()),
         };
         let postmaster = match (&sight.server, sight.server.postmaster()) {
             (Server::Down(Absence::Unreadable(reason)), _) => {
-                return Asked::Failed(denied(reason));
+                return SessionsAnswer::Failed(denied(reason));
             }
             (Server::Down(Absence::NotKnown(cannot)), _) => {
                 let why = format!(
                     "whether the server runs is not known: {}",
                     cannot.sentence()
                 );
-                return Asked::Failed(why);
+                return SessionsAnswer::Failed(why);
             }
-            (Server::Down(absence), _) => return Asked::Down(absence.clone()),
+            (Server::Down(absence), _) => return SessionsAnswer::Down(absence.clone()),
             (Server::Up(_), Some(postmaster)) => postmaster,
-            (Server::Up(_), None) => return Asked::Failed("it is no PostgreSQL server".into()),
+            (Server::Up(_), None) => {
+                return SessionsAnswer::Failed("it is no PostgreSQL server".into());
+            }
         };
         // First the sessions: what began after a deployment that happens now is not older than it.
         let targets = &sight.targets;
@@ -279,16 +285,16 @@ impl Asked {
             sessions
         };
         match asked.await {
-            Err(error) => Asked::Failed(error.to_string()),
-            Ok(sessions) => Asked::Told {
+            Err(error) => SessionsAnswer::Failed(error.to_string()),
+            Ok(sessions) => SessionsAnswer::Told {
                 sessions,
                 deployed: instance.last_deployment(&sight).await,
             },
         }
     }
 
-    fn view(self, name: String, wanted: &Arguments) -> View {
-        let mut view = View {
+    fn view(self, name: String, wanted: &SessionsArguments) -> SessionsView {
+        let mut view = SessionsView {
             name,
             running: true,
             deployed: None,
@@ -297,12 +303,12 @@ impl Asked {
             sessions: Vec::new(),
         };
         match self {
-            Asked::Down(absence) => {
+            SessionsAnswer::Down(absence) => {
                 view.running = false;
                 view.deployed_unknown = Some(format!("the server is not running: {absence}"));
             }
-            Asked::Failed(problem) => view.problem = Some(problem),
-            Asked::Told { sessions, deployed } => {
+            SessionsAnswer::Failed(problem) => view.problem = Some(problem),
+            SessionsAnswer::Told { sessions, deployed } => {
                 match deployed {
                     Ok(deployed) => view.deployed = Some(deployed),
                     Err(why) => view.deployed_unknown = Some(why),
@@ -310,7 +316,7 @@ impl Asked {
                 view.sessions = sessions
                     .into_iter()
                     .filter(|session| wanted.shows(session))
-                    .map(|session| Row::of(session, view.deployed))
+                    .map(|session| SessionRow::from_session(session, view.deployed))
                     .collect();
             }
         }
@@ -325,7 +331,7 @@ fn denied(why: &str) -> String {
     format!("this user may not look: {why}; ask as root or as the server's user")
 }
 
-fn drawn(document: &Document, wanted: &Arguments, now: Timestamp) -> Page {
+fn drawn(document: &SessionsJson, wanted: &SessionsArguments, now: Timestamp) -> Page {
     let mut out = Page::default();
     for (number, view) in document.instances.iter().enumerate() {
         if number > 0 {
@@ -339,7 +345,7 @@ fn drawn(document: &Document, wanted: &Arguments, now: Timestamp) -> Page {
     out
 }
 
-fn section(view: &View, wanted: &Arguments, now: Timestamp) -> Page {
+fn section(view: &SessionsView, wanted: &SessionsArguments, now: Timestamp) -> Page {
     let mut out = Page::default();
     if let Some(problem) = &view.problem {
         out.styled(BAD, "!").put(" ").line(&view.name);
@@ -356,11 +362,11 @@ fn section(view: &View, wanted: &Arguments, now: Timestamp) -> Page {
 }
 
 /// How many there are, and of which kind.
-fn summary(view: &View, wanted: &Arguments) -> String {
+fn summary(view: &SessionsView, wanted: &SessionsArguments) -> String {
     if !view.running {
         return "not running, nobody is connected".to_owned();
     }
-    let count = |wanted: &dyn Fn(&&Row) -> bool| view.sessions.iter().filter(wanted).count();
+    let count = |wanted: &dyn Fn(&&SessionRow) -> bool| view.sessions.iter().filter(wanted).count();
     let mut kinds = match (wanted.plaintext, wanted.remote) {
         (true, true) => "unencrypted sessions from other hosts",
         (true, false) => "unencrypted sessions",
@@ -391,26 +397,26 @@ fn summary(view: &View, wanted: &Arguments) -> String {
 }
 
 /// Whether it deserves a mark: it came over TCP, and nothing hides it.
-fn is_bare(row: &Row) -> bool {
+fn is_bare(row: &SessionRow) -> bool {
     !row.local && !row.encrypted
 }
 
 /// Two lines a session: who it is, and below it how it is encrypted.
-fn table(rows: &[Row], now: Timestamp) -> Page {
+fn table(rows: &[SessionRow], now: Timestamp) -> Page {
     if rows.is_empty() {
         return Page::default();
     }
-    let user = |row: &Row| shown(row.user.as_deref().unwrap_or("-")).into_owned();
-    let database = |row: &Row| match &row.database {
+    let user = |row: &SessionRow| shown(row.user.as_deref().unwrap_or("-")).into_owned();
+    let database = |row: &SessionRow| match &row.database {
         Some(name) => shown(name).into_owned(),
         None if row.replication => "(replication)".to_owned(),
         None => "-".to_owned(),
     };
-    let client = |row: &Row| match row.address {
+    let client = |row: &SessionRow| match row.address {
         Some(address) => address.to_string(),
         None => "local".to_owned(),
     };
-    let widest = |title: &str, texts: &dyn Fn(&Row) -> String| {
+    let widest = |title: &str, texts: &dyn Fn(&SessionRow) -> String| {
         let texts = rows.iter().map(|row| texts(row).chars().count());
         texts.max().unwrap_or(0).max(title.len())
     };
@@ -445,7 +451,7 @@ fn table(rows: &[Row], now: Timestamp) -> Page {
 }
 
 /// How it is encrypted, whether it is older than the certificate, and what the client is.
-fn how(row: &Row) -> (anstyle::Style, String) {
+fn how(row: &SessionRow) -> (anstyle::Style, String) {
     let (mut style, mut text) = match (&row.protocol, &row.cipher) {
         (Some(protocol), Some(cipher)) => (GOOD, format!("{protocol} {cipher}")),
         (Some(protocol), None) => (GOOD, protocol.clone()),
@@ -475,7 +481,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    fn row(address: Option<&str>, cipher: Option<&str>) -> Row {
+    fn row(address: Option<&str>, cipher: Option<&str>) -> SessionRow {
         let ip = address.map(|address| address.parse().unwrap());
         let session = Session {
             pid: 4_194_304,
@@ -483,14 +489,17 @@ mod tests {
             user: Some("u".repeat(63)),
             database: Some("d".repeat(63)),
             application: "psql\u{1b}[2J".into(),
-            origin: ip.map_or(Origin::Socket, |ip| Origin::Address { ip, port: 4711 }),
+            origin: ip.map_or(ClientOrigin::Socket, |ip| ClientOrigin::Address {
+                ip,
+                port: 4711,
+            }),
             protection: cipher.map_or(Protection::Nothing, |cipher| Protection::Tls {
                 protocol: "TLSv1.3".into(),
                 cipher: cipher.into(),
             }),
             since: "2026-11-01T12:00:00Z".parse().unwrap(),
         };
-        Row::of(session, Some("2026-11-02T12:00:00Z".parse().unwrap()))
+        SessionRow::from_session(session, Some("2026-11-02T12:00:00Z".parse().unwrap()))
     }
 
     #[test]

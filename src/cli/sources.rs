@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use tokio::task::JoinSet;
 
 use super::Failure;
-use crate::config::{Config, Instance};
+use crate::config::{Config, InstanceConfig};
 use crate::lineage::{Source, Spec, Tracked};
 
 /// The lineage of `instance`, not yet read.
-pub(super) fn tracked(config: &Config, instance: &Instance) -> Tracked {
+pub(super) fn tracked(config: &Config, instance: &InstanceConfig) -> Tracked {
     let watch = &config.watch;
     Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
 }
@@ -17,7 +17,7 @@ pub(super) fn tracked(config: &Config, instance: &Instance) -> Tracked {
 /// What the lineage of each of `instances` holds, by the instance's name.
 pub(super) async fn read(
     config: &Config,
-    instances: &[&Instance],
+    instances: &[&InstanceConfig],
 ) -> Result<HashMap<String, Source>, Failure> {
     let mut reading = JoinSet::new();
     for instance in instances {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
 use super::{Exit, Failure, named, prober};
-use crate::config::{Config, Instance as InstanceConfig};
+use crate::config::{Config, InstanceConfig};
 use crate::deploy::plan::{Intent, Readiness};
 use crate::deploy::state::State;
 use crate::deploy::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
@@ -79,7 +79,7 @@ fn outcomes() -> Vec<Chapter> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct SyncArguments {
     /// The instances; all where none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
@@ -98,7 +98,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn sync(
     config: &Config,
-    wanted: &Arguments,
+    wanted: &SyncArguments,
     json: bool,
     journal: bool,
 ) -> Result<Exit, Failure> {
@@ -111,9 +111,10 @@ pub(super) async fn sync(
         follow_up: false,
         renewed: !wanted.lineage.is_empty(),
     };
-    let settle_timeout = match intent.renewed {
-        true => Duration::ZERO,
-        false => config.watch.settle_timeout,
+    let settle_timeout = if intent.renewed {
+        Duration::ZERO
+    } else {
+        config.watch.settle_timeout
     };
     let prober = prober()?;
     let mut work = JoinSet::new();
@@ -194,9 +195,13 @@ fn left_undone(instance: &InstanceConfig, done: &Done, intent: Intent) -> Option
     })
 }
 
-fn chosen<'a>(config: &'a Config, wanted: &Arguments) -> Result<Vec<&'a InstanceConfig>, Failure> {
+fn chosen<'a>(
+    config: &'a Config,
+    wanted: &SyncArguments,
+) -> Result<Vec<&'a InstanceConfig>, Failure> {
     if !wanted.lineage.is_empty() {
-        let uses = |instance: &&InstanceConfig| wanted.lineage.iter().any(|it| is_of(instance, it));
+        let uses =
+            |instance: &&InstanceConfig| wanted.lineage.iter().any(|path| is_of(instance, path));
         return Ok(config.instances.iter().filter(uses).collect());
     }
     named(config, &wanted.instances)
@@ -210,7 +215,7 @@ fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
         return true;
     }
     let is_name = lineage.components().count() == 1 && lineage.is_relative();
-    !is_name && own.candidates.iter().any(|it| same_file(it, lineage))
+    !is_name && own.candidates.iter().any(|path| same_file(path, lineage))
 }
 
 /// A line for each lineage that was asked for and that none of the `chosen` has.

@@ -13,19 +13,19 @@ use super::{Exit, Failure, load, print};
 use crate::config::{self, Config};
 use crate::server::same_file;
 use crate::server::settings::tls_settings;
-use crate::setup::Server;
+use crate::setup::SetupServer;
 use crate::text::CommandLine;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct UpgradedArguments {
     /// The data directory of the new cluster.
     data_directory: PathBuf,
 }
 
-pub(super) async fn upgraded(file: &Path, wanted: &Arguments) -> Result<Exit, Failure> {
+pub(super) async fn upgraded(file: &Path, wanted: &UpgradedArguments) -> Result<Exit, Failure> {
     let config = load(file)?;
     let data = &wanted.data_directory;
-    let is_covered = |it: &config::Instance| same_file(it.home(), data);
+    let is_covered = |instance: &config::InstanceConfig| same_file(instance.home(), data);
     if config.instances.is_empty() || config.instances.iter().any(is_covered) {
         return Ok(Exit::Well);
     }
@@ -35,22 +35,23 @@ pub(super) async fn upgraded(file: &Path, wanted: &Arguments) -> Result<Exit, Fa
 }
 
 /// The instance whose files the new cluster serves; none where it serves others, or cannot be asked.
-async fn predecessor(config: &Config, data: &Path) -> Option<config::Instance> {
-    let server = Server::at(data).await.ok()?;
+async fn predecessor(config: &Config, data: &Path) -> Option<config::InstanceConfig> {
+    let server = SetupServer::at(data).await.ok()?;
     let settings = tls_settings(&server.postmaster, data, server.owner);
-    let settings = settings.await.ok().filter(|it| it.on)?;
-    let is_its = |it: &&config::Instance| {
-        it.cert_file == settings.cert_file || same_file(&it.cert_file, &settings.cert_file)
+    let settings = settings.await.ok().filter(|settings| settings.on)?;
+    let is_its = |instance: &&config::InstanceConfig| {
+        instance.cert_file == settings.cert_file
+            || same_file(&instance.cert_file, &settings.cert_file)
     };
     config.instances.iter().find(is_its).cloned()
 }
 
-fn drawn(config: &Config, data: &Path, predecessor: Option<&config::Instance>) -> Page {
+fn drawn(config: &Config, data: &Path, predecessor: Option<&config::InstanceConfig>) -> Page {
     let data = data.to_string_lossy();
     let mut words = vec!["setup", "--data-directory", data.as_ref()];
     let names: Vec<_> = predecessor
         .iter()
-        .flat_map(|it| it.server_names.iter().map(|name| name.to_str()))
+        .flat_map(|instance| instance.server_names.iter().map(|name| name.to_str()))
         .collect();
     if let Some(old) = predecessor {
         words.extend(["--lineage", old.lineage.name.as_str()]);

@@ -6,13 +6,13 @@ use super::error::ConfigError;
 use super::validate::Layers;
 use super::values::{source, target};
 use super::written::{Key, Keys};
-use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, Kind};
+use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, ServerKind};
 
 /// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
 /// the CAs that made it.
 pub(super) fn companions(
     layers: Layers<'_>,
-    kind: Kind,
+    kind: ServerKind,
     state: &Path,
 ) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
     of_postgres_alone(layers, kind)?;
@@ -40,11 +40,11 @@ pub(super) fn companions(
 /// The CA file of another kind is its administrator's, whichever of the keys asks for one: a PgBouncer
 /// names no CA when it asks its clients for certificates, so that no look proves which file it has
 /// loaded, and neither it nor Patroni takes a CRL.
-fn of_postgres_alone(layers: Layers<'_>, kind: Kind) -> Result<(), ConfigError> {
+fn of_postgres_alone(layers: Layers<'_>, kind: ServerKind) -> Result<(), ConfigError> {
     let setting = match kind {
-        Kind::Postgres => return Ok(()),
-        Kind::PgBouncer => "client_tls_ca_file",
-        Kind::Patroni => "restapi.cafile",
+        ServerKind::Postgres => return Ok(()),
+        ServerKind::PgBouncer => "client_tls_ca_file",
+        ServerKind::Patroni => "restapi.cafile",
     };
     let keys = [
         ("ca_source", layers.find(|keys| &keys.ca_source)),

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::document::At;
 use super::error::ConfigError;
-use super::paths::{Links, Real, Twin};
+use super::paths::{LinkPolicy, Real, Twin};
 use super::validate::Checked;
-use super::{Instance, Mode};
+use super::{InstanceConfig, Mode};
 
 /// Debian's self-signed pair for every service of a host, from the package ssl-cert.
 pub(crate) const SHARED: [&str; 2] = [
@@ -32,7 +32,7 @@ const KEPT: [&str; 8] = [
 ];
 
 /// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
-struct Target<'a> {
+struct ClaimedFile<'a> {
     key: &'static str,
     path: &'a Path,
     twin: Twin,
@@ -50,7 +50,7 @@ pub(super) fn refuse(
     let real = look(checked, watched, state_directory);
     one_home_each(checked, &real)?;
     let sources = sources(checked, watched, &real);
-    let links = Links::of(lineages(checked), watched);
+    let links = LinkPolicy::from_lineages(lineages(checked), watched);
     let state_directory = real.directory(state_directory);
     for one in checked {
         let targets = targets(one, &real);
@@ -71,19 +71,22 @@ pub(super) fn refuse(
 fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
     let instances = || checked.iter().map(|one| &one.instance);
     let directories = instances()
-        .flat_map(|it| {
-            let candidates = it.lineage.candidates.iter().map(PathBuf::as_path);
-            candidates.chain(it.data_directory())
+        .flat_map(|instance| {
+            let candidates = instance.lineage.candidates.iter().map(PathBuf::as_path);
+            candidates.chain(instance.data_directory())
         })
         .chain(watched.iter().map(PathBuf::as_path))
         .chain([state_directory]);
     let archives = archives(checked, watched);
     let directories = directories.chain(archives.iter().map(PathBuf::as_path));
-    let files = instances().flat_map(|it| {
-        let own_config = it.data_directory().is_none().then(|| it.home());
-        it.targets().chain(own_config).chain(sources_elsewhere(it))
+    let files = instances().flat_map(|instance| {
+        let own_config = instance.data_directory().is_none().then(|| instance.home());
+        instance
+            .targets()
+            .chain(own_config)
+            .chain(sources_elsewhere(instance))
     });
-    Real::of(directories, files.chain(SHARED.map(Path::new)))
+    Real::from_directories(directories, files.chain(SHARED.map(Path::new)))
 }
 
 /// Where the lineages may be.
@@ -116,9 +119,9 @@ fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
 /// A data directory has one server, and so has the file that a server is started with; PostgreSQL 19 may have a
 /// certificate a name, which are an instance each.
 fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
-    let twin = |it: &Instance| match it.data_directory() {
+    let twin = |instance: &InstanceConfig| match instance.data_directory() {
         Some(directory) => real.directory(directory),
-        None => real.target(it.home()),
+        None => real.target(instance.home()),
     };
     let twins: Vec<_> = checked
         .iter()
@@ -150,8 +153,8 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
 /// Whether both are names of one server, each with files of its own.
 fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> bool {
     let (one, other) = (&first.instance, &second.instance);
-    let names = |it: &Instance| -> BTreeSet<String> {
-        let names = it.server_names.iter();
+    let names = |instance: &InstanceConfig| -> BTreeSet<String> {
+        let names = instance.server_names.iter();
         names
             .map(|name| name.to_str().to_ascii_lowercase())
             .collect()
@@ -159,24 +162,29 @@ fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> 
     let (names_of_one, names_of_other) = (names(one), names(other));
     let has_names = !names_of_one.is_empty() && !names_of_other.is_empty();
     let files = targets(second, real);
-    let is_shared = |file: &Target<'_>| files.iter().any(|it| it.twin.same(&file.twin));
+    let is_shared = |file: &ClaimedFile<'_>| {
+        files
+            .iter()
+            .any(|claimed_file| claimed_file.twin.same(&file.twin))
+    };
     // By one path, whoever works on one of them holds the other off.
     one.data_directory()
-        .is_some_and(|it| Some(it) == other.data_directory())
+        .is_some_and(|path| Some(path) == other.data_directory())
         && has_names
         && names_of_one.is_disjoint(&names_of_other)
         && !targets(first, real).iter().any(is_shared)
 }
 
 /// One file by two paths would be written as two, and the key would take the place of the chain.
-fn one_path_for_one_file(targets: &[Target<'_>]) -> Result<(), ConfigError> {
+fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(targets) {
         if !first.twin.same(&second.twin) {
             continue;
         }
-        let by_another_path = match first.path == second.path {
-            true => "",
-            false => ", by another path",
+        let by_another_path = if first.path == second.path {
+            ""
+        } else {
+            ", by another path"
         };
         let message = format!(
             "`{}` is the same file as `{}`, {}{by_another_path}",
@@ -194,7 +202,7 @@ fn one_path_for_one_file(targets: &[Target<'_>]) -> Result<(), ConfigError> {
 }
 
 /// The previous bundle and the operator's hold are written beside the default target.
-fn not_kept(target: &Target<'_>, state_directory: &Twin) -> Result<(), ConfigError> {
+fn not_kept(target: &ClaimedFile<'_>, state_directory: &Twin) -> Result<(), ConfigError> {
     let name = target.path.file_name().unwrap_or_default();
     if KEPT.iter().any(|kept| name == *kept) && target.twin.inside(state_directory) {
         let message = format!(
@@ -208,7 +216,7 @@ fn not_kept(target: &Target<'_>, state_directory: &Twin) -> Result<(), ConfigErr
     Ok(())
 }
 
-fn not_shared(target: &Target<'_>, real: &Real) -> Result<(), ConfigError> {
+fn not_shared(target: &ClaimedFile<'_>, real: &Real) -> Result<(), ConfigError> {
     if SHARED
         .iter()
         .any(|shared| target.twin.same(&real.target(Path::new(shared))))
@@ -247,20 +255,24 @@ fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(St
 }
 
 /// The sources of CA and CRL files that lie outside the lineage.
-fn sources_elsewhere(instance: &Instance) -> impl Iterator<Item = &Path> {
+fn sources_elsewhere(instance: &InstanceConfig) -> impl Iterator<Item = &Path> {
     let both = [&instance.ca, &instance.crl].into_iter().flatten();
-    both.map(|it| it.source.as_path())
-        .filter(|it| it.is_absolute())
+    both.map(|companion| companion.source.as_path())
+        .filter(|path| path.is_absolute())
 }
 
-fn outside_sources(target: &Target<'_>, sources: &[(String, Twin)]) -> Result<(), ConfigError> {
+fn outside_sources(
+    target: &ClaimedFile<'_>,
+    sources: &[(String, Twin)],
+) -> Result<(), ConfigError> {
     let Some((words, twin)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
         return Ok(());
     };
     let (key, path) = (target.key, target.path.display());
-    let message = match target.twin.same(twin) {
-        true => format!("`{key}` is {path}, which is {words}"),
-        false => format!("`{key}` is {path}, inside {words}"),
+    let message = if target.twin.same(twin) {
+        format!("`{key}` is {path}, which is {words}")
+    } else {
+        format!("`{key}` is {path}, inside {words}")
     };
     Err(target.at.refuse(&message, OUTSIDE))
 }
@@ -270,7 +282,7 @@ const OUTSIDE: &str = "expected a file outside of what certificates come from; w
                        \"observe\" pgcertd does not write it";
 
 /// A renewal that is written there would be the next one's source.
-fn outside_links(target: &Target<'_>, links: &Links) -> Result<(), ConfigError> {
+fn outside_links(target: &ClaimedFile<'_>, links: &LinkPolicy) -> Result<(), ConfigError> {
     if !links.lead_through(&target.twin) {
         return Ok(());
     }
@@ -302,7 +314,11 @@ fn one_writer_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigErr
     Ok(())
 }
 
-fn overlap(instances: [&Instance; 2], one: &Target<'_>, other: &Target<'_>) -> ConfigError {
+fn overlap(
+    instances: [&InstanceConfig; 2],
+    one: &ClaimedFile<'_>,
+    other: &ClaimedFile<'_>,
+) -> ConfigError {
     // The later value is at fault, unless it is a default that the earlier one reached into.
     let at = if other.written || !one.written {
         other.at
@@ -318,8 +334,8 @@ fn overlap(instances: [&Instance; 2], one: &Target<'_>, other: &Target<'_>) -> C
 }
 
 /// The one to four files of an instance.
-fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<Target<'a>> {
-    let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| Target {
+fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
+    let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| ClaimedFile {
         key,
         path,
         twin: real.target(path),

@@ -21,7 +21,7 @@ const LARGEST: u64 = 4 << 20;
 const LONGEST_QUOTE: usize = 60;
 
 /// A file that was read.
-pub(super) struct Document {
+pub(super) struct TomlFile {
     file: PathBuf,
     directory: PathBuf,
     text: String,
@@ -31,10 +31,10 @@ pub(super) struct Document {
 pub(super) struct At<'a, T> {
     pub(super) value: &'a T,
     span: Range<usize>,
-    document: &'a Document,
+    document: &'a TomlFile,
 }
 
-impl Document {
+impl TomlFile {
     /// Reads a file; pipes will do, so that `--config /dev/stdin` works.
     /// `missing` is what to do where there is no such file.
     pub(super) fn read(file: &Path, missing: &str) -> Result<Self, ConfigError> {
@@ -95,7 +95,7 @@ impl Document {
 }
 
 impl<'a, T> At<'a, T> {
-    pub(super) fn new(document: &'a Document, written: &'a Spanned<T>) -> Self {
+    pub(super) fn new(document: &'a TomlFile, written: &'a Spanned<T>) -> Self {
         Self {
             value: written.get_ref(),
             span: written.span(),

@@ -30,19 +30,19 @@ const WIDEST: usize = 120;
 /// It has no `source`: where the system refused to give the file, its reason is part of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", drawn(.0))]
-pub(crate) struct ConfigError(Box<Refusal>);
+pub(crate) struct ConfigError(Box<KeyRefusal>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Refusal {
+struct KeyRefusal {
     file: PathBuf,
-    place: Option<Place>,
+    place: Option<SourceSpan>,
     message: String,
     note: String,
 }
 
 /// The offending text and its surroundings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct SourceSpan {
     line: usize,
     column: usize,
     /// The line itself, without control characters.
@@ -54,7 +54,7 @@ struct Place {
 impl ConfigError {
     /// An error about the file as a whole.
     pub(super) fn of_file(file: &Path, message: &str, note: &str) -> Self {
-        Self(Box::new(Refusal {
+        Self(Box::new(KeyRefusal {
             file: file.to_owned(),
             place: None,
             message: plain(message),
@@ -70,9 +70,9 @@ impl ConfigError {
         message: &str,
         note: &str,
     ) -> Self {
-        Self(Box::new(Refusal {
+        Self(Box::new(KeyRefusal {
             file: file.to_owned(),
-            place: Some(Place::of(text, span)),
+            place: Some(SourceSpan::from_span(text, span)),
             message: plain(message),
             note: plain(note),
         }))
@@ -107,13 +107,13 @@ impl ConfigError {
 
     /// Everything on one line, for JSON and the journal: place, message and note.
     pub(crate) fn one_line(&self) -> String {
-        let Refusal { message, note, .. } = &*self.0;
+        let KeyRefusal { message, note, .. } = &*self.0;
         format!("{}: {message}: {note}", located(&self.0))
     }
 }
 
-impl Place {
-    fn of(text: &str, span: Range<usize>) -> Self {
+impl SourceSpan {
+    fn from_span(text: &str, span: Range<usize>) -> Self {
         let start = boundary(text, span.start);
         let end = boundary(text, span.end).max(start);
         let (line, column) = line_column(text, start);
@@ -163,16 +163,16 @@ fn plain(text: &str) -> String {
     text.replace(|c: char| !text::is_shown(c), " ")
 }
 
-fn located(refusal: &Refusal) -> String {
+fn located(refusal: &KeyRefusal) -> String {
     let file = refusal.file.to_string_lossy();
     let file = text::shown(&file);
     match &refusal.place {
-        Some(Place { line, column, .. }) => format!("{file}:{line}:{column}"),
+        Some(SourceSpan { line, column, .. }) => format!("{file}:{line}:{column}"),
         None => file.to_string(),
     }
 }
 
-fn drawn(refusal: &Refusal) -> String {
+fn drawn(refusal: &KeyRefusal) -> String {
     let mut out = format!("{}: {}", located(refusal), refusal.message);
     let mut gutter = String::from(" ");
     if let Some(place) = &refusal.place {
@@ -191,7 +191,7 @@ fn drawn(refusal: &Refusal) -> String {
 }
 
 /// The part of the line that is drawn, the characters before the carets, and the number of carets.
-fn window(place: &Place) -> (String, usize, usize) {
+fn window(place: &SourceSpan) -> (String, usize, usize) {
     let before = place.column - 1;
     let length = place.text.chars().count();
     if length <= WIDEST {

@@ -49,9 +49,10 @@ impl Listen {
         let path = text.strip_prefix(UNIX);
         if let Some(path) = path.or(Some(text).filter(|text| text.contains('/'))) {
             let named = Path::new(path).file_name().is_some();
-            return match named && !path.ends_with('/') && !path.contains('\0') {
-                true => Ok(Self::Unix(PathBuf::from(path))),
-                false => Err(ListenError::Path),
+            return if named && !path.ends_with('/') && !path.contains('\0') {
+                Ok(Self::Unix(PathBuf::from(path)))
+            } else {
+                Err(ListenError::Path)
             };
         }
         let Ok(address) = text.parse::<SocketAddr>() else {
@@ -72,9 +73,10 @@ impl Listen {
 
     /// A socket at an absolute path.
     pub(super) fn at(path: PathBuf) -> Result<Self, ListenError> {
-        match path.as_os_str().len() > LONGEST {
-            true => Err(ListenError::Long),
-            false => Ok(Self::Unix(path)),
+        if path.as_os_str().len() > LONGEST {
+            Err(ListenError::Long)
+        } else {
+            Ok(Self::Unix(path))
         }
     }
 }

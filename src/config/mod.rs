@@ -90,23 +90,23 @@ pub(crate) struct Config {
     /// The file that this was loaded from, made absolute.
     pub(crate) file: PathBuf,
     /// What is watched, and how often it is looked at.
-    pub(crate) watch: Watch,
+    pub(crate) watch: WatchConfig,
     /// The instances, in the order in which they are written: the file's first, then each fragment's. May be
     /// empty, as in a package that was just installed.
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) instances: Vec<InstanceConfig>,
     /// The directory that holds a subdirectory of state for each instance. Default: `/var/lib/pgcertd`.
     pub(crate) state_directory: PathBuf,
     /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
     pub(crate) runtime_directory: PathBuf,
     /// Where the metrics are to be had.
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: MetricsConfig,
     /// Whom `pgcertd notify` tells what; the daemon has no use for it.
     pub(crate) notify: Notify,
 }
 
 /// The `[metrics]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Metrics {
+pub(crate) struct MetricsConfig {
     /// Where to answer a scrape. Default: nowhere.
     pub(crate) listen: Option<Listen>,
     /// The file that is written for node_exporter; its name ends in `.prom`. Default: none.
@@ -115,7 +115,7 @@ pub(crate) struct Metrics {
 
 /// The `[watch]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Watch {
+pub(crate) struct WatchConfig {
     /// The directories of which each subdirectory is a lineage. Default: `/etc/letsencrypt/live` alone. May be
     /// empty where every instance names its lineage by an absolute path.
     pub(crate) directories: Vec<PathBuf>,
@@ -132,14 +132,14 @@ pub(crate) struct Watch {
 
 /// One server: an `[[instance]]` table, completed from `[defaults]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Instance {
+pub(crate) struct InstanceConfig {
     /// The name in logs, metrics, commands and paths. It consists of letters, digits, `.`, `_` and `-`, starts
     /// with none of `.` and `-`, and is unique.
     pub(crate) name: String,
     /// Where its certificate comes from.
     pub(crate) lineage: Lineage,
     /// What kind of server this is, and where it is to be found. Unique among instances.
-    pub(crate) place: Place,
+    pub(crate) place: ServerHome,
     /// The file that the server's setting names, `ssl_cert_file` for Postgres. Default: `server.pem` in [`Config::state_of`] the instance.
     pub(crate) cert_file: PathBuf,
     /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`Instance::cert_file`], one file for both.
@@ -196,7 +196,7 @@ pub(crate) struct Lineage {
 
 /// What kind of server an instance is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Kind {
+pub enum ServerKind {
     /// PostgreSQL, written `"postgres"`.
     #[default]
     Postgres,
@@ -206,28 +206,28 @@ pub enum Kind {
     Patroni,
 }
 
-impl Kind {
+impl ServerKind {
     /// The name of the program, as a person writes it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Kind::Postgres => "Postgres",
-            Kind::PgBouncer => "PgBouncer",
-            Kind::Patroni => "Patroni",
+            ServerKind::Postgres => "Postgres",
+            ServerKind::PgBouncer => "PgBouncer",
+            ServerKind::Patroni => "Patroni",
         }
     }
 
     /// What [`Instance::verify_timeout`] is by default.
     pub(crate) fn verify_timeout(self) -> Duration {
         match self {
-            Kind::Postgres | Kind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
-            Kind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
+            ServerKind::Postgres | ServerKind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
+            ServerKind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
         }
     }
 }
 
 /// By what a server is known, and where that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ServerHome {
     /// A Postgres, by the directory in which `postmaster.pid` lies while it runs.
     Postgres { data_directory: PathBuf },
     /// A PgBouncer, by the file that it was started with.
@@ -239,37 +239,39 @@ pub(crate) enum Place {
     Patroni { config_file: PathBuf },
 }
 
-impl Place {
+impl ServerHome {
     /// What kind of server it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ServerKind {
         match self {
-            Place::Postgres { .. } => Kind::Postgres,
-            Place::PgBouncer { .. } => Kind::PgBouncer,
-            Place::Patroni { .. } => Kind::Patroni,
+            ServerHome::Postgres { .. } => ServerKind::Postgres,
+            ServerHome::PgBouncer { .. } => ServerKind::PgBouncer,
+            ServerHome::Patroni { .. } => ServerKind::Patroni,
         }
     }
 
     /// The data directory, which only a Postgres has.
     pub(crate) fn data_directory(&self) -> Option<&Path> {
         match self {
-            Place::Postgres { data_directory } => Some(data_directory),
-            Place::PgBouncer { .. } | Place::Patroni { .. } => None,
+            ServerHome::Postgres { data_directory } => Some(data_directory),
+            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => None,
         }
     }
 
     /// The directory or file by which it is known: its data directory, or its own configuration.
     pub(crate) fn home(&self) -> &Path {
         match self {
-            Place::Postgres { data_directory } => data_directory,
-            Place::PgBouncer { config_file } | Place::Patroni { config_file } => config_file,
+            ServerHome::Postgres { data_directory } => data_directory,
+            ServerHome::PgBouncer { config_file } | ServerHome::Patroni { config_file } => {
+                config_file
+            }
         }
     }
 
     /// The key of the config that names [`Place::home`].
     pub(crate) fn key(&self) -> &'static str {
         match self {
-            Place::Postgres { .. } => "data_directory",
-            Place::PgBouncer { .. } | Place::Patroni { .. } => "config_file",
+            ServerHome::Postgres { .. } => "data_directory",
+            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => "config_file",
         }
     }
 }
@@ -355,24 +357,27 @@ impl Config {
     /// The data directories of all Postgres instances.
     pub(crate) fn data_directories(&self) -> Vec<PathBuf> {
         let all = self.instances.iter();
-        all.filter_map(|it| it.data_directory().map(Path::to_owned))
+        all.filter_map(|instance| instance.data_directory().map(Path::to_owned))
             .collect()
     }
 
     /// The instance of that name, if there is one.
-    pub(crate) fn instance(&self, name: &str) -> Option<&Instance> {
+    pub(crate) fn instance(&self, name: &str) -> Option<&InstanceConfig> {
         self.instances.iter().find(|instance| instance.name == name)
     }
 
     /// The directory that holds what is remembered of an instance: `state_directory/NAME`.
-    pub(crate) fn state_of(&self, instance: &Instance) -> PathBuf {
+    pub(crate) fn state_of(&self, instance: &InstanceConfig) -> PathBuf {
         self.state_directory.join(&instance.name)
     }
 
     /// The directory of the lock that whoever works on `instance` holds: several instances of one server have one, since
     /// a reload of one loads the files of all.
-    pub(crate) fn lock_directory_of(&self, instance: &Instance) -> PathBuf {
-        let of_server = self.instances.iter().find(|it| it.place == instance.place);
+    pub(crate) fn lock_directory_of(&self, instance: &InstanceConfig) -> PathBuf {
+        let of_server = self
+            .instances
+            .iter()
+            .find(|entry| entry.place == instance.place);
         self.state_of(of_server.unwrap_or(instance))
     }
 
@@ -382,7 +387,7 @@ impl Config {
     }
 }
 
-impl Instance {
+impl InstanceConfig {
     /// Whether one file holds both chain and key, and is thus replaced by one rename.
     pub(crate) fn single_file(&self) -> bool {
         self.cert_file == self.key_file
@@ -392,7 +397,7 @@ impl Instance {
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Path> {
         let key = (!self.single_file()).then_some(&self.key_file);
         let companions = [&self.ca, &self.crl].into_iter().flatten();
-        let companions = companions.map(|it| it.file.as_path());
+        let companions = companions.map(|companion| companion.file.as_path());
         [self.cert_file.as_path()]
             .into_iter()
             .chain(key.map(PathBuf::as_path))
@@ -400,7 +405,7 @@ impl Instance {
     }
 
     /// What kind of server it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ServerKind {
         self.place.kind()
     }
 
@@ -424,9 +429,10 @@ impl Instance {
 fn command(file: &Path, arguments: &[&str]) -> String {
     let file = file.to_string_lossy();
     let named = [file.as_ref()];
-    let config: &[&str] = match file == DEFAULT_FILE {
-        true => &[],
-        false => &["--config", named[0]],
+    let config: &[&str] = if file == DEFAULT_FILE {
+        &[]
+    } else {
+        &["--config", named[0]]
     };
     shell_words::join([&["pgcertd"], config, arguments].concat())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::document::{At, Document};
+use super::document::{At, TomlFile};
 use super::error::ConfigError;
 use super::validate::{at, directory};
 use super::values::{any_duration, choice, command, positive};
@@ -73,10 +73,10 @@ impl Occasion {
 }
 
 pub(super) fn notify(
-    document: &Document,
-    written: Option<&written::Notify>,
+    document: &TomlFile,
+    written: Option<&written::WrittenNotify>,
 ) -> Result<Notify, ConfigError> {
-    let none = written::Notify::default();
+    let none = written::WrittenNotify::default();
     let written = written.unwrap_or(&none);
     let longer = |key, default| at(document, key).map_or(Ok(default), |value| positive(&value));
     Ok(Notify {

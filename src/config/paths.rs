@@ -33,7 +33,7 @@ pub(super) struct Real(BTreeMap<PathBuf, PathBuf>);
 
 impl Real {
     /// Follows the links of all these directories, and of those that these files lie in.
-    pub(super) fn of<'a>(
+    pub(super) fn from_directories<'a>(
         directories: impl IntoIterator<Item = &'a Path>,
         files: impl IntoIterator<Item = &'a Path>,
     ) -> Self {
@@ -85,27 +85,28 @@ impl Twin {
 }
 
 /// Where the links of lineages lead, step by step, as far as that can be seen.
-pub(super) struct Links(BTreeSet<PathBuf>);
+pub(super) struct LinkPolicy(BTreeSet<PathBuf>);
 
-impl Links {
+impl LinkPolicy {
     /// Those in these directories, and in the directories in the `watched` ones.
-    pub(super) fn of<'a>(
+    pub(super) fn from_lineages<'a>(
         lineages: impl IntoIterator<Item = &'a Path>,
         watched: &[PathBuf],
-    ) -> Links {
+    ) -> LinkPolicy {
         let watched: BTreeSet<PathBuf> = watched.iter().cloned().collect();
         let lineages = lineages.into_iter().map(Path::to_owned);
         let asked = lineages.chain(watched.clone());
         let told = Questions::default().ask(asked, move |directory: &PathBuf| {
-            let below = match watched.contains(directory) {
-                true => entries(directory),
-                false => Vec::new(),
+            let below = if watched.contains(directory) {
+                entries(directory)
+            } else {
+                Vec::new()
             };
             let lineages = below.iter().chain([directory]);
             let links = lineages.flat_map(|lineage| entries(lineage));
             links.flat_map(|link| steps(&link)).collect::<Vec<_>>()
         });
-        Links(told.into_values().flatten().collect())
+        LinkPolicy(told.into_values().flatten().collect())
     }
 
     /// Whether one of them leads through this file, or does so in another generation.
@@ -174,8 +175,9 @@ mod tests {
         symlink(at("elsewhere/next.pem"), at("archive/a/chain1.pem")).unwrap();
         fs::write(at("elsewhere/end.pem"), "").unwrap();
         symlink("end.pem", at("elsewhere/next.pem")).unwrap();
-        let links = Links::of([], &[at("live")]);
-        let leads = |name: &str| links.lead_through(&Real::of([], []).target(&at(name)));
+        let links = LinkPolicy::from_lineages([], &[at("live")]);
+        let leads =
+            |name: &str| links.lead_through(&Real::from_directories([], []).target(&at(name)));
         for on_the_way in [
             "archive/a/chain1.pem",
             "archive/a/chain2.pem",

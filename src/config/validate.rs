@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::companions::companions;
 use super::conflicts;
-use super::document::{At, Document, absolute, unreadable};
+use super::document::{At, TomlFile, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
 use super::notification::notify;
@@ -19,11 +19,12 @@ use super::values::{
     KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
     expiry, files, listen, positive, server_names, target, textfile,
 };
-use super::written::{self, Fragment, Instances, Key, Keys, Root, Table};
+use super::written::{self, Instances, Key, Keys, Root, Table, WrittenFragment};
 use super::{
     Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
-    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED, Instance,
-    Kind, Lineage, Metrics, Mode, Place, Reload, Verify, Watch,
+    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED,
+    InstanceConfig, Lineage, MetricsConfig, Mode, Reload, ServerHome, ServerKind, Verify,
+    WatchConfig,
 };
 use crate::bundle::Thresholds;
 
@@ -36,7 +37,7 @@ const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere c
 
 /// An instance, and where the values stand that can conflict with another's.
 pub(super) struct Checked<'a> {
-    pub(super) instance: Instance,
+    pub(super) instance: InstanceConfig,
     pub(super) name: At<'a, String>,
     /// That of `data_directory` or `config_file`.
     pub(super) home: At<'a, String>,
@@ -54,16 +55,16 @@ pub(super) struct CompanionAt<'a> {
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
 pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
-    let document = Document::read(file, MISSING)?;
+    let document = TomlFile::read(file, MISSING)?;
     let root: Root = document.parse()?;
     let mut documents = Vec::new();
     for file in fragment_files(file)? {
-        documents.push(Document::read(&file, MISSING_FRAGMENT)?);
+        documents.push(TomlFile::read(&file, MISSING_FRAGMENT)?);
     }
     if let Some((file, text)) = more {
-        documents.push(Document::written(file, text)?);
+        documents.push(TomlFile::written(file, text)?);
     }
-    let mut fragments: Vec<(Document, Fragment)> = Vec::new();
+    let mut fragments: Vec<(TomlFile, WrittenFragment)> = Vec::new();
     for fragment in documents {
         let written = fragment.parse()?;
         fragments.push((fragment, written));
@@ -137,8 +138,11 @@ fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch, ConfigError> {
-    let none = written::Watch::default();
+fn watch(
+    document: &TomlFile,
+    written: Option<&written::WrittenWatch>,
+) -> Result<WatchConfig, ConfigError> {
+    let none = written::WrittenWatch::default();
     let written = written.unwrap_or(&none);
     let time = |key, default| match at(document, key) {
         Some(value) => positive(&value),
@@ -156,7 +160,7 @@ fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch,
             }
         }
     }
-    Ok(Watch {
+    Ok(WatchConfig {
         directories,
         debounce: match at(document, &written.debounce) {
             Some(value) => any_duration(&value)?,
@@ -171,12 +175,12 @@ fn watch(document: &Document, written: Option<&written::Watch>) -> Result<Watch,
 }
 
 fn metrics(
-    document: &Document,
-    written: Option<&written::Metrics>,
-) -> Result<Metrics, ConfigError> {
-    let none = written::Metrics::default();
+    document: &TomlFile,
+    written: Option<&written::WrittenMetrics>,
+) -> Result<MetricsConfig, ConfigError> {
+    let none = written::WrittenMetrics::default();
     let written = written.unwrap_or(&none);
-    Ok(Metrics {
+    Ok(MetricsConfig {
         listen: at(document, &written.listen)
             .map(|value| listen(&value))
             .transpose()?,
@@ -187,14 +191,14 @@ fn metrics(
 }
 
 pub(super) fn directory(
-    document: &Document,
+    document: &TomlFile,
     key: &Key<String>,
     default: &Path,
 ) -> Result<PathBuf, ConfigError> {
     at(document, key).map_or(Ok(default.to_owned()), |value| value.path())
 }
 
-pub(super) fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a, T>> {
+pub(super) fn at<'a, T>(document: &'a TomlFile, key: &'a Key<T>) -> Option<At<'a, T>> {
     key.as_ref().map(|written| At::new(document, written))
 }
 
@@ -202,7 +206,7 @@ pub(super) fn at<'a, T>(document: &'a Document, key: &'a Key<T>) -> Option<At<'a
 #[derive(Clone, Copy)]
 pub(super) struct Layer<'a> {
     keys: &'a Keys,
-    document: &'a Document,
+    document: &'a TomlFile,
 }
 
 /// The keys of an instance above those of the defaults.
@@ -247,7 +251,7 @@ impl<'a> Layers<'a> {
 impl<'a> World<'a> {
     fn instances(
         &self,
-        document: &'a Document,
+        document: &'a TomlFile,
         written: &'a Instances,
     ) -> Result<Vec<Checked<'a>>, ConfigError> {
         written
@@ -259,7 +263,7 @@ impl<'a> World<'a> {
 
     fn instance(
         &self,
-        document: &'a Document,
+        document: &'a TomlFile,
         table: &'a Spanned<Table<Keys>>,
     ) -> Result<Checked<'a>, ConfigError> {
         let own = Layer {
@@ -294,7 +298,7 @@ impl<'a> World<'a> {
         let state = self.state_directory.join(name.value);
         let cert_file = files.cert.unwrap_or_else(|| state.join(DEFAULT_TARGET));
         let (ca, crl) = companions(layers, kind, &state)?;
-        let instance = Instance {
+        let instance = InstanceConfig {
             name: name.value.clone(),
             lineage: self.lineage(&lineage)?,
             place,
@@ -346,16 +350,20 @@ impl<'a> World<'a> {
     }
 }
 
-fn kind(layers: Layers<'_>) -> Result<Kind, ConfigError> {
-    layers.read(|keys| &keys.kind, Kind::default(), |at| choice(at, KINDS))
+fn kind(layers: Layers<'_>) -> Result<ServerKind, ConfigError> {
+    layers.read(
+        |keys| &keys.kind,
+        ServerKind::default(),
+        |at| choice(at, KINDS),
+    )
 }
 
 /// Where a server of this kind is: the one key that it needs, without the one of the other kinds.
 fn place<'a>(
     own: Layer<'a>,
-    kind: Kind,
+    kind: ServerKind,
     missing: impl Fn(&str, &str) -> ConfigError,
-) -> Result<(At<'a, String>, Place), ConfigError> {
+) -> Result<(At<'a, String>, ServerHome), ConfigError> {
     let data_directory = own.find(|keys| &keys.data_directory);
     let config_file = own.find(|keys| &keys.config_file);
     let unfit = |at: &At<'_, String>, key: &str, wanted: &str| {
@@ -363,29 +371,29 @@ fn place<'a>(
         Err(at.refuse(&message, &format!("expected {wanted}")))
     };
     match (kind, &config_file, &data_directory) {
-        (Kind::Postgres, Some(config_file), _) => {
+        (ServerKind::Postgres, Some(config_file), _) => {
             let wanted = "data_directory, from which pgcertd finds the rest; config_file is for kind = \
                           \"pgbouncer\" and \"patroni\"";
             return unfit(config_file, "config_file", wanted);
         }
-        (Kind::PgBouncer | Kind::Patroni, _, Some(data_directory)) => {
+        (ServerKind::PgBouncer | ServerKind::Patroni, _, Some(data_directory)) => {
             let wanted = "config_file, the file that it is started with";
             return unfit(data_directory, "data_directory", wanted);
         }
         _ => {}
     }
     let (home, key, example) = match kind {
-        Kind::Postgres => (
+        ServerKind::Postgres => (
             data_directory,
             "data_directory",
             "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
         ),
-        Kind::PgBouncer => (
+        ServerKind::PgBouncer => (
             config_file,
             "config_file",
             "\"/etc/pgbouncer/pgbouncer.ini\", or the file that PgBouncer is started with",
         ),
-        Kind::Patroni => (
+        ServerKind::Patroni => (
             config_file,
             "config_file",
             "\"/etc/patroni/config.yml\", or the file that Patroni is started with",
@@ -394,11 +402,11 @@ fn place<'a>(
     let home = home.ok_or_else(|| missing(key, example))?;
     let path = home.path()?;
     let place = match kind {
-        Kind::Postgres => Place::Postgres {
+        ServerKind::Postgres => ServerHome::Postgres {
             data_directory: path,
         },
-        Kind::PgBouncer => Place::PgBouncer { config_file: path },
-        Kind::Patroni => Place::Patroni { config_file: path },
+        ServerKind::PgBouncer => ServerHome::PgBouncer { config_file: path },
+        ServerKind::Patroni => ServerHome::Patroni { config_file: path },
     };
     Ok((home, place))
 }
@@ -426,7 +434,7 @@ fn check_defaults(shared: Layer<'_>) -> Result<(), ConfigError> {
         shared: None,
     };
     TargetFiles::read(layers)?;
-    companions(layers, Kind::Postgres, Path::new("/"))?;
+    companions(layers, ServerKind::Postgres, Path::new("/"))?;
     settings(layers)?;
     Ok(())
 }
@@ -446,15 +454,15 @@ impl TargetFiles {
 }
 
 /// An instance that has everything but what is its own: name, lineage, data directory and files.
-fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
+fn settings(layers: Layers<'_>) -> Result<InstanceConfig, ConfigError> {
     let kind = kind(layers)?;
-    Ok(Instance {
+    Ok(InstanceConfig {
         name: String::new(),
         lineage: Lineage {
             name: String::new(),
             candidates: Vec::new(),
         },
-        place: Place::Postgres {
+        place: ServerHome::Postgres {
             data_directory: PathBuf::new(),
         },
         cert_file: PathBuf::new(),
@@ -486,12 +494,12 @@ fn settings(layers: Layers<'_>) -> Result<Instance, ConfigError> {
 
 /// `reload` with its command. A `reload_command` that its own table's `reload` would leave unused is refused;
 /// one from the defaults may go unused in an instance that reloads otherwise.
-fn reload(layers: Layers<'_>, kind: Kind) -> Result<Reload, ConfigError> {
+fn reload(layers: Layers<'_>, kind: ServerKind) -> Result<Reload, ConfigError> {
     let reload = layers.read(
         |keys| &keys.reload,
         Reload::default(),
         |at| match choice(at, RELOADS)? {
-            Reload::PgCtl if kind != Kind::Postgres => Err(at.refuse(
+            Reload::PgCtl if kind != ServerKind::Postgres => Err(at.refuse(
                 &format!("pg_ctl does not reload {}", kind.name()),
                 "expected one of: signal, command",
             )),

@@ -12,13 +12,13 @@ use super::duration;
 use super::error::ConfigError;
 use super::expected;
 use super::written::{self, Key, Table, Text};
-use super::{Account, Address, Files, Kind, Listen, ListenError, Mode, Reload, Verify};
+use super::{Account, Address, Files, Listen, ListenError, Mode, Reload, ServerKind, Verify};
 use crate::bundle::Thresholds;
 
-pub(super) const KINDS: &[(&str, Kind)] = &[
-    ("postgres", Kind::Postgres),
-    ("pgbouncer", Kind::PgBouncer),
-    ("patroni", Kind::Patroni),
+pub(super) const KINDS: &[(&str, ServerKind)] = &[
+    ("postgres", ServerKind::Postgres),
+    ("pgbouncer", ServerKind::PgBouncer),
+    ("patroni", ServerKind::Patroni),
 ];
 
 pub(super) const MODES: &[(&str, Mode)] = &[
@@ -132,14 +132,16 @@ pub(super) fn server_names(
     written.value.iter().map(one).collect()
 }
 
-pub(super) fn account(written: &At<'_, written::Account>) -> Result<Option<Account>, ConfigError> {
+pub(super) fn account(
+    written: &At<'_, written::WrittenAccount>,
+) -> Result<Option<Account>, ConfigError> {
     let wrong = |message| Err(written.refuse_value(message, &expected_is(expected::ACCOUNT)));
     match written.value {
-        written::Account::Id(id) => match u32::try_from(*id) {
+        written::WrittenAccount::Id(id) => match u32::try_from(*id) {
             Ok(id) if id != u32::MAX => Ok(Some(Account::Id(id))),
             _ => wrong("is not the number of a user or group"),
         },
-        written::Account::Name(name) => {
+        written::WrittenAccount::Name(name) => {
             let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
             if name.is_empty() || name.contains(odd) {
                 return wrong("is not the name of a user or group");
@@ -171,7 +173,7 @@ pub(super) fn listen(written: &At<'_, String>) -> Result<Listen, ConfigError> {
 pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
     let path = target(written)?;
     // node_exporter reads no other, and a name that is an extension alone has none.
-    if path.extension().is_some_and(|it| it == "prom") {
+    if path.extension().is_some_and(|name| name == "prom") {
         return Ok(path);
     }
     Err(written.refuse_value(
@@ -180,7 +182,9 @@ pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError>
     ))
 }
 
-pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Files>, ConfigError> {
+pub(super) fn files(
+    written: &At<'_, Table<written::WrittenFiles>>,
+) -> Result<Option<Files>, ConfigError> {
     let inside = |name: &Spanned<String>| {
         let name = written.part(name);
         if is_inside(name.value) {
@@ -197,8 +201,10 @@ pub(super) fn files(written: &At<'_, Table<written::Files>>) -> Result<Option<Fi
     }))
 }
 
-pub(super) fn expiry(written: &At<'_, Table<written::Expiry>>) -> Result<Thresholds, ConfigError> {
-    let written::Expiry { warn, critical } = &written.value.0;
+pub(super) fn expiry(
+    written: &At<'_, Table<written::WrittenExpiry>>,
+) -> Result<Thresholds, ConfigError> {
+    let written::WrittenExpiry { warn, critical } = &written.value.0;
     let left = |key: &Key<Text>| -> Result<Option<SignedDuration>, ConfigError> {
         let Some(text) = key else { return Ok(None) };
         let text = written.part(text);

@@ -20,10 +20,10 @@ pub(super) type Key<T> = Option<Spanned<T>>;
 pub(super) struct Root {
     pub(super) state_directory: Key<String>,
     pub(super) runtime_directory: Key<String>,
-    pub(super) watch: Option<Table<Watch>>,
-    pub(super) metrics: Option<Table<Metrics>>,
+    pub(super) watch: Option<Table<WrittenWatch>>,
+    pub(super) metrics: Option<Table<WrittenMetrics>>,
     pub(super) defaults: Option<Table<Keys>>,
-    pub(super) notify: Option<Table<Notify>>,
+    pub(super) notify: Option<Table<WrittenNotify>>,
     #[serde(default)]
     pub(super) instance: Instances,
 }
@@ -31,7 +31,7 @@ pub(super) struct Root {
 /// A file in `conf.d`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Fragment {
+pub(super) struct WrittenFragment {
     #[serde(default)]
     pub(super) instance: Instances,
 }
@@ -39,7 +39,7 @@ pub(super) struct Fragment {
 /// `[watch]`.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Watch {
+pub(super) struct WrittenWatch {
     pub(super) directories: Option<Vec<Spanned<String>>>,
     pub(super) debounce: Key<Text>,
     pub(super) settle_timeout: Key<Text>,
@@ -50,7 +50,7 @@ pub(super) struct Watch {
 /// `[metrics]`.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Metrics {
+pub(super) struct WrittenMetrics {
     pub(super) listen: Key<String>,
     pub(super) textfile: Key<String>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Metrics {
 /// `[notify]`.
 #[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Notify {
+pub(super) struct WrittenNotify {
     pub(super) command: Key<Vec<Spanned<String>>>,
     pub(super) timeout: Key<Text>,
     pub(super) on: Key<Vec<Spanned<String>>>,
@@ -86,20 +86,20 @@ pub(super) struct Keys {
     pub(super) mode: Key<String>,
     pub(super) reload: Key<String>,
     pub(super) reload_command: Key<Vec<Spanned<String>>>,
-    pub(super) owner: Key<Account>,
-    pub(super) group: Key<Account>,
+    pub(super) owner: Key<WrittenAccount>,
+    pub(super) group: Key<WrittenAccount>,
     pub(super) address: Key<String>,
     pub(super) verify: Key<String>,
     pub(super) verify_timeout: Key<Text>,
     pub(super) delay: Key<Text>,
-    pub(super) files: Key<Table<Files>>,
-    pub(super) expiry: Key<Table<Expiry>>,
+    pub(super) files: Key<Table<WrittenFiles>>,
+    pub(super) expiry: Key<Table<WrittenExpiry>>,
 }
 
 /// `files`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Files {
+pub(super) struct WrittenFiles {
     pub(super) chain: Spanned<String>,
     pub(super) key: Spanned<String>,
 }
@@ -107,7 +107,7 @@ pub(super) struct Files {
 /// `expiry`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Expiry {
+pub(super) struct WrittenExpiry {
     pub(super) warn: Key<Text>,
     pub(super) critical: Key<Text>,
 }
@@ -117,7 +117,7 @@ pub(super) struct Expiry {
 pub(super) struct Text(pub(super) String);
 
 /// A user or group by name or number.
-pub(super) enum Account {
+pub(super) enum WrittenAccount {
     Name(String),
     Id(i64),
 }
@@ -134,15 +134,15 @@ trait Shape {
     const EXPECTED: &'static str;
 }
 
-impl Shape for Watch {
+impl Shape for WrittenWatch {
     const EXPECTED: &'static str = "one table, [watch]";
 }
 
-impl Shape for Metrics {
+impl Shape for WrittenMetrics {
     const EXPECTED: &'static str = "one table, [metrics]";
 }
 
-impl Shape for Notify {
+impl Shape for WrittenNotify {
     const EXPECTED: &'static str = "one table, [notify]";
 }
 
@@ -150,12 +150,12 @@ impl Shape for Keys {
     const EXPECTED: &'static str = "a table: one [defaults], or [[instance]] for each";
 }
 
-impl Shape for Files {
+impl Shape for WrittenFiles {
     const EXPECTED: &'static str =
         "a table, such as { chain = \"fullchain.pem\", key = \"privkey.pem\" }";
 }
 
-impl Shape for Expiry {
+impl Shape for WrittenExpiry {
     const EXPECTED: &'static str = "a table, such as { warn = \"21d\", critical = \"7d\" }";
 }
 
@@ -217,27 +217,27 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-impl<'de> Deserialize<'de> for Account {
+impl<'de> Deserialize<'de> for WrittenAccount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
         impl Visitor<'_> for Read {
-            type Value = Account;
+            type Value = WrittenAccount;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name in quotes or a number")
             }
 
-            fn visit_str<E: Error>(self, name: &str) -> Result<Account, E> {
-                Ok(Account::Name(name.to_owned()))
+            fn visit_str<E: Error>(self, name: &str) -> Result<WrittenAccount, E> {
+                Ok(WrittenAccount::Name(name.to_owned()))
             }
 
-            fn visit_i64<E: Error>(self, id: i64) -> Result<Account, E> {
-                Ok(Account::Id(id))
+            fn visit_i64<E: Error>(self, id: i64) -> Result<WrittenAccount, E> {
+                Ok(WrittenAccount::Id(id))
             }
 
-            fn visit_u64<E: Error>(self, id: u64) -> Result<Account, E> {
+            fn visit_u64<E: Error>(self, id: u64) -> Result<WrittenAccount, E> {
                 i64::try_from(id)
-                    .map(Account::Id)
+                    .map(WrittenAccount::Id)
                     .map_err(|_| E::invalid_value(Unexpected::Unsigned(id), &self))
             }
         }

@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use super::News;
+use super::DaemonNews;
 use super::lineage::Asker;
 use super::turns::Turns;
-use crate::config::Kind;
+use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
 use crate::deploy::state::State;
 use crate::deploy::{Done, Keeper, SyncOutcome};
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
-use crate::report::Told;
+use crate::report::Announcer;
 use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
 use crate::server::postmaster::Absence;
 use crate::server::process::Process;
-use crate::server::{Server, Sight};
+use crate::server::{InstanceSnapshot, Server};
 
 /// The first pause after an attempt that did not succeed; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ pub(super) enum Nudge {
     Edited,
 }
 
-pub(super) struct Task {
+pub(super) struct InstanceTask {
     pub(crate) index: usize,
     pub(crate) keeper: Keeper,
     /// What the lineage was last seen to hold: a reason to compare.
@@ -83,7 +83,7 @@ pub(super) struct Task {
     /// Says what it holds once that is to be acted on.
     pub(crate) lineage: Asker,
     pub(crate) nudged: mpsc::UnboundedReceiver<Nudge>,
-    pub(crate) news: mpsc::UnboundedSender<News>,
+    pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) turns: Turns,
     pub(crate) metrics: Metrics,
@@ -92,10 +92,10 @@ pub(super) struct Task {
     pub(crate) longest_pause: Duration,
 }
 
-impl Task {
+impl InstanceTask {
     /// Runs until it is stopped.
     pub(crate) async fn run(mut self) -> Result<(), PrivilegeError> {
-        let mut told = Told::default();
+        let mut told = Announcer::default();
         let mut warned = Warned::default();
         let mut pid_file = None;
         let mut pauses = Pauses::up_to(self.longest_pause);
@@ -119,9 +119,12 @@ impl Task {
                 };
                 let hinted = std::mem::take(&mut pauses.hinted);
                 let process = process(&done);
-                let is_going = process.is_some_and(|it| !it.alive() || hinted && is_other(it));
+                let is_going =
+                    process.is_some_and(|process| !process.alive() || hinted && is_other(process));
                 // One that is killed leaves its pid file, and Patroni has none.
-                end = process.filter(|it| it.alive()).map(|it| Box::pin(it.end()));
+                end = process
+                    .filter(|process| process.alive())
+                    .map(|found| Box::pin(found.end()));
                 let again = is_sought(&done) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), done.again_at().map(instant));
@@ -141,7 +144,7 @@ impl Task {
             return;
         }
         before.clone_from(&now);
-        let configured = News::Configured {
+        let configured = DaemonNews::Configured {
             instance: self.index,
             directories: now,
         };
@@ -156,10 +159,10 @@ impl Task {
             follow_up: true,
             ..Intent::default()
         };
-        let filed = News::Filed {
+        let filed = DaemonNews::Filed {
             instance: self.index,
         };
-        let looked = |sight: &Sight| {
+        let looked = |sight: &InstanceSnapshot| {
             // A server that runs is not waiting for its files: what is amiss is mended, and what
             // it serves is looked at, after the start.
             if matches!(sight.server, Server::Up(_)) {
@@ -232,18 +235,18 @@ impl Task {
         let file = self.keeper.instance.pid_file();
         if file != known.as_deref() {
             *known = file.map(Path::to_owned);
-            drop(self.news.send(News::PidFile {
+            drop(self.news.send(DaemonNews::PidFile {
                 instance: self.index,
                 file: known.clone(),
             }));
         }
     }
 
-    fn say(&self, done: &Done, told: &mut Told, warned: &mut Warned) -> State {
+    fn say(&self, done: &Done, told: &mut Announcer, warned: &mut Warned) -> State {
         let config = &self.keeper.instance.config;
-        let view = InstanceView::of(config, &done.seen);
+        let view = InstanceView::from_config(config, &done.seen);
         let now = Instant::now();
-        let mut events = told.of(config, done, &view, now);
+        let mut events = told.from_parts(config, done, &view, now);
         events.extend(warned.hear(config, &view, Timestamp::now(), now));
         for event in events {
             event.emit();
@@ -255,7 +258,7 @@ impl Task {
         };
         self.metrics.compared(&compared, done.seen.at);
         let state = view.state;
-        let seen = News::Seen {
+        let seen = DaemonNews::Seen {
             instance: self.index,
             view: Box::new(view),
         };
@@ -289,7 +292,7 @@ fn process(done: &Done) -> Option<&Process> {
 
 /// Whether its pid file comes late or never, and goes before it does.
 fn is_other(process: &Process) -> bool {
-    process.kind() != Kind::Postgres
+    process.kind() != ServerKind::Postgres
 }
 
 /// Whether no process was found that is the server, and nothing will tell of its start, or that a look succeeds again.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::News;
+use super::DaemonNews;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::tracked::PATIENCE_UNDER_LOCK;
 use crate::lineage::{Change, LineageReader, Opened, Source, Tracked};
@@ -38,19 +38,19 @@ pub(super) enum ToLineage {
     /// Something may have happened unseen.
     Unknown,
     /// An instance asks what it holds now.
-    Asked(Question),
+    Asked(LineageQuestion),
 }
 
 #[derive(Debug)]
-pub(super) struct Question {
-    wanted: Wanted,
+pub(super) struct LineageQuestion {
+    wanted: WantedLineage,
     at: Instant,
     answer: oneshot::Sender<Opened>,
 }
 
 /// What an answer has to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+enum WantedLineage {
     Bundle,
     Key,
 }
@@ -75,15 +75,15 @@ pub(super) enum Unmatched {
     Told,
 }
 
-pub(super) struct Task {
+pub(super) struct LineageTask {
     pub(crate) index: usize,
     pub(crate) tracked: Tracked,
     pub(crate) inbox: mpsc::UnboundedReceiver<ToLineage>,
     pub(crate) publish: watch::Sender<Option<Source>>,
-    pub(crate) news: mpsc::UnboundedSender<News>,
+    pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
     pub(crate) unmatched: Unmatched,
     /// Questions that wait for a reading that counts.
-    pub(crate) questions: Vec<Question>,
+    pub(crate) questions: Vec<LineageQuestion>,
     /// Whether an instance went away without a true answer: it is told when there is one.
     pub(crate) owed: bool,
     /// The last reading with its key, for the deployments that follow it at once.
@@ -96,7 +96,7 @@ pub(super) struct Fresh {
     until: Instant,
 }
 
-impl Task {
+impl LineageTask {
     /// The ways in and out of a task.
     pub(crate) fn channels() -> (Inbox, Sources) {
         (mpsc::unbounded_channel(), watch::channel(None))
@@ -128,7 +128,7 @@ impl Task {
                 Unmatched::Since(since) => Some(since + MOMENT),
                 Unmatched::No | Unmatched::Told => None,
             };
-            let patience = self.questions.iter().map(Question::latest).min();
+            let patience = self.questions.iter().map(LineageQuestion::latest).min();
             let wake = async {
                 let stale = self.fresh.as_ref().map(|fresh| fresh.until);
                 let moments = [due, tell, patience, stale];
@@ -167,7 +167,7 @@ impl Task {
             });
         }
         self.publish();
-        let read = News::Read {
+        let read = DaemonNews::Read {
             lineage: self.index,
             trail: self.tracked.trail().clone(),
         };
@@ -178,7 +178,7 @@ impl Task {
     /// Answers what can be answered by what is known, if the files still look like that; reads them
     /// for the rest.
     async fn answer(&mut self) -> Result<(), PrivilegeError> {
-        let comparing = |question: &Question| question.wanted == Wanted::Bundle;
+        let comparing = |question: &LineageQuestion| question.wanted == WantedLineage::Bundle;
         if !self.questions.iter().all(comparing) && self.fresh.is_none() {
             return self.read().await;
         }
@@ -199,11 +199,11 @@ impl Task {
         Ok(())
     }
 
-    fn tell(&mut self, question: Question, opened: &Opened) {
+    fn tell(&mut self, question: LineageQuestion, opened: &Opened) {
         let keyed = opened.keyed.clone();
         let answer = Opened {
             source: opened.source.clone(),
-            keyed: keyed.filter(|_| question.wanted == Wanted::Key),
+            keyed: keyed.filter(|_| question.wanted == WantedLineage::Key),
             trail: opened.trail.clone(),
         };
         // Whoever has stopped waiting has gone by what was not known.
@@ -216,8 +216,8 @@ impl Task {
         let now = Instant::now();
         let known = self.tracked.source();
         let known = known.filter(|source| source.bundle().is_none()).cloned();
-        let is_due = |question: &mut Question| known.is_some() || question.latest() <= now;
-        let due: Vec<Question> = self.questions.extract_if(.., is_due).collect();
+        let is_due = |question: &mut LineageQuestion| known.is_some() || question.latest() <= now;
+        let due: Vec<LineageQuestion> = self.questions.extract_if(.., is_due).collect();
         let answer = match known {
             Some(source) => Opened::from(source),
             None => self.tracked.restless(),
@@ -255,7 +255,7 @@ impl Task {
     }
 }
 
-impl Question {
+impl LineageQuestion {
     /// When it has waited for long enough.
     fn latest(&self) -> Instant {
         self.at + PATIENCE_UNDER_LOCK
@@ -270,10 +270,10 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    async fn ask(&mut self, wanted: Wanted) -> Opened {
+    async fn ask(&mut self, wanted: WantedLineage) -> Opened {
         let (answer, answered) = oneshot::channel();
         let at = Instant::now();
-        let question = Question { wanted, at, answer };
+        let question = LineageQuestion { wanted, at, answer };
         if self.to.send(ToLineage::Asked(question)).is_ok()
             && let Ok(Ok(opened)) = tokio::time::timeout(ANSWER, answered).await
         {
@@ -292,10 +292,10 @@ impl Asker {
 
 impl LineageReader for Asker {
     async fn current(&mut self) -> Source {
-        self.ask(Wanted::Bundle).await.source
+        self.ask(WantedLineage::Bundle).await.source
     }
 
     async fn opened(&mut self) -> Opened {
-        self.ask(Wanted::Key).await
+        self.ask(WantedLineage::Key).await
     }
 }

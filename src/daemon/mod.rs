@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, Instance as InstanceConfig};
+use crate::config::{Config, InstanceConfig};
 use crate::deploy::Keeper;
 use crate::host::privilege::PrivilegeError;
 use crate::host::process::Search;
@@ -59,7 +59,7 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(50);
 
 /// What tasks tell the loop.
-enum News {
+enum DaemonNews {
     /// A lineage was read; where a change matters from now on.
     Read { lineage: usize, trail: Trail },
     /// The watches are in place.
@@ -84,7 +84,7 @@ enum News {
     },
 }
 
-struct Signals {
+struct DaemonSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -99,7 +99,7 @@ pub(crate) async fn run(file: &Path) -> Result<(), DaemonError> {
         config: Config::load(file)?,
         seen: Vec::new(),
     };
-    let mut signals = Signals {
+    let mut signals = DaemonSignals {
         terminate: signal(SignalKind::terminate()).map_err(DaemonError::Signals)?,
         interrupt: signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?,
         hangup: signal(SignalKind::hangup()).map_err(DaemonError::Signals)?,
@@ -143,7 +143,7 @@ struct Generation {
     config: Config,
     watching: Watching,
     hints: mpsc::UnboundedReceiver<Hint>,
-    news: mpsc::UnboundedReceiver<News>,
+    news: mpsc::UnboundedReceiver<DaemonNews>,
     lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
     trails: Vec<Trail>,
@@ -154,7 +154,7 @@ struct Generation {
     unfiled: BTreeSet<usize>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
-    tell: mpsc::UnboundedSender<News>,
+    tell: mpsc::UnboundedSender<DaemonNews>,
     watch_at: Option<Instant>,
     servers: Servers,
     status_file: notices::StatusFile,
@@ -185,7 +185,7 @@ impl Generation {
         let mut nudges = Vec::new();
         let mut published = BTreeMap::new();
         let instances = before.config.instances.iter();
-        let views = instances.map(|it| before.view(it)).collect();
+        let views = instances.map(|instance| before.view(instance)).collect();
         let config = before.config;
         outlets.configured(&config);
         for instance in &config.instances {
@@ -200,8 +200,8 @@ impl Generation {
             let (source, to) = published
                 .entry(key)
                 .or_insert_with(|| {
-                    let (inbox, sources) = lineage::Task::channels();
-                    let task = lineage::Task {
+                    let (inbox, sources) = lineage::LineageTask::channels();
+                    let task = lineage::LineageTask {
                         index: lineages.len(),
                         tracked: Tracked::new(
                             spec,
@@ -224,7 +224,7 @@ impl Generation {
             let (nudge, nudged) = mpsc::unbounded_channel();
             nudges.push(nudge);
             tasks.spawn(
-                instance::Task {
+                instance::InstanceTask {
                     index: nudges.len() - 1,
                     keeper: Keeper::new(Instance::new(&config, instance, prober.clone())),
                     source,
@@ -271,7 +271,7 @@ impl Generation {
     async fn serve(
         mut self,
         file: &Path,
-        signals: &mut Signals,
+        signals: &mut DaemonSignals,
     ) -> Result<Option<Handover>, DaemonError> {
         self.watch();
         self.servers.look(&self.config, &self.tell);
@@ -398,25 +398,25 @@ impl Generation {
     }
 
     /// Takes in what a task saw; whether the view changed.
-    fn told(&mut self, news: News) -> Result<bool, DaemonError> {
+    fn told(&mut self, news: DaemonNews) -> Result<bool, DaemonError> {
         Ok(match news {
-            News::Read { lineage, trail } => {
+            DaemonNews::Read { lineage, trail } => {
                 if self.trails[lineage] != trail {
                     self.trails[lineage] = trail;
                     self.watch_soon();
                 }
                 false
             }
-            News::Armed(armed) => {
+            DaemonNews::Armed(armed) => {
                 self.armed(armed?);
                 false
             }
-            News::Uncovered(search) => {
+            DaemonNews::Uncovered(search) => {
                 let count = self.servers.heard(search);
                 self.outlets.metrics().uncovered(count);
                 true
             }
-            News::Configured {
+            DaemonNews::Configured {
                 instance,
                 directories,
             } => {
@@ -424,16 +424,16 @@ impl Generation {
                 self.watch_soon();
                 false
             }
-            News::Filed { instance } => {
+            DaemonNews::Filed { instance } => {
                 self.filed(instance);
                 false
             }
-            News::PidFile { instance, file } => {
+            DaemonNews::PidFile { instance, file } => {
                 self.learned[instance].pid_file = file;
                 self.watch_soon();
                 false
             }
-            News::Seen { instance, view } => {
+            DaemonNews::Seen { instance, view } => {
                 self.views[instance] = Some(*view);
                 self.filed(instance);
                 true

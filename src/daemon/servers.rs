@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::News;
+use super::DaemonNews;
 use crate::config::Config;
 use crate::host::process::Search;
 use crate::report::notices;
@@ -22,13 +22,13 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Looks through `/proc` beside the loop, and tells: a busy host has many processes.
-    pub(super) fn look(&mut self, config: &Config, tell: &UnboundedSender<News>) {
+    pub(super) fn look(&mut self, config: &Config, tell: &UnboundedSender<DaemonNews>) {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
         let (covered, tell) = (config.data_directories(), tell.clone());
         tokio::task::spawn_blocking(move || {
-            drop(tell.send(News::Uncovered(uncovered(&covered))));
+            drop(tell.send(DaemonNews::Uncovered(uncovered(&covered))));
         });
     }
 

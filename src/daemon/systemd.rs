@@ -10,7 +10,7 @@ use crate::text::shown;
 /// How many messages wait while systemd does not listen; more are dropped.
 const WAITING: usize = 32;
 
-struct Message {
+struct SystemdMessage {
     states: Vec<NotifyState<'static>>,
     status: Option<String>,
 }
@@ -18,16 +18,16 @@ struct Message {
 /// Tells systemd; without one, nobody.
 #[derive(Clone)]
 pub(crate) struct Systemd {
-    messages: SyncSender<Message>,
+    messages: SyncSender<SystemdMessage>,
 }
 
 impl Systemd {
     pub(crate) fn start() -> std::io::Result<Systemd> {
-        let (messages, inbox) = sync_channel::<Message>(WAITING);
+        let (messages, inbox) = sync_channel::<SystemdMessage>(WAITING);
         std::thread::Builder::new()
             .name("systemd".into())
             .spawn(move || {
-                for Message { mut states, status } in inbox {
+                for SystemdMessage { mut states, status } in inbox {
                     // A line that ends in a status would begin an assignment of its own, such as MAINPID=.
                     let status = status.as_deref().map(shown);
                     states.extend(status.as_deref().map(NotifyState::Status));
@@ -65,7 +65,11 @@ impl Systemd {
     }
 
     fn tell(&self, states: Vec<NotifyState<'static>>, status: Option<String>) {
-        if self.messages.try_send(Message { states, status }).is_err() {
+        if self
+            .messages
+            .try_send(SystemdMessage { states, status })
+            .is_err()
+        {
             tracing::debug!("systemd does not listen, and was not told");
         }
     }

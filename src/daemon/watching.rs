@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::instance::Nudge;
-use super::{DaemonError, News};
-use crate::config::Instance;
+use super::{DaemonError, DaemonNews};
+use crate::config::InstanceConfig;
 use crate::host::patience::Questions;
 use crate::host::privilege::{Rights, Worker};
-use crate::lineage::{Hint, Trail, WatchError, Watched, Watcher};
+use crate::lineage::{Hint, Trail, WatchError, WatchedDirectory, Watcher};
 use crate::report::notices;
 
 /// How long what does not answer is left alone before it is tried again.
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Watching {
     worker: Arc<Worker>,
     armory: Arc<Armory>,
-    news: mpsc::UnboundedSender<News>,
+    news: mpsc::UnboundedSender<DaemonNews>,
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
@@ -69,7 +69,7 @@ pub(super) struct Places {
 
 /// What an arming came to.
 pub(super) struct Armed {
-    watched: Watched,
+    watched: WatchedDirectory,
     places: Vec<Places>,
     /// Something has not answered in time.
     silence: bool,
@@ -78,7 +78,7 @@ pub(super) struct Armed {
 impl Watching {
     pub(crate) async fn start(
         hints: mpsc::UnboundedSender<Hint>,
-        news: mpsc::UnboundedSender<News>,
+        news: mpsc::UnboundedSender<DaemonNews>,
     ) -> Result<Watching, DaemonError> {
         let worker = Worker::start("watcher", || Rights::Watcher).await?;
         let watcher = worker
@@ -103,7 +103,12 @@ impl Watching {
     }
 
     /// Has watched what the trails and the instances need; [`News::Armed`] follows.
-    pub(crate) fn arm(&mut self, trails: &[Trail], instances: &[Instance], learned: &[Learned]) {
+    pub(crate) fn arm(
+        &mut self,
+        trails: &[Trail],
+        instances: &[InstanceConfig],
+        learned: &[Learned],
+    ) {
         if self.under_way {
             self.again = true;
             return;
@@ -120,7 +125,7 @@ impl Watching {
         let news = self.news.clone();
         tokio::spawn(async move {
             let armed = worker.call(move || armory.arm(trails, instances)).await;
-            drop(news.send(News::Armed(armed)));
+            drop(news.send(DaemonNews::Armed(armed)));
         });
     }
 
@@ -138,7 +143,11 @@ impl Watching {
         } = armed;
         // What happened to a pid file before it was known as one was no hint.
         let before = std::mem::replace(&mut self.places, places);
-        let known = |index: usize| before.get(index).and_then(|it| it.pid_file.as_ref());
+        let known = |index: usize| {
+            before
+                .get(index)
+                .and_then(|places| places.pid_file.as_ref())
+        };
         let failing: BTreeMap<Option<PathBuf>, String> = watched
             .errors
             .iter()
@@ -190,11 +199,15 @@ impl Watching {
 }
 
 impl Armory {
-    fn arm(&self, mut wanted: BTreeSet<PathBuf>, instances: Vec<(Instance, Learned)>) -> Armed {
+    fn arm(
+        &self,
+        mut wanted: BTreeSet<PathBuf>,
+        instances: Vec<(InstanceConfig, Learned)>,
+    ) -> Armed {
         let count = instances.len();
         let mut found = self.places.ask(0..count, move |index| {
             let (instance, learned) = &instances[*index];
-            Places::of(instance, learned)
+            Places::for_instance(instance, learned)
         });
         let mut silence = found.len() < count;
         let places: Vec<Places> = (0..count)
@@ -227,7 +240,7 @@ impl Armory {
 }
 
 impl Places {
-    fn of(instance: &Instance, learned: &Learned) -> Places {
+    fn for_instance(instance: &InstanceConfig, learned: &Learned) -> Places {
         let data_directory = instance.data_directory();
         let pid_file = match data_directory {
             Some(data_directory) => Some(data_directory.join("postmaster.pid")),
@@ -242,7 +255,7 @@ impl Places {
         let configuration: BTreeSet<PathBuf> = learned
             .configuration
             .iter()
-            .filter_map(|it| canonical_directory(it))
+            .filter_map(|path| canonical_directory(path))
             .collect();
         Places {
             pid_file: pid_file.as_deref().and_then(canonical),
@@ -263,10 +276,10 @@ impl Places {
 impl Places {
     /// Whether the server may read its configuration there; an editor's own files are not meant.
     fn configures(&self, path: &Path) -> bool {
-        path.extension().is_some_and(|it| it == "conf")
+        path.extension().is_some_and(|name| name == "conf")
             && path
                 .parent()
-                .is_some_and(|it| self.configuration.contains(it))
+                .is_some_and(|file| self.configuration.contains(file))
     }
 }
 

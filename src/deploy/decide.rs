@@ -6,14 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Keeper;
-use super::plan::{self, Cause, Clock, Intent, NotSeen, Plan, Readiness, Scene};
+use super::plan::{self, Clock, Comparison, Intent, NotSeen, Plan, Readiness, Trigger};
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::Mode;
 use crate::host::look::CannotLook;
 use crate::lineage::{LineageReader, Opened, Source, Trail};
 use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
-use crate::server::{InstanceError, Sight, Unseen};
+use crate::server::{InstanceError, InstanceSnapshot, Unseen};
 
 /// How often a decision is made anew because the lineage changed while it was made.
 const DECISIONS: usize = 3;
@@ -22,7 +22,7 @@ const DECISIONS: usize = 3;
 pub(super) struct Visit {
     pub(super) source: Source,
     pub(super) readiness: Readiness,
-    pub(super) sight: Sight,
+    pub(super) sight: InstanceSnapshot,
     /// Nothing where it was not looked at.
     pub(super) served: Option<Result<Served, Unseen>>,
     pub(super) plan: Plan,
@@ -42,7 +42,7 @@ impl Keeper {
     pub(super) async fn decided(
         &mut self,
         lineage: &mut impl LineageReader,
-        sight: Sight,
+        sight: InstanceSnapshot,
         intent: Intent,
         settle: Duration,
     ) -> (Visit, Option<Arc<KeyedBundle>>) {
@@ -58,7 +58,7 @@ impl Keeper {
                 Plan::Deploy {
                     bundle,
                     write: true,
-                    cause: Cause::Source,
+                    cause: Trigger::Source,
                 } if !intent.dry_run => Arc::clone(bundle),
                 _ => return (visit, None),
             };
@@ -111,7 +111,7 @@ impl Keeper {
     async fn weighed(
         &mut self,
         source: Source,
-        sight: Sight,
+        sight: InstanceSnapshot,
         intent: Intent,
         settle: Duration,
     ) -> Visit {
@@ -134,16 +134,17 @@ impl Keeper {
             (Some(new), Some(installed)) => mode == Mode::Manage && !installed.same_content(new),
             _ => false,
         };
-        let served = match about_to_change {
-            true => None,
-            false => Some(self.served(&sight).await),
+        let served = if about_to_change {
+            None
+        } else {
+            Some(self.served(&sight).await)
         };
         let shown = served.as_ref().map(|s| match s {
             Ok(served) => Ok(served.shown()),
             Err(Unseen::NotWanted) => Err(NotSeen::NotWanted),
             Err(_) => Err(NotSeen::Failed),
         });
-        let mut plan = plan::plan(&Scene {
+        let mut plan = plan::plan(&Comparison {
             source: &source,
             readiness: &readiness,
             sight: &sight,

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use self::attempt::{Content, Order, Outcome, Proven};
+use self::attempt::{Content, DeploymentOrder, Outcome, Proven};
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Address, Mode, Verify};
 use crate::lineage::{LineageReader, Source};
@@ -37,12 +37,14 @@ use crate::server::mounts::pinned_by;
 use crate::server::probe::{AskedName, Served, Shown};
 use crate::server::process::Process;
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{Instance, InstanceError, Purpose, Server, Sight, Unseen, as_server};
+use crate::server::{
+    Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen, as_server,
+};
 use crate::trust::Needed;
 use decide::Visit;
 pub(crate) use done::Done;
 pub use outcome::SyncOutcome;
-use plan::{Asked, Cause, Clock, Intent, Memory, Plan, Readiness};
+use plan::{AttemptMemory, Clock, Intent, Plan, Readiness, Request, Trigger};
 pub(crate) use remark::Remark;
 use remark::oddities;
 pub(crate) use rollback::Errand;
@@ -57,7 +59,7 @@ pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Keeper {
     pub(crate) instance: Instance,
-    memory: Memory,
+    memory: AttemptMemory,
     failure: Option<(Option<Fingerprint>, String)>,
     loaded: Option<(i64, SystemTime)>,
     /// What the server last loaded, as far as this process knows.
@@ -71,7 +73,7 @@ impl Keeper {
     pub(crate) fn new(instance: Instance) -> Keeper {
         Keeper {
             instance,
-            memory: Memory::default(),
+            memory: AttemptMemory::default(),
             failure: None,
             loaded: None,
             pieces: None,
@@ -92,7 +94,7 @@ impl Keeper {
         intent: Intent,
         settle: Duration,
     ) -> Done {
-        let quiet = |_: &Sight| {};
+        let quiet = |_: &InstanceSnapshot| {};
         self.reconcile_telling(lineage, intent, settle, quiet).await
     }
 
@@ -103,7 +105,7 @@ impl Keeper {
         lineage: &mut impl LineageReader,
         intent: Intent,
         settle: Duration,
-        looked: impl FnOnce(&Sight) + Send,
+        looked: impl FnOnce(&InstanceSnapshot) + Send,
     ) -> Done {
         let began = Instant::now();
         // On the heap, as what else is large on the way: a poll would have a place for all of it on the stack.
@@ -142,7 +144,7 @@ impl Keeper {
         intent: Intent,
         settle: Duration,
         began: Instant,
-        looked: impl FnOnce(&Sight) + Send,
+        looked: impl FnOnce(&InstanceSnapshot) + Send,
     ) -> Result<Done, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
@@ -178,7 +180,7 @@ impl Keeper {
                     None if write => Content::New(self.previous_with_key(bundle).await?),
                     None => Content::Installed(bundle),
                 };
-                let order = Order {
+                let order = DeploymentOrder {
                     content,
                     sight: visit.sight,
                     served: visit.served.and_then(Result::ok),
@@ -210,7 +212,10 @@ impl Keeper {
     }
 
     /// Looks at the instance, with its lock where something may be changed.
-    async fn enter(&mut self, intent: Intent) -> Result<(Option<Lock>, Sight), InstanceError> {
+    async fn enter(
+        &mut self,
+        intent: Intent,
+    ) -> Result<(Option<Lock>, InstanceSnapshot), InstanceError> {
         if intent.dry_run || self.instance.config.mode == Mode::Observe {
             self.instance.refresh(Purpose::Look).await?;
             return Ok((None, self.instance.look().await?));
@@ -222,13 +227,13 @@ impl Keeper {
 
     async fn deploy(
         &mut self,
-        order: Order,
+        order: DeploymentOrder,
         source: &Source,
-        cause: Cause,
+        cause: Trigger,
         settle: Duration,
         began: Instant,
     ) -> Done {
-        let from_source = cause == Cause::Source;
+        let from_source = cause == Trigger::Source;
         let sight = order.sight.clone();
         let bundle = Arc::clone(order.content.bundle());
         let (fingerprint, identity) = (bundle.fingerprint(), bundle.identity());
@@ -267,7 +272,7 @@ impl Keeper {
         let mut also_applied = Vec::new();
         if let (Server::Up(process), true) = (&sight.server, reloaded) {
             let run = process.run();
-            self.memory.asked = Some(Asked {
+            self.memory.asked = Some(Request {
                 run,
                 bundle: identity,
                 answered,
@@ -355,7 +360,7 @@ impl Keeper {
     }
 
     /// When the server last loaded its configuration, as far as this process knows.
-    fn last_load(&self, sight: &Sight) -> SystemTime {
+    fn last_load(&self, sight: &InstanceSnapshot) -> SystemTime {
         let run = sight.server.process().map_or(0, Process::run);
         match self.loaded {
             Some((of, at)) if of == run => at,
@@ -421,7 +426,7 @@ impl Keeper {
         &mut self,
         source: &Source,
         readiness: Readiness,
-        sight: Sight,
+        sight: InstanceSnapshot,
         served: Option<Result<Served, Unseen>>,
     ) -> Observation {
         let served = match served {
@@ -433,19 +438,21 @@ impl Keeper {
             (Ok(served), Some(installed)) => !served.shown().is_of(installed),
             (seen, installed) => seen.is_ok() || installed.is_some(),
         };
-        let identity = installed.map(|it| it.identity());
+        let identity = installed.map(|bundle| bundle.identity());
         if let (Some(bundle), false, Some(process)) = (identity, amiss, sight.server.process()) {
             let run = process.run();
             self.memory.proven = Some(Proven { bundle, run });
         }
         self.memory.loaded = self.memory.loaded.or(identity);
-        self.pieces = self.pieces.or_else(|| installed.map(|it| it.pieces()));
+        self.pieces = self
+            .pieces
+            .or_else(|| installed.map(|bundle| bundle.pieces()));
         let config = &self.instance.config;
         let wanted = config.verify == Verify::Handshake;
         // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
         let ask = amiss || config.ca.is_some();
         let about = source.bundle().map(|b| b.fingerprint());
-        let pinned = match amiss || about != installed.map(|it| it.fingerprint()) {
+        let pinned = match amiss || about != installed.map(|found| found.fingerprint()) {
             // It only explains what is amiss, and is not needed to say that something is.
             true => pinned_by(&sight).await.unwrap_or(None),
             false => None,
@@ -461,9 +468,9 @@ impl Keeper {
             _ => None,
         };
         let at = Timestamp::now();
-        let sent_depends = served
-            .as_ref()
-            .is_ok_and(|it| Needed::depends_on_roots(&it.leaf, &it.rest(), at));
+        let sent_depends = served.as_ref().is_ok_and(|candidate| {
+            Needed::depends_on_roots(&candidate.leaf, &candidate.rest(), at)
+        });
         let they_matter = sent_depends
             || depends_on_roots([source.bundle(), installed].into_iter().flatten(), at);
         let roots = self.roots.where_they_matter(they_matter).await;
@@ -496,7 +503,7 @@ impl Keeper {
     async fn standards(
         &mut self,
         source: &Source,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
         intent: Intent,
         clock: Clock,
     ) -> Standards {
@@ -522,7 +529,7 @@ impl Keeper {
     async fn settings(
         &mut self,
         process: &Process,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
     ) -> Result<TlsSettings, SettingsError> {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         match process.postmaster() {
@@ -536,14 +543,18 @@ impl Keeper {
     }
 
     /// The settings for the names that count with what is installed.
-    fn by_name(&mut self, settings: TlsSettings, sight: &Sight) -> TlsSettings {
+    fn by_name(&mut self, settings: TlsSettings, sight: &InstanceSnapshot) -> TlsSettings {
         let installed = sight.look.installed.bundle();
         self.instance
-            .with_names(settings, installed.map(|it| &**it))
+            .with_names(settings, installed.map(|bundle| &**bundle))
     }
 
     /// What keeps the server from loading anything new beside the files of the instance, as far as that shows.
-    async fn faults_elsewhere(&self, settings: TlsSettings, sight: &Sight) -> Vec<String> {
+    async fn faults_elsewhere(
+        &self,
+        settings: TlsSettings,
+        sight: &InstanceSnapshot,
+    ) -> Vec<String> {
         let config = self.instance.config.clone();
         let looked = as_server(sight.targets.server, move || {
             settings.faults_elsewhere(&config)
@@ -555,7 +566,7 @@ impl Keeper {
     async fn settings_at_leisure(
         &mut self,
         process: &Process,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
     ) -> Option<Result<TlsSettings, SettingsError>> {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         match process.postmaster() {
@@ -571,28 +582,37 @@ impl Keeper {
 
     /// Whether the server's configuration is known to name other files, or no TLS. Where it
     /// serves the installed leaf as it is, it is the CA and CRL files that a reload is due for.
-    async fn uses_other_files(&mut self, sight: &Sight, shown: Option<Shown>) -> bool {
+    async fn uses_other_files(&mut self, sight: &InstanceSnapshot, shown: Option<Shown>) -> bool {
         let Server::Up(process) = &sight.server else {
             return false;
         };
         let settings = self.settings(process, sight).await;
         let config = &self.instance.config;
-        let leaf = sight.look.installed.bundle().map(|it| it.fingerprint());
-        let serves_leaf = shown.is_some_and(|it| Some(it.leaf) == leaf);
-        settings.is_ok_and(|it| {
+        let leaf = sight
+            .look
+            .installed
+            .bundle()
+            .map(|bundle| bundle.fingerprint());
+        let serves_leaf = shown.is_some_and(|shown| Some(shown.leaf) == leaf);
+        settings.is_ok_and(|tls_settings| {
             let is_known = |not_used| matches!(not_used, Ok(Some(_)));
-            is_known(it.not_used(&config.cert_file, &config.key_file))
-                || serves_leaf && is_known(it.companions_not_used(config))
+            is_known(tls_settings.not_used(&config.cert_file, &config.key_file))
+                || serves_leaf && is_known(tls_settings.companions_not_used(config))
         })
     }
 
     /// Whether the server was asked to load what is installed, and something else was known to keep it from that, which
     /// still does.
-    async fn is_blocked(&mut self, sight: &Sight) -> bool {
-        let installed = sight.look.installed.bundle().map(|it| it.identity());
+    async fn is_blocked(&mut self, sight: &InstanceSnapshot) -> bool {
+        let installed = sight
+            .look
+            .installed
+            .bundle()
+            .map(|bundle| bundle.identity());
         let run = sight.server.process().map(Process::run);
         let asked = self.memory.asked.filter(|asked| !asked.answered);
-        if asked.is_none_or(|it| Some(it.bundle) != installed || Some(it.run) != run) {
+        if asked.is_none_or(|request| Some(request.bundle) != installed || Some(request.run) != run)
+        {
             return false;
         }
         let Server::Up(process) = &sight.server else {
@@ -604,7 +624,7 @@ impl Keeper {
         }
     }
 
-    async fn served(&mut self, sight: &Sight) -> Result<Served, Unseen> {
+    async fn served(&mut self, sight: &InstanceSnapshot) -> Result<Served, Unseen> {
         if self.instance.config.verify == Verify::None {
             return Err(Unseen::NotWanted);
         }
@@ -634,7 +654,7 @@ impl Keeper {
     async fn served_by_name(
         &mut self,
         process: &Process,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
         addresses: &[Address],
         installed: &Bundle,
     ) -> Result<Served, Unseen> {

@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp, Unit};
 
 use super::standards::Standards;
 use crate::bundle::{Bundle, Expiry, Identity, Refusal};
-use crate::config::{self, Kind, Mode, Verify};
+use crate::config::{self, Mode, ServerKind, Verify};
 use crate::deploy::attempt::{Proven, Replaced};
 use crate::lineage::Source;
-use crate::server::files::{Held, HeldBy, Installed, Look};
+use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed};
 use crate::server::probe::Shown;
 use crate::server::process::Process;
-use crate::server::{Server, Sight};
+use crate::server::{InstanceSnapshot, Server};
 use crate::trust::{self, Fault, Needed, Roots};
 
 /// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
@@ -73,7 +73,7 @@ impl Clock {
 pub(crate) fn readiness(
     source: &Source,
     installed: &Installed,
-    config: &config::Instance,
+    config: &config::InstanceConfig,
     standards: &Standards,
 ) -> Readiness {
     let Standards { clock, roots, .. } = standards;
@@ -146,7 +146,7 @@ pub(crate) fn readiness(
     }
     let mut beside = installed.companions().ends(clock.now);
     let critical = needed_of(installed).expiry(clock.now, config.expiry) >= Expiry::Critical
-        || beside.any(|it| it.expiry >= Expiry::Critical);
+        || beside.any(|end| end.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
         let why = format!(
@@ -159,7 +159,7 @@ pub(crate) fn readiness(
 }
 
 /// That clients would refuse what the lineage holds, whatever they trust.
-fn refused_by_clients(config: &config::Instance, fault: &Fault) -> String {
+fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> String {
     let why = format!(
         "lineage {}: clients refuse it: {}",
         config.lineage.name, fault.why
@@ -175,7 +175,7 @@ fn refused_by_clients(config: &config::Instance, fault: &Fault) -> String {
 fn locks_out(
     bundle: &Bundle,
     installed: Option<&Arc<Bundle>>,
-    config: &config::Instance,
+    config: &config::InstanceConfig,
     standards: &Standards,
 ) -> Option<String> {
     if standards.forced {
@@ -184,8 +184,8 @@ fn locks_out(
     let lineage = &config.lineage.name;
     let insist = config.command(&["sync", "--force"]);
     let digestless = |bundle: &Bundle| !bundle.leaf().facts().has_digest;
-    let is_new = !installed.is_some_and(|it| digestless(it));
-    if config.kind() == Kind::Postgres && digestless(bundle) && is_new {
+    let is_new = !installed.is_some_and(|bundle| digestless(bundle));
+    if config.kind() == ServerKind::Postgres && digestless(bundle) && is_new {
         return Some(format!(
             "lineage {lineage}: {}; have it issued by an authority with an RSA or ECDSA key, or, where no client has a \
              password, install it by `{insist}`",
@@ -243,7 +243,7 @@ pub(crate) struct Intent {
 
 /// A server was asked to load a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct Request {
     /// The run of the server ([`Process::run`]).
     pub(crate) run: i64,
     pub(crate) bundle: Identity,
@@ -253,9 +253,9 @@ pub(crate) struct Asked {
 
 /// What one process remembers of an instance; losing it costs one attempt.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Memory {
+pub(crate) struct AttemptMemory {
     /// What the server was last asked to load.
-    pub(crate) asked: Option<Asked>,
+    pub(crate) asked: Option<Request>,
     /// What was last seen both installed and served.
     pub(crate) proven: Option<Proven>,
     /// What this process last saw rightly installed.
@@ -267,7 +267,7 @@ pub(crate) struct Memory {
     pub(crate) rewrites: Vec<Timestamp>,
 }
 
-impl Memory {
+impl AttemptMemory {
     /// Notes what is installed before anything is done; true if something else rewrote it.
     pub(crate) fn note(
         &mut self,
@@ -325,13 +325,13 @@ pub(crate) enum Plan {
         bundle: Arc<Bundle>,
         /// Whether the files are written, or are right as they are.
         write: bool,
-        cause: Cause,
+        cause: Trigger,
     },
 }
 
 /// Why a bundle is deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum Trigger {
     Source,
     /// It is the previous one in place of what cannot load or was refused, or what others have placed.
     Mend,
@@ -339,25 +339,25 @@ pub(crate) enum Cause {
     Untried,
 }
 
-impl Cause {
+impl Trigger {
     /// What becomes of the bundle that is installed.
     pub(crate) fn replaced(self) -> Replaced {
         match self {
-            Cause::Source => Replaced::KeptIfProven,
-            Cause::Mend | Cause::Untried => Replaced::NotKept,
+            Trigger::Source => Replaced::KeptIfProven,
+            Trigger::Mend | Trigger::Untried => Replaced::NotKept,
         }
     }
 }
 
 /// Everything that [`plan`] weighs.
-pub(crate) struct Scene<'a> {
+pub(crate) struct Comparison<'a> {
     pub(crate) source: &'a Source,
     pub(crate) readiness: &'a Readiness,
-    pub(crate) sight: &'a Sight,
+    pub(crate) sight: &'a InstanceSnapshot,
     /// What is served, where it was looked at.
     pub(crate) served: Option<&'a Result<Shown, NotSeen>>,
-    pub(crate) config: &'a config::Instance,
-    pub(crate) memory: &'a Memory,
+    pub(crate) config: &'a config::InstanceConfig,
+    pub(crate) memory: &'a AttemptMemory,
     pub(crate) intent: Intent,
     /// The roots that are known.
     pub(crate) roots: &'a Roots,
@@ -365,7 +365,7 @@ pub(crate) struct Scene<'a> {
 }
 
 /// Decides what to do for one instance.
-pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
+pub(crate) fn plan(scene: &Comparison<'_>) -> Plan {
     match scene.config.mode {
         Mode::Observe => Plan::Nothing,
         Mode::Reload => scene.reload_alone(),
@@ -373,8 +373,8 @@ pub(crate) fn plan(scene: &Scene<'_>) -> Plan {
     }
 }
 
-impl Scene<'_> {
-    fn look(&self) -> &Look {
+impl Comparison<'_> {
+    fn look(&self) -> &FilesSnapshot {
         &self.sight.look
     }
 
@@ -420,7 +420,7 @@ impl Scene<'_> {
         let deploy = |write| Plan::Deploy {
             bundle: Arc::clone(bundle),
             write,
-            cause: Cause::Source,
+            cause: Trigger::Source,
         };
         let same = self.installed().is_some_and(|i| i.same_content(bundle));
         let down = !self.sight.server.is_up();
@@ -449,17 +449,17 @@ impl Scene<'_> {
     /// What cannot load is replaced by what could, without the source.
     fn mend(&self) -> Plan {
         let look = self.look();
-        let held = |it: Identity| self.is_held(it);
+        let held = |identity: Identity| self.is_held(identity);
         let installed_is_held = self.installed().is_some_and(|i| held(i.identity()));
         let is_no_trial = installed_is_held || look.trial().is_some_and(held);
         let cause = match self.installed() {
-            Some(_) if !is_no_trial && self.is_untried() => Cause::Untried,
-            _ => Cause::Mend,
+            Some(_) if !is_no_trial && self.is_untried() => Trigger::Untried,
+            _ => Trigger::Mend,
         };
         let unusable = self.installed().is_none() || look.is_torn();
         match &look.previous {
             Some(previous)
-                if (unusable || installed_is_held || cause == Cause::Untried)
+                if (unusable || installed_is_held || cause == Trigger::Untried)
                     && !self.is_held(previous.identity())
                     && !previous.leaf().is_expired(self.now) =>
             {
@@ -486,16 +486,17 @@ impl Scene<'_> {
         };
         let up = self.sight.server.is_up();
         let identity = installed.identity();
-        let replaced = self.memory.loaded.is_some_and(|it| it != identity)
+        let replaced = self.memory.loaded.is_some_and(|entry| entry != identity)
             || self.intent.renewed && self.loads_unseen();
         if up && (self.intent.force || replaced || self.reload_is_due(installed)) {
             let of_source = |source: &Arc<Bundle>| installed.same_content(source);
             return Plan::Deploy {
                 bundle: Arc::clone(installed),
                 write: false,
-                cause: match self.source.bundle().is_some_and(of_source) {
-                    true => Cause::Source,
-                    false => Cause::Mend,
+                cause: if self.source.bundle().is_some_and(of_source) {
+                    Trigger::Source
+                } else {
+                    Trigger::Mend
                 },
             };
         }
@@ -516,7 +517,7 @@ impl Scene<'_> {
         let asked = self
             .memory
             .asked
-            .filter(|it| Some(it.run) == run && it.bundle == installed.identity());
+            .filter(|request| Some(request.run) == run && request.bundle == installed.identity());
         match self.served {
             Some(Ok(shown)) => !shown.is_of(installed) && asked.is_none_or(|asked| !asked.answered),
             // Whether it was asked before a crash, nothing shows.

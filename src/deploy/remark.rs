@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::bundle::{Fingerprint, Warning};
 use crate::lineage::Source;
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 
 /// Something that a person should know, and that changes nothing about what is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl fmt::Display for Remark {
 }
 
 /// What a bundle that goes in differs in from what it replaces.
-pub(super) fn oddities(source: &Source, sight: &Sight) -> Vec<Remark> {
+pub(super) fn oddities(source: &Source, sight: &InstanceSnapshot) -> Vec<Remark> {
     let (Some(new), Some(old)) = (source.bundle(), sight.look.installed.bundle()) else {
         return Vec::new();
     };

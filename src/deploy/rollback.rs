@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::decide::unseen_targets;
-use super::plan::Cause;
+use super::plan::Trigger;
 use super::standards::depends_on_roots;
 use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
-use crate::deploy::attempt::{Content, Order, Replaced};
+use crate::deploy::attempt::{Content, DeploymentOrder, Replaced};
 use crate::lineage::{LineageReader, Source};
-use crate::server::files::{Held, HeldBy, Lock, Look};
+use crate::server::files::{FilesSnapshot, Held, HeldBy, Lock};
 use crate::server::mounts::pinned_by;
-use crate::server::{InstanceError, Purpose, Sight};
+use crate::server::{InstanceError, InstanceSnapshot, Purpose};
 use crate::trust::{Needed, Roots};
 
 /// Whether a roll-back is carried out.
@@ -42,9 +42,9 @@ struct Way {
 
 /// What a roll-back would do, or why it may not, in one sentence.
 fn way(
-    look: &Look,
+    look: &FilesSnapshot,
     source: &Source,
-    config: &config::Instance,
+    config: &config::InstanceConfig,
     roots: &Roots,
     now: Timestamp,
 ) -> Result<Way, String> {
@@ -62,11 +62,10 @@ fn way(
         .find(|other| !other.holds(&previous))
         .map(|other| other.identity());
     let installed = look.installed.bundle();
-    let there = installed.is_some_and(|it| it.holds(&previous));
-    let again = look
-        .held
-        .as_ref()
-        .is_some_and(|held| held.by == HeldBy::Operator && hold.is_some_and(|it| held.is_of(it)));
+    let there = installed.is_some_and(|bundle| bundle.holds(&previous));
+    let again = look.held.as_ref().is_some_and(|held| {
+        held.by == HeldBy::Operator && hold.is_some_and(|identity| held.is_of(identity))
+    });
     if there && !again {
         return Err(format!(
             "the previous bundle, {short}, is what is installed, and no earlier one is kept: renew instead"
@@ -158,9 +157,10 @@ impl Keeper {
                 ..untouched
             });
         }
-        let pinned = match way.there {
-            true => Ok(None),
-            false => pinned_by(&sight).await,
+        let pinned = if way.there {
+            Ok(None)
+        } else {
+            pinned_by(&sight).await
         };
         let against = match pinned {
             Ok(pinned) => pinned.map(|pinned| pinned.sentence()),
@@ -170,15 +170,16 @@ impl Keeper {
             let (refused, why) = (SyncOutcome::Refused, Some(why));
             return Ok(self.untouched(refused, why, source, settle, began).await);
         }
-        let content = match way.there {
-            true => Content::Installed(Arc::clone(&way.previous)),
-            false => Content::New(self.previous_with_key(Arc::clone(&way.previous)).await?),
+        let content = if way.there {
+            Content::Installed(Arc::clone(&way.previous))
+        } else {
+            Content::New(self.previous_with_key(Arc::clone(&way.previous)).await?)
         };
         if let Some(bundle) = way.hold.filter(|_| !way.there) {
             self.hold(bundle, &way.previous).await?;
         }
         let before = sight.look.held.clone();
-        let order = Order {
+        let order = DeploymentOrder {
             content,
             replaced: Replaced::NotKept,
             sight,
@@ -186,14 +187,16 @@ impl Keeper {
             proven: self.memory.proven,
             forced: false,
         };
-        let mut done = self.deploy(order, source, Cause::Mend, settle, began).await;
+        let mut done = self
+            .deploy(order, source, Trigger::Mend, settle, began)
+            .await;
         if done.outcome == SyncOutcome::Unchanged {
             // It was there already, and the server ended before it loaded it.
             done.outcome = SyncOutcome::Installed;
         }
         let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
             let installed = sight.look.installed.bundle();
-            installed.is_some_and(|it| it.holds(&way.previous))
+            installed.is_some_and(|bundle| bundle.holds(&way.previous))
         });
         if !in_place || done.outcome == SyncOutcome::RolledBack {
             self.let_go(before, source, settle, &mut done).await;
@@ -204,7 +207,10 @@ impl Keeper {
     }
 
     /// Looks at the instance, with its lock where something is to be changed.
-    async fn arrive(&mut self, errand: Errand) -> Result<(Option<Lock>, Sight), InstanceError> {
+    async fn arrive(
+        &mut self,
+        errand: Errand,
+    ) -> Result<(Option<Lock>, InstanceSnapshot), InstanceError> {
         if errand == Errand::DryRun {
             self.instance.refresh(Purpose::Look).await?;
             return Ok((None, self.instance.look().await?));
@@ -216,11 +222,12 @@ impl Keeper {
 
     async fn hold(&mut self, bundle: Identity, previous: &Bundle) -> Result<(), InstanceError> {
         let (new, old) = (bundle.leaf.short(), previous.fingerprint().short());
-        let reason = match new == old {
-            false => format!("{new} is held back: the operator went back to {old}"),
-            true => format!(
+        let reason = if new == old {
+            format!(
                 "the CA and CRL files beside {new} are held back: the operator went back to those of before"
-            ),
+            )
+        } else {
+            format!("{new} is held back: the operator went back to {old}")
         };
         let held = Held {
             fingerprint: bundle.leaf,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Readiness, still_held};
 pub(crate) use super::problem::Problem;
 use crate::bundle::{Bundle, Fingerprint};
-use crate::config::{self, Kind, Mode, Verify};
+use crate::config::{self, Mode, ServerKind, Verify};
 use crate::lineage::Source;
 use crate::server::files::{HeldBy, Installed};
 use crate::server::mounts::Pinned;
@@ -16,7 +16,7 @@ use crate::server::postmaster::Absence;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::settings::{Names, NotUsed, SettingsError, TlsSettings};
-use crate::server::{InstanceError, Server, Sight, Unseen};
+use crate::server::{InstanceError, InstanceSnapshot, Server, Unseen};
 use crate::trust::{Needed, Roots};
 
 /// The state of an instance; the first that applies, in this order.
@@ -144,7 +144,7 @@ pub(crate) struct Observation {
     /// Whether that may go in.
     pub(crate) readiness: Readiness,
     /// The files and the process.
-    pub(crate) sight: Result<Sight, InstanceError>,
+    pub(crate) sight: Result<InstanceSnapshot, InstanceError>,
     pub(crate) served: Result<Served, Unseen>,
     /// What the server's configuration says, where something is amiss and it could be asked.
     pub(crate) settings: Option<Result<TlsSettings, SettingsError>>,
@@ -184,7 +184,7 @@ impl Observation {
     }
 
     /// Decides the state, and the problem where there is one.
-    pub(crate) fn state(&self, config: &config::Instance) -> (State, Option<Problem>) {
+    pub(crate) fn state(&self, config: &config::InstanceConfig) -> (State, Option<Problem>) {
         self.of_source()
             .or_else(|| self.of_memory(config))
             .or_else(|| self.of_unknown())
@@ -197,7 +197,7 @@ impl Observation {
 
     /// Why the running server, which uses the installed files, could not start with them again;
     /// nothing where it could, or where that is not known.
-    pub(crate) fn would_not_start(&self, config: &config::Instance) -> Option<Problem> {
+    pub(crate) fn would_not_start(&self, config: &config::InstanceConfig) -> Option<Problem> {
         let sight = self.sight.as_ref().ok()?;
         let settings = self.settings.as_ref()?.as_ref().ok()?;
         let (cert, key) = (&config.cert_file, &config.key_file);
@@ -236,9 +236,10 @@ impl Observation {
                 )
             }
         };
-        let pair = match cert == key {
-            true => cert.display().to_string(),
-            false => format!("{} with {}", cert.display(), key.display()),
+        let pair = if cert == key {
+            cert.display().to_string()
+        } else {
+            format!("{} with {}", cert.display(), key.display())
         };
         let mend = format!("do not restart it before {pair} holds a pair that fits");
         Some(Problem::new(why, mend).with(config.command(&["sync"])))
@@ -246,7 +247,7 @@ impl Observation {
 
     /// Whether the server could start with what is installed, as far as that can be told. A server
     /// that runs and uses other files could.
-    pub(crate) fn can_start(&self, config: &config::Instance) -> bool {
+    pub(crate) fn can_start(&self, config: &config::InstanceConfig) -> bool {
         let broken = self.sight.as_ref().is_ok_and(|sight| {
             matches!(sight.server, Server::Down(_)) && sight.look.installed.bundle().is_none()
         });
@@ -255,7 +256,11 @@ impl Observation {
 
     /// Whether the files hold what the lineage holds.
     pub(crate) fn source_is_installed(&self) -> bool {
-        let installed = self.sight.as_ref().ok().map(|it| &it.look.installed);
+        let installed = self
+            .sight
+            .as_ref()
+            .ok()
+            .map(|snapshot| &snapshot.look.installed);
         match (self.source.bundle(), installed.and_then(Installed::bundle)) {
             (Some(source), Some(installed)) => installed.same_content(source),
             _ => false,
@@ -278,7 +283,7 @@ impl Observation {
         }
     }
 
-    fn of_memory(&self, config: &config::Instance) -> Option<(State, Option<Problem>)> {
+    fn of_memory(&self, config: &config::InstanceConfig) -> Option<(State, Option<Problem>)> {
         let sight = self.sight.as_ref().ok()?;
         let source = self.source.bundle()?;
         let held = sight.look.held.as_ref()?;
@@ -301,10 +306,10 @@ impl Observation {
                 let served = self
                     .served
                     .as_ref()
-                    .is_ok_and(|it| it.shown().is_of(source));
+                    .is_ok_and(|served| served.shown().is_of(source));
                 let installed = sight.look.installed.bundle();
                 let moved_on = served
-                    || installed.is_some_and(|it| it.identity() == source.identity())
+                    || installed.is_some_and(|bundle| bundle.identity() == source.identity())
                         && !still_held(held, &sight.server, self.at);
                 (!moved_on).then(|| {
                     (
@@ -345,7 +350,11 @@ impl Observation {
         }
     }
 
-    fn of_files(&self, sight: &Sight, config: &config::Instance) -> (State, Option<Problem>) {
+    fn of_files(
+        &self,
+        sight: &InstanceSnapshot,
+        config: &config::InstanceConfig,
+    ) -> (State, Option<Problem>) {
         let look = &sight.look;
         let loads = look.installed.bundle();
         if let (Server::Down(_), Some(bundle)) = (&sight.server, loads)
@@ -392,7 +401,7 @@ impl Observation {
         }
     }
 
-    fn out_of_date(&self, installed: &Installed, config: &config::Instance) -> Problem {
+    fn out_of_date(&self, installed: &Installed, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
             return Problem::new(pinned.to_string(), pinned.mend());
         }
@@ -415,20 +424,20 @@ impl Observation {
     }
 
     /// In what the installed files differ from the source.
-    fn difference<'a>(&self, installed: &Bundle, config: &'a config::Instance) -> String {
+    fn difference<'a>(&self, installed: &Bundle, config: &'a config::InstanceConfig) -> String {
         let sight = self.sight.as_ref().ok();
-        let fault = sight.and_then(|it| it.look.companions_fault.clone());
+        let fault = sight.and_then(|snapshot| snapshot.look.companions_fault.clone());
         let same_pair = self
             .source
             .bundle()
-            .is_some_and(|it| it.same_pair(installed));
+            .is_some_and(|bundle| bundle.same_pair(installed));
         if let (true, Some(fault)) = (same_pair, fault) {
             return fault;
         }
-        let source = self.source.bundle().map(|it| it.companions());
+        let source = self.source.bundle().map(|bundle| bundle.companions());
         let mine = installed.companions();
-        let same_ca = source.is_some_and(|it| it.ca_pem() == mine.ca_pem());
-        let same_crl = source.is_some_and(|it| it.crl_pem() == mine.crl_pem());
+        let same_ca = source.is_some_and(|trust| trust.ca_pem() == mine.ca_pem());
+        let same_crl = source.is_some_and(|client_trust| client_trust.crl_pem() == mine.crl_pem());
         let pair = (!same_pair).then(|| {
             let lineage = format!("the lineage {}", config.lineage.name);
             (&config.cert_file, lineage)
@@ -448,7 +457,7 @@ impl Observation {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    fn of_serving(&self, config: &config::Instance) -> (State, Option<Problem>) {
+    fn of_serving(&self, config: &config::InstanceConfig) -> (State, Option<Problem>) {
         if config.verify == Verify::None {
             return (State::InSync, None);
         }
@@ -476,14 +485,14 @@ impl Observation {
             }
         }
         let sight = self.sight.as_ref().ok();
-        let installed = sight.and_then(|it| it.look.installed.bundle());
+        let installed = sight.and_then(|snapshot| snapshot.look.installed.bundle());
         match &self.served {
-            Ok(served) if installed.is_some_and(|it| served.shown().is_of(it)) => {
+            Ok(served) if installed.is_some_and(|bundle| served.shown().is_of(bundle)) => {
                 (State::InSync, None)
             }
             Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
             Err(unseen) if unseen.is_tls_off() => {
-                let names = Names::of(&config.place);
+                let names = Names::for_home(&config.place);
                 let problem = not_used_by(config, NotUsed::tls_off(&names));
                 (State::NotUsed, Some(problem))
             }
@@ -496,7 +505,7 @@ impl Observation {
         }
     }
 
-    fn not_served(&self, served: &Served, config: &config::Instance) -> Problem {
+    fn not_served(&self, served: &Served, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
             return Problem::new(pinned.to_string(), pinned.mend());
         }
@@ -516,12 +525,13 @@ impl Observation {
                     served.asked
                 );
             }
-            match Some(served.leaf.fingerprint()) == self.installed_leaf() {
-                true => format!(
+            if Some(served.leaf.fingerprint()) == self.installed_leaf() {
+format!(
                     "{address} asks clients for certificates of other CAs than are installed"
-                ),
-                false => format!("{address} serves another certificate than is installed"),
-            }
+                )
+} else {
+format!("{address} serves another certificate than is installed")
+}
         });
         match config.mode {
             Mode::Manage | Mode::Reload => {
@@ -539,9 +549,9 @@ impl Observation {
 const NO_RESTART: &str = "do not restart it before that: it would not start";
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.
-fn not_used_by(config: &config::Instance, NotUsed { why, mend }: NotUsed) -> Problem {
+fn not_used_by(config: &config::InstanceConfig, NotUsed { why, mend }: NotUsed) -> Problem {
     match (config.kind(), config.mode) {
-        (Kind::Postgres, Mode::Manage | Mode::Reload) => {
+        (ServerKind::Postgres, Mode::Manage | Mode::Reload) => {
             Problem::new(why, "").with(config.command(&["setup", "--instance"]))
         }
         _ => Problem::new(why, mend),

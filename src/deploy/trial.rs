@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use super::plan::Cause;
+use super::plan::Trigger;
 use super::remark::Remark;
 use super::state::{Observation, Problem};
 use super::{Done, Keeper, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode, Verify};
-use crate::server::files::{Lock, Look};
-use crate::server::{InstanceError, Sight};
+use crate::server::files::{FilesSnapshot, Lock};
+use crate::server::{InstanceError, InstanceSnapshot};
 
 /// What is to be remembered after a look at an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +26,16 @@ enum Lesson {
 
 impl Observation {
     /// What a look teaches of the installed bundle; nothing where that is known, or nothing is learned.
-    fn lesson(&self, config: &config::Instance) -> Option<Lesson> {
+    fn lesson(&self, config: &config::InstanceConfig) -> Option<Lesson> {
         let sight = self.sight.as_ref().ok()?;
         let look = &sight.look;
         if config.mode != Mode::Manage || !sight.server.is_up() {
             return None;
         }
         let installed = look.installed.bundle();
-        let served = self.served.as_ref().ok().map(|it| it.shown());
-        let same = |source: &Arc<Bundle>| installed.is_some_and(|it| it.same_content(source));
+        let served = self.served.as_ref().ok().map(|served| served.shown());
+        let same =
+            |source: &Arc<Bundle>| installed.is_some_and(|bundle| bundle.same_content(source));
         // The wire shows no CRL, and nobody has meant a part of a bundle, but for who has it so.
         let torn = look.is_torn() && !self.source.bundle().is_some_and(same);
         if let (Some(installed), Some(served)) = (installed, served)
@@ -50,7 +51,11 @@ impl Observation {
     }
 
     /// What is to be said of a bundle of the lineage that is on trial while its server is down.
-    pub(super) fn of_trial(&self, look: &Look, config: &config::Instance) -> Option<Problem> {
+    pub(super) fn of_trial(
+        &self,
+        look: &FilesSnapshot,
+        config: &config::InstanceConfig,
+    ) -> Option<Problem> {
         if config.mode != Mode::Manage {
             return None;
         }
@@ -82,7 +87,7 @@ impl Observation {
     /// Whether the lineage's bundle was put in place, not proven, and taken back, so that it waits for the server.
     pub(crate) fn is_taken_back(&self) -> bool {
         let look = self.sight.as_ref().ok().map(|sight| &sight.look);
-        let source = self.source.bundle().map(|it| it.identity());
+        let source = self.source.bundle().map(|bundle| bundle.identity());
         look.is_some_and(|look| {
             !look.is_on_trial() && look.trial().is_some() && look.trial() == source
         })
@@ -106,7 +111,7 @@ impl Keeper {
     /// Forgets a trial because a bundle was put in place while the server was down that is not on
     /// trial itself: it is what the server is to start on, since a person insists or there is none to
     /// go back to. It may be the one that was on trial, or share a file with that.
-    pub(super) async fn started_on(&mut self, sight: &Sight) -> Option<Remark> {
+    pub(super) async fn started_on(&mut self, sight: &InstanceSnapshot) -> Option<Remark> {
         let before = sight.look.trial.filter(|_| !sight.server.is_up())?;
         let ended = self.instance.on_files(move |t| t.end_trial_of(before));
         not_forgotten(ended.await)
@@ -114,8 +119,13 @@ impl Keeper {
 
     /// Tells of a deployment by its cause: the bundle of before, put in the place of one on trial,
     /// is about that one.
-    pub(super) fn told_by_cause(&mut self, mut done: Done, cause: Cause, look: &Look) -> Done {
-        let (Cause::Untried, SyncOutcome::Installed, Some(trial)) =
+    pub(super) fn told_by_cause(
+        &mut self,
+        mut done: Done,
+        cause: Trigger,
+        look: &FilesSnapshot,
+    ) -> Done {
+        let (Trigger::Untried, SyncOutcome::Installed, Some(trial)) =
             (cause, done.outcome, look.trial())
         else {
             return done;
@@ -123,9 +133,9 @@ impl Keeper {
         let name = self.instance.config.kind().name();
         let short = trial.leaf.short();
         let source = done.seen.source.bundle();
-        let source = source.filter(|it| it.fingerprint() == trial.leaf);
+        let source = source.filter(|bundle| bundle.fingerprint() == trial.leaf);
         let tried = source.or(look.installed.bundle());
-        let not_after = tried.map(|it| done.seen.end_of(it));
+        let not_after = tried.map(|bundle| done.seen.end_of(bundle));
         done.outcome = SyncOutcome::TakenBack;
         done.old = done.fingerprint.replace(trial.leaf);
         done.not_after = not_after;

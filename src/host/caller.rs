@@ -165,7 +165,9 @@ fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
     let (request, passed) = receive(parent)?;
     let (numbers, name) = request.split_at_checked(8).unwrap_or_default();
     let number = |at: usize| {
-        let bytes = numbers.get(at..at + 4).and_then(|it| it.try_into().ok());
+        let bytes = numbers
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_le_bytes).ok_or(Errno::INVAL)
     };
     let caller = Caller {
@@ -197,9 +199,10 @@ fn send(to: impl AsFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()>
         &mut control,
         SendFlags::NOSIGNAL,
     )?;
-    match sent == bytes.len() {
-        true => Ok(()),
-        false => Err(io::ErrorKind::WriteZero.into()),
+    if sent == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
     }
 }
 

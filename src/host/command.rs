@@ -164,7 +164,7 @@ impl Launch {
             .kill_on_drop(true)
             .spawn();
         async move {
-            let child = Session(child.map_err(|e| CommandError::Start(e.to_string()))?);
+            let child = ChildSession(child.map_err(|e| CommandError::Start(e.to_string()))?);
             let ran = timeout(patience, child.heard(self.is_strangers));
             ran.await
                 .map_err(|_| CommandError::Late { after: patience })?
@@ -198,9 +198,9 @@ impl Ran {
 }
 
 /// A child that leads a session; what it has started in it ends with it where it is given up.
-struct Session(Child);
+struct ChildSession(Child);
 
-impl Session {
+impl ChildSession {
     async fn heard(mut self, is_strangers: bool) -> Result<Ran, CommandError> {
         let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
         let (mut said, mut complained) = (Vec::new(), Vec::new());
@@ -239,7 +239,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for ChildSession {
     fn drop(&mut self) {
         // One that has been waited for has no number any more, and its session is left alone.
         let number = self.0.id().and_then(|id| i32::try_from(id).ok());

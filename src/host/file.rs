@@ -113,7 +113,7 @@ impl Unopened {
     /// # Errors
     /// It is no regular file, or the system says no.
     pub(crate) fn open(&self, directory: impl AsFd, name: &Path) -> io::Result<File> {
-        if let Some(other) = NotRegular::of(&self.metadata) {
+        if let Some(other) = NotRegular::from_metadata(&self.metadata) {
             let told = format!("it is a {other}, not a regular file");
             return Err(io::Error::other(told));
         }
@@ -123,9 +123,10 @@ impl Unopened {
                 let file = File::from(rustix::fs::openat(directory, name, READ, Mode::empty())?);
                 let now = file.metadata()?;
                 let (then, same) = (&self.metadata, "it was replaced while it was looked at");
-                match (now.dev(), now.ino()) == (then.dev(), then.ino()) {
-                    true => Ok(file),
-                    false => Err(io::Error::other(same)),
+                if (now.dev(), now.ino()) == (then.dev(), then.ino()) {
+                    Ok(file)
+                } else {
+                    Err(io::Error::other(same))
                 }
             }
             Err(error) => Err(error.into()),
@@ -174,7 +175,7 @@ pub(crate) enum NotRegular {
 
 impl NotRegular {
     /// What it is; none for a regular file.
-    pub(crate) fn of(metadata: &Metadata) -> Option<NotRegular> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Option<NotRegular> {
         let kind = metadata.file_type();
         if kind.is_file() {
             None
@@ -302,9 +303,10 @@ fn bounded(file: impl Read, size: u64, largest: u64) -> io::Result<Vec<u8>> {
     // One byte more than is allowed tells a file that grows.
     file.take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > largest {
-        true => Err(too_large()),
-        false => Ok(bytes),
+    if bytes.len() as u64 > largest {
+        Err(too_large())
+    } else {
+        Ok(bytes)
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn means_gone(call: Call, errno: Errno) -> bool {
 
 /// Why a look has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Cause {
+enum LookCause {
     /// The system call failed with this.
     System(Errno),
     /// The process runs, and `/proc` does not show it to this user.
@@ -83,7 +83,7 @@ enum Cause {
 pub struct CannotLook {
     call: Call,
     what: String,
-    cause: Cause,
+    cause: LookCause,
 }
 
 impl CannotLook {
@@ -91,7 +91,7 @@ impl CannotLook {
         CannotLook {
             call: Call::Stat,
             what: what.display().to_string(),
-            cause: Cause::Hidden,
+            cause: LookCause::Hidden,
         }
     }
 
@@ -100,7 +100,7 @@ impl CannotLook {
         CannotLook {
             call: Call::Open,
             what: what.display().to_string(),
-            cause: Cause::Missing,
+            cause: LookCause::Missing,
         }
     }
 
@@ -109,7 +109,7 @@ impl CannotLook {
         CannotLook {
             call: Call::Read,
             what: what.display().to_string(),
-            cause: Cause::Odd,
+            cause: LookCause::Odd,
         }
     }
 
@@ -130,21 +130,21 @@ impl CannotLook {
     pub(crate) fn is_denied(&self) -> bool {
         matches!(
             self.cause,
-            Cause::Hidden | Cause::System(Errno::ACCESS | Errno::PERM)
+            LookCause::Hidden | LookCause::System(Errno::ACCESS | Errno::PERM)
         )
     }
 
     /// What to do about it.
     pub(crate) fn remedy(&self) -> &'static str {
         match (&self.cause, self.call) {
-            (Cause::Hidden, _) => {
+            (LookCause::Hidden, _) => {
                 "look as root or as the server's user, or mount /proc without hidepid= (ProtectProc= in the unit)"
             }
-            (Cause::Missing, _) => {
+            (LookCause::Missing, _) => {
                 "mount the whole of /proc where pgcertd runs (ProcSubset=all in the unit)"
             }
-            (Cause::Odd, _) => "see that /proc is the kernel's own",
-            (Cause::System(errno), call) => remedy(call, *errno),
+            (LookCause::Odd, _) => "see that /proc is the kernel's own",
+            (LookCause::System(errno), call) => remedy(call, *errno),
         }
     }
 
@@ -158,16 +158,16 @@ impl fmt::Display for CannotLook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = &self.what;
         match &self.cause {
-            Cause::System(errno) => write!(f, "{} of {what} failed: {errno}", self.call.name()),
-            Cause::Hidden => write!(
+            LookCause::System(errno) => write!(f, "{} of {what} failed: {errno}", self.call.name()),
+            LookCause::Hidden => write!(
                 f,
                 "stat of {what} failed: the process runs and is hidden from this user"
             ),
-            Cause::Missing => write!(
+            LookCause::Missing => write!(
                 f,
                 "open of {what} failed: it is not there, and the kernel always has it"
             ),
-            Cause::Odd => write!(
+            LookCause::Odd => write!(
                 f,
                 "read of {what}: that is not what the kernel writes there"
             ),
@@ -259,7 +259,7 @@ pub(crate) fn sorted<T>(
         Err(errno) => Err(CannotLook {
             call,
             what: what.to_string(),
-            cause: Cause::System(errno),
+            cause: LookCause::System(errno),
         }),
     }
 }
@@ -346,7 +346,7 @@ pub(crate) fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, Cann
     let Some(entries) = of_path(Call::Open, path, std::fs::read_dir(path))? else {
         return Ok(None);
     };
-    let names = entries.map(|entry| entry.map(|it| it.file_name()));
+    let names = entries.map(|entry| entry.map(|dir_entry| dir_entry.file_name()));
     of_path(Call::ReadDir, path, names.collect())
 }
 

@@ -337,9 +337,10 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             let all = std::iter::once(&owner.gid).chain(groups);
             let all: Vec<Gid> = all.map(|gid| Gid::from_raw(*gid)).collect();
             take_file_identity(*owner, &all)?;
-            drop_all_but(match reads_everything {
-                true => CapabilitySet::DAC_READ_SEARCH,
-                false => CapabilitySet::empty(),
+            drop_all_but(if *reads_everything {
+                CapabilitySet::DAC_READ_SEARCH
+            } else {
+                CapabilitySet::empty()
             })?;
             landlock(&[(&[PathBuf::from("/")].into_iter().collect(), read)])?;
             Ok(BTreeSet::new())

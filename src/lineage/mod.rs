@@ -33,9 +33,9 @@ pub(crate) mod watch;
 
 pub(crate) use current::{LineageReader, Opened};
 pub(crate) use read::{
-    Class, FileNames, Layout, Parts, ReadError, Reading, Spec, Stamp, StampKind, Trail,
+    FileNames, Layout, Parts, ReadError, ReadErrorClass, Reading, Spec, Stamp, StampKind, Trail,
 };
-pub(crate) use settle::{Change, Fit, Settler, Verdict};
+pub(crate) use settle::{Change, Fit, Settled, Settler};
 pub(crate) use survey::Surveyed;
 pub(crate) use tracked::{Source, Tracked};
-pub(crate) use watch::{Hint, WatchError, Watched, Watcher};
+pub(crate) use watch::{Hint, WatchError, WatchedDirectory, Watcher};

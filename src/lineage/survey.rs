@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::read::resolve::{End, FoundFile, Spot, Walk};
+use super::read::resolve::{FoundFile, Spot, Walk, WalkEnd};
 use super::read::{self, Homes, Users, regular};
 use super::tracked::told;
 use super::{Layout, ReadError};
@@ -26,7 +26,7 @@ pub(crate) struct Surveyed {
 
 /// What was found below the watched directories.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundLineage {
     /// The lineages, in the order of the directories and of their names.
     pub(crate) lineages: Vec<Surveyed>,
     /// Watched directories that could not be looked into, and why.
@@ -37,7 +37,7 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// The thread could not be had.
-pub(crate) async fn survey(directories: &[PathBuf]) -> Result<Found, PrivilegeError> {
+pub(crate) async fn survey(directories: &[PathBuf]) -> Result<FoundLineage, PrivilegeError> {
     let look = seen(directories, Arc::default()).await?;
     if look.unfamiliar.is_empty() {
         return Ok(look.found);
@@ -47,34 +47,36 @@ pub(crate) async fn survey(directories: &[PathBuf]) -> Result<Found, PrivilegeEr
     Ok(seen(directories, Arc::new(users)).await?.found)
 }
 
-async fn seen(directories: &[PathBuf], users: Arc<Users>) -> Result<Look, PrivilegeError> {
+async fn seen(directories: &[PathBuf], users: Arc<Users>) -> Result<LeafLook, PrivilegeError> {
     let (watched, to_read) = (directories.to_vec(), directories.to_vec());
     let known = Arc::clone(&users);
     let reader = Worker::start("r:survey", move || Rights::Reader {
-        directories: Look::at(&watched, &known, |_| Err(String::new())).homes,
+        directories: LeafLook::at(&watched, &known, |_| Err(String::new())).homes,
     })
     .await?;
-    reader.call(move || Look::at(&to_read, &users, leaf)).await
+    reader
+        .call(move || LeafLook::at(&to_read, &users, leaf))
+        .await
 }
 
 /// What a look at the watched directories came to.
 #[derive(Default)]
-struct Look {
-    found: Found,
+struct LeafLook {
+    found: FoundLineage,
     /// The directories that it lists, and those of the files that it reads.
     homes: Homes,
     /// The users of whom more should be known.
     unfamiliar: BTreeSet<u32>,
 }
 
-impl Look {
+impl LeafLook {
     /// `read` makes a leaf of each chain that may be read.
     fn at(
         watched: &[PathBuf],
         users: &Users,
         read: impl Fn(&FoundFile) -> Result<Certificate, String>,
-    ) -> Look {
-        let mut look = Look::default();
+    ) -> LeafLook {
+        let mut look = LeafLook::default();
         let mut walk = Walk::new(users);
         for directory in watched {
             if let Err(kind) = look.below(directory, &mut walk, &read) {
@@ -92,14 +94,14 @@ impl Look {
         read: impl Fn(&FoundFile) -> Result<Certificate, String>,
     ) -> Result<(), io::ErrorKind> {
         let spot = match walk.follow(watched) {
-            Ok(End::Directory(spot)) => spot,
+            Ok(WalkEnd::Directory(spot)) => spot,
             Ok(_) => return Err(io::ErrorKind::NotADirectory),
             Err(error) => return Err(kind(&error)),
         };
         let at = Arc::clone(spot.directory());
         self.homes.insert(watched.to_owned(), at);
         for name in names(&spot).map_err(|error| error.kind())? {
-            let Ok(End::Directory(lineage)) = walk.follow_from(spot.clone(), Path::new(&name))
+            let Ok(WalkEnd::Directory(lineage)) = walk.follow_from(spot.clone(), Path::new(&name))
             else {
                 continue;
             };

@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    fn read(&mut self) -> (Verdict, Option<String>) {
+    fn read(&mut self) -> (Settled, Option<String>) {
         let (at, wall) = (Instant::now(), Timestamp::now());
         let spec = Spec {
             name: "a".to_owned(),
@@ -99,11 +99,11 @@ impl World {
         let fit = match (&reading.parts, &word) {
             (Ok(_), Some(_)) => Fit::Fits,
             (Ok(_), None) => Fit::Incomplete,
-            (Err(error), _) if error.class() == Class::Incomplete => Fit::Incomplete,
+            (Err(error), _) if error.class() == ReadErrorClass::Incomplete => Fit::Incomplete,
             (Err(_), _) => Fit::Unfit,
         };
         let verdict = self.settler.read(&reading, fit, at, wall);
-        if verdict == Verdict::Taken {
+        if verdict == Settled::Taken {
             self.settled = reading.layout;
         }
         self.trail = reading.trail;
@@ -127,7 +127,7 @@ impl World {
             {
                 Ok(hint) => self.hear(hint),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let (Verdict::Taken, Some(word)) = self.read() {
+                    if let (Settled::Taken, Some(word)) = self.read() {
                         taken.push(word);
                         if taken.last().is_some_and(|word| word == wanted) {
                             return taken;
@@ -224,7 +224,7 @@ fn a_lineage_that_does_not_exist_yet_is_taken_when_it_is_issued() {
     let mut world = World::new(Duration::from_millis(30));
     world.settler.unknown(Instant::now());
     let (verdict, word) = world.read();
-    assert_eq!(verdict, Verdict::Problem);
+    assert_eq!(verdict, Settled::Problem);
     assert_eq!(word, None);
     world.certbot(1, "one");
     assert_eq!(world.until_taken("one"), ["one"]);

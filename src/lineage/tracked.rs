@@ -13,10 +13,10 @@ use jiff::Timestamp;
 
 use super::read::Users;
 use super::{
-    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settler, Spec, Stamp, Trail, Verdict,
+    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settled, Settler, Spec, Stamp, Trail,
 };
 use super::{read, settle};
-use crate::bundle::{self, Bundle, BundleError, Companions, KeyedBundle, Part};
+use crate::bundle::{self, Bundle, BundleError, ClientTrust, KeyedBundle, Part};
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
 
 /// How long a command waits for files that keep changing.
@@ -79,17 +79,17 @@ impl Source {
 }
 
 /// Why a reading holds no bundle.
-enum Fault {
+enum LineageFault {
     Read(ReadError),
     Bundle(BundleError),
 }
 
-impl Fault {
+impl LineageFault {
     /// Whether a later event may mend it by itself.
     fn may_pass(&self) -> bool {
         match self {
-            Fault::Read(error) => error.class() == super::Class::Incomplete,
-            Fault::Bundle(error) => error.class() == bundle::Class::Incomplete,
+            LineageFault::Read(error) => error.class() == super::ReadErrorClass::Incomplete,
+            LineageFault::Bundle(error) => error.class() == bundle::Class::Incomplete,
         }
     }
 
@@ -105,7 +105,7 @@ impl Fault {
 /// A reading, and what its bytes came to.
 struct Parsed {
     reading: Reading,
-    bundle: Result<KeyedBundle, Fault>,
+    bundle: Result<KeyedBundle, LineageFault>,
 }
 
 /// A lineage that is followed.
@@ -176,12 +176,14 @@ impl Tracked {
     pub(crate) async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
         let (at, wall) = (Instant::now(), Timestamp::now());
         let Parsed { reading, bundle } = self.parsed().await?;
-        let fit = bundle.as_ref().map_or_else(Fault::fit, |_| Fit::Fits);
+        let fit = bundle
+            .as_ref()
+            .map_or_else(LineageFault::fit, |_| Fit::Fits);
         let verdict = self.settler.read(&reading, fit, at, wall);
-        if bundle.is_ok() && verdict == Verdict::Taken {
+        if bundle.is_ok() && verdict == Settled::Taken {
             self.layout.clone_from(&reading.layout);
         }
-        let counts = !matches!(verdict, Verdict::NotYet { .. });
+        let counts = !matches!(verdict, Settled::NotYet { .. });
         self.stamps = counts.then(|| reading.stamps.clone());
         let (bundle, keyed) = match bundle {
             Ok(keyed) => (Ok(Arc::clone(keyed.bundle())), Some(Arc::new(keyed))),
@@ -267,7 +269,7 @@ impl Tracked {
 
     async fn parsed(&mut self) -> Result<Parsed, PrivilegeError> {
         let parsed = self.parsed_once().await?;
-        let Err(Fault::Read(ReadError::Swayed(unfit))) = &parsed.bundle else {
+        let Err(LineageFault::Read(ReadError::Swayed(unfit))) = &parsed.bundle else {
             return Ok(parsed);
         };
         // Whether it may pass depends on who is in which group, which is asked when it matters, and of nobody else.
@@ -286,7 +288,10 @@ impl Tracked {
         let parsed = match self.reader.take() {
             Some(reader) => {
                 let parsed = self.read_on(&reader).await?;
-                let denied = matches!(parsed.bundle, Err(Fault::Read(ReadError::Denied { .. })));
+                let denied = matches!(
+                    parsed.bundle,
+                    Err(LineageFault::Read(ReadError::Denied { .. }))
+                );
                 if !denied && reader.covers_held(&parsed.reading.homes) {
                     self.reader = Some(reader);
                     return Ok(parsed);
@@ -325,8 +330,8 @@ impl Tracked {
                         candidates: Vec::new(),
                     }),
                 );
-                let parts = parts.map_err(Fault::Read);
-                let bundle = parts.and_then(|parts| whole(&parts).map_err(Fault::Bundle));
+                let parts = parts.map_err(LineageFault::Read);
+                let bundle = parts.and_then(|parts| whole(&parts).map_err(LineageFault::Bundle));
                 Parsed { reading, bundle }
             })
             .await
@@ -349,37 +354,37 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
 fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
     let bundle = KeyedBundle::parse(&chain, &parts.key)?;
-    let ca = parts.ca.as_ref().map(|it| it.as_slice());
-    let crl = parts.crl.as_ref().map(|it| it.as_slice());
-    Ok(bundle.with(Companions::parse(ca, crl)?))
+    let ca = parts.ca.as_ref().map(|bytes| bytes.as_slice());
+    let crl = parts.crl.as_ref().map(|bytes| bytes.as_slice());
+    Ok(bundle.with(ClientTrust::parse(ca, crl)?))
 }
 
 /// What a verdict makes of a reading; `None` keeps what was known.
 fn judged(
     spec: &Spec,
-    bundle: Result<Arc<Bundle>, Fault>,
-    verdict: settle::Verdict,
+    bundle: Result<Arc<Bundle>, LineageFault>,
+    verdict: settle::Settled,
     reading: &Reading,
     wall: Timestamp,
 ) -> Option<Source> {
     match (bundle, verdict) {
-        (_, Verdict::NotYet { .. }) => None,
+        (_, Settled::NotYet { .. }) => None,
         (Ok(bundle), _) => Some(Source::Ready {
             bundle,
             changed: reading.newest_change.unwrap_or(wall),
         }),
         (Err(fault), verdict) => {
-            let denied = matches!(fault, Fault::Read(ReadError::Denied { .. }));
-            let waits = fault.may_pass() && matches!(verdict, Verdict::Waiting { .. });
+            let denied = matches!(fault, LineageFault::Read(ReadError::Denied { .. }));
+            let waits = fault.may_pass() && matches!(verdict, Settled::Waiting { .. });
             let why = match fault {
-                Fault::Read(error) => error.to_string(),
-                Fault::Bundle(error) if waits => {
+                LineageFault::Read(error) => error.to_string(),
+                LineageFault::Bundle(error) if waits => {
                     format!(
                         "{}: {error}; awaiting the rest of the renewal",
                         place(spec, reading, &error)
                     )
                 }
-                Fault::Bundle(error) => {
+                LineageFault::Bundle(error) => {
                     let place = place(spec, reading, &error);
                     format!("{place}: {error}; {}", error.remedy())
                 }
@@ -413,8 +418,8 @@ fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
     format!("{} ({})", directory.display(), names.join(", "))
 }
 
-impl From<&crate::config::Instance> for Spec {
-    fn from(instance: &crate::config::Instance) -> Spec {
+impl From<&crate::config::InstanceConfig> for Spec {
+    fn from(instance: &crate::config::InstanceConfig) -> Spec {
         Spec {
             name: instance.lineage.name.clone(),
             candidates: instance.lineage.candidates.clone(),
@@ -422,8 +427,14 @@ impl From<&crate::config::Instance> for Spec {
                 chain: files.chain.clone(),
                 key: files.key.clone(),
             }),
-            ca: instance.ca.as_ref().map(|it| it.source.clone()),
-            crl: instance.crl.as_ref().map(|it| it.source.clone()),
+            ca: instance
+                .ca
+                .as_ref()
+                .map(|companion| companion.source.clone()),
+            crl: instance
+                .crl
+                .as_ref()
+                .map(|companion| companion.source.clone()),
         }
     }
 }

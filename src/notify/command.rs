@@ -86,7 +86,7 @@ impl Delivery {
         let group = child
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let said = Tail::of(child.stderr.take());
+        let said = Tail::from_stderr(child.stderr.take());
         if let Some(mut stdin) = child.stdin.take() {
             let input = self.input;
             // It may not read at all, and is not waited for in either case.
@@ -167,7 +167,7 @@ struct Tail {
 }
 
 impl Tail {
-    fn of(stderr: Option<ChildStderr>) -> Tail {
+    fn from_stderr(stderr: Option<ChildStderr>) -> Tail {
         let kept = Arc::new(Mutex::new(Vec::new()));
         let reading = stderr.map(|stderr| tokio::spawn(read(stderr, Arc::clone(&kept))));
         Tail { kept, reading }
@@ -183,7 +183,10 @@ impl Tail {
         let text = String::from_utf8_lossy(&kept);
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let said = lines.join(" | ");
-        let said: String = said.chars().filter(|it| !it.is_control()).collect();
+        let said: String = said
+            .chars()
+            .filter(|character| !character.is_control())
+            .collect();
         match said.trim_matches([' ', '|']) {
             "" => "it said nothing".to_owned(),
             said => said.to_owned(),

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::ledger::Moment;
-use super::scene::{DaemonIs, MISSED, Scene};
+use super::ledger::NoticeMoment;
+use super::scene::{DaemonIs, MISSED, NoticeScene};
 use crate::config::Config;
 use crate::report::view::{FILE, StatusView};
 
@@ -26,11 +26,11 @@ pub(crate) struct Follower {
     resync: Duration,
     hints: mpsc::Receiver<()>,
     hint: mpsc::Sender<()>,
-    watched: Option<Watched>,
+    watched: Option<WatchedFile>,
     last: Option<Last>,
 }
 
-struct Watched {
+struct WatchedFile {
     /// Kept, since its end ends the events.
     _watcher: RecommendedWatcher,
     device_and_inode: (u64, u64),
@@ -44,7 +44,7 @@ struct Last {
 
 impl Follower {
     /// Follows the daemon of this config.
-    pub(crate) fn of(config: &Config) -> Follower {
+    pub(crate) fn from_config(config: &Config) -> Follower {
         // One hint says as much as many.
         let (hint, hints) = mpsc::channel(1);
         Follower {
@@ -63,7 +63,7 @@ impl Follower {
         self.hints.recv().await;
     }
 
-    pub(crate) fn look(&mut self, now: Moment) -> Scene {
+    pub(crate) fn look(&mut self, now: NoticeMoment) -> NoticeScene {
         self.watch();
         let file = self.directory.join(FILE);
         let daemon = match StatusView::read(&self.directory) {
@@ -71,22 +71,22 @@ impl Follower {
             Ok(None) => DaemonIs::Stopped(format!("{} is not there", file.display())),
             Err(error) => DaemonIs::Unreadable(error.to_string()),
         };
-        Scene {
-            view: self.last.as_ref().map(|it| it.view.clone()),
+        NoticeScene {
+            view: self.last.as_ref().map(|last| last.view.clone()),
             daemon,
             file,
             resync: self.resync,
         }
     }
 
-    fn seen(&mut self, view: StatusView, now: Moment) -> DaemonIs {
-        let known = self.last.as_ref().map(|it| it.view.checked);
+    fn seen(&mut self, view: StatusView, now: NoticeMoment) -> DaemonIs {
+        let known = self.last.as_ref().map(|last| last.view.checked);
         let written = match &self.last {
             Some(last) if known == Some(view.checked) => last.written,
             _ => now.at.checked_sub(age(&view, now.wall)).unwrap_or(now.at),
         };
         let is = if !view.daemon_lives() {
-            let pid = view.daemon.as_ref().map(|it| it.pid);
+            let pid = view.daemon.as_ref().map(|daemon_view| daemon_view.pid);
             let pid = pid.map_or_else(String::new, |pid| format!(" {pid}"));
             DaemonIs::Stopped(format!("its process{pid} has ended"))
         } else if now.at.duration_since(written) > self.resync.saturating_mul(MISSED) {
@@ -100,7 +100,7 @@ impl Follower {
 
     /// Watches the directory that is there now.
     fn watch(&mut self) {
-        let place = fs::metadata(&self.directory).map(|it| (it.dev(), it.ino()));
+        let place = fs::metadata(&self.directory).map(|metadata| (metadata.dev(), metadata.ino()));
         let Ok(place) = place else {
             self.watched = None;
             return;
@@ -113,7 +113,7 @@ impl Follower {
         self.watched = watch(&self.directory, self.hint.clone())
             .inspect_err(|error| tracing::debug!("{}: {error}", self.directory.display()))
             .ok()
-            .map(|watcher| Watched {
+            .map(|watcher| WatchedFile {
                 _watcher: watcher,
                 device_and_inode: place,
             });
@@ -123,7 +123,7 @@ impl Follower {
 fn watch(directory: &Path, hint: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading is an event as well.
-        if !event.is_ok_and(|it| matches!(it.kind, EventKind::Access(_))) {
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
             // One that waits already is enough.
             let _waits = hint.try_send(());
         }

@@ -15,15 +15,15 @@ pub(crate) const FILE: &str = "told.json";
 /// How large it may be, in bytes: it has a line for each of some subjects an instance.
 const LARGEST: u64 = 4 << 20;
 
-pub(crate) struct Memory {
+pub(crate) struct NoticeMemory {
     directory: PathBuf,
     kept: Option<String>,
     failing: Option<String>,
 }
 
-impl Memory {
+impl NoticeMemory {
     /// What is kept in the directory. What cannot be read is as if nothing had been told, which is said.
-    pub(crate) fn open(directory: &Path) -> (Memory, Ledger) {
+    pub(crate) fn open(directory: &Path) -> (NoticeMemory, Ledger) {
         let file = directory.join(FILE);
         // What anybody else has left there is not ours to believe.
         let owners = [rustix::process::geteuid().as_raw()];
@@ -36,7 +36,7 @@ impl Memory {
             notices::notifications_forgotten(&file, &error);
             Ledger::default()
         });
-        let memory = Memory {
+        let memory = NoticeMemory {
             directory: directory.to_owned(),
             kept: None,
             failing: None,

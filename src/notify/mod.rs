@@ -35,8 +35,8 @@ use crate::report::notices;
 use crate::text;
 use command::{Delivery, DeliveryError};
 use follow::Follower;
-use ledger::{About, Batch, Ledger, Moment, Subject};
-use memory::Memory;
+use ledger::{About, Batch, Ledger, NoticeMoment, NoticeSubject};
+use memory::NoticeMemory;
 use message::Notification;
 
 /// After a failure, this long until the next try; twice as long after each further one.
@@ -72,7 +72,7 @@ pub(crate) enum NotifyError {
 /// It cannot start, or a part of it ended unexpectedly.
 pub(crate) async fn run(file: &Path) -> Result<(), NotifyError> {
     let listen = |kind| signal(kind).map_err(NotifyError::Signals);
-    let signals = Signals {
+    let signals = NotifySignals {
         terminate: listen(SignalKind::terminate())?,
         interrupt: listen(SignalKind::interrupt())?,
         hangup: listen(SignalKind::hangup())?,
@@ -108,7 +108,7 @@ pub(crate) fn delivery(
     }))
 }
 
-struct Signals {
+struct NotifySignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -120,7 +120,7 @@ struct Notifier {
     program: String,
     follower: Follower,
     ledger: Ledger,
-    memory: Memory,
+    memory: NoticeMemory,
     in_hand: Option<InHand>,
     /// How often it has failed since it last succeeded.
     failures: u32,
@@ -139,10 +139,10 @@ struct InHand {
 
 impl Notifier {
     fn new(file: &Path, config: Config, words: Vec<String>, systemd: Systemd) -> Notifier {
-        let (memory, ledger) = Memory::open(&config.notify.state_directory);
+        let (memory, ledger) = NoticeMemory::open(&config.notify.state_directory);
         Notifier {
             file: file.to_owned(),
-            follower: Follower::of(&config),
+            follower: Follower::from_config(&config),
             program: words.into_iter().next().unwrap_or_default(),
             config,
             ledger,
@@ -154,13 +154,13 @@ impl Notifier {
         }
     }
 
-    async fn serve(mut self, mut signals: Signals) -> Result<(), NotifyError> {
+    async fn serve(mut self, mut signals: NotifySignals) -> Result<(), NotifyError> {
         let mut poll = interval(follow::PAUSE);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = interval(watchdog_pause());
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let now = Moment::now();
+            let now = NoticeMoment::now();
             let wake = self.ledger.wake(self.config.notify.after, now);
             let due = async {
                 match wake {
@@ -198,7 +198,7 @@ impl Notifier {
 
     /// Looks, and tells what is to be told.
     fn consider(&mut self) -> Result<(), NotifyError> {
-        let now = Moment::now();
+        let now = NoticeMoment::now();
         let scene = self.follower.look(now);
         let seen = scene.standings(self.ledger.subjects(), now.wall);
         self.ledger.see(&seen, now);
@@ -212,17 +212,17 @@ impl Notifier {
             }
             About::CaExpiry => config
                 .instance(&subject.name)
-                .is_some_and(|it| it.ca.is_some()),
+                .is_some_and(|instance| instance.ca.is_some()),
             About::CrlExpiry => config
                 .instance(&subject.name)
-                .is_some_and(|it| it.crl.is_some()),
+                .is_some_and(|instance| instance.crl.is_some()),
         });
-        let paused = self.not_before.is_some_and(|it| now.at < it);
+        let paused = self.not_before.is_some_and(|time| now.at < time);
         if self.in_hand.is_none()
             && !paused
             && let Some(batch) = self.ledger.due(&self.config.notify, now)
         {
-            let notification = Notification::of(&batch, &scene, now.wall);
+            let notification = Notification::for_batch(&batch, &scene, now.wall);
             self.begin(batch, notification)?;
         }
         self.memory.keep(&self.ledger);
@@ -251,7 +251,7 @@ impl Notifier {
         match result {
             Ok(()) => {
                 notices::notification_sent(&self.program, &done.subject, took);
-                self.ledger.delivered(&done.batch, Moment::now());
+                self.ledger.delivered(&done.batch, NoticeMoment::now());
                 self.failures = 0;
                 self.not_before = None;
             }
@@ -280,9 +280,9 @@ impl Notifier {
         self.systemd.reloading();
         self.program.clone_from(program);
         if !self.memory.is_in(&config.notify.state_directory) {
-            (self.memory, self.ledger) = Memory::open(&config.notify.state_directory);
+            (self.memory, self.ledger) = NoticeMemory::open(&config.notify.state_directory);
         }
-        self.follower = Follower::of(&config);
+        self.follower = Follower::from_config(&config);
         // A new command may do better.
         self.failures = 0;
         self.not_before = None;
@@ -315,8 +315,8 @@ impl Notifier {
 }
 
 /// The instance that a subject is about.
-fn instance(subject: &Subject) -> Subject {
-    Subject::new(About::Instance, &subject.name)
+fn instance(subject: &NoticeSubject) -> NoticeSubject {
+    NoticeSubject::new(About::Instance, &subject.name)
 }
 
 fn pause(failures: u32) -> Duration {

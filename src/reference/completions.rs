@@ -114,7 +114,9 @@ fn scripted(shell: Shell) -> String {
     let mut script = Vec::new();
     // clap's scripts offer what its help hides.
     let full = command();
-    let shown = full.get_subcommands().filter(|it| !it.is_hide_set());
+    let shown = full
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
     let mut shown = clap::Command::new("pgcertd")
         .version(env!("CARGO_PKG_VERSION"))
         .args(full.get_arguments().cloned())

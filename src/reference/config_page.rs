@@ -167,7 +167,7 @@ fn table(page: &mut Page, title: &str, says: &[&str], keys: &[Key]) {
 
 fn entry(page: &mut Page, key: &Key) {
     let head = vec![bold(key.name), roman(" = "), italic(key.holds.kind())];
-    let mut says: Vec<String> = key.what.iter().map(|it| (*it).to_owned()).collect();
+    let mut says: Vec<String> = key.what.iter().map(|text| (*text).to_owned()).collect();
     let expected = match &key.holds {
         // Their kind says as much, or they are listed below.
         Holds::Path | Holds::Paths | Holds::Target | Holds::Duration | Holds::Longer => None,

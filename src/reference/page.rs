@@ -62,9 +62,10 @@ impl Page {
 
     pub(super) fn heading(&mut self, title: &str) {
         // The name of a table stays as it is written.
-        let title = match title.starts_with('[') {
-            true => title.to_owned(),
-            false => title.to_uppercase(),
+        let title = if title.starts_with('[') {
+            title.to_owned()
+        } else {
+            title.to_uppercase()
         };
         self.roff.control("SH", [title.as_str()]);
         self.fresh = true;
@@ -159,7 +160,7 @@ pub(super) fn reference(page: &str) -> [Inline; 2] {
 pub(super) fn sentences(lines: &str) -> String {
     let sentence = |line: &str| {
         let mut chars = line.chars();
-        let first = chars.next().map(|it| it.to_ascii_uppercase());
+        let first = chars.next().map(|character| character.to_ascii_uppercase());
         let stop = if line.ends_with(['.', '?']) { "" } else { "." };
         format!("{}{}{stop}", first.unwrap_or_default(), chars.as_str())
     };
@@ -190,7 +191,7 @@ fn marked(text: &str) -> Vec<Vec<Inline>> {
 pub(super) fn usage(arg: &clap::Arg) -> Vec<Inline> {
     let values = arg.get_value_names().unwrap_or_default();
     let value = values.join(" ");
-    let takes = arg.get_num_args().is_some_and(|it| it.takes_values());
+    let takes = arg.get_num_args().is_some_and(|range| range.takes_values());
     let mut line = Vec::new();
     if let Some(long) = arg.get_long() {
         if let Some(short) = arg.get_short() {
@@ -204,7 +205,10 @@ pub(super) fn usage(arg: &clap::Arg) -> Vec<Inline> {
     }
     if takes {
         line.push(italic(value));
-        if arg.get_num_args().is_some_and(|it| it.max_values() > 1) {
+        if arg
+            .get_num_args()
+            .is_some_and(|value_range| value_range.max_values() > 1)
+        {
             line.push(roman("..."));
         }
     }

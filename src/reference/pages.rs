@@ -121,9 +121,10 @@ fn synopsis(command: &Command) -> Vec<Inline> {
         ) {
             continue;
         }
-        let (open, close) = match arg.is_required_set() {
-            true => ("", ""),
-            false => ("[", "]"),
+        let (open, close) = if arg.is_required_set() {
+            ("", "")
+        } else {
+            ("[", "]")
         };
         line.push(roman(format!(" {open}")));
         line.extend(usage(arg));
@@ -140,9 +141,9 @@ fn synopsis(command: &Command) -> Vec<Inline> {
 fn arguments(command: &Command) -> Vec<&Arg> {
     let mut all: Vec<&Arg> = command
         .get_arguments()
-        .filter(|it| !it.is_hide_set())
+        .filter(|arg| !arg.is_hide_set())
         .collect();
-    all.sort_by_key(|it| (it.is_positional(), it.get_display_order()));
+    all.sort_by_key(|arg| (arg.is_positional(), arg.get_display_order()));
     all
 }
 
@@ -150,17 +151,17 @@ fn options(page: &mut Page, command: &Command) {
     page.heading("Options");
     let (arguments, options): (Vec<&Arg>, Vec<&Arg>) = arguments(command)
         .into_iter()
-        .partition(|it| it.is_positional());
+        .partition(|arg| arg.is_positional());
     for arg in arguments.into_iter().chain(options) {
         let says = match arg.get_action() {
             ArgAction::Help | ArgAction::HelpLong => "Print help; `-h` is shorter.".to_owned(),
             _ => {
                 let help = arg.get_long_help().or_else(|| arg.get_help());
                 let help = help.map(ToString::to_string).unwrap_or_default();
-                let takes = arg.get_num_args().is_some_and(|it| it.takes_values());
+                let takes = arg.get_num_args().is_some_and(|range| range.takes_values());
                 let default = arg.get_default_values().first().filter(|_| takes);
                 let default =
-                    default.map(|it| format!(" The default is `{}`.", it.to_string_lossy()));
+                    default.map(|name| format!(" The default is `{}`.", name.to_string_lossy()));
                 format!("{help}.{}", default.unwrap_or_default())
             }
         };

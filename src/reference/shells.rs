@@ -39,7 +39,7 @@ fn completes(shell: &str, arguments: &[&str]) {
     let config = config.display().to_string();
     let arguments: Vec<String> = arguments
         .iter()
-        .map(|it| it.replace("FILE", &config))
+        .map(|text| text.replace("FILE", &config))
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let Some(output) = run(shell, &arguments) else {
@@ -90,7 +90,7 @@ fn fish_completes_the_names_of_instances() {
 fn pages() -> Vec<String> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
     let entries = fs::read_dir(directory).expect("the pages");
-    let pages = entries.map(|it| it.expect("a page").path().display().to_string());
+    let pages = entries.map(|dir_entry| dir_entry.expect("a page").path().display().to_string());
     let pages: Vec<String> = pages.collect();
     assert!(pages.len() > 6, "{pages:?}");
     pages

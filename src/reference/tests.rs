@@ -69,13 +69,15 @@ fn every_variable_that_is_read_is_in_a_page() {
                 let read = text
                     .split(call)
                     .skip(1)
-                    .filter_map(|it| it.split('"').next());
+                    .filter_map(|word| word.split('"').next());
                 named.extend(read.map(str::to_owned));
             }
         }
     }
     named.retain(|name| {
-        name.bytes().all(|it| it.is_ascii_uppercase() || it == b'_') && !name.is_empty()
+        name.bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+            && !name.is_empty()
     });
     assert!(named.contains(&"PGCERTD_LOG".to_owned()), "{named:?}");
     let pages: String = all().into_iter().map(|made| made.content).collect();
@@ -91,7 +93,9 @@ fn every_variable_that_is_read_is_in_a_page() {
 fn the_examples_of_the_config_page_are_taken() {
     for (does, text) in EXAMPLES {
         let directory = tempfile::tempdir();
-        let file = directory.as_ref().map(|it| it.path().join("pgcertd.toml"));
+        let file = directory
+            .as_ref()
+            .map(|dir| dir.path().join("pgcertd.toml"));
         let Ok(file) = file else {
             panic!("no directory: {directory:?}")
         };

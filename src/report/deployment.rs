@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::day;
 use super::event::Event;
 use super::field::Field;
-use super::kind::Kind;
+use super::kind::EventKind;
 use crate::bundle::{Fingerprint, Piece};
 use crate::config;
 use crate::deploy::state::{Problem, State};
@@ -16,8 +16,8 @@ use crate::deploy::{Done, SyncOutcome};
 
 /// What came of comparing an instance, as one line.
 #[derive(Debug)]
-pub(crate) struct Deployment<'a> {
-    pub(crate) config: &'a config::Instance,
+pub(crate) struct DeploymentReport<'a> {
+    pub(crate) config: &'a config::InstanceConfig,
     pub(crate) outcome: SyncOutcome,
     /// The leaf that was installed before.
     pub(crate) old: Option<Fingerprint>,
@@ -34,10 +34,13 @@ pub(crate) struct Deployment<'a> {
     pub(crate) also_applied: &'a [PathBuf],
 }
 
-impl<'a> Deployment<'a> {
+impl<'a> DeploymentReport<'a> {
     /// What was done about an instance.
-    pub(crate) fn of(config: &'a config::Instance, done: &'a Done) -> Deployment<'a> {
-        Deployment {
+    pub(crate) fn from_config(
+        config: &'a config::InstanceConfig,
+        done: &'a Done,
+    ) -> DeploymentReport<'a> {
+        DeploymentReport {
             config,
             outcome: done.outcome,
             old: done.old,
@@ -97,13 +100,16 @@ impl<'a> Deployment<'a> {
 
     /// The CA and CRL files that changed.
     fn beside(&self) -> Option<String> {
-        let changed = self.changed.iter().filter(|it| **it != Piece::Certificate);
-        let words: Vec<&str> = changed.map(|it| it.words()).collect();
+        let changed = self
+            .changed
+            .iter()
+            .filter(|piece| **piece != Piece::Certificate);
+        let words: Vec<&str> = changed.map(|piece| piece.words()).collect();
         (!words.is_empty()).then(|| format!("new {}", words.join(" and ")))
     }
 
     fn changed_words(&self) -> Option<String> {
-        let words: Vec<&str> = self.changed.iter().map(|it| it.as_str()).collect();
+        let words: Vec<&str> = self.changed.iter().map(|piece| piece.as_str()).collect();
         (!words.is_empty()).then(|| words.join(" "))
     }
 
@@ -118,9 +124,9 @@ impl<'a> Deployment<'a> {
             SyncOutcome::Unverified if beside => "installed, loading not verified",
             SyncOutcome::Unverified => "installed, serving not verified",
             SyncOutcome::RolledBack => match self.config.kind() {
-                config::Kind::Postgres => "refused by Postgres and rolled back",
-                config::Kind::PgBouncer => "refused by PgBouncer and rolled back",
-                config::Kind::Patroni => "refused by Patroni and rolled back",
+                config::ServerKind::Postgres => "refused by Postgres and rolled back",
+                config::ServerKind::PgBouncer => "refused by PgBouncer and rolled back",
+                config::ServerKind::Patroni => "refused by Patroni and rolled back",
             },
             SyncOutcome::TakenBack => "not proven served and taken back",
             SyncOutcome::Refused => "refused",
@@ -134,8 +140,8 @@ impl<'a> Deployment<'a> {
     /// The event, where a deployment was begun, and the state that it left behind with what is
     /// wrong there; where that is said by itself, `left` has no problem and this event's is not
     /// repeated in the line.
-    pub(crate) fn event(&self, kind: Kind, state: State, left: Option<&Problem>) -> Event {
-        let remedy = left.map(Problem::remedy).filter(|it| !it.is_empty());
+    pub(crate) fn event(&self, kind: EventKind, state: State, left: Option<&Problem>) -> Event {
+        let remedy = left.map(Problem::remedy).filter(|text| !text.is_empty());
         let mend = remedy.as_deref().filter(|mend| {
             // A sentence that ends with the remedy is not told it twice.
             !self.problem.is_some_and(|told| told.contains(mend))

@@ -4,34 +4,35 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::Field;
-use super::kind::{Kind, Priority};
+use super::kind::{EventKind, Priority};
 
 /// The target of what is one priority above the one that its level stands for. `tracing` has
 /// no level for `notice` nor for `crit`; [`super::log`] gives these a layer of their own.
 pub(crate) const RAISED: &str = "pgcertd::report::raised";
 
-/// How often each kind was said since the process began, in the order of [`Kind::ALL`].
-static SAID: [AtomicU64; Kind::ALL.len()] = [const { AtomicU64::new(0) }; Kind::ALL.len()];
+/// How often each kind was said since the process began, in the order of [`EventKind::ALL`].
+static SAID: [AtomicU64; EventKind::ALL.len()] =
+    [const { AtomicU64::new(0) }; EventKind::ALL.len()];
 
 /// How often an event of this kind was said since the process began.
-pub(crate) fn said(kind: Kind) -> u64 {
+pub(crate) fn said(kind: EventKind) -> u64 {
     SAID[kind as usize].load(Ordering::Relaxed)
 }
 
 /// The target of all other events.
 const PLAIN: &str = "pgcertd::report";
 
-/// Something that happened. See [`Kind`] for what may.
+/// Something that happened. See [`EventKind`] for what may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
-    kind: Kind,
+    kind: EventKind,
     message: String,
     values: Vec<(Field, String)>,
 }
 
 impl Event {
     /// An event with its line, which says it all.
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Event {
+    pub(crate) fn new(kind: EventKind, message: impl Into<String>) -> Event {
         Event {
             kind,
             message: message.into(),
@@ -55,7 +56,7 @@ impl Event {
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> EventKind {
         self.kind
     }
 
@@ -79,7 +80,7 @@ impl Event {
         self.kind
             .always()
             .iter()
-            .all(|it| self.value(*it).is_some())
+            .all(|field| self.value(*field).is_some())
             && self.values.iter().all(|(field, _)| declared(*field))
     }
 

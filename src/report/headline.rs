@@ -20,20 +20,20 @@ pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Ti
     }
     let seen: Vec<&InstanceView> = views.iter().flatten().collect();
     let mut parts = Vec::new();
-    let unwell: Vec<&InstanceView> = of(&seen, |state| !state.is_well());
-    parts.extend(unwell.iter().take(NAMED).map(|it| {
-        let state = in_words(it.state);
-        format!("{} {state}", it.name)
+    let unwell: Vec<&InstanceView> = those_in(&seen, |state| !state.is_well());
+    parts.extend(unwell.iter().take(NAMED).map(|view| {
+        let state = in_words(view.state);
+        format!("{} {state}", view.name)
     }));
     if unwell.len() > NAMED {
         parts.push(format!("{} more not well", unwell.len() - NAMED));
     }
-    let in_sync = of(&seen, |state| state == State::InSync).len();
+    let in_sync = those_in(&seen, |state| state == State::InSync).len();
     if in_sync > 0 {
         parts.push(format!("{} in sync", instances(in_sync)));
     }
     for state in [State::Waiting, State::NotRunning] {
-        let such = of(&seen, |it| it == state).len();
+        let such = those_in(&seen, |entry| entry == state).len();
         if such > 0 {
             parts.push(format!("{} {}", instances(such), in_words(state)));
         }
@@ -59,8 +59,11 @@ pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Ti
     line
 }
 
-fn of<'a>(seen: &[&'a InstanceView], wanted: impl Fn(State) -> bool) -> Vec<&'a InstanceView> {
-    let wanted = seen.iter().filter(|it| wanted(it.state));
+fn those_in<'a>(
+    seen: &[&'a InstanceView],
+    wanted: impl Fn(State) -> bool,
+) -> Vec<&'a InstanceView> {
+    let wanted = seen.iter().filter(|view| wanted(view.state));
     wanted.copied().collect()
 }
 
@@ -77,12 +80,12 @@ fn in_words(state: State) -> String {
 
 /// What ends first of all that cannot wait, and of how many more instances something does.
 fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
-    let nearing = seen.iter().filter_map(|it| {
-        let nearing = Nearing::of(it, now).filter(Nearing::is_urgent)?;
-        Some((nearing, it.name.as_str()))
+    let nearing = seen.iter().filter_map(|view| {
+        let nearing = Nearing::from_view(view, now).filter(Nearing::is_urgent)?;
+        Some((nearing, view.name.as_str()))
     });
     let urgent: Vec<(Nearing<'_>, &str)> = nearing.collect();
-    let (first, name) = urgent.iter().min_by_key(|it| it.0.end.not_after)?;
+    let (first, name) = urgent.iter().min_by_key(|pair| pair.0.end.not_after)?;
     let first = format!("{name}: {} {}", first.what(), first.end());
     Some(match urgent.len() - 1 {
         0 => first,
@@ -92,10 +95,10 @@ fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
 
 /// What ends first of what clients get, or would get.
 fn next_expiry<'a>(seen: &[&'a InstanceView]) -> Option<(Timestamp, &'a str)> {
-    let ends = seen.iter().filter_map(|it| {
-        let shown = it.served.as_ref().or(it.installed.as_ref());
-        let (_, end) = shown.or(it.source.as_ref())?.term();
-        Some((end, it.lineage.as_str()))
+    let ends = seen.iter().filter_map(|view| {
+        let shown = view.served.as_ref().or(view.installed.as_ref());
+        let (_, end) = shown.or(view.source.as_ref())?.term();
+        Some((end, view.lineage.as_str()))
     });
     ends.min()
 }
@@ -139,7 +142,7 @@ mod tests {
 
     fn view(name: &str, state: State, left: SignedDuration) -> Option<InstanceView> {
         let certificate = CertificateView {
-            fingerprint: crate::bundle::Fingerprint::of(b"a leaf"),
+            fingerprint: crate::bundle::Fingerprint::from_der(b"a leaf"),
             not_before: now(),
             not_after: now() + left,
             chain_end: None,
@@ -197,7 +200,8 @@ mod tests {
 
     #[test]
     fn many_that_are_not_well_are_counted() {
-        let views = ["a", "b", "c", "d", "e"].map(|it| view(it, State::Rejected, hours(24 * 9)));
+        let views =
+            ["a", "b", "c", "d", "e"].map(|text| view(text, State::Rejected, hours(24 * 9)));
         assert_eq!(
             said(&views, 0),
             "a rejected, b rejected, c rejected, 2 more not well; next expiry in 9 days (a.example.com)"
@@ -211,7 +215,7 @@ mod tests {
             view("b", State::NotUsed, hours(24 * 6)),
         ];
         let began = |view: &mut Option<InstanceView>, days: i64| {
-            let served = view.as_mut().and_then(|it| it.served.as_mut());
+            let served = view.as_mut().and_then(|view| view.served.as_mut());
             served.expect("it serves").not_before = now() - hours(24 * days);
         };
         // Six of thirty days: less than a quarter, more than a tenth.

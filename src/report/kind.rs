@@ -106,16 +106,16 @@ const NEARING: &[Field] = &[
 macro_rules! kinds {
     ($($kind:ident $name:literal $id:literal $priority:ident $topic:ident $always:expr, $may:expr; $when:literal)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Kind {
+        pub enum EventKind {
             $(#[doc = $when] $kind,)*
         }
 
-        impl Kind {
-            pub const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+        impl EventKind {
+            pub const ALL: &'static [EventKind] = &[$(EventKind::$kind,)*];
 
-            fn facts(self) -> Facts {
+            fn facts(self) -> KindFacts {
                 match self {
-                    $(Kind::$kind => Facts {
+                    $(EventKind::$kind => KindFacts {
                         name: $name,
                         id: $id,
                         priority: Priority::$priority,
@@ -130,7 +130,7 @@ macro_rules! kinds {
     };
 }
 
-struct Facts {
+struct KindFacts {
     name: &'static str,
     id: &'static str,
     priority: Priority,
@@ -310,7 +310,7 @@ kinds! {
     "What was told cannot be read, so that what is not well is told again."
 }
 
-impl Kind {
+impl EventKind {
     /// As in the field `PGCERTD_EVENT`.
     pub fn as_str(self) -> &'static str {
         self.facts().name
@@ -345,14 +345,14 @@ impl Kind {
     }
 
     /// The kind of a deployment that came out so; none where there was none.
-    pub(crate) fn of_outcome(outcome: SyncOutcome) -> Option<Kind> {
+    pub(crate) fn of_outcome(outcome: SyncOutcome) -> Option<EventKind> {
         match outcome {
-            SyncOutcome::Deployed => Some(Kind::Deployed),
-            SyncOutcome::Installed => Some(Kind::Installed),
-            SyncOutcome::Unverified => Some(Kind::InstalledUnverified),
-            SyncOutcome::RolledBack => Some(Kind::RolledBack),
-            SyncOutcome::TakenBack => Some(Kind::TakenBack),
-            SyncOutcome::Failed => Some(Kind::Failed),
+            SyncOutcome::Deployed => Some(EventKind::Deployed),
+            SyncOutcome::Installed => Some(EventKind::Installed),
+            SyncOutcome::Unverified => Some(EventKind::InstalledUnverified),
+            SyncOutcome::RolledBack => Some(EventKind::RolledBack),
+            SyncOutcome::TakenBack => Some(EventKind::TakenBack),
+            SyncOutcome::Failed => Some(EventKind::Failed),
             SyncOutcome::Unchanged
             | SyncOutcome::WouldDeploy
             | SyncOutcome::Waiting
@@ -361,20 +361,20 @@ impl Kind {
     }
 
     /// The kind that says an instance is in this state; none for what `status` alone shows.
-    pub(crate) fn of_state(state: State) -> Option<Kind> {
+    pub(crate) fn of_state(state: State) -> Option<EventKind> {
         match state {
             State::Unknown => None,
-            State::SourceInvalid => Some(Kind::SourceInvalid),
-            State::Held => Some(Kind::Held),
-            State::Rejected => Some(Kind::Rejected),
-            State::Waiting => Some(Kind::Waiting),
-            State::NotRunning => Some(Kind::NotRunning),
-            State::Contended => Some(Kind::Contended),
-            State::OutOfDate => Some(Kind::OutOfDate),
-            State::NotUsed => Some(Kind::NotUsed),
-            State::NotServed => Some(Kind::NotServed),
-            State::Unverified => Some(Kind::Unverified),
-            State::InSync => Some(Kind::InSync),
+            State::SourceInvalid => Some(EventKind::SourceInvalid),
+            State::Held => Some(EventKind::Held),
+            State::Rejected => Some(EventKind::Rejected),
+            State::Waiting => Some(EventKind::Waiting),
+            State::NotRunning => Some(EventKind::NotRunning),
+            State::Contended => Some(EventKind::Contended),
+            State::OutOfDate => Some(EventKind::OutOfDate),
+            State::NotUsed => Some(EventKind::NotUsed),
+            State::NotServed => Some(EventKind::NotServed),
+            State::Unverified => Some(EventKind::Unverified),
+            State::InSync => Some(EventKind::InSync),
         }
     }
 }

@@ -142,15 +142,15 @@ where
             Level::DEBUG => "debug: ",
             Level::TRACE => "trace: ",
         };
-        let mut message = Message(String::new());
+        let mut message = LogMessage(String::new());
         event.record(&mut message);
         writeln!(writer, "{level}{}", shown(&message.0))
     }
 }
 
-struct Message(String);
+struct LogMessage(String);
 
-impl Visit for Message {
+impl Visit for LogMessage {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");

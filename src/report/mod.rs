@@ -30,10 +30,10 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub(crate) use deployment::Deployment;
+pub(crate) use deployment::DeploymentReport;
 pub use field::Field;
-pub use kind::Kind;
-pub(crate) use told::Told;
+pub use kind::EventKind;
+pub(crate) use told::Announcer;
 
 /// A date as a person reads it, UTC.
 pub(crate) fn day(time: Timestamp) -> String {

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use super::event::Event;
 use super::field::Field;
-use super::kind::Kind;
+use super::kind::EventKind;
 use crate::config::{self, Listen};
 use crate::deploy::state::Problem;
 
@@ -22,7 +22,7 @@ fn instances(count: usize) -> String {
 /// The daemon begins with the config `file`.
 pub(crate) fn started(count: usize, file: &Path) {
     Event::new(
-        Kind::Started,
+        EventKind::Started,
         format!(
             "pgcertd {} keeps {} of {}",
             env!("CARGO_PKG_VERSION"),
@@ -35,22 +35,25 @@ pub(crate) fn started(count: usize, file: &Path) {
 }
 
 /// An instance whose files were not looked at within `seconds` of the start.
-pub(crate) fn files_unseen(instance: &config::Instance, seconds: u64) {
+pub(crate) fn files_unseen(instance: &config::InstanceConfig, seconds: u64) {
     let name = &instance.name;
     let problem = format!("its files were not looked at within {seconds} s; started without it");
     let remedy = "see that the file systems of its lineage and its data directory answer";
-    Event::new(Kind::FilesUnseen, format!("{name}: {problem}, {remedy}"))
-        .with(Field::Instance, name)
-        .with(Field::Lineage, &instance.lineage.name)
-        .with(Field::Problem, problem)
-        .with(Field::Remedy, remedy)
-        .emit();
+    Event::new(
+        EventKind::FilesUnseen,
+        format!("{name}: {problem}, {remedy}"),
+    )
+    .with(Field::Instance, name)
+    .with(Field::Lineage, &instance.lineage.name)
+    .with(Field::Problem, problem)
+    .with(Field::Remedy, remedy)
+    .emit();
 }
 
 /// A changed config is in force.
 pub(crate) fn config_taken(count: usize, file: &Path) {
     Event::new(
-        Kind::ConfigTaken,
+        EventKind::ConfigTaken,
         format!(
             "{}: read again; pgcertd keeps {} from now on",
             file.display(),
@@ -64,7 +67,7 @@ pub(crate) fn config_taken(count: usize, file: &Path) {
 /// A changed config is wrong.
 pub(crate) fn config_refused(file: &Path, problem: &str) {
     Event::new(
-        Kind::ConfigRefused,
+        EventKind::ConfigRefused,
         format!("the new config is not taken, the old one stays in force: {problem}"),
     )
     .with(Field::File, file.display())
@@ -73,7 +76,7 @@ pub(crate) fn config_refused(file: &Path, problem: &str) {
 }
 
 /// A command ends without a result; `kind` is one of those for that.
-pub(crate) fn ended(kind: Kind, config: &Path, problem: &str) {
+pub(crate) fn ended(kind: EventKind, config: &Path, problem: &str) {
     let event = Event::new(kind, problem).with(Field::Problem, problem);
     let of_config = kind.always().contains(&Field::File);
     event
@@ -84,7 +87,7 @@ pub(crate) fn ended(kind: Kind, config: &Path, problem: &str) {
 /// A panic, which ends the process.
 pub(crate) fn fault(panic: &dyn Display) {
     Event::new(
-        Kind::Fault,
+        EventKind::Fault,
         format!("a fault in pgcertd, which ends now: {panic}"),
     )
     .with(Field::Problem, panic)
@@ -94,7 +97,7 @@ pub(crate) fn fault(panic: &dyn Display) {
 /// Steps in hand did not end within `seconds`.
 pub(crate) fn left_at_stop(tasks: usize, seconds: u64) {
     Event::new(
-        Kind::LeftAtStop,
+        EventKind::LeftAtStop,
         format!(
             "{tasks} tasks did not finish within {seconds} s and are left; the next start compares anew"
         ),
@@ -105,7 +108,7 @@ pub(crate) fn left_at_stop(tasks: usize, seconds: u64) {
 /// The kernel's queue of file events overflowed.
 pub(crate) fn events_overflowed() {
     Event::new(
-        Kind::EventsOverflowed,
+        EventKind::EventsOverflowed,
         "the kernel's queue of file events overflowed; comparing everything",
     )
     .emit();
@@ -114,7 +117,7 @@ pub(crate) fn events_overflowed() {
 /// File events could not be received.
 pub(crate) fn events_failed(problem: &dyn Display) {
     Event::new(
-        Kind::EventsFailed,
+        EventKind::EventsFailed,
         format!("{problem}; comparing everything"),
     )
     .with(Field::Problem, problem)
@@ -124,7 +127,7 @@ pub(crate) fn events_failed(problem: &dyn Display) {
 /// A directory cannot be watched.
 pub(crate) fn not_watched(directory: Option<&Path>, problem: &str) {
     Event::new(
-        Kind::NotWatched,
+        EventKind::NotWatched,
         format!("{problem}; until then changes there are found at every `poll` and `resync` alone"),
     )
     .with_some(Field::File, directory.map(Path::display))
@@ -138,17 +141,20 @@ pub(crate) fn watched_again(directory: Option<&Path>) {
         || "file events".to_owned(),
         |directory| directory.display().to_string(),
     );
-    Event::new(Kind::WatchedAgain, format!("{what}: no longer unwatched"))
-        .with_some(Field::File, directory.map(Path::display))
-        .emit();
+    Event::new(
+        EventKind::WatchedAgain,
+        format!("{what}: no longer unwatched"),
+    )
+    .with_some(Field::File, directory.map(Path::display))
+    .emit();
 }
 
 /// Which servers of this host no instance covers, now and when it was last looked.
 pub(crate) fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
-    for directory in now.iter().filter(|it| !before.contains(it)) {
+    for directory in now.iter().filter(|path| !before.contains(path)) {
         let directory = directory.display();
         Event::new(
-            Kind::Uncovered,
+            EventKind::Uncovered,
             format!(
                 "{directory}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it"
             ),
@@ -156,10 +162,10 @@ pub(crate) fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
         .with(Field::File, directory)
         .emit();
     }
-    for directory in before.iter().filter(|it| !now.contains(it)) {
+    for directory in before.iter().filter(|file| !now.contains(file)) {
         let directory = directory.display();
         Event::new(
-            Kind::NoLongerUncovered,
+            EventKind::NoLongerUncovered,
             format!("{directory}: the PostgreSQL server that no instance covers has ended"),
         )
         .with(Field::File, directory)
@@ -172,13 +178,13 @@ pub(crate) fn servers_unseen(before: Option<&str>, now: Option<&str>) {
     match now {
         Some(problem) if before != now => {
             let says = "a PostgreSQL server that no instance covers may be overlooked";
-            Event::new(Kind::ServersUnseen, format!("{says}: {problem}"))
+            Event::new(EventKind::ServersUnseen, format!("{says}: {problem}"))
                 .with(Field::Problem, problem)
                 .emit();
         }
         None if before.is_some() => {
             let says = "the processes of this host can be looked at again";
-            Event::new(Kind::ServersSeen, says).emit();
+            Event::new(EventKind::ServersSeen, says).emit();
         }
         _ => {}
     }
@@ -193,7 +199,7 @@ pub(crate) fn notifier_started(file: &Path, program: Option<&str>) {
             "nobody is told: there is no command in [notify] of {file}; write one, and start pgcertd-notify again"
         ),
     };
-    Event::new(Kind::NotifierStarted, message)
+    Event::new(EventKind::NotifierStarted, message)
         .with(Field::File, file)
         .emit();
 }
@@ -201,7 +207,7 @@ pub(crate) fn notifier_started(file: &Path, program: Option<&str>) {
 /// A notification was delivered by `program`.
 pub(crate) fn notification_sent(program: &str, subject: &str, took: Duration) {
     Event::new(
-        Kind::NotificationSent,
+        EventKind::NotificationSent,
         format!("{program} was told: {subject}"),
     )
     .with(Field::File, program)
@@ -220,7 +226,7 @@ pub(crate) fn notification_failed(
     let remedy = "try it: runuser -u pgcertd-notify -- pgcertd notify --test";
     let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
     Event::new(
-        Kind::NotificationFailed,
+        EventKind::NotificationFailed,
         format!("not delivered: {subject}: {problem}; again in {pause:#}; {remedy}"),
     )
     .with(Field::File, program)
@@ -234,7 +240,7 @@ pub(crate) fn notification_failed(
 pub(crate) fn notifications_not_kept(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
-        Kind::NotificationsNotKept,
+        EventKind::NotificationsNotKept,
         format!(
             "{shown}: what was told cannot be kept: {problem}; create the directory for pgcertd-notify, or set state_directory in [notify]"
         ),
@@ -248,7 +254,7 @@ pub(crate) fn notifications_not_kept(file: &Path, problem: &str) {
 pub(crate) fn notifications_forgotten(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
-        Kind::NotificationsForgotten,
+        EventKind::NotificationsForgotten,
         format!("{shown}: not readable: {problem}; what is not well is told again"),
     )
     .with(Field::File, shown)
@@ -269,7 +275,7 @@ impl StatusFile {
         let failing = result.err().map(|error| error.to_string());
         match (&failing, &self.failing) {
             (Some(error), before) if before.as_ref() != Some(error) => Event::new(
-                Kind::StatusNotWritten,
+                EventKind::StatusNotWritten,
                 format!(
                     "{shown}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory"
                 ),
@@ -278,7 +284,7 @@ impl StatusFile {
             .with(Field::Problem, error)
             .emit(),
             (None, Some(_)) => Event::new(
-                Kind::StatusWritten,
+                EventKind::StatusWritten,
                 format!("{shown}: the view for `status` is written again"),
             )
             .with(Field::File, shown)
@@ -291,11 +297,11 @@ impl StatusFile {
 
 /// Whether scrapes are answered where the config says: said when that changes.
 #[derive(Debug, Default)]
-pub(crate) struct Listening {
+pub(crate) struct ListeningNotice {
     failing: Option<(Listen, Problem)>,
 }
 
-impl Listening {
+impl ListeningNotice {
     /// It was opened, or is `still` at another place because of a problem.
     pub(crate) fn at(&mut self, place: &Listen, problem: Option<&Problem>, still: Option<&Listen>) {
         let file = match place {
@@ -312,7 +318,7 @@ impl Listening {
                     },
                 );
                 Event::new(
-                    Kind::MetricsNotServed,
+                    EventKind::MetricsNotServed,
                     format!(
                         "the metrics cannot be served: {}; {still}",
                         problem.sentence()
@@ -325,7 +331,7 @@ impl Listening {
             }
             (None, Some(_)) => {
                 let message = format!("{place}: the metrics are served there now");
-                Event::new(Kind::MetricsServed, message)
+                Event::new(EventKind::MetricsServed, message)
                     .with_some(Field::File, file)
                     .emit();
             }
@@ -337,11 +343,11 @@ impl Listening {
 
 /// Whether the file for node_exporter can be written: said when that changes.
 #[derive(Debug, Default)]
-pub(crate) struct Textfile {
+pub(crate) struct TextfileNotice {
     failing: Option<(PathBuf, Problem)>,
 }
 
-impl Textfile {
+impl TextfileNotice {
     /// It was written, or not.
     pub(crate) fn written(&mut self, path: &Path, result: Result<(), Problem>) {
         let failing = result.err().map(|problem| (path.to_owned(), problem));
@@ -352,7 +358,7 @@ impl Textfile {
             (None, Some(_)) => {
                 let shown = path.display();
                 let message = format!("{shown}: the metrics are written there now");
-                Event::new(Kind::MetricsWritten, message)
+                Event::new(EventKind::MetricsWritten, message)
                     .with(Field::File, shown)
                     .emit();
             }
@@ -374,7 +380,7 @@ impl Textfile {
 
 fn unwritten(path: &Path, what: &str, problem: &Problem) {
     let message = format!("{what}: {}", problem.sentence());
-    Event::new(Kind::MetricsNotWritten, message)
+    Event::new(EventKind::MetricsNotWritten, message)
         .with(Field::File, path.display())
         .with(Field::Problem, &problem.why)
         .with(Field::Remedy, problem.remedy())

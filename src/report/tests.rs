@@ -14,15 +14,15 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::event::Event;
 use super::event::RAISED;
 use super::kind::Priority;
-use super::told::Heard;
+use super::told::ReportedState;
 use super::view::{CompanionPlaces, InstanceView};
-use super::{Deployment, Field, Kind, Told};
+use super::{Announcer, DeploymentReport, EventKind, Field};
 use crate::bundle::{Fingerprint, Piece, Thresholds};
 use crate::config::{self, Config};
 use crate::deploy::state::{Problem, State};
 use crate::deploy::{Remark, SyncOutcome};
 
-fn instance() -> config::Instance {
+fn instance() -> config::InstanceConfig {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pgcertd.toml");
     let text = "[[instance]]\nname = \"16-main\"\nlineage = \"pg.example.com\"\ndata_directory = \"/data\"\n";
@@ -36,8 +36,8 @@ fn problem(why: &str, mend: &str) -> Problem {
 
 /// One instance, seen again and again.
 struct Heeded {
-    config: config::Instance,
-    told: Told,
+    config: config::InstanceConfig,
+    told: Announcer,
     now: Instant,
 }
 
@@ -45,7 +45,7 @@ impl Heeded {
     fn new() -> Heeded {
         Heeded {
             config: instance(),
-            told: Told::default(),
+            told: Announcer::default(),
             now: Instant::now(),
         }
     }
@@ -70,7 +70,7 @@ impl Heeded {
             crl: CompanionPlaces::default(),
             thresholds: Thresholds::default(),
         };
-        let deployment = done.map(|(outcome, problem)| Deployment {
+        let deployment = done.map(|(outcome, problem)| DeploymentReport {
             config: &self.config,
             outcome,
             old: None,
@@ -82,7 +82,7 @@ impl Heeded {
             also_applied: &[],
         });
         let events = self.told.hear(
-            Heard {
+            ReportedState {
                 config: &self.config,
                 view: &view,
                 deployment: deployment.as_ref(),
@@ -106,18 +106,18 @@ fn leaf() -> Fingerprint {
     "ab".repeat(32).parse().unwrap()
 }
 
-fn kinds(events: &[Event]) -> Vec<Kind> {
+fn kinds(events: &[Event]) -> Vec<EventKind> {
     events.iter().map(Event::kind).collect()
 }
 
 #[test]
 fn a_state_is_said_once_and_its_end_says_how_long_it_lasted() {
     let mut world = Heeded::new();
-    assert_eq!(kinds(&world.sees(State::InSync, None)), [Kind::InSync]);
+    assert_eq!(kinds(&world.sees(State::InSync, None)), [EventKind::InSync]);
     assert!(world.sees(State::InSync, None).is_empty());
     let elsewhere = problem("ssl_cert_file = /old.pem", "set it");
     let begun = world.sees(State::NotUsed, Some(&elsewhere));
-    assert_eq!(kinds(&begun), [Kind::NotUsed]);
+    assert_eq!(kinds(&begun), [EventKind::NotUsed]);
     assert_eq!(
         begun[0].message(),
         "16-main: not_used: ssl_cert_file = /old.pem; set it"
@@ -132,11 +132,11 @@ fn a_state_is_said_once_and_its_end_says_how_long_it_lasted() {
     let hangs = problem("no answer", "see whether it hangs");
     assert_eq!(
         kinds(&world.sees(State::Unverified, Some(&hangs))),
-        [Kind::Unverified]
+        [EventKind::Unverified]
     );
     world.now += Duration::from_secs(125);
     let ended = world.sees(State::InSync, None);
-    assert_eq!(kinds(&ended), [Kind::Recovered]);
+    assert_eq!(kinds(&ended), [EventKind::Recovered]);
     assert_eq!(
         ended[0].message(),
         "16-main: in_sync; the trouble before it (unverified) lasted 1h 2m 5s"
@@ -153,7 +153,7 @@ fn a_deployment_that_leaves_a_trouble_behind_is_followed_by_it() {
     let told = elsewhere.sentence();
     let done = Some((SyncOutcome::Installed, Some(told.as_str())));
     let said = world.hears(State::NotUsed, Some(&elsewhere), done, None);
-    assert_eq!(kinds(&said), [Kind::Installed, Kind::NotUsed]);
+    assert_eq!(kinds(&said), [EventKind::Installed, EventKind::NotUsed]);
     assert!(
         !said[0].message().contains("/old.pem"),
         "{}",
@@ -164,18 +164,22 @@ fn a_deployment_that_leaves_a_trouble_behind_is_followed_by_it() {
     assert!(said[1].message().contains("/old.pem"));
     // The next one leaves the same, which was said.
     let again = world.hears(State::NotUsed, Some(&elsewhere), done, None);
-    assert_eq!(kinds(&again), [Kind::Installed]);
+    assert_eq!(kinds(&again), [EventKind::Installed]);
 }
 
 #[test]
 fn a_deployment_that_says_all_of_a_trouble_is_not_followed_by_it() {
     for (outcome, state, kind) in [
-        (SyncOutcome::RolledBack, State::Rejected, Kind::RolledBack),
-        (SyncOutcome::Failed, State::OutOfDate, Kind::Failed),
+        (
+            SyncOutcome::RolledBack,
+            State::Rejected,
+            EventKind::RolledBack,
+        ),
+        (SyncOutcome::Failed, State::OutOfDate, EventKind::Failed),
         (
             SyncOutcome::Unverified,
             State::Unverified,
-            Kind::InstalledUnverified,
+            EventKind::InstalledUnverified,
         ),
     ] {
         let mut world = Heeded::new();
@@ -200,7 +204,7 @@ fn a_deployment_that_says_all_of_a_trouble_is_not_followed_by_it() {
             Some((SyncOutcome::Deployed, None)),
             None,
         );
-        assert_eq!(kinds(&ended), [Kind::Deployed, Kind::Recovered]);
+        assert_eq!(kinds(&ended), [EventKind::Deployed, EventKind::Recovered]);
     }
 }
 
@@ -210,7 +214,10 @@ fn a_trouble_that_weighs_more_than_the_deployment_is_said_by_itself() {
     let why = problem("the old one is still served", "run sync");
     let done = Some((SyncOutcome::Unverified, Some(why.why.as_str())));
     let said = world.hears(State::NotServed, Some(&why), done, None);
-    assert_eq!(kinds(&said), [Kind::InstalledUnverified, Kind::NotServed]);
+    assert_eq!(
+        kinds(&said),
+        [EventKind::InstalledUnverified, EventKind::NotServed]
+    );
     assert_eq!(said[0].value(Field::Problem), None);
 }
 
@@ -220,7 +227,7 @@ fn what_is_well_after_a_deployment_needs_no_line() {
     let done = Some((SyncOutcome::Deployed, None));
     assert_eq!(
         kinds(&world.hears(State::InSync, None, done, None)),
-        [Kind::Deployed]
+        [EventKind::Deployed]
     );
     assert!(world.sees(State::InSync, None).is_empty());
 }
@@ -230,7 +237,10 @@ fn that_a_server_could_not_start_again_is_critical_until_it_could() {
     let mut world = Heeded::new();
     let why = problem("no file", "do not restart it");
     let said = world.hears(State::SourceInvalid, Some(&why), None, Some(&why));
-    assert_eq!(kinds(&said), [Kind::SourceInvalid, Kind::WouldNotStart]);
+    assert_eq!(
+        kinds(&said),
+        [EventKind::SourceInvalid, EventKind::WouldNotStart]
+    );
     assert_eq!(said[1].kind().priority(), Priority::Critical);
     assert!(
         world
@@ -238,7 +248,7 @@ fn that_a_server_could_not_start_again_is_critical_until_it_could() {
             .is_empty()
     );
     let over = world.sees(State::SourceInvalid, Some(&why));
-    assert_eq!(kinds(&over), [Kind::WouldStartAgain]);
+    assert_eq!(kinds(&over), [EventKind::WouldStartAgain]);
 }
 
 #[test]
@@ -265,7 +275,7 @@ fn a_remark_is_made_once() {
         Remark::MemoryUnreadable("held.json: not readable".into()),
     ];
     let mut said = || {
-        let heard = Heard {
+        let heard = ReportedState {
             config: &world.config,
             view: &view,
             deployment: None,
@@ -274,16 +284,23 @@ fn a_remark_is_made_once() {
         };
         kinds(&world.told.hear(heard, world.now))
     };
-    assert_eq!(said(), [Kind::Odd, Kind::MemoryUnreadable, Kind::InSync]);
+    assert_eq!(
+        said(),
+        [
+            EventKind::Odd,
+            EventKind::MemoryUnreadable,
+            EventKind::InSync
+        ]
+    );
     assert_eq!(said(), []);
 }
 
 #[test]
 fn every_kind_has_an_id_and_a_name_of_its_own() {
-    let ids: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
-    let names: BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-    assert_eq!(ids.len(), Kind::ALL.len());
-    assert_eq!(names.len(), Kind::ALL.len());
+    let ids: BTreeSet<_> = EventKind::ALL.iter().map(|kind| kind.id()).collect();
+    let names: BTreeSet<_> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(ids.len(), EventKind::ALL.len());
+    assert_eq!(names.len(), EventKind::ALL.len());
     for id in ids {
         assert_eq!(id.len(), 32, "{id}");
         assert!(
@@ -307,7 +324,7 @@ fn every_field_has_a_name_that_the_journal_takes() {
             "{name}"
         );
     }
-    for kind in Kind::ALL {
+    for kind in EventKind::ALL {
         for field in kind.always().iter().chain(kind.may()) {
             assert!(Field::ALL.contains(field), "{field:?} of {kind:?}");
         }
@@ -349,7 +366,7 @@ fn every_kind_is_sent_whole_and_at_its_priority() {
     let ear = Ear::default();
     let subscriber = tracing_subscriber::registry().with(ear.clone());
     tracing::subscriber::with_default(subscriber, || {
-        for kind in Kind::ALL {
+        for kind in EventKind::ALL {
             let mut event = Event::new(*kind, format!("a {}", kind.as_str()));
             for field in kind.always().iter().chain(kind.may()) {
                 event = event.with(*field, format!("<{}>", field.as_str()));
@@ -358,8 +375,8 @@ fn every_kind_is_sent_whole_and_at_its_priority() {
         }
     });
     let heard = ear.0.lock().unwrap();
-    assert_eq!(heard.len(), Kind::ALL.len());
-    for (kind, (target, level, fields)) in Kind::ALL.iter().zip(heard.iter()) {
+    assert_eq!(heard.len(), EventKind::ALL.len());
+    for (kind, (target, level, fields)) in EventKind::ALL.iter().zip(heard.iter()) {
         let raised = target == RAISED;
         let expected = match kind.priority() {
             Priority::Critical => (tracing::Level::ERROR, true),
@@ -390,7 +407,7 @@ fn every_kind_is_sent_whole_and_at_its_priority() {
 fn a_deployment_says_what_is_new() {
     let config = instance();
     let old: Fingerprint = "cd".repeat(32).parse().unwrap();
-    let deployment = |changed, old, outcome| Deployment {
+    let deployment = |changed, old, outcome| DeploymentReport {
         config: &config,
         outcome,
         old: Some(old),
@@ -454,8 +471,9 @@ fn a_deployment_says_what_is_new() {
         let message = deployment(changed, old, outcome).message();
         assert_eq!(message, format!("16-main: {words}, 36.0 ms"));
     }
-    let event =
-        |changed| deployment(changed, leaf(), Deployed).event(Kind::Deployed, State::InSync, None);
+    let event = |changed| {
+        deployment(changed, leaf(), Deployed).event(EventKind::Deployed, State::InSync, None)
+    };
     let both = event(&[Piece::Ca, Piece::Crl]);
     assert!(both.is_as_documented(), "{both:?}");
     assert_eq!(both.value(Field::Changed), Some("ca crl"));

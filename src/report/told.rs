@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 
-use super::deployment::Deployment;
+use super::deployment::DeploymentReport;
 use super::event::Event;
 use super::field::Field;
-use super::kind::Kind;
+use super::kind::EventKind;
 use super::view::{CertificateView, InstanceView};
 use crate::config;
 use crate::deploy::state::{Problem, State};
@@ -17,7 +17,7 @@ use crate::deploy::{Done, Remark};
 
 /// What was last said of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Announcer {
     state: Option<State>,
     problem: Option<String>,
     remarks: Vec<Remark>,
@@ -29,30 +29,32 @@ pub(crate) struct Told {
 
 /// What was seen and done, as far as something is said of it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heard<'a> {
-    pub(crate) config: &'a config::Instance,
+pub(crate) struct ReportedState<'a> {
+    pub(crate) config: &'a config::InstanceConfig,
     /// What is shown of it.
     pub(crate) view: &'a InstanceView,
     /// The deployment, where one was begun.
-    pub(crate) deployment: Option<&'a Deployment<'a>>,
+    pub(crate) deployment: Option<&'a DeploymentReport<'a>>,
     pub(crate) remarks: &'a [Remark],
     /// Why the server could not start again.
     pub(crate) danger: Option<&'a Problem>,
 }
 
-impl Told {
+impl Announcer {
     /// What is to be said of an instance that was just compared, in this order.
-    pub(crate) fn of(
+    pub(crate) fn from_parts(
         &mut self,
-        config: &config::Instance,
+        config: &config::InstanceConfig,
         done: &Done,
         view: &InstanceView,
         now: Instant,
     ) -> Vec<Event> {
-        let deployment = done.acted.then(|| Deployment::of(config, done));
+        let deployment = done
+            .acted
+            .then(|| DeploymentReport::from_config(config, done));
         let danger = done.seen.would_not_start(config);
         self.hear(
-            Heard {
+            ReportedState {
                 config,
                 view,
                 deployment: deployment.as_ref(),
@@ -64,19 +66,21 @@ impl Told {
     }
 
     /// See [`Told::of`].
-    pub(crate) fn hear(&mut self, heard: Heard<'_>, now: Instant) -> Vec<Event> {
+    pub(crate) fn hear(&mut self, heard: ReportedState<'_>, now: Instant) -> Vec<Event> {
         let view = heard.view;
         let new = self.state != Some(view.state)
             // The reason of a state that is well may change with every look.
             || !view.state.is_well() && self.problem != view.problem;
         let state = new.then(|| self.state_event(&heard, now)).flatten();
         let mut events = self.fresh_remarks(&heard);
-        match heard.deployment.and_then(|it| heard.told_by(it)) {
+        match heard.deployment.and_then(|report| heard.told_by(report)) {
             None => events.extend(state),
             Some(whole) => match state.filter(|state| !heard.says_all(&whole, state)) {
                 None => events.push(whole),
                 Some(state) => {
-                    let without = heard.deployment.and_then(|it| heard.told_in_part(it));
+                    let without = heard
+                        .deployment
+                        .and_then(|deployment_report| heard.told_in_part(deployment_report));
                     events.push(without.unwrap_or(whole));
                     events.push(state);
                 }
@@ -88,14 +92,17 @@ impl Told {
         events
     }
 
-    fn fresh_remarks(&mut self, heard: &Heard<'_>) -> Vec<Event> {
+    fn fresh_remarks(&mut self, heard: &ReportedState<'_>) -> Vec<Event> {
         let before = std::mem::replace(&mut self.remarks, heard.remarks.to_vec());
-        let fresh = heard.remarks.iter().filter(|it| !before.contains(it));
-        fresh.map(|it| heard.remark(it)).collect()
+        let fresh = heard
+            .remarks
+            .iter()
+            .filter(|remark| !before.contains(remark));
+        fresh.map(|remark| heard.remark(remark)).collect()
     }
 
     /// The event of a state that was not there before.
-    fn state_event(&mut self, heard: &Heard<'_>, now: Instant) -> Option<Event> {
+    fn state_event(&mut self, heard: &ReportedState<'_>, now: Instant) -> Option<Event> {
         let view = heard.view;
         let mut message = format!("{}: {}", view.name, view.state.as_str());
         if let Some(problem) = &view.problem {
@@ -104,10 +111,10 @@ impl Told {
         if !view.state.is_well() {
             let since = self.trouble.map_or(now, |(since, _)| since);
             self.trouble = Some((since, view.state));
-            return Some(heard.about(Kind::of_state(view.state)?, message));
+            return Some(heard.about(EventKind::of_state(view.state)?, message));
         }
         let Some((since, trouble)) = self.trouble.take() else {
-            return Some(heard.about(Kind::of_state(view.state)?, message));
+            return Some(heard.about(EventKind::of_state(view.state)?, message));
         };
         let lasted = now.saturating_duration_since(since);
         message.push_str(&format!(
@@ -115,7 +122,7 @@ impl Told {
             trouble.as_str(),
             rounded(lasted)
         ));
-        let event = heard.about(Kind::Recovered, message);
+        let event = heard.about(EventKind::Recovered, message);
         Some(
             event
                 .with(Field::OldState, trouble.as_str())
@@ -123,14 +130,14 @@ impl Told {
         )
     }
 
-    fn danger_event(&mut self, heard: &Heard<'_>) -> Option<Event> {
+    fn danger_event(&mut self, heard: &ReportedState<'_>) -> Option<Event> {
         let name = &heard.view.name;
         let was = std::mem::replace(&mut self.danger, heard.danger.is_some());
         match heard.danger {
             Some(danger) if !was => Some(
                 heard
                     .instance(
-                        Kind::WouldNotStart,
+                        EventKind::WouldNotStart,
                         format!(
                             "{name}: Postgres could not start again: {}",
                             danger.sentence()
@@ -144,7 +151,7 @@ impl Told {
             None if was => Some(
                 heard
                     .instance(
-                        Kind::WouldStartAgain,
+                        EventKind::WouldStartAgain,
                         format!("{name}: Postgres could start again"),
                     )
                     .with(Field::File, heard.config.cert_file.display())
@@ -163,21 +170,21 @@ pub(super) fn rounded(lasted: Duration) -> String {
     }
 }
 
-impl Heard<'_> {
+impl ReportedState<'_> {
     /// The deployment's event, with what is wrong and what mends it.
-    fn told_by(&self, deployment: &Deployment<'_>) -> Option<Event> {
-        let kind = Kind::of_outcome(deployment.outcome)?;
+    fn told_by(&self, deployment: &DeploymentReport<'_>) -> Option<Event> {
+        let kind = EventKind::of_outcome(deployment.outcome)?;
         Some(deployment.event(kind, self.view.state, self.view.details.as_ref()))
     }
 
     /// The same without what the state's event says.
-    fn told_in_part(&self, deployment: &Deployment<'_>) -> Option<Event> {
-        let kind = Kind::of_outcome(deployment.outcome)?;
+    fn told_in_part(&self, deployment: &DeploymentReport<'_>) -> Option<Event> {
+        let kind = EventKind::of_outcome(deployment.outcome)?;
         let left = self.view.details.as_ref();
-        let part = Deployment {
+        let part = DeploymentReport {
             problem: deployment
                 .problem
-                .filter(|told| !left.is_some_and(|it| told.contains(&it.why))),
+                .filter(|told| !left.is_some_and(|problem| told.contains(&problem.why))),
             ..*deployment
         };
         Some(part.event(kind, self.view.state, None))
@@ -185,7 +192,7 @@ impl Heard<'_> {
 
     /// Whether a deployment's event leaves nothing to say of the state after it.
     fn says_all(&self, deployment: &Event, state: &Event) -> bool {
-        if state.kind() == Kind::Recovered {
+        if state.kind() == EventKind::Recovered {
             return false;
         }
         if self.view.state.is_well() {
@@ -194,46 +201,52 @@ impl Heard<'_> {
         let left = self.view.details.as_ref();
         let told = deployment.value(Field::Problem).unwrap_or_default();
         deployment.kind().priority() <= state.kind().priority()
-            && left.is_some_and(|it| told.contains(&it.why))
+            && left.is_some_and(|problem| told.contains(&problem.why))
     }
 
     fn remark(&self, remark: &Remark) -> Event {
         let (kind, fingerprint) = match remark {
-            Remark::Odd { fingerprint, .. } => (Kind::Odd, Some(*fingerprint)),
-            Remark::MemoryUnreadable(_) => (Kind::MemoryUnreadable, None),
-            Remark::NotForgotten(_) => (Kind::NotForgotten, None),
+            Remark::Odd { fingerprint, .. } => (EventKind::Odd, Some(*fingerprint)),
+            Remark::MemoryUnreadable(_) => (EventKind::MemoryUnreadable, None),
+            Remark::NotForgotten(_) => (EventKind::NotForgotten, None),
         };
         self.instance(kind, format!("{}: {remark}", self.view.name))
             .with_some(Field::Fingerprint, fingerprint)
             .with(Field::Problem, remark)
     }
 
-    fn instance(&self, kind: Kind, message: String) -> Event {
+    fn instance(&self, kind: EventKind, message: String) -> Event {
         Event::new(kind, message)
             .with(Field::Instance, &self.view.name)
             .with(Field::Lineage, &self.view.lineage)
     }
 
     /// An event about the state.
-    fn about(&self, kind: Kind, message: String) -> Event {
+    fn about(&self, kind: EventKind, message: String) -> Event {
         let view = self.view;
         let leaf = |of: fn(&CertificateView) -> String| view.source.as_ref().map(of);
         self.instance(kind, message)
             .with(Field::File, self.config.cert_file.display())
             .with(Field::State, view.state.as_str())
-            .with_some(Field::Fingerprint, leaf(|it| it.fingerprint.to_string()))
-            .with_some(Field::NotAfter, leaf(|it| it.term().1.to_string()))
+            .with_some(
+                Field::Fingerprint,
+                leaf(|certificate_view| certificate_view.fingerprint.to_string()),
+            )
+            .with_some(Field::NotAfter, leaf(|view| view.term().1.to_string()))
             .with_some(
                 Field::ServedFingerprint,
-                view.served.as_ref().map(|it| it.fingerprint),
+                view.served.as_ref().map(|view| view.fingerprint),
             )
-            .with_some(Field::Problem, view.details.as_ref().map(|it| &it.why))
+            .with_some(
+                Field::Problem,
+                view.details.as_ref().map(|problem| &problem.why),
+            )
             .with_some(
                 Field::Remedy,
                 view.details
                     .as_ref()
                     .map(Problem::remedy)
-                    .filter(|it| !it.is_empty()),
+                    .filter(|text| !text.is_empty()),
             )
     }
 }

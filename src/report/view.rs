@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::nearing::Nearing;
-use crate::bundle::{Bundle, Companions, Expiry, Fingerprint, Piece, Thresholds};
+use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::deploy::state::{Observation, Problem, State};
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
@@ -48,7 +48,7 @@ pub(crate) struct CertificateView {
 
 impl CertificateView {
     /// Shows what clients `needed` of a chain, at `now`.
-    pub(crate) fn of(needed: &Needed<'_>, now: Timestamp, thresholds: Thresholds) -> Self {
+    pub(crate) fn from_needed(needed: &Needed<'_>, now: Timestamp, thresholds: Thresholds) -> Self {
         let (leaf, first) = (needed.leaf(), needed.first_end());
         CertificateView {
             fingerprint: leaf.fingerprint(),
@@ -78,7 +78,7 @@ impl CertificateView {
     /// How near to its end that is at `now`.
     pub(crate) fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
         let (begin, end) = self.term();
-        Expiry::of(begin, end, now, thresholds)
+        Expiry::from_not_before(begin, end, now, thresholds)
     }
 
     /// With what is left at `now`.
@@ -123,13 +123,13 @@ pub(crate) struct CompanionPlaces {
 }
 
 impl CompanionPlaces {
-    fn of(
+    fn from_piece(
         piece: Piece,
         source: Option<&Bundle>,
         installed: Option<&Bundle>,
         now: Timestamp,
     ) -> CompanionPlaces {
-        let shown = |bundle: &Bundle| CompanionView::of(piece, bundle.companions(), now);
+        let shown = |bundle: &Bundle| CompanionView::from_piece(piece, bundle.companions(), now);
         CompanionPlaces {
             source: source.and_then(shown),
             installed: installed.and_then(shown),
@@ -142,7 +142,7 @@ impl CompanionPlaces {
         let ends = places
             .into_iter()
             .flatten()
-            .flat_map(|it| &mut it.first_end);
+            .flat_map(|view| &mut view.first_end);
         for end in ends {
             end.expiry = piece.expiry(end.not_before, end.not_after, now, Thresholds::default());
         }
@@ -150,7 +150,7 @@ impl CompanionPlaces {
 }
 
 impl CompanionView {
-    fn of(piece: Piece, companions: &Companions, now: Timestamp) -> Option<CompanionView> {
+    fn from_piece(piece: Piece, companions: &ClientTrust, now: Timestamp) -> Option<CompanionView> {
         let text = match piece {
             Piece::Certificate => None,
             Piece::Ca => companions.ca_pem(),
@@ -164,7 +164,7 @@ impl CompanionView {
             expiry: end.expiry,
         });
         Some(CompanionView {
-            digest: Fingerprint::of(&text?),
+            digest: Fingerprint::from_der(&text?),
             first_end,
         })
     }
@@ -195,22 +195,24 @@ pub(crate) struct InstanceView {
 }
 
 impl InstanceView {
-    pub(crate) fn of(config: &config::Instance, seen: &Observation) -> InstanceView {
+    pub(crate) fn from_config(config: &config::InstanceConfig, seen: &Observation) -> InstanceView {
         let (state, problem) = seen.state(config);
         let installed = seen
             .sight
             .as_ref()
             .ok()
             .and_then(|sight| sight.look.installed.bundle());
-        let shown =
-            |bundle: &Bundle| CertificateView::of(&seen.needed(bundle), seen.at, config.expiry);
+        let shown = |bundle: &Bundle| {
+            CertificateView::from_needed(&seen.needed(bundle), seen.at, config.expiry)
+        };
         let served = seen.served.as_ref().ok().map(|served| {
             let rest = served.rest();
             let needed = Needed::new(&served.leaf, &rest, &seen.roots, seen.at);
-            CertificateView::of(&needed, seen.at, config.expiry)
+            CertificateView::from_needed(&needed, seen.at, config.expiry)
         });
         let source = seen.source.bundle().map(|b| &**b);
-        let beside = |piece| CompanionPlaces::of(piece, source, installed.map(|b| &**b), seen.at);
+        let beside =
+            |piece| CompanionPlaces::from_piece(piece, source, installed.map(|b| &**b), seen.at);
         InstanceView {
             name: config.name.clone(),
             lineage: config.lineage.name.clone(),
@@ -239,7 +241,8 @@ impl InstanceView {
     /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
     /// that it cannot wait, see [`Nearing::is_urgent`].
     pub(crate) fn is_well(&self, now: Timestamp) -> bool {
-        self.state.is_well() && !Nearing::of(self, now).is_some_and(|it| it.is_urgent())
+        self.state.is_well()
+            && !Nearing::from_view(self, now).is_some_and(|nearing| nearing.is_urgent())
     }
 }
 

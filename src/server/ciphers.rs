@@ -42,7 +42,7 @@ impl Ciphers {
         let (new, old) = (family(key), before.map(family));
         let (setting, value) = (self.setting, &self.value);
         let limit = self.limit.as_ref();
-        let limit = limit.map_or_else(String::new, |it| format!(" with {it}"));
+        let limit = limit.map_or_else(String::new, |text| format!(" with {text}"));
         if value.contains("@SECLEVEL=") && old.as_ref() == Some(&new) {
             return format!(
                 "{setting} = '{value}' may ask for a stronger key than {key}: renew with a stronger one, or lower the level"
@@ -52,9 +52,10 @@ impl Ciphers {
             "RSA" => self.only(&["ECDHE-ECDSA-"]),
             _ => self.only(&["ECDHE-RSA-", "DHE-RSA-"]),
         };
-        let verdict = match has_none {
-            true => "has no cipher for",
-            false => "may have no cipher for",
+        let verdict = if has_none {
+            "has no cipher for"
+        } else {
+            "may have no cipher for"
         };
         let another = match old.filter(|old| *old != new) {
             Some(old) => format!("renew with an {old} key, as before"),
@@ -67,7 +68,7 @@ impl Ciphers {
 
     /// Whether only names of ciphers are listed, which all begin in one of these ways.
     fn only(&self, beginnings: &[&str]) -> bool {
-        let begins = |name: &str| beginnings.iter().any(|it| name.starts_with(it));
+        let begins = |name: &str| beginnings.iter().any(|text| name.starts_with(text));
         let separators = [':', ',', ' '];
         self.limit.is_some() && self.value.split(separators).all(begins)
     }

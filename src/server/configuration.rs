@@ -80,7 +80,7 @@ impl Configuration {
         }
         self.known = None;
         let began = SystemTime::now();
-        let asked = match Program::of(postmaster) {
+        let asked = match Program::from_postmaster(postmaster) {
             Ok(program) => Box::pin(program.spoken(data_directory, owner)).await,
             Err(error) => Err(error),
         };
@@ -93,7 +93,11 @@ impl Configuration {
         };
         // What was edited while Postgres was asked is asked about again.
         let mut files = vec![file];
-        files.extend(tls.hosts.iter().flat_map(|it| it.files.iter().cloned()));
+        files.extend(
+            tls.hosts
+                .iter()
+                .flat_map(|hosts| hosts.files.iter().cloned()),
+        );
         let stamp = self.stamp(&files, data_directory).await;
         let stamp = stamp.filter(|stamp| is_older(stamp, began - TICK));
         self.known = stamp.map(|stamp| Known {
@@ -173,8 +177,12 @@ fn stamped(files: &[PathBuf], data_directory: &Path) -> Result<Stamp, CannotLook
 /// Whether nothing of it was changed at `since` or later.
 fn is_older(stamp: &Stamp, since: SystemTime) -> bool {
     let since = since.duration_since(SystemTime::UNIX_EPOCH);
-    let Ok(since) = since.map(|it| (it.as_secs().cast_signed(), i64::from(it.subsec_nanos())))
-    else {
+    let Ok(since) = since.map(|duration| {
+        (
+            duration.as_secs().cast_signed(),
+            i64::from(duration.subsec_nanos()),
+        )
+    }) else {
         return false;
     };
     stamp.values().flatten().all(|mark| mark.changed < since)

@@ -10,12 +10,12 @@
 use jiff::Timestamp;
 
 use super::files::{HeldBy, Installed};
-use super::{Instance, Server, Sight};
+use super::{Instance, InstanceSnapshot, Server};
 use crate::config::{Mode, Verify};
 
 /// Which time of a file is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum FileTime {
     /// When its content was last written (mtime).
     Written,
     /// When anything of it last changed (ctime).
@@ -28,7 +28,10 @@ impl Instance {
     ///
     /// # Errors
     /// A sentence that says why it cannot be told.
-    pub(crate) async fn last_deployment(&mut self, sight: &Sight) -> Result<Timestamp, String> {
+    pub(crate) async fn last_deployment(
+        &mut self,
+        sight: &InstanceSnapshot,
+    ) -> Result<Timestamp, String> {
         let Installed::Usable(installed) = &sight.look.installed else {
             return Err("no certificate is installed that the server could have loaded".into());
         };
@@ -59,8 +62,8 @@ impl Instance {
             ));
         }
         let moment = match self.config.mode {
-            Mode::Manage => Moment::Written,
-            Mode::Reload | Mode::Observe => Moment::Changed,
+            Mode::Manage => FileTime::Written,
+            Mode::Reload | Mode::Observe => FileTime::Changed,
         };
         self.on_files(move |targets| targets.cert_time(moment))
             .await

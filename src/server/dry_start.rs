@@ -373,12 +373,13 @@ fn verdict(text: &str) -> DryStart {
     let Some(end) = entries.iter().find(is_end) else {
         let last = text.lines().last().unwrap_or("it said nothing").to_owned();
         // Of numbers that do not fit `PostmasterMain` tells without a word of its severity.
-        return match last.contains(" must be less than ") {
-            true => DryStart::Fails {
+        return if last.contains(" must be less than ") {
+            DryStart::Fails {
                 stage: LoadStage::Configuration,
                 said: last,
-            },
-            false => DryStart::NotKnown(last),
+            }
+        } else {
+            DryStart::NotKnown(last)
         };
     };
     let Some(stage) = LoadStage::ended_by(end) else {

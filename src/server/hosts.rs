@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::files::key_rule;
-use super::hba::words::{Line, Word, lines};
-use super::hba::{Dialect, Files, Lines, OnDisk, beside};
+use super::hba::words::{HbaLine, HbaWord, lines};
+use super::hba::{Dialect, HbaFiles, Lines, OnDisk, beside};
 use super::probe::AskedName;
 use super::settings::{MEND_FIRST, NotUsed, read_bounded};
 use crate::bundle::{BundleError, KeyedBundle};
@@ -89,7 +89,7 @@ impl Hosts {
         Hosts::read_from(file, data_directory, server, &files)
     }
 
-    fn read_from(file: &Path, data_directory: &Path, server: Ids, files: &impl Files) -> Hosts {
+    fn read_from(file: &Path, data_directory: &Path, server: Ids, files: &impl HbaFiles) -> Hosts {
         let mut hosts = Hosts {
             file: file.to_owned(),
             files: [file.to_owned()].into_iter().collect(),
@@ -97,7 +97,7 @@ impl Hosts {
             faults: Vec::new(),
             server,
         };
-        let dialect = Dialect::of(FIRST);
+        let dialect = Dialect::from_version(FIRST);
         let mut reading = Lines::new(dialect, files);
         let mut found: Vec<HostLine> = Vec::new();
         let mut named = BTreeSet::new();
@@ -136,7 +136,7 @@ impl Hosts {
     fn line_for(&self, name: &AskedName) -> Option<&HostLine> {
         let own = self.lines.iter().find(|line| match (&line.whose, name) {
             (For::Names(names), AskedName::Host(name)) => {
-                names.iter().any(|it| it.eq_ignore_ascii_case(name))
+                names.iter().any(|text| text.eq_ignore_ascii_case(name))
             }
             (For::Nameless, AskedName::Absent) => true,
             _ => false,
@@ -415,7 +415,7 @@ struct InPlace<'t> {
     text: &'t [u8],
 }
 
-impl Files for InPlace<'_> {
+impl HbaFiles for InPlace<'_> {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         if file == self.file {
             Ok(self.text.to_owned())
@@ -432,9 +432,9 @@ impl Files for InPlace<'_> {
 /// What a line says, or why the server refuses it. `named` takes the files of names that it leads to.
 fn host_line(
     file: &Path,
-    line: Line,
+    line: HbaLine,
     data_directory: &Path,
-    files: &impl Files,
+    files: &impl HbaFiles,
     named: &mut BTreeSet<PathBuf>,
 ) -> Result<HostLine, String> {
     let number = line.number;
@@ -467,8 +467,8 @@ fn host_line(
         Some(word) => boolean(&word.bytes).ok_or("the reload flag is no boolean value")?,
     };
     // Relative paths are relative to the data directory, where the postmaster stands.
-    let path = |word: &Word| data_directory.join(OsStr::from_bytes(&word.bytes));
-    let is_set = |word: &&Word| !word.bytes.is_empty();
+    let path = |word: &HbaWord| data_directory.join(OsStr::from_bytes(&word.bytes));
+    let is_set = |word: &&HbaWord| !word.bytes.is_empty();
     Ok(HostLine {
         file: file.to_owned(),
         number,
@@ -481,26 +481,30 @@ fn host_line(
 }
 
 /// Both keywords stand alone, quoted or not.
-fn whose(names: &[Word]) -> Result<For, String> {
-    let is = |word: &Word, keyword: &[u8]| word.bytes == keyword;
+fn whose(names: &[HbaWord]) -> Result<For, String> {
+    let is = |word: &HbaWord, keyword: &[u8]| word.bytes == keyword;
     match names {
         [word] if is(word, b"*") => Ok(For::Others),
         [word] if is(word, b"/no_sni/") => Ok(For::Nameless),
-        names if names.iter().any(|it| is(it, b"*") || is(it, b"/no_sni/")) => {
+        names
+            if names
+                .iter()
+                .any(|hba_word| is(hba_word, b"*") || is(hba_word, b"/no_sni/")) =>
+        {
             Err("default and non-SNI entries cannot be mixed with other entries".into())
         }
-        names => Ok(For::Names(names.iter().map(Word::text).collect())),
+        names => Ok(For::Names(names.iter().map(HbaWord::text).collect())),
     }
 }
 
 /// A word that begins with `@` and no quote stands for all words of a file.
 fn expanded(
-    word: Word,
+    word: HbaWord,
     file: &Path,
-    files: &impl Files,
+    files: &impl HbaFiles,
     named: &mut BTreeSet<PathBuf>,
     depth: usize,
-) -> Result<Vec<Word>, String> {
+) -> Result<Vec<HbaWord>, String> {
     let path = match word.bytes.as_slice() {
         [b'@', path @ ..] if !word.quoted && !path.is_empty() => Path::new(OsStr::from_bytes(path)),
         _ => return Ok(vec![word]),
@@ -513,7 +517,7 @@ fn expanded(
     let text = files.read(&path);
     let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
     let mut words = Vec::new();
-    for line in lines(&text, Dialect::of(FIRST)) {
+    for line in lines(&text, Dialect::from_version(FIRST)) {
         for word in line.fields.into_iter().flatten() {
             words.extend(expanded(word, &path, files, named, depth + 1)?);
         }
@@ -537,23 +541,23 @@ fn boolean(word: &[u8]) -> Option<bool> {
 
 /// Why a line may not stand beside those before it.
 fn twin(before: &[HostLine], line: &HostLine) -> Option<String> {
-    let has = |whose: &For| before.iter().any(|it| it.whose == *whose);
+    let has = |whose: &For| before.iter().any(|host_line| host_line.whose == *whose);
     match &line.whose {
         For::Others if has(&For::Others) => Some("multiple default hosts specified".into()),
         For::Nameless if has(&For::Nameless) => Some("multiple non-SNI hosts specified".into()),
         For::Others | For::Nameless => None,
         For::Names(names) => {
-            let earlier = before.iter().filter_map(|it| match &it.whose {
+            let earlier = before.iter().filter_map(|line| match &line.whose {
                 For::Names(names) => Some(names),
                 _ => None,
             });
             let mut seen: BTreeSet<String> = earlier
                 .flatten()
-                .map(|it| it.to_ascii_lowercase())
+                .map(|text| text.to_ascii_lowercase())
                 .collect();
             let twice = names
                 .iter()
-                .find(|it| !seen.insert(it.to_ascii_lowercase()));
+                .find(|word| !seen.insert(word.to_ascii_lowercase()));
             twice.map(|name| format!("multiple entries for host \"{name}\" specified"))
         }
     }

@@ -6,27 +6,30 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::ciphers::Ciphers;
-use super::files::{Look, Targets};
+use super::files::{FilesSnapshot, Targets};
 use super::patroni::{self, Patroni};
 use super::pgbouncer::{self, PgBouncer};
 use super::postmaster::{Absence, Phase, Postmaster};
 use super::process::Process;
 use super::program::Program;
 use super::settings::{self, SettingsError, TlsSettings};
-use super::{Instance, InstanceError, Server, Sight, apart};
-use crate::config::Kind;
+use super::{Instance, InstanceError, InstanceSnapshot, Server, apart};
+use crate::config::ServerKind;
 use crate::host::look::CannotLook;
 use crate::server::namespaces;
 
 impl Instance {
-    pub(super) async fn with_server(&mut self, mut look: Look) -> Result<Sight, InstanceError> {
+    pub(super) async fn with_server(
+        &mut self,
+        mut look: FilesSnapshot,
+    ) -> Result<InstanceSnapshot, InstanceError> {
         let server = match self.config.kind() {
-            Kind::Postgres => self.postgres(&mut look).await?,
-            Kind::PgBouncer => self.pgbouncer().await?,
-            Kind::Patroni => self.patroni().await?,
+            ServerKind::Postgres => self.postgres(&mut look).await?,
+            ServerKind::PgBouncer => self.pgbouncer().await?,
+            ServerKind::Patroni => self.patroni().await?,
         };
         let (targets, _) = self.writer().await?;
-        Ok(Sight {
+        Ok(InstanceSnapshot {
             look: Arc::new(look),
             server,
             targets,
@@ -34,7 +37,7 @@ impl Instance {
     }
 
     /// The Postgres that runs on the data directory.
-    async fn postgres(&mut self, look: &mut Look) -> Result<Server, InstanceError> {
+    async fn postgres(&mut self, look: &mut FilesSnapshot) -> Result<Server, InstanceError> {
         if self.lodger.is_some() {
             look.pid_file = self.on_data(|targets| Ok(targets.pid_file())).await?;
         }
@@ -79,7 +82,7 @@ impl Instance {
         let config_file = self.config.home().to_owned();
         let read = self.on_data(move |targets| {
             let settings = pgbouncer::Settings::read(&targets.data, &root);
-            Ok(settings.map(|it| (pgbouncer::PidFile::read(&it), it)))
+            Ok(settings.map(|settings| (pgbouncer::PgBouncerPidFile::read(&settings), settings)))
         });
         let (pid_file, settings) = match read.await? {
             Ok(read) => read,
@@ -141,14 +144,14 @@ impl Instance {
 
     /// What makes the certificate one of a client as well, in words; none where nothing does, or where
     /// that cannot be told. What is down is known by its file alone.
-    pub(crate) async fn client_use(&mut self, sight: &Sight) -> Option<String> {
+    pub(crate) async fn client_use(&mut self, sight: &InstanceSnapshot) -> Option<String> {
         match (self.config.kind(), sight.server.process()) {
-            (Kind::Postgres, _) => None,
+            (ServerKind::Postgres, _) => None,
             (_, Some(Process::PgBouncer(pgbouncer))) => {
                 let settings = self.settings_of(pgbouncer).await.ok()?.ok()?;
                 settings.client_use()
             }
-            (Kind::PgBouncer, _) => {
+            (ServerKind::PgBouncer, _) => {
                 let read = |targets: &Targets| {
                     Ok(pgbouncer::Settings::read(&targets.data, Path::new("/")))
                 };
@@ -164,7 +167,7 @@ impl Instance {
                 let version = patroni.version(sight.targets.server).await?;
                 (version < (3, 2, 0)).then_some(client_use)
             }
-            (Kind::Patroni, _) => {
+            (ServerKind::Patroni, _) => {
                 let read = |targets: &Targets| Ok(patroni::read(&targets.data, &[]));
                 self.on_data(read).await.ok()?.ok()?.client_use(false)
             }
@@ -178,14 +181,14 @@ impl Instance {
     pub(crate) async fn tls_settings(
         &mut self,
         process: &Process,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
     ) -> Result<TlsSettings, SettingsError> {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 let settings = settings::tls_settings(postmaster, data, server).await?;
                 let installed = sight.look.installed.bundle();
-                Ok(self.with_names(settings, installed.map(|it| &**it)))
+                Ok(self.with_names(settings, installed.map(|bundle| &**bundle)))
             }
             Process::PgBouncer(pgbouncer) => {
                 let unreadable = |reason: String| SettingsError::Unreadable { reason };
@@ -202,12 +205,16 @@ impl Instance {
 
     /// What the server's configuration says of ciphers, as the next reload would read it; nothing
     /// where it cannot be asked, or says nothing of them.
-    pub(crate) async fn ciphers(&mut self, process: &Process, sight: &Sight) -> Option<Ciphers> {
+    pub(crate) async fn ciphers(
+        &mut self,
+        process: &Process,
+        sight: &InstanceSnapshot,
+    ) -> Option<Ciphers> {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
                 let names = ["ssl_ciphers", "ssl_max_protocol_version"];
-                let program = Program::of(postmaster).ok()?;
+                let program = Program::from_postmaster(postmaster).ok()?;
                 let [ciphers, newest] = program.ask(data, server, names).await.ok()?;
                 Some(Ciphers::of_postgres(&ciphers, &newest))
             }
@@ -226,7 +233,7 @@ impl Instance {
     pub(crate) async fn changed_since(
         &mut self,
         process: &Process,
-        sight: &Sight,
+        sight: &InstanceSnapshot,
         loaded: SystemTime,
     ) -> Vec<PathBuf> {
         match process {
@@ -239,8 +246,9 @@ impl Instance {
                 let files = pgbouncer.settings.files.clone();
                 let changed = self.on_data(move |_| {
                     let changed = |file: &PathBuf| {
-                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
-                        modified.is_ok_and(|it| it > loaded)
+                        let modified =
+                            std::fs::metadata(file).and_then(|metadata| metadata.modified());
+                        modified.is_ok_and(|time| time > loaded)
                     };
                     Ok(files.into_iter().filter(changed).collect())
                 });
@@ -250,8 +258,9 @@ impl Instance {
                 let config_file = self.config.home().to_owned();
                 let changed = self.on_data(move |_| {
                     let changed = |file: &PathBuf| {
-                        let modified = std::fs::metadata(file).and_then(|it| it.modified());
-                        modified.is_ok_and(|it| it > loaded)
+                        let modified =
+                            std::fs::metadata(file).and_then(|metadata| metadata.modified());
+                        modified.is_ok_and(|moment| moment > loaded)
                     };
                     let files = patroni::files(&config_file).unwrap_or_default();
                     Ok(files.into_iter().filter(changed).collect())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::probe::{AskedName, ProbeError, Welcome};
+use super::probe::{AskedName, ProbeError, WidestAnswer};
 use super::process::Process;
 use super::{Instance, Unseen};
 use crate::bundle::Bundle;
@@ -82,9 +82,9 @@ impl Instance {
         };
         let welcome = self.prober.welcome(address, asked, opening, limit).await?;
         Ok(match welcome {
-            Welcome::Ends(how) => Lockout::Proven(how),
-            Welcome::AsProbe => Lockout::Proven(turned_away.to_string()),
-            Welcome::GoesOn => Lockout::Doubtful(format!(
+            WidestAnswer::Ends(how) => Lockout::Proven(how),
+            WidestAnswer::AsProbe => Lockout::Proven(turned_away.to_string()),
+            WidestAnswer::GoesOn => Lockout::Doubtful(format!(
                 "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does; see that psql gets in"
             )),
         })

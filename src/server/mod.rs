@@ -37,17 +37,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::bundle::Bundle;
-use crate::config::{self, Address, Config, Kind};
+use crate::config::{self, Address, Config, ServerKind};
 use crate::host::directory::ReachError;
 use crate::host::look::{self, CannotLook};
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker, if_hidden};
-use crate::server::files::{FilesError, Lock, Look, Targets};
+use crate::server::files::{FilesError, FilesSnapshot, Lock, Targets};
 use crate::server::postmaster::{Absence, Network, Postmaster};
 use crate::server::probe::{AskedName, Opening, ProbeError, Prober, Served};
 use crate::server::process::Process;
 use crate::server::settings::TlsSettings;
 
-pub(crate) use deployment::Moment;
+pub(crate) use deployment::FileTime;
 pub(crate) use lockout::Lockout;
 pub(crate) use unseen::Unseen;
 
@@ -185,8 +185,8 @@ impl Server {
 
 /// What was seen of an instance on its host, the network aside.
 #[derive(Clone)]
-pub(crate) struct Sight {
-    pub(crate) look: Arc<Look>,
+pub(crate) struct InstanceSnapshot {
+    pub(crate) look: Arc<FilesSnapshot>,
     pub(crate) server: Server,
     /// Where and whose its files are.
     pub(crate) targets: Arc<Targets>,
@@ -204,7 +204,7 @@ pub(crate) enum Purpose {
 /// One instance of the config, and the thread that may write its files.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    pub(crate) config: config::Instance,
+    pub(crate) config: config::InstanceConfig,
     state: PathBuf,
     lock_directory: PathBuf,
     prober: Prober,
@@ -220,7 +220,11 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Makes the handle; nothing is looked at yet.
-    pub(crate) fn new(config: &Config, instance: &config::Instance, prober: Prober) -> Instance {
+    pub(crate) fn new(
+        config: &Config,
+        instance: &config::InstanceConfig,
+        prober: Prober,
+    ) -> Instance {
         Instance {
             config: instance.clone(),
             state: config.state_of(instance),
@@ -250,11 +254,10 @@ impl Instance {
             }
             let current = writer.filter(|(old, worker)| {
                 **old == targets
-                    && match targets.by_others {
-                        true => worker.covers([&targets.state]),
-                        false => {
-                            worker.covers(&targets.directories()) && worker.covers([&targets.data])
-                        }
+                    && if targets.by_others {
+                        worker.covers([&targets.state])
+                    } else {
+                        worker.covers(&targets.directories()) && worker.covers([&targets.data])
                     }
             });
             Ok::<_, InstanceError>((targets, current))
@@ -289,9 +292,9 @@ impl Instance {
     /// that none but the server's user may enter, a configuration that may include any file.
     async fn lodger(&self, targets: &Targets) -> Result<Option<Worker>, PrivilegeError> {
         let read = match targets.kind {
-            Kind::Postgres if targets.owner.uid == targets.server.uid => return Ok(None),
-            Kind::Postgres => targets.data.clone(),
-            Kind::PgBouncer | Kind::Patroni => PathBuf::from("/"),
+            ServerKind::Postgres if targets.owner.uid == targets.server.uid => return Ok(None),
+            ServerKind::Postgres => targets.data.clone(),
+            ServerKind::PgBouncer | ServerKind::Patroni => PathBuf::from("/"),
         };
         let rights = Rights::Writer {
             owner: targets.server,
@@ -357,7 +360,7 @@ impl Instance {
     pub(crate) async fn enter(
         &mut self,
         patience: Duration,
-    ) -> Result<(Lock, Sight), InstanceError> {
+    ) -> Result<(Lock, InstanceSnapshot), InstanceError> {
         let began = tokio::time::Instant::now();
         let (lock, look) = loop {
             if let Some(entered) = self.try_enter().await? {
@@ -388,7 +391,7 @@ impl Instance {
     }
 
     /// One visit to the writer thread; nothing if another holds the lock.
-    async fn try_enter(&mut self) -> Result<Option<(Lock, Look)>, InstanceError> {
+    async fn try_enter(&mut self) -> Result<Option<(Lock, FilesSnapshot)>, InstanceError> {
         self.on_files(|targets| {
             let Some(lock) = targets.try_lock()? else {
                 return Ok(None);
@@ -403,7 +406,7 @@ impl Instance {
     ///
     /// # Errors
     /// They cannot be looked at at all.
-    pub(crate) async fn look(&mut self) -> Result<Sight, InstanceError> {
+    pub(crate) async fn look(&mut self) -> Result<InstanceSnapshot, InstanceError> {
         let look = self.on_files(|targets| targets.look()).await?;
         self.with_server(look).await
     }
@@ -436,8 +439,8 @@ impl Instance {
     /// How its clients ask for TLS.
     pub(crate) fn opening(&self) -> Opening {
         match self.config.kind() {
-            Kind::Postgres | Kind::PgBouncer => Opening::Request,
-            Kind::Patroni => Opening::Https,
+            ServerKind::Postgres | ServerKind::PgBouncer => Opening::Request,
+            ServerKind::Patroni => Opening::Https,
         }
     }
 

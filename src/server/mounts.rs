@@ -9,10 +9,10 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::Sight;
+use super::InstanceSnapshot;
 use super::files::Targets;
 use super::process::Process;
-use crate::config::Kind;
+use crate::config::ServerKind;
 use crate::host::look::{self, CannotLook};
 
 /// A target that the server sees as a file mounted by itself.
@@ -23,7 +23,7 @@ pub(crate) struct Pinned {
     /// Where the server sees it.
     pub(crate) at: PathBuf,
     /// What kind of server it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
 }
 
 impl fmt::Display for Pinned {
@@ -46,13 +46,13 @@ impl Pinned {
     /// What to do about it.
     pub(crate) fn mend(&self) -> &'static str {
         match self.kind {
-            Kind::Postgres => {
+            ServerKind::Postgres => {
                 "mount its directory there instead, have ssl_cert_file and ssl_key_file name the file in it, and start the server again"
             }
-            Kind::PgBouncer => {
+            ServerKind::PgBouncer => {
                 "mount its directory there instead, have client_tls_cert_file and client_tls_key_file name the file in it, and start PgBouncer again"
             }
-            Kind::Patroni => {
+            ServerKind::Patroni => {
                 "mount its directory there instead, have restapi.certfile and restapi.keyfile name the file in it, and start Patroni again"
             }
         }
@@ -110,8 +110,10 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((first, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|it| std::str::from_utf8(it).ok());
-        let byte = digits.and_then(|it| u8::from_str_radix(it, 8).ok());
+        let digits = after
+            .get(..3)
+            .and_then(|bytes| std::str::from_utf8(bytes).ok());
+        let byte = digits.and_then(|text| u8::from_str_radix(text, 8).ok());
         match (first, byte) {
             (b'\\', Some(byte)) => {
                 plain.push(byte);
@@ -145,13 +147,15 @@ fn pinned(ours: &[u8], theirs: &[u8], target: &Path) -> Option<PathBuf> {
     let file = mount.inside(target)?;
     let same_device: Vec<&Mount> = theirs
         .iter()
-        .filter(|it| it.device == mount.device)
+        .filter(|entry| entry.device == mount.device)
         .collect();
-    let alone = same_device.iter().find(|it| it.root == file)?;
-    let in_directory = |it: &&Mount| {
-        let seen = (it.root != file).then(|| it.outside(&file)).flatten();
+    let alone = same_device.iter().find(|mount| mount.root == file)?;
+    let in_directory = |found: &&Mount| {
+        let seen = (found.root != file).then(|| found.outside(&file)).flatten();
         // Something else may be mounted over it.
-        seen.is_some_and(|seen| through(&theirs, &seen).is_some_and(|top| std::ptr::eq(top, *it)))
+        seen.is_some_and(|seen| {
+            through(&theirs, &seen).is_some_and(|top| std::ptr::eq(top, *found))
+        })
     };
     let in_directory = same_device.iter().any(in_directory);
     (!in_directory).then(|| alone.point.clone())
@@ -162,7 +166,7 @@ fn pinned(ours: &[u8], theirs: &[u8], target: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Its mounts cannot be looked at: what is written there, it may never see.
-pub(crate) async fn pinned_by(sight: &Sight) -> Result<Option<Pinned>, CannotLook> {
+pub(crate) async fn pinned_by(sight: &InstanceSnapshot) -> Result<Option<Pinned>, CannotLook> {
     match sight.server.process() {
         Some(process) => look(process, &sight.targets).await,
         None => Ok(None),
@@ -205,7 +209,7 @@ const OURS: &str = "/proc/thread-self/mountinfo";
 
 /// The target by its directory's own name; a link in the target's place is replaced, not followed.
 fn without_links(target: &Path) -> PathBuf {
-    let directory = target.parent().and_then(|it| it.canonicalize().ok());
+    let directory = target.parent().and_then(|path| path.canonicalize().ok());
     match (directory, target.file_name()) {
         (Some(directory), Some(name)) => directory.join(name),
         _ => target.to_owned(),
@@ -312,7 +316,8 @@ mod tests {
     fn the_kernels_own_table_is_read() -> Result<(), CannotLook> {
         let own = Mount::table(&look::read(Path::new(OURS))?.unwrap_or_default());
         assert!(
-            through(&own, Path::new("/proc/self")).is_some_and(|it| it.point == Path::new("/proc"))
+            through(&own, Path::new("/proc/self"))
+                .is_some_and(|mount| mount.point == Path::new("/proc"))
         );
         Ok(())
     }

@@ -96,9 +96,10 @@ pub(super) fn network_of(proc: &Path, numbers: Numbers) -> Result<Network, Canno
 /// By whose numbers the process `pid` counts, by its `NSpid` (proc_pid_status(5)).
 pub(super) fn numbers(pid: u32, nspid: Option<&Vec<i32>>) -> Numbers {
     let own = nspid.and_then(|all| u32::try_from(*all.last()?).ok());
-    match own.is_some_and(|own| own != pid) {
-        true => Numbers::Own,
-        false => Numbers::Shared,
+    if own.is_some_and(|own| own != pid) {
+        Numbers::Own
+    } else {
+        Numbers::Shared
     }
 }
 

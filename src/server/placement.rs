@@ -14,31 +14,31 @@ use rustix::io::Errno;
 use super::InstanceError;
 use super::files::{Targets, staging_name};
 use super::patroni;
-use crate::config::{self, Account, Kind};
+use crate::config::{self, Account, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
 use crate::host::privilege::{Ids, is_root};
 
 /// Where an instance's files are and whose, as things are now.
 pub(super) fn targets(
-    config: &config::Instance,
+    config: &config::InstanceConfig,
     state: PathBuf,
     lock_directory: PathBuf,
 ) -> Result<Targets, InstanceError> {
     let home = config.home();
     let (owner, id) = match config.kind() {
-        Kind::Postgres => {
+        ServerKind::Postgres => {
             let data = Directory::open(home, LinkAtEnd::Refused);
             data.map(|data| (data.owner(), data.id()))
         }
-        Kind::PgBouncer | Kind::Patroni => {
+        ServerKind::PgBouncer | ServerKind::Patroni => {
             let file = reach(home, LinkAtEnd::Followed);
             file.map(|file| (file.owner(), file.id()))
         }
     }
     .map_err(|error| no_home(config, error))?;
     let server = match config.kind() {
-        Kind::Postgres => owner,
-        Kind::PgBouncer | Kind::Patroni => user_of(config, owner)?,
+        ServerKind::Postgres => owner,
+        ServerKind::PgBouncer | ServerKind::Patroni => user_of(config, owner)?,
     };
     if server.uid == 0 {
         return Err(InstanceError::OfRoot {
@@ -49,8 +49,8 @@ pub(super) fn targets(
     Ok(Targets {
         cert: config.cert_file.clone(),
         key: config.key_file.clone(),
-        ca: config.ca.as_ref().map(|it| it.file.clone()),
-        crl: config.crl.as_ref().map(|it| it.file.clone()),
+        ca: config.ca.as_ref().map(|companion| companion.file.clone()),
+        crl: config.crl.as_ref().map(|companion| companion.file.clone()),
         state,
         lock_directory,
         kind: config.kind(),
@@ -66,13 +66,13 @@ pub(super) fn targets(
 }
 
 /// Why the data directory or the configuration cannot be looked at.
-fn no_home(config: &config::Instance, error: ReachError) -> InstanceError {
+fn no_home(config: &config::InstanceConfig, error: ReachError) -> InstanceError {
     let (key, path) = (config.place.key(), config.home().to_owned());
     let source = match error {
         ReachError::System { source, .. } => source,
         source => return InstanceError::Bent { key, path, source },
     };
-    if config.kind() == Kind::Patroni && source.kind() == io::ErrorKind::NotFound {
+    if config.kind() == ServerKind::Patroni && source.kind() == io::ErrorKind::NotFound {
         let owner = user(config.owner.as_ref()).ok().flatten();
         let pids = patroni::without_file(owner).found;
         if !pids.is_empty() {
@@ -85,7 +85,7 @@ fn no_home(config: &config::Instance, error: ReachError) -> InstanceError {
 
 /// As whom a server runs whose configuration `found` owns: as `owner` says, or as that owner. What
 /// root owns says nothing.
-fn user_of(config: &config::Instance, found: Ids) -> Result<Ids, InstanceError> {
+fn user_of(config: &config::InstanceConfig, found: Ids) -> Result<Ids, InstanceError> {
     let Some(uid) = user(config.owner.as_ref())? else {
         return match found.uid {
             0 => Err(InstanceError::Unowned {

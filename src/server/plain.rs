@@ -29,7 +29,7 @@ pub(super) fn is_likely(error: &ProbeError) -> bool {
     match error {
         ProbeError::Silent { limit, .. } => *limit >= SILENCE,
         ProbeError::Handshake { source, .. } => {
-            let inner = source.get_ref().and_then(|it| it.downcast_ref());
+            let inner = source.get_ref().and_then(|pair| pair.downcast_ref());
             matches!(inner, Some(rustls::Error::InvalidMessage(_)))
         }
         _ => false,

@@ -280,8 +280,10 @@ impl Postmaster {
             Err(Against::Gone | Against::Evidence(_)) => return Ok(None),
         };
         match (Postmaster::prove(pid, file, data_directory, owner), by_cwd) {
-            (Ok(found), Evidence::For) => Ok(Some(found)),
-            (Ok(_), Evidence::Hidden(cannot)) | (Err(Against::NotKnown(cannot)), _) => Err(cannot),
+            (Ok(found), PostmasterEvidence::For) => Ok(Some(found)),
+            (Ok(_), PostmasterEvidence::Hidden(cannot)) | (Err(Against::NotKnown(cannot)), _) => {
+                Err(cannot)
+            }
             (Err(Against::Gone | Against::Evidence(_)), _) => Ok(None),
         }
     }
@@ -313,7 +315,7 @@ impl Postmaster {
         }
         let by_exe = evidence_of_executable(&held)?;
         let by_cwd = evidence_of_directory(&held, data_directory)?;
-        if (by_exe, by_cwd) != (Evidence::For, Evidence::For) {
+        if (by_exe, by_cwd) != (PostmasterEvidence::For, PostmasterEvidence::For) {
             evidence_of_start(&held, file.start_time)?;
         }
         let numbers = if pid == file.pid {
@@ -368,7 +370,7 @@ impl Postmaster {
 
 /// What a piece of evidence says, where it is not against a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Evidence {
+enum PostmasterEvidence {
     For,
     /// This user may not look at it.
     Hidden(CannotLook),
@@ -384,29 +386,32 @@ pub(super) fn against_executable(path: &Path) -> Option<String> {
     }
 }
 
-fn evidence_of_executable(held: &HeldProcess) -> Result<Evidence, Against> {
+fn evidence_of_executable(held: &HeldProcess) -> Result<PostmasterEvidence, Against> {
     match held.link("exe") {
         Ok(Some(path)) => match against_executable(&path) {
             Some(evidence) => Err(Against::Evidence(evidence)),
-            None => Ok(Evidence::For),
+            None => Ok(PostmasterEvidence::For),
         },
         // Nor has a thread of the kernel one.
         Ok(None) => Err(Against::Gone),
-        Err(cannot) if cannot.is_denied() => Ok(Evidence::Hidden(cannot)),
+        Err(cannot) if cannot.is_denied() => Ok(PostmasterEvidence::Hidden(cannot)),
         Err(cannot) => Err(cannot.into()),
     }
 }
 
-fn evidence_of_directory(held: &HeldProcess, data_directory: FileId) -> Result<Evidence, Against> {
+fn evidence_of_directory(
+    held: &HeldProcess,
+    data_directory: FileId,
+) -> Result<PostmasterEvidence, Against> {
     // A postmaster changes into its data directory and stays there; the file system's own
     // numbers are compared, since the path differs in a container.
     let cwd = match held.file_id("cwd") {
         Ok(cwd) => cwd.ok_or(Against::Gone)?,
-        Err(cannot) if cannot.is_denied() => return Ok(Evidence::Hidden(cannot)),
+        Err(cannot) if cannot.is_denied() => return Ok(PostmasterEvidence::Hidden(cannot)),
         Err(cannot) => return Err(cannot.into()),
     };
     if data_directory == cwd {
-        return Ok(Evidence::For);
+        return Ok(PostmasterEvidence::For);
     }
     let other = "its working directory is another one";
     Err(Against::Evidence(other.into()))

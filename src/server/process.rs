@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::config::{Address, Kind};
+use crate::config::{Address, ServerKind};
 use crate::host::look::CannotLook;
 use crate::host::process::HeldProcess;
 use crate::server::namespaces::{ELSEWHERE, Network};
@@ -46,11 +46,11 @@ pub(crate) enum Process {
 
 impl Process {
     /// What kind of server it is.
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> ServerKind {
         match self {
-            Process::Postmaster(_) => Kind::Postgres,
-            Process::PgBouncer(_) => Kind::PgBouncer,
-            Process::Patroni(_) => Kind::Patroni,
+            Process::Postmaster(_) => ServerKind::Postgres,
+            Process::PgBouncer(_) => ServerKind::PgBouncer,
+            Process::Patroni(_) => ServerKind::Patroni,
         }
     }
 

@@ -69,7 +69,7 @@ impl Program {
     ///
     /// # Errors
     /// Its executable cannot be run from here.
-    pub(crate) fn of(postmaster: &Postmaster) -> Result<Program, SettingsError> {
+    pub(crate) fn from_postmaster(postmaster: &Postmaster) -> Result<Program, SettingsError> {
         let executable = postmaster.executable.clone();
         Ok(Program {
             executable: executable.ok_or(SettingsError::NoExecutable {
@@ -135,7 +135,8 @@ impl Program {
         let (file, data) = (data_directory.join(file), data_directory.to_owned());
         let path = file.clone();
         let read = as_server(owner, move || {
-            let asked = Questions::default().ask([file], move |it| Hosts::read(it, &data, owner));
+            let asked =
+                Questions::default().ask([file], move |place| Hosts::read(place, &data, owner));
             asked.into_values().next()
         });
         let unreadable = |reason: String| SettingsError::Unreadable {
@@ -315,7 +316,9 @@ pub(super) fn placed(arguments: &[OsString], data_directory: &Path) -> Vec<OsStr
         let attached = argument.as_bytes().strip_prefix(b"-D");
         if is_value && Path::new(argument).is_relative() {
             data_directory.to_owned()
-        } else if attached.is_some_and(|it| !it.is_empty() && !it.starts_with(b"/")) && !is_value {
+        } else if attached.is_some_and(|bytes| !bytes.is_empty() && !bytes.starts_with(b"/"))
+            && !is_value
+        {
             let mut whole = OsString::from("-D");
             whole.push(data_directory);
             whole
@@ -332,17 +335,17 @@ fn said(text: &str) -> String {
         .lines()
         .filter_map(|line| {
             let severities = ["LOG:", "WARNING:", "ERROR:", "FATAL:"];
-            let found = severities.iter().find_map(|it| line.split_once(it));
+            let found = severities.iter().find_map(|name| line.split_once(name));
             found.map(|(_, said)| said.trim())
         })
         .collect();
-    match words.is_empty() {
-        true => text
-            .lines()
+    if words.is_empty() {
+        text.lines()
             .last()
             .unwrap_or("no reason was given")
-            .to_owned(),
-        false => words.join("; "),
+            .to_owned()
+    } else {
+        words.join("; ")
     }
 }
 

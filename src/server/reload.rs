@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Place, Reload};
+use crate::config::{Reload, ServerHome};
 use crate::host::command::{CommandError, Launch};
 use crate::host::privilege::Ids;
 use crate::server::process::Process;
@@ -65,7 +65,7 @@ pub(crate) async fn reload(
     way: &Reload,
     process: &Process,
     instance: &str,
-    place: &Place,
+    place: &ServerHome,
     owner: Ids,
 ) -> Result<(), ReloadError> {
     let pid = process.pid();
@@ -75,10 +75,13 @@ pub(crate) async fn reload(
             .map_err(|source| ReloadError::Signal { pid, source }),
         Reload::PgCtl => {
             let postmaster = process.postmaster();
-            if let Some(inner) = postmaster.map(|it| it.file.pid).filter(|it| *it != pid) {
+            if let Some(inner) = postmaster
+                .map(|postmaster| postmaster.file.pid)
+                .filter(|number| *number != pid)
+            {
                 return Err(ReloadError::OtherNumbers { pid, inner });
             }
-            let executable = postmaster.and_then(|it| it.executable.as_deref());
+            let executable = postmaster.and_then(|postmaster| postmaster.executable.as_deref());
             let pg_ctl = executable.map(|postgres| postgres.with_file_name("pg_ctl"));
             let (Some(pg_ctl), Some(data_directory)) = (pg_ctl, place.data_directory()) else {
                 return Err(ReloadError::NoPgCtl { pid });

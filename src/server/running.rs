@@ -41,9 +41,10 @@ fn one_running(pid: u32) -> Result<Option<Running>, CannotLook> {
     let parent = u32::try_from(stat.ppid).unwrap_or_default();
     let leads =
         !is_postgres(parent)? && if_allowed(look::metadata(&cwd.join("PG_VERSION")))?.is_some();
-    let data_directory = match leads {
-        true => if_allowed(look::link(&cwd))?,
-        false => None,
+    let data_directory = if leads {
+        if_allowed(look::link(&cwd))?
+    } else {
+        None
     };
     let Some(data_directory) = data_directory.filter(|home| !is_throw_away(home)) else {
         return Ok(None);

@@ -15,7 +15,7 @@ use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use crate::bundle::{Bundle, Certificate};
-use crate::config::{self, Place};
+use crate::config::{self, ServerHome};
 use crate::host::command::CommandError;
 use crate::host::file;
 use crate::host::look::{CannotLook, same_file};
@@ -52,7 +52,7 @@ impl fmt::Display for Setter {
 
 /// A setting of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Setting {
+pub(crate) struct NamedSetting {
     /// What it is called there.
     pub(crate) name: &'static str,
     /// Where it is set, or is to be set.
@@ -66,8 +66,8 @@ pub(crate) struct Names {
     pub(crate) off: &'static str,
     /// What turns it on, such as `ssl = on`.
     pub(crate) on: &'static str,
-    pub(crate) cert: Setting,
-    pub(crate) key: Setting,
+    pub(crate) cert: NamedSetting,
+    pub(crate) key: NamedSetting,
     pub(crate) ca: &'static str,
     pub(crate) crl: &'static str,
     /// The configuration, file or directory; `None` where it may be in many places.
@@ -78,11 +78,11 @@ impl Names {
     pub(crate) const POSTGRES: Names = Names {
         off: "ssl = off",
         on: "ssl = on",
-        cert: Setting {
+        cert: NamedSetting {
             name: "ssl_cert_file",
             place: Setter::Configuration,
         },
-        key: Setting {
+        key: NamedSetting {
             name: "ssl_key_file",
             place: Setter::Configuration,
         },
@@ -92,14 +92,14 @@ impl Names {
     };
 
     /// Those of the server at `place`.
-    pub(crate) fn of(place: &Place) -> Names {
-        let named = |name, file: &Path| Setting {
+    pub(crate) fn for_home(place: &ServerHome) -> Names {
+        let named = |name, file: &Path| NamedSetting {
             name,
             place: Setter::File(file.to_owned()),
         };
         match place {
-            Place::Postgres { .. } => Names::POSTGRES,
-            Place::PgBouncer { config_file } => Names {
+            ServerHome::Postgres { .. } => Names::POSTGRES,
+            ServerHome::PgBouncer { config_file } => Names {
                 off: "client_tls_sslmode = disable",
                 on: "client_tls_sslmode = prefer, or a stricter one,",
                 cert: named("client_tls_cert_file", config_file),
@@ -109,7 +109,7 @@ impl Names {
                 crl: "client_tls_crl_file",
                 file: Some(config_file.clone()),
             },
-            Place::Patroni { config_file } => Names {
+            ServerHome::Patroni { config_file } => Names {
                 off: "restapi.certfile is not set",
                 on: "restapi.certfile and restapi.keyfile",
                 cert: named("restapi.certfile", config_file),
@@ -136,9 +136,10 @@ impl Names {
             }
         };
         // Patroni alone has such settings, and its PostgreSQL is to live through it.
-        match [at, key_at].contains(&&Setter::Environment) {
-            true => format!("set {what} and restart it: {}", patroni::RESTART),
-            false => format!("set {what} and reload"),
+        if [at, key_at].contains(&&Setter::Environment) {
+            format!("set {what} and restart it: {}", patroni::RESTART)
+        } else {
+            format!("set {what} and reload")
         }
     }
 }
@@ -191,10 +192,13 @@ impl fmt::Display for NotUsed {
 
 /// The names that a server is to serve `bundle` for: those that clients verify; where the config does not say, the first
 /// of the leaf itself, and none. PostgreSQL 19 answers by name, and others answer all names alike.
-pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) -> Vec<AskedName> {
-    if config.kind() != config::Kind::Postgres {
+pub(super) fn asked_names(
+    config: &config::InstanceConfig,
+    bundle: Option<&Bundle>,
+) -> Vec<AskedName> {
+    if config.kind() != config::ServerKind::Postgres {
         let address = config.address.as_ref();
-        return vec![address.map_or(AskedName::Absent, |it| AskedName::by_host(&it.host))];
+        return vec![address.map_or(AskedName::Absent, |entry| AskedName::by_host(&entry.host))];
     }
     let mut names: Vec<AskedName> = Vec::new();
     for name in &config.server_names {
@@ -205,7 +209,7 @@ pub(super) fn asked_names(config: &config::Instance, bundle: Option<&Bundle>) ->
     }
     if names.is_empty() {
         let is_host = |name: &&String| DnsName::try_from(name.as_str()).is_ok();
-        let of_leaf = bundle.and_then(|it| it.leaf().names().iter().find(is_host));
+        let of_leaf = bundle.and_then(|bundle| bundle.leaf().names().iter().find(is_host));
         names.extend(of_leaf.cloned().map(AskedName::Host));
         names.push(AskedName::Absent);
     }
@@ -217,12 +221,15 @@ impl TlsSettings {
     /// none counts only if the server's configuration does not give it something else.
     pub(crate) fn for_instance(
         self,
-        config: &config::Instance,
+        config: &config::InstanceConfig,
         bundle: Option<&Bundle>,
     ) -> TlsSettings {
         let mut names = asked_names(config, bundle);
         let (cert, key) = (&config.cert_file, &config.key_file);
-        let gives = |name: &AskedName| self.hosts().is_none_or(|it| it.gives(name, cert, key));
+        let gives = |name: &AskedName| {
+            self.hosts()
+                .is_none_or(|entry| entry.gives(name, cert, key))
+        };
         if config.server_names.is_empty() && names.len() > 1 && !gives(&AskedName::Absent) {
             names.retain(|name| *name != AskedName::Absent);
         }
@@ -276,7 +283,7 @@ impl TlsSettings {
     /// Whether the files that it names are these is not known.
     pub(crate) fn companions_not_used(
         &self,
-        config: &config::Instance,
+        config: &config::InstanceConfig,
     ) -> Result<Option<NotUsed>, CannotLook> {
         if let (Some(hosts), Some(ca)) = (self.hosts(), &config.ca)
             && let Some(not_used) = hosts.ca_not_used(&self.asked_names, &ca.file)?
@@ -338,13 +345,17 @@ impl TlsSettings {
 
     /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
     /// other names get. Blocks, for a second at most whatever those files lie on.
-    pub(crate) fn faults_elsewhere(&self, config: &config::Instance) -> Vec<String> {
+    pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<String> {
         let own: Vec<&Path> = config.targets().collect();
         self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
     }
 
     /// Whether one of those files was changed at `since` or later. Blocks, as the other.
-    pub(crate) fn changed_elsewhere(&self, config: &config::Instance, since: SystemTime) -> bool {
+    pub(crate) fn changed_elsewhere(
+        &self,
+        config: &config::InstanceConfig,
+        since: SystemTime,
+    ) -> bool {
         let own: Vec<&Path> = config.targets().collect();
         let files = self.ca_file.iter().chain(&self.crl_file);
         let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
@@ -358,7 +369,7 @@ impl TlsSettings {
             );
             Some(SystemTime::UNIX_EPOCH + changed >= since)
         });
-        changed.into_values().any(|it| it == Some(true))
+        changed.into_values().any(|flag| flag == Some(true))
     }
 
     /// Whether what the server says of its TLS is about the certificate or the key that these settings name.
@@ -489,7 +500,7 @@ pub(crate) async fn tls_settings(
     data_directory: &Path,
     owner: Ids,
 ) -> Result<TlsSettings, SettingsError> {
-    let program = Program::of(postmaster)?;
+    let program = Program::from_postmaster(postmaster)?;
     Box::pin(program.tls_settings(data_directory, owner)).await
 }
 
@@ -504,7 +515,7 @@ pub(crate) async fn changed_since(
     loaded: SystemTime,
 ) -> Result<Vec<PathBuf>, SettingsError> {
     let names = ["config_file", "hba_file", "ident_file"];
-    let program = Program::of(postmaster)?;
+    let program = Program::from_postmaster(postmaster)?;
     let files = program.ask(data_directory, owner, names).await?;
     let files = files.map(|file| data_directory.join(file));
     let data = data_directory.to_owned();

@@ -9,14 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::fragment::{Fragment, Removal};
+use super::fragment::{EntryRemoval, Fragment};
 use super::host_line::LineToAdd;
-use super::plaintext::{self, Welcome};
-use super::plan::{Change, Plan};
+use super::plaintext::{self, PlaintextAnswer};
+use super::plan::{PlannedChange, SetupPlan};
 use super::record::{Record, Was};
 use super::require_tls::Tightening;
-use super::undo::{self, Scene};
-use super::{SetupError, Told, service};
+use super::undo::{self, UndoScene};
+use super::{SetupError, SetupProgress, service};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::Verify;
 use crate::deploy::plan::Intent;
@@ -63,7 +63,7 @@ pub(crate) struct Failed {
 }
 
 struct Work<'a> {
-    plan: &'a Plan,
+    plan: &'a SetupPlan,
     tightening: Option<&'a Tightening>,
     sql: &'a Sql,
     keeper: Keeper,
@@ -77,7 +77,7 @@ struct Work<'a> {
     /// The bundle that was read for it, by whose names clients ask.
     bundle: Option<Arc<Bundle>>,
     begun: bool,
-    tell: &'a mut dyn FnMut(Told),
+    tell: &'a mut dyn FnMut(SetupProgress),
 }
 
 /// Does what `plan` says, and what `tightening` does; `tell` hears of each step.
@@ -85,12 +85,12 @@ struct Work<'a> {
 /// # Errors
 /// A step failed: all that was done before it is taken back, as far as that could be done.
 pub(crate) async fn carry_out(
-    plan: &Plan,
+    plan: &SetupPlan,
     tightening: Option<&Tightening>,
     earlier: Option<Record>,
     sql: &Sql,
     prober: &Prober,
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(SetupProgress),
 ) -> Result<SetUp, Failed> {
     let instance = Instance::new(&plan.config, &plan.instance, prober.clone());
     let mut work = Work {
@@ -148,17 +148,17 @@ impl Work<'_> {
         if let Ok(addresses) = instance.address_or(|| self.plan.server.addresses()) {
             let limit = instance.config.verify_timeout;
             let served = instance.served(&addresses, limit).await.ok();
-            self.before = served.map(|it| it.leaf.fingerprint());
+            self.before = served.map(|served| served.leaf.fingerprint());
         }
-        let absent = |it: &Found| matches!(it, Found::Absent);
+        let absent = |found: &Found| matches!(found, Found::Absent);
         self.record.target_was_absent = self.found.iter().all(absent);
         let fragment = self.plan.fragment.as_ref();
-        self.record.fragment = fragment.map(|it| it.text.clone());
+        self.record.fragment = fragment.map(|candidate| candidate.text.clone());
         let drop_in = self.plan.admission.drop_in.as_ref();
-        self.record.drop_in = drop_in.map(|it| it.text.clone());
-        let directory = fragment.and_then(|it| it.path.parent());
-        self.record.directory_made = directory.is_some_and(|it| !it.exists());
-        for Change { setting, to, .. } in &self.plan.settings {
+        self.record.drop_in = drop_in.map(|value| value.text.clone());
+        let directory = fragment.and_then(|known| known.path.parent());
+        self.record.directory_made = directory.is_some_and(|file| !file.exists());
+        for PlannedChange { setting, to, .. } in &self.plan.settings {
             self.record.settings.push(Was {
                 setting: *setting,
                 before: self.sql.altered(*setting).await?,
@@ -168,7 +168,7 @@ impl Work<'_> {
         let line = self.plan.host_line.as_ref();
         self.record.host_lines = line.map(LineToAdd::record).into_iter().collect();
         let keep = self.plan.config.state_of(&self.plan.instance);
-        self.record.tightened = self.tightening.map(|it| it.record(&keep));
+        self.record.tightened = self.tightening.map(|each| each.record(&keep));
         let whole = self.record.clone().upon(self.earlier.as_ref());
         whole.write(&mut self.keeper.instance).await?;
         self.begun = true;
@@ -213,7 +213,10 @@ impl Work<'_> {
         self.wanted = done.fingerprint;
         self.bundle = source.bundle().cloned();
         let lineage = &self.plan.instance.lineage.name;
-        let leaf = done.fingerprint.map(|it| it.short()).unwrap_or_default();
+        let leaf = done
+            .fingerprint
+            .map(|fingerprint| fingerprint.short())
+            .unwrap_or_default();
         let file = self.plan.instance.cert_file.display();
         let unused = self.needs_reload() || self.plan.instance.verify == Verify::None;
         match done.outcome {
@@ -236,7 +239,7 @@ impl Work<'_> {
 
     async fn set(&mut self) -> Result<(), SetupError> {
         let mut names = Vec::new();
-        for Change { setting, to, .. } in &self.plan.settings {
+        for PlannedChange { setting, to, .. } in &self.plan.settings {
             self.sql.alter_system(*setting, to).await?;
             names.push(setting.name());
         }
@@ -328,7 +331,7 @@ impl Work<'_> {
         let settings = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
         let mut faults = settings.map_or_else(
             |_| Vec::new(),
-            |it| it.faults_elsewhere(&self.plan.instance),
+            |settings| settings.faults_elsewhere(&self.plan.instance),
         );
         faults.extend(self.sql.file_faults().await.unwrap_or_default());
         faults
@@ -369,7 +372,7 @@ impl Work<'_> {
         let deadline = Instant::now() + patience;
         let let_in = loop {
             let answers = plaintext::tried(port, &self.sql.role).await;
-            let open = answers.iter().find(|(_, it)| *it == Welcome::LetIn);
+            let open = answers.iter().find(|(_, it)| *it == PlaintextAnswer::LetIn);
             match (open, answers.first()) {
                 (None, Some((ip, _))) => {
                     self.done(format!("a client at {ip} without TLS is refused"));
@@ -383,7 +386,7 @@ impl Work<'_> {
             }
         };
         if own_are_let_in {
-            (self.tell)(Told::Left(format!(
+            (self.tell)(SetupProgress::Left(format!(
                 "this host's own clients at {let_in} still need no TLS: a samehost line lets them in"
             )));
             return Ok(());
@@ -398,7 +401,7 @@ impl Work<'_> {
     }
 
     fn done(&mut self, what: String) {
-        (self.tell)(Told::Done(what));
+        (self.tell)(SetupProgress::Done(what));
     }
 
     /// Takes back what was done; gives what could not be.
@@ -406,12 +409,16 @@ impl Work<'_> {
         if !self.begun {
             return Vec::new();
         }
-        (self.tell)(Told::TakingBack(error.to_string()));
-        let mut scene = Scene {
+        (self.tell)(SetupProgress::TakingBack(error.to_string()));
+        let mut scene = UndoScene {
             server: &self.plan.server,
             sql: self.sql,
             instance: &mut self.keeper.instance,
-            fragment: self.plan.fragment.as_ref().map(|it| it.path.clone()),
+            fragment: self
+                .plan
+                .fragment
+                .as_ref()
+                .map(|fragment| fragment.path.clone()),
             drop_in: self.plan.admission.drop_in.clone(),
             state: self.plan.config.state_of(&self.plan.instance),
             found: Some(std::mem::take(&mut self.found)),
@@ -483,11 +490,11 @@ fn planted(_after: Step) -> Result<(), SetupError> {
 }
 
 /// What became of a fragment, for a sentence.
-pub(super) fn removal(removal: Removal, path: &std::path::Path) -> Told {
+pub(super) fn removal(removal: EntryRemoval, path: &std::path::Path) -> SetupProgress {
     match removal {
-        Removal::Removed => Told::Done(format!("removed {}", path.display())),
-        Removal::Absent => Told::Done(format!("{} is gone already", path.display())),
-        Removal::Changed => Told::Left(format!(
+        EntryRemoval::Removed => SetupProgress::Done(format!("removed {}", path.display())),
+        EntryRemoval::Absent => SetupProgress::Done(format!("{} is gone already", path.display())),
+        EntryRemoval::Changed => SetupProgress::Left(format!(
             "{} was changed since, and stays: remove what you do not want of it",
             path.display()
         )),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::require_tls::TighteningError;
-use crate::config::{ConfigError, Kind};
+use crate::config::{ConfigError, ServerKind};
 use crate::host::look::CannotLook;
 use crate::host::privilege::PrivilegeError;
 use crate::server::postmaster::Absence;
@@ -76,7 +76,7 @@ pub(crate) enum SetupError {
     #[error(
         "{name} is a {}: pgcertd sets up PostgreSQL servers alone; `pgcertd check` says what to set in its configuration", kind.name()
     )]
-    OtherKind { name: String, kind: Kind },
+    OtherKind { name: String, kind: ServerKind },
     /// It runs in a container.
     #[error(
         "the server of {} has {what}: paths and addresses there are not this host's; \

@@ -24,7 +24,7 @@ pub(crate) struct Fragment {
 
 /// What an instance is to be in the config.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct FragmentEntry {
     pub(crate) name: String,
     /// The lineage, by name or absolute directory.
     pub(crate) lineage: String,
@@ -34,22 +34,28 @@ pub(crate) struct Entry {
     pub(crate) files: Option<(String, String)>,
 }
 
-impl Entry {
+impl FragmentEntry {
     /// What an instance of the config is, as far as a set-up writes it; none where a path cannot be
     /// written.
-    pub(crate) fn of(config: &Config, instance: &config::Instance) -> Option<Entry> {
+    pub(crate) fn find(
+        config: &Config,
+        instance: &config::InstanceConfig,
+    ) -> Option<FragmentEntry> {
         let (cert, key) = (&instance.cert_file, &instance.key_file);
         let target = config.state_of(instance).join(DEFAULT_TARGET);
-        let files = match *cert == target && *key == target {
-            true => None,
-            false => Some((cert.to_str()?.to_owned(), key.to_str()?.to_owned())),
+        let files = if *cert == target && *key == target {
+            None
+        } else {
+            Some((cert.to_str()?.to_owned(), key.to_str()?.to_owned()))
         };
         let names = instance.server_names.iter();
-        Some(Entry {
+        Some(FragmentEntry {
             name: instance.name.clone(),
             lineage: instance.lineage.name.clone(),
             data_directory: instance.home().to_str()?.to_owned(),
-            server_names: names.map(|it| it.to_str().into_owned()).collect(),
+            server_names: names
+                .map(|server_name| server_name.to_str().into_owned())
+                .collect(),
             files,
         })
     }
@@ -84,7 +90,7 @@ impl Entry {
 
 /// What has become of a fragment that was written once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Removal {
+pub(crate) enum EntryRemoval {
     Removed,
     Absent,
     /// Somebody has changed it since, and it stays.
@@ -136,21 +142,21 @@ impl Fragment {
     ///
     /// # Errors
     /// It cannot be read or removed.
-    pub(crate) fn remove(&self) -> io::Result<Removal> {
+    pub(crate) fn remove(&self) -> io::Result<EntryRemoval> {
         let directory = self.directory()?;
         match fs::remove_file(self.staged(directory)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         match fs::read(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(EntryRemoval::Absent),
             Err(e) => return Err(e),
-            Ok(text) if text != self.text.as_bytes() => return Ok(Removal::Changed),
+            Ok(text) if text != self.text.as_bytes() => return Ok(EntryRemoval::Changed),
             Ok(_) => {}
         }
         fs::remove_file(&self.path)?;
         File::open(directory)?.sync_all()?;
-        Ok(Removal::Removed)
+        Ok(EntryRemoval::Removed)
     }
 
     fn directory(&self) -> io::Result<&Path> {
@@ -171,8 +177,8 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    fn entry() -> Entry {
-        Entry {
+    fn entry() -> FragmentEntry {
+        FragmentEntry {
             name: "16-main".into(),
             lineage: "pg.example.com".into(),
             data_directory: "/var/lib/postgresql/16/main \"odd\"".into(),
@@ -205,9 +211,9 @@ mod tests {
         let names = fs::read_dir(directory.path().join("conf.d")).unwrap();
         assert_eq!(names.count(), 1);
         fs::write(&fragment.path, "# mine\n").unwrap();
-        assert_eq!(fragment.remove().unwrap(), Removal::Changed);
+        assert_eq!(fragment.remove().unwrap(), EntryRemoval::Changed);
         fs::write(&fragment.path, &fragment.text).unwrap();
-        assert_eq!(fragment.remove().unwrap(), Removal::Removed);
-        assert_eq!(fragment.remove().unwrap(), Removal::Absent);
+        assert_eq!(fragment.remove().unwrap(), EntryRemoval::Removed);
+        assert_eq!(fragment.remove().unwrap(), EntryRemoval::Absent);
     }
 }

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::require_tls::place::Place;
+use super::require_tls::place::HbaFile;
 use super::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
-use super::{Server, SetupError, Told};
+use super::{SetupError, SetupProgress, SetupServer};
 use crate::config;
 use crate::host::privilege::Ids;
 use crate::server::hba::difference;
@@ -59,9 +59,9 @@ impl LineToAdd {
     /// Another line gives one of the names other files, the server refuses the file or another one that it names, or
     /// the file cannot be replaced.
     pub(crate) async fn proposed(
-        server: &Server,
+        server: &SetupServer,
         settings: &TlsSettings,
-        instance: &config::Instance,
+        instance: &config::InstanceConfig,
     ) -> Result<Option<LineToAdd>, SetupError> {
         let (cert, key) = (&instance.cert_file, &instance.key_file);
         let Some(hosts) = settings.hosts() else {
@@ -152,7 +152,7 @@ impl LineToAdd {
             let file = self.file.clone();
             return Err(TighteningError::Changed { file }.into());
         }
-        let backup = Place::within(keep, &backup_name(&self.file, &hex_digest(&self.before)))?;
+        let backup = HbaFile::within(keep, &backup_name(&self.file, &hex_digest(&self.before)))?;
         Arc::new(backup).create(self.before.clone()).await?;
         Ok(place.replace(&reader, found, self.after()).await?)
     }
@@ -164,7 +164,7 @@ impl LineToAdd {
 
 impl AddedLine {
     /// What an undo takes out, for a sentence.
-    pub(crate) fn line(&self, instance: &config::Instance) -> String {
+    pub(crate) fn line(&self, instance: &config::InstanceConfig) -> String {
         line_text(&self.names, &instance.cert_file, &instance.key_file)
     }
 
@@ -175,13 +175,13 @@ impl AddedLine {
     /// The server cannot be asked, or the file cannot be read or written.
     pub(crate) async fn take_out(
         &self,
-        server: &Server,
+        server: &SetupServer,
         sql: &Sql,
-        instance: &config::Instance,
+        instance: &config::InstanceConfig,
         keep: &Path,
-    ) -> Result<Told, SetupError> {
+    ) -> Result<SetupProgress, SetupError> {
         let Some(file) = sql.hosts_file().await? else {
-            return Ok(Told::Done(
+            return Ok(SetupProgress::Done(
                 "the server has no pg_hosts.conf any more".into(),
             ));
         };
@@ -192,30 +192,30 @@ impl AddedLine {
         let (place, found) = match look(&reader, &file).await {
             Ok(looked) => looked,
             Err(error) if error.is_absence() => {
-                return Ok(Told::Done(format!("{shown} is gone already")));
+                return Ok(SetupProgress::Done(format!("{shown} is gone already")));
             }
             Err(error) => return Err(error.into()),
         };
         let told = if hex_digest(&found.bytes) == self.before {
-            Told::Done(format!("{shown} is as before"))
+            SetupProgress::Done(format!("{shown} is as before"))
         } else if let Some(rest) = without(&found.bytes, self.breaks, &line) {
             place.replace(&reader, found, rest).await?;
-            Told::Done(format!("took `{line}` out of {shown}"))
+            SetupProgress::Done(format!("took `{line}` out of {shown}"))
         } else {
             let (data, owner) = (server.data_directory.clone(), server.owner);
             let (path, cert) = (file.clone(), instance.cert_file.clone());
             let uses = move || Hosts::read(&path, &data, owner).uses(&cert);
             if reader.call(uses).await? == Ok(false) {
-                Told::Done(format!("`{line}` is gone from {shown} already"))
+                SetupProgress::Done(format!("`{line}` is gone from {shown} already"))
             } else {
                 let cert = instance.cert_file.display();
-                return Ok(Told::Left(format!(
+                return Ok(SetupProgress::Left(format!(
                     "{shown} was edited since, and stays: take out what names {cert}, and reload: select pg_reload_conf()"
                 )));
             }
         };
         if self.before.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            match Place::within(keep, &backup_name(&file, &self.before)) {
+            match HbaFile::within(keep, &backup_name(&file, &self.before)) {
                 Ok(place) => Arc::new(place).remove().await?,
                 // Removed by hand, with its directory.
                 Err(error) if error.is_absence() => {}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::SetupError;
-use super::server::{Server, reader};
+use super::server::{SetupServer, reader};
 use crate::host::file;
 
 /// How Patroni begins the configuration files that it writes, in every version.
@@ -17,7 +17,10 @@ const CACHE: &str = "patroni.dynamic.json";
 ///
 /// # Errors
 /// The thread that may look could not be had.
-pub(crate) async fn by_patroni(server: &Server, config_file: &Path) -> Result<bool, SetupError> {
+pub(crate) async fn by_patroni(
+    server: &SetupServer,
+    config_file: &Path,
+) -> Result<bool, SetupError> {
     let data = server.data_directory.clone();
     let file = config_file.to_owned();
     let directories = [Some(data.as_path()), file.parent()];

@@ -32,11 +32,11 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::Config;
 pub(crate) use error::SetupError;
-pub(crate) use server::Server;
+pub(crate) use server::SetupServer;
 
 /// What is told while something is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum SetupProgress {
     Done(String),
     /// A step failed, for this reason, and what was done is taken back.
     TakingBack(String),

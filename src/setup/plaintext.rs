@@ -22,14 +22,14 @@ const NO_LINE: &[u8] = b"C28000\0";
 
 /// What such a client meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Welcome {
+pub(crate) enum PlaintextAnswer {
     Refused,
     /// It is let in, or asked who it is.
     LetIn,
 }
 
 /// Tries it at each address of this host's own that the server listens at; the answers, by address.
-pub(crate) async fn tried(port: u16, role: &str) -> Vec<(IpAddr, Welcome)> {
+pub(crate) async fn tried(port: u16, role: &str) -> Vec<(IpAddr, PlaintextAnswer)> {
     let mut answers = Vec::new();
     for ip in own_addresses() {
         let trying = welcome(SocketAddr::new(ip, port), role);
@@ -41,7 +41,7 @@ pub(crate) async fn tried(port: u16, role: &str) -> Vec<(IpAddr, Welcome)> {
 }
 
 /// None where the server answers something else, such as that it has no room.
-async fn welcome(address: SocketAddr, role: &str) -> io::Result<Option<Welcome>> {
+async fn welcome(address: SocketAddr, role: &str) -> io::Result<Option<PlaintextAnswer>> {
     let mut body = VERSION.to_be_bytes().to_vec();
     for text in ["user", role, "database", "postgres", ""] {
         body.extend_from_slice(text.as_bytes());
@@ -55,13 +55,13 @@ async fn welcome(address: SocketAddr, role: &str) -> io::Result<Option<Welcome>>
     stream.read_exact(&mut head).await?;
     let length = i32::from_be_bytes([head[1], head[2], head[3], head[4]]);
     Ok(match head[0] {
-        b'R' => Some(Welcome::LetIn),
+        b'R' => Some(PlaintextAnswer::LetIn),
         b'E' => {
             let length = usize::try_from(length).unwrap_or(0).clamp(4, 4096) - 4;
             let mut error = vec![0; length];
             stream.read_exact(&mut error).await?;
-            let refused = error.windows(NO_LINE.len()).any(|it| it == NO_LINE);
-            refused.then_some(Welcome::Refused)
+            let refused = error.windows(NO_LINE.len()).any(|bytes| bytes == NO_LINE);
+            refused.then_some(PlaintextAnswer::Refused)
         }
         _ => None,
     })
@@ -74,8 +74,10 @@ fn own_addresses() -> Vec<IpAddr> {
         .flatten()
         .filter_map(|interface| {
             let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+            let v4 = address
+                .as_sockaddr_in()
+                .map(|sockaddr_in| IpAddr::V4(sockaddr_in.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|in6| IpAddr::V6(in6.ip())))
         })
         .filter(|ip| match ip {
             IpAddr::V4(ip) => !ip.is_loopback(),

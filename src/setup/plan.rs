@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::fragment::{Entry, Fragment};
+use super::fragment::{Fragment, FragmentEntry};
 use super::host_line::LineToAdd;
 use super::managed::by_patroni;
 use super::server::user_name;
 use super::service::Admission;
-use super::{Server, SetupError};
+use super::{SetupError, SetupServer};
 use crate::config::{self, Config, Mode, SHARED};
 use crate::deploy::plan::Intent;
 use crate::deploy::{Keeper, SyncOutcome};
@@ -26,16 +26,16 @@ use crate::server::sql::{ServerSettings, Setting, Sql};
 use crate::server::{Instance, Purpose, same_file};
 
 #[derive(Debug, Clone)]
-pub(crate) enum Subject {
+pub(crate) enum PlanSubject {
     /// An instance that the config has.
-    Known(Box<config::Instance>),
+    Known(Box<config::InstanceConfig>),
     /// One that it is to have.
-    New(Entry),
+    New(FragmentEntry),
 }
 
 /// A setting, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct PlannedChange {
     pub(crate) setting: Setting,
     pub(crate) from: String,
     pub(crate) to: String,
@@ -43,7 +43,7 @@ pub(crate) struct Change {
 
 /// What becomes of the files that the server names now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum PlannedTarget {
     /// The config says which files are written.
     Configured,
     /// The server's own are taken over.
@@ -55,21 +55,21 @@ pub(crate) enum Target {
 
 /// Everything that a set-up is going to do.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) server: Server,
+pub(crate) struct SetupPlan {
+    pub(crate) server: SetupServer,
     /// The config as it will be.
     pub(crate) config: Config,
-    pub(crate) instance: config::Instance,
+    pub(crate) instance: config::InstanceConfig,
     /// The file that is written into `conf.d`; none where the config has the instance.
     pub(crate) fragment: Option<Fragment>,
     /// What the service needs, so that its daemon keeps it so.
     pub(crate) admission: Admission,
-    pub(crate) target: Target,
+    pub(crate) target: PlannedTarget,
     pub(crate) source: Source,
     /// What an install would come to.
     pub(crate) install: SyncOutcome,
     /// What is set by ALTER SYSTEM.
-    pub(crate) settings: Vec<Change>,
+    pub(crate) settings: Vec<PlannedChange>,
     /// The line that is added to `pg_hosts.conf`.
     pub(crate) host_line: Option<LineToAdd>,
     pub(crate) current: ServerSettings,
@@ -77,24 +77,24 @@ pub(crate) struct Plan {
     pub(crate) notes: Vec<String>,
 }
 
-impl Plan {
+impl SetupPlan {
     /// Makes the plan.
     ///
     /// # Errors
     /// What speaks against it, with the remedy.
     pub(crate) async fn made(
         config: &Config,
-        server: Server,
+        server: SetupServer,
         sql: &Sql,
-        subject: Subject,
+        subject: PlanSubject,
         prober: &Prober,
-    ) -> Result<Plan, SetupError> {
+    ) -> Result<SetupPlan, SetupError> {
         let current = sql.server_settings().await?;
         let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
         let tls = asked.ok();
         let pair = match tls.as_ref().and_then(TlsSettings::hosts) {
             Some(hosts) => Pair::by_name(hosts, &subject),
-            None => Pair::of(&current, &server.data_directory),
+            None => Pair::from_current(&current, &server.data_directory),
         };
         let Written {
             config,
@@ -127,7 +127,7 @@ impl Plan {
         let (source, install) = fitting(&config, &instance, &mut lineage, prober).await?;
         let admission = admission(&config, &instance, &lineage, server.owner).await?;
         let notes = notes(&server, &current, &instance).await;
-        Ok(Plan {
+        Ok(SetupPlan {
             server,
             config,
             instance,
@@ -162,7 +162,7 @@ struct Pair {
 
 impl Pair {
     /// None where TLS is off, or where it is the pair that all services of a host share.
-    fn of(current: &ServerSettings, data: &Path) -> Option<Pair> {
+    fn from_current(current: &ServerSettings, data: &Path) -> Option<Pair> {
         let pair = Pair {
             cert: data.join(&current.cert_file),
             key: data.join(&current.key_file),
@@ -172,8 +172,8 @@ impl Pair {
 
     /// Where the name that a client asks for decides: what the new instance's names get, if no other name does. None
     /// where another does, whose certificate that is.
-    fn by_name(hosts: &Hosts, subject: &Subject) -> Option<Pair> {
-        let Subject::New(entry) = subject else {
+    fn by_name(hosts: &Hosts, subject: &PlanSubject) -> Option<Pair> {
+        let PlanSubject::New(entry) = subject else {
             return None;
         };
         let names = entry.server_names.iter();
@@ -188,7 +188,7 @@ impl Pair {
 
     /// Whether a file of it is one that all services of a host share.
     fn is_shared(&self) -> bool {
-        let shared = |path: &Path| SHARED.iter().any(|it| same_file(Path::new(it), path));
+        let shared = |path: &Path| SHARED.iter().any(|text| same_file(Path::new(text), path));
         shared(&self.cert) || shared(&self.key)
     }
 }
@@ -196,10 +196,10 @@ impl Pair {
 /// The config as it will be.
 pub(crate) struct Written {
     pub(crate) config: Config,
-    pub(crate) instance: config::Instance,
+    pub(crate) instance: config::InstanceConfig,
     /// What is to be written for that.
     pub(crate) fragment: Option<Fragment>,
-    pub(crate) target: Target,
+    pub(crate) target: PlannedTarget,
 }
 
 /// What a person is to write.
@@ -219,8 +219,8 @@ pub(crate) struct ByHand {
 /// The config would not be right.
 pub(crate) async fn by_hand(
     config: &Config,
-    server: &Server,
-    subject: Subject,
+    server: &SetupServer,
+    subject: PlanSubject,
     prober: &Prober,
 ) -> Result<ByHand, SetupError> {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
@@ -252,7 +252,7 @@ pub(crate) async fn by_hand(
 /// decides nothing.
 fn host_line(
     tls: &TlsSettings,
-    instance: &config::Instance,
+    instance: &config::InstanceConfig,
 ) -> Result<Option<(PathBuf, String)>, SetupError> {
     let (cert, key) = (&instance.cert_file, &instance.key_file);
     let Some(hosts) = tls.hosts() else {
@@ -268,21 +268,21 @@ fn host_line(
 
 async fn written(
     config: &Config,
-    server: &Server,
-    subject: Subject,
+    server: &SetupServer,
+    subject: PlanSubject,
     pair: Option<&Pair>,
     prober: &Prober,
 ) -> Result<Written, SetupError> {
     let entry = match subject {
-        Subject::Known(instance) => {
+        PlanSubject::Known(instance) => {
             return Ok(Written {
                 config: config.clone(),
                 instance: *instance,
                 fragment: None,
-                target: Target::Configured,
+                target: PlannedTarget::Configured,
             });
         }
-        Subject::New(entry) => entry,
+        PlanSubject::New(entry) => entry,
     };
     let mut kept = None;
     if let Some(pair) = pair {
@@ -297,7 +297,7 @@ async fn written(
         config,
         instance,
         fragment: Some(fragment),
-        target: Target::Own(kept),
+        target: PlannedTarget::Own(kept),
     })
 }
 
@@ -305,7 +305,7 @@ fn with(
     config: &Config,
     fragment: &Fragment,
     name: &str,
-) -> Result<(Config, config::Instance), SetupError> {
+) -> Result<(Config, config::InstanceConfig), SetupError> {
     let config = Config::load_with(&config.file, &fragment.path, &fragment.text)?;
     let instance = config.instance(name).cloned();
     // A config that has been loaded with the fragment has its instance.
@@ -317,7 +317,7 @@ fn with(
 async fn taken_over(
     config: &Config,
     owner: Ids,
-    entry: &Entry,
+    entry: &FragmentEntry,
     pair: &Pair,
     prober: &Prober,
 ) -> Result<Result<Written, String>, SetupError> {
@@ -325,7 +325,7 @@ async fn taken_over(
     let (Some(cert), Some(key)) = (said(&pair.cert), said(&pair.key)) else {
         return Ok(Err("its path is not UTF-8".into()));
     };
-    let entry = Entry {
+    let entry = FragmentEntry {
         files: Some((cert, key)),
         ..entry.clone()
     };
@@ -347,7 +347,11 @@ async fn taken_over(
         Ok(looked) => looked,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    if look.found.iter().any(|it| matches!(it, Found::Link(_))) {
+    if look
+        .found
+        .iter()
+        .any(|found| matches!(found, Found::Link(_)))
+    {
         return Ok(Err("it is a symbolic link".into()));
     }
     if let Installed::Unusable(why) = &look.installed {
@@ -364,27 +368,31 @@ async fn taken_over(
         config,
         instance,
         fragment: Some(fragment),
-        target: Target::TakenOver,
+        target: PlannedTarget::TakenOver,
     }))
 }
 
 /// What is to be set: the files where they are others, and `ssl` where it is off.
-fn changes(current: &ServerSettings, instance: &config::Instance, data: &Path) -> Vec<Change> {
+fn changes(
+    current: &ServerSettings,
+    instance: &config::InstanceConfig,
+    data: &Path,
+) -> Vec<PlannedChange> {
     let files = [
         (Setting::CertFile, &current.cert_file, &instance.cert_file),
         (Setting::KeyFile, &current.key_file, &instance.key_file),
     ];
-    let mut changes: Vec<Change> = files
+    let mut changes: Vec<PlannedChange> = files
         .into_iter()
         .filter(|(_, from, to)| !same_file(&data.join(from), to))
-        .map(|(setting, from, to)| Change {
+        .map(|(setting, from, to)| PlannedChange {
             setting,
             from: from.clone(),
             to: to.display().to_string(),
         })
         .collect();
     if !current.ssl {
-        changes.push(Change {
+        changes.push(PlannedChange {
             setting: Setting::Ssl,
             from: "off".into(),
             to: "on".into(),
@@ -395,10 +403,10 @@ fn changes(current: &ServerSettings, instance: &config::Instance, data: &Path) -
 
 /// Whether ALTER SYSTEM will do it.
 async fn changeable(
-    server: &Server,
+    server: &SetupServer,
     sql: &Sql,
     current: &ServerSettings,
-    changes: &[Change],
+    changes: &[PlannedChange],
     print: String,
 ) -> Result<(), SetupError> {
     let data = server.data_directory.clone();
@@ -411,7 +419,7 @@ async fn changeable(
     let fixed = sql.on_command_line().await?;
     let settings: Vec<String> = changes
         .iter()
-        .map(|it| it.setting.name().to_owned())
+        .map(|change| change.setting.name().to_owned())
         .filter(|name| fixed.contains(name))
         .collect();
     if !settings.is_empty() {
@@ -423,7 +431,7 @@ async fn changeable(
     }
 }
 
-fn tracked(config: &Config, instance: &config::Instance) -> Tracked {
+fn tracked(config: &Config, instance: &config::InstanceConfig) -> Tracked {
     let watch = &config.watch;
     Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
 }
@@ -431,13 +439,13 @@ fn tracked(config: &Config, instance: &config::Instance) -> Tracked {
 /// What the service needs for an instance whose lineage has been read.
 async fn admission(
     config: &Config,
-    instance: &config::Instance,
+    instance: &config::InstanceConfig,
     lineage: &Tracked,
     owner: Ids,
 ) -> Result<Admission, SetupError> {
     let directories = lineage.trail().directories.clone();
     let (config, instance) = (config.clone(), instance.clone());
-    let looked = move || Admission::of(&config, &instance, &directories, owner);
+    let looked = move || Admission::for_service(&config, &instance, &directories, owner);
     let looked = tokio::task::spawn_blocking(looked).await;
     Ok(looked.map_err(|e| PrivilegeError::Gone(e.to_string()))?)
 }
@@ -445,7 +453,7 @@ async fn admission(
 /// What the lineage holds, if it may go in, and what that comes to.
 async fn fitting(
     config: &Config,
-    instance: &config::Instance,
+    instance: &config::InstanceConfig,
     lineage: &mut Tracked,
     prober: &Prober,
 ) -> Result<(Source, SyncOutcome), SetupError> {
@@ -472,9 +480,9 @@ async fn fitting(
 }
 
 async fn notes(
-    server: &Server,
+    server: &SetupServer,
     current: &ServerSettings,
-    instance: &config::Instance,
+    instance: &config::InstanceConfig,
 ) -> Vec<String> {
     let mut notes = Vec::new();
     let near = |host: &str| matches!(host.trim(), "localhost" | "127.0.0.1" | "::1");
@@ -488,7 +496,7 @@ async fn notes(
     let data = &server.data_directory;
     if [&instance.cert_file, &instance.key_file]
         .iter()
-        .any(|it| it.starts_with(data))
+        .any(|path| path.starts_with(data))
     {
         notes.push(
             "the pair lies in the data directory: pg_basebackup and pg_rewind copy it to other hosts, \

@@ -38,7 +38,7 @@ pub(crate) fn lineages<'a>(
     let with_leaf = || {
         found
             .iter()
-            .filter_map(|it| Some((it, it.leaf.as_ref().ok()?)))
+            .filter_map(|surveyed| Some((surveyed, surveyed.leaf.as_ref().ok()?)))
     };
     let choices: [Vec<&Surveyed>; 3] = [
         with_leaf()
@@ -53,14 +53,14 @@ pub(crate) fn lineages<'a>(
     ];
     choices
         .into_iter()
-        .find(|it| !it.is_empty())
+        .find(|surveyeds| !surveyeds.is_empty())
         .unwrap_or_default()
         .into()
 }
 
 fn same_names(one: &Certificate, other: &Certificate) -> bool {
-    let sorted = |it: &Certificate| {
-        let mut names = it.names().to_vec();
+    let sorted = |certificate: &Certificate| {
+        let mut names = certificate.names().to_vec();
         names.sort();
         names
     };
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn leaf(names: &[&str]) -> Certificate {
-        let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+        let names: Vec<String> = names.iter().map(|text| (*text).to_owned()).collect();
         let signed = rcgen::generate_simple_self_signed(names).unwrap();
         Certificate::from_der(signed.cert.der().to_vec()).unwrap()
     }
@@ -141,11 +141,11 @@ mod tests {
     }
 
     fn proposed(found: &[Surveyed], served: Option<&Certificate>, host: &[&str]) -> Vec<String> {
-        let host: Vec<String> = host.iter().map(|it| (*it).to_owned()).collect();
+        let host: Vec<String> = host.iter().map(|text| (*text).to_owned()).collect();
         match lineages(found, served, &host) {
             Proposal::None => Vec::new(),
             Proposal::One(one) => vec![one.name.clone()],
-            Proposal::Several(all) => all.iter().map(|it| it.name.clone()).collect(),
+            Proposal::Several(all) => all.iter().map(|surveyed| surveyed.name.clone()).collect(),
         }
     }
 

@@ -81,7 +81,7 @@ impl Record {
         let Some(earlier) = earlier else { return self };
         let mut settings = earlier.settings.clone();
         for new in self.settings {
-            match settings.iter_mut().find(|it| it.setting == new.setting) {
+            match settings.iter_mut().find(|was| was.setting == new.setting) {
                 // What somebody else has set meanwhile is what is to come back.
                 Some(old) if new.before.as_ref() == Some(&old.set) => old.set = new.set,
                 Some(old) => *old = new,
@@ -104,11 +104,12 @@ impl Record {
     ///
     /// # Errors
     /// It cannot be read, or is not what a set-up writes.
-    pub(crate) async fn of(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
+    pub(crate) async fn load(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
         // A name is one of a directory, and nothing that leads elsewhere.
-        match name.is_empty() || name.starts_with('.') || name.contains('/') {
-            true => Ok(None),
-            false => Record::read(&config.state_directory.join(name)).await,
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            Ok(None)
+        } else {
+            Record::read(&config.state_directory.join(name)).await
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
-use crate::config::{Address, Kind};
+use crate::config::{Address, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
@@ -16,19 +16,19 @@ use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
 
 #[derive(Debug, Clone)]
-pub(crate) struct Server {
+pub(crate) struct SetupServer {
     pub(crate) data_directory: PathBuf,
     /// Who owns that, and runs the server.
     pub(crate) owner: Ids,
     pub(crate) postmaster: Arc<Postmaster>,
 }
 
-impl Server {
+impl SetupServer {
     /// The server of a postmaster that was come across.
     ///
     /// # Errors
     /// It has another root or network than this process, or this process may not act for its user.
-    pub(crate) async fn of(running: &Running) -> Result<Server, SetupError> {
+    pub(crate) async fn from_running(running: &Running) -> Result<SetupServer, SetupError> {
         let data = running.data_directory.clone();
         match running.apart {
             Some(Apart::Root) => {
@@ -45,24 +45,27 @@ impl Server {
             }
             None => {}
         }
-        Server::at(&data).await
+        SetupServer::at(&data).await
     }
 
     /// The server that runs on this data directory.
     ///
     /// # Errors
     /// None does, or this process may not act for its user.
-    pub(crate) async fn at(data: &Path) -> Result<Server, SetupError> {
+    pub(crate) async fn at(data: &Path) -> Result<SetupServer, SetupError> {
         let down = |why: String| SetupError::NotRunning {
             data: data.to_owned(),
             why,
         };
-        let absent = |absence: Absence| match absence.may_run() {
-            true => SetupError::MayRun {
-                data: data.to_owned(),
-                absence,
-            },
-            false => down(absence.to_string()),
+        let absent = |absence: Absence| {
+            if absence.may_run() {
+                SetupError::MayRun {
+                    data: data.to_owned(),
+                    absence,
+                }
+            } else {
+                down(absence.to_string())
+            }
         };
         let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
@@ -88,7 +91,7 @@ impl Server {
             Ok(identified) => identified.map_err(absent)?,
             Err(error) => return Err(down(error.to_string())),
         };
-        Ok(Server {
+        Ok(SetupServer {
             data_directory: data.to_owned(),
             owner,
             postmaster: Arc::new(postmaster),
@@ -112,9 +115,10 @@ impl Server {
             &Role::OfUser,
         )
         .await?;
-        match sql.is_superuser {
-            true => Ok(sql),
-            false => Err(SetupError::NoSuperuser { role: sql.role }),
+        if sql.is_superuser {
+            Ok(sql)
+        } else {
+            Err(SetupError::NoSuperuser { role: sql.role })
         }
     }
 
@@ -155,7 +159,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
         crl: None,
         state: directory.to_owned(),
         lock_directory: directory.to_owned(),
-        kind: Kind::Postgres,
+        kind: ServerKind::Postgres,
         data: directory.to_owned(),
         data_id,
         owner,

@@ -42,9 +42,9 @@ impl Admission {
     /// For an instance whose lineage leads through these directories, and whose server has this owner.
     ///
     /// Links are followed here: call it where that may take its time.
-    pub(crate) fn of(
+    pub(crate) fn for_service(
         config: &Config,
-        instance: &config::Instance,
+        instance: &config::InstanceConfig,
         lineage: &BTreeSet<PathBuf>,
         owner: Ids,
     ) -> Admission {
@@ -57,7 +57,7 @@ impl Admission {
             admission.obstacles.push((why, command));
         }
         let needs = needs(config, instance, lineage);
-        let Some(shortfall) = Shortfall::of(&Sandbox::of(&unit), &needs) else {
+        let Some(shortfall) = Shortfall::between(&Sandbox::from_unit(&unit), &needs) else {
             return admission;
         };
         let name = &instance.name;
@@ -72,7 +72,7 @@ impl Admission {
         let drop_in = drop_in(name, lines.iter().map(String::as_str));
         let suffices = file_name(&drop_in)
             .and_then(|file| Unit::of_this_host_with(file, &drop_in.text))
-            .is_some_and(|unit| Shortfall::of(&Sandbox::of(&unit), &needs).is_none());
+            .is_some_and(|unit| Shortfall::between(&Sandbox::from_unit(&unit), &needs).is_none());
         if suffices && !drop_in.path.exists() && may_be_made(&drop_in.path) {
             admission.drop_in = Some(drop_in);
         } else {
@@ -123,8 +123,8 @@ pub(crate) fn written(name: &str, text: &str) -> Option<Fragment> {
 /// Whether this process may make the file, or the directory that it lies in.
 fn may_be_made(path: &Path) -> bool {
     use rustix::fs::{Access, access};
-    let there = path.ancestors().skip(1).find(|it| it.is_dir());
-    there.is_some_and(|it| access(it, Access::WRITE_OK | Access::EXEC_OK).is_ok())
+    let there = path.ancestors().skip(1).find(|file| file.is_dir());
+    there.is_some_and(|place| access(place, Access::WRITE_OK | Access::EXEC_OK).is_ok())
 }
 
 /// Has systemd read the unit again, where it runs.

@@ -5,25 +5,25 @@ use std::path::Path;
 use super::SetupError;
 use crate::config::Config;
 use crate::host::privilege::PrivilegeError;
-use crate::lineage::survey::{Found, survey as lineages};
+use crate::lineage::survey::{FoundLineage, survey as lineages};
 use crate::server::running::{Running, running};
 
 #[derive(Debug, Clone)]
-pub(crate) struct Survey {
+pub(crate) struct HostSurvey {
     /// The postmasters of this host, as far as they may be looked at.
     pub(crate) running: Vec<Running>,
     /// The lineages below the watched directories.
-    pub(crate) found: Found,
+    pub(crate) found: FoundLineage,
     /// The names of this host, and those that instances of the config have.
     pub(crate) names: Vec<String>,
 }
 
-impl Survey {
+impl HostSurvey {
     /// Looks at this host.
     ///
     /// # Errors
     /// A thread could not be had, or a look failed, so that a server may have been overlooked.
-    pub(crate) async fn of(config: &Config) -> Result<Survey, SetupError> {
+    pub(crate) async fn take(config: &Config) -> Result<HostSurvey, SetupError> {
         let running = tokio::task::spawn_blocking(running)
             .await
             .map_err(|e| PrivilegeError::Gone(e.to_string()))?;
@@ -33,12 +33,12 @@ impl Survey {
                 instance
                     .server_names
                     .iter()
-                    .map(|it| it.to_str().into_owned()),
+                    .map(|name| name.to_str().into_owned()),
             );
         }
         names.sort();
         names.dedup();
-        Ok(Survey {
+        Ok(HostSurvey {
             running: running.whole()?,
             found: lineages(&config.watch.directories).await?,
             names,
@@ -65,7 +65,7 @@ fn named_beside(node: &str, hosts: &str) -> Vec<String> {
         names
     });
     let beside = lines
-        .filter(|names| names.iter().any(|it| it.eq_ignore_ascii_case(node)))
+        .filter(|names| names.iter().any(|text| text.eq_ignore_ascii_case(node)))
         .flatten();
     std::iter::once(node)
         .chain(beside)

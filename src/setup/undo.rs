@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::carry_out::removal;
-use super::fragment::{Entry, Fragment};
+use super::fragment::{Fragment, FragmentEntry};
 use super::host_line::AddedLine;
 use super::record::{Record, Was};
 use super::require_tls::TighteningError;
-use super::{Server, SetupError, Told, service};
+use super::{SetupError, SetupProgress, SetupServer, service};
 use crate::config::{self, Config};
 use crate::server::files::Found;
 use crate::server::hosts::{self, Hosts};
@@ -27,8 +27,8 @@ const RELOAD: Duration = Duration::from_secs(10);
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) struct Scene<'a> {
-    pub(super) server: &'a Server,
+pub(super) struct UndoScene<'a> {
+    pub(super) server: &'a SetupServer,
     pub(super) sql: &'a Sql,
     pub(super) instance: &'a mut Instance,
     /// Where the fragment of the record is.
@@ -43,8 +43,8 @@ pub(super) struct Scene<'a> {
 #[derive(Debug)]
 pub(crate) struct Undo {
     pub(crate) record: Record,
-    pub(crate) instance: config::Instance,
-    pub(crate) server: Server,
+    pub(crate) instance: config::InstanceConfig,
+    pub(crate) server: SetupServer,
     /// Where its fragment is, if it wrote one.
     pub(crate) fragment: Option<PathBuf>,
     /// The unit's drop-in, if it wrote one.
@@ -57,9 +57,9 @@ impl Undo {
     ///
     /// # Errors
     /// Nothing is remembered of it, or its server does not run.
-    pub(crate) async fn of(config: &Config, name: &str) -> Result<Undo, SetupError> {
+    pub(crate) async fn load(config: &Config, name: &str) -> Result<Undo, SetupError> {
         let none = || SetupError::NoRecord(name.to_owned());
-        let record = Record::of(config, name).await?.ok_or_else(none)?;
+        let record = Record::load(config, name).await?.ok_or_else(none)?;
         let refused = |why: String| SetupError::Record {
             path: config.state_directory.join(name).join("setup.json"),
             why,
@@ -78,9 +78,9 @@ impl Undo {
                 let config = Config::load_with(&config.file, &path, text)?;
                 let instance = config.instance(name).cloned().ok_or_else(none)?;
                 // The record is the server's user's: what it says counts as far as a set-up says it.
-                if Entry::of(&config, &instance)
-                    .is_none_or(|it| it.fragment(&config.fragments()).text != *text)
-                {
+                if FragmentEntry::find(&config, &instance).is_none_or(|fragment_entry| {
+                    fragment_entry.fragment(&config.fragments()).text != *text
+                }) {
                     return Err(refused("holds a fragment that no set-up writes".into()));
                 }
                 (config, instance)
@@ -94,7 +94,7 @@ impl Undo {
                 instance.home().display()
             )));
         }
-        let server = Server::at(instance.home()).await?;
+        let server = SetupServer::at(instance.home()).await?;
         Ok(Undo {
             record,
             instance,
@@ -123,7 +123,7 @@ impl Undo {
                 None => format!("ALTER SYSTEM RESET {}", was.setting.name()),
             });
         }
-        let drop_in = self.drop_in.as_ref().map(|it| &it.path);
+        let drop_in = self.drop_in.as_ref().map(|fragment| &fragment.path);
         for path in drop_in.into_iter().chain(&self.fragment) {
             lines.push(format!("remove {}", path.display()));
         }
@@ -138,11 +138,11 @@ impl Undo {
         &self,
         sql: &Sql,
         prober: &Prober,
-        tell: &mut dyn FnMut(Told),
+        tell: &mut dyn FnMut(SetupProgress),
     ) -> Result<Vec<String>, SetupError> {
         let mut instance = Instance::new(&self.config, &self.instance, prober.clone());
         instance.refresh(Purpose::Work).await?;
-        let mut scene = Scene {
+        let mut scene = UndoScene {
             server: &self.server,
             sql,
             instance: &mut instance,
@@ -161,16 +161,18 @@ impl Undo {
 
 /// Takes back what `record` says; gives what could not be done, and might be at another time.
 pub(super) async fn take_back(
-    scene: &mut Scene<'_>,
+    scene: &mut UndoScene<'_>,
     record: &Record,
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(SetupProgress),
 ) -> Vec<String> {
     let mut left = Vec::new();
     if let Some(tightened) = &record.tightened {
         match tightened.undo(scene.sql, scene.server.owner).await {
-            Ok(()) => tell(Told::Done("pg_hba.conf is as before".into())),
+            Ok(()) => tell(SetupProgress::Done("pg_hba.conf is as before".into())),
             // It is a person's now.
-            Err(error @ TighteningError::Edited { .. }) => tell(Told::Left(error.to_string())),
+            Err(error @ TighteningError::Edited { .. }) => {
+                tell(SetupProgress::Left(error.to_string()))
+            }
             Err(error) => left.push(error.to_string()),
         }
     }
@@ -207,13 +209,16 @@ pub(super) async fn take_back(
         }
     }
     for what in &left {
-        tell(Told::Left(what.clone()));
+        tell(SetupProgress::Left(what.clone()));
     }
     left
 }
 
 /// Takes the unit's drop-in away, and with it the directory where nothing else is in it.
-async fn shut_out(drop_in: &Fragment, tell: &mut dyn FnMut(Told)) -> Result<(), SetupError> {
+async fn shut_out(
+    drop_in: &Fragment,
+    tell: &mut dyn FnMut(SetupProgress),
+) -> Result<(), SetupError> {
     let removed = drop_in.remove().map_err(|source| SetupError::Fragment {
         path: drop_in.path.clone(),
         source,
@@ -227,9 +232,9 @@ async fn shut_out(drop_in: &Fragment, tell: &mut dyn FnMut(Told)) -> Result<(), 
 
 /// Takes the lines out of `pg_hosts.conf`, the last one first, and has the server take that.
 async fn host_lines(
-    scene: &Scene<'_>,
+    scene: &UndoScene<'_>,
     lines: &[AddedLine],
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(SetupProgress),
 ) -> Result<(), SetupError> {
     let (server, sql, config) = (scene.server, scene.sql, &scene.instance.config);
     for added in lines.iter().rev() {
@@ -244,7 +249,7 @@ async fn host_lines(
 }
 
 /// Whether a line of `pg_hosts.conf` names the instance's files; that is assumed where it is not known.
-async fn is_used_by_name(scene: &Scene<'_>) -> bool {
+async fn is_used_by_name(scene: &UndoScene<'_>) -> bool {
     if scene.sql.version < hosts::FIRST {
         return false;
     }
@@ -258,7 +263,11 @@ async fn is_used_by_name(scene: &Scene<'_>) -> bool {
 }
 
 /// Puts the settings back, the last one first, and has the server take that.
-async fn settings(sql: &Sql, settings: &[Was], tell: &mut dyn FnMut(Told)) -> Result<(), SqlError> {
+async fn settings(
+    sql: &Sql,
+    settings: &[Was],
+    tell: &mut dyn FnMut(SetupProgress),
+) -> Result<(), SqlError> {
     let mut back = Vec::new();
     for was in settings.iter().rev() {
         let now = sql.altered(was.setting).await?;
@@ -267,8 +276,8 @@ async fn settings(sql: &Sql, settings: &[Was], tell: &mut dyn FnMut(Told)) -> Re
         }
         let name = was.setting.name();
         if now.as_ref() != Some(&was.set) {
-            let now = now.map_or_else(|| "nothing".into(), |it| format!("'{it}'"));
-            tell(Told::Left(format!(
+            let now = now.map_or_else(|| "nothing".into(), |text| format!("'{text}'"));
+            tell(SetupProgress::Left(format!(
                 "ALTER SYSTEM has set {name} to {now} since: that stays"
             )));
             continue;
@@ -287,8 +296,8 @@ async fn settings(sql: &Sql, settings: &[Was], tell: &mut dyn FnMut(Told)) -> Re
     sql.reload().await?;
     settled(sql, RELOAD, |now| now.loaded > loaded).await?;
     if !back.is_empty() {
-        let names: Vec<&str> = back.iter().map(|it| it.setting.name()).collect();
-        tell(Told::Done(format!(
+        let names: Vec<&str> = back.iter().map(|was| was.setting.name()).collect();
+        tell(SetupProgress::Done(format!(
             "{} as before, and reloaded",
             names.join(", ")
         )));
@@ -319,7 +328,7 @@ pub(super) async fn settled(
 
 /// Puts the files back, where this process knows them; takes away what an interrupted set-up installed where
 /// nothing was. What is in use stays.
-async fn files(scene: &mut Scene<'_>, record: &Record) -> Result<(), SetupError> {
+async fn files(scene: &mut UndoScene<'_>, record: &Record) -> Result<(), SetupError> {
     let interrupted = record.finished.is_none() && record.target_was_absent;
     let config = &scene.instance.config;
     let count = if config.single_file() { 1 } else { 2 };
@@ -331,7 +340,7 @@ async fn files(scene: &mut Scene<'_>, record: &Record) -> Result<(), SetupError>
     let now = scene.sql.server_settings().await?;
     let named = |file: &str| same_file(&scene.server.data_directory.join(file), &config.cert_file);
     let used = now.ssl && (named(&now.cert_file) || is_used_by_name(scene).await);
-    let gone = found.iter().all(|it| matches!(it, Found::Absent));
+    let gone = found.iter().all(|found| matches!(found, Found::Absent));
     if used && gone {
         // The server needs what is there.
         return Ok(());

@@ -32,7 +32,7 @@ pub(crate) use roots::Roots;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
     /// What it is, for programs.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FaultKind,
     /// What it is, as a sentence without its full stop.
     pub(crate) why: String,
     /// What to do about it; empty where there is nothing to say.
@@ -43,7 +43,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(kind: Kind, why: impl Into<String>, mend: impl Into<String>) -> Fault {
+    fn new(kind: FaultKind, why: impl Into<String>, mend: impl Into<String>) -> Fault {
         Fault {
             kind,
             why: why.into(),
@@ -55,7 +55,7 @@ impl Fault {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub(crate) enum FaultKind {
     /// A certificate on the way is past its end.
     Expired,
     /// A certificate on the way begins later.
@@ -166,7 +166,7 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
     let between: Vec<_> = below
         .iter()
         .skip(1)
-        .map(|it| CertificateDer::from(it.der()))
+        .map(|certificate| CertificateDer::from(certificate.der()))
         .collect();
     let now = Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0));
     let algorithms =
@@ -189,7 +189,7 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
         Err(webpki::Error::NameConstraintViolation) => {
             let why = "an authority on the way may not issue for these names (name constraints)";
             return Err(Fault::new(
-                Kind::Refused,
+                FaultKind::Refused,
                 why,
                 "have an authority issue it that may",
             ));
@@ -206,7 +206,10 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
     };
     // Nobody but the path has looked at the certificates then, and it does not know these.
     let certificates = &path.certificates;
-    match certificates.iter().position(|it| it.facts().limits_names) {
+    match certificates
+        .iter()
+        .position(|certificate| certificate.facts().limits_names)
+    {
         None => Ok(Some(form)),
         Some(index) => Err(not_judged(&format!(
             "{form}, and {} limits the names, which pgcertd cannot judge in such a chain",
@@ -217,7 +220,7 @@ fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
 
 fn not_judged(why: &str) -> Fault {
     let mend = "ask libpq itself: psql with sslmode=verify-full";
-    Fault::new(Kind::NotJudged, why, mend)
+    Fault::new(FaultKind::NotJudged, why, mend)
 }
 
 /// That no client gets in by SCRAM's channel binding, which libpq uses wherever a server of PostgreSQL
@@ -240,5 +243,5 @@ fn mismatch(leaf: &Certificate, host: &str) -> Fault {
         [] => format!("issue it with {host} as a subject alternative name"),
         _ => format!("connect by a name that it has, or issue it for {host} as well"),
     };
-    Fault::new(Kind::NameMismatch, why, mend)
+    Fault::new(FaultKind::NameMismatch, why, mend)
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::path::Path;
 use super::roots::Roots;
-use super::{Fault, Kind, verified};
+use super::{Fault, FaultKind, verified};
 use crate::bundle::{Bundle, Certificate, Expiry, Thresholds};
 
 /// What of a chain its clients need.
@@ -95,7 +95,7 @@ impl<'a> Needed<'a> {
             .enumerate()
             .filter_map(|(index, certificate)| {
                 let mut sent = std::iter::once(leaf).chain(rest);
-                Some((index, sent.find(|it| it == certificate)?))
+                Some((index, sent.find(|entry| entry == certificate)?))
             })
             .collect();
         let faults = on_it
@@ -104,7 +104,7 @@ impl<'a> Needed<'a> {
         let mut faults: Vec<Fault> = faults.collect();
         if faults.is_empty() && path.limits_names() {
             let refused = verified(path, now).err();
-            faults.extend(refused.filter(|fault| fault.kind != Kind::NotJudged));
+            faults.extend(refused.filter(|fault| fault.kind != FaultKind::NotJudged));
         }
         Needed {
             leaf,
@@ -120,7 +120,7 @@ fn lacks_intermediate(leaf: &Certificate, rest: &[Certificate]) -> Option<Fault>
     let has_issuer = rest.iter().any(|other| leaf.names_as_issuer(other));
     (leaf.facts().is_logged && !has_issuer).then(|| {
         Fault::new(
-            Kind::IncompleteChain,
+            FaultKind::IncompleteChain,
             format!("its issuer does not come with it: {}", leaf.issuer()),
             "name the file that holds the intermediates as well, such as fullchain.pem",
         )

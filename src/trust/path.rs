@@ -10,7 +10,7 @@
 use jiff::Timestamp;
 
 use super::roots::Roots;
-use super::{Fault, Kind};
+use super::{Fault, FaultKind};
 use crate::bundle::{Authority, Certificate, LinkError, MAX_CERTIFICATES};
 use crate::report::day;
 
@@ -20,10 +20,10 @@ pub(super) struct Path<'a> {
     /// Whether the last one was taken from the roots.
     is_among_roots: bool,
     sent: Vec<usize>,
-    end: End,
+    end: PathEnd,
 }
 
-enum End {
+enum PathEnd {
     Root,
     /// At a certificate that is its own issuer and no root.
     SelfIssued,
@@ -40,15 +40,15 @@ impl<'a> Path<'a> {
             certificates: vec![leaf],
             is_among_roots: false,
             sent: vec![0],
-            end: End::Missing,
+            end: PathEnd::Missing,
         };
         while path.certificates.len() <= MAX_CERTIFICATES {
             let last = path.certificates[path.certificates.len() - 1];
             if last.is_self_issued() {
                 path.end = if roots.contains(last) {
-                    End::Root
+                    PathEnd::Root
                 } else {
-                    End::SelfIssued
+                    PathEnd::SelfIssued
                 };
                 break;
             }
@@ -74,10 +74,9 @@ impl<'a> Path<'a> {
     pub(super) fn by_names(leaf: &'a Certificate, rest: &'a [Certificate]) -> Self {
         let mut certificates = vec![leaf];
         let mut last = leaf;
-        while let Some(issuer) = rest
-            .iter()
-            .find(|it| last.names_as_issuer(it) && !certificates.contains(it))
-        {
+        while let Some(issuer) = rest.iter().find(|certificate| {
+            last.names_as_issuer(certificate) && !certificates.contains(certificate)
+        }) {
             certificates.push(issuer);
             last = issuer;
         }
@@ -85,7 +84,7 @@ impl<'a> Path<'a> {
             certificates,
             is_among_roots: false,
             sent: Vec::new(),
-            end: End::Missing,
+            end: PathEnd::Missing,
         }
     }
 
@@ -95,8 +94,8 @@ impl<'a> Path<'a> {
         last: &Certificate,
         rest: &'a [Certificate],
         roots: &'a Roots,
-    ) -> Result<(&'a Certificate, Option<usize>), End> {
-        let mut end = End::Missing;
+    ) -> Result<(&'a Certificate, Option<usize>), PathEnd> {
+        let mut end = PathEnd::Missing;
         let mut signed = |candidate: &Certificate| {
             if !last.names_as_issuer(candidate) || self.certificates.contains(&candidate) {
                 return false;
@@ -106,11 +105,11 @@ impl<'a> Path<'a> {
                 // What is too weak to be verified here is refused for that; the way goes on.
                 Err(_) if last.weak_digest().is_some() || candidate.weak_key().is_some() => true,
                 Err(LinkError::Unsupported { algorithm }) => {
-                    end = End::Unverifiable(algorithm);
+                    end = PathEnd::Unverifiable(algorithm);
                     false
                 }
                 Err(_) => {
-                    end = End::BadSignature;
+                    end = PathEnd::BadSignature;
                     false
                 }
             }
@@ -144,13 +143,15 @@ impl<'a> Path<'a> {
 
     /// The root that it leads to; none where it leads to none that is known.
     pub(super) fn root(&self) -> Option<&'a Certificate> {
-        let is_root = matches!(self.end, End::Root);
+        let is_root = matches!(self.end, PathEnd::Root);
         self.certificates.last().copied().filter(|_| is_root)
     }
 
     /// Whether a certificate on it limits the names of those below.
     pub(super) fn limits_names(&self) -> bool {
-        self.certificates.iter().any(|it| it.facts().limits_names)
+        self.certificates
+            .iter()
+            .any(|certificate| certificate.facts().limits_names)
     }
 
     pub(super) fn faults(&self, roots: &Roots, now: Timestamp) -> Vec<Fault> {
@@ -177,47 +178,47 @@ impl<'a> Path<'a> {
         let (subject, issuer) = (end.subject(), end.issuer());
         let name_the_root = "name the file of that root: --ca FILE (libpq: sslrootcert=FILE)";
         let (kind, why, mend) = match &self.end {
-            End::Root => return None,
-            End::SelfIssued if at_leaf => (
-                Kind::SelfSigned,
+            PathEnd::Root => return None,
+            PathEnd::SelfIssued if at_leaf => (
+                FaultKind::SelfSigned,
                 "it is self-signed, and not among the roots".to_owned(),
                 "name its file: --ca FILE (libpq: sslrootcert=FILE), or serve a certificate \
                  that an authority issued"
                     .to_owned(),
             ),
-            End::SelfIssued => (
-                Kind::UnknownRoot,
+            PathEnd::SelfIssued => (
+                FaultKind::UnknownRoot,
                 format!(
                     "the root that it leads to was sent, and is not among the roots: {subject}"
                 ),
                 name_the_root.to_owned(),
             ),
-            End::Missing if roots.is_empty() => (
-                Kind::UnknownRoot,
+            PathEnd::Missing if roots.is_empty() => (
+                FaultKind::UnknownRoot,
                 "no root certificate was found on this host".to_owned(),
                 "install ca-certificates, or name a file: --ca FILE".to_owned(),
             ),
-            End::Missing if self.is_among_roots => (
-                Kind::UnknownRoot,
+            PathEnd::Missing if self.is_among_roots => (
+                FaultKind::UnknownRoot,
                 format!(
                     "{subject} is among the roots, but not its issuer {issuer}, and libpq wants the last root"
                 ),
                 "add that root to the file".to_owned(),
             ),
-            End::Missing if at_leaf => (
-                Kind::IncompleteChain,
+            PathEnd::Missing if at_leaf => (
+                FaultKind::IncompleteChain,
                 format!("its issuer was not sent, and is not among the roots: {issuer}"),
                 "serve fullchain.pem, which holds the intermediates; if that issuer is a root of \
                  your own, name its file: --ca FILE (libpq: sslrootcert=FILE)"
                     .to_owned(),
             ),
-            End::Missing => (
-                Kind::UnknownRoot,
+            PathEnd::Missing => (
+                FaultKind::UnknownRoot,
                 format!("the root that it leads to is not among the roots: {issuer}"),
                 name_the_root.to_owned(),
             ),
-            End::BadSignature => (
-                Kind::BadSignature,
+            PathEnd::BadSignature => (
+                FaultKind::BadSignature,
                 format!(
                     "{} names an issuer that is there and has not signed it: {issuer}",
                     self.whose(last)
@@ -226,8 +227,8 @@ impl<'a> Path<'a> {
                  serve the chain that came with the certificate"
                     .to_owned(),
             ),
-            End::Unverifiable(algorithm) => (
-                Kind::NotJudged,
+            PathEnd::Unverifiable(algorithm) => (
+                FaultKind::NotJudged,
                 format!(
                     "{} bears a signature that pgcertd cannot verify ({algorithm})",
                     self.whose(last)
@@ -249,12 +250,12 @@ impl<'a> Path<'a> {
             } else {
                 "serve the chain that comes with the latest renewal, and bring the roots up to date"
             };
-            return Some(Fault::new(Kind::Expired, why, mend));
+            return Some(Fault::new(FaultKind::Expired, why, mend));
         }
         (now < begin).then(|| Fault {
             until: Some(begin),
             ..Fault::new(
-                Kind::NotYetValid,
+                FaultKind::NotYetValid,
                 format!("{whose} is not valid before {begin}"),
                 "see whether the clocks here and where it was issued are right",
             )
@@ -267,14 +268,14 @@ impl<'a> Path<'a> {
         let whose = self.whose(index);
         if let Some(key) = certificate.weak_key() {
             return Some(Fault::new(
-                Kind::WeakKey,
+                FaultKind::WeakKey,
                 format!("{whose} has {key}, which OpenSSL refuses"),
                 "issue it with an ECDSA key, or RSA of 2048 bits or more",
             ));
         }
         let digest = certificate.weak_digest()?;
         Some(Fault::new(
-            Kind::WeakSignature,
+            FaultKind::WeakSignature,
             format!("{whose} is signed with {digest}, which OpenSSL refuses"),
             "have it issued again with SHA-256",
         ))
@@ -286,21 +287,21 @@ impl<'a> Path<'a> {
         let whose = self.whose(index);
         if facts.demands_unknown {
             return Some(Fault::new(
-                Kind::Refused,
+                FaultKind::Refused,
                 format!("{whose} has a critical extension that OpenSSL does not know"),
                 "issue it without that extension, or with one that is not critical",
             ));
         }
         if facts.may_serve == Some(false) {
             return Some(Fault::new(
-                Kind::WrongPurpose,
+                FaultKind::WrongPurpose,
                 format!("{whose} is not for servers (extended key usage)"),
                 "issue it with serverAuth",
             ));
         }
         if index == 0 && facts.is_typed_for_others {
             return Some(Fault::new(
-                Kind::WrongPurpose,
+                FaultKind::WrongPurpose,
                 format!("{whose} is not for servers (Netscape certificate type)"),
                 "issue it without that extension",
             ));
@@ -308,7 +309,7 @@ impl<'a> Path<'a> {
         if index == 0 {
             return (facts.may_shake_hands == Some(false)).then(|| {
                 Fault::new(
-                    Kind::WrongPurpose,
+                    FaultKind::WrongPurpose,
                     format!("{whose} has a key that may not be used in a handshake (key usage)"),
                     "issue it with digitalSignature",
                 )
@@ -320,7 +321,7 @@ impl<'a> Path<'a> {
             Authority::Yes(Some(limit)) => {
                 let below = self.certificates[1..index]
                     .iter()
-                    .filter(|it| !it.is_self_issued())
+                    .filter(|certificate| !certificate.is_self_issued())
                     .count();
                 below <= usize::try_from(limit).unwrap_or(usize::MAX)
             }
@@ -335,7 +336,7 @@ impl<'a> Path<'a> {
             return None;
         }
         Some(Fault::new(
-            Kind::NotAnAuthority,
+            FaultKind::NotAnAuthority,
             format!("{whose} may not issue what is below it"),
             "serve the chain that came with the certificate",
         ))

@@ -37,7 +37,10 @@ impl Roots {
     pub(super) fn sent_along(leaf: &Certificate, rest: &[Certificate]) -> Self {
         let sent = std::iter::once(leaf).chain(rest);
         Self {
-            certificates: sent.filter(|it| it.is_self_issued()).cloned().collect(),
+            certificates: sent
+                .filter(|certificate| certificate.is_self_issued())
+                .cloned()
+                .collect(),
         }
     }
 

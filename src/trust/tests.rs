@@ -16,7 +16,7 @@ use rcgen::{
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose as Ku, NameConstraints, date_time_ymd,
 };
 
-use super::{Kind, Needed, Roots, judge};
+use super::{FaultKind, Needed, Roots, judge};
 use crate::bundle::Certificate;
 
 const HOST: &str = "pg.example.com";
@@ -195,7 +195,9 @@ fn chains_are_judged_as_openssl_does() {
     let mut runner = TestRunner::new(Config::with_cases(200));
     let judged = runner.run(&chains, |(leaf, between, crossed)| {
         let chain = keys.chain(leaf, between, crossed);
-        let parsed = |it: &rcgen::Certificate| Certificate::from_der(it.der().to_vec()).unwrap();
+        let parsed = |certificate: &rcgen::Certificate| {
+            Certificate::from_der(certificate.der().to_vec()).unwrap()
+        };
         let (own, rest): (_, Vec<_>) = (
             parsed(&chain.sent[0]),
             chain.sent[1..].iter().map(parsed).collect(),
@@ -205,7 +207,7 @@ fn chains_are_judged_as_openssl_does() {
         let takes = openssl_takes(directory.path(), &chain).map_err(TestCaseError::fail)?;
 
         let judged = judge(&own, &rest, &roots, HOST, now);
-        let is_definite = |fault: &&super::Fault| fault.kind != Kind::NotJudged;
+        let is_definite = |fault: &&super::Fault| fault.kind != FaultKind::NotJudged;
         let refused = judged.chain.iter().filter(is_definite).count() > 0;
         let unknown = !judged.chain.is_empty() && !refused;
         prop_assert!(

@@ -11,7 +11,7 @@ use pgcertd::testing::{
     host::look,
     host::privilege::Ids,
     server::{
-        hba::{Address, Dialect, OnDisk, Rules, Word},
+        hba::{Dialect, HbaAddress, HbaWord, OnDisk, Rules},
         postmaster::{PidFile, Postmaster},
         sql::{HbaRule, Role, Sql},
     },
@@ -71,13 +71,13 @@ fn written(rule: &HbaRule) -> Vec<String> {
 }
 
 fn of_library(rule: &pgcertd::testing::server::hba::Rule) -> Told {
-    let texts = |words: &[Word]| words.iter().map(Word::text).collect();
+    let texts = |words: &[HbaWord]| words.iter().map(HbaWord::text).collect();
     let address = rule.address.as_ref().map(|address| match address {
-        Address::All => Place::Word("all".into()),
-        Address::SameHost => Place::Word("samehost".into()),
-        Address::SameNet => Place::Word("samenet".into()),
-        Address::Name(name) => Place::Word(String::from_utf8(name.clone()).unwrap()),
-        Address::Net { ip, mask } => Place::Net(*ip, *mask),
+        HbaAddress::All => Place::Word("all".into()),
+        HbaAddress::SameHost => Place::Word("samehost".into()),
+        HbaAddress::SameNet => Place::Word("samenet".into()),
+        HbaAddress::Name(name) => Place::Word(String::from_utf8(name.clone()).unwrap()),
+        HbaAddress::Net { ip, mask } => Place::Net(*ip, *mask),
     });
     Told {
         kind: rule.kind.to_string(),
@@ -118,7 +118,7 @@ impl Judge {
     }
 
     fn rules(&self) -> Rules {
-        Rules::read(&self.file, Dialect::of(self.sql.version), &OnDisk).unwrap()
+        Rules::read(&self.file, Dialect::from_version(self.sql.version), &OnDisk).unwrap()
     }
 
     /// The same rules, and the same lines refused for the same reason; what options a method has

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use pgcertd::testing::{
     acme::{Area, Hook, Judge, Removal, Scope, Share, Tree},
-    config::Kind,
+    config::ServerKind,
 };
 
 use crate::world::{
@@ -64,7 +64,7 @@ fn hooks_are_read_and_taken_away_as_certbot_has_them() {
     );
 
     let scope = Scope {
-        kind: Kind::Postgres,
+        kind: ServerKind::Postgres,
         home: world.path().join("data"),
         files: BTreeSet::from([target.clone()]),
         directories: BTreeSet::new(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::SystemTime};
 
-use pgcertd::testing::report::{Field, Kind};
+use pgcertd::testing::report::{EventKind, Field};
 use serde_json::Value;
 
 use crate::{
@@ -22,7 +22,10 @@ use crate::{
 #[track_caller]
 fn is_whole(record: &Value) {
     let name = record["PGCERTD_EVENT"].as_str().unwrap();
-    let kind = Kind::ALL.iter().find(|kind| kind.as_str() == name).unwrap();
+    let kind = EventKind::ALL
+        .iter()
+        .find(|kind| kind.as_str() == name)
+        .unwrap();
     assert_eq!(record["MESSAGE_ID"], kind.id(), "{record}");
     let priority = kind.priority().number().to_string();
     assert_eq!(record["PRIORITY"], *priority, "{record}");

@@ -11,7 +11,7 @@ use pgcertd::testing::{
     host::privilege::Ids,
     server::{
         postmaster::{PidFile, Postmaster},
-        sql::{Cause, Role, Setting, Sql, SqlError},
+        sql::{Role, Setting, Sql, SqlCause, SqlError},
     },
 };
 
@@ -69,7 +69,7 @@ fn hba(cluster: &mut Cluster, text: &str) {
 
 /// Waits until the server answers a login in this way: a reload takes a moment.
 #[track_caller]
-fn eventually_refused(cluster: &Cluster, role: &Role, cause: Cause) -> String {
+fn eventually_refused(cluster: &Cluster, role: &Role, cause: SqlCause) -> String {
     eventually(
         SOON,
         &format!("a login is refused: {cause:?}"),
@@ -138,7 +138,7 @@ fn each_refused_login_has_its_cause_and_its_remedy() {
         .start();
     cluster.sql("create role postgrass login");
 
-    let sentence = eventually_refused(&cluster, &named("nobody else"), Cause::NoRole);
+    let sentence = eventually_refused(&cluster, &named("nobody else"), SqlCause::NoRole);
     println!("{sentence}");
     assert!(sentence.contains("--user"), "{sentence}");
 
@@ -146,7 +146,7 @@ fn each_refused_login_has_its_cause_and_its_remedy() {
     for _ in 0..4 {
         sessions.push(cluster.session_by("host=127.0.0.1"));
     }
-    let sentence = eventually_refused(&cluster, &Role::OfUser, Cause::Full);
+    let sentence = eventually_refused(&cluster, &Role::OfUser, SqlCause::Full);
     println!("{sentence}");
     assert!(sentence.contains("max_connections"), "{sentence}");
     drop(sessions);
@@ -159,7 +159,7 @@ fn each_refused_login_has_its_cause_and_its_remedy() {
         hba(&mut cluster, rule);
         let sentence = eventually(SOON, rule, || {
             let role = named("postgrass");
-            let sentence = eventually_refused(&cluster, &role, Cause::Authentication);
+            let sentence = eventually_refused(&cluster, &role, SqlCause::Authentication);
             sentence.contains(words).then_some(sentence)
         });
         println!("{sentence}");

@@ -1,6 +1,6 @@
 //! The way of a new user, from `apt install` to the first renewals, as README.md tells it.
 
-use pgcertd::testing::report::Kind;
+use pgcertd::testing::report::EventKind;
 
 use crate::{
     acme::{DOMAIN, ROOT},
@@ -117,7 +117,11 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
         let mut entries = machine.journal("pgcertd").into_iter();
         entries.find(|entry| entry["PGCERTD_FINGERPRINT"] == new)
     });
-    assert_eq!(deployed["MESSAGE_ID"], Kind::Deployed.id(), "{deployed}");
+    assert_eq!(
+        deployed["MESSAGE_ID"],
+        EventKind::Deployed.id(),
+        "{deployed}"
+    );
     let field = |name: &str| deployed[name].as_str().unwrap_or_default().to_owned();
     assert_eq!(field("PGCERTD_INSTANCE"), "15-main", "{deployed}");
     assert_eq!(field("PGCERTD_LINEAGE"), DOMAIN, "{deployed}");
@@ -137,7 +141,7 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
 }
 
 fn the_journal_explains_itself(machine: &Machine) {
-    let id = format!("MESSAGE_ID={}", Kind::Deployed.id());
+    let id = format!("MESSAGE_ID={}", EventKind::Deployed.id());
     let shown = machine.ok(["journalctl", "-x", "--no-pager", "-u", "pgcertd", &id]);
     let subject = format!("New certificate of {DOMAIN} is served by 15-main");
     assert!(shown.contains(&subject), "{shown}");

@@ -27,7 +27,7 @@ pub enum Area {
 /// A command that runs at renewals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    pub place: Place,
+    pub place: HookPlace,
     /// What a shell is handed.
     pub commands: String,
     /// The lineage that it is for; none where it runs for all.
@@ -36,7 +36,7 @@ pub struct Hook {
 
 /// Where a hook is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HookPlace {
     /// A line of its own in a client's file, which may go.
     Setting {
         file: PathBuf,
@@ -64,7 +64,7 @@ pub enum Place {
 }
 
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundHook {
     /// Hooks, in the order in which they were found.
     pub hooks: Vec<Hook>,
     pub(crate) schedules: Vec<Schedule>,
@@ -72,20 +72,20 @@ pub struct Found {
     pub unread: Vec<Unread>,
 }
 
-impl Place {
+impl HookPlace {
     pub fn file(&self) -> &Path {
         match self {
-            Place::Setting { file, .. }
-            | Place::Program { file, .. }
-            | Place::Crontab { file, .. }
-            | Place::File(file) => file,
+            HookPlace::Setting { file, .. }
+            | HookPlace::Program { file, .. }
+            | HookPlace::Crontab { file, .. }
+            | HookPlace::File(file) => file,
         }
     }
 }
 
-impl Found {
+impl FoundHook {
     /// Takes in what another area holds, but what is known already.
-    pub(crate) fn merge(&mut self, other: Found) {
+    pub(crate) fn merge(&mut self, other: FoundHook) {
         for hook in other.hooks {
             if !self.hooks.contains(&hook) {
                 self.hooks.push(hook);
@@ -121,7 +121,7 @@ pub(crate) fn homes(tree: &Tree) -> Vec<PathBuf> {
     let others: BTreeSet<PathBuf> = passwd
         .lines()
         .filter_map(home)
-        .filter(|home| home.is_absolute() && !nowhere.iter().any(|it| home == Path::new(it)))
+        .filter(|home| home.is_absolute() && !nowhere.iter().any(|name| home == Path::new(name)))
         .collect();
     let mut homes = vec![PathBuf::from("/root")];
     homes.extend(others.into_iter().filter(|home| home != Path::new("/root")));
@@ -146,8 +146,8 @@ pub(crate) fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
 
 impl Area {
     /// Looks; `systemd` says whether it is process 1, since Debian's crontab of certbot leaves the work to it then.
-    pub fn look(&self, tree: &Tree, systemd: bool) -> Found {
-        let mut found = Found::default();
+    pub fn look(&self, tree: &Tree, systemd: bool) -> FoundHook {
+        let mut found = FoundHook::default();
         match self {
             Area::Certbot(home) => certbot::hooks(tree, home, &mut found),
             Area::AcmeSh(home) => acme_sh::hooks(tree, home, &mut found),
@@ -178,7 +178,7 @@ impl Area {
     }
 }
 
-fn settings(tree: &Tree, found: &mut Found) {
+fn settings(tree: &Tree, found: &mut FoundHook) {
     certbot::sysconfig(tree, found);
     let mut configs = vec![PathBuf::from("/etc/dehydrated/config")];
     let more = tree.list(Path::new("/etc/dehydrated/conf.d"));
@@ -188,24 +188,24 @@ fn settings(tree: &Tree, found: &mut Found) {
         if let Some(hook) = command::parse(&text).variables.remove("HOOK") {
             let hook = PathBuf::from(hook);
             let text = found.seen(tree.text(&hook)).unwrap_or_default();
-            found.add(Place::File(hook), text);
+            found.add(HookPlace::File(hook), text);
         }
     }
     units(tree, found);
 }
 
 /// What the administrator's own units of a client run.
-fn units(tree: &Tree, found: &mut Found) {
+fn units(tree: &Tree, found: &mut FoundHook) {
     const UNITS: &str = "/etc/systemd/system";
     let client = |path: &&PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let known = ["certbot", "acme", "dehydrated", "lego", "snap.certbot"];
-        known.iter().any(|it| name.starts_with(it))
+        known.iter().any(|word| name.starts_with(word))
     };
     let units = found.seen(tree.list(Path::new(UNITS)));
     let mut files = Vec::new();
     for unit in units.iter().filter(client) {
-        match unit.extension().and_then(|it| it.to_str()) {
+        match unit.extension().and_then(|name| name.to_str()) {
             Some("service") => files.push(unit.clone()),
             Some("d") => files.extend(found.seen(tree.list(unit))),
             _ => {}
@@ -219,20 +219,20 @@ fn units(tree: &Tree, found: &mut Found) {
         {
             if let Some((_, run)) = line.split_once('=') {
                 let run = run.trim_start_matches(['-', '@', ':', '+', '!']);
-                found.add(Place::File(file.clone()), run.to_owned());
+                found.add(HookPlace::File(file.clone()), run.to_owned());
             }
         }
     }
 }
 
-fn crontabs(tree: &Tree, systemd: bool, found: &mut Found) {
+fn crontabs(tree: &Tree, systemd: bool, found: &mut FoundHook) {
     for Crontab { file, user, lines } in crontab::all(tree, found) {
         for line in lines {
             let command = &line.text[line.at..];
             let schedules = schedule::of_cron(&file, command, systemd);
             found.schedules.extend(schedules);
             let commands = command.to_owned();
-            let place = Place::Crontab {
+            let place = HookPlace::Crontab {
                 file: file.clone(),
                 user: user.clone(),
                 line: line.text,
@@ -247,12 +247,12 @@ fn crontabs(tree: &Tree, systemd: bool, found: &mut Found) {
             .schedules
             .extend(schedule::of_cron(&file, &text, systemd));
         let link = tree.link(&file);
-        found.add(Place::Program { file, link }, text);
+        found.add(HookPlace::Program { file, link }, text);
     }
 }
 
-impl Found {
-    fn add(&mut self, place: Place, commands: String) {
+impl FoundHook {
+    fn add(&mut self, place: HookPlace, commands: String) {
         self.hooks.push(Hook {
             place,
             commands,

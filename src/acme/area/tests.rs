@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::acme::{Deed, Judge, Judgement, Removal, Scope};
-use crate::config::Kind;
+use crate::acme::{Deed, HookJudgement, Judge, Removal, Scope};
+use crate::config::ServerKind;
 
 /// A host with these files, of which those that begin with `#!` can be executed.
 fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
@@ -22,7 +22,7 @@ fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
 }
 
 /// The old hooks of an area, and what takes each away.
-fn old(tree: &Tree, area: &Area) -> Vec<(Hook, Judgement, Removal)> {
+fn old(tree: &Tree, area: &Area) -> Vec<(Hook, HookJudgement, Removal)> {
     let judge = Judge::new(tree.clone(), vec![Scope::default()]);
     let found = area.look(tree, true);
     assert!(found.unread.is_empty(), "{:?}", found.unread);
@@ -82,8 +82,18 @@ fn a_unit_or_dehydrateds_own_script_is_for_a_person() {
         all.iter()
             .all(|(_, _, it)| matches!(it, Removal::Sentence(_)))
     );
-    assert!(all[0].1.deeds.contains(&Deed::Restarts(Kind::Postgres)));
-    assert!(all[1].1.deeds.contains(&Deed::Reloads(Kind::Postgres)));
+    assert!(
+        all[0]
+            .1
+            .deeds
+            .contains(&Deed::Restarts(ServerKind::Postgres))
+    );
+    assert!(
+        all[1]
+            .1
+            .deeds
+            .contains(&Deed::Reloads(ServerKind::Postgres))
+    );
 }
 
 #[test]
@@ -103,7 +113,7 @@ fn a_program_that_cron_runs_each_day_renews_and_may_do_more() {
     let renewing: Vec<&str> = found
         .schedules
         .iter()
-        .map(|it| it.client.program())
+        .map(|schedule| schedule.client.program())
         .collect();
     assert_eq!(renewing, ["dehydrated"]);
     let all = old(&tree, &Area::Crontabs);
@@ -117,7 +127,11 @@ fn what_may_not_be_read_is_told() {
     // Nobody can read a directory as a text.
     fs::create_dir(root.path().join("etc/letsencrypt/cli.ini")).unwrap();
     let found = Area::Certbot("/etc/letsencrypt".into()).look(&tree, true);
-    let unread: Vec<&Path> = found.unread.iter().map(|it| it.path.as_path()).collect();
+    let unread: Vec<&Path> = found
+        .unread
+        .iter()
+        .map(|unread| unread.path.as_path())
+        .collect();
     assert_eq!(unread, [Path::new("/etc/letsencrypt/cli.ini")]);
 }
 

@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::command::{self, Simple};
-use super::{Client, Hook, Place, Tree, crontab};
-use crate::config::Kind;
+use super::{Client, Hook, HookPlace, Tree, crontab};
+use crate::config::ServerKind;
 
 /// How deep scripts that run scripts are followed.
 const DEPTH: usize = 3;
@@ -15,7 +15,7 @@ const DEPTH: usize = 3;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// What kind of server it is.
-    pub kind: Kind,
+    pub kind: ServerKind,
     /// Its data directory, or the file that it was started with.
     pub home: PathBuf,
     /// Its targets, and the files that its server's configuration names.
@@ -30,8 +30,8 @@ pub struct Scope {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deed {
     /// It restarts a server of this kind, or stops it.
-    Restarts(Kind),
-    Reloads(Kind),
+    Restarts(ServerKind),
+    Reloads(ServerKind),
     /// It writes this file, or into this directory.
     Copies(String),
     /// It changes owner or mode of what was copied.
@@ -49,10 +49,10 @@ impl fmt::Display for Deed {
     }
 }
 
-fn product(kind: Kind) -> &'static str {
+fn product(kind: ServerKind) -> &'static str {
     match kind {
-        Kind::Postgres => "PostgreSQL",
-        Kind::PgBouncer | Kind::Patroni => kind.name(),
+        ServerKind::Postgres => "PostgreSQL",
+        ServerKind::PgBouncer | ServerKind::Patroni => kind.name(),
     }
 }
 
@@ -67,7 +67,7 @@ pub enum Share {
 
 /// What was found in a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct HookJudgement {
     /// What it does, each once.
     pub(crate) deeds: BTreeSet<Deed>,
     /// How much of it that is.
@@ -80,7 +80,7 @@ pub struct Judge {
     pub(super) scopes: Vec<Scope>,
 }
 
-pub(super) enum Verdict {
+pub(super) enum HookVerdict {
     Old(BTreeSet<Deed>),
     /// It does other things as well.
     Mixed(BTreeSet<Deed>),
@@ -119,42 +119,42 @@ impl Judge {
 
     /// What is old in a hook; none where nothing is. What else cron runs, a weekly restart for one, is no hook: there
     /// the command must run an ACME client, or copy.
-    pub fn judge_hook(&self, hook: &Hook) -> Option<Judgement> {
+    pub fn judge_hook(&self, hook: &Hook) -> Option<HookJudgement> {
         let judgement = self.judge(&hook.commands)?;
         let of_cron = match &hook.place {
-            Place::Crontab { .. } => true,
-            Place::Program { file, .. } => crontab::is_program(file),
-            Place::Setting { .. } | Place::File(_) => false,
+            HookPlace::Crontab { .. } => true,
+            HookPlace::Program { file, .. } => crontab::is_program(file),
+            HookPlace::Setting { .. } | HookPlace::File(_) => false,
         };
         let copies = judgement
             .deeds
             .iter()
-            .any(|it| matches!(it, Deed::Copies(_)));
+            .any(|deed| matches!(deed, Deed::Copies(_)));
         (!of_cron || copies || has_client(&hook.commands)).then_some(judgement)
     }
 
     /// What is old in commands that a shell is handed; none where nothing is.
-    pub(crate) fn judge(&self, commands: &str) -> Option<Judgement> {
+    pub(crate) fn judge(&self, commands: &str) -> Option<HookJudgement> {
         self.judge_within(commands, DEPTH)
     }
 
-    fn judge_within(&self, commands: &str, depth: usize) -> Option<Judgement> {
+    fn judge_within(&self, commands: &str, depth: usize) -> Option<HookJudgement> {
         let parsed = command::parse(commands);
         let mut deeds = BTreeSet::new();
         let mut all = parsed.whole;
         for verdict in self.verdicts(&parsed, depth) {
             match verdict {
-                Verdict::Old(done) => deeds.extend(done),
-                Verdict::Mixed(done) => {
+                HookVerdict::Old(done) => deeds.extend(done),
+                HookVerdict::Mixed(done) => {
                     deeds.extend(done);
                     all = false;
                 }
-                Verdict::Harmless => {}
-                Verdict::Other => all = false,
+                HookVerdict::Harmless => {}
+                HookVerdict::Other => all = false,
             }
         }
         let share = if all { Share::All } else { Share::Some };
-        (!deeds.is_empty()).then_some(Judgement { deeds, share })
+        (!deeds.is_empty()).then_some(HookJudgement { deeds, share })
     }
 
     /// Commands without what is old in them, empty where that is all; none where it cannot be told apart.
@@ -169,23 +169,24 @@ impl Judge {
         let mut gone = false;
         for (simple, verdict) in parsed.simple.iter().zip(&verdicts) {
             match verdict {
-                Verdict::Old(_) => gone = true,
+                HookVerdict::Old(_) => gone = true,
                 // Between the two an operator would be left that means something else.
-                Verdict::Other | Verdict::Mixed(_) if gone => return None,
-                Verdict::Mixed(_) => {
+                HookVerdict::Other | HookVerdict::Mixed(_) if gone => return None,
+                HookVerdict::Mixed(_) => {
                     cuts.extend(self.hook_options(simple)?);
                     kept = Some(simple);
                 }
-                Verdict::Other => kept = Some(simple),
-                Verdict::Harmless => {}
+                HookVerdict::Other => kept = Some(simple),
+                HookVerdict::Harmless => {}
             }
         }
         let Some(last) = kept else {
             return Some(String::new());
         };
-        let mut rest = match gone {
-            true => commands[..last.end()].to_owned(),
-            false => commands.to_owned(),
+        let mut rest = if gone {
+            commands[..last.end()].to_owned()
+        } else {
+            commands.to_owned()
         };
         for cut in cuts.into_iter().rev() {
             rest.replace_range(cut, "");
@@ -193,7 +194,7 @@ impl Judge {
         Some(rest)
     }
 
-    fn verdicts(&self, parsed: &command::Commands, depth: usize) -> Vec<Verdict> {
+    fn verdicts(&self, parsed: &command::Commands, depth: usize) -> Vec<HookVerdict> {
         let simple: Vec<Simple> = parsed
             .simple
             .iter()
@@ -207,9 +208,14 @@ impl Judge {
         verdicts
     }
 
-    fn verdict(&self, simple: &Simple, copied: &mut BTreeSet<PathBuf>, depth: usize) -> Verdict {
+    fn verdict(
+        &self,
+        simple: &Simple,
+        copied: &mut BTreeSet<PathBuf>,
+        depth: usize,
+    ) -> HookVerdict {
         if let Some(verdict) = self.of_service(simple)
-            && !matches!(verdict, Verdict::Other)
+            && !matches!(verdict, HookVerdict::Other)
         {
             return verdict;
         }
@@ -223,33 +229,34 @@ impl Judge {
         let copies = self.copies(simple);
         if !copies.is_empty() {
             copied.extend(copies.iter().map(PathBuf::from));
-            return Verdict::Old(copies.into_iter().map(Deed::Copies).collect());
+            return HookVerdict::Old(copies.into_iter().map(Deed::Copies).collect());
         }
         if ADJUSTING.contains(&program) && self.all_ours(simple, copied) {
-            return Verdict::Old(BTreeSet::from([Deed::Adjusts]));
+            return HookVerdict::Old(BTreeSet::from([Deed::Adjusts]));
         }
         if HARMLESS.contains(&program) && simple.writes.is_empty() {
-            return Verdict::Harmless;
+            return HookVerdict::Harmless;
         }
         // Converts on the way, as openssl does.
         let of_lineage = simple.arguments().any(|word| self.is_lineage(word));
         let mut arguments = simple.arguments();
         match arguments.find(|word| of_lineage && self.is_target(word)) {
-            Some(named) => Verdict::Mixed(BTreeSet::from([Deed::Copies(named.to_owned())])),
-            None => Verdict::Other,
+            Some(named) => HookVerdict::Mixed(BTreeSet::from([Deed::Copies(named.to_owned())])),
+            None => HookVerdict::Other,
         }
     }
 
     /// What the hooks on a client's command line do.
-    fn of_client(&self, simple: &Simple, depth: usize) -> Verdict {
+    fn of_client(&self, simple: &Simple, depth: usize) -> HookVerdict {
         let mut deeds = BTreeSet::new();
         for (_, commands) in hooks_on(simple) {
             let judged = self.judge_within(&commands, depth.saturating_sub(1));
-            deeds.extend(judged.into_iter().flat_map(|it| it.deeds));
+            deeds.extend(judged.into_iter().flat_map(|judgement| judgement.deeds));
         }
-        match deeds.is_empty() {
-            true => Verdict::Other,
-            false => Verdict::Mixed(deeds),
+        if deeds.is_empty() {
+            HookVerdict::Other
+        } else {
+            HookVerdict::Mixed(deeds)
         }
     }
 
@@ -258,7 +265,7 @@ impl Judge {
         Client::of_program(simple.program())?;
         let mut cuts = Vec::new();
         for (span, commands) in hooks_on(simple) {
-            match self.judge(&commands).map(|it| it.share) {
+            match self.judge(&commands).map(|judgement| judgement.share) {
                 Some(Share::All) => cuts.push(span),
                 Some(Share::Some) => return None,
                 None => {}
@@ -268,16 +275,16 @@ impl Judge {
     }
 
     /// What a script or a text for another shell does; none where the command is neither.
-    fn inner(&self, simple: &Simple, depth: usize) -> Option<Verdict> {
+    fn inner(&self, simple: &Simple, depth: usize) -> Option<HookVerdict> {
         let text = self.inner_text(simple, depth)?;
         let judged = self.judge_within(&text, depth - 1);
         Some(match judged {
-            None => Verdict::Other,
-            Some(Judgement {
+            None => HookVerdict::Other,
+            Some(HookJudgement {
                 deeds,
                 share: Share::All,
-            }) => Verdict::Old(deeds),
-            Some(Judgement { deeds, .. }) => Verdict::Mixed(deeds),
+            }) => HookVerdict::Old(deeds),
+            Some(HookJudgement { deeds, .. }) => HookVerdict::Mixed(deeds),
         })
     }
 
@@ -297,13 +304,13 @@ impl Judge {
             let text = |word: &str| {
                 word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
             };
-            return match arguments.any(text) {
-                true => arguments.next().map(str::to_owned),
-                false => self
-                    .tree
+            return if arguments.any(text) {
+                arguments.next().map(str::to_owned)
+            } else {
+                self.tree
                     .text(Path::new(simple.operands().next()?))
                     .ok()
-                    .flatten(),
+                    .flatten()
             };
         }
         let path = &simple.command().first()?.text;
@@ -322,7 +329,7 @@ impl Judge {
                 .next();
             let long = simple
                 .arguments()
-                .find_map(|it| it.strip_prefix("--target-directory="));
+                .find_map(|name| name.strip_prefix("--target-directory="));
             to.extend(directory.or(long).or(simple.operands().next_back()));
         } else if program == "tee" {
             to.extend(simple.operands());
@@ -365,7 +372,7 @@ impl Judge {
         path.is_absolute()
             && self.scopes.iter().any(|scope| {
                 scope.files.contains(path)
-                    || scope.directories.iter().any(|it| path.starts_with(it))
+                    || scope.directories.iter().any(|file| path.starts_with(file))
             })
     }
 
@@ -374,14 +381,14 @@ impl Judge {
         let handed = ["RENEWED_LINEAGE", "CERT_FULLCHAIN_PATH", "CERT_KEY_PATH"];
         let path = Path::new(word);
         let mut lineages = self.scopes.iter().flat_map(|scope| &scope.lineages);
-        handed.iter().any(|it| word.contains(it)) || lineages.any(|it| path.starts_with(it))
+        handed.iter().any(|text| word.contains(text)) || lineages.any(|file| path.starts_with(file))
     }
 }
 
 fn has_client(commands: &str) -> bool {
     let parsed = command::parse(commands);
     let mut programs = parsed.simple.iter().map(Simple::program);
-    programs.any(|it| Client::of_program(it).is_some())
+    programs.any(|text| Client::of_program(text).is_some())
 }
 
 /// A file that was copied into a directory is named by that directory and its own name.
@@ -415,7 +422,9 @@ fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
         if option.starts_with("--") && (option.ends_with("-hook") || option == "--reloadcmd") {
             let last = at + usize::from(value.is_none());
             let value = value.or(words.get(last).map(|word| &*word.text));
-            let end = words.get(last).map_or(words[at].span.end, |it| it.span.end);
+            let end = words
+                .get(last)
+                .map_or(words[at].span.end, |shell_word| shell_word.span.end);
             hooks.push((start..end, value.unwrap_or_default().to_owned()));
             at = last;
         }

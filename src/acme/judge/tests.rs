@@ -26,13 +26,13 @@ impl Host {
     }
 
     fn judge(&self) -> Judge {
-        self.judge_of(&[(Kind::Postgres, "/var/lib/postgresql/15/main")])
+        self.judge_of(&[(ServerKind::Postgres, "/var/lib/postgresql/15/main")])
     }
 
     /// With servers of these kinds.
-    fn judge_of(&self, servers: &[(Kind, &str)]) -> Judge {
+    fn judge_of(&self, servers: &[(ServerKind, &str)]) -> Judge {
         let set = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
-        let scope = |(kind, home): &(Kind, &str)| Scope {
+        let scope = |(kind, home): &(ServerKind, &str)| Scope {
             kind: *kind,
             home: home.into(),
             files: set(&["/etc/ssl/pg/server.crt", "/etc/ssl/pg/server.key"]),
@@ -49,7 +49,9 @@ impl Host {
     }
 
     fn share(&self, commands: &str) -> Option<Share> {
-        self.judge().judge(commands).map(|it| it.share)
+        self.judge()
+            .judge(commands)
+            .map(|judgement| judgement.share)
     }
 }
 
@@ -262,7 +264,7 @@ fn nothing_is_cut_where_a_hook_does_more() {
 fn what_cron_runs_for_other_reasons_is_no_hook() {
     let of_cron = |commands: &str| {
         let hook = Hook {
-            place: Place::Crontab {
+            place: HookPlace::Crontab {
                 file: "/etc/crontab".into(),
                 user: None,
                 line: format!("@daily root {commands}"),
@@ -287,9 +289,9 @@ fn what_cron_runs_for_other_reasons_is_no_hook() {
 #[test]
 fn a_server_is_known_by_the_kinds_of_the_instances() {
     let host = Host::new();
-    let pooler = (Kind::PgBouncer, "/etc/pgbouncer/pgbouncer.ini");
-    let patroni = (Kind::Patroni, "/etc/patroni/config.yml");
-    let postgres = (Kind::Postgres, "/var/lib/postgresql/15/main");
+    let pooler = (ServerKind::PgBouncer, "/etc/pgbouncer/pgbouncer.ini");
+    let patroni = (ServerKind::Patroni, "/etc/patroni/config.yml");
+    let postgres = (ServerKind::Postgres, "/var/lib/postgresql/15/main");
     let (restarts, reloads) = ("restarts PgBouncer", "reloads PgBouncer");
     let (all, some) = (Share::All, Share::Some);
     for (servers, commands, deed, share) in [
@@ -321,7 +323,7 @@ fn a_server_is_known_by_the_kinds_of_the_instances() {
             some,
         ),
         (
-            vec![(Kind::PgBouncer, "/srv/a.ini")],
+            vec![(ServerKind::PgBouncer, "/srv/a.ini")],
             "systemctl restart pgbouncer",
             restarts,
             some,
@@ -364,9 +366,9 @@ fn a_server_is_known_by_the_kinds_of_the_instances() {
         ),
     ] {
         let judged = host.judge_of(&servers).judge(commands);
-        let told = judged.as_ref().map(|it| {
-            let deeds: Vec<String> = it.deeds.iter().map(Deed::to_string).collect();
-            (deeds.join(", "), it.share)
+        let told = judged.as_ref().map(|judgement| {
+            let deeds: Vec<String> = judgement.deeds.iter().map(Deed::to_string).collect();
+            (deeds.join(", "), judgement.share)
         });
         assert_eq!(
             told,

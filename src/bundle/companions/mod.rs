@@ -43,7 +43,7 @@ pub(crate) use error::{CompanionError, CompanionRefusal};
 /// A CA file and a CRL file, as far as an instance has such. Where there are lists of revocations
 /// there are the CAs that made them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(crate) struct Companions {
+pub(crate) struct ClientTrust {
     authorities: Vec<Certificate>,
     revocations: Vec<RevocationList>,
 }
@@ -68,7 +68,7 @@ impl RevocationList {
         if parsed
             .extensions()
             .iter()
-            .any(|it| it.critical && is_beyond(&it.oid.to_id_string()))
+            .any(|extension| extension.critical && is_beyond(&extension.oid.to_id_string()))
         {
             return Err(CompanionError::RevocationsPartial { position });
         }
@@ -77,7 +77,7 @@ impl RevocationList {
             issuer_der: parsed.issuer().as_raw().to_vec(),
             this_update: timestamp(&parsed.last_update()),
             next_update: parsed.next_update().as_ref().map(timestamp),
-            fingerprint: Fingerprint::of(&der),
+            fingerprint: Fingerprint::from_der(&der),
             der,
         })
     }
@@ -109,7 +109,7 @@ fn is_beyond(oid: &str) -> bool {
     .contains(&oid)
 }
 
-impl Companions {
+impl ClientTrust {
     /// Makes them of the content of files; what an instance does not have is none.
     ///
     /// # Errors
@@ -136,7 +136,10 @@ impl Companions {
     /// The names by which a server that has loaded the CA file asks clients for certificates
     /// (`SSL_load_client_CA_file`, each once); none where there is no such file.
     pub(crate) fn names(&self) -> Option<BTreeSet<Vec<u8>>> {
-        let names = self.authorities.iter().map(|it| it.subject_der().to_vec());
+        let names = self
+            .authorities
+            .iter()
+            .map(|certificate| certificate.subject_der().to_vec());
         (!self.authorities.is_empty()).then(|| names.collect())
     }
 
@@ -151,7 +154,7 @@ impl Companions {
     pub(crate) fn digest(&self) -> Option<Fingerprint> {
         let whole = [self.ca_pem(), self.crl_pem()];
         let whole: Vec<u8> = whole.into_iter().flatten().flatten().collect();
-        (!whole.is_empty()).then(|| Fingerprint::of(&whole))
+        (!whole.is_empty()).then(|| Fingerprint::from_der(&whole))
     }
 
     /// The CA file as canonical PEM.
@@ -162,7 +165,7 @@ impl Companions {
 
     /// The CRL file as canonical PEM.
     pub(crate) fn crl_pem(&self) -> Option<Vec<u8>> {
-        let ders = self.revocations.iter().map(|it| it.der.as_slice());
+        let ders = self.revocations.iter().map(|list| list.der.as_slice());
         written("X509 CRL", ders.collect())
     }
 
@@ -174,8 +177,10 @@ impl Companions {
         if self.authorities.is_empty() {
             return Ok(());
         }
-        let alive = |it: &&Certificate| (it.not_before()..=it.not_after()).contains(&now);
-        let begins = |it: &Certificate| it.is_self_issued();
+        let alive = |certificate: &&Certificate| {
+            (certificate.not_before()..=certificate.not_after()).contains(&now)
+        };
+        let begins = |certificate: &Certificate| certificate.is_self_issued();
         if !self.authorities.iter().filter(alive).any(begins) {
             return Err(CompanionRefusal::NoAuthority);
         }
@@ -188,13 +193,13 @@ impl Companions {
 
     /// The CAs that have expired.
     pub(super) fn expired_authorities(&self, now: Timestamp) -> impl Iterator<Item = &Certificate> {
-        let expired = move |it: &&Certificate| now > it.not_after();
+        let expired = move |certificate: &&Certificate| now > certificate.not_after();
         self.authorities.iter().filter(expired)
     }
 
     /// The lists that bear the name of `authority` as their issuer.
     fn lists_of(&self, authority: &Certificate) -> impl Iterator<Item = &RevocationList> {
-        let of = |it: &&RevocationList| it.issuer_der == authority.subject_der();
+        let of = |list: &&RevocationList| list.issuer_der == authority.subject_der();
         self.revocations.iter().filter(of)
     }
 
@@ -206,18 +211,22 @@ impl Companions {
         now: Timestamp,
     ) -> Result<(), CompanionRefusal> {
         let lists: Vec<_> = self.lists_of(authority).collect();
-        let begun = |it: &RevocationList| it.this_update <= now;
-        let lasts = |it: &RevocationList| it.next_update.is_none_or(|end| now <= end);
-        if lists.iter().any(|it| begun(it) && lasts(it)) {
+        let begun = |revocation_list: &RevocationList| revocation_list.this_update <= now;
+        let lasts = |list: &RevocationList| list.next_update.is_none_or(|end| now <= end);
+        if lists.iter().any(|list| begun(list) && lasts(list)) {
             return Ok(());
         }
         let issuer = authority.subject().to_owned();
-        match lists.iter().find(|it| !begun(it)) {
+        match lists.iter().find(|found| !begun(found)) {
             Some(list) => Err(CompanionRefusal::RevocationsNotBegun {
                 issuer,
                 this_update: list.this_update,
             }),
-            None => match lists.iter().filter_map(|it| it.next_update).max() {
+            None => match lists
+                .iter()
+                .filter_map(|candidate| candidate.next_update)
+                .max()
+            {
                 Some(next_update) => Err(CompanionRefusal::RevocationsExpired {
                     issuer,
                     next_update,
@@ -228,7 +237,7 @@ impl Companions {
     }
 }
 
-impl fmt::Debug for Companions {
+impl fmt::Debug for ClientTrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Companions")
             .field("authorities", &self.authorities.len())
@@ -243,7 +252,7 @@ fn written(label: &'static str, ders: Vec<&[u8]>) -> Option<Vec<u8>> {
 }
 
 fn blocks(text: &[u8], part: Part) -> Result<Vec<Block>, CompanionError> {
-    let read = pem::blocks(text, part, pem::Source::Server);
+    let read = pem::blocks(text, part, pem::PemSource::Server);
     read.map(|read| read.blocks)
         .map_err(|fault| CompanionError::NotPem {
             part,
@@ -329,7 +338,7 @@ fn check_authority(certificate: &Certificate, position: usize) -> Result<(), Com
     let digest = certificate.weak_digest();
     let weakness = certificate
         .weak_key()
-        .or_else(|| digest.map(|it| format!("a signature by {it}")));
+        .or_else(|| digest.map(|text| format!("a signature by {text}")));
     match weakness {
         Some(weakness) => Err(CompanionError::Weak {
             subject: subject(),
@@ -345,7 +354,7 @@ fn check_issuer(
     position: usize,
     authorities: &[Certificate],
 ) -> Result<(), CompanionError> {
-    let named = |it: &&Certificate| it.subject_der() == list.issuer_der;
+    let named = |certificate: &&Certificate| certificate.subject_der() == list.issuer_der;
     let mut fault = CompanionError::Stranger {
         position,
         issuer: list.issuer.clone(),

@@ -86,9 +86,9 @@ impl Clients {
     }
 }
 
-fn parse(ca: &str, crl: &str) -> Result<Companions, CompanionError> {
+fn parse(ca: &str, crl: &str) -> Result<ClientTrust, CompanionError> {
     let crl = (!crl.is_empty()).then_some(crl.as_bytes());
-    Companions::parse(Some(ca.as_bytes()), crl)
+    ClientTrust::parse(Some(ca.as_bytes()), crl)
 }
 
 fn refusal(ca: &str, crl: &str) -> CompanionRefusal {
@@ -114,8 +114,8 @@ fn what_is_written_is_what_was_read_without_its_remarks() {
 
 #[test]
 fn an_instance_without_such_files_has_nothing_to_check() {
-    let none = Companions::parse(None, None).unwrap();
-    assert_eq!(none, Companions::default());
+    let none = ClientTrust::parse(None, None).unwrap();
+    assert_eq!(none, ClientTrust::default());
     assert_eq!(none.check(now()), Ok(()));
     assert_eq!((none.digest(), none.names()), (None, None));
     assert_eq!((none.ca_pem(), none.crl_pem()), (None, None));
@@ -197,7 +197,9 @@ fn a_certificate_that_is_no_ca_is_refused_unless_it_stands_for_one_client() {
 
 #[test]
 fn a_ca_that_may_not_sign_is_refused() {
-    let no_certificates = Clients::with("One", |it| it.key_usages = vec![KeyUsagePurpose::CrlSign]);
+    let no_certificates = Clients::with("One", |certificate_params| {
+        certificate_params.key_usages = vec![KeyUsagePurpose::CrlSign]
+    });
     let error = parse(&no_certificates.pem, "").unwrap_err();
     assert!(error.to_string().contains("keyCertSign"), "{error}");
     // rcgen signs no list by a CA that may not, so the list is by the same key before it lost the right.
@@ -228,8 +230,12 @@ fn an_intermediate_without_its_root_keeps_every_client_out() {
 
 #[test]
 fn one_expired_ca_is_odd_and_nothing_but_expired_ones_is_refused() {
-    let old = Clients::with("Old", |it| it.not_after = date_time_ymd(2024, 1, 15));
-    let next = Clients::with("Next", |it| it.not_before = date_time_ymd(2024, 6, 1));
+    let old = Clients::with("Old", |params| {
+        params.not_after = date_time_ymd(2024, 1, 15)
+    });
+    let next = Clients::with("Next", |certificate_params| {
+        certificate_params.not_before = date_time_ymd(2024, 6, 1)
+    });
     assert_eq!(refusal(&old.pem, ""), CompanionRefusal::NoAuthority);
     assert_eq!(refusal(&next.pem, ""), CompanionRefusal::NoAuthority);
     let one = Clients::new("One");
@@ -346,7 +352,9 @@ fn a_list_nears_its_end_by_its_own_lifetime_and_by_days_that_fit_it() {
 fn what_ends_first_is_the_nearest_to_its_end_by_the_rule_of_its_kind() {
     let (one, other) = (
         Clients::new("One"),
-        Clients::with("Other", |it| it.not_after = date_time_ymd(2024, 6, 1)),
+        Clients::with("Other", |params| {
+            params.not_after = date_time_ymd(2024, 6, 1)
+        }),
     );
     let crl = one.list() + &other.list_of((2024, 1), (2024, 6), None);
     let read = parse(&(one.pem + &other.pem), &crl).unwrap();
@@ -359,13 +367,13 @@ fn what_ends_first_is_the_nearest_to_its_end_by_the_rule_of_its_kind() {
     assert_eq!((list.name, list.begin), ("CN=One", hour(0)));
     assert_eq!(read.first_end(Piece::Certificate, now()), None);
     // One that lasts some days, half of which are left, and one of years that ends later.
-    let brief = Clients::with("Brief", |it| {
-        it.not_before = date_time_ymd(2024, 1, 31);
-        it.not_after = date_time_ymd(2024, 2, 3);
+    let brief = Clients::with("Brief", |certificate_params| {
+        certificate_params.not_before = date_time_ymd(2024, 1, 31);
+        certificate_params.not_after = date_time_ymd(2024, 2, 3);
     });
-    let long = Clients::with("Long", |it| {
-        it.not_before = date_time_ymd(2020, 1, 1);
-        it.not_after = date_time_ymd(2024, 2, 5);
+    let long = Clients::with("Long", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2024, 2, 5);
     });
     let read = parse(&(brief.pem + &long.pem), "").unwrap();
     let ca = read.first_end(Piece::Ca, now()).unwrap();
@@ -413,13 +421,15 @@ fn a_ca_that_was_issued_anew_by_the_same_key_does_not_end() {
 
 #[test]
 fn a_ca_that_ended_long_ago_beside_others_is_taken_for_left_behind() {
-    let old = Clients::with("Old", |it| it.not_after = date_time_ymd(2024, 1, 15));
+    let old = Clients::with("Old", |params| {
+        params.not_after = date_time_ymd(2024, 1, 15)
+    });
     let one = Clients::new("One");
     let (alone, both) = (
         parse(&old.pem, "").unwrap(),
         parse(&(old.pem.clone() + &one.pem), "").unwrap(),
     );
-    let first = |read: &Companions, at: &str| {
+    let first = |read: &ClientTrust, at: &str| {
         let end = read.first_end(Piece::Ca, at.parse().unwrap()).unwrap();
         (end.name.to_owned(), end.expiry)
     };

@@ -207,7 +207,7 @@ fn written_keys_fill_their_buffer_so_that_none_was_moved() {
 fn arranged(chain: &str, key: &str) -> (Vec<Vec<u8>>, Vec<SetRight>) {
     let bundle = parse(chain, key).unwrap();
     let all = [bundle.leaf()].into_iter().chain(bundle.intermediates());
-    let ders = all.map(|it| it.der().to_vec()).collect();
+    let ders = all.map(|certificate| certificate.der().to_vec()).collect();
     (ders, bundle.set_right().iter().copied().collect())
 }
 
@@ -230,7 +230,7 @@ fn every_order_of_a_chain_comes_to_the_one() {
     let mut orders = 0;
     for number in 0..256_usize {
         let places = [number & 3, number >> 2 & 3, number >> 4 & 3, number >> 6];
-        if (0..4).any(|it| !places.contains(&it)) {
+        if (0..4).any(|count| !places.contains(&count)) {
             continue;
         }
         orders += 1;

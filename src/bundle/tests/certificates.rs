@@ -33,7 +33,10 @@ fn a_certificate_tells_its_names_dates_and_serial() {
     assert_eq!(certificate.not_before(), at("2024-01-01T00:00:00Z"));
     assert_eq!(certificate.not_after(), at("2024-04-01T00:00:00Z"));
     assert_eq!(certificate.der(), issued.der);
-    assert_eq!(certificate.fingerprint(), Fingerprint::of(&issued.der));
+    assert_eq!(
+        certificate.fingerprint(),
+        Fingerprint::from_der(&issued.der)
+    );
 }
 
 #[test]
@@ -126,7 +129,7 @@ fn the_borders_are_a_quarter_and_a_tenth_or_21_and_7_days_where_that_is_less() {
             (-1, Expiry::Expired),
         ] {
             let now = end - SignedDuration::from_secs(left);
-            let found = Expiry::of(begin, end, now, Thresholds::default());
+            let found = Expiry::from_not_before(begin, end, now, Thresholds::default());
             assert_eq!(found, expiry, "{days} days, {left} s left");
         }
     }
@@ -161,18 +164,18 @@ fn thresholds_replace_the_usual_ones_and_a_warning_comes_first() {
                 Expiry::Fine
             };
             let now = end - SignedDuration::from_hours(left);
-            let found = Expiry::of(begin, end, now, thresholds);
+            let found = Expiry::from_not_before(begin, end, now, thresholds);
             assert_eq!(found, expected, "{thresholds:?}, {left} h left");
         }
         let after = end + SignedDuration::from_secs(1);
-        let found = Expiry::of(begin, end, after, thresholds);
+        let found = Expiry::from_not_before(begin, end, after, thresholds);
         assert_eq!(found, Expiry::Expired, "{thresholds:?}");
     }
 }
 
 #[test]
 fn a_fingerprint_is_the_sha256_of_the_der_in_lower_case_hex() {
-    let fingerprint = Fingerprint::of(b"abc");
+    let fingerprint = Fingerprint::from_der(b"abc");
     let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(fingerprint.to_string(), text);
     assert_eq!(fingerprint.short(), "ba7816");
@@ -185,7 +188,7 @@ fn a_fingerprint_is_the_sha256_of_the_der_in_lower_case_hex() {
 
 #[test]
 fn a_fingerprint_is_a_string_in_json() {
-    let fingerprint = Fingerprint::of(b"abc");
+    let fingerprint = Fingerprint::from_der(b"abc");
     let json = serde_json::to_string(&fingerprint).unwrap();
     assert_eq!(json, format!("\"{fingerprint}\""));
     assert_eq!(

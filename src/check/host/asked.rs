@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Whether this is a container, as podman and the image in packaging/container say it in `$container` (systemd's container
 /// interface).
 pub(super) fn contained() -> bool {
-    std::env::var_os("container").is_some_and(|it| !it.is_empty())
+    std::env::var_os("container").is_some_and(|name| !name.is_empty())
 }
 
 /// What a program says on its standard output; none where it is not there, fails, or does not answer.

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::asked::{property, said};
 use crate::check::unit::systemd_runs;
-use crate::check::{Finding, Kind};
+use crate::check::{Finding, FindingKind};
 use crate::report::day;
 
-const KIND: Kind = Kind::Clock;
+const KIND: FindingKind = FindingKind::Clock;
 
 /// What systemd says of the clock's synchronisation (timedatectl(1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,10 @@ fn earliest(issued: impl Iterator<Item = Timestamp>) -> Option<(Timestamp, &'sta
     let built = std::env::current_exe()
         .and_then(|own| own.metadata()?.modified())
         .ok();
-    let built = built.and_then(moment).map(|it| (it, "pgcertd was built"));
-    let issued = issued.map(|it| (it, "the certificate that is installed was issued"));
+    let built = built
+        .and_then(moment)
+        .map(|time| (time, "pgcertd was built"));
+    let issued = issued.map(|time| (time, "the certificate that is installed was issued"));
     issued.chain(built).max_by_key(|(at, _)| *at)
 }
 
@@ -139,7 +141,7 @@ mod tests {
             Some((later, "the certificate that is installed was issued"))
         );
         assert_eq!(
-            earliest([at(10)].into_iter()).map(|it| it.1),
+            earliest([at(10)].into_iter()).map(|pair| pair.1),
             Some("pgcertd was built")
         );
     }

@@ -7,20 +7,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Instance as InstanceConfig, Kind, Mode};
+use crate::config::{Config, InstanceConfig, Mode, ServerKind};
 use crate::server::files::Installed;
 use crate::server::probe::Prober;
-use crate::server::{Instance, Server, Sight};
+use crate::server::{Instance, InstanceSnapshot, Server};
 
 /// How long one instance may take; what does not come in time is left out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
+pub(super) struct HostFacts {
     /// The lineage, as the config names it.
     pub(super) lineage: String,
     /// What kind of server it is, and its data directory or configuration; nothing where others are to reload it.
-    pub(super) server: Option<(Kind, PathBuf)>,
+    pub(super) server: Option<(ServerKind, PathBuf)>,
     /// What nobody but pgcertd should write: the targets, and the files that the server uses.
     pub(super) files: BTreeSet<PathBuf>,
     /// The data directory, or the server's own configuration, and the state directory, likewise.
@@ -30,7 +30,7 @@ pub(super) struct Facts {
 }
 
 /// Looks at every instance, at all of them at the same time.
-pub(super) async fn facts(config: &Config, prober: &Prober) -> Vec<Facts> {
+pub(super) async fn facts(config: &Config, prober: &Prober) -> Vec<HostFacts> {
     let mut looking = JoinSet::new();
     for instance in &config.instances {
         let written = written(config, instance);
@@ -46,12 +46,12 @@ pub(super) async fn facts(config: &Config, prober: &Prober) -> Vec<Facts> {
 }
 
 /// What the config alone says.
-fn written(config: &Config, instance: &InstanceConfig) -> Facts {
-    let mut facts = Facts {
+fn written(config: &Config, instance: &InstanceConfig) -> HostFacts {
+    let mut facts = HostFacts {
         lineage: instance.lineage.name.clone(),
         server: (instance.mode != Mode::Observe)
             .then(|| (instance.kind(), instance.home().to_owned())),
-        ..Facts::default()
+        ..HostFacts::default()
     };
     // Elsewhere others are to write the files.
     if instance.mode == Mode::Manage {
@@ -61,7 +61,7 @@ fn written(config: &Config, instance: &InstanceConfig) -> Facts {
     facts
 }
 
-async fn seen(mut instance: Instance, mut facts: Facts) -> Facts {
+async fn seen(mut instance: Instance, mut facts: HostFacts) -> HostFacts {
     let Ok(sight) = instance.look().await else {
         return facts;
     };
@@ -75,7 +75,7 @@ async fn seen(mut instance: Instance, mut facts: Facts) -> Facts {
 }
 
 /// The files that the server's configuration names, but those that a distribution shares out.
-async fn used(instance: &mut Instance, sight: &Sight) -> Vec<PathBuf> {
+async fn used(instance: &mut Instance, sight: &InstanceSnapshot) -> Vec<PathBuf> {
     let Server::Up(process) = &sight.server else {
         return Vec::new();
     };

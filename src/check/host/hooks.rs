@@ -2,47 +2,55 @@
 
 use std::collections::BTreeSet;
 
-use super::facts::Facts;
-use super::survey::{Lineage, Survey};
-use crate::acme::{Deed, Found, Hook, Judge, Judgement, Place, Removal, Scope, Tree};
-use crate::check::{Finding, Kind};
+use super::facts::HostFacts;
+use super::survey::{AcmeSurvey, SurveyedLineage};
+use crate::acme::{Deed, FoundHook, Hook, HookJudgement, HookPlace, Judge, Removal, Scope, Tree};
+use crate::check::{Finding, FindingKind};
 use crate::config::{Config, Mode};
 
-const KIND: Kind = Kind::OldHook;
+const KIND: FindingKind = FindingKind::OldHook;
 
 /// A hook and what was found in it.
 struct Old<'f> {
     hook: &'f Hook,
-    judgement: Judgement,
+    judgement: HookJudgement,
 }
 
 /// A finding for each old hook; one that there is none.
 ///
 /// Scripts that hooks run are read here: call it where the host's files may be read.
-pub(super) fn findings(config: &Config, survey: &Survey, facts: &[Facts]) -> Vec<Finding> {
+pub(super) fn findings(config: &Config, survey: &AcmeSurvey, facts: &[HostFacts]) -> Vec<Finding> {
     // Where pgcertd only looks, others reload.
-    if config.instances.iter().all(|it| it.mode == Mode::Observe) {
+    if config
+        .instances
+        .iter()
+        .all(|instance| instance.mode == Mode::Observe)
+    {
         return Vec::new();
     }
-    let scopes = facts.iter().filter_map(|it| scope(it, &survey.lineages));
+    let scopes = facts
+        .iter()
+        .filter_map(|host_facts| scope(host_facts, &survey.lineages));
     let scopes = scopes.collect();
     let judge = Judge::new(Tree::of_this_host(), scopes);
     let mut findings = of_hooks(&judge, &survey.found);
     findings.extend(unread(&survey.found));
     if findings.is_empty() {
-        findings.push(Finding::good(KIND, Kind::OldHook.good()));
+        findings.push(Finding::good(KIND, FindingKind::OldHook.good()));
     }
     findings
 }
 
 /// What is an instance's; nothing where pgcertd only looks.
-fn scope(facts: &Facts, lineages: &[Lineage]) -> Option<Scope> {
+fn scope(facts: &HostFacts, lineages: &[SurveyedLineage]) -> Option<Scope> {
     let (kind, home) = facts.server.clone()?;
-    let own = lineages.iter().filter(|it| it.name == facts.lineage);
+    let own = lineages
+        .iter()
+        .filter(|surveyed_lineage| surveyed_lineage.name == facts.lineage);
     let directories = own.flat_map(|lineage| {
         let name = |path: &&std::path::PathBuf| {
             let mut candidates = lineage.candidates.iter();
-            candidates.any(|it| it.file_name() == path.file_name())
+            candidates.any(|file| file.file_name() == path.file_name())
         };
         let real = lineage.directories.iter().filter(name);
         lineage.candidates.iter().chain(real).cloned()
@@ -56,7 +64,7 @@ fn scope(facts: &Facts, lineages: &[Lineage]) -> Option<Scope> {
     })
 }
 
-fn of_hooks(judge: &Judge, found: &Found) -> Vec<Finding> {
+fn of_hooks(judge: &Judge, found: &FoundHook) -> Vec<Finding> {
     let mut old: Vec<Old> = found
         .hooks
         .iter()
@@ -66,12 +74,12 @@ fn of_hooks(judge: &Judge, found: &Found) -> Vec<Finding> {
         })
         .collect();
     let mut findings = Vec::new();
-    while let Some(position) = old.iter().position(|it| !is_copy(it, &old)) {
+    while let Some(position) = old.iter().position(|entry| !is_copy(entry, &old)) {
         let first = old.remove(position);
         // certbot keeps a copy of what a command line told it.
         let (copies, others): (Vec<Old>, Vec<Old>) = old
             .into_iter()
-            .partition(|it| is_saved_from(it.hook, first.hook));
+            .partition(|old| is_saved_from(old.hook, first.hook));
         old = others;
         findings.push(finding(judge, &first, &copies));
     }
@@ -84,8 +92,8 @@ fn is_copy(one: &Old, all: &[Old]) -> bool {
 
 /// Whether a setting is what the client saved of that crontab's command line.
 fn is_saved_from(saved: &Hook, told: &Hook) -> bool {
-    matches!(saved.place, Place::Setting { .. })
-        && matches!(told.place, Place::Crontab { .. })
+    matches!(saved.place, HookPlace::Setting { .. })
+        && matches!(told.place, HookPlace::Crontab { .. })
         && told.commands.contains(&saved.commands)
 }
 
@@ -96,12 +104,13 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
         seen.push_str(&format!("; saved in {} as well", at(&copy.hook.place)));
     }
     let heavy = |deed: &Deed| matches!(deed, Deed::Restarts(_) | Deed::Copies(_));
-    let finding = match old.judgement.deeds.iter().any(heavy) {
-        true => Finding::problem(KIND, seen),
-        false => Finding::notice(KIND, seen),
+    let finding = if old.judgement.deeds.iter().any(heavy) {
+        Finding::problem(KIND, seen)
+    } else {
+        Finding::notice(KIND, seen)
     };
     let removals = [old].into_iter().chain(copies);
-    let removals = removals.map(|it| it.hook.removal(judge, &it.judgement));
+    let removals = removals.map(|old| old.hook.removal(judge, &old.judgement));
     let mut commands = Vec::new();
     let mut sentences = Vec::new();
     for removal in removals {
@@ -124,25 +133,25 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
 }
 
 /// Where a hook is, with the key that holds it.
-fn at(place: &Place) -> String {
+fn at(place: &HookPlace) -> String {
     let file = place.file().display();
     match place {
-        Place::Setting { line, .. } => {
-            let key = line.split(['=', ':', ' ']).find(|it| !it.is_empty());
+        HookPlace::Setting { line, .. } => {
+            let key = line.split(['=', ':', ' ']).find(|text| !text.is_empty());
             format!("{} in {file}", key.unwrap_or_default())
         }
-        Place::Crontab { .. } => format!("a line in {file}"),
-        Place::Program { .. } | Place::File(_) => file.to_string(),
+        HookPlace::Crontab { .. } => format!("a line in {file}"),
+        HookPlace::Program { .. } | HookPlace::File(_) => file.to_string(),
     }
 }
 
-fn unread(found: &Found) -> Option<Finding> {
+fn unread(found: &FoundHook) -> Option<Finding> {
     let all: BTreeSet<_> = found.unread.iter().collect();
-    let (denied, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.denied);
+    let (denied, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|unread| unread.denied);
     let list = |unread: &[&crate::acme::Unread]| {
         let paths: Vec<String> = unread
             .iter()
-            .map(|it| it.path.display().to_string())
+            .map(|unread| unread.path.display().to_string())
             .collect();
         paths.join(", ")
     };

@@ -6,9 +6,9 @@ use std::fs;
 
 use nix::unistd::Uid;
 
-use crate::check::{Finding, Kind, user_name};
+use crate::check::{Finding, FindingKind, user_name};
 
-const KIND: Kind = Kind::Inotify;
+const KIND: FindingKind = FindingKind::Inotify;
 
 /// A limit, by its names: the kernel's own, and that of this user namespace.
 struct Limit {

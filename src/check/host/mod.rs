@@ -16,12 +16,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::unit::{Unit, root_operation};
-use super::{Finding, Kind};
+use super::{Finding, FindingKind};
 use crate::config::Config;
 use crate::host::privilege::{self, PrivilegeError, landlock_available};
 use crate::server::probe::Prober;
-use facts::Facts;
-use survey::Survey;
+use facts::HostFacts;
+use survey::AcmeSurvey;
 
 /// The findings of the host; `unit` is the service's, where one is installed.
 pub(crate) async fn findings(
@@ -33,16 +33,18 @@ pub(crate) async fn findings(
     findings.extend(uncovered::findings(config).await);
     findings.extend(unit.as_ref().as_ref().map(unit_user));
     let facts = facts::facts(config, prober).await;
-    findings.push(clock::finding(facts.iter().filter_map(|it| it.issued)).await);
+    findings.push(clock::finding(facts.iter().filter_map(|host_facts| host_facts.issued)).await);
     match of_files(config, unit, facts).await {
         Ok(found) => findings.extend(found),
         Err(error) => {
             let seen = format!("the host's files cannot be looked at: {error}");
-            findings.push(Finding::notice(Kind::OldHook, seen).sentence("look at what it names"));
+            findings.push(
+                Finding::notice(FindingKind::OldHook, seen).sentence("look at what it names"),
+            );
         }
     }
     findings.push(landlock());
-    findings.sort_by_key(|it| it.kind);
+    findings.sort_by_key(|finding| finding.kind);
     findings
 }
 
@@ -50,7 +52,7 @@ pub(crate) async fn findings(
 async fn of_files(
     config: &Arc<Config>,
     unit: &Arc<Option<Unit>>,
-    facts: Vec<Facts>,
+    facts: Vec<HostFacts>,
 ) -> Result<Vec<Finding>, PrivilegeError> {
     let reader = survey::reader().await?;
     let survey = Arc::new(survey::survey(&reader, config).await?);
@@ -77,19 +79,19 @@ async fn of_files(
 }
 
 /// Whether the service's user, or else the caller, may watch all that is to be watched.
-fn watchable(unit: Option<&Unit>, survey: &Survey) -> Vec<Finding> {
+fn watchable(unit: Option<&Unit>, survey: &AcmeSurvey) -> Vec<Finding> {
     let uid = unit.and_then(Unit::uid);
     let uid = uid.unwrap_or_else(|| privilege::Ids::own().uid);
     let directories: BTreeSet<_> = survey
         .lineages
         .iter()
-        .flat_map(|it| &it.directories)
+        .flat_map(|lineage| &lineage.directories)
         .collect();
     inotify::findings(uid, directories.len())
 }
 
 fn configured(config: &Config) -> Finding {
-    let kind = Kind::Configured;
+    let kind = FindingKind::Configured;
     match config.instances.len() {
         0 => Finding::notice(kind, "no instance is configured").command(config.command(&["setup"])),
         1 => Finding::good(kind, "1 instance"),
@@ -98,7 +100,7 @@ fn configured(config: &Config) -> Finding {
 }
 
 fn unit_user(unit: &Unit) -> Finding {
-    let kind = Kind::UnitUser;
+    let kind = FindingKind::UnitUser;
     match unit.missing() {
         Some(missing) => Finding::problem(kind, missing).command(root_operation()),
         None => Finding::good(kind, format!("the service runs as user {}", unit.user())),
@@ -106,10 +108,11 @@ fn unit_user(unit: &Unit) -> Finding {
 }
 
 fn landlock() -> Finding {
-    let kind = Kind::Landlock;
-    match landlock_available() {
-        true => Finding::good(kind, "Landlock confines each thread"),
-        false => Finding::notice(kind, "this kernel has no Landlock")
-            .sentence("use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list"),
+    let kind = FindingKind::Landlock;
+    if landlock_available() {
+        Finding::good(kind, "Landlock confines each thread")
+    } else {
+        Finding::notice(kind, "this kernel has no Landlock")
+            .sentence("use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list")
     }
 }

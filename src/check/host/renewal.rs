@@ -1,11 +1,11 @@
 //! Whether something will renew each lineage.
 
-use super::survey::{Lineage, Survey};
+use super::survey::{AcmeSurvey, SurveyedLineage};
 use super::timers::{Timer, Timers};
-use crate::acme::{Client, Origin, Schedule, deletion};
-use crate::check::{Finding, Kind, quoted};
+use crate::acme::{Client, ClientHome, Schedule, deletion};
+use crate::check::{Finding, FindingKind, quoted};
 
-const KIND: Kind = Kind::Renewal;
+const KIND: FindingKind = FindingKind::Renewal;
 
 /// Whether cron runs, and what starts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,19 +16,25 @@ pub(super) enum Cron {
 }
 
 /// A finding for each lineage that an instance names.
-pub(super) fn findings(survey: &Survey, timers: &Timers, cron: &Cron) -> Vec<Finding> {
+pub(super) fn findings(survey: &AcmeSurvey, timers: &Timers, cron: &Cron) -> Vec<Finding> {
     let of = |lineage| finding(lineage, &survey.found.schedules, timers, cron);
     survey.lineages.iter().map(of).collect()
 }
 
-fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cron) -> Finding {
+fn finding(
+    lineage: &SurveyedLineage,
+    crontabs: &[Schedule],
+    timers: &Timers,
+    cron: &Cron,
+) -> Finding {
     let name = &lineage.name;
     let origin = match &lineage.origin {
         Err(unread) => {
             let seen = format!("what renews {name} is not known: {unread}");
-            return match unread.denied {
-                true => Finding::unseen(KIND, seen, "root"),
-                false => Finding::notice(KIND, seen).sentence("see that its file system answers"),
+            return if unread.denied {
+                Finding::unseen(KIND, seen, "root")
+            } else {
+                Finding::notice(KIND, seen).sentence("see that its file system answers")
             };
         }
         // Copied from another host, or issued by hand: what is served and until when is watched all the same.
@@ -53,13 +59,16 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
     };
     let own: Vec<&Timer> = known
         .iter()
-        .filter(|it| it.schedule.renews(origin))
+        .filter(|timer| timer.schedule.renews(origin))
         .collect();
     let lines: Vec<&Schedule> = crontabs
         .iter()
-        .filter(|it| it.renews(origin) && it.idle.is_none())
+        .filter(|schedule| schedule.renews(origin) && schedule.idle.is_none())
         .collect();
-    let at_work = own.iter().find(|it| it.active).map(|it| &it.schedule);
+    let at_work = own
+        .iter()
+        .find(|timer| timer.active)
+        .map(|found| &found.schedule);
     let by_cron = lines.first().copied().filter(|_| *cron == Cron::Running);
     match at_work.or(by_cron) {
         Some(schedule) => Finding::good(KIND, format!("{} renews {name}", schedule.by)),
@@ -78,7 +87,7 @@ fn finding(lineage: &Lineage, crontabs: &[Schedule], timers: &Timers, cron: &Cro
 }
 
 fn unrenewed(
-    origin: &Origin,
+    origin: &ClientHome,
     name: &str,
     timers: &[&Timer],
     lines: &[&Schedule],
@@ -121,13 +130,13 @@ mod tests {
     use crate::acme::Unread;
     use crate::check::{Mend, Weight};
 
-    fn lineage(origin: Result<Option<Client>, Unread>) -> Lineage {
+    fn lineage(origin: Result<Option<Client>, Unread>) -> SurveyedLineage {
         let directory = "/etc/letsencrypt/live/a.b";
-        Lineage {
+        SurveyedLineage {
             name: "a.b".into(),
             candidates: vec![directory.into()],
             origin: origin.map(|client| {
-                client.map(|client| Origin {
+                client.map(|client| ClientHome {
                     client,
                     directory: directory.into(),
                 })

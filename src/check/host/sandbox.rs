@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::survey::Survey;
+use super::survey::AcmeSurvey;
 use crate::check::sandbox::{Need, Needs, Sandbox, Shortfall, command, needs};
 use crate::check::unit::{UNIT, Unit};
-use crate::check::{Finding, Kind};
+use crate::check::{Finding, FindingKind};
 use crate::config::Config;
 
-const KIND: Kind = Kind::Sandbox;
+const KIND: FindingKind = FindingKind::Sandbox;
 
 /// A finding for each instance that the unit keeps from its paths, and for pgcertd's own; one that there is none.
 ///
 /// Links are followed here: call it where that may take its time.
-pub(super) fn findings(config: &Config, unit: &Unit, survey: &Survey) -> Vec<Finding> {
-    let sandbox = Sandbox::of(unit);
+pub(super) fn findings(config: &Config, unit: &Unit, survey: &AcmeSurvey) -> Vec<Finding> {
+    let sandbox = Sandbox::from_unit(unit);
     let own = BTreeSet::from([
         (config.state_directory.clone(), Need::Write),
         (config.runtime_directory.clone(), Need::Write),
@@ -23,8 +23,11 @@ pub(super) fn findings(config: &Config, unit: &Unit, survey: &Survey) -> Vec<Fin
     let nothing = BTreeSet::new();
     for instance in &config.instances {
         let name = &instance.lineage.name;
-        let lineage = survey.lineages.iter().find(|it| it.name == *name);
-        let directories = lineage.map_or(&nothing, |it| &it.directories);
+        let lineage = survey
+            .lineages
+            .iter()
+            .find(|surveyed_lineage| surveyed_lineage.name == *name);
+        let directories = lineage.map_or(&nothing, |lineage| &lineage.directories);
         let needs = needs(config, instance, directories);
         findings.extend(finding(&sandbox, &instance.name, &needs));
     }
@@ -38,7 +41,7 @@ pub(super) fn findings(config: &Config, unit: &Unit, survey: &Survey) -> Vec<Fin
 }
 
 fn finding(sandbox: &Sandbox, name: &str, needs: &Needs) -> Option<Finding> {
-    let shortfall = Shortfall::of(sandbox, needs)?;
+    let shortfall = Shortfall::between(sandbox, needs)?;
     let finding = Finding::problem(KIND, format!("{UNIT}, for {name}: {shortfall}"));
     Some(match shortfall.settings() {
         Ok(lines) => finding.command(command(name, &lines)),

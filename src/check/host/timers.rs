@@ -26,9 +26,10 @@ pub(super) enum Timers {
 
 pub(super) async fn timers() -> Timers {
     if !systemd_runs() {
-        return match contained() {
-            true => Timers::Outside,
-            false => Timers::NoSystemd,
+        return if contained() {
+            Timers::Outside
+        } else {
+            Timers::NoSystemd
         };
     }
     match known().await {
@@ -60,7 +61,7 @@ async fn known() -> Option<Vec<Timer>> {
     let show = ["show", "--property=Id,ActiveState,Unit", "--"];
     let shown = said("systemctl", &[&show, &names[..]].concat()).await?;
     let services: Vec<&str> = blocks(&shown)
-        .filter_map(|it| property(it, "Unit"))
+        .filter_map(|text| property(text, "Unit"))
         .collect();
     let show = ["show", "--property=Id,ExecStart", "--"];
     let run = said("systemctl", &[&show, &services[..]].concat()).await?;
@@ -70,7 +71,7 @@ async fn known() -> Option<Vec<Timer>> {
 /// Pairs the timers with what their services run.
 fn acme_timers(timers: &str, services: &str) -> Vec<Timer> {
     let commands = |service: &str| {
-        let own = blocks(services).find(|it| property(it, "Id") == Some(service));
+        let own = blocks(services).find(|text| property(text, "Id") == Some(service));
         own.map(commands).unwrap_or_default()
     };
     blocks(timers)
@@ -117,11 +118,11 @@ mod tests {
         let timers = acme_timers(TIMERS, SERVICES);
         let told: Vec<_> = timers
             .iter()
-            .map(|it| {
+            .map(|timer| {
                 (
-                    it.schedule.by.as_str(),
-                    it.schedule.client.program(),
-                    it.active,
+                    timer.schedule.by.as_str(),
+                    timer.schedule.client.program(),
+                    timer.active,
                 )
             })
             .collect();

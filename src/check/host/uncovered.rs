@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::check::served_users::{ServedUsers, user_of_process};
-use crate::check::{Finding, Kind, user_name};
+use crate::check::{Finding, FindingKind, user_name};
 use crate::config::Config;
 use crate::host::file;
 use crate::host::privilege::is_root;
@@ -27,7 +27,10 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let covered = config.data_directories();
     let looked = tokio::task::spawn_blocking(move || {
         let Search { found, missed } = uncovered(&covered);
-        let found: Vec<_> = found.into_iter().map(|it| (version(&it), it)).collect();
+        let found: Vec<_> = found
+            .into_iter()
+            .map(|path| (version(&path), path))
+            .collect();
         let unnamed = unnamed();
         let missed = missed.or(unnamed.missed);
         let hidden = others_hidden().unwrap_or_else(Some);
@@ -37,7 +40,7 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
             .collect();
         (found, unnamed.found.len(), missed.or(hidden), users)
     });
-    let kind = Kind::Uncovered;
+    let kind = FindingKind::Uncovered;
     let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
         let seen = format!(
             "they could not be looked at within {} s",
@@ -109,7 +112,7 @@ fn of_server(
     let finding = |what: &str| {
         let seen = format!("{what}{whose} runs on {shown}, and no instance covers it");
         // As `status` has it: it may be nobody's to keep.
-        Finding::notice(Kind::Uncovered, seen)
+        Finding::notice(FindingKind::Uncovered, seen)
     };
     let Some(version) = version else {
         return finding("a PostgreSQL server").sentence(

@@ -2,15 +2,15 @@
 
 use jiff::Timestamp;
 
-use super::{Answers, Case};
-use crate::bundle::{Companions, Expiry, Piece};
-use crate::check::{Finding, Kind};
+use super::{Case, ServerAnswers};
+use crate::bundle::{ClientTrust, Expiry, Piece};
+use crate::check::{Finding, FindingKind};
 use crate::config;
 use crate::report::day;
 
 /// Whether the server uses them; none where the instance has no such files, or it is not known.
-pub(super) fn used(config: &config::Instance, answers: &Answers) -> Option<Finding> {
-    let kind = Kind::ClientCaFiles;
+pub(super) fn used(config: &config::InstanceConfig, answers: &ServerAnswers) -> Option<Finding> {
+    let kind = FindingKind::ClientCaFiles;
     config.ca.as_ref()?;
     let settings = answers.tls.as_ref().ok()?;
     Some(match settings.companions_not_used(config) {
@@ -31,12 +31,12 @@ pub(super) fn expiry(case: &Case) -> Option<Finding> {
 }
 
 /// The end that comes first is the one to tell.
-fn lasting(companions: &Companions, now: Timestamp) -> Option<Finding> {
-    let kind = Kind::ClientCaExpiry;
+fn lasting(companions: &ClientTrust, now: Timestamp) -> Option<Finding> {
+    let kind = FindingKind::ClientCaExpiry;
     let alive = companions
         .ends(now)
-        .filter(|it| it.expiry != Expiry::Expired);
-    let first = alive.min_by_key(|it| (std::cmp::Reverse(it.expiry), it.end))?;
+        .filter(|companion_end| companion_end.expiry != Expiry::Expired);
+    let first = alive.min_by_key(|end| (std::cmp::Reverse(end.expiry), end.end))?;
     let (name, day) = (first.name, day(first.end));
     let (seen, mend) = match first.piece {
         Piece::Crl => (

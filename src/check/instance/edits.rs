@@ -3,12 +3,12 @@
 
 use std::time::SystemTime;
 
-use super::{Answers, Eyes};
-use crate::check::{Finding, Kind, quoted, user_name};
+use super::{ServerAnswers, ServerReader};
+use crate::check::{Finding, FindingKind, quoted, user_name};
 use crate::server::postmaster::Postmaster;
 use crate::server::settings::changed_after;
-use crate::server::sql::{Pending, Role, Sql, SqlError};
-use crate::server::{Server, Sight};
+use crate::server::sql::{PendingEdits, Role, Sql, SqlError};
+use crate::server::{InstanceSnapshot, Server};
 
 #[derive(Default)]
 pub(super) struct Edits {
@@ -23,7 +23,12 @@ pub(super) struct Edits {
 impl Edits {
     /// Mends `finding` by a set-up, which changes what is in force: after what waits is in force,
     /// and not while the server is down.
-    pub(super) fn set_up(&self, finding: Finding, sight: &Sight, set_up: String) -> Finding {
+    pub(super) fn set_up(
+        &self,
+        finding: Finding,
+        sight: &InstanceSnapshot,
+        set_up: String,
+    ) -> Finding {
         match (&self.reload, &sight.server) {
             (_, Server::Down(_)) => finding.sentence(format!(
                 "start the server and run `{set_up}`; should it not start, set ssl = off in its \
@@ -47,11 +52,11 @@ impl From<Finding> for Edits {
 
 pub(super) async fn edits(
     postmaster: &Postmaster,
-    sight: &Sight,
-    answers: &Answers,
-    eyes: &Eyes,
+    sight: &InstanceSnapshot,
+    answers: &ServerAnswers,
+    eyes: &ServerReader,
 ) -> Edits {
-    let kind = Kind::PendingEdits;
+    let kind = FindingKind::PendingEdits;
     // Why the paths are not known is said by `restart`.
     let Ok(around) = &answers.around else {
         return Edits::default();
@@ -69,7 +74,10 @@ pub(super) async fn edits(
         Err(error) => return Finding::problem(kind, error.to_string()).into(),
     };
     if !changed.is_empty() {
-        let named: Vec<String> = changed.iter().map(|it| it.display().to_string()).collect();
+        let named: Vec<String> = changed
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         let seen = format!("edited since the last reload: {}", named.join(", "));
         let finding = Finding::notice(kind, seen);
         let reload = reload(postmaster, sight);
@@ -98,7 +106,10 @@ pub(super) async fn edits(
     }
 }
 
-async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlError> {
+async fn pending(
+    postmaster: &Postmaster,
+    sight: &InstanceSnapshot,
+) -> Result<PendingEdits, SqlError> {
     let targets = &sight.targets;
     let sql = Sql::login(postmaster, &targets.data, targets.server, &Role::OfUser).await?;
     let pending = sql.pending().await;
@@ -107,13 +118,13 @@ async fn pending(postmaster: &Postmaster, sight: &Sight) -> Result<Pending, SqlE
 }
 
 /// A server that does not let us in is none that something is wrong with.
-fn unasked(error: &SqlError, sight: &Sight) -> Finding {
+fn unasked(error: &SqlError, sight: &InstanceSnapshot) -> Finding {
     let seen = format!("whether edits wait is not known: {error}");
-    super::unknowable(Kind::PendingEdits, sight, seen)
+    super::unknowable(FindingKind::PendingEdits, sight, seen)
 }
 
 /// The command that has the server load its configuration, where its programs are to be had here.
-pub(super) fn reload(postmaster: &Postmaster, sight: &Sight) -> Option<String> {
+pub(super) fn reload(postmaster: &Postmaster, sight: &InstanceSnapshot) -> Option<String> {
     let executable = postmaster.executable.as_deref()?;
     let server = sight.targets.server;
     Some(format!(

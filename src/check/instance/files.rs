@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Case, Eyes};
+use super::{Case, ServerReader};
 use crate::check::unit::root_operation;
-use crate::check::{Finding, Kind, group_name, quoted, user_name};
+use crate::check::{Finding, FindingKind, group_name, quoted, user_name};
 use crate::config::Mode;
 use crate::deploy::Keeper;
 use crate::deploy::state::Observation;
 use crate::host::privilege::{Ids, is_root};
 use crate::report::day;
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 use crate::server::files::{Installed, Targets};
 use crate::server::mounts;
 use crate::server::process::Process;
@@ -20,7 +20,7 @@ use crate::server::process::Process;
 pub(super) async fn findings(
     case: &Case,
     keeper: &mut Keeper,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     seen: &Observation,
 ) -> Vec<Finding> {
     let mut findings = installed(case, sight, seen);
@@ -49,16 +49,16 @@ pub(super) async fn closed(case: &Case, keeper: &mut Keeper) -> Vec<Finding> {
         return Vec::new();
     }
     let mut findings = writable(case, keeper, &targets).await;
-    findings.retain(|it| it.mend.is_some());
+    findings.retain(|finding| finding.mend.is_some());
     findings.extend(fault.map(|fault| {
         let seen = format!("{} {fault}", targets.key.display());
-        Finding::problem(Kind::KeyRule, seen).command(owned(&targets))
+        Finding::problem(FindingKind::KeyRule, seen).command(owned(&targets))
     }));
     findings
 }
 
 /// What would be loaded, and whether Postgres takes the key's owner and mode.
-fn installed(case: &Case, sight: &Sight, seen: &Observation) -> Vec<Finding> {
+fn installed(case: &Case, sight: &InstanceSnapshot, seen: &Observation) -> Vec<Finding> {
     let config = case.instance();
     let (look, targets) = (&sight.look, &sight.targets);
     let by_others = "whoever places the files there has to: mode is not \"manage\"";
@@ -68,7 +68,7 @@ fn installed(case: &Case, sight: &Sight, seen: &Observation) -> Vec<Finding> {
     };
     if let Some(fault) = targets.key_fault(&look.found) {
         let seen = format!("{} {fault}", targets.key.display());
-        return vec![Finding::problem(Kind::KeyRule, seen).command(owned(targets))];
+        return vec![Finding::problem(FindingKind::KeyRule, seen).command(owned(targets))];
     }
     let cert = config.cert_file.display();
     let content = match &look.installed {
@@ -76,16 +76,16 @@ fn installed(case: &Case, sight: &Sight, seen: &Observation) -> Vec<Finding> {
             let (leaf, until) = (bundle.fingerprint(), day(seen.end_of(bundle)));
             let leaf = leaf.short();
             Finding::good(
-                Kind::Installed,
+                FindingKind::Installed,
                 format!("{cert} would load: {leaf} until {until}"),
             )
         }
         Installed::Absent => mended(Finding::notice(
-            Kind::Installed,
+            FindingKind::Installed,
             format!("{cert} does not exist yet"),
         )),
         Installed::Unusable(why) => mended(Finding::problem(
-            Kind::Installed,
+            FindingKind::Installed,
             format!(
                 "{} would not load what is installed: {why}",
                 config.kind().name()
@@ -95,7 +95,7 @@ fn installed(case: &Case, sight: &Sight, seen: &Observation) -> Vec<Finding> {
     let is_there = !matches!(look.installed, Installed::Absent);
     let rule = is_there.then(|| {
         let mode = "owner and mode of the key are right";
-        Finding::good(Kind::KeyRule, mode)
+        Finding::good(FindingKind::KeyRule, mode)
     });
     std::iter::once(content).chain(rule).collect()
 }
@@ -117,7 +117,7 @@ pub(super) fn owned(targets: &Targets) -> String {
 
 /// Whether the owner can write where it has to.
 async fn writable(case: &Case, keeper: &mut Keeper, targets: &Targets) -> Vec<Finding> {
-    let kind = Kind::Targets;
+    let kind = FindingKind::Targets;
     if case.instance().mode != Mode::Manage {
         let seen = "the files are placed by others (mode), and left to them";
         return vec![Finding::good(kind, seen)];
@@ -131,8 +131,8 @@ async fn writable(case: &Case, keeper: &mut Keeper, targets: &Targets) -> Vec<Fi
     let state = targets.state.clone();
     let looked = keeper.instance.on_files(move |targets| {
         // The state directory is made by the first run.
-        let absent = |it: &Path| matches!(it.try_exists(), Ok(false));
-        let made = |it: &(PathBuf, String)| it.0 != state || !absent(&it.0);
+        let absent = |path: &Path| matches!(path.try_exists(), Ok(false));
+        let made = |pair: &(PathBuf, String)| pair.0 != state || !absent(&pair.0);
         let unwritable = targets.unwritable(&directories).into_iter().filter(made);
         Ok(unwritable
             .map(|(directory, why)| {
@@ -185,7 +185,7 @@ fn shut_above(directory: &Path) -> Option<PathBuf> {
 }
 
 /// Whether the service may do to this instance what is asked of it.
-fn of_service(case: &Case, sight: &Sight) -> Option<Finding> {
+fn of_service(case: &Case, sight: &InstanceSnapshot) -> Option<Finding> {
     let server = sight.targets.server.uid;
     let files = match case.instance().mode {
         Mode::Manage => sight.targets.owner.uid,
@@ -195,17 +195,19 @@ fn of_service(case: &Case, sight: &Sight) -> Option<Finding> {
     let unit = case.unit.as_ref().as_ref()?;
     unit.uid()?;
     Some(match unit.foreign_to([files, server]) {
-        Some(foreign) => Finding::problem(Kind::ServiceUser, foreign).command(root_operation()),
+        Some(foreign) => {
+            Finding::problem(FindingKind::ServiceUser, foreign).command(root_operation())
+        }
         None => Finding::good(
-            Kind::ServiceUser,
+            FindingKind::ServiceUser,
             format!("the service's user {} may write and signal", unit.user()),
         ),
     })
 }
 
 /// Whether the server sees the files in their directories.
-pub(super) async fn single(sight: &Sight, process: &Process) -> Finding {
-    let kind = Kind::SingleFile;
+pub(super) async fn single(sight: &InstanceSnapshot, process: &Process) -> Finding {
+    let kind = FindingKind::SingleFile;
     match mounts::look(process, &sight.targets).await {
         Ok(None) => Finding::good(kind, "no target is mounted by itself where the server runs"),
         Ok(Some(pinned)) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),
@@ -217,8 +219,12 @@ pub(super) async fn single(sight: &Sight, process: &Process) -> Finding {
 }
 
 /// Whether the installed or the previous key lies in a data directory.
-pub(super) async fn apart(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Finding> {
-    let kind = Kind::KeysApart;
+pub(super) async fn apart(
+    case: &Case,
+    sight: &InstanceSnapshot,
+    eyes: &ServerReader,
+) -> Option<Finding> {
+    let kind = FindingKind::KeysApart;
     let data = case.config.data_directories();
     let targets = &sight.targets;
     let keys = [
@@ -239,9 +245,10 @@ pub(super) async fn apart(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Fin
         Ok(Some((key, what, home))) => {
             let name = &case.instance().name;
             let file = case.config.file.display();
-            let keys = match key.starts_with(&targets.state) && what == "the previous key" {
-                true => "move state_directory elsewhere".to_owned(),
-                false => format!("remove cert_file and key_file of {name}"),
+            let keys = if key.starts_with(&targets.state) && what == "the previous key" {
+                "move state_directory elsewhere".to_owned()
+            } else {
+                format!("remove cert_file and key_file of {name}")
             };
             Finding::notice(
                 kind,
@@ -265,12 +272,12 @@ fn lies_in(file: &Path, directory: &Path) -> bool {
     let wanted = identity(directory);
     let homes: BTreeSet<PathBuf> = [
         file.parent().map(Path::to_owned),
-        file.parent().and_then(|it| it.canonicalize().ok()),
+        file.parent().and_then(|place| place.canonicalize().ok()),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let above = homes.iter().flat_map(|it| it.ancestors());
+    let above = homes.iter().flat_map(|found| found.ancestors());
     file.starts_with(directory)
-        || wanted.is_some() && above.into_iter().any(|it| identity(it) == wanted)
+        || wanted.is_some() && above.into_iter().any(|path| identity(path) == wanted)
 }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Case, Eyes};
-use crate::check::{Finding, Kind, quoted};
+use super::{Case, ServerReader};
+use crate::check::{Finding, FindingKind, quoted};
 use crate::config::{self, Mode};
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 
 /// The type of PostgreSQL's own files.
 const DATABASE: &str = "postgresql_db_t";
@@ -62,7 +62,7 @@ struct Labels {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict<'l> {
+enum LabelVerdict<'l> {
     /// The server is not confined, and reads whatever its user may.
     Unconfined(&'l str),
     /// It may read the files, and what is made in their directories.
@@ -76,21 +76,29 @@ enum Verdict<'l> {
 }
 
 impl Labels {
-    fn verdict(&self) -> Verdict<'_> {
+    fn verdict(&self) -> LabelVerdict<'_> {
         let domain = self.server.as_deref();
-        if let Some(domain) = domain.filter(|it| it.starts_with("unconfined_")) {
-            return Verdict::Unconfined(domain);
+        if let Some(domain) = domain.filter(|text| text.starts_with("unconfined_")) {
+            return LabelVerdict::Unconfined(domain);
         }
-        if let Some((path, of)) = self.files.iter().find_map(|it| self.unreadable(it)) {
-            return Verdict::Unreadable(path, of);
+        if let Some((path, of)) = self
+            .files
+            .iter()
+            .find_map(|labelled| self.unreadable(labelled))
+        {
+            return LabelVerdict::Unreadable(path, of);
         }
-        if let Some((path, of)) = self.directories.iter().find_map(|it| self.unreadable(it)) {
-            return Verdict::Unfit(path, of);
+        if let Some((path, of)) = self
+            .directories
+            .iter()
+            .find_map(|labelled| self.unreadable(labelled))
+        {
+            return LabelVerdict::Unfit(path, of);
         }
         let mut all = self.files.iter().chain(&self.directories);
-        match all.find(|it| it.of.is_none()) {
-            Some(unseen) => Verdict::Unseen(&unseen.path),
-            None => Verdict::Readable,
+        match all.find(|labelled| labelled.of.is_none()) {
+            Some(unseen) => LabelVerdict::Unseen(&unseen.path),
+            None => LabelVerdict::Readable,
         }
     }
 
@@ -107,14 +115,18 @@ impl Labels {
 }
 
 /// Whether the server may read the files; nothing where SELinux is not in use.
-pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<Finding> {
-    let kind = Kind::Label;
+pub(super) async fn finding(
+    case: &Case,
+    sight: &InstanceSnapshot,
+    eyes: &ServerReader,
+) -> Option<Finding> {
+    let kind = FindingKind::Label;
     let (targets, mode) = (sight.targets.clone(), case.instance().mode);
-    if targets.kind != config::Kind::Postgres {
+    if targets.kind != config::ServerKind::Postgres {
         // What others may read is in other policies, or in none.
         return None;
     }
-    let server = sight.server.process().map(|it| it.pid());
+    let server = sight.server.process().map(|process| process.pid());
     let looked = eyes.see(move || {
         let enforcement = Enforcement::of_host()?;
         let of_process = |pid| fs::read(format!("/proc/{pid}/attr/current")).ok();
@@ -127,8 +139,10 @@ pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<F
         };
         Some(Labels {
             enforcement,
-            server: server.and_then(of_process).and_then(|it| type_of(&it)),
-            data: labelled(targets.data.join("PG_VERSION")).and_then(|it| it.of),
+            server: server
+                .and_then(of_process)
+                .and_then(|bytes| type_of(&bytes)),
+            data: labelled(targets.data.join("PG_VERSION")).and_then(|labelled| labelled.of),
             files: files.into_iter().filter_map(labelled).collect(),
             directories: directories.into_iter().filter_map(labelled).collect(),
         })
@@ -145,12 +159,12 @@ pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<F
         ),
     };
     Some(match labels.verdict() {
-        Verdict::Unconfined(domain) => Finding::good(
+        LabelVerdict::Unconfined(domain) => Finding::good(
             kind,
             format!("SELinux does not confine the server ({domain})"),
         ),
-        Verdict::Readable => Finding::good(kind, "SELinux lets the server read the files"),
-        Verdict::Unreadable(path, of) => {
+        LabelVerdict::Readable => Finding::good(kind, "SELinux lets the server read the files"),
+        LabelVerdict::Unreadable(path, of) => {
             let seen = format!(
                 "SELinux forbids the server {}, labelled {of}",
                 path.display()
@@ -158,14 +172,14 @@ pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<F
             let directory = path.parent().unwrap_or(path);
             relabelled(case, sight, wrong(seen), directory, labels.wanted())
         }
-        Verdict::Unfit(path, of) => {
+        LabelVerdict::Unfit(path, of) => {
             let seen = format!(
                 "SELinux forbids the server the next file that is made in {}, which takes its label {of} from there",
                 path.display()
             );
             relabelled(case, sight, wrong(seen), path, labels.wanted())
         }
-        Verdict::Unseen(path) => Finding::notice(
+        LabelVerdict::Unseen(path) => Finding::notice(
             kind,
             format!("{} has no SELinux label that can be seen", path.display()),
         ),
@@ -175,7 +189,7 @@ pub(super) async fn finding(case: &Case, sight: &Sight, eyes: &Eyes) -> Option<F
 /// What mends the label of a directory and of what lies in it.
 fn relabelled(
     case: &Case,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     finding: Finding,
     directory: &Path,
     wanted: &str,
@@ -257,37 +271,41 @@ mod tests {
     #[test]
     fn what_the_servers_own_files_are_labelled_with_and_certificates_are_readable() {
         for of in [DATABASE, "cert_t", "etc_t"] {
-            assert_eq!(labels(Some(of), of).verdict(), Verdict::Readable, "{of}");
+            assert_eq!(
+                labels(Some(of), of).verdict(),
+                LabelVerdict::Readable,
+                "{of}"
+            );
         }
         let mut contained = labels(Some("container_file_t"), "container_file_t");
-        assert!(matches!(contained.verdict(), Verdict::Unreadable(..)));
+        assert!(matches!(contained.verdict(), LabelVerdict::Unreadable(..)));
         contained.data = Some("container_file_t".into());
-        assert_eq!(contained.verdict(), Verdict::Readable);
+        assert_eq!(contained.verdict(), LabelVerdict::Readable);
     }
 
     #[test]
     fn a_file_that_was_born_elsewhere_is_unreadable_and_so_is_the_next_in_a_wrong_directory() {
         let (file, home) = (Path::new(TARGET), "user_home_t");
         let moved = labels(Some(home), DATABASE);
-        assert_eq!(moved.verdict(), Verdict::Unreadable(file, home));
+        assert_eq!(moved.verdict(), LabelVerdict::Unreadable(file, home));
         let next = labels(Some(DATABASE), "var_lib_t");
         let directory = file.parent().unwrap_or(file);
-        assert_eq!(next.verdict(), Verdict::Unfit(directory, "var_lib_t"));
+        assert_eq!(next.verdict(), LabelVerdict::Unfit(directory, "var_lib_t"));
     }
 
     #[test]
     fn a_server_that_is_not_confined_reads_all_and_one_in_a_domain_of_its_own_does_not() {
         let mut labels = labels(Some("var_lib_t"), "var_lib_t");
         labels.server = Some("unconfined_service_t".into());
-        assert!(matches!(labels.verdict(), Verdict::Unconfined(_)));
+        assert!(matches!(labels.verdict(), LabelVerdict::Unconfined(_)));
         labels.server = None;
-        assert!(matches!(labels.verdict(), Verdict::Unreadable(..)));
+        assert!(matches!(labels.verdict(), LabelVerdict::Unreadable(..)));
     }
 
     #[test]
     fn a_label_that_cannot_be_seen_is_not_judged() {
         let unseen = labels(None, DATABASE);
-        assert_eq!(unseen.verdict(), Verdict::Unseen(Path::new(TARGET)));
+        assert_eq!(unseen.verdict(), LabelVerdict::Unseen(Path::new(TARGET)));
     }
 
     #[test]

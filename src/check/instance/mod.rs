@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Finding, Kind, Unit, user_name};
+use super::{Finding, FindingKind, Unit, user_name};
 use crate::config::{self, Config};
 use crate::deploy::Keeper;
 use crate::deploy::state::Observation;
@@ -30,7 +30,7 @@ use crate::server::postmaster::Absence;
 use crate::server::probe::Prober;
 use crate::server::program::{Program, Surroundings};
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{Instance, InstanceError, Server, Sight};
+use crate::server::{Instance, InstanceError, InstanceSnapshot, Server};
 use edits::Edits;
 
 /// An instance that is looked at.
@@ -44,23 +44,23 @@ pub(super) struct Case {
 }
 
 /// What a server's configuration says.
-struct Answers {
+struct ServerAnswers {
     tls: Result<TlsSettings, SettingsError>,
     around: Result<Surroundings, SettingsError>,
 }
 
 /// Reads what a server reads: a thread with the file rights of its user, which writes nothing.
-struct Eyes(Worker);
+struct ServerReader(Worker);
 
-impl Eyes {
-    async fn of(server: Ids, name: &str) -> Result<Eyes, PrivilegeError> {
+impl ServerReader {
+    async fn start(server: Ids, name: &str) -> Result<ServerReader, PrivilegeError> {
         let rights = Rights::Writer {
             owner: server,
             write: Default::default(),
             read: [PathBuf::from("/")].into_iter().collect(),
         };
         let worker = Worker::start(format!("c:{name}"), move || rights).await?;
-        Ok(Eyes(worker))
+        Ok(ServerReader(worker))
     }
 
     async fn see<R: Send + 'static>(
@@ -72,7 +72,7 @@ impl Eyes {
 }
 
 impl Case {
-    fn instance(&self) -> &config::Instance {
+    fn instance(&self) -> &config::InstanceConfig {
         &self.config.instances[self.index]
     }
 
@@ -96,7 +96,7 @@ impl Case {
     /// What is said of an instance that did not answer in time.
     pub(super) fn silent(&self, after: Duration) -> Finding {
         let seen = format!("it could not be looked at within {} s", after.as_secs());
-        Finding::problem(Kind::DataDirectory, seen)
+        Finding::problem(FindingKind::DataDirectory, seen)
             .sentence("see that the file systems of its lineage and its data directory answer")
     }
 
@@ -120,8 +120,11 @@ impl Case {
             Ok(sight) => {
                 let (key, home) = (self.instance().place.key(), sight.targets.data.display());
                 let what = key.replace("data_directory", "data directory");
-                findings.push(Finding::good(Kind::DataDirectory, format!("{what} {home}")));
-                if self.instance().kind() != config::Kind::Postgres {
+                findings.push(Finding::good(
+                    FindingKind::DataDirectory,
+                    format!("{what} {home}"),
+                ));
+                if self.instance().kind() != config::ServerKind::Postgres {
                     findings.extend(files::findings(&self, &mut keeper, sight, &seen).await);
                     findings.extend(neighbour::findings(&self, &mut keeper, sight, &seen).await);
                     return findings;
@@ -129,9 +132,9 @@ impl Case {
                 findings.push(version::finding(&self, &mut keeper).await);
                 findings.extend(files::findings(&self, &mut keeper, sight, &seen).await);
                 let server = sight.targets.server;
-                match Eyes::of(server, &self.instance().name).await {
+                match ServerReader::start(server, &self.instance().name).await {
                     Err(error) => findings.push(
-                        Finding::problem(Kind::Server, error.to_string())
+                        Finding::problem(FindingKind::Server, error.to_string())
                             .because("the server's files could not be looked at"),
                     ),
                     Ok(eyes) => findings.extend(self.of_server(sight, &seen, &eyes).await),
@@ -142,7 +145,12 @@ impl Case {
     }
 
     /// What follows from a look at the server.
-    async fn of_server(&self, sight: &Sight, seen: &Observation, eyes: &Eyes) -> Vec<Finding> {
+    async fn of_server(
+        &self,
+        sight: &InstanceSnapshot,
+        seen: &Observation,
+        eyes: &ServerReader,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
         findings.extend(files::apart(self, sight, eyes).await);
         findings.extend(labels::finding(self, sight, eyes).await);
@@ -157,13 +165,13 @@ impl Case {
             return findings;
         };
         findings.push(Finding::good(
-            Kind::Server,
+            FindingKind::Server,
             format!("the server runs, process {}", postmaster.pid),
         ));
         findings.push(files::single(sight, process).await);
-        let (answers, tried) = match Program::of(postmaster) {
+        let (answers, tried) = match Program::from_postmaster(postmaster) {
             Ok(program) => self.asked(&program, sight, eyes).await,
-            Err(_) => Answers::unaskable(postmaster.pid),
+            Err(_) => ServerAnswers::unaskable(postmaster.pid),
         };
         let edits = edits::edits(postmaster, sight, &answers, eyes).await;
         findings.extend(server::findings(self, sight, &answers, &edits));
@@ -183,7 +191,12 @@ impl Case {
 
     /// Whether a server that is down would start as it last did. Nobody runs a program that
     /// another user's file names, but as that user.
-    async fn of_next_start(&self, sight: &Sight, absence: &Absence, eyes: &Eyes) -> Vec<Finding> {
+    async fn of_next_start(
+        &self,
+        sight: &InstanceSnapshot,
+        absence: &Absence,
+        eyes: &ServerReader,
+    ) -> Vec<Finding> {
         let may = is_root() || Ids::own().uid == sight.targets.server.uid;
         if !may || !matches!(absence, Absence::NoPidFile | Absence::Stale { .. }) {
             return Vec::new();
@@ -205,24 +218,32 @@ impl Case {
     }
 
     /// What the server's program says: its settings, and what came of a start.
-    async fn asked(&self, program: &Program, sight: &Sight, eyes: &Eyes) -> (Answers, DryStart) {
+    async fn asked(
+        &self,
+        program: &Program,
+        sight: &InstanceSnapshot,
+        eyes: &ServerReader,
+    ) -> (ServerAnswers, DryStart) {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         let (tls, around) = tokio::join!(
             program.tls_settings(data, server),
             program.surroundings(data, server),
         );
-        let installed = sight.look.installed.bundle().map(|it| &**it);
+        let installed = sight.look.installed.bundle().map(|bundle| &**bundle);
         let tls = tls.map(|tls| tls.for_instance(self.instance(), installed));
-        let answers = Answers { tls, around };
+        let answers = ServerAnswers { tls, around };
         let tried = restart::tried(program, sight, &answers, eyes).await;
         (answers, tried)
     }
 
     fn server_names(&self) -> Finding {
-        let kind = Kind::ServerNames;
+        let kind = FindingKind::ServerNames;
         let (names, instance) = (&self.instance().server_names, self.instance());
         if !names.is_empty() {
-            let names: Vec<_> = names.iter().map(|it| it.to_str()).collect();
+            let names: Vec<_> = names
+                .iter()
+                .map(|server_name| server_name.to_str())
+                .collect();
             return Finding::good(kind, format!("clients verify {}", names.join(", ")));
         }
         let example = self.source.bundle().and_then(|bundle| {
@@ -238,10 +259,10 @@ impl Case {
     }
 }
 
-impl Answers {
+impl ServerAnswers {
     /// Those of a server whose executable cannot be run from here.
-    fn unaskable(pid: u32) -> (Answers, DryStart) {
-        let answers = Answers {
+    fn unaskable(pid: u32) -> (ServerAnswers, DryStart) {
+        let answers = ServerAnswers {
             tls: Err(SettingsError::NoExecutable { pid }),
             around: Err(SettingsError::NoExecutable { pid }),
         };
@@ -257,12 +278,13 @@ impl Answers {
 
 /// An instance whose files cannot be looked at.
 fn unlooked(error: &InstanceError) -> Finding {
-    let (kind, text) = (Kind::DataDirectory, error.to_string());
+    let (kind, text) = (FindingKind::DataDirectory, error.to_string());
     let (seen, mend) = text.split_once("; ").unwrap_or((&text, ""));
-    match error.is_denied() && !is_root() {
-        true => Finding::unseen(kind, seen, "root, or the server's user")
-            .because("nothing of its files and its server can be told without that"),
-        false => Finding::problem(kind, seen).advised(mend),
+    if error.is_denied() && !is_root() {
+        Finding::unseen(kind, seen, "root, or the server's user")
+            .because("nothing of its files and its server can be told without that")
+    } else {
+        Finding::problem(kind, seen).advised(mend)
     }
 }
 
@@ -272,7 +294,7 @@ fn as_server(server: u32) -> String {
 }
 
 /// What is not known, and why: for want of a right, or because a look failed, which is a problem to whoever may look.
-fn unknown(kind: Kind, sight: &Sight, seen: String) -> Finding {
+fn unknown(kind: FindingKind, sight: &InstanceSnapshot, seen: String) -> Finding {
     let server = sight.targets.server.uid;
     if is_root() || Ids::own().uid == server {
         Finding::problem(kind, seen).sentence("fix the cause that is named, then run check again")
@@ -282,7 +304,7 @@ fn unknown(kind: Kind, sight: &Sight, seen: String) -> Finding {
 }
 
 /// What nobody can know of this server from here, and why, whatever he may look at: worth knowing, and nothing to mend.
-fn unknowable(kind: Kind, sight: &Sight, seen: String) -> Finding {
+fn unknowable(kind: FindingKind, sight: &InstanceSnapshot, seen: String) -> Finding {
     let finding = unknown(kind, sight, seen);
     if finding.lacks.is_some() {
         return finding;
@@ -292,7 +314,12 @@ fn unknowable(kind: Kind, sight: &Sight, seen: String) -> Finding {
 
 /// The same where the server's configuration could not be asked: the program of a server in a container cannot be run from
 /// here, and any other reason is a look that failed.
-fn unanswered(kind: Kind, sight: &Sight, what: &str, error: &SettingsError) -> Finding {
+fn unanswered(
+    kind: FindingKind,
+    sight: &InstanceSnapshot,
+    what: &str,
+    error: &SettingsError,
+) -> Finding {
     let seen = format!("{what}: {error}");
     if matches!(error, SettingsError::NoExecutable { .. }) {
         unknowable(kind, sight, seen)

@@ -1,7 +1,7 @@
 //! What is so of a server that is no Postgres: a pooler before it, or what runs it.
 
 use super::{Case, files, served, server, unknown};
-use crate::check::{Finding, Kind, Weight};
+use crate::check::{Finding, FindingKind, Weight};
 use crate::config;
 use crate::deploy::Keeper;
 use crate::deploy::state::Observation;
@@ -9,7 +9,7 @@ use crate::host::privilege::Ids;
 use crate::server::patroni::{Patroni, Rehearsal};
 use crate::server::process::Process;
 use crate::server::settings::{NotUsed, TlsSettings};
-use crate::server::{Server, Sight};
+use crate::server::{InstanceSnapshot, Server};
 
 /// The first version of PgBouncer that loads its TLS files at a reload (its changelog, 1.16.0).
 const OLDEST: (u32, u32) = (1, 16);
@@ -17,7 +17,7 @@ const OLDEST: (u32, u32) = (1, 16);
 pub(super) async fn findings(
     case: &Case,
     keeper: &mut Keeper,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     seen: &Observation,
 ) -> Vec<Finding> {
     let process = match &sight.server {
@@ -25,7 +25,7 @@ pub(super) async fn findings(
         Server::Up(process) => process,
     };
     let (name, pid) = (process.kind().name(), process.pid());
-    let runs = Finding::good(Kind::Server, format!("{name} runs, process {pid}"));
+    let runs = Finding::good(FindingKind::Server, format!("{name} runs, process {pid}"));
     let mut findings = vec![runs];
     let user = sight.targets.server;
     match &**process {
@@ -43,11 +43,11 @@ pub(super) async fn findings(
         Ok(settings) => {
             let mut said = of_settings(case, &settings);
             // What it calls the file may by now be an older one.
-            said.retain(|it| !(is_pinned && it.kind == Kind::ServerFiles));
+            said.retain(|finding| !(is_pinned && finding.kind == FindingKind::ServerFiles));
             findings.extend(said);
         }
         Err(error) => findings.push(unknown(
-            Kind::ServerFiles,
+            FindingKind::ServerFiles,
             sight,
             format!("which files the server uses is not known: {error}"),
         )),
@@ -59,7 +59,7 @@ pub(super) async fn findings(
 
 /// Whether a PgBouncer of this version loads its TLS files at a reload.
 fn of_version(version: Option<(u32, u32)>) -> Finding {
-    let kind = Kind::Version;
+    let kind = FindingKind::Version;
     let supported = format!(
         "pgcertd supports PgBouncer {}.{} and later",
         OLDEST.0, OLDEST.1
@@ -69,36 +69,42 @@ fn of_version(version: Option<(u32, u32)>) -> Finding {
             .sentence(format!("see what pgbouncer --version says: {supported}"));
     };
     let seen = format!("it is PgBouncer {}.{}", version.0, version.1);
-    match version >= OLDEST {
-        true => Finding::good(kind, seen),
-        false => Finding::problem(kind, seen)
+    if version >= OLDEST {
+        Finding::good(kind, seen)
+    } else {
+        Finding::problem(kind, seen)
             .because("before 1.16 it loads its TLS files when it starts, and at no reload")
-            .sentence(format!("upgrade it: {supported}")),
+            .sentence(format!("upgrade it: {supported}"))
     }
 }
 
 /// Whether a Patroni of this version loads a renewed certificate at a reload: from 2.1.0 on, but for
 /// 3.0.3 (its release notes, 2.1.0 and 3.0.4).
 fn of_patronis_version(version: Option<(u32, u32, u32)>) -> Finding {
-    let kind = Kind::Version;
+    let kind = FindingKind::Version;
     let supported = "pgcertd supports Patroni 2.1 and later, but for 3.0.3";
     let Some((major, minor, patch)) = version else {
         return Finding::notice(kind, "which version it is of is not known")
             .sentence(format!("see what patroni --version says: {supported}"));
     };
     let seen = format!("it is Patroni {major}.{minor}.{patch}");
-    match (major, minor, patch) < (2, 1, 0) || (major, minor, patch) == (3, 0, 3) {
-        false => Finding::good(kind, seen),
-        true => Finding::problem(kind, seen)
+    if (major, minor, patch) < (2, 1, 0) || (major, minor, patch) == (3, 0, 3) {
+        Finding::problem(kind, seen)
             .because("it does not load a renewed certificate at a reload")
-            .sentence(format!("upgrade it: {supported}")),
+            .sentence(format!("upgrade it: {supported}"))
+    } else {
+        Finding::good(kind, seen)
     }
 }
 
 /// Whether a Patroni would have its REST API again after a restart, or a reload: with a pair that it
 /// cannot load it goes on without.
-async fn of_next_start(patroni: &Patroni, user: Ids, config: &config::Instance) -> Option<Finding> {
-    let kind = Kind::Restart;
+async fn of_next_start(
+    patroni: &Patroni,
+    user: Ids,
+    config: &config::InstanceConfig,
+) -> Option<Finding> {
+    let kind = FindingKind::Restart;
     Some(match patroni.rehearsed(user, config).await? {
         Rehearsal::Loads => Finding::good(kind, "Patroni can load what its configuration names"),
         Rehearsal::Refused(said) => {
@@ -114,25 +120,26 @@ async fn of_next_start(patroni: &Patroni, user: Ids, config: &config::Instance) 
 fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
     let config = case.instance();
     let (cert, key) = (&config.cert_file, &config.key_file);
-    let on = match settings.on {
-        true => Finding::good(Kind::Ssl, "TLS is on"),
-        false => {
-            let NotUsed { why, mend } = NotUsed::tls_off(&settings.names);
-            Finding::problem(Kind::Ssl, why).advised(&mend)
-        }
+    let on = if settings.on {
+        Finding::good(FindingKind::Ssl, "TLS is on")
+    } else {
+        let NotUsed { why, mend } = NotUsed::tls_off(&settings.names);
+        Finding::problem(FindingKind::Ssl, why).advised(&mend)
     };
     let mut settings = settings.clone();
     settings.on = true;
     // With TLS on, what is not used are the files.
     let files = match settings.not_used(cert, key) {
-        Ok(None) => Finding::good(Kind::ServerFiles, "the server uses these files"),
-        Ok(Some(NotUsed { why, mend })) => Finding::problem(Kind::ServerFiles, why).advised(&mend),
-        Err(cannot) => Finding::not_known(Kind::ServerFiles, server::OF_FILES, &cannot),
+        Ok(None) => Finding::good(FindingKind::ServerFiles, "the server uses these files"),
+        Ok(Some(NotUsed { why, mend })) => {
+            Finding::problem(FindingKind::ServerFiles, why).advised(&mend)
+        }
+        Err(cannot) => Finding::not_known(FindingKind::ServerFiles, server::OF_FILES, &cannot),
     };
     let faults = settings.faults_elsewhere(config);
     let faults = faults.into_iter().map(|fault| {
         let (seen, mend) = fault.split_once("; ").unwrap_or((&fault, ""));
-        Finding::problem(Kind::Restart, seen).advised(mend)
+        Finding::problem(FindingKind::Restart, seen).advised(mend)
     });
     [on, files].into_iter().chain(faults).collect()
 }

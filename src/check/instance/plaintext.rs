@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::served::Listeners;
-use super::{Answers, Case, Eyes, unknown};
-use crate::check::{Finding, Kind};
+use super::{Case, ServerAnswers, ServerReader, unknown};
+use crate::check::{Finding, FindingKind};
 use crate::host::privilege::PrivilegeError;
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::hba::{Dialect, OnDisk, Rules};
 use crate::server::postmaster::Postmaster;
@@ -48,10 +48,10 @@ pub(super) struct Doubt {
 /// Reads them; nothing where the server's configuration could not be asked, of which `restart` tells.
 pub(super) async fn rules(
     postmaster: &Postmaster,
-    answers: &Answers,
+    answers: &ServerAnswers,
     tried: &DryStart,
     loaded: Option<SystemTime>,
-    eyes: &Eyes,
+    eyes: &ServerReader,
 ) -> Option<LoadedRules> {
     let around = answers.around.as_ref().ok()?.clone();
     if let DryStart::Fails {
@@ -65,7 +65,7 @@ pub(super) async fn rules(
     let looked = eyes.see({
         let file = file.clone();
         move || {
-            let rules = Rules::read(&file, Dialect::of(around.version), &OnDisk)?;
+            let rules = Rules::read(&file, Dialect::from_version(around.version), &OnDisk)?;
             Ok::<_, io::Error>((exposed(&rules), changed(&rules)?))
         }
     });
@@ -139,12 +139,12 @@ fn doubt(
 
 pub(super) fn finding(
     case: &Case,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     rules: Option<LoadedRules>,
     listeners: &Listeners,
     reload: Option<String>,
 ) -> Option<Finding> {
-    let kind = Kind::Plaintext;
+    let kind = FindingKind::Plaintext;
     let not_known = "whom the server lets in unencrypted is not known";
     let (lines, doubt) = match rules? {
         LoadedRules::Others(said) => {

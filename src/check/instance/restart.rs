@@ -5,10 +5,10 @@
 //! `pg_hba.conf`, in a file or a word of its TLS settings.
 
 use super::edits::Edits;
-use super::{Answers, Case, Eyes, unanswered, unknown};
-use crate::check::{Finding, Kind};
+use super::{Case, ServerAnswers, ServerReader, unanswered, unknown};
+use crate::check::{Finding, FindingKind};
 use crate::host::privilege::{Ids, is_root};
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::program::Program;
 use crate::server::settings::{SettingsError, TlsSettings};
@@ -18,9 +18,9 @@ const NOT_KNOWN: &str = "whether the server could start again is not known";
 /// What the server's program says of a start; what is not known, where it could not be asked.
 pub(super) async fn tried(
     program: &Program,
-    sight: &Sight,
-    answers: &Answers,
-    eyes: &Eyes,
+    sight: &InstanceSnapshot,
+    answers: &ServerAnswers,
+    eyes: &ServerReader,
 ) -> DryStart {
     let (Ok(tls), Ok(around)) = (&answers.tls, &answers.around) else {
         return DryStart::NotKnown("its configuration could not be asked".into());
@@ -52,12 +52,12 @@ pub(super) async fn tried(
 
 pub(super) fn finding(
     case: &Case,
-    sight: &Sight,
-    answers: &Answers,
+    sight: &InstanceSnapshot,
+    answers: &ServerAnswers,
     tried: &DryStart,
     edits: &Edits,
 ) -> Finding {
-    let kind = Kind::Restart;
+    let kind = FindingKind::Restart;
     let tls = match (&answers.tls, &answers.around) {
         (Err(SettingsError::Refused { said, .. }), _)
         | (_, Err(SettingsError::Refused { said, .. })) => {
@@ -90,7 +90,7 @@ pub(super) fn finding(
 /// What mends it: an install where it is our pair, a set-up where it is another.
 fn mended(
     case: &Case,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     tls: &TlsSettings,
     is_of_pair: bool,
     edits: &Edits,

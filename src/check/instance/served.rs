@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 
 use super::{Case, unknowable};
 use crate::bundle::Certificate;
-use crate::check::{Finding, Kind};
+use crate::check::{Finding, FindingKind};
 use crate::config::{self, Mode, Verify};
 use crate::deploy::state::Observation;
 use crate::server::postmaster::Postmaster;
 use crate::server::probe::{Opening, ProbeError, Served};
-use crate::server::{Sight, Unseen, process};
+use crate::server::{InstanceSnapshot, Unseen, process};
 use crate::trust::{self, Fault, Roots};
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Whether clients of other hosts reach it.
     pub(super) fn reaches_out(&self) -> bool {
-        self.listening.iter().any(|it| !it.ip().is_loopback())
+        self.listening.iter().any(|addr| !addr.ip().is_loopback())
     }
 
     /// The addresses of this host at which it can be reached.
@@ -46,9 +46,10 @@ impl Listeners {
                 .map(|ip| SocketAddr::new(*ip, listening.port()))
                 .collect()
         };
-        match self.here {
-            true => self.listening.iter().flat_map(meant).collect(),
-            false => BTreeSet::new(),
+        if self.here {
+            self.listening.iter().flat_map(meant).collect()
+        } else {
+            BTreeSet::new()
         }
     }
 }
@@ -56,8 +57,10 @@ impl Listeners {
 /// The addresses of all interfaces; link-local ones are in no client's settings.
 fn own_addresses() -> BTreeSet<IpAddr> {
     let of_interface = |address: nix::sys::socket::SockaddrStorage| {
-        let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-        v4.or(address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|sockaddr_in| IpAddr::V4(sockaddr_in.ip()));
+        v4.or(address.as_sockaddr_in6().map(|in6| IpAddr::V6(in6.ip())))
     };
     let mut own: BTreeSet<IpAddr> = getifaddrs()
         .into_iter()
@@ -86,7 +89,7 @@ pub(super) async fn listeners(postmaster: &Postmaster, server: u32) -> Listeners
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
         let own = namespace("self");
         // Where it may not be looked at, it is taken for this one.
-        let here = namespace(&pid.to_string()).is_none_or(|it| Some(it) == own);
+        let here = namespace(&pid.to_string()).is_none_or(|path| Some(path) == own);
         let tables = [process.tcp(), process.tcp6()];
         let listening = tables
             .into_iter()
@@ -102,14 +105,14 @@ pub(super) async fn listeners(postmaster: &Postmaster, server: u32) -> Listeners
 }
 
 /// Whether new clients get what is installed.
-pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<Finding> {
-    let (kind, config) = (Kind::Served, case.instance());
+pub(super) fn proven(case: &Case, sight: &InstanceSnapshot, seen: &Observation) -> Option<Finding> {
+    let (kind, config) = (FindingKind::Served, case.instance());
     let served = match &seen.served {
         Ok(served) => served,
         Err(_) if config.verify == Verify::None => return None,
         Err(Unseen::Down) => return None,
         // That TLS is off is a finding of its own there.
-        Err(unseen) if unseen.is_tls_off() && config.kind() != config::Kind::Postgres => {
+        Err(unseen) if unseen.is_tls_off() && config.kind() != config::ServerKind::Postgres => {
             return None;
         }
         Err(Unseen::Nowhere(text)) => {
@@ -121,7 +124,11 @@ pub(super) fn proven(case: &Case, sight: &Sight, seen: &Observation) -> Option<F
         }
     };
     let (address, leaf) = (&served.address, served.leaf.fingerprint());
-    let installed = sight.look.installed.bundle().map(|it| it.fingerprint());
+    let installed = sight
+        .look
+        .installed
+        .bundle()
+        .map(|entry| entry.fingerprint());
     let what = format!("{address} serves {} over {}", leaf.short(), served.protocol);
     Some(match installed {
         Some(installed) if installed != leaf => {
@@ -143,7 +150,7 @@ pub(super) fn locked_out(seen: &Observation) -> Option<Finding> {
     let served = seen.served.as_ref().ok()?;
     (!served.leaf.facts().has_digest).then(|| {
         let (address, why) = (&served.address, trust::no_digest(&served.leaf));
-        Finding::problem(Kind::ServedTrusted, format!("{address}: {why}")).sentence(
+        Finding::problem(FindingKind::ServedTrusted, format!("{address}: {why}")).sentence(
             "have it issued by an authority with an RSA or ECDSA key; until then clients get in with channel_binding=disable",
         )
     })
@@ -163,7 +170,7 @@ pub(super) async fn of_address(case: &Case) -> Vec<Finding> {
 /// Whether clients accept what is served at each address.
 pub(super) async fn trusted(
     case: &Case,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     postmaster: &Postmaster,
     listeners: &Listeners,
 ) -> Vec<Finding> {
@@ -178,7 +185,7 @@ pub(super) async fn trusted(
         let seen = "at which addresses clients get which certificate is not known: the server \
                     listens in a network of its own";
         return vec![
-            unknowable(Kind::ServedTrusted, sight, seen.to_owned())
+            unknowable(FindingKind::ServedTrusted, sight, seen.to_owned())
                 .sentence("set address to where clients reach it"),
         ];
     }
@@ -211,7 +218,7 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
     let looked = looked(case, sockets).await;
     let Ok(roots) = tokio::task::spawn_blocking(Roots::system).await else {
         let seen = "the system's roots could not be read";
-        return vec![Finding::problem(Kind::ServedTrusted, seen)];
+        return vec![Finding::problem(FindingKind::ServedTrusted, seen)];
     };
     let now = Timestamp::now();
     let mut findings = Vec::new();
@@ -224,17 +231,17 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
             Err(error) => {
                 good.remove(&socket);
                 if silent.insert(socket) {
-                    let finding = Finding::notice(Kind::ServedTrusted, error.to_string());
+                    let finding = Finding::notice(FindingKind::ServedTrusted, error.to_string());
                     findings.push(finding.advised(Unseen::Probe(error).mend()));
                 }
             }
             Ok(served) => {
                 for mut fault in of_name(&served, &roots, &name, now) {
-                    if fault.kind == trust::Kind::IncompleteChain
+                    if fault.kind == trust::FaultKind::IncompleteChain
                         && !lacks_intermediate(case, &served.leaf)
                     {
                         // Its issuer may be a root of somebody's own, as far as anyone here knows.
-                        fault.kind = trust::Kind::UnknownRoot;
+                        fault.kind = trust::FaultKind::UnknownRoot;
                     }
                     good.remove(&socket);
                     let entry = faults.entry(fault.why.clone());
@@ -246,7 +253,7 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
     findings.extend(faults.values().map(|(fault, at)| refused(fault, at)));
     if !good.is_empty() {
         let seen = format!("verify-full accepts what is served at {}", listed(&good));
-        findings.push(Finding::good(Kind::ServedTrusted, seen));
+        findings.push(Finding::good(FindingKind::ServedTrusted, seen));
     }
     findings
 }
@@ -258,8 +265,8 @@ async fn looked(
 ) -> BTreeMap<(SocketAddr, String), Result<Served, ProbeError>> {
     let limit = case.instance().verify_timeout;
     let opening = match case.instance().kind() {
-        config::Kind::Postgres | config::Kind::PgBouncer => Opening::Request,
-        config::Kind::Patroni => Opening::Https,
+        config::ServerKind::Postgres | config::ServerKind::PgBouncer => Opening::Request,
+        config::ServerKind::Patroni => Opening::Https,
     };
     let mut looking = JoinSet::new();
     for socket in sockets {
@@ -285,11 +292,12 @@ fn lacks_intermediate(case: &Case, leaf: &Certificate) -> bool {
     let chain = case.source.bundle().map(|bundle| bundle.intermediates());
     let mut intermediates = chain.unwrap_or_default().iter();
     leaf.facts().is_logged
-        || intermediates.any(|it| leaf.names_as_issuer(it) && !it.is_self_issued())
+        || intermediates
+            .any(|certificate| leaf.names_as_issuer(certificate) && !certificate.is_self_issued())
 }
 
 fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
-    let kind = Kind::ServedTrusted;
+    let kind = FindingKind::ServedTrusted;
     let seen = format!(
         "verify-full refuses what is served at {}: {}",
         listed(at),
@@ -297,14 +305,14 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
     );
     match fault.kind {
         // A root of one's own is a way to run a server; its clients are told of it.
-        trust::Kind::UnknownRoot | trust::Kind::SelfSigned => Finding::notice(kind, seen)
+        trust::FaultKind::UnknownRoot | trust::FaultKind::SelfSigned => Finding::notice(kind, seen)
             .because("clients accept it only where sslrootcert names its root")
             .sentence("give clients its root (sslrootcert), or have a public authority issue it"),
-        trust::Kind::IncompleteChain => Finding::problem(kind, seen).sentence(
+        trust::FaultKind::IncompleteChain => Finding::problem(kind, seen).sentence(
             "serve fullchain.pem, which holds the intermediates; if that issuer is a root of your own, \
              clients name its file by sslrootcert, and SSL_CERT_FILE names it to check",
         ),
-        trust::Kind::NotJudged => Finding::notice(kind, seen).advised(&fault.mend),
+        trust::FaultKind::NotJudged => Finding::notice(kind, seen).advised(&fault.mend),
         _ => Finding::problem(kind, seen).advised(&fault.mend),
     }
 }

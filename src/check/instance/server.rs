@@ -1,9 +1,9 @@
 //! What a server's configuration says of TLS.
 
 use super::edits::Edits;
-use super::{Answers, Case, client_ca, unanswered, unknown};
-use crate::check::{Finding, Kind};
-use crate::server::Sight;
+use super::{Case, ServerAnswers, client_ca, unanswered, unknown};
+use crate::check::{Finding, FindingKind};
+use crate::server::InstanceSnapshot;
 use crate::server::postmaster::Absence;
 use crate::server::probe::AskedName;
 use crate::server::settings::{NotUsed, SettingsError, TlsSettings};
@@ -12,8 +12,8 @@ use crate::server::settings::{NotUsed, SettingsError, TlsSettings};
 pub(super) const OF_FILES: &str = "which files the server uses is not known";
 
 /// A server that does not run, or is not seen to.
-pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
-    let kind = Kind::Server;
+pub(super) fn down(absence: &Absence, sight: &InstanceSnapshot) -> Finding {
+    let kind = FindingKind::Server;
     let unknown_state = "whether it runs is not known";
     match absence {
         Absence::NotKnown(cannot) => return Finding::not_known(kind, unknown_state, cannot),
@@ -35,8 +35,8 @@ pub(super) fn down(absence: &Absence, sight: &Sight) -> Finding {
 
 pub(super) fn findings(
     case: &Case,
-    sight: &Sight,
-    answers: &Answers,
+    sight: &InstanceSnapshot,
+    answers: &ServerAnswers,
     edits: &Edits,
 ) -> Vec<Finding> {
     let config = case.instance();
@@ -45,23 +45,31 @@ pub(super) fn findings(
         // That the configuration is refused is a finding of its own.
         Err(SettingsError::Refused { .. }) => {}
         Err(error @ SettingsError::Untrusted(_)) => {
-            findings.push(Finding::problem(Kind::ServerFiles, error.to_string()));
+            findings.push(Finding::problem(
+                FindingKind::ServerFiles,
+                error.to_string(),
+            ));
         }
-        Err(error) => findings.push(unanswered(Kind::ServerFiles, sight, OF_FILES, error)),
+        Err(error) => findings.push(unanswered(FindingKind::ServerFiles, sight, OF_FILES, error)),
         Ok(settings) => {
             let set_up = |finding| edits.set_up(finding, sight, case.setup(&[]));
-            findings.push(match settings.on {
-                true => Finding::good(Kind::Ssl, "ssl is on"),
-                false => set_up(Finding::problem(Kind::Ssl, "ssl = off")),
+            findings.push(if settings.on {
+                Finding::good(FindingKind::Ssl, "ssl is on")
+            } else {
+                set_up(Finding::problem(FindingKind::Ssl, "ssl = off"))
             });
             findings.push(
                 match settings.other_files(&config.cert_file, &config.key_file) {
-                    Ok(None) => Finding::good(Kind::ServerFiles, "the server uses these files"),
-                    Ok(Some(NotUsed { why, mend })) if settings.hosts().is_some() => {
-                        Finding::problem(Kind::ServerFiles, why).sentence(mend)
+                    Ok(None) => {
+                        Finding::good(FindingKind::ServerFiles, "the server uses these files")
                     }
-                    Ok(Some(other)) => set_up(Finding::problem(Kind::ServerFiles, other.why)),
-                    Err(cannot) => Finding::not_known(Kind::ServerFiles, OF_FILES, &cannot),
+                    Ok(Some(NotUsed { why, mend })) if settings.hosts().is_some() => {
+                        Finding::problem(FindingKind::ServerFiles, why).sentence(mend)
+                    }
+                    Ok(Some(other)) => {
+                        set_up(Finding::problem(FindingKind::ServerFiles, other.why))
+                    }
+                    Err(cannot) => Finding::not_known(FindingKind::ServerFiles, OF_FILES, &cannot),
                 },
             );
             findings.push(by_name(settings));
@@ -92,5 +100,5 @@ fn by_name(settings: &TlsSettings) -> Finding {
             )
         }
     };
-    Finding::good(Kind::SslSni, seen)
+    Finding::good(FindingKind::SslSni, seen)
 }

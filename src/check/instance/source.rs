@@ -11,7 +11,7 @@ use rustix::fs::{Access, Mode, OFlags};
 
 use super::Case;
 use crate::bundle::Expiry;
-use crate::check::{Finding, Kind, Unit, quoted, unit::UNIT};
+use crate::check::{Finding, FindingKind, Unit, quoted, unit::UNIT};
 use crate::deploy::plan::Readiness;
 use crate::deploy::state::Observation;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
@@ -22,7 +22,7 @@ use crate::report::day;
 
 /// Whether the lineage holds what may be installed.
 pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
-    let kind = Kind::Source;
+    let kind = FindingKind::Source;
     match (&seen.readiness, seen.source.bundle()) {
         (Readiness::Refused { why, .. }, _) => {
             let (seen, mend) = why.split_once("; ").unwrap_or((why, ""));
@@ -72,7 +72,7 @@ pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
 
 /// Whether the service's user may read the lineage; none where there is nothing to read.
 pub(super) async fn readable(case: &Case) -> Option<Finding> {
-    let kind = Kind::SourceReadable;
+    let kind = FindingKind::SourceReadable;
     let name = &case.instance().lineage.name;
     let denied = matches!(case.source, Source::Invalid { denied: true, .. });
     let Some(unit) = case.unit.as_ref() else {
@@ -99,12 +99,12 @@ pub(super) async fn readable(case: &Case) -> Option<Finding> {
     }
     match looked(case, unit, uid).await {
         Err(error) => Some(Finding::problem(kind, error.to_string())),
-        Ok(Look::Read) => {
+        Ok(SourceLook::Read) => {
             let seen = format!("user {user} can read lineage {name}");
             Some(Finding::good(kind, seen))
         }
-        Ok(Look::Nothing) => None,
-        Ok(Look::Denied { path, closed }) => {
+        Ok(SourceLook::Nothing) => None,
+        Ok(SourceLook::Denied { path, closed }) => {
             let seen = format!("user {user} may not read {}", path.display());
             let finding = Finding::problem(kind, seen);
             Some(match opened(&closed, unit) {
@@ -119,7 +119,7 @@ pub(super) async fn readable(case: &Case) -> Option<Finding> {
 
 /// Who beside root may change what the lineage's files are; none where that cannot be seen, which `source` tells.
 pub(super) async fn writers(case: &Case) -> Option<Finding> {
-    let kind = Kind::LineageWriters;
+    let kind = FindingKind::LineageWriters;
     if matches!(case.source, Source::Invalid { denied: true, .. }) {
         return None;
     }
@@ -148,11 +148,13 @@ pub(super) async fn writers(case: &Case) -> Option<Finding> {
     }
     let seen = format!("lineage {name}: {}", steerers.join(", "));
     let everyone = sway.steerers().any(|(who, _)| who == Steerer::Everyone);
-    Some(match everyone {
-        true => Finding::problem(kind, seen)
-            .sentence("keep the lineage where root or its ACME client's user alone may write (chmod go-w)"),
-        false => Finding::notice(kind, seen)
-            .sentence("see that this is who should choose the certificate; nobody gets a file passed that he could not read himself"),
+    Some(if everyone {
+        Finding::problem(kind, seen).sentence(
+            "keep the lineage where root or its ACME client's user alone may write (chmod go-w)",
+        )
+    } else {
+        Finding::notice(kind, seen)
+            .sentence("see that this is who should choose the certificate; nobody gets a file passed that he could not read himself")
     })
 }
 
@@ -165,7 +167,7 @@ fn reads_everything() -> Rights {
 }
 
 /// What a look with the service's rights came to.
-enum Look {
+enum SourceLook {
     Read,
     /// Nothing to read, whatever the rights.
     Nothing,
@@ -182,14 +184,15 @@ async fn looked(
     case: &Case,
     unit: &Unit,
     uid: u32,
-) -> Result<Look, crate::host::privilege::PrivilegeError> {
+) -> Result<SourceLook, crate::host::privilege::PrivilegeError> {
     let spec = Spec::from(case.instance());
     let mut groups = unit.groups();
     let owner = Ids {
         uid,
-        gid: match groups.is_empty() {
-            true => uid,
-            false => groups.remove(0),
+        gid: if groups.is_empty() {
+            uid
+        } else {
+            groups.remove(0)
         },
     };
     let rights = Rights::Service {
@@ -207,9 +210,9 @@ async fn looked(
         })
         .await?;
     let path = match reading {
-        Ok(()) => return Ok(Look::Read),
+        Ok(()) => return Ok(SourceLook::Read),
         Err(ReadError::Denied { path, .. }) => path,
-        Err(_) => return Ok(Look::Nothing),
+        Err(_) => return Ok(SourceLook::Nothing),
     };
     // Which directories and files there are, only one who may look can tell.
     let reader = Worker::start("reader", reads_everything).await?;
@@ -217,7 +220,7 @@ async fn looked(
         .call(move || held(&read::read(&spec, None, &Users::default())))
         .await?;
     let closed = service.call(move || closed(on_the_way)).await?;
-    Ok(Look::Denied { path, closed })
+    Ok(SourceLook::Denied { path, closed })
 }
 
 /// Each directory and file that the lineage's files are reached through, by a descriptor that
@@ -225,10 +228,13 @@ async fn looked(
 /// and the last one is watched, for which it must be listed.
 fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
     let watched = &reading.trail.directories;
-    let passed: BTreeSet<&Path> = watched.iter().flat_map(|it| it.ancestors()).collect();
-    let directories = passed.into_iter().map(|path| match watched.contains(path) {
-        true => (path, Access::READ_OK | Access::EXEC_OK),
-        false => (path, Access::EXEC_OK),
+    let passed: BTreeSet<&Path> = watched.iter().flat_map(|file| file.ancestors()).collect();
+    let directories = passed.into_iter().map(|path| {
+        if watched.contains(path) {
+            (path, Access::READ_OK | Access::EXEC_OK)
+        } else {
+            (path, Access::EXEC_OK)
+        }
     });
     let files = reading
         .stamps

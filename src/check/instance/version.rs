@@ -3,14 +3,14 @@
 use std::ops::RangeInclusive;
 
 use super::Case;
-use crate::check::{Finding, Kind};
+use crate::check::{Finding, FindingKind};
 use crate::deploy::Keeper;
 
 /// The major versions of PostgreSQL that the tests deploy to.
 const TESTED: RangeInclusive<u32> = 13..=19;
 
 pub(super) async fn finding(case: &Case, keeper: &mut Keeper) -> Finding {
-    let kind = Kind::Version;
+    let kind = FindingKind::Version;
     match keeper.instance.server_version().await {
         Err(error) => Finding::problem(kind, error.to_string()),
         Ok(None) => Finding::problem(
@@ -24,15 +24,14 @@ pub(super) async fn finding(case: &Case, keeper: &mut Keeper) -> Finding {
         .sentence("set data_directory to what SHOW data_directory says on that server"),
         Ok(Some(version)) => {
             let seen = format!("it is of PostgreSQL {version}");
-            match version.parse().is_ok_and(|it| TESTED.contains(&it)) {
-                true => Finding::good(kind, seen),
-                false => {
-                    let (first, last) = (TESTED.start(), TESTED.end());
-                    Finding::notice(kind, seen).sentence(format!(
-                        "use PostgreSQL {first} to {last}, or see whether a deployment succeeds: {}",
-                        case.sync(&["--force"])
-                    ))
-                }
+            if version.parse().is_ok_and(|number| TESTED.contains(&number)) {
+                Finding::good(kind, seen)
+            } else {
+                let (first, last) = (TESTED.start(), TESTED.end());
+                Finding::notice(kind, seen).sentence(format!(
+                    "use PostgreSQL {first} to {last}, or see whether a deployment succeeds: {}",
+                    case.sync(&["--force"])
+                ))
             }
         }
     }

@@ -22,7 +22,7 @@ pub(crate) enum Need {
 
 /// What a rule makes of a path and all below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum View {
+enum SandboxView {
     /// It cannot be seen, nor anything below it.
     Inaccessible,
     /// Something else is there, in which a bind mount may show a part.
@@ -40,9 +40,9 @@ enum View {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Rule {
+struct SandboxRule {
     path: PathBuf,
-    view: View,
+    view: SandboxView,
     /// The setting, as `ProtectHome=yes`.
     by: String,
 }
@@ -50,7 +50,7 @@ struct Rule {
 /// The rules of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sandbox {
-    rules: Vec<Rule>,
+    rules: Vec<SandboxRule>,
     /// `RootDirectory=` or `RootImage=`: nothing is where it is here.
     moved: Option<String>,
 }
@@ -63,13 +63,13 @@ pub(crate) struct Denial {
     pub(crate) need: Need,
     /// The setting that denies it.
     pub(crate) by: String,
-    sight: Sight,
+    sight: PathAccess,
     remedy: Remedy,
 }
 
 /// Whether what is denied can be seen at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sight {
+enum PathAccess {
     Hidden,
     Seen,
 }
@@ -82,7 +82,7 @@ enum Remedy {
 
 impl Remedy {
     /// Lines that can all be written, or none.
-    fn of<const N: usize>(lines: [Option<String>; N]) -> Remedy {
+    fn from_lines<const N: usize>(lines: [Option<String>; N]) -> Remedy {
         let lines: Option<Vec<String>> = lines.into_iter().collect();
         lines.map_or(Remedy::Elsewhere, Remedy::Settings)
     }
@@ -92,9 +92,11 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match (self.sight, self.need) {
-            (Sight::Hidden, _) | (_, Need::Read) => write!(f, "{path} is hidden ({})", self.by),
-            (Sight::Seen, Need::Write) => write!(f, "{path} cannot be written ({})", self.by),
-            (Sight::Seen, Need::Run) => write!(f, "{path} cannot be run ({})", self.by),
+            (PathAccess::Hidden, _) | (_, Need::Read) => {
+                write!(f, "{path} is hidden ({})", self.by)
+            }
+            (PathAccess::Seen, Need::Write) => write!(f, "{path} cannot be written ({})", self.by),
+            (PathAccess::Seen, Need::Run) => write!(f, "{path} cannot be run ({})", self.by),
         }
     }
 }
@@ -111,21 +113,21 @@ impl Denial {
 
 impl Sandbox {
     /// As the unit and its drop-ins have it.
-    pub(crate) fn of(unit: &Unit) -> Sandbox {
+    pub(crate) fn from_unit(unit: &Unit) -> Sandbox {
         let mut rules = Vec::new();
         let mut add = |path: &str, view, by: String| {
-            rules.push(Rule {
+            rules.push(SandboxRule {
                 path: path.into(),
                 view,
                 by,
             });
         };
-        let flag = |key: &str| unit.value(key).filter(|it| !off(it));
+        let flag = |key: &str| unit.value(key).filter(|text| !off(text));
         if let Some(home) = flag("ProtectHome") {
             let view = match home {
-                "read-only" => View::ReadOnly,
-                "tmpfs" => View::Covered,
-                _ => View::Inaccessible,
+                "read-only" => SandboxView::ReadOnly,
+                "tmpfs" => SandboxView::Covered,
+                _ => SandboxView::Inaccessible,
             };
             for path in ["/home", "/root", "/run/user"] {
                 add(path, view, format!("ProtectHome={home}"));
@@ -140,16 +142,16 @@ impl Sandbox {
             };
             paths
                 .iter()
-                .for_each(|path| add(path, View::ReadOnly, by()));
+                .for_each(|path| add(path, SandboxView::ReadOnly, by()));
             if system == "strict" {
                 ["/dev", "/proc", "/sys"]
                     .iter()
-                    .for_each(|path| add(path, View::Writable, by()));
+                    .for_each(|path| add(path, SandboxView::Writable, by()));
             }
         }
         if let Some(private) = flag("PrivateTmp") {
             for path in ["/tmp", "/var/tmp"] {
-                add(path, View::Covered, format!("PrivateTmp={private}"));
+                add(path, SandboxView::Covered, format!("PrivateTmp={private}"));
             }
         }
         for (key, below) in DIRECTORIES {
@@ -157,7 +159,7 @@ impl Sandbox {
                 let name = word.split(':').next().unwrap_or(&word);
                 add(
                     &format!("{below}/{name}"),
-                    View::Writable,
+                    SandboxView::Writable,
                     format!("{key}={word}"),
                 );
             }
@@ -168,14 +170,16 @@ impl Sandbox {
                 let mut parts = path.split(':');
                 let source = parts.next().unwrap_or(path);
                 let shown = match view {
-                    View::Shown | View::ShownWritable => parts.next().unwrap_or(source),
+                    SandboxView::Shown | SandboxView::ShownWritable => {
+                        parts.next().unwrap_or(source)
+                    }
                     _ => source,
                 };
                 add(&real(shown), view, format!("{key}={word}"));
             }
         }
         let moved = ["RootDirectory", "RootImage"].into_iter().find_map(|key| {
-            let value = unit.value(key).filter(|it| *it != "/")?;
+            let value = unit.value(key).filter(|line| *line != "/")?;
             Some(format!("{key}={value}"))
         });
         Sandbox { rules, moved }
@@ -192,18 +196,18 @@ impl Sandbox {
                 remedy,
             })
         };
-        let hidden = |by: &str, remedy| denied(by, Sight::Hidden, remedy);
-        let seen = |by: &str, line| denied(by, Sight::Seen, Remedy::of([line]));
+        let hidden = |by: &str, remedy| denied(by, PathAccess::Hidden, remedy);
+        let seen = |by: &str, line| denied(by, PathAccess::Seen, Remedy::from_lines([line]));
         if let Some(moved) = &self.moved {
             return hidden(moved, Remedy::Elsewhere);
         }
-        let inaccessible = self.innermost(path, &[View::Inaccessible]);
+        let inaccessible = self.innermost(path, &[SandboxView::Inaccessible]);
         if let Some(rule) = inaccessible {
             let remedy = self.reopened(rule, path, need);
             return hidden(&rule.by, remedy);
         }
-        if let Some(covered) = self.innermost(path, &[View::Covered]) {
-            let shown = self.innermost(path, &[View::Shown, View::ShownWritable]);
+        if let Some(covered) = self.innermost(path, &[SandboxView::Covered]) {
+            let shown = self.innermost(path, &[SandboxView::Shown, SandboxView::ShownWritable]);
             if shown.is_none_or(|shown| depth(shown) < depth(covered)) {
                 let private = covered.by.starts_with("PrivateTmp");
                 let remedy = if private {
@@ -214,27 +218,27 @@ impl Sandbox {
                 return hidden(&covered.by, remedy);
             }
         }
-        let views: &[View] = match need {
+        let views: &[SandboxView] = match need {
             Need::Read => return None,
             Need::Write => &[
-                View::ReadOnly,
-                View::Writable,
-                View::Shown,
-                View::ShownWritable,
+                SandboxView::ReadOnly,
+                SandboxView::Writable,
+                SandboxView::Shown,
+                SandboxView::ShownWritable,
             ],
-            Need::Run => &[View::NoRun, View::Run],
+            Need::Run => &[SandboxView::NoRun, SandboxView::Run],
         };
         let rule = self.innermost(path, views)?;
         match rule.view {
-            View::ReadOnly | View::Shown => seen(&rule.by, write(path)),
-            View::NoRun => seen(&rule.by, listed("ExecPaths", path)),
+            SandboxView::ReadOnly | SandboxView::Shown => seen(&rule.by, write(path)),
+            SandboxView::NoRun => seen(&rule.by, listed("ExecPaths", path)),
             _ => None,
         }
     }
 
     /// The strictest of the innermost rules with one of these views.
-    fn innermost(&self, path: &Path, views: &[View]) -> Option<&Rule> {
-        let mut rules: Vec<&Rule> = self
+    fn innermost(&self, path: &Path, views: &[SandboxView]) -> Option<&SandboxRule> {
+        let mut rules: Vec<&SandboxRule> = self
             .rules
             .iter()
             .filter(|rule| views.contains(&rule.view) && path.starts_with(&rule.path))
@@ -244,15 +248,15 @@ impl Sandbox {
     }
 
     /// What opens a path that is inaccessible.
-    fn reopened(&self, rule: &Rule, path: &Path, need: Need) -> Remedy {
+    fn reopened(&self, rule: &SandboxRule, path: &Path, need: Need) -> Remedy {
         // What the administrator hid by name stays hidden.
         if !rule.by.starts_with("ProtectHome") {
             return Remedy::Elsewhere;
         }
         let visible = Some("ProtectHome=read-only".to_owned());
         match need {
-            Need::Write => Remedy::of([visible, write(path)]),
-            Need::Read | Need::Run => Remedy::of([visible]),
+            Need::Write => Remedy::from_lines([visible, write(path)]),
+            Need::Read | Need::Run => Remedy::from_lines([visible]),
         }
     }
 }
@@ -266,29 +270,32 @@ const DIRECTORIES: [(&str, &str); 4] = [
 ];
 
 /// Settings that are lists of paths.
-const LISTS: [(&str, View); 8] = [
-    ("InaccessiblePaths", View::Inaccessible),
-    ("TemporaryFileSystem", View::Covered),
-    ("ReadOnlyPaths", View::ReadOnly),
-    ("ReadWritePaths", View::Writable),
-    ("BindReadOnlyPaths", View::Shown),
-    ("BindPaths", View::ShownWritable),
-    ("NoExecPaths", View::NoRun),
-    ("ExecPaths", View::Run),
+const LISTS: [(&str, SandboxView); 8] = [
+    ("InaccessiblePaths", SandboxView::Inaccessible),
+    ("TemporaryFileSystem", SandboxView::Covered),
+    ("ReadOnlyPaths", SandboxView::ReadOnly),
+    ("ReadWritePaths", SandboxView::Writable),
+    ("BindReadOnlyPaths", SandboxView::Shown),
+    ("BindPaths", SandboxView::ShownWritable),
+    ("NoExecPaths", SandboxView::NoRun),
+    ("ExecPaths", SandboxView::Run),
 ];
 
 fn off(value: &str) -> bool {
     ["no", "false", "off", "0"].contains(&value)
 }
 
-fn depth(rule: &Rule) -> usize {
+fn depth(rule: &SandboxRule) -> usize {
     rule.path.components().count()
 }
 
 /// systemd follows links in the paths of these settings.
 fn real(path: &str) -> String {
     let followed = std::fs::canonicalize(path).ok();
-    followed.map_or_else(|| path.to_owned(), |it| it.to_string_lossy().into_owned())
+    followed.map_or_else(
+        || path.to_owned(),
+        |file| file.to_string_lossy().into_owned(),
+    )
 }
 
 fn write(path: &Path) -> Option<String> {
@@ -302,7 +309,7 @@ fn bind(path: &Path, need: Need) -> Remedy {
     };
     // A colon begins where it is shown.
     let plain = Some(path).filter(|path| !path.as_os_str().as_encoded_bytes().contains(&b':'));
-    Remedy::of([plain.and_then(|path| listed(key, path))])
+    Remedy::from_lines([plain.and_then(|path| listed(key, path))])
 }
 
 /// A line with one path, which may be missing when the unit starts: with another one's data directory gone, the daemon

@@ -7,22 +7,26 @@ use std::path::{Path, PathBuf};
 use super::{Denial, Need, Sandbox};
 use crate::check::finding::quoted;
 use crate::check::unit::{DROP_INS, UNIT};
-use crate::config::{Config, Instance, Mode, Reload};
+use crate::config::{Config, InstanceConfig, Mode, Reload};
 use crate::host::patience::Questions;
 
 /// Paths, and what the daemon does with each.
 pub(crate) type Needs = BTreeSet<(PathBuf, Need)>;
 
 /// What an instance needs, whose lineage leads through these directories.
-pub(crate) fn needs(config: &Config, instance: &Instance, lineage: &BTreeSet<PathBuf>) -> Needs {
+pub(crate) fn needs(
+    config: &Config,
+    instance: &InstanceConfig,
+    lineage: &BTreeSet<PathBuf>,
+) -> Needs {
     let mut needs = BTreeSet::from([(instance.home().to_owned(), Need::Read)]);
-    needs.extend(lineage.iter().map(|it| (it.clone(), Need::Read)));
+    needs.extend(lineage.iter().map(|path| (path.clone(), Need::Read)));
     let companions = [&instance.ca, &instance.crl].into_iter().flatten();
-    let elsewhere = companions.filter(|it| it.source.is_absolute());
-    needs.extend(elsewhere.map(|it| (it.source.clone(), Need::Read)));
+    let elsewhere = companions.filter(|companion| companion.source.is_absolute());
+    needs.extend(elsewhere.map(|companion| (companion.source.clone(), Need::Read)));
     if instance.mode == Mode::Manage {
         let directories = instance.targets().filter_map(Path::parent);
-        needs.extend(directories.map(|it| (it.to_owned(), Need::Write)));
+        needs.extend(directories.map(|file| (file.to_owned(), Need::Write)));
         needs.insert((config.state_of(instance), Need::Write));
     }
     if let Reload::Command(words) = &instance.reload
@@ -45,7 +49,7 @@ impl Shortfall {
     /// None where all is allowed.
     ///
     /// Links are followed here: call it where that may take its time.
-    pub(crate) fn of(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
+    pub(crate) fn between(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
         let paths = needs.iter().map(|(path, _)| path.clone());
         let followed: BTreeMap<PathBuf, PathBuf> =
             Questions::default().ask(paths, |path: &PathBuf| real(path));
@@ -53,16 +57,16 @@ impl Shortfall {
         for (path, need) in needs {
             for path in [Some(path), followed.get(path)].into_iter().flatten() {
                 let denied = sandbox.denies(path, *need);
-                denials.extend(denied.filter(|it| !denials.contains(it)));
+                denials.extend(denied.filter(|denial| !denials.contains(denial)));
             }
         }
         // What cannot be seen is not told again as what cannot be written.
         let written: Vec<PathBuf> = denials
             .iter()
-            .filter(|it| it.need == Need::Write)
-            .map(|it| it.path.clone())
+            .filter(|denial| denial.need == Need::Write)
+            .map(|denial| denial.path.clone())
             .collect();
-        denials.retain(|it| it.need != Need::Read || !written.contains(&it.path));
+        denials.retain(|found| found.need != Need::Read || !written.contains(&found.path));
         (!denials.is_empty()).then_some(Shortfall { denials })
     }
 

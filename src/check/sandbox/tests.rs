@@ -14,7 +14,7 @@ fn sandbox(drop_ins: &[&str]) -> Sandbox {
         let text = format!("[Service]\n{text}\n");
         fs::write(at.join(format!("pgcertd.service.d/{number}.conf")), text).unwrap();
     }
-    Sandbox::of(&Unit::in_directories(&[at], None).unwrap())
+    Sandbox::from_unit(&Unit::in_directories(&[at], None).unwrap())
 }
 
 fn denied(sandbox: &Sandbox, path: &str, need: Need) -> Option<(String, Vec<String>)> {
@@ -62,7 +62,7 @@ fn it_denies_the_rest_and_says_by_what() {
         ),
     ] {
         let seen = denied(&packaged, path, need);
-        assert_eq!(seen.map(|it| it.0).as_deref(), Some(by), "{path}");
+        assert_eq!(seen.map(|pair| pair.0).as_deref(), Some(by), "{path}");
     }
 }
 

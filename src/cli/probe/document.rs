@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Arguments, Seen};
+use super::{ProbeAnswer, ProbeArguments};
 use crate::bundle::{Certificate, Fingerprint, Thresholds};
 use crate::report::view::{CertificateView, EndView, VERSION};
 use crate::server::probe::Served;
 use crate::trust::{self, Fault, Judgement, Needed, Roots};
 
 #[derive(Serialize)]
-pub(super) struct Document {
+pub(super) struct ProbeJson {
     version: u32,
     pub(super) host: String,
     pub(super) port: u16,
@@ -51,8 +51,8 @@ pub(super) struct ServedView {
     pub(super) protocol: String,
     pub(super) cipher: String,
     pub(super) key_exchange: String,
-    pub(super) verify_full: Verdict,
-    pub(super) verify_ca: Verdict,
+    pub(super) verify_full: ProbeVerdict,
+    pub(super) verify_ca: ProbeVerdict,
     /// Where other clients judge otherwise, or something was sent in vain.
     pub(super) notes: Vec<String>,
     /// As it was sent, the leaf first.
@@ -64,7 +64,7 @@ pub(super) struct ServedView {
 }
 
 #[derive(Serialize, PartialEq)]
-pub(super) struct Verdict {
+pub(super) struct ProbeVerdict {
     pub(super) accepted: bool,
     /// Whether pgcertd can tell; what it cannot tell is not accepted, and may be.
     pub(super) judged: bool,
@@ -86,10 +86,10 @@ pub(super) struct Sent {
     pub(super) used: bool,
 }
 
-impl Document {
-    pub(super) fn of(
-        wanted: &Arguments,
-        seen: &[Seen],
+impl ProbeJson {
+    pub(super) fn from_wanted(
+        wanted: &ProbeArguments,
+        seen: &[ProbeAnswer],
         roots: &Roots,
         from: String,
         now: Timestamp,
@@ -97,11 +97,11 @@ impl Document {
         let host = &wanted.address.host;
         let addresses: Vec<_> = seen
             .iter()
-            .map(|seen| AddressView::of(seen, roots, host, now))
+            .map(|seen| AddressView::from_seen(seen, roots, host, now))
             .collect();
         let problem = addresses
             .iter()
-            .filter_map(|it| it.served.as_ref()?.verify_full.reasons.first())
+            .filter_map(|view| view.served.as_ref()?.verify_full.reasons.first())
             .map(|fault| fault.why.clone())
             .next();
         Self {
@@ -122,9 +122,12 @@ impl Document {
 }
 
 impl AddressView {
-    fn of(seen: &Seen, roots: &Roots, host: &str, now: Timestamp) -> Self {
+    fn from_seen(seen: &ProbeAnswer, roots: &Roots, host: &str, now: Timestamp) -> Self {
         let (error, served) = match &seen.served {
-            Ok(served) => (None, Some(ServedView::of(served, roots, host, now))),
+            Ok(served) => (
+                None,
+                Some(ServedView::from_served(served, roots, host, now)),
+            ),
             Err(unanswered) => (
                 Some(format!("{}; {}", unanswered.why, unanswered.mend)),
                 None,
@@ -139,7 +142,7 @@ impl AddressView {
 }
 
 impl ServedView {
-    fn of(served: &Served, roots: &Roots, host: &str, now: Timestamp) -> Self {
+    fn from_served(served: &Served, roots: &Roots, host: &str, now: Timestamp) -> Self {
         let rest = served.rest();
         let Judgement {
             chain,
@@ -157,7 +160,7 @@ impl ServedView {
         let sent: Vec<Sent> = std::iter::once(&served.leaf)
             .chain(&rest)
             .enumerate()
-            .map(|(position, it)| Sent::of(it, used.contains(&position)))
+            .map(|(position, it)| Sent::from_certificate(it, used.contains(&position)))
             .collect();
         let full = chain.iter().cloned().chain(name).collect();
         let needed = Needed::new(&served.leaf, &rest, roots, now);
@@ -165,11 +168,11 @@ impl ServedView {
             protocol: served.protocol.clone(),
             cipher: served.cipher.clone(),
             key_exchange: served.key_exchange.clone(),
-            verify_full: Verdict::of(full),
-            verify_ca: Verdict::of(chain),
+            verify_full: ProbeVerdict::from_reasons(full),
+            verify_ca: ProbeVerdict::from_reasons(chain),
             notes,
-            root: root.map(|root| Sent::of(&root, true)),
-            chain_end: CertificateView::of(&needed, now, Thresholds::default()).chain_end,
+            root: root.map(|root| Sent::from_certificate(&root, true)),
+            chain_end: CertificateView::from_needed(&needed, now, Thresholds::default()).chain_end,
             chain: sent,
         }
     }
@@ -179,19 +182,21 @@ impl ServedView {
     }
 }
 
-impl Verdict {
-    fn of(reasons: Vec<Fault>) -> Self {
+impl ProbeVerdict {
+    fn from_reasons(reasons: Vec<Fault>) -> Self {
         Self {
             accepted: reasons.is_empty(),
             judged: reasons.is_empty()
-                || reasons.iter().any(|it| it.kind != trust::Kind::NotJudged),
+                || reasons
+                    .iter()
+                    .any(|fault| fault.kind != trust::FaultKind::NotJudged),
             reasons,
         }
     }
 }
 
 impl Sent {
-    fn of(certificate: &Certificate, used: bool) -> Self {
+    fn from_certificate(certificate: &Certificate, used: bool) -> Self {
         let facts = certificate.facts();
         Self {
             fingerprint: certificate.fingerprint(),

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 
 use super::SYSTEM;
-use super::document::{AddressView, Document, Sent, ServedView, Verdict};
+use super::document::{AddressView, ProbeJson, ProbeVerdict, Sent, ServedView};
 use crate::bundle::{Expiry, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::report::day;
 
-pub(super) fn drawn(document: &Document, now: Timestamp) -> Page {
+pub(super) fn drawn(document: &ProbeJson, now: Timestamp) -> Page {
     let mut out = Page::default();
     let mut drawn: Vec<&ServedView> = Vec::new();
     for address in &document.addresses {
@@ -44,11 +44,12 @@ pub(super) fn drawn(document: &Document, now: Timestamp) -> Page {
     out
 }
 
-fn headline(document: &Document, served: &ServedView) -> Page {
-    let Document { host, port, .. } = document;
-    let host = match host.contains(':') {
-        true => format!("[{host}]"),
-        false => host.clone(),
+fn headline(document: &ProbeJson, served: &ServedView) -> Page {
+    let ProbeJson { host, port, .. } = document;
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.clone()
     };
     let ServedView {
         protocol,
@@ -70,13 +71,13 @@ fn headline(document: &Document, served: &ServedView) -> Page {
 }
 
 /// The addresses that serve the same.
-fn places(document: &Document, served: &ServedView) -> String {
-    let same = |it: &&AddressView| it.served.as_ref() == Some(served);
+fn places(document: &ProbeJson, served: &ServedView) -> String {
+    let same = |view: &&AddressView| view.served.as_ref() == Some(served);
     let places: Vec<_> = document
         .addresses
         .iter()
         .filter(same)
-        .map(|it| it.address.as_str())
+        .map(|address_view| address_view.address.as_str())
         .collect();
     let how = if document.direct { ", direct TLS" } else { "" };
     places.join(", ") + how
@@ -95,7 +96,7 @@ fn leaf(served: &ServedView, now: Timestamp) -> Page {
     let own = (leaf.not_before, leaf.not_after);
     let chain_end = served.chain_end.as_ref();
     let (begin, end) = chain_end.map_or(own, |first| (first.not_before, first.not_after));
-    let usual = Expiry::of(begin, end, now, Thresholds::default());
+    let usual = Expiry::from_not_before(begin, end, now, Thresholds::default());
     out.put("  left ")
         .days_and_bar(begin, end, usual, now)
         .line(format_args!(" until {}", day(end)));
@@ -129,9 +130,10 @@ fn chain(served: &ServedView, now: Timestamp) -> Page {
 /// How long it lasts, and how strong it is.
 fn terms(sent: &Sent, now: Timestamp) -> String {
     let left = sent.not_after.duration_since(now);
-    let left = match left.is_negative() {
-        true => "gone".to_owned(),
-        false => format!("{} left", span(left)),
+    let left = if left.is_negative() {
+        "gone".to_owned()
+    } else {
+        format!("{} left", span(left))
     };
     let Sent { key, signature, .. } = sent;
     format!("{}, {left}; {key}; {signature}", day(sent.not_after))
@@ -158,7 +160,7 @@ fn verdicts(served: &ServedView) -> Page {
     out
 }
 
-fn verdict(mode: &str, verdict: &Verdict) -> Page {
+fn verdict(mode: &str, verdict: &ProbeVerdict) -> Page {
     let mut out = Page::default();
     out.put(format_args!("{mode:<11}  "));
     if verdict.accepted {
@@ -178,12 +180,13 @@ fn verdict(mode: &str, verdict: &Verdict) -> Page {
 }
 
 /// How psql is told to verify it in the same way; the line can be pasted.
-fn connection(document: &Document) -> Page {
-    let Document { host, port, .. } = document;
+fn connection(document: &ProbeJson) -> Page {
+    let ProbeJson { host, port, .. } = document;
     let roots = &document.roots.from;
-    let direct = match document.direct {
-        true => " sslnegotiation=direct",
-        false => "",
+    let direct = if document.direct {
+        " sslnegotiation=direct"
+    } else {
+        ""
     };
     let at = match document.hostaddr {
         Some(address) => format!(" hostaddr={address}"),

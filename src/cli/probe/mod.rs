@@ -20,7 +20,7 @@ use super::{Exit, Failure, print, print_json, prober};
 use crate::config::{Address, duration};
 use crate::server::probe::{Opening, ProbeError, Prober, Served};
 use crate::trust::Roots;
-use document::Document;
+use document::ProbeJson;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "probe",
@@ -73,7 +73,7 @@ fn no_chapters() -> Vec<Chapter> {
 const SYSTEM: &str = "system";
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct ProbeArguments {
     /// The server, as its clients name it; the port is 5432 where none is given.
     #[arg(value_name = "HOST[:PORT]")]
     address: Address,
@@ -91,7 +91,7 @@ pub(super) struct Arguments {
     timeout: Duration,
 }
 
-impl Arguments {
+impl ProbeArguments {
     fn opening(&self) -> Opening {
         if self.direct {
             Opening::Direct
@@ -102,7 +102,7 @@ impl Arguments {
 }
 
 /// One address, and what was seen there.
-struct Seen {
+struct ProbeAnswer {
     socket: SocketAddr,
     served: Result<Served, Unanswered>,
 }
@@ -113,7 +113,7 @@ struct Unanswered {
     mend: String,
 }
 
-pub(super) async fn probe(wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn probe(wanted: &ProbeArguments, json: bool) -> Result<Exit, Failure> {
     let (roots, from) = roots(wanted)?;
     let sockets = resolved(wanted).await?;
     let prober = prober()?;
@@ -122,7 +122,7 @@ pub(super) async fn probe(wanted: &Arguments, json: bool) -> Result<Exit, Failur
     if seen.iter().all(|seen| seen.served.is_err()) {
         return Err(unanswered(&wanted.address, &seen));
     }
-    let document = Document::of(wanted, &seen, &roots, from, Timestamp::now());
+    let document = ProbeJson::from_wanted(wanted, &seen, &roots, from, Timestamp::now());
     if json {
         print_json(&document)?;
     } else {
@@ -136,7 +136,7 @@ pub(super) async fn probe(wanted: &Arguments, json: bool) -> Result<Exit, Failur
 }
 
 /// The roots, and where they are from.
-fn roots(wanted: &Arguments) -> Result<(Roots, String), Failure> {
+fn roots(wanted: &ProbeArguments) -> Result<(Roots, String), Failure> {
     let Some(file) = &wanted.ca else {
         return Ok((Roots::system(), SYSTEM.to_owned()));
     };
@@ -147,7 +147,7 @@ fn roots(wanted: &Arguments) -> Result<(Roots, String), Failure> {
 }
 
 /// The addresses of the host, in the order in which the system gives them.
-async fn resolved(wanted: &Arguments) -> Result<Vec<SocketAddr>, Failure> {
+async fn resolved(wanted: &ProbeArguments) -> Result<Vec<SocketAddr>, Failure> {
     let Address { host, port } = &wanted.address;
     if let Some(address) = wanted.hostaddr {
         return Ok(vec![SocketAddr::new(address, *port)]);
@@ -179,9 +179,9 @@ async fn resolved(wanted: &Arguments) -> Result<Vec<SocketAddr>, Failure> {
 /// Looks at all addresses at once; what was seen is in their order.
 async fn look(
     prober: &Prober,
-    wanted: &Arguments,
+    wanted: &ProbeArguments,
     sockets: Vec<SocketAddr>,
-) -> Result<Vec<Seen>, Failure> {
+) -> Result<Vec<ProbeAnswer>, Failure> {
     let mut looking = JoinSet::new();
     for (index, socket) in sockets.into_iter().enumerate() {
         let prober = prober.clone();
@@ -199,7 +199,7 @@ async fn look(
                     why: error.to_string(),
                 }),
             };
-            (index, Seen { socket, served })
+            (index, ProbeAnswer { socket, served })
         });
     }
     let mut seen = Vec::new();
@@ -265,16 +265,16 @@ fn handshake_mend(error: &std::io::Error) -> &'static str {
 }
 
 /// One address: its sentence. Several: a line for each.
-fn unanswered(address: &Address, seen: &[Seen]) -> Failure {
+fn unanswered(address: &Address, seen: &[ProbeAnswer]) -> Failure {
     let sentences: Vec<String> = seen
         .iter()
         .filter_map(|seen| seen.served.as_ref().err())
-        .map(|it| format!("{}; {}", it.why, it.mend))
+        .map(|unanswered| format!("{}; {}", unanswered.why, unanswered.mend))
         .collect();
     match sentences.as_slice() {
         [only] => Failure::problem(only),
         many => {
-            let lines: Vec<String> = many.iter().map(|it| format!("  {it}")).collect();
+            let lines: Vec<String> = many.iter().map(|text| format!("  {text}")).collect();
             let first = format!("{address} was not seen at any of its addresses:");
             Failure::problem(&first).with_lines(&lines)
         }

@@ -10,7 +10,7 @@ use crate::check::unit::{self, Unit};
 use crate::config::{self, Config};
 use crate::report::view::StatusView;
 use crate::server::probe::Served;
-use crate::setup::plan::Plan;
+use crate::setup::plan::SetupPlan;
 use crate::setup::service::systemctl;
 use crate::trust::{Roots, judge};
 
@@ -22,9 +22,9 @@ pub(super) struct Connection {
 }
 
 /// For the first of the instance's names.
-pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
+pub(super) fn connection(plan: &SetupPlan, served: &Served) -> Connection {
     let named = plan.instance.server_names.first();
-    let host = named.map(|it| it.to_str().into_owned());
+    let host = named.map(|name| name.to_str().into_owned());
     let host = host.or_else(|| served.leaf.names().first().cloned());
     let host = host.unwrap_or_else(|| served.address.host.clone());
     let rest: Vec<Certificate> = served
@@ -39,21 +39,20 @@ pub(super) fn connection(plan: &Plan, served: &Served) -> Connection {
         &host,
         Timestamp::now(),
     );
-    let (roots, note) = match judged.is_trusted() {
-        true => (
+    let (roots, note) = if judged.is_trusted() {
+        (
             "system",
             "before PostgreSQL 16, sslrootcert names a file: see docs/clients.md".to_owned(),
-        ),
-        false => {
-            let last = rest.last().unwrap_or(&served.leaf);
-            (
-                "ROOT.pem",
-                format!(
-                    "this host's roots do not have its root: give clients the certificate of {} as ROOT.pem",
-                    last.issuer()
-                ),
-            )
-        }
+        )
+    } else {
+        let last = rest.last().unwrap_or(&served.leaf);
+        (
+            "ROOT.pem",
+            format!(
+                "this host's roots do not have its root: give clients the certificate of {} as ROOT.pem",
+                last.issuer()
+            ),
+        )
     };
     let port = plan.server.port();
     Connection {
@@ -92,7 +91,7 @@ pub(super) async fn daemon(config: &Config, unit_has_changed: bool) -> Daemon {
         // The unit's daemon has another config.
         let view = StatusView::read(&config.runtime_directory).ok().flatten();
         let alive = view.filter(StatusView::daemon_lives);
-        return match alive.and_then(|it| it.daemon) {
+        return match alive.and_then(|status_view| status_view.daemon) {
             Some(daemon) => Daemon::Waits(format!(
                 "kill -HUP {}, so that the daemon takes the config",
                 daemon.pid

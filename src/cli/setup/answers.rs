@@ -7,40 +7,40 @@ use crate::cli::{Failure, print};
 use crate::text::{CommandLine, UNPASTEABLE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(super) enum SetupAnswers {
     Person,
     /// The command line has, to what can be agreed to; nothing is chosen for it.
     Agreed,
     Nobody,
 }
 
-impl Answers {
-    pub(super) fn of(yes: bool, json: bool) -> Answers {
+impl SetupAnswers {
+    pub(super) fn by_flags(yes: bool, json: bool) -> SetupAnswers {
         if yes {
-            Answers::Agreed
+            SetupAnswers::Agreed
         } else if !json && std::io::stdin().is_terminal() {
-            Answers::Person
+            SetupAnswers::Person
         } else {
-            Answers::Nobody
+            SetupAnswers::Nobody
         }
     }
 
     /// Whether a person can be asked.
     pub(super) fn is_person(self) -> bool {
-        self == Answers::Person
+        self == SetupAnswers::Person
     }
 
     /// Whether it may be done; `command` does it without a question.
     pub(super) fn agree(self, question: &str, command: &str) -> Result<bool, Failure> {
         match self {
-            Answers::Agreed => Ok(true),
-            Answers::Person => {
+            SetupAnswers::Agreed => Ok(true),
+            SetupAnswers::Person => {
                 let mut page = Page::default();
                 page.put(format_args!("{question} [y/N] "));
                 let answer = asked(&page)?;
                 Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
             }
-            Answers::Nobody => {
+            SetupAnswers::Nobody => {
                 let command = CommandLine::checked(command);
                 let says = command.as_deref().unwrap_or(UNPASTEABLE);
                 Err(Failure::usage(&format!(
@@ -52,7 +52,7 @@ impl Answers {
 
     /// The place of the one that was chosen; none where there is nobody to choose.
     pub(super) fn choose(self, question: &str, lines: &[String]) -> Result<Option<usize>, Failure> {
-        if self != Answers::Person {
+        if self != SetupAnswers::Person {
             return Ok(None);
         }
         let mut page = Page::of_line(question);

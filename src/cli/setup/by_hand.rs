@@ -1,16 +1,16 @@
 //! `--print`: the lines for a configuration that others keep.
 
-use super::document::{Document, HostLine, Outcome};
+use super::document::{HostLineJson, SetupJson, SetupOutcome};
 use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
 use crate::config::Config;
-use crate::setup::Server;
+use crate::setup::SetupServer;
 use crate::setup::fragment::Fragment;
-use crate::setup::plan::{ByHand, Subject, by_hand};
+use crate::setup::plan::{ByHand, PlanSubject, by_hand};
 
 fn file(page: &mut Page, fragment: &Fragment) {
     page.line(format_args!("# 1. {}", fragment.path.display()));
-    for line in fragment.text.lines().filter(|it| !it.starts_with('#')) {
+    for line in fragment.text.lines().filter(|name| !name.starts_with('#')) {
         page.line(line);
     }
     page.end();
@@ -20,8 +20,8 @@ fn file(page: &mut Page, fragment: &Fragment) {
 pub(super) async fn print_lines(
     desk: &Desk<'_>,
     config: &Config,
-    server: &Server,
-    subject: Subject,
+    server: &SetupServer,
+    subject: PlanSubject,
 ) -> Result<Exit, Failure> {
     let ByHand {
         written,
@@ -50,7 +50,7 @@ pub(super) async fn print_lines(
         .iter()
         .map(|(name, value)| format!("{name} = {}", quoted(value)))
         .collect();
-    let document = Document {
+    let document = SetupJson {
         name: Some(instance.name.clone()),
         lineage: Some(instance.lineage.name.clone()),
         data_directory: Some(instance.home().to_owned()),
@@ -59,9 +59,9 @@ pub(super) async fn print_lines(
         drop_in: admission.drop_in.clone(),
         obstacles: admission.obstacles,
         lines: lines.clone(),
-        host_line: host_line.map(|(file, line)| HostLine { file, line }),
-        outcome: Some(Outcome::Printed),
-        ..Document::default()
+        host_line: host_line.map(|(file, line)| HostLineJson { file, line }),
+        outcome: Some(SetupOutcome::Printed),
+        ..SetupJson::default()
     };
     if desk.json {
         return desk.told(&document, Exit::Well);
@@ -78,7 +78,7 @@ pub(super) async fn print_lines(
     let sync = instance.command(&["sync"]);
     page.line("# 2. Then, so that the files are there:");
     page.line(format_args!("#    {sync}")).end();
-    if let Some(HostLine { file, line }) = &document.host_line {
+    if let Some(HostLineJson { file, line }) = &document.host_line {
         page.line(format_args!("# 3. {}, and a reload", file.display()));
         page.line(line).end();
         page.line("#    with, in postgresql.conf");

@@ -11,31 +11,31 @@ use crate::server::running::Running;
 use crate::server::same_file;
 use crate::server::settings::tls_settings;
 use crate::setup::proposal::Proposal;
-use crate::setup::survey::Survey;
-use crate::setup::{Server, SetupError};
+use crate::setup::survey::HostSurvey;
+use crate::setup::{SetupError, SetupServer};
 
 /// A server that may be chosen.
-pub(super) enum Candidate {
-    Known(Box<config::Instance>, Server),
+pub(super) enum ServerChoice {
+    Known(Box<config::InstanceConfig>, SetupServer),
     New(Running),
     /// Of a user for whom pgcertd keeps nothing.
     Strange(Running),
 }
 
-impl Candidate {
+impl ServerChoice {
     fn data_directory(&self) -> &Path {
         match self {
-            Candidate::Known(instance, _) => instance.home(),
-            Candidate::New(running) | Candidate::Strange(running) => &running.data_directory,
+            ServerChoice::Known(instance, _) => instance.home(),
+            ServerChoice::New(running) | ServerChoice::Strange(running) => &running.data_directory,
         }
     }
 
     fn line(&self) -> String {
         let data = self.data_directory().display();
         match self {
-            Candidate::Known(instance, _) => format!("{}  {data}", instance.name),
-            Candidate::New(running) => format!("{data}  of user {}", user(running)),
-            Candidate::Strange(running) => format!(
+            ServerChoice::Known(instance, _) => format!("{}  {data}", instance.name),
+            ServerChoice::New(running) => format!("{data}  of user {}", user(running)),
+            ServerChoice::Strange(running) => format!(
                 "{data}  of user {}, for whom pgcertd keeps nothing so far",
                 user(running)
             ),
@@ -45,8 +45,8 @@ impl Candidate {
     /// The flag that names it.
     fn flag(&self) -> (&'static str, String) {
         match self {
-            Candidate::Known(instance, _) => ("--instance", instance.name.clone()),
-            Candidate::New(running) | Candidate::Strange(running) => {
+            ServerChoice::Known(instance, _) => ("--instance", instance.name.clone()),
+            ServerChoice::New(running) | ServerChoice::Strange(running) => {
                 let data = running.data_directory.display().to_string();
                 ("--data-directory", data)
             }
@@ -59,12 +59,12 @@ impl Desk<'_> {
         ServedUsers::by(config)
     }
 
-    pub(super) fn only_strangers(&self, config: &Config, strangers: &[Candidate]) -> Failure {
-        let choices = strangers.iter().map(|it| {
-            let (flag, value) = it.flag();
+    pub(super) fn only_strangers(&self, config: &Config, strangers: &[ServerChoice]) -> Failure {
+        let choices = strangers.iter().map(|choice| {
+            let (flag, value) = choice.flag();
             let again = self.again(config, [flag, &value]);
-            match it {
-                Candidate::Strange(running) => format!("{again}  # of user {}", user(running)),
+            match choice {
+                ServerChoice::Strange(running) => format!("{again}  # of user {}", user(running)),
                 _ => again,
             }
         });
@@ -79,8 +79,8 @@ impl Desk<'_> {
     pub(super) async fn candidate(
         &self,
         config: &Config,
-        survey: &Survey,
-    ) -> Result<Option<Candidate>, Failure> {
+        survey: &HostSurvey,
+    ) -> Result<Option<ServerChoice>, Failure> {
         if survey.running.is_empty() {
             return Err(SetupError::NoServer.into());
         }
@@ -89,26 +89,27 @@ impl Desk<'_> {
         let mut some_known = false;
         for running in &survey.running {
             let mut all = config.instances.iter();
-            let known = all.find(|it| same_file(it.home(), &running.data_directory));
+            let known = all.find(|instance| same_file(instance.home(), &running.data_directory));
             match known {
                 // One of a container is refused by name, and never given a key.
                 None if running.apart.is_some() || is_served(&served, running) => {
-                    candidates.push(Candidate::New(running.clone()));
+                    candidates.push(ServerChoice::New(running.clone()));
                 }
-                None => strangers.push(Candidate::Strange(running.clone())),
+                None => strangers.push(ServerChoice::Strange(running.clone())),
                 Some(instance) if self.wanted.instance.is_none() => {
                     some_known = true;
-                    let server = Server::at(instance.home()).await?;
+                    let server = SetupServer::at(instance.home()).await?;
                     if self.wanted.require_tls || !uses(instance, &server).await {
-                        candidates.push(Candidate::Known(Box::new(instance.clone()), server));
+                        candidates.push(ServerChoice::Known(Box::new(instance.clone()), server));
                     }
                 }
                 Some(_) => {}
             }
         }
-        let apart = |it: &Candidate| matches!(it, Candidate::New(it) if it.apart.is_some());
-        if candidates.iter().any(|it| !apart(it)) || !strangers.is_empty() {
-            candidates.retain(|it| !apart(it));
+        let apart =
+            |choice: &ServerChoice| matches!(choice, ServerChoice::New(it) if it.apart.is_some());
+        if candidates.iter().any(|server_choice| !apart(server_choice)) || !strangers.is_empty() {
+            candidates.retain(|choice| !apart(choice));
         }
         if candidates.is_empty() && !strangers.is_empty() {
             return self.strangers_alone(config, strangers, some_known);
@@ -118,14 +119,14 @@ impl Desk<'_> {
             Proposal::One(one) => Ok(Some(one)),
             Proposal::Several(mut all) => {
                 let question = "Several servers run here that are not set up.";
-                let lines: Vec<String> = all.iter().map(Candidate::line).collect();
+                let lines: Vec<String> = all.iter().map(ServerChoice::line).collect();
                 match self.answers.choose(question, &lines)? {
                     Some(place) => Ok(Some(all.swap_remove(place))),
                     None => Err(SetupError::Unchosen {
                         question: "several servers run here that are not set up".into(),
                         choices: all
                             .iter()
-                            .map(Candidate::flag)
+                            .map(ServerChoice::flag)
                             .map(|(flag, value)| self.again(config, [flag, &value]))
                             .collect(),
                     }
@@ -139,14 +140,14 @@ impl Desk<'_> {
     fn strangers_alone(
         &self,
         config: &Config,
-        mut strangers: Vec<Candidate>,
+        mut strangers: Vec<ServerChoice>,
         some_known: bool,
-    ) -> Result<Option<Candidate>, Failure> {
+    ) -> Result<Option<ServerChoice>, Failure> {
         if some_known && !self.answers.is_person() {
             return Ok(None);
         }
         let question = "The servers that run here and are not set up belong to other users.";
-        let lines: Vec<String> = strangers.iter().map(Candidate::line).collect();
+        let lines: Vec<String> = strangers.iter().map(ServerChoice::line).collect();
         match self.answers.choose(question, &lines)? {
             Some(place) => Ok(Some(strangers.swap_remove(place))),
             None => Err(self.only_strangers(config, &strangers)),
@@ -155,10 +156,12 @@ impl Desk<'_> {
 }
 
 /// Whether the server uses the files of its instance already; where that cannot be told, it does not.
-async fn uses(instance: &config::Instance, server: &Server) -> bool {
+async fn uses(instance: &config::InstanceConfig, server: &SetupServer) -> bool {
     let asked = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    let asked = asked.map(|it| it.for_instance(instance, None));
-    asked.is_ok_and(|it| it.not_used(&instance.cert_file, &instance.key_file) == Ok(None))
+    let asked = asked.map(|settings| settings.for_instance(instance, None));
+    asked.is_ok_and(|settings| {
+        settings.not_used(&instance.cert_file, &instance.key_file) == Ok(None)
+    })
 }
 
 fn user(running: &Running) -> String {
@@ -170,15 +173,23 @@ fn is_served(served: &ServedUsers, running: &Running) -> bool {
 }
 
 /// The servers that no instance covers, of users for whom pgcertd keeps nothing.
-pub(super) fn strangers(config: &Config, survey: &Survey) -> Vec<String> {
+pub(super) fn strangers(config: &Config, survey: &HostSurvey) -> Vec<String> {
     let served = ServedUsers::by(config);
     let known = |running: &Running| {
         let mut all = config.instances.iter();
-        all.any(|it| same_file(it.home(), &running.data_directory))
+        all.any(|instance| same_file(instance.home(), &running.data_directory))
     };
     let running = survey.running.iter();
     running
-        .filter(|it| it.apart.is_none() && !known(it) && !is_served(&served, it))
-        .map(|it| format!("{} of user {}", it.data_directory.display(), user(it)))
+        .filter(|running| {
+            running.apart.is_none() && !known(running) && !is_served(&served, running)
+        })
+        .map(|running| {
+            format!(
+                "{} of user {}",
+                running.data_directory.display(),
+                user(running)
+            )
+        })
         .collect()
 }

@@ -3,34 +3,34 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::candidates::Candidate;
-use super::{Arguments, Desk, Failure};
+use super::candidates::ServerChoice;
+use super::{Desk, Failure, SetupArguments};
 use crate::bundle::Certificate;
-use crate::config::{self, Config, Kind};
+use crate::config::{self, Config, ServerKind};
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::report::day;
 use crate::server::probe::Opening;
 use crate::server::same_file;
-use crate::setup::fragment::Entry;
-use crate::setup::plan::{Plan, Subject};
+use crate::setup::fragment::FragmentEntry;
+use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::proposal::{self, Proposal};
-use crate::setup::survey::Survey;
-use crate::setup::{Server, SetupError};
+use crate::setup::survey::HostSurvey;
+use crate::setup::{SetupError, SetupServer};
 
 /// How long a look at what a server serves may take: it only helps to choose.
 const GLANCE: Duration = Duration::from_secs(3);
 
 /// A server, and what it is set up as.
 pub(super) struct Chosen {
-    pub(super) server: Server,
-    pub(super) subject: Subject,
+    pub(super) server: SetupServer,
+    pub(super) subject: PlanSubject,
 }
 
 impl Chosen {
     pub(super) fn name(&self) -> &str {
         match &self.subject {
-            Subject::Known(instance) => &instance.name,
-            Subject::New(entry) => &entry.name,
+            PlanSubject::Known(instance) => &instance.name,
+            PlanSubject::New(entry) => &entry.name,
         }
     }
 }
@@ -40,48 +40,48 @@ impl Desk<'_> {
     pub(super) async fn chosen(
         &self,
         config: &Config,
-        survey: &Survey,
+        survey: &HostSurvey,
     ) -> Result<Option<Chosen>, Failure> {
         let wanted = self.wanted;
         let named = wanted.instance.as_ref();
         let known = named.and_then(|name| config.instance(name)).or_else(|| {
             let data = wanted.data_directory.as_ref()?;
             let mut all = config.instances.iter();
-            all.find(|it| same_file(it.home(), data))
+            all.find(|entry| same_file(entry.home(), data))
         });
         if let Some(instance) = known {
-            if instance.kind() != Kind::Postgres {
+            if instance.kind() != ServerKind::Postgres {
                 let (name, kind) = (instance.name.clone(), instance.kind());
                 return Err(SetupError::OtherKind { name, kind }.into());
             }
             agrees(config, instance, wanted)?;
             return Ok(Some(Chosen {
-                server: Server::at(instance.home()).await?,
-                subject: Subject::Known(Box::new(instance.clone())),
+                server: SetupServer::at(instance.home()).await?,
+                subject: PlanSubject::Known(Box::new(instance.clone())),
             }));
         }
         let server = match &wanted.data_directory {
             Some(data) => {
                 let data = std::path::absolute(data).map_err(|e| Failure::usage(&e))?;
                 let mut all = survey.running.iter();
-                match all.find(|it| same_file(&it.data_directory, &data)) {
-                    Some(running) => Server::of(running).await?,
-                    None => Server::at(&data).await?,
+                match all.find(|running| same_file(&running.data_directory, &data)) {
+                    Some(running) => SetupServer::from_running(running).await?,
+                    None => SetupServer::at(&data).await?,
                 }
             }
             None => match self.candidate(config, survey).await? {
                 None => return Ok(None),
-                Some(Candidate::Known(instance, server)) => {
+                Some(ServerChoice::Known(instance, server)) => {
                     agrees(config, &instance, wanted)?;
-                    let subject = Subject::Known(instance);
+                    let subject = PlanSubject::Known(instance);
                     return Ok(Some(Chosen { server, subject }));
                 }
-                Some(Candidate::Strange(running)) => Server::of(&running).await?,
-                Some(Candidate::New(running)) => {
-                    let server = Server::of(&running).await?;
+                Some(ServerChoice::Strange(running)) => SetupServer::from_running(&running).await?,
+                Some(ServerChoice::New(running)) => {
+                    let server = SetupServer::from_running(&running).await?;
                     // Its path is proven to be its user's only now.
                     if !self.served(config).include(server.owner.uid) {
-                        return Err(self.only_strangers(config, &[Candidate::Strange(running)]));
+                        return Err(self.only_strangers(config, &[ServerChoice::Strange(running)]));
                     }
                     server
                 }
@@ -95,9 +95,9 @@ impl Desk<'_> {
     async fn new_instance(
         &self,
         config: &Config,
-        survey: &Survey,
-        server: &Server,
-    ) -> Result<Subject, Failure> {
+        survey: &HostSurvey,
+        server: &SetupServer,
+    ) -> Result<PlanSubject, Failure> {
         let (lineage, leaf) = self.lineage(config, survey, server).await?;
         let server_names = match self.wanted.server_name.as_slice() {
             [] => proposal::server_names(&leaf, &survey.names),
@@ -120,7 +120,7 @@ impl Desk<'_> {
                 proposal::instance_name(&server.data_directory, &taken)
             }
         };
-        Ok(Subject::New(Entry {
+        Ok(PlanSubject::New(FragmentEntry {
             name,
             lineage,
             data_directory: data.to_owned(),
@@ -133,42 +133,46 @@ impl Desk<'_> {
     async fn lineage(
         &self,
         config: &Config,
-        survey: &Survey,
-        server: &Server,
+        survey: &HostSurvey,
+        server: &SetupServer,
     ) -> Result<(String, Certificate), Failure> {
         let found = &survey.found.lineages;
         if let Some(wanted) = &self.wanted.lineage {
             let is_name = wanted.is_relative() && wanted.components().count() == 1;
             let mut all = found.iter();
-            let it = all.find(|it| match is_name {
-                true => Path::new(&it.name) == wanted,
-                false => same_file(&it.directory, wanted),
+            let it = all.find(|surveyed| {
+                if is_name {
+                    Path::new(&surveyed.name) == wanted
+                } else {
+                    same_file(&surveyed.directory, wanted)
+                }
             });
             return match it {
-                Some(it) => of(config, it),
+                Some(it) => chosen_lineage(config, it),
                 None if is_name => Err(Failure::usage(&unknown(wanted, config, survey))),
                 None => elsewhere(config, wanted).await,
             };
         }
         // What a server shows tells which lineage it is for. One of another user could name any.
-        let served = match self.served(config).include(server.owner.uid) {
-            true => self.glance(server).await,
-            false => None,
+        let served = if self.served(config).include(server.owner.uid) {
+            self.glance(server).await
+        } else {
+            None
         };
         match proposal::lineages(found, served.as_ref(), &survey.names) {
             Proposal::None => Err(SetupError::NoLineage(none_found(config, survey)).into()),
-            Proposal::One(one) => of(config, one),
+            Proposal::One(one) => chosen_lineage(config, one),
             Proposal::Several(all) => {
-                let lines: Vec<String> = all.iter().map(|it| line(it)).collect();
+                let lines: Vec<String> = all.iter().map(|entry| line(entry)).collect();
                 let data = server.data_directory.display();
                 let question = format!("Several lineages fit the server of {data}.");
                 match self.answers.choose(&question, &lines)? {
-                    Some(place) => of(config, all[place]),
+                    Some(place) => chosen_lineage(config, all[place]),
                     None => Err(SetupError::Unchosen {
                         question: format!("several lineages fit the server of {data}"),
                         choices: all
                             .iter()
-                            .map(|it| self.again(config, ["--lineage", &it.name]))
+                            .map(|surveyed| self.again(config, ["--lineage", &surveyed.name]))
                             .collect(),
                     }
                     .into()),
@@ -177,7 +181,7 @@ impl Desk<'_> {
         }
     }
 
-    async fn glance(&self, server: &Server) -> Option<Certificate> {
+    async fn glance(&self, server: &SetupServer) -> Option<Certificate> {
         let address = server.addresses().ok()?.into_iter().next()?;
         let served = self
             .prober
@@ -210,7 +214,7 @@ fn typed(config: &Config, words: &[String]) -> String {
 }
 
 /// The flags that say how, not what.
-fn flags(wanted: &Arguments) -> Vec<String> {
+fn flags(wanted: &SetupArguments) -> Vec<String> {
     let all = [
         (wanted.require_tls, "--require-tls"),
         (wanted.yes, "--yes"),
@@ -222,7 +226,7 @@ fn flags(wanted: &Arguments) -> Vec<String> {
 }
 
 /// What does a plan without a question.
-pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
+pub(super) fn command(plan: &SetupPlan, wanted: &SetupArguments) -> String {
     let instance = &plan.instance;
     let mut words = ["setup", "--yes", "--instance", &instance.name]
         .map(str::to_owned)
@@ -242,8 +246,8 @@ pub(super) fn command(plan: &Plan, wanted: &Arguments) -> String {
 /// What the command line says of an instance that the config has must be what stands there.
 fn agrees(
     config: &Config,
-    instance: &config::Instance,
-    wanted: &Arguments,
+    instance: &config::InstanceConfig,
+    wanted: &SetupArguments,
 ) -> Result<(), SetupError> {
     let differs = |key: &'static str, flag: &'static str| {
         Err(SetupError::Differs {
@@ -256,7 +260,7 @@ fn agrees(
     if wanted
         .instance
         .as_ref()
-        .is_some_and(|it| *it != instance.name)
+        .is_some_and(|text| *text != instance.name)
     {
         return differs("name", "--instance");
     }
@@ -271,7 +275,7 @@ fn agrees(
             .lineage
             .candidates
             .iter()
-            .any(|it| same_file(it, lineage))
+            .any(|path| same_file(path, lineage))
     {
         return differs("lineage", "--lineage");
     }
@@ -279,7 +283,7 @@ fn agrees(
         instance
             .server_names
             .iter()
-            .any(|it| it.to_str() == name.as_str())
+            .any(|entry| entry.to_str() == name.as_str())
     };
     if !wanted.server_name.iter().all(has) {
         return differs("server_names", "--server-name");
@@ -294,22 +298,24 @@ fn taken(config: &Config) -> Vec<String> {
         let name = entry.file_name().into_string().ok()?;
         name.strip_suffix(".toml").map(str::to_owned)
     });
-    let names = config.instances.iter().map(|it| it.name.clone());
+    let names = config
+        .instances
+        .iter()
+        .map(|instance| instance.name.clone());
     names.chain(stems).collect()
 }
 
 /// A lineage as the config names it: by its name where that leads to it.
-fn of(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
+fn chosen_lineage(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
     let leaf = it.leaf.clone().map_err(SetupError::NoLineage)?;
     let mut watched = config.watch.directories.iter();
     let first = watched.find(|directory| directory.join(&it.name).is_dir());
-    let lineage = match first.is_some_and(|first| first.join(&it.name) == it.directory) {
-        true => it.name.clone(),
-        false => {
-            let path = it.directory.to_str();
-            let path = path.ok_or_else(|| SetupError::Unsayable(it.directory.clone()))?;
-            path.to_owned()
-        }
+    let lineage = if first.is_some_and(|first| first.join(&it.name) == it.directory) {
+        it.name.clone()
+    } else {
+        let path = it.directory.to_str();
+        let path = path.ok_or_else(|| SetupError::Unsayable(it.directory.clone()))?;
+        path.to_owned()
     };
     Ok((lineage, leaf))
 }
@@ -352,7 +358,7 @@ fn line(it: &Surveyed) -> String {
     }
 }
 
-fn unknown(wanted: &Path, config: &Config, survey: &Survey) -> String {
+fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> String {
     if survey.found.lineages.is_empty() {
         return none_found(config, survey);
     }
@@ -360,7 +366,7 @@ fn unknown(wanted: &Path, config: &Config, survey: &Survey) -> String {
         .found
         .lineages
         .iter()
-        .map(|it| it.name.as_str())
+        .map(|surveyed| surveyed.name.as_str())
         .collect();
     format!(
         "there is no lineage {} below the watched directories; there are: {}",
@@ -370,12 +376,12 @@ fn unknown(wanted: &Path, config: &Config, survey: &Survey) -> String {
 }
 
 /// Why there is nothing to choose from, and what to do.
-fn none_found(config: &Config, survey: &Survey) -> String {
+fn none_found(config: &Config, survey: &HostSurvey) -> String {
     let directories: Vec<String> = config
         .watch
         .directories
         .iter()
-        .map(|it| it.display().to_string())
+        .map(|path| path.display().to_string())
         .collect();
     let directories = directories.join(", ");
     if let Some((closed, _)) = survey
@@ -389,7 +395,7 @@ fn none_found(config: &Config, survey: &Survey) -> String {
             closed.display()
         );
     }
-    if let Some(Err(why)) = survey.found.lineages.first().map(|it| &it.leaf) {
+    if let Some(Err(why)) = survey.found.lineages.first().map(|surveyed| &surveyed.leaf) {
         return format!("no lineage below {directories} holds a certificate: {why}");
     }
     format!(
@@ -399,15 +405,16 @@ fn none_found(config: &Config, survey: &Survey) -> String {
 }
 
 /// Whether this user may write the fragment, before anything else is looked at.
-pub(super) fn writable(config: &Config, subject: &Subject) -> Result<(), SetupError> {
+pub(super) fn writable(config: &Config, subject: &PlanSubject) -> Result<(), SetupError> {
     use rustix::fs::{Access, access};
-    if let Subject::Known(_) = subject {
+    if let PlanSubject::Known(_) = subject {
         return Ok(());
     }
     let fragments = config.fragments();
-    let directory = match fragments.is_dir() {
-        true => fragments.as_path(),
-        false => fragments.parent().unwrap_or(&fragments),
+    let directory = if fragments.is_dir() {
+        fragments.as_path()
+    } else {
+        fragments.parent().unwrap_or(&fragments)
     };
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|source| {
         SetupError::NotWritable {

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::report::view::VERSION;
-use crate::setup::Told;
+use crate::setup::SetupProgress;
 use crate::setup::fragment::Fragment;
-use crate::setup::plan::{Plan, Target};
+use crate::setup::plan::{PlannedTarget, SetupPlan};
 use crate::setup::require_tls::{ExposedLine, Tightening};
 use crate::text::CommandLine;
 
 /// One document for everything that the command does.
 #[derive(Debug, Serialize)]
-pub(super) struct Document {
+pub(super) struct SetupJson {
     pub(super) version: u32,
     pub(super) name: Option<String>,
     pub(super) lineage: Option<String>,
@@ -27,9 +27,9 @@ pub(super) struct Document {
     pub(super) drop_in: Option<Fragment>,
     /// Whether the server's own files are taken over.
     pub(super) taken_over: bool,
-    pub(super) settings: Vec<Setting>,
+    pub(super) settings: Vec<SettingJson>,
     /// The line that is added to `pg_hosts.conf`.
-    pub(super) host_line: Option<HostLine>,
+    pub(super) host_line: Option<HostLineJson>,
     /// The lines of `pg_hba.conf` that let clients of other hosts in without TLS.
     pub(super) exposed: Vec<ExposedLine>,
     pub(super) notes: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) struct Document {
     pub(super) steps: Vec<String>,
     /// What is to be written by hand.
     pub(super) lines: Vec<String>,
-    pub(super) outcome: Option<Outcome>,
+    pub(super) outcome: Option<SetupOutcome>,
     pub(super) error: Option<String>,
     /// What could not be taken back, or stays.
     pub(super) left: Vec<String>,
@@ -49,14 +49,14 @@ pub(super) struct Document {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Setting {
+pub(super) struct SettingJson {
     name: &'static str,
     from: String,
     to: String,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct HostLine {
+pub(super) struct HostLineJson {
     pub(super) file: PathBuf,
     pub(super) line: String,
 }
@@ -64,7 +64,7 @@ pub(super) struct HostLine {
 /// What has come of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(super) enum SetupOutcome {
     SetUp,
     Unchanged,
     WouldChange,
@@ -73,9 +73,9 @@ pub(super) enum Outcome {
     TakenBack,
 }
 
-impl Default for Document {
+impl Default for SetupJson {
     fn default() -> Self {
-        Document {
+        SetupJson {
             version: VERSION,
             name: None,
             lineage: None,
@@ -101,43 +101,45 @@ impl Default for Document {
     }
 }
 
-impl Document {
-    pub(super) fn of(plan: &Plan, tightening: Option<&Tightening>) -> Document {
+impl SetupJson {
+    pub(super) fn from_plan(plan: &SetupPlan, tightening: Option<&Tightening>) -> SetupJson {
         let instance = &plan.instance;
         let names = instance.server_names.iter();
-        let settings = plan.settings.iter().map(|it| Setting {
-            name: it.setting.name(),
-            from: it.from.clone(),
-            to: it.to.clone(),
+        let settings = plan.settings.iter().map(|change| SettingJson {
+            name: change.setting.name(),
+            from: change.from.clone(),
+            to: change.to.clone(),
         });
-        Document {
+        SetupJson {
             name: Some(instance.name.clone()),
             lineage: Some(instance.lineage.name.clone()),
             data_directory: Some(instance.home().to_owned()),
             user: Some(plan.server.user()),
-            server_names: names.map(|it| it.to_str().into_owned()).collect(),
+            server_names: names
+                .map(|server_name| server_name.to_str().into_owned())
+                .collect(),
             fragment: plan.fragment.clone(),
             drop_in: plan.admission.drop_in.clone(),
             obstacles: plan.admission.obstacles.clone(),
-            taken_over: plan.target == Target::TakenOver,
+            taken_over: plan.target == PlannedTarget::TakenOver,
             settings: settings.collect(),
-            host_line: plan.host_line.as_ref().map(|to_add| HostLine {
+            host_line: plan.host_line.as_ref().map(|to_add| HostLineJson {
                 file: to_add.file.clone(),
                 line: to_add.line.clone(),
             }),
             exposed: tightening.map(Tightening::lines).unwrap_or_default(),
             notes: plan.notes.clone(),
-            ..Document::default()
+            ..SetupJson::default()
         }
     }
 
     /// Takes in what was told while it was done.
-    pub(super) fn steps(&mut self, told: &[Told]) {
+    pub(super) fn steps(&mut self, told: &[SetupProgress]) {
         for one in told {
             match one {
-                Told::Done(what) => self.steps.push(what.clone()),
-                Told::TakingBack(why) => self.error = Some(why.clone()),
-                Told::Left(what) => self.left.push(what.clone()),
+                SetupProgress::Done(what) => self.steps.push(what.clone()),
+                SetupProgress::TakingBack(why) => self.error = Some(why.clone()),
+                SetupProgress::Left(what) => self.left.push(what.clone()),
             }
         }
     }

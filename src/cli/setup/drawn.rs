@@ -3,32 +3,32 @@
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::Arguments;
+use super::SetupArguments;
 use super::aftermath::{Connection, Daemon};
-use super::document::{Document, Outcome};
+use super::document::{SetupJson, SetupOutcome};
 use crate::bundle::{Certificate, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD};
 use crate::report::day;
 use crate::setup::fragment::Fragment;
-use crate::setup::plan::{Change, Plan, Target};
+use crate::setup::plan::{PlannedChange, PlannedTarget, SetupPlan};
 use crate::setup::require_tls::Tightening;
 use crate::setup::undo::Undo;
-use crate::setup::{SetupError, Told};
+use crate::setup::{SetupError, SetupProgress};
 use crate::text::CommandLine;
 
 /// What was found, and what will change.
 pub(super) fn plan(
-    plan: &Plan,
+    plan: &SetupPlan,
     tightening: Option<&Tightening>,
     version: i32,
-    wanted: &Arguments,
+    wanted: &SetupArguments,
 ) -> Page {
     let mut out = found(plan, version);
     for note in &plan.notes {
         out.labelled("note", note);
     }
-    if let Target::Own(Some(why)) = &plan.target {
+    if let PlannedTarget::Own(Some(why)) = &plan.target {
         let note = format!(
             "{} stays as it is and is no longer used; it is not taken over: {why}",
             plan.current.cert_file
@@ -50,7 +50,7 @@ pub(super) fn plan(
     out
 }
 
-fn found(plan: &Plan, version: i32) -> Page {
+fn found(plan: &SetupPlan, version: i32) -> Page {
     let instance = &plan.instance;
     // 150018 is 15.18 (PG_VERSION_NUM).
     let (major, minor) = (version / 10_000, version % 10_000);
@@ -61,15 +61,20 @@ fn found(plan: &Plan, version: i32) -> Page {
     ));
     out.labelled("user", plan.server.user());
     out.labelled("data", plan.server.data_directory.display());
-    let now = match plan.current.ssl {
-        false => "ssl = off".to_owned(),
-        true => format!("ssl = on, ssl_cert_file = '{}'", plan.current.cert_file),
+    let now = if plan.current.ssl {
+        format!("ssl = on, ssl_cert_file = '{}'", plan.current.cert_file)
+    } else {
+        "ssl = off".to_owned()
     };
     out.labelled("now", now);
     if let Some(bundle) = plan.source.bundle() {
         out.add(lineage(&instance.lineage.name, bundle.leaf()));
     }
-    let names: Vec<_> = instance.server_names.iter().map(|it| it.to_str()).collect();
+    let names: Vec<_> = instance
+        .server_names
+        .iter()
+        .map(|server_name| server_name.to_str())
+        .collect();
     if !names.is_empty() {
         out.labelled("for", names.join(", "));
     }
@@ -90,7 +95,7 @@ fn lineage(name: &str, leaf: &Certificate) -> Page {
     out
 }
 
-fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
+fn changes(plan: &SetupPlan, tightening: Option<&Tightening>) -> Page {
     let mut out = Page::default();
     if let Some(fragment) = &plan.fragment {
         out.add(new_file(fragment));
@@ -105,7 +110,7 @@ fn changes(plan: &Plan, tightening: Option<&Tightening>) -> Page {
         let file = plan.server.data_directory.join("postgresql.auto.conf");
         out.put("  ").styled(ODD, "~").put(" ").line(file.display());
         out.line("      by ALTER SYSTEM, then a reload");
-        for Change { setting, from, to } in &plan.settings {
+        for PlannedChange { setting, from, to } in &plan.settings {
             let name = setting.name();
             out.put("      ")
                 .styled(BAD, format_args!("- {name} = '{from}'"))
@@ -136,18 +141,18 @@ fn new_file(file: &Fragment) -> Page {
         .styled(GOOD, "+")
         .put(" ")
         .line(file.path.display());
-    for line in file.text.lines().filter(|it| !it.starts_with('#')) {
+    for line in file.text.lines().filter(|name| !name.starts_with('#')) {
         out.line(format_args!("      {line}"));
     }
     out
 }
 
 /// The files that are written.
-fn files(plan: &Plan) -> Page {
+fn files(plan: &SetupPlan) -> Page {
     let instance = &plan.instance;
     let mut out = Page::default();
     let (style, sign, what) = match &plan.target {
-        Target::TakenOver => (
+        PlannedTarget::TakenOver => (
             ODD,
             "~",
             "taken over: the server uses it already, and pgcertd writes it from now on",
@@ -177,7 +182,7 @@ fn hba(tightening: &Tightening) -> Page {
         let place = format!("{}:{}", line.file.display(), line.line);
         out.put("  ").styled(ODD, "~").put(" ").line(place);
         let said = format!("lets in without TLS: {}", line.whom);
-        let notes = line.notes.iter().map(|it| (*it).to_owned());
+        let notes = line.notes.iter().map(|name| (*name).to_owned());
         for text in std::iter::once(said).chain(notes) {
             out.put(" ".repeat(6)).indented(Style::new(), 6, text);
         }
@@ -201,20 +206,20 @@ fn diff(lines: &str) -> Page {
 }
 
 /// A step, as it is done.
-pub(super) fn step(told: &Told) -> Page {
+pub(super) fn step(told: &SetupProgress) -> Page {
     let mut out = Page::default();
     match told {
-        Told::Done(what) => out.marked(GOOD, "done", what),
-        Told::TakingBack(why) => out
+        SetupProgress::Done(what) => out.marked(GOOD, "done", what),
+        SetupProgress::TakingBack(why) => out
             .marked(BAD, "fail", why)
             .line("What was done is taken back:"),
-        Told::Left(what) => out.marked(ODD, "left", what),
+        SetupProgress::Left(what) => out.marked(ODD, "left", what),
     };
     out
 }
 
 /// The end of a set-up that failed.
-pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> Page {
+pub(super) fn failed(plan: &SetupPlan, error: &SetupError, left: &[String]) -> Page {
     let name = &plan.instance.name;
     let undo = plan.instance.command(&["setup", "--undo"]);
     let mut out = Page::default();
@@ -230,17 +235,17 @@ pub(super) fn failed(plan: &Plan, error: &SetupError, left: &[String]) -> Page {
 
 /// The end of one that did not.
 pub(super) fn finished(
-    plan: &Plan,
+    plan: &SetupPlan,
     connection: Option<&Connection>,
     daemon: Option<&Daemon>,
-    document: &Document,
+    document: &SetupJson,
 ) -> Page {
     let name = &plan.instance.name;
     let mut out = Page::default();
     out.end();
     let is_kept = document.obstacles.is_empty();
     match document.outcome {
-        Some(Outcome::Unchanged) if is_kept => out.line(format_args!(
+        Some(SetupOutcome::Unchanged) if is_kept => out.line(format_args!(
             "{name} is set up: there is nothing to change."
         )),
         _ if is_kept => out.line(format_args!("{name} is set up.")),
@@ -296,7 +301,12 @@ fn steps_of(undo: &Undo, out: &mut Page) {
 }
 
 /// The end of an undo.
-pub(super) fn undone(undo: &Undo, steps: &[Told], left: &[String], daemon: &Daemon) -> Page {
+pub(super) fn undone(
+    undo: &Undo,
+    steps: &[SetupProgress],
+    left: &[String],
+    daemon: &Daemon,
+) -> Page {
     let name = &undo.instance.name;
     let mut out = Page::default();
     out.end();
@@ -306,9 +316,13 @@ pub(super) fn undone(undo: &Undo, steps: &[Told], left: &[String], daemon: &Daem
             .hanging("not all could be taken back: mend what stands above, and do it again");
         return out;
     }
-    let but = match steps.iter().any(|it| matches!(it, Told::Left(_))) {
-        true => ", but for what stands above as left",
-        false => "",
+    let but = if steps
+        .iter()
+        .any(|progress| matches!(progress, SetupProgress::Left(_)))
+    {
+        ", but for what stands above as left"
+    } else {
+        ""
     };
     out.line(format_args!("{name} is as before{but}."));
     let file = &undo.instance.cert_file;

@@ -23,14 +23,14 @@ use crate::config::Config;
 use crate::server::probe::{Opening, Prober};
 use crate::server::sql::Sql;
 use crate::setup::carry_out::carry_out;
-use crate::setup::plan::{Plan, Subject};
+use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::record::Record;
 use crate::setup::require_tls::Tightening;
-use crate::setup::survey::Survey;
-use crate::setup::{Alone, Server, SetupError, Told};
-use answers::Answers;
+use crate::setup::survey::HostSurvey;
+use crate::setup::{Alone, SetupError, SetupProgress, SetupServer};
+use answers::SetupAnswers;
 use choice::Chosen;
-use document::{Document, Outcome};
+use document::{SetupJson, SetupOutcome};
 
 pub(super) const MANUAL: Manual = Manual {
     command: "setup",
@@ -113,7 +113,7 @@ fn undo_and_outcomes() -> Vec<Chapter> {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Arguments {
+pub(super) struct SetupArguments {
     /// The instance: one that the config has, or the name of the new one.
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
@@ -163,27 +163,32 @@ impl From<SetupError> for Failure {
 /// What every part of the command needs.
 struct Desk<'a> {
     file: &'a Path,
-    wanted: &'a Arguments,
-    answers: Answers,
+    wanted: &'a SetupArguments,
+    answers: SetupAnswers,
     prober: Prober,
     json: bool,
 }
 
-pub(super) async fn setup(file: &Path, wanted: &Arguments, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn setup(
+    file: &Path,
+    wanted: &SetupArguments,
+    json: bool,
+) -> Result<Exit, Failure> {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     let desk = Desk {
         file,
         wanted,
-        answers: Answers::of(wanted.yes, json),
+        answers: SetupAnswers::by_flags(wanted.yes, json),
         prober: prober()?,
         json,
     };
     let config = load(file)?;
     let changes = !wanted.dry_run && !wanted.print;
-    let _alone = match changes {
-        true => Some(Alone::with(&config)?),
-        false => None,
+    let _alone = if changes {
+        Some(Alone::with(&config)?)
+    } else {
+        None
     };
     let exit = match &wanted.undo {
         Some(name) => taking_back::undo(&desk, &config, name).await,
@@ -195,11 +200,11 @@ pub(super) async fn setup(file: &Path, wanted: &Arguments, json: bool) -> Result
 
 impl Desk<'_> {
     async fn set_up(&self, mut config: Config) -> Result<Exit, Failure> {
-        let mut survey = Survey::of(&config).await?;
+        let mut survey = HostSurvey::take(&config).await?;
         let Some(mut chosen) = self.chosen(&config, &survey).await? else {
             return self.nothing_left(&config, &survey);
         };
-        let mut earlier = Record::of(&config, chosen.name()).await?;
+        let mut earlier = Record::load(&config, chosen.name()).await?;
         if let Some(record) = &earlier
             && record.finished.is_none()
             && !self.wanted.print
@@ -211,7 +216,7 @@ impl Desk<'_> {
             }
             // What was found may have been that set-up's own.
             config = load(self.file)?;
-            survey = Survey::of(&config).await?;
+            survey = HostSurvey::take(&config).await?;
             earlier = None;
             chosen = match self.chosen(&config, &survey).await? {
                 Some(chosen) => chosen,
@@ -233,20 +238,21 @@ impl Desk<'_> {
     async fn with_login(
         &self,
         config: &Config,
-        server: Server,
-        subject: Subject,
+        server: SetupServer,
+        subject: PlanSubject,
         earlier: Option<Record>,
         sql: &Sql,
     ) -> Result<Exit, Failure> {
         choice::writable(config, &subject)?;
-        let plan = Plan::made(config, server, sql, subject, &self.prober).await?;
-        let tightening = match self.wanted.require_tls {
-            true => Tightening::proposed(sql, plan.server.owner)
+        let plan = SetupPlan::made(config, server, sql, subject, &self.prober).await?;
+        let tightening = if self.wanted.require_tls {
+            Tightening::proposed(sql, plan.server.owner)
                 .await
-                .map_err(SetupError::from)?,
-            false => None,
+                .map_err(SetupError::from)?
+        } else {
+            None
         };
-        let mut document = Document::of(&plan, tightening.as_ref());
+        let mut document = SetupJson::from_plan(&plan, tightening.as_ref());
         if !self.json {
             print(&drawn::plan(
                 &plan,
@@ -256,11 +262,11 @@ impl Desk<'_> {
             ))?;
         }
         if plan.is_empty() && tightening.is_none() {
-            document.outcome = Some(Outcome::Unchanged);
+            document.outcome = Some(SetupOutcome::Unchanged);
             return self.set_up_already(&plan, document).await;
         }
         if self.wanted.dry_run {
-            document.outcome = Some(Outcome::WouldChange);
+            document.outcome = Some(SetupOutcome::WouldChange);
             return self.told(&document, Exit::Well);
         }
         let command = choice::command(&plan, self.wanted);
@@ -275,14 +281,14 @@ impl Desk<'_> {
 
     async fn carried_out(
         &self,
-        plan: &Plan,
+        plan: &SetupPlan,
         tightening: Option<&Tightening>,
         earlier: Option<Record>,
         sql: &Sql,
-        mut document: Document,
+        mut document: SetupJson,
     ) -> Result<Exit, Failure> {
         let mut steps = Vec::new();
-        let mut tell = |told: Told| {
+        let mut tell = |told: SetupProgress| {
             self.step(&told);
             steps.push(told);
         };
@@ -290,11 +296,11 @@ impl Desk<'_> {
         document.steps(&steps);
         match came {
             Ok(done) => {
-                document.outcome = Some(Outcome::SetUp);
+                document.outcome = Some(SetupOutcome::SetUp);
                 self.finish(plan, done.served.as_ref(), document).await
             }
             Err(failed) => {
-                document.outcome = Some(Outcome::TakenBack);
+                document.outcome = Some(SetupOutcome::TakenBack);
                 document.error = Some(failed.error.to_string());
                 document.left.clone_from(&failed.left);
                 if !self.json {
@@ -306,7 +312,7 @@ impl Desk<'_> {
     }
 
     /// Nothing was to be done; what clients are told is told again.
-    async fn set_up_already(&self, plan: &Plan, document: Document) -> Result<Exit, Failure> {
+    async fn set_up_already(&self, plan: &SetupPlan, document: SetupJson) -> Result<Exit, Failure> {
         let addresses = plan.server.addresses().unwrap_or_default();
         let limit = plan.instance.verify_timeout;
         let mut served = None;
@@ -323,15 +329,16 @@ impl Desk<'_> {
     /// What comes after: the daemon, and what clients are told.
     async fn finish(
         &self,
-        plan: &Plan,
+        plan: &SetupPlan,
         served: Option<&crate::server::probe::Served>,
-        mut document: Document,
+        mut document: SetupJson,
     ) -> Result<Exit, Failure> {
         let line = served.map(|served| aftermath::connection(plan, served));
-        document.connection = line.as_ref().map(|it| it.conninfo.clone());
-        let next = match self.wanted.dry_run {
-            true => None,
-            false => Some(aftermath::daemon(&plan.config, plan.admission.drop_in.is_some()).await),
+        document.connection = line.as_ref().map(|connection| connection.conninfo.clone());
+        let next = if self.wanted.dry_run {
+            None
+        } else {
+            Some(aftermath::daemon(&plan.config, plan.admission.drop_in.is_some()).await)
         };
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
@@ -346,22 +353,27 @@ impl Desk<'_> {
     }
 
     /// Every server that runs has what this command is for.
-    fn nothing_left(&self, config: &Config, survey: &Survey) -> Result<Exit, Failure> {
+    fn nothing_left(&self, config: &Config, survey: &HostSurvey) -> Result<Exit, Failure> {
         let strangers = candidates::strangers(config, survey);
-        let left = match strangers.is_empty() {
-            true => String::new(),
-            false => format!(
+        let left = if strangers.is_empty() {
+            String::new()
+        } else {
+            format!(
                 " Left alone, since pgcertd keeps nothing for their users here: {}.",
                 strangers.join("; ")
-            ),
+            )
         };
-        let document = Document {
-            outcome: Some(Outcome::Unchanged),
+        let document = SetupJson {
+            outcome: Some(SetupOutcome::Unchanged),
             notes: strangers,
-            ..Document::default()
+            ..SetupJson::default()
         };
         if !self.json {
-            let names: Vec<&str> = config.instances.iter().map(|it| it.name.as_str()).collect();
+            let names: Vec<&str> = config
+                .instances
+                .iter()
+                .map(|instance| instance.name.as_str())
+                .collect();
             print(Page::default().hanging(format_args!(
                 "Every server that runs here is set up ({}): {} shows them.{left}",
                 names.join(", "),
@@ -371,14 +383,14 @@ impl Desk<'_> {
         self.told(&document, Exit::Well)
     }
 
-    fn step(&self, told: &Told) {
+    fn step(&self, told: &SetupProgress) {
         if !self.json {
             // Where standard output is closed, the work is done all the same.
             drop(print(&drawn::step(told)));
         }
     }
 
-    fn told(&self, document: &Document, exit: Exit) -> Result<Exit, Failure> {
+    fn told(&self, document: &SetupJson, exit: Exit) -> Result<Exit, Failure> {
         if self.json {
             super::print_json(document)?;
         }

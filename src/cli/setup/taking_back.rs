@@ -1,27 +1,27 @@
 //! `--undo`, and what an interrupted set-up has left.
 
-use super::answers::Answers;
-use super::document::{Document, Outcome};
+use super::answers::SetupAnswers;
+use super::document::{SetupJson, SetupOutcome};
 use super::{Desk, Exit, Failure, aftermath, drawn, print};
 use crate::cli::page::Page;
 use crate::config::Config;
-use crate::setup::Told;
+use crate::setup::SetupProgress;
 use crate::setup::undo::Undo;
 
 /// `pgcertd setup --undo NAME`.
 pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result<Exit, Failure> {
-    let undo = Undo::of(config, name).await?;
-    let mut document = Document {
+    let undo = Undo::load(config, name).await?;
+    let mut document = SetupJson {
         name: Some(name.to_owned()),
         data_directory: Some(undo.instance.home().to_owned()),
         lines: undo.lines(),
-        ..Document::default()
+        ..SetupJson::default()
     };
     if !desk.json {
         print(&drawn::undo(&undo))?;
     }
     if desk.wanted.dry_run {
-        document.outcome = Some(Outcome::WouldChange);
+        document.outcome = Some(SetupOutcome::WouldChange);
         return desk.told(&document, Exit::Well);
     }
     let command = config.command(&["setup", "--yes", "--undo", name]);
@@ -31,17 +31,16 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     }
     let (steps, left) = carried_out(desk, &undo).await?;
     document.steps(&steps);
-    let stays = steps.iter().any(|it| matches!(it, Told::Left(_)));
-    document.outcome = Some(Outcome::Undone);
+    let stays = steps
+        .iter()
+        .any(|progress| matches!(progress, SetupProgress::Left(_)));
+    document.outcome = Some(SetupOutcome::Undone);
     let next = aftermath::daemon(config, undo.drop_in.is_some()).await;
     document.next = Some(next.sentence());
     if !desk.json {
         print(&drawn::undone(&undo, &steps, &left, &next))?;
     }
-    let exit = match stays {
-        true => Exit::Problem,
-        false => Exit::Well,
-    };
+    let exit = if stays { Exit::Problem } else { Exit::Well };
     desk.told(&document, exit)
 }
 
@@ -51,12 +50,12 @@ pub(super) async fn interrupted(
     config: &Config,
     name: &str,
 ) -> Result<Exit, Failure> {
-    let undo = Undo::of(config, name).await?;
+    let undo = Undo::load(config, name).await?;
     let command = config.command(&["setup", "--yes", "--undo", name]);
     if !desk.json {
         print(&drawn::interrupted(&undo))?;
     }
-    if desk.wanted.dry_run || desk.answers == Answers::Nobody {
+    if desk.wanted.dry_run || desk.answers == SetupAnswers::Nobody {
         return Err(Failure::problem(&format!(
             "an earlier set-up of {name} did not come to its end: {command}"
         )));
@@ -66,16 +65,20 @@ pub(super) async fn interrupted(
         return Ok(Exit::Problem);
     }
     let (_, left) = carried_out(desk, &undo).await?;
-    match left.is_empty() {
-        true => Ok(Exit::Well),
-        false => Err(Failure::problem(&left.join("; "))),
+    if left.is_empty() {
+        Ok(Exit::Well)
+    } else {
+        Err(Failure::problem(&left.join("; ")))
     }
 }
 
-async fn carried_out(desk: &Desk<'_>, undo: &Undo) -> Result<(Vec<Told>, Vec<String>), Failure> {
+async fn carried_out(
+    desk: &Desk<'_>,
+    undo: &Undo,
+) -> Result<(Vec<SetupProgress>, Vec<String>), Failure> {
     let sql = undo.server.login().await?;
     let mut steps = Vec::new();
-    let mut tell = |told: Told| {
+    let mut tell = |told: SetupProgress| {
         desk.step(&told);
         steps.push(told);
     };

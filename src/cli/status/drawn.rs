@@ -11,7 +11,7 @@ use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
 use crate::deploy::state::State;
-use crate::report::nearing::{Nearing, Place};
+use crate::report::nearing::{Holder, Nearing};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
 use crate::report::{day, host};
 use crate::text::CommandLine;
@@ -61,8 +61,8 @@ fn header(view: &StatusView, now: Timestamp) -> Page {
         None => "daemon not running".to_owned(),
     };
     let count = |wanted: char| {
-        let marks = view.instances.iter().map(|it| mark(it, now).1);
-        marks.filter(|it| *it == wanted).count()
+        let marks = view.instances.iter().map(|view| mark(view, now).1);
+        marks.filter(|character| *character == wanted).count()
     };
     let unknown = usize::from(view.uncovered_unknown.is_some());
     let (style, problems) = match (count('!') + unknown, count('?') + view.uncovered.len()) {
@@ -118,7 +118,7 @@ fn table(view: &StatusView, now: Timestamp) -> Page {
 
 /// How an instance is, in one sign.
 fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
-    let nearing = Nearing::of(instance, now);
+    let nearing = Nearing::from_view(instance, now);
     if !instance.is_well(now) {
         (BAD, '!')
     } else if nearing.is_some() {
@@ -145,7 +145,7 @@ fn left(out: &mut Page, shown: Option<&CertificateView>, thresholds: Thresholds,
 fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     let problem = nearing.problem();
     let mut out = Page::default();
-    if nearing.place != Place::Source && instance.problem.is_some() {
+    if nearing.place != Holder::Source && instance.problem.is_some() {
         out.labelled("left", &problem.why);
         return out;
     }
@@ -258,14 +258,14 @@ mod tests {
         let day = |count: i64| now() + SignedDuration::from_hours(24 * count);
         let (not_before, not_after) = (day(left - 90), day(left));
         Some(CertificateView {
-            fingerprint: Fingerprint::of(&left.to_le_bytes()),
+            fingerprint: Fingerprint::from_der(&left.to_le_bytes()),
             not_before,
             not_after,
             chain_end: None,
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),
-            expiry: Expiry::of(not_before, not_after, now(), Thresholds::default()),
+            expiry: Expiry::from_not_before(not_before, not_after, now(), Thresholds::default()),
         })
     }
 
@@ -351,10 +351,10 @@ mod tests {
             assert!(
                 lines
                     .iter()
-                    .any(|it| it.starts_with("  mend  see why the ACME client"))
+                    .any(|text| text.starts_with("  mend  see why the ACME client"))
             );
             assert!(
-                lines.iter().all(|it| it.chars().count() <= WIDTH),
+                lines.iter().all(|name| name.chars().count() <= WIDTH),
                 "{lines:#?}"
             );
         }
@@ -365,10 +365,10 @@ mod tests {
         let mut view = view(State::InSync, 20, 20);
         let hours = |count: i64| now() + SignedDuration::from_hours(count);
         let crl = CompanionView {
-            digest: Fingerprint::of(b"a CRL"),
+            digest: Fingerprint::from_der(b"a CRL"),
             first_end: Some(EndView {
                 name: "CN=Clients".into(),
-                fingerprint: Fingerprint::of(b"a CRL"),
+                fingerprint: Fingerprint::from_der(b"a CRL"),
                 not_before: hours(20 - 10 * 24),
                 not_after: hours(20),
                 expiry: Expiry::Critical,
@@ -378,7 +378,7 @@ mod tests {
         view.instances[0].crl.installed = Some(crl);
         let (head, lines) = shown(&view);
         assert_eq!(head, "1 problem");
-        let of_it = |line: &str| lines.iter().any(|it| it == line);
+        let of_it = |line: &str| lines.iter().any(|text| text == line);
         assert!(
             of_it("? 16-main needs another certificate before 2026-12-15."),
             "{lines:#?}"

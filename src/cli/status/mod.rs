@@ -128,7 +128,7 @@ async fn look(
         let settle = config.watch.settle_timeout;
         looking.spawn(async move {
             let seen = keeper.observe(&source, settle).await;
-            let view = InstanceView::of(&keeper.instance.config, &seen);
+            let view = InstanceView::from_config(&keeper.instance.config, &seen);
             (index, view, seen.is_denied())
         });
     }
@@ -178,7 +178,7 @@ async fn look(
 fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Search<PathBuf> {
     let mut search = uncovered(&config.data_directories());
     if !is_root() {
-        let told = daemon.map_or(&[][..], |it| &it.uncovered);
+        let told = daemon.map_or(&[][..], |view| &view.uncovered);
         search.found.extend(told.iter().cloned());
         search.found.sort();
         search.found.dedup();
@@ -208,7 +208,11 @@ fn unknown(config: &Config, mut own: InstanceView, daemon_lives: bool) -> Instan
 /// rewritten, and that the caller may read what it may not.
 fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> InstanceView {
     let blind = told.state == State::SourceInvalid && told.source.is_none();
-    let leaf = |view: &InstanceView| view.source.as_ref().map(|it| it.fingerprint);
+    let leaf = |view: &InstanceView| {
+        view.source
+            .as_ref()
+            .map(|certificate_view| certificate_view.fingerprint)
+    };
     if leaf(told) == leaf(&own) && told.state == own.state {
         own.problem.clone_from(&told.problem);
         own.details.clone_from(&told.details);

@@ -14,7 +14,7 @@ use super::values::{KINDS, MODES, RELOADS, VERIFIES};
 use super::{
     DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
     DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_VERIFY_TIMEOUT,
-    DEFAULT_WATCHED, Kind, Mode, Reload, Verify, expected,
+    DEFAULT_WATCHED, Mode, Reload, ServerKind, Verify, expected,
 };
 
 pub(crate) use notices::of_notify;
@@ -522,15 +522,15 @@ fn deployment() -> Vec<Key> {
         key(
             "kind",
             choice(KINDS, |kind| match kind {
-                Kind::Postgres => "PostgreSQL",
-                Kind::PgBouncer => {
+                ServerKind::Postgres => "PostgreSQL",
+                ServerKind::PgBouncer => {
                     "PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows to its clients"
                 }
-                Kind::Patroni => {
+                ServerKind::Patroni => {
                     "Patroni: `restapi.certfile` and `restapi.keyfile`, what its REST API shows"
                 }
             }),
-            chosen(KINDS, &Kind::default()),
+            chosen(KINDS, &ServerKind::default()),
             "\"pgbouncer\"",
             &[
                 "What kind of server it is, and thus which of its settings are meant. Servers of several kinds may share a \

@@ -10,7 +10,7 @@ use crate::config::notification::{
 pub(crate) fn of_notify() -> Vec<Key> {
     let on: Vec<String> = DEFAULT_ON
         .iter()
-        .map(|it| format!("\"{}\"", it.as_str()))
+        .map(|occasion| format!("\"{}\"", occasion.as_str()))
         .collect();
     vec![
         key(

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Written, instance, load, only, path};
 use crate::config::address::AddressError;
-use crate::config::{Account, Address, Config, Files, Kind, Mode, Reload, Verify};
+use crate::config::{Account, Address, Config, Files, Mode, Reload, ServerKind, Verify};
 
 #[test]
 fn an_empty_file_watches_certbots_directory_for_no_instance() {
@@ -33,7 +33,7 @@ fn an_instance_with_three_keys_has_the_documented_defaults() {
     assert_eq!(one.as_ref(), config.instances.first());
     assert_eq!(config.instance("17-main"), None);
     let one = &config.instances[0];
-    assert_eq!(one.kind(), Kind::Postgres);
+    assert_eq!(one.kind(), ServerKind::Postgres);
     assert_eq!(one.lineage.name, "a.example");
     assert_eq!(
         one.lineage.candidates,
@@ -146,7 +146,7 @@ fn fragments_add_instances_in_name_order_and_take_the_defaults() {
         .map(|one| one.name.as_str())
         .collect();
     assert_eq!(names, ["main", "z", "a", "b"]);
-    let delayed = |one: &crate::config::Instance| one.delay == Duration::from_secs(300);
+    let delayed = |one: &crate::config::InstanceConfig| one.delay == Duration::from_secs(300);
     assert!(config.instances.iter().all(delayed));
 }
 

@@ -80,7 +80,7 @@ fn names_of_one_server_may_be_an_instance_each() {
     let locks: Vec<_> = config
         .instances
         .iter()
-        .map(|it| config.lock_directory_of(it))
+        .map(|instance| config.lock_directory_of(instance))
         .collect();
     assert_eq!(locks[0], locks[1]);
     let same = "cert_file = \"/t/s.pem\"\nmode = \"observe\"\n";

@@ -2,7 +2,7 @@
 
 use super::refused::refused;
 use super::{Written, load, path};
-use crate::config::{Listen, ListenError, Metrics};
+use crate::config::{Listen, ListenError, MetricsConfig};
 
 fn listen(value: &str) -> Option<Listen> {
     load(&format!("[metrics]\nlisten = \"{value}\"\n"))
@@ -12,8 +12,8 @@ fn listen(value: &str) -> Option<Listen> {
 
 #[test]
 fn without_the_table_there_are_none() {
-    assert_eq!(load("").metrics, Metrics::default());
-    assert_eq!(load("[metrics]\n").metrics, Metrics::default());
+    assert_eq!(load("").metrics, MetricsConfig::default());
+    assert_eq!(load("[metrics]\n").metrics, MetricsConfig::default());
 }
 
 #[test]
@@ -21,7 +21,10 @@ fn a_loopback_address_is_taken() {
     for address in ["127.0.0.1:19187", "127.8.9.1:1", "[::1]:65535"] {
         let taken = listen(address);
         assert!(matches!(taken, Some(Listen::Tcp(_))), "{address}");
-        assert_eq!(taken.map(|it| it.to_string()).as_deref(), Some(address));
+        assert_eq!(
+            taken.map(|listen| listen.to_string()).as_deref(),
+            Some(address)
+        );
     }
 }
 
@@ -31,15 +34,15 @@ fn a_socket_is_taken_by_its_path_with_or_without_a_word_before_it() {
     assert_eq!(listen("/run/pgcertd/m.sock"), Some(socket.clone()));
     assert_eq!(listen("unix:/run/pgcertd/../pgcertd/m.sock"), Some(socket));
     let written = Written::new("[metrics]\nlisten = \"unix:m.sock\"\ntextfile = \"m.prom\"\n");
-    let beside = written.file().parent().map(|it| it.to_owned());
+    let beside = written.file().parent().map(|place| place.to_owned());
     let metrics = written.config().metrics;
     assert_eq!(
-        metrics.listen.map(|it| it.to_string()),
+        metrics.listen.map(|listen| listen.to_string()),
         beside
             .clone()
-            .map(|it| format!("unix:{}", it.join("m.sock").display()))
+            .map(|found| format!("unix:{}", found.join("m.sock").display()))
     );
-    assert_eq!(metrics.textfile, beside.map(|it| it.join("m.prom")));
+    assert_eq!(metrics.textfile, beside.map(|path| path.join("m.prom")));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Config, ConfigError, DEFAULT_FILE, Instance};
+use super::{Config, ConfigError, DEFAULT_FILE, InstanceConfig};
 use crate::reference::schema::{OF_CONFIG, OF_FRAGMENT};
 
 /// What an error begins with that an editor shows as well, by the schema.
@@ -71,7 +71,7 @@ impl Written {
                 !objections.is_empty()
                     || !OF_THE_SCHEMA
                         .iter()
-                        .any(|it| error.message().starts_with(it)),
+                        .any(|text| error.message().starts_with(text)),
                 "the schema takes it: {error}"
             ),
         }
@@ -80,7 +80,9 @@ impl Written {
 
     fn objections(&self) -> impl Iterator<Item = String> {
         let fragments = fs::read_dir(self.path("conf.d")).into_iter().flatten();
-        let fragments = fragments.flatten().map(|it| (it.path(), &*OF_FRAGMENT));
+        let fragments = fragments
+            .flatten()
+            .map(|dir_entry| (dir_entry.path(), &*OF_FRAGMENT));
         let files = fragments.chain([(self.file(), &*OF_CONFIG)]);
         let files = files.filter(|(file, _)| {
             let name = file.file_name().unwrap_or_default().as_encoded_bytes();
@@ -127,7 +129,7 @@ fn load(text: &str) -> Config {
     config
 }
 
-fn only(text: &str) -> Instance {
+fn only(text: &str) -> InstanceConfig {
     let mut config = load(text);
     assert_eq!(config.instances.len(), 1);
     config.instances.remove(0)

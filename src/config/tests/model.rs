@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Written, load};
-use crate::config::{Config, Kind, Mode, Reload};
+use crate::config::{Config, Mode, Reload, ServerKind};
 
 #[expect(clippy::expect_used, reason = "the model is part of the repository")]
 fn model() -> String {
@@ -43,7 +43,7 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     let config = load(&enabled());
     let empty = load("");
     assert!(config.watch.poll.is_some());
-    let watch = crate::config::Watch {
+    let watch = crate::config::WatchConfig {
         poll: None,
         ..config.watch
     };
@@ -77,9 +77,9 @@ fn the_model_loads_with_every_key_in_force_and_shows_the_defaults() {
     assert_eq!(reports.mode, Mode::Manage);
     assert!(matches!(&reports.reload, Reload::Command(words) if words[0] == "podman"));
     assert!(!reports.single_file() && reports.files.is_some());
-    assert_eq!(pooler.kind(), Kind::PgBouncer);
+    assert_eq!(pooler.kind(), ServerKind::PgBouncer);
     assert_eq!(pooler.home(), Path::new("/etc/pgbouncer/pgbouncer.ini"));
-    assert_eq!(rest_api.kind(), Kind::Patroni);
+    assert_eq!(rest_api.kind(), ServerKind::Patroni);
     assert_eq!(rest_api.home(), Path::new("/etc/patroni/config.yml"));
 }
 

@@ -26,7 +26,7 @@ const READABLE: Mode = Mode::from_raw_mode(0o644);
 const OPEN: Mode = Mode::from_raw_mode(0o666);
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FilesError {
+pub(super) enum MetricsFileError {
     #[error("{}: cannot {action}: {source}", path.display())]
     Step {
         path: PathBuf,
@@ -54,30 +54,30 @@ pub(super) enum FilesError {
     Privilege(#[from] PrivilegeError),
 }
 
-impl FilesError {
+impl MetricsFileError {
     /// What is wrong, and what mends it; `key` is the one of the config that names the path.
     pub(crate) fn problem(&self, key: &str) -> Problem {
         let why = self.to_string();
         match self {
-            FilesError::Step { path, source, .. } => remedy(why, *source, path, key),
-            FilesError::NoSocket(path) => {
+            MetricsFileError::Step { path, source, .. } => remedy(why, *source, path, key),
+            MetricsFileError::NoSocket(path) => {
                 Problem::new(why, format!("set another {key}, or remove it"))
                     .with(format!("rm {}", path.display()))
             }
-            FilesError::Taken(path) => Problem::new(
+            MetricsFileError::Taken(path) => Problem::new(
                 why,
                 format!("set another {key}, or stop it; it is shown by"),
             )
             .with(format!("ss -lxp src {}", path.display())),
-            FilesError::Unasked { path, .. } => {
+            MetricsFileError::Unasked { path, .. } => {
                 let mend = format!(
                     "remove it (`rm {}`) if no process is shown by",
                     path.display()
                 );
                 Problem::new(why, mend).with(format!("ss -lxp src {}", path.display()))
             }
-            FilesError::Reach { .. } => Problem::new(why, format!("set another {key}")),
-            FilesError::Privilege(_) => Problem::new(why, ""),
+            MetricsFileError::Reach { .. } => Problem::new(why, format!("set another {key}")),
+            MetricsFileError::Privilege(_) => Problem::new(why, ""),
         }
     }
 }
@@ -112,14 +112,14 @@ fn remedy(why: String, error: Errno, path: &Path, key: &str) -> Problem {
 pub(super) async fn beside<R: Send + 'static>(
     name: &str,
     path: &Path,
-    job: impl FnOnce(&Place) -> Result<R, FilesError> + Send + 'static,
-) -> Result<R, FilesError> {
+    job: impl FnOnce(&MetricsFile) -> Result<R, MetricsFileError> + Send + 'static,
+) -> Result<R, MetricsFileError> {
     let directory = path.parent().unwrap_or(path).to_owned();
     let path = path.to_owned();
     let owner = match opened(&path) {
         Ok(directory) => directory.owner(),
         // It is found missing when the job opens it.
-        Err(FilesError::Step { .. }) => Ids::own(),
+        Err(MetricsFileError::Step { .. }) => Ids::own(),
         Err(bent) => return Err(bent),
     };
     let rights = move || Rights::Publisher {
@@ -128,19 +128,19 @@ pub(super) async fn beside<R: Send + 'static>(
     };
     let worker = Worker::start(name, rights).await?;
     worker
-        .call(move || Place::open(&path).and_then(|place| job(&place)))
+        .call(move || MetricsFile::open(&path).and_then(|place| job(&place)))
         .await?
 }
 
 /// The directory of `path`, whose owner decides with whose rights it is written in: nobody else may have bent the way to it.
-fn opened(path: &Path) -> Result<Directory, FilesError> {
+fn opened(path: &Path) -> Result<Directory, MetricsFileError> {
     Directory::open(path.parent().unwrap_or(path), LinkAtEnd::Followed).map_err(unreached(path))
 }
 
-fn unreached(path: &Path) -> impl FnOnce(ReachError) -> FilesError {
+fn unreached(path: &Path) -> impl FnOnce(ReachError) -> MetricsFileError {
     move |error| match error.errno() {
         Some(errno) => failed(path, "open its directory")(errno),
-        None => FilesError::Reach {
+        None => MetricsFileError::Reach {
             path: path.to_owned(),
             source: error,
         },
@@ -148,7 +148,7 @@ fn unreached(path: &Path) -> impl FnOnce(ReachError) -> FilesError {
 }
 
 /// A directory that was opened, and a name in it.
-pub(super) struct Place {
+pub(super) struct MetricsFile {
     directory: OwnedFd,
     name: OsString,
     path: PathBuf,
@@ -159,15 +159,15 @@ pub(super) struct Place {
 pub(super) struct Inode(u64, u64);
 
 impl Inode {
-    fn of(stat: &Stat) -> Inode {
+    fn from_stat(stat: &Stat) -> Inode {
         Inode(stat.st_dev, stat.st_ino)
     }
 }
 
-impl Place {
-    fn open(path: &Path) -> Result<Place, FilesError> {
+impl MetricsFile {
+    fn open(path: &Path) -> Result<MetricsFile, MetricsFileError> {
         let directory = opened(path)?;
-        Ok(Place {
+        Ok(MetricsFile {
             directory: directory.opened().map_err(unreached(path))?,
             name: path.file_name().unwrap_or_default().to_owned(),
             path: path.to_owned(),
@@ -175,7 +175,7 @@ impl Place {
     }
 
     /// Puts a text there as a whole, which everybody may read.
-    pub(crate) fn write(&self, text: &str) -> Result<(), FilesError> {
+    pub(crate) fn write(&self, text: &str) -> Result<(), MetricsFileError> {
         let mut beside = OsString::from(".");
         beside.push(&self.name);
         beside.push(".new");
@@ -202,13 +202,13 @@ impl Place {
         written
     }
 
-    pub(crate) fn clear(&self) -> Result<(), FilesError> {
+    pub(crate) fn clear(&self) -> Result<(), MetricsFileError> {
         let name = self.name.clone();
         self.remove(&name)
     }
 
     /// Listens there; what a process that is gone has left is replaced.
-    pub(crate) fn listen(&self) -> Result<(UnixListener, Inode), FilesError> {
+    pub(crate) fn listen(&self) -> Result<(UnixListener, Inode), MetricsFileError> {
         // Of two that find the same leftover, one would remove the other's new socket.
         rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive)
             .map_err(failed(&self.path, "lock its directory"))?;
@@ -230,9 +230,9 @@ impl Place {
     }
 
     /// Removes the socket, if it is still that one.
-    pub(crate) fn unlisten(&self, inode: Inode) -> Result<(), FilesError> {
+    pub(crate) fn unlisten(&self, inode: Inode) -> Result<(), MetricsFileError> {
         match self.stat() {
-            Ok(stat) if Inode::of(&stat) == inode => self.clear(),
+            Ok(stat) if Inode::from_stat(&stat) == inode => self.clear(),
             Ok(_) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(failed(&self.path, "look at it")(error)),
         }
@@ -248,23 +248,25 @@ impl Place {
         rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    fn remove(&self, name: &OsStr) -> Result<(), FilesError> {
+    fn remove(&self, name: &OsStr) -> Result<(), MetricsFileError> {
         match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(failed(&self.path, "remove what is in its place")(error)),
         }
     }
 
-    fn remove_leftover(&self) -> Result<(), FilesError> {
+    fn remove_leftover(&self) -> Result<(), MetricsFileError> {
         let stat = self.stat().map_err(failed(&self.path, "look at it"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-            return Err(FilesError::NoSocket(self.path.clone()));
+            return Err(MetricsFileError::NoSocket(self.path.clone()));
         }
         match self.answers() {
             // Nobody listens, and nobody ever will: a socket's file is of one process.
             Err(nix::errno::Errno::ECONNREFUSED) => self.clear(),
-            Ok(()) | Err(nix::errno::Errno::EAGAIN) => Err(FilesError::Taken(self.path.clone())),
-            Err(error) => Err(FilesError::Unasked {
+            Ok(()) | Err(nix::errno::Errno::EAGAIN) => {
+                Err(MetricsFileError::Taken(self.path.clone()))
+            }
+            Err(error) => Err(MetricsFileError::Unasked {
                 path: self.path.clone(),
                 source: Errno::from_raw_os_error(error as i32),
             }),
@@ -279,23 +281,23 @@ impl Place {
     }
 
     /// Lets everybody connect, whatever the umask: the file that was just made, and no link.
-    fn open_to_all(&self) -> Result<Inode, FilesError> {
+    fn open_to_all(&self) -> Result<Inode, MetricsFileError> {
         let failed = || failed(&self.path, "set its mode");
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
             .map_err(failed())?;
         let stat = rustix::fs::fstat(&made).map_err(failed())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-            return Err(FilesError::NoSocket(self.path.clone()));
+            return Err(MetricsFileError::NoSocket(self.path.clone()));
         }
         let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         rustix::fs::chmod(by_descriptor, OPEN).map_err(failed())?;
-        Ok(Inode::of(&stat))
+        Ok(Inode::from_stat(&stat))
     }
 }
 
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
-    move |source| FilesError::Step {
+fn failed(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> MetricsFileError {
+    move |source| MetricsFileError::Step {
         path: path.to_owned(),
         action,
         source,

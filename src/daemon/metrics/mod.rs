@@ -27,8 +27,8 @@ use textfile::Textfile;
 /// How long the socket of a daemon that ends may take to be removed.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
-enum Order {
-    Open(config::Metrics),
+enum ScrapeOrder {
+    Open(config::MetricsConfig),
     /// Tries again what could not be had.
     Retry,
     /// Closes everything, and says when that is done.
@@ -39,7 +39,7 @@ enum Order {
 #[derive(Clone)]
 pub(super) struct Outlets {
     metrics: Metrics,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<ScrapeOrder>,
     changed: Arc<Notify>,
 }
 
@@ -53,7 +53,7 @@ impl Outlets {
             metrics: metrics.clone(),
             wanted: None,
             open: None,
-            told: notices::Listening::default(),
+            told: notices::ListeningNotice::default(),
         };
         tokio::spawn(publisher.run(inbox));
         Outlets {
@@ -70,12 +70,12 @@ impl Outlets {
     /// A config comes into force.
     pub(crate) fn configured(&self, config: &Config) {
         self.metrics.configured(config, Timestamp::now());
-        self.order(Order::Open(config.metrics.clone()));
+        self.order(ScrapeOrder::Open(config.metrics.clone()));
     }
 
     pub(crate) fn went_round(&self) {
         self.metrics.went_round(Timestamp::now());
-        self.order(Order::Retry);
+        self.order(ScrapeOrder::Retry);
     }
 
     pub(crate) fn changed(&self) {
@@ -85,13 +85,13 @@ impl Outlets {
     /// Closes what is open. The file stays: what it says grows old, which an alert sees.
     pub(crate) async fn close(self) {
         let (closed, wait) = oneshot::channel();
-        self.order(Order::Close(closed));
+        self.order(ScrapeOrder::Close(closed));
         if tokio::time::timeout(CLOSE_WITHIN, wait).await.is_err() {
             tracing::debug!("the socket for the metrics was not removed in time; it is replaced");
         }
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: ScrapeOrder) {
         // The task ends when it is told to close, and after that nobody is served.
         drop(self.orders.send(order));
     }
@@ -102,20 +102,20 @@ struct Publisher {
     textfile: Textfile,
     wanted: Option<Listen>,
     open: Option<Listening>,
-    told: notices::Listening,
+    told: notices::ListeningNotice,
 }
 
 impl Publisher {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ScrapeOrder>) {
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Open(wanted) => {
+                ScrapeOrder::Open(wanted) => {
                     self.textfile.is_to_be(wanted.textfile);
                     self.wanted = wanted.listen;
                     self.listen().await;
                 }
-                Order::Retry => self.listen().await,
-                Order::Close(closed) => {
+                ScrapeOrder::Retry => self.listen().await,
+                ScrapeOrder::Close(closed) => {
                     self.wanted = None;
                     self.listen().await;
                     // The loop may have stopped waiting.
@@ -131,7 +131,11 @@ impl Publisher {
         let Some(wanted) = &self.wanted else {
             return self.replace(None).await;
         };
-        if self.open.as_ref().is_some_and(|it| it.is_at(wanted)) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|listening| listening.is_at(wanted))
+        {
             self.told.at(wanted, None, None);
             return;
         }

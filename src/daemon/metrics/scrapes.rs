@@ -159,7 +159,7 @@ async fn bounded(
             TokioIo::new(stream),
             service_fn(|request| {
                 hold.has_asked();
-                let answer = of(&request, &metrics);
+                let answer = response_to(&request, &metrics);
                 async { Ok::<_, Infallible>(answer) }
             }),
         );
@@ -174,7 +174,7 @@ async fn bounded(
 }
 
 /// The answer to a request; its body is not looked at.
-fn of<T>(request: &Request<T>, metrics: &Metrics) -> Response<String> {
+fn response_to<T>(request: &Request<T>, metrics: &Metrics) -> Response<String> {
     if request.uri().path() != "/metrics" {
         let text = "there is /metrics and nothing else\n";
         return said(StatusCode::NOT_FOUND, text);
@@ -186,7 +186,7 @@ fn of<T>(request: &Request<T>, metrics: &Metrics) -> Response<String> {
         return answer;
     }
     let accept = request.headers().get_all(ACCEPT).iter();
-    let accept: Vec<&str> = accept.filter_map(|it| it.to_str().ok()).collect();
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let format = Format::accepted(&accept.join(","));
     match metrics.text(format) {
         Ok(text) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::files::{self, FilesError};
+use super::files::{self, MetricsFileError};
 use crate::report::metrics::{Format, Metrics};
 use crate::report::notices;
 
@@ -23,7 +23,7 @@ impl Textfile {
         let writer = Writer {
             metrics,
             written: None,
-            told: notices::Textfile::default(),
+            told: notices::TextfileNotice::default(),
         };
         tokio::spawn(writer.run(paths, changed));
         Textfile(wanted)
@@ -38,7 +38,7 @@ impl Textfile {
 struct Writer {
     metrics: Metrics,
     written: Option<PathBuf>,
-    told: notices::Textfile,
+    told: notices::TextfileNotice,
 }
 
 impl Writer {
@@ -69,7 +69,7 @@ impl Writer {
         };
         self.told.written(
             &path,
-            written.map_err(|error: FilesError| error.problem(KEY)),
+            written.map_err(|error: MetricsFileError| error.problem(KEY)),
         );
         self.written = Some(path);
     }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use super::{Proven, Replaced, WayBack};
 use crate::bundle::{Bundle, Fingerprint};
-use crate::server::Sight;
+use crate::server::InstanceSnapshot;
 use crate::server::files::Trial;
 use crate::server::probe::{Served, Shown};
 
 /// What was, before anything was changed.
 pub(super) struct Before {
-    pub(super) sight: Sight,
+    pub(super) sight: InstanceSnapshot,
     pub(super) served: Option<Served>,
     pub(super) proven: Option<Proven>,
     pub(super) replaced: Replaced,
@@ -21,7 +21,7 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn installed(&self) -> Option<&Bundle> {
-        self.sight.look.installed.bundle().map(|it| &**it)
+        self.sight.look.installed.bundle().map(|bundle| &**bundle)
     }
 
     /// The leaf that a server which did not take the new one still shows.
@@ -57,7 +57,7 @@ impl Before {
         let proven = self.proven?;
         let same = proven.run == process.run();
         self.installed()
-            .filter(|it| same && it.identity() == proven.bundle)
+            .filter(|bundle| same && bundle.identity() == proven.bundle)
     }
 
     /// Whether what was installed was seen served; its CA and CRL files may not be used.
@@ -68,7 +68,9 @@ impl Before {
 
     /// Whether the CAs of which clients were asked for certificates were those installed.
     pub(super) fn proven_authorities(&self) -> bool {
-        let names = self.installed().and_then(|it| it.companions().names());
+        let names = self
+            .installed()
+            .and_then(|bundle| bundle.companions().names());
         names.is_some() && self.authorities() == names
     }
 
@@ -78,7 +80,10 @@ impl Before {
         if Some(shown.leaf) != self.leaf() || shown.is_of(new) {
             return false;
         }
-        let names = || self.installed().and_then(|it| it.companions().names());
+        let names = || {
+            self.installed()
+                .and_then(|bundle| bundle.companions().names())
+        };
         let before = || self.authorities().or_else(names).unwrap_or_default();
         shown.leaf != new.fingerprint() || shown.authorities == before()
     }
@@ -92,14 +97,16 @@ impl Before {
     /// bundle, where that is served and they are not, or where they are `new` already, or what a
     /// crash has left of two.
     pub(super) fn way_back(&self, new: &Bundle) -> Option<WayBack> {
-        let found_is_new = self.installed().is_some_and(|it| it.same_content(new));
+        let found_is_new = self
+            .installed()
+            .is_some_and(|bundle| bundle.same_content(new));
         let previous = self.sight.look.previous.as_ref();
-        let previous = previous.filter(|it| !it.same_content(new));
+        let previous = previous.filter(|bundle| !bundle.same_content(new));
         if self.sight.look.is_torn() {
             return previous.map(|_| WayBack::Previous);
         }
         let previous_is_served =
-            previous.is_some_and(|it| Some(it.fingerprint()) == self.served_leaf());
+            previous.is_some_and(|bundle| Some(bundle.fingerprint()) == self.served_leaf());
         if !self.proven() && previous_is_served || found_is_new && previous.is_some() {
             return Some(WayBack::Previous);
         }
@@ -132,7 +139,7 @@ impl Before {
             Some(_) => self.proven(),
             None => {
                 let installed = self.installed().map(Bundle::identity);
-                let seen = self.proven.map(|it| it.bundle);
+                let seen = self.proven.map(|proven| proven.bundle);
                 installed.is_some() && (seen == installed || self.sight.look.proven == installed)
             }
         }
@@ -152,7 +159,7 @@ impl Before {
     /// one to go back to, it is what makes room for it, so that a crash between the renames is known
     /// for what it is.
     pub(super) fn trial(&self, new: &Bundle) -> Trial {
-        let is_another = |it: &&Bundle| !it.same_content(new);
+        let is_another = |bundle: &&Bundle| !bundle.same_content(new);
         match self.replaced {
             Replaced::KeptIfProven => {
                 let installed = self.installed().filter(|_| self.worth_keeping());

@@ -26,14 +26,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bundle::{Bundle, Identity, KeyedBundle};
-use crate::config::{Kind, Mode, Verify};
-use crate::server::files::{Keep, Staged as StagedFiles, Trial};
+use crate::config::{Mode, ServerKind, Verify};
+use crate::server::files::{Keep, StagedFiles, Trial};
 use crate::server::patroni::Rehearsal;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::reload::{ReloadError, reload};
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{Instance, InstanceError, Server, Sight};
+use crate::server::{Instance, InstanceError, InstanceSnapshot, Server};
 use before::Before;
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
@@ -66,11 +66,11 @@ pub(crate) enum Outcome {
 }
 
 /// What a deployment is to do.
-pub(crate) struct Order {
+pub(crate) struct DeploymentOrder {
     /// What is to be served in the end.
     pub(crate) content: Content,
     /// The look that led to this order.
-    pub(crate) sight: Sight,
+    pub(crate) sight: InstanceSnapshot,
     /// What was served, if that was looked at already.
     pub(crate) served: Option<Served>,
     /// What was last seen both installed and served.
@@ -130,7 +130,7 @@ struct Begun;
 /// The new files lie beside the targets.
 struct Staged(StagedFiles);
 /// The new files are in place.
-struct Installed {
+struct FilesInstalled {
     /// What was said to be on trial before they were.
     trial: Trial,
 }
@@ -178,14 +178,14 @@ enum Verdict<'a> {
 }
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
-pub(crate) async fn deploy(instance: &mut Instance, order: Order) -> Outcome {
+pub(crate) async fn deploy(instance: &mut Instance, order: DeploymentOrder) -> Outcome {
     match Box::pin(run(instance, order)).await {
         Ok(outcome) => outcome,
         Err(failure) => Outcome::Failed(failure),
     }
 }
 
-async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
+async fn run(instance: &mut Instance, order: DeploymentOrder) -> Result<Outcome, String> {
     let write = matches!(order.content, Content::New(_));
     let begun = Deployment::begin(instance, order);
     let installed = match begun.keyed.clone() {
@@ -223,7 +223,7 @@ async fn run(instance: &mut Instance, order: Order) -> Result<Outcome, String> {
 }
 
 impl<'a> Deployment<'a, Begun> {
-    fn begin(instance: &'a mut Instance, order: Order) -> Self {
+    fn begin(instance: &'a mut Instance, order: DeploymentOrder) -> Self {
         Deployment {
             instance,
             bundle: Arc::clone(order.content.bundle()),
@@ -268,21 +268,21 @@ impl<'a> Deployment<'a, Begun> {
     }
 
     /// The files are right as they are.
-    fn unchanged(self) -> Deployment<'a, Installed> {
+    fn unchanged(self) -> Deployment<'a, FilesInstalled> {
         let trial = Trial::Unchanged;
-        self.into_state(Installed { trial })
+        self.into_state(FilesInstalled { trial })
     }
 }
 
 impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs, unless it is the previous one that goes in.
-    async fn installed(self) -> Result<Deployment<'a, Installed>, String> {
+    async fn installed(self) -> Result<Deployment<'a, FilesInstalled>, String> {
         let worth_keeping = self.before.worth_keeping();
         let trial = match self.instance.config.kind() {
-            Kind::Postgres | Kind::PgBouncer => self.before.trial(&self.bundle),
+            ServerKind::Postgres | ServerKind::PgBouncer => self.before.trial(&self.bundle),
             // Its own Python has loaded it, and it starts on a pair that does not load, too.
-            Kind::Patroni => Trial::Unchanged,
+            ServerKind::Patroni => Trial::Unchanged,
         };
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);
@@ -315,12 +315,12 @@ impl<'a> Deployment<'a, Staged> {
             bundle: new,
             keyed,
             before,
-            state: Installed { trial },
+            state: FilesInstalled { trial },
         })
     }
 }
 
-impl<'a> Deployment<'a, Installed> {
+impl<'a> Deployment<'a, FilesInstalled> {
     /// What is to be said where the server is down.
     fn at_next_start(&self) -> String {
         if !matches!(self.state.trial, Trial::Begins(bundle) if bundle.bundle == self.bundle.identity())
@@ -420,11 +420,11 @@ impl<'a, State> Deployment<'a, State> {
 
 async fn ask_reload(
     instance: &Instance,
-    sight: &Sight,
+    sight: &InstanceSnapshot,
     process: &Process,
 ) -> Result<(), ReloadError> {
     let config = &instance.config;
-    if process.kind() == Kind::Patroni {
+    if process.kind() == ServerKind::Patroni {
         // One that lost its REST API to a pair before would wait for ever for its end.
         let addresses = instance.addresses(process).map_err(ReloadError::Unseen)?;
         let seen = instance.served(&addresses, DEAF).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::shut_out::Returned;
 use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
-use crate::config::Kind;
+use crate::config::ServerKind;
 use crate::server::InstanceError;
 use crate::server::files::{Found, Held, HeldBy, Keep, Trial};
 use crate::server::patroni;
@@ -64,9 +64,10 @@ impl Deployment<'_, Refused> {
                 self.instance
                     .on_files(move |targets| targets.put_back(&look.found))
                     .await?;
-                Ok(match nothing {
-                    true => "there was no file before, and there is none now",
-                    false => "the files of before are back",
+                Ok(if nothing {
+                    "there was no file before, and there is none now"
+                } else {
+                    "the files of before are back"
                 })
             }
         }
@@ -86,7 +87,7 @@ impl Deployment<'_, Refused> {
 
     /// Reloads the files of before; a sentence if they are not what is served then.
     async fn doubt_after_return(&self) -> Option<String> {
-        let is_patroni = self.state.process.kind() == Kind::Patroni;
+        let is_patroni = self.state.process.kind() == ServerKind::Patroni;
         // A Patroni was either not asked, or answers no more; a second signal would hold it up for ever.
         if !is_patroni
             && let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await

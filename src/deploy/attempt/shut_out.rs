@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::watch::{Glimpse, Next, Seen, Watch};
+use super::watch::{Next, WireLook, WireVerdict, WireWatch};
 use super::{Deployment, Outcome, Proof, Refused, Reloaded, Verdict, WayBack};
 use crate::bundle::Bundle;
-use crate::config::{Kind, Mode};
+use crate::config::{Mode, ServerKind};
 use crate::server::Lockout;
 use crate::server::files::{Keep, Trial};
 use crate::server::process::Process;
@@ -77,15 +77,15 @@ impl<'a> Deployment<'a, Reloaded> {
         let key = &self.bundle.leaf().facts().key;
         let way = self.before.way_back(&self.bundle);
         let before = way.and_then(|way| self.before.bundle_on(way));
-        let before = before.map(|it| it.leaf().facts().key.as_str());
+        let before = before.map(|bundle| bundle.leaf().facts().key.as_str());
         let kind = self.instance.config.kind();
         let cause = match (ciphers, kind) {
             (Some(ciphers), _) => ciphers.against(key, before),
             (None, _) => format!("see whether its ciphers have one for a key of {key}"),
         };
         let log = match kind {
-            Kind::Postgres => ", at \"could not accept SSL connection\"",
-            Kind::PgBouncer | Kind::Patroni => "",
+            ServerKind::Postgres => ", at \"could not accept SSL connection\"",
+            ServerKind::PgBouncer | ServerKind::Patroni => "",
         };
         format!(
             "{} loaded {} ({key}), and no TLS client gets in with it ({how}): {cause}; its log says more{log}",
@@ -111,7 +111,7 @@ impl Deployment<'_, Refused> {
             Err(why) => return Returned::Doubtful(why),
         };
         let wanted = self.before.bundle_on(way).map(Bundle::fingerprint);
-        let mut watch = Watch::of(&self.instance.config, Instant::now());
+        let mut watch = WireWatch::for_instance(&self.instance.config, Instant::now());
         loop {
             let patience = watch.patience(Instant::now());
             let looked = match self.before.bundle_on(way) {
@@ -122,25 +122,27 @@ impl Deployment<'_, Refused> {
                 None => self.instance.served(&addresses, patience).await,
             };
             let glimpse = match looked {
-                Ok(served) if Some(served.leaf.fingerprint()) == wanted => Glimpse::New,
+                Ok(served) if Some(served.leaf.fingerprint()) == wanted => WireLook::New,
                 Ok(served) => {
                     let leaf = served.leaf.fingerprint().short();
-                    Glimpse::Third(format!("{leaf} is served now"))
+                    WireLook::Third(format!("{leaf} is served now"))
                 }
-                Err(unseen) if unseen.is_alert() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.sentence()),
                 Err(_) if !process.alive() => {
                     return Returned::Doubtful("the server has ended since".into());
                 }
-                Err(unseen) => Glimpse::Unclear(format!(
+                Err(unseen) => WireLook::Unclear(format!(
                     "what is served now is not known: {}",
                     unseen.sentence()
                 )),
             };
             match watch.heard(glimpse, Instant::now()) {
                 Next::After(pause) => tokio::time::sleep(pause).await,
-                Next::Word(Seen::New) => return Returned::Served,
-                Next::Word(Seen::ShutOut(_)) => return Returned::ShutOut,
-                Next::Word(Seen::Third(why) | Seen::Unclear(why) | Seen::Blind(why)) => {
+                Next::Word(WireVerdict::New) => return Returned::Served,
+                Next::Word(WireVerdict::ShutOut(_)) => return Returned::ShutOut,
+                Next::Word(
+                    WireVerdict::Third(why) | WireVerdict::Unclear(why) | WireVerdict::Blind(why),
+                ) => {
                     return Returned::Doubtful(why);
                 }
                 Next::Word(_) => return Returned::Doubtful("TLS is off now".into()),

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::watch::{Glimpse, Next, Seen, Watch};
+use super::watch::{Next, WireLook, WireVerdict, WireWatch};
 use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
-use crate::config::{Address, Kind, Mode, Verify};
+use crate::config::{Address, Mode, ServerKind, Verify};
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::probe::Served;
 use crate::server::program::Program;
@@ -20,10 +20,11 @@ use crate::server::{Server, Unseen, as_server};
 const MOST_AGAIN: u32 = 3;
 
 /// A look that did not show the server's certificate.
-fn unclear(unseen: &Unseen) -> Glimpse {
-    match unseen.is_no_answer() {
-        true => Glimpse::Blind(unseen.sentence()),
-        false => Glimpse::Unclear(unseen.sentence()),
+fn unclear(unseen: &Unseen) -> WireLook {
+    if unseen.is_no_answer() {
+        WireLook::Blind(unseen.sentence())
+    } else {
+        WireLook::Unclear(unseen.sentence())
     }
 }
 
@@ -40,29 +41,29 @@ impl<'a> Deployment<'a, Reloaded> {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("reloaded");
         match Box::pin(self.watch(&addresses)).await {
-            Seen::New => self.used(Ok(())).await,
-            Seen::NewLeaf => {
+            WireVerdict::New => self.used(Ok(())).await,
+            WireVerdict::NewLeaf => {
                 let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
                 self.used(Err(why.into())).await
             }
-            Seen::Off => {
-                let names = Names::of(&self.instance.config.place);
+            WireVerdict::Off => {
+                let names = Names::for_home(&self.instance.config.place);
                 Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
             }
-            Seen::Ended => Verdict::Ended,
-            Seen::ShutOut(why) => Box::pin(self.shut_out(why)).await,
-            Seen::Unclear(why) if self.is_patroni() && self.before.proven() => {
+            WireVerdict::Ended => Verdict::Ended,
+            WireVerdict::ShutOut(why) => Box::pin(self.shut_out(why)).await,
+            WireVerdict::Unclear(why) if self.is_patroni() && self.before.proven() => {
                 self.silent(&addresses, why).await
             }
-            Seen::Unclear(why) | Seen::Blind(why) => Verdict::Unverified(why),
-            Seen::Third(why) => Box::pin(self.explained(why)).await,
-            Seen::Old if self.is_patroni() => self.overslept().await,
-            Seen::Old => Box::pin(self.weighed()).await,
+            WireVerdict::Unclear(why) | WireVerdict::Blind(why) => Verdict::Unverified(why),
+            WireVerdict::Third(why) => Box::pin(self.explained(why)).await,
+            WireVerdict::Old if self.is_patroni() => self.overslept().await,
+            WireVerdict::Old => Box::pin(self.weighed()).await,
         }
     }
 
     fn is_patroni(&self) -> bool {
-        self.instance.config.kind() == Kind::Patroni
+        self.instance.config.kind() == ServerKind::Patroni
     }
 
     /// A Patroni's REST API, which answered just before the signal, answers no more where it did:
@@ -123,8 +124,8 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = Arc::clone(&self.state.process);
         let asked = self.settings(&process).await;
         let config = &self.instance.config;
-        let not_used = asked.and_then(|it| {
-            let not_used = it.not_used(&config.cert_file, &config.key_file);
+        let not_used = asked.and_then(|tls_settings| {
+            let not_used = tls_settings.not_used(&config.cert_file, &config.key_file);
             Ok(not_used?)
         });
         match not_used {
@@ -138,8 +139,8 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
-    async fn watch(&self, addresses: &[Address]) -> Seen {
-        let mut watch = Watch::of(&self.instance.config, self.state.at);
+    async fn watch(&self, addresses: &[Address]) -> WireVerdict {
+        let mut watch = WireWatch::for_instance(&self.instance.config, self.state.at);
         loop {
             let patience = watch.patience(Instant::now());
             let glimpse = match self
@@ -148,13 +149,13 @@ impl<'a> Deployment<'a, Reloaded> {
                 .await
             {
                 Ok(served) => self.understood(&served, patience).await,
-                Err(unseen) if unseen.is_tls_off() => Glimpse::Off,
-                Err(_) if !self.state.process.alive() => return Seen::Ended,
-                Err(unseen) if unseen.is_alert() => Glimpse::ShutOut(unseen.sentence()),
+                Err(unseen) if unseen.is_tls_off() => WireLook::Off,
+                Err(_) if !self.state.process.alive() => return WireVerdict::Ended,
+                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.sentence()),
                 Err(unseen) => unclear(&unseen),
             };
             match watch.heard(glimpse, Instant::now()) {
-                Next::Word(Seen::Old) => return self.old_for_all(addresses).await,
+                Next::Word(WireVerdict::Old) => return self.old_for_all(addresses).await,
                 Next::Word(seen) => return seen,
                 Next::After(pause) => tokio::time::sleep(pause).await,
             }
@@ -162,37 +163,37 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// The first of the names still gets what was before. A server that gives the bundle to another of them has loaded it.
-    async fn old_for_all(&self, addresses: &[Address]) -> Seen {
+    async fn old_for_all(&self, addresses: &[Address]) -> WireVerdict {
         let (instance, bundle) = (&self.instance, &self.bundle);
         if instance.asked_names(Some(bundle)).len() < 2 {
-            return Seen::Old;
+            return WireVerdict::Old;
         }
         let limit = instance.config.verify_timeout;
         match instance.served_by_name(addresses, bundle, limit).await {
-            Ok(served) if served.is_divided => Seen::Third(self.third(&served)),
-            Ok(served) if served.shown().is_of(bundle) => Seen::New,
-            Ok(_) | Err(_) => Seen::Old,
+            Ok(served) if served.is_divided => WireVerdict::Third(self.third(&served)),
+            Ok(served) if served.shown().is_of(bundle) => WireVerdict::New,
+            Ok(_) | Err(_) => WireVerdict::Old,
         }
     }
 
     /// What a leaf that is served means; `limit` for a look at the server itself, where needed.
-    async fn understood(&self, served: &Served, limit: Duration) -> Glimpse {
+    async fn understood(&self, served: &Served, limit: Duration) -> WireLook {
         let new = &self.bundle;
         if served.shown().is_of(new) {
-            return Glimpse::New;
+            return WireLook::New;
         }
         // Postgres loads all files or none.
         if served.leaf.fingerprint() == new.fingerprint() && !self.before.has_leaf_of(new) {
-            return Glimpse::NewLeaf;
+            return WireLook::NewLeaf;
         }
         // What one name gets was loaded, so that what another one gets is no refusal.
         if served.is_divided {
-            return Glimpse::Third(self.third(served));
+            return WireLook::Third(self.third(served));
         }
         match self.shown_by_another(served, limit).await {
             Some(another) => unclear(&another),
-            None if self.before.is_shown(&served.shown(), new) => Glimpse::Old,
-            None => Glimpse::Third(self.third(served)),
+            None if self.before.is_shown(&served.shown(), new) => WireLook::Old,
+            None => WireLook::Third(self.third(served)),
         }
     }
 
@@ -206,14 +207,15 @@ impl<'a> Deployment<'a, Reloaded> {
                 served.asked
             );
         }
-        match served.leaf.fingerprint() == self.bundle.fingerprint() {
-            true => format!(
+        if served.leaf.fingerprint() == self.bundle.fingerprint() {
+            format!(
                 "{address} asks clients for certificates of CAs that are neither those installed nor those of before; see that no other server answers there"
-            ),
-            false => format!(
+            )
+        } else {
+            format!(
                 "{address} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
                 served.leaf.fingerprint().short()
-            ),
+            )
         }
     }
 
@@ -226,7 +228,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = Arc::clone(&self.state.process);
         let asked = self.settings(&process).await;
         let config = &self.instance.config;
-        let asked = asked.map(|it| it.companions_not_used(config));
+        let asked = asked.map(|tls_settings| tls_settings.companions_not_used(config));
         match (asked, doubt) {
             (Ok(Ok(Some(not_used))), _) => Verdict::NotUsed(not_used.to_string()),
             (_, Err(why)) => Verdict::Unverified(why),
@@ -256,7 +258,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let process = Arc::clone(&self.state.process);
         let asked_before = self.instance.asked_names(Some(&self.bundle));
         let asked = self.settings(&process).await;
-        if let Ok(Some(not_used)) = asked.and_then(|it| self.not_used(&it)) {
+        if let Ok(Some(not_used)) = asked.and_then(|tls_settings| self.not_used(&tls_settings)) {
             return Ok(Verdict::NotUsed(not_used.to_string()));
         }
         if self.instance.asked_names(Some(&self.bundle)) == asked_before {
@@ -282,9 +284,10 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// Whether what was there before is known to have been in use.
     fn was_in_use(&self) -> bool {
-        match self.before.has_leaf_of(&self.bundle) {
-            true => self.before.proven_authorities(),
-            false => self.before.proven(),
+        if self.before.has_leaf_of(&self.bundle) {
+            self.before.proven_authorities()
+        } else {
+            self.before.proven()
         }
     }
 
@@ -389,13 +392,13 @@ impl<'a> Deployment<'a, Reloaded> {
 
     fn refused(self) -> Verdict<'a> {
         let log = match self.instance.config.kind() {
-            Kind::Postgres => {
+            ServerKind::Postgres => {
                 "the server's log says why, just before \"SSL configuration was not reloaded\""
             }
-            Kind::PgBouncer => {
+            ServerKind::PgBouncer => {
                 "its log says why, just before \"TLS configuration could not be reloaded\""
             }
-            Kind::Patroni => "its log says why",
+            ServerKind::Patroni => "its log says why",
         };
         let reason = format!("{}; {log}", self.not_loaded());
         self.not_taken(reason)
@@ -415,7 +418,7 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Option<String> {
         let said = async {
             let postmaster = self.state.process.postmaster()?;
-            let program = Program::of(postmaster).ok()?;
+            let program = Program::from_postmaster(postmaster).ok()?;
             let targets = &self.before.sight.targets;
             let (data, server) = (&targets.data, targets.server);
             let around = program.surroundings(data, server).await.ok()?;

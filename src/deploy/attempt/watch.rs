@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::{self, Kind, Reload};
+use crate::config::{self, Reload, ServerKind};
 
 /// The least time between the signal and the second connection that shows the old leaf. A
 /// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
@@ -22,7 +22,7 @@ const LEAST_LOOK: Duration = Duration::from_millis(500);
 
 /// What one look at the wire showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Glimpse {
+pub(super) enum WireLook {
     New,
     /// The new leaf, and other CAs of clients than those of the bundle.
     NewLeaf,
@@ -38,7 +38,7 @@ pub(super) enum Glimpse {
 
 /// What repeated looks at the wire came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum WireVerdict {
     New,
     /// The new leaf, and other CAs of clients than those of the bundle.
     NewLeaf,
@@ -71,14 +71,14 @@ enum Firm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
     /// It is the last word.
-    Word(Seen),
+    Word(WireVerdict),
     /// Another look, after this pause.
     After(Duration),
 }
 
 /// Looks at one server after one reload, until `verify_timeout` has passed.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct WireWatch {
     shown: Firm,
     off: Firm,
     began: Instant,
@@ -90,27 +90,27 @@ pub(super) struct Watch {
     shut_out: u32,
 }
 
-impl Watch {
+impl WireWatch {
     /// Of the server of `config`, which was asked to reload when the watch `began`.
-    pub(super) fn of(config: &config::Instance, began: Instant) -> Watch {
+    pub(super) fn for_instance(config: &config::InstanceConfig, began: Instant) -> WireWatch {
         let deadline = began + config.verify_timeout;
-        Watch::by(&config.reload, config.kind(), began, deadline)
+        WireWatch::by(&config.reload, config.kind(), began, deadline)
     }
 
-    fn by(reload: &Reload, kind: Kind, began: Instant, deadline: Instant) -> Watch {
+    fn by(reload: &Reload, kind: ServerKind, began: Instant, deadline: Instant) -> WireWatch {
         // A command may let the reload happen later, and Patroni does it in its next loop: there,
         // only the last look counts.
         let shown = match (reload, kind) {
-            (Reload::Signal, Kind::Postgres | Kind::PgBouncer) => Firm::Steady,
+            (Reload::Signal, ServerKind::Postgres | ServerKind::PgBouncer) => Firm::Steady,
             _ => Firm::AtTheEnd,
         };
         // What accepts in the turn of its loop in which it also reloads may answer as before.
         let off = match kind {
-            Kind::Postgres => Firm::AtOnce,
-            Kind::PgBouncer => Firm::Steady,
-            Kind::Patroni => Firm::AtTheEnd,
+            ServerKind::Postgres => Firm::AtOnce,
+            ServerKind::PgBouncer => Firm::Steady,
+            ServerKind::Patroni => Firm::AtTheEnd,
         };
-        Watch {
+        WireWatch {
             shown,
             off,
             began,
@@ -130,49 +130,56 @@ impl Watch {
     }
 
     /// Takes in what the look that ended `now` has shown.
-    pub(super) fn heard(&mut self, glimpse: Glimpse, now: Instant) -> Next {
+    pub(super) fn heard(&mut self, glimpse: WireLook, now: Instant) -> Next {
         let late = now.saturating_duration_since(self.began) >= SECOND_LOOK;
         let steady = |count: u32| count >= 2 && late;
         self.shut_out = match &glimpse {
-            Glimpse::ShutOut(_) => self.shut_out + 1,
+            WireLook::ShutOut(_) => self.shut_out + 1,
             _ => 0,
         };
         let last = now + self.pause + LEAST_LOOK >= self.deadline;
         let shown = self.shown == Firm::Steady;
         let word = match glimpse {
-            Glimpse::New => Some(Seen::New),
-            Glimpse::NewLeaf => Some(Seen::NewLeaf),
-            Glimpse::Old => {
+            WireLook::New => Some(WireVerdict::New),
+            WireLook::NewLeaf => Some(WireVerdict::NewLeaf),
+            WireLook::Old => {
                 self.shown_old += 1;
-                match self.shown_old >= 2 {
-                    true => (shown && late || last).then_some(Seen::Old),
-                    false => last.then(|| {
-                        Seen::Unclear("the server was seen only once after the reload".into())
-                    }),
+                if self.shown_old >= 2 {
+                    (shown && late || last).then_some(WireVerdict::Old)
+                } else {
+                    last.then(|| {
+                        WireVerdict::Unclear(
+                            "the server was seen only once after the reload".into(),
+                        )
+                    })
                 }
             }
-            Glimpse::Off => {
+            WireLook::Off => {
                 self.shown_off += 1;
                 let firm = match self.off {
                     Firm::AtOnce => true,
                     Firm::Steady => steady(self.shown_off),
                     Firm::AtTheEnd => false,
                 };
-                (firm || last).then_some(Seen::Off)
+                (firm || last).then_some(WireVerdict::Off)
             }
-            Glimpse::Third(why) => {
+            WireLook::Third(why) => {
                 self.shown_third += 1;
-                match shown && steady(self.shown_third) {
-                    true => Some(Seen::Third(why)),
-                    false => last.then_some(Seen::Unclear(why)),
+                if shown && steady(self.shown_third) {
+                    Some(WireVerdict::Third(why))
+                } else {
+                    last.then_some(WireVerdict::Unclear(why))
                 }
             }
-            Glimpse::ShutOut(why) => match self.shut_out >= 2 {
-                true => (shown && late || last).then_some(Seen::ShutOut(why)),
-                false => last.then_some(Seen::Unclear(why)),
-            },
-            Glimpse::Unclear(why) => last.then_some(Seen::Unclear(why)),
-            Glimpse::Blind(why) => last.then_some(Seen::Blind(why)),
+            WireLook::ShutOut(why) => {
+                if self.shut_out >= 2 {
+                    (shown && late || last).then_some(WireVerdict::ShutOut(why))
+                } else {
+                    last.then_some(WireVerdict::Unclear(why))
+                }
+            }
+            WireLook::Unclear(why) => last.then_some(WireVerdict::Unclear(why)),
+            WireLook::Blind(why) => last.then_some(WireVerdict::Blind(why)),
         };
         match word {
             Some(word) => Next::Word(word),
@@ -192,15 +199,15 @@ mod tests {
     /// How long the watches of these tests last.
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn watch(reload: &Reload, kind: Kind) -> (Watch, Instant) {
+    fn watch(reload: &Reload, kind: ServerKind) -> (WireWatch, Instant) {
         let began = Instant::now();
-        (Watch::by(reload, kind, began, began + LIMIT), began)
+        (WireWatch::by(reload, kind, began, began + LIMIT), began)
     }
 
     /// What the watch says to these looks, each so many milliseconds after its beginning.
-    fn said(kind: Kind, looks: &[(u64, Glimpse)]) -> Vec<Option<Seen>> {
+    fn said(kind: ServerKind, looks: &[(u64, WireLook)]) -> Vec<Option<WireVerdict>> {
         let (mut watch, began) = watch(&Reload::Signal, kind);
-        let mut heard = |(after, glimpse): &(u64, Glimpse)| {
+        let mut heard = |(after, glimpse): &(u64, WireLook)| {
             let now = began + Duration::from_millis(*after);
             match watch.heard(glimpse.clone(), now) {
                 Next::Word(seen) => Some(seen),
@@ -210,19 +217,19 @@ mod tests {
         looks.iter().map(&mut heard).collect()
     }
 
-    fn shut() -> Glimpse {
-        Glimpse::ShutOut("alert".into())
+    fn shut() -> WireLook {
+        WireLook::ShutOut("alert".into())
     }
 
     #[test]
     fn a_handshake_that_fails_counts_when_it_does_so_twice_in_a_row_and_late() {
-        let word = Some(Seen::ShutOut("alert".into()));
-        for kind in [Kind::Postgres, Kind::PgBouncer] {
+        let word = Some(WireVerdict::ShutOut("alert".into()));
+        for kind in [ServerKind::Postgres, ServerKind::PgBouncer] {
             let early = said(kind, &[(1, shut()), (20, shut()), (120, shut())]);
             assert_eq!(early, [None, None, word.clone()]);
-            let once = said(kind, &[(200, shut()), (210, Glimpse::Old), (230, shut())]);
+            let once = said(kind, &[(200, shut()), (210, WireLook::Old), (230, shut())]);
             assert_eq!(once, [None, None, None]);
-            let unclear = Glimpse::Unclear("silent".into());
+            let unclear = WireLook::Unclear("silent".into());
             let broken = said(kind, &[(200, shut()), (210, unclear), (230, shut())]);
             assert_eq!(broken, [None, None, None]);
         }
@@ -231,20 +238,27 @@ mod tests {
     #[test]
     fn at_the_end_of_its_time_a_single_failure_proves_nothing() {
         let end = 9_999;
-        let once = said(Kind::Postgres, &[(end, shut())]);
-        assert_eq!(once, [Some(Seen::Unclear("alert".into()))]);
+        let once = said(ServerKind::Postgres, &[(end, shut())]);
+        assert_eq!(once, [Some(WireVerdict::Unclear("alert".into()))]);
         let patroni = said(
-            Kind::Patroni,
+            ServerKind::Patroni,
             &[(200, shut()), (400, shut()), (end, shut())],
         );
-        assert_eq!(patroni, [None, None, Some(Seen::ShutOut("alert".into()))]);
+        assert_eq!(
+            patroni,
+            [None, None, Some(WireVerdict::ShutOut("alert".into()))]
+        );
     }
 
     #[test]
     fn a_look_that_could_not_be_tried_is_told_apart_from_a_silent_server() {
-        let blind = Glimpse::Blind("no descriptor".into());
-        let word = Some(Seen::Blind("no descriptor".into()));
-        for kind in [Kind::Postgres, Kind::PgBouncer, Kind::Patroni] {
+        let blind = WireLook::Blind("no descriptor".into());
+        let word = Some(WireVerdict::Blind("no descriptor".into()));
+        for kind in [
+            ServerKind::Postgres,
+            ServerKind::PgBouncer,
+            ServerKind::Patroni,
+        ] {
             let looks = [(200, shut()), (300, blind.clone()), (9_999, blind.clone())];
             assert_eq!(said(kind, &looks), [None, None, word.clone()]);
         }
@@ -252,37 +266,50 @@ mod tests {
 
     #[test]
     fn no_look_begins_that_would_be_cut_off_at_once() {
-        let unclear = Glimpse::Unclear("another's".into());
+        let unclear = WireLook::Unclear("another's".into());
         let looks = [(9_400, unclear.clone()), (9_495, unclear)];
-        let word = Some(Seen::Unclear("another's".into()));
-        assert_eq!(said(Kind::Postgres, &looks), [None, word]);
+        let word = Some(WireVerdict::Unclear("another's".into()));
+        assert_eq!(said(ServerKind::Postgres, &looks), [None, word]);
     }
 
     #[test]
     fn the_old_leaf_counts_when_it_is_shown_twice_and_late_or_at_the_end() {
-        let looks = [(1, Glimpse::Old), (20, Glimpse::Old), (120, Glimpse::Old)];
-        assert_eq!(said(Kind::Postgres, &looks), [None, None, Some(Seen::Old)]);
-        let (mut watch, began) = watch(&Reload::PgCtl, Kind::Postgres);
-        let mut at = |after| watch.heard(Glimpse::Old, began + Duration::from_millis(after));
+        let looks = [
+            (1, WireLook::Old),
+            (20, WireLook::Old),
+            (120, WireLook::Old),
+        ];
+        assert_eq!(
+            said(ServerKind::Postgres, &looks),
+            [None, None, Some(WireVerdict::Old)]
+        );
+        let (mut watch, began) = watch(&Reload::PgCtl, ServerKind::Postgres);
+        let mut at = |after| watch.heard(WireLook::Old, began + Duration::from_millis(after));
         assert!(matches!(at(120), Next::After(_)));
         assert!(matches!(at(240), Next::After(_)));
-        assert_eq!(at(9_999), Next::Word(Seen::Old));
+        assert_eq!(at(9_999), Next::Word(WireVerdict::Old));
     }
 
     #[test]
     fn tls_that_is_off_counts_at_once_where_a_reload_comes_before_the_next_client() {
-        let looks = [(1, Glimpse::Off), (120, Glimpse::Off)];
-        assert_eq!(said(Kind::Postgres, &looks[..1]), [Some(Seen::Off)]);
-        assert_eq!(said(Kind::PgBouncer, &looks), [None, Some(Seen::Off)]);
-        assert_eq!(said(Kind::Patroni, &looks), [None, None]);
+        let looks = [(1, WireLook::Off), (120, WireLook::Off)];
+        assert_eq!(
+            said(ServerKind::Postgres, &looks[..1]),
+            [Some(WireVerdict::Off)]
+        );
+        assert_eq!(
+            said(ServerKind::PgBouncer, &looks),
+            [None, Some(WireVerdict::Off)]
+        );
+        assert_eq!(said(ServerKind::Patroni, &looks), [None, None]);
     }
 
     #[test]
     fn pauses_grow_and_no_look_outlasts_the_watch() {
-        let (mut watch, began) = watch(&Reload::Signal, Kind::Postgres);
+        let (mut watch, began) = watch(&Reload::Signal, ServerKind::Postgres);
         let mut pauses = Vec::new();
         while pauses.len() < 8 {
-            match watch.heard(Glimpse::Unclear(String::new()), began) {
+            match watch.heard(WireLook::Unclear(String::new()), began) {
                 Next::After(pause) => pauses.push(pause.as_millis()),
                 Next::Word(seen) => panic!("{seen:?}"),
             }

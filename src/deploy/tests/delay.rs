@@ -3,14 +3,14 @@
 use rcgen::date_time_ymd;
 
 use super::*;
-use crate::bundle::Companions;
+use crate::bundle::ClientTrust;
 
 #[test]
 fn a_delay_holds_a_bundle_unless_the_installed_one_is_near_its_end() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.issue(BEGIN, "2026-06-01T00:00:00Z", true));
     let delayed = |now: &str| {
-        let mut moment = Moment::of(&old).with_source(Source::Ready {
+        let mut moment = Moment::with_bundle(&old).with_source(Source::Ready {
             bundle: Arc::clone(&new),
             changed: at(now),
         });
@@ -32,7 +32,7 @@ fn with_ca(bundle: &Arc<Bundle>, (year, month, day): (i32, u8, u8)) -> Arc<Bundl
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_after = date_time_ymd(year, month, day);
     let pem = params.self_signed(&key).unwrap().pem();
-    let companions = Companions::parse(Some(pem.as_bytes()), None).unwrap();
+    let companions = ClientTrust::parse(Some(pem.as_bytes()), None).unwrap();
     Arc::new(Bundle::clone(bundle).with(companions))
 }
 
@@ -41,7 +41,7 @@ fn a_delay_does_not_hold_the_successor_of_a_ca_that_is_near_its_end() {
     let bundle = Ca::new().bundle();
     let new = with_ca(&bundle, (2030, 1, 1));
     let delayed = |end: (i32, u8, u8)| {
-        let mut moment = Moment::of(&with_ca(&bundle, end)).with_source(Source::Ready {
+        let mut moment = Moment::with_bundle(&with_ca(&bundle, end)).with_source(Source::Ready {
             bundle: Arc::clone(&new),
             changed: at(NOW),
         });

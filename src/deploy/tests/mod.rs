@@ -15,20 +15,21 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::plan::{
-    Asked, Clock, Intent, Memory, NotSeen, Plan, Readiness, Scene, plan, readiness, still_held,
+    AttemptMemory, Clock, Comparison, Intent, NotSeen, Plan, Readiness, Request, plan, readiness,
+    still_held,
 };
 use super::standards::Standards;
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, KeyedBundle};
-use crate::config::{self, Config, Kind};
+use crate::config::{self, Config, ServerKind};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::lineage::Source;
-use crate::server::files::{Candidate, Held, HeldBy, Installed, Look, Targets};
+use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed, Targets, TrialFile};
 use crate::server::postmaster::{Absence, PidFile, Postmaster};
 use crate::server::probe::Shown;
 use crate::server::process::Process;
-use crate::server::{Server, Sight, Unseen};
+use crate::server::{InstanceSnapshot, Server, Unseen};
 use crate::trust::Roots;
 
 const BEGIN: &str = "2026-01-01T00:00:00Z";
@@ -84,7 +85,7 @@ impl Ca {
     }
 }
 
-fn instance(keys: &str) -> config::Instance {
+fn instance(keys: &str) -> config::InstanceConfig {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pgcertd.toml");
     let text = format!(
@@ -124,24 +125,24 @@ fn standards(now: Timestamp) -> Standards {
 
 /// One moment of one instance; each test changes what it is about.
 struct Moment {
-    config: config::Instance,
+    config: config::InstanceConfig,
     source: Source,
     installed: Installed,
     previous: Option<Arc<Bundle>>,
     held: Option<Held>,
-    trial: Option<Candidate>,
+    trial: Option<TrialFile>,
     brought: bool,
     up_since: Option<i64>,
     absence: Absence,
     served: Option<Result<Shown, NotSeen>>,
-    memory: Memory,
+    memory: AttemptMemory,
     intent: Intent,
     now: Timestamp,
 }
 
 impl Moment {
     /// All in sync, seen by the daemon.
-    fn of(bundle: &Arc<Bundle>) -> Moment {
+    fn with_bundle(bundle: &Arc<Bundle>) -> Moment {
         Moment {
             config: instance(""),
             source: ready(bundle),
@@ -153,7 +154,7 @@ impl Moment {
             up_since: Some(1),
             absence: Absence::NoPidFile,
             served: Some(Ok(shown(bundle))),
-            memory: Memory::default(),
+            memory: AttemptMemory::default(),
             intent: Intent {
                 follow_up: true,
                 ..Intent::default()
@@ -183,14 +184,14 @@ impl Moment {
         self
     }
 
-    fn sight(&mut self) -> Sight {
+    fn sight(&mut self) -> InstanceSnapshot {
         let server = match self.up_since {
             None => Server::Down(self.absence.clone()),
             Some(start) => Server::Up(Arc::new(Process::Postmaster(Postmaster::stand_in(start)))),
         };
         let ids = Ids { uid: 1, gid: 1 };
-        Sight {
-            look: Arc::new(Look {
+        InstanceSnapshot {
+            look: Arc::new(FilesSnapshot {
                 installed: std::mem::replace(&mut self.installed, Installed::Absent),
                 found: Vec::new(),
                 pid_file: Err(Absence::NoPidFile),
@@ -211,7 +212,7 @@ impl Moment {
                 crl: None,
                 state: "/state".into(),
                 lock_directory: "/state".into(),
-                kind: Kind::Postgres,
+                kind: ServerKind::Postgres,
                 data: "/data".into(),
                 data_id: FileId::NONE,
                 owner: ids,
@@ -232,7 +233,7 @@ impl Moment {
         let standards = self.standards();
         let readiness = readiness(&self.source, &self.installed, &self.config, &standards);
         let sight = self.sight();
-        Done(plan(&Scene {
+        Done(plan(&Comparison {
             source: &self.source,
             readiness: &readiness,
             sight: &sight,
@@ -250,7 +251,7 @@ impl Moment {
         seen.state(&config).0
     }
 
-    fn seen(mut self) -> (Observation, config::Instance) {
+    fn seen(mut self) -> (Observation, config::InstanceConfig) {
         let standards = self.standards();
         let readiness = readiness(&self.source, &self.installed, &self.config, &standards);
         let sight = self.sight();
@@ -306,16 +307,16 @@ impl Done {
 #[test]
 fn what_is_equal_everywhere_is_left_alone() {
     let bundle = Ca::new().bundle();
-    Moment::of(&bundle).plan().is_nothing();
+    Moment::with_bundle(&bundle).plan().is_nothing();
 }
 
 #[test]
 fn a_new_bundle_is_installed_and_a_forced_one_again() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
-    let renewed = Moment::of(&old).with_source(ready(&new));
+    let renewed = Moment::with_bundle(&old).with_source(ready(&new));
     renewed.plan().deploys(&new, true);
-    let mut forced = Moment::of(&old);
+    let mut forced = Moment::with_bundle(&old);
     forced.intent.force = true;
     forced.plan().deploys(&old, true);
 }
@@ -325,7 +326,7 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     let ca = Ca::new();
     let (bundle, other) = (ca.bundle(), ca.bundle());
     let stale = |asked: Option<i64>| {
-        let mut moment = Moment::of(&bundle);
+        let mut moment = Moment::with_bundle(&bundle);
         moment.served = Some(Ok(shown(&other)));
         moment.memory.asked = asked.map(|start| asked_to_load(&bundle, start, true));
         moment.plan()
@@ -335,8 +336,8 @@ fn what_is_installed_and_not_served_is_reloaded_once_for_each_postmaster() {
     stale(Some(2)).deploys(&bundle, false);
 }
 
-fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Asked {
-    Asked {
+fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Request {
+    Request {
         run,
         bundle: bundle.identity(),
         answered,
@@ -347,7 +348,7 @@ fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Asked {
 fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
     let bundle = Ca::new().bundle();
     let unseen = || {
-        let mut unseen = Moment::of(&bundle);
+        let mut unseen = Moment::with_bundle(&bundle);
         unseen.served = Some(Err(NotSeen::Failed));
         unseen
     };
@@ -355,7 +356,7 @@ fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
     let mut asked = unseen();
     asked.memory.asked = Some(asked_to_load(&bundle, 1, false));
     asked.plan().is_nothing();
-    let mut unwanted = Moment::of(&bundle);
+    let mut unwanted = Moment::with_bundle(&bundle);
     unwanted.served = Some(Err(NotSeen::NotWanted));
     unwanted.plan().is_nothing();
 }
@@ -364,7 +365,7 @@ fn a_server_that_cannot_be_seen_is_asked_to_reload_once() {
 fn a_server_that_hung_when_it_was_asked_is_asked_again_where_it_shows_another_leaf() {
     let ca = Ca::new();
     let (bundle, other) = (ca.bundle(), ca.bundle());
-    let mut awake = Moment::of(&bundle);
+    let mut awake = Moment::with_bundle(&bundle);
     awake.memory.asked = Some(asked_to_load(&bundle, 1, false));
     awake.served = Some(Ok(shown(&other)));
     awake.plan().deploys(&bundle, false);
@@ -374,7 +375,7 @@ fn a_server_that_hung_when_it_was_asked_is_asked_again_where_it_shows_another_le
 fn a_target_that_is_missing_while_its_bundle_is_held_becomes_the_previous_one() {
     let ca = Ca::new();
     let (old, refused) = (ca.bundle(), ca.bundle());
-    let mut missing = Moment::of(&old)
+    let mut missing = Moment::with_bundle(&old)
         .with_source(ready(&refused))
         .with_installed(Installed::Absent)
         .held(&refused, HeldBy::Postgres);
@@ -388,7 +389,7 @@ fn while_the_server_is_down_the_daemon_replaces_only_what_cannot_load_or_has_exp
     let (old, new) = (ca.bundle(), ca.bundle());
     let expired = ca.issue("2025-01-01T00:00:00Z", "2025-04-01T00:00:00Z", true);
     let down = |installed| {
-        Moment::of(&old)
+        Moment::with_bundle(&old)
             .with_source(ready(&new))
             .with_installed(installed)
             .down()
@@ -412,7 +413,7 @@ fn a_refused_bundle_waits_for_another_postmaster_or_a_day_or_a_person() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
     let refused = || {
-        Moment::of(&old)
+        Moment::with_bundle(&old)
             .with_source(ready(&new))
             .held(&new, HeldBy::Postgres)
     };
@@ -440,7 +441,7 @@ fn a_refused_bundle_waits_for_another_postmaster_or_a_day_or_a_person() {
 fn what_the_operator_held_waits_for_the_lineage_whatever_restarts() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
-    let mut moment = Moment::of(&old)
+    let mut moment = Moment::with_bundle(&old)
         .with_source(ready(&new))
         .held(&new, HeldBy::Operator);
     moment.up_since = Some(2);
@@ -452,9 +453,9 @@ fn what_the_operator_held_waits_for_the_lineage_whatever_restarts() {
 fn a_chain_that_was_cut_waits_for_the_settle_timeout() {
     let ca = Ca::new();
     let (old, cut) = (ca.bundle(), ca.issue(BEGIN, END, false));
-    let waiting = Moment::of(&old).with_source(ready(&cut));
+    let waiting = Moment::with_bundle(&old).with_source(ready(&cut));
     waiting.plan().is_nothing();
-    let mut later = Moment::of(&old).with_source(ready(&cut));
+    let mut later = Moment::with_bundle(&old).with_source(ready(&cut));
     later.now = at(NOW) + SignedDuration::from_secs(600);
     later.plan().deploys(&cut, true);
 }
@@ -491,7 +492,7 @@ fn a_bundle_of_tomorrow_waits_and_one_of_yesterday_is_refused() {
 fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_force() {
     let ca = Ca::new();
     let (ours, theirs) = (ca.bundle(), ca.bundle());
-    let mut memory = Memory::default();
+    let mut memory = AttemptMemory::default();
     let mut now = at(NOW);
     for _ in 0..3 {
         assert!(!memory.note(Some(&ours), &Installed::Usable(ours.clone()), None, now));
@@ -500,7 +501,7 @@ fn three_foreign_rewrites_within_an_hour_are_contended_and_a_person_may_still_fo
     }
     assert!(memory.contended());
     let fought_over = |force| {
-        let mut moment = Moment::of(&theirs).with_source(ready(&ours));
+        let mut moment = Moment::with_bundle(&theirs).with_source(ready(&ours));
         moment.memory = memory.clone();
         moment.intent.force = force;
         moment
@@ -523,7 +524,7 @@ fn what_the_operator_takes_out_is_no_foreign_rewrite() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
     let held = held(&new, HeldBy::Operator);
-    let mut memory = Memory::default();
+    let mut memory = AttemptMemory::default();
     memory.note(Some(&new), &Installed::Usable(new.clone()), None, at(NOW));
     let back = Installed::Usable(old);
     assert!(!memory.note(Some(&new), &back, Some(&held), at(NOW)));
@@ -534,7 +535,7 @@ fn what_the_operator_takes_out_is_no_foreign_rewrite() {
 fn a_renewal_is_no_foreign_rewrite() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
-    let mut memory = Memory::default();
+    let mut memory = AttemptMemory::default();
     memory.note(Some(&old), &Installed::Usable(old.clone()), None, at(NOW));
     assert!(!memory.note(Some(&new), &Installed::Usable(old), None, at(NOW)));
 }
@@ -543,14 +544,14 @@ fn a_renewal_is_no_foreign_rewrite() {
 fn in_mode_observe_nothing_is_done_and_in_mode_reload_nothing_is_written() {
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
-    let mut observed = Moment::of(&old).with_source(ready(&new));
+    let mut observed = Moment::with_bundle(&old).with_source(ready(&new));
     observed.config = instance("mode = \"observe\"");
     observed.plan().is_nothing();
-    let mut placed = Moment::of(&new);
+    let mut placed = Moment::with_bundle(&new);
     placed.config = instance("mode = \"reload\"");
     placed.served = Some(Ok(shown(&old)));
     placed.plan().deploys(&new, false);
-    let mut absent = Moment::of(&new).with_installed(Installed::Absent);
+    let mut absent = Moment::with_bundle(&new).with_installed(Installed::Absent);
     absent.config = instance("mode = \"reload\"");
     absent.plan().is_nothing();
 }

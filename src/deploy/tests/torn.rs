@@ -2,13 +2,13 @@
 //! proven, whatever runs and whatever the source holds.
 
 use super::*;
-use crate::deploy::plan::Cause;
+use crate::deploy::plan::Trigger;
 
 /// Of `new`, which is on trial, a CA or CRL file lies beside the pair of `old`, and the source has
 /// nothing to give.
 fn torn(old: &Arc<Bundle>, new: &Arc<Bundle>) -> Moment {
     let half = Source::Waiting { why: "half".into() };
-    let mut moment = Moment::of(old).with_source(half);
+    let mut moment = Moment::with_bundle(old).with_source(half);
     moment.previous = Some(Arc::clone(old));
     moment.trial = Some((&**new).into());
     moment.brought = true;
@@ -21,16 +21,16 @@ fn what_a_crash_has_left_of_two_bundles_makes_room_for_the_proven_one() {
     let (old, new) = (ca.bundle(), ca.bundle());
     let up = torn(&old, &new).plan();
     up.deploys(&old, true);
-    assert_eq!(up.cause(), Cause::Mend);
+    assert_eq!(up.cause(), Trigger::Mend);
     let down = torn(&old, &new).down().plan();
     down.deploys(&old, true);
-    assert_eq!(down.cause(), Cause::Untried);
+    assert_eq!(down.cause(), Trigger::Untried);
     // On the way back from what was refused.
     let mut refused = torn(&old, &new).held(&new, HeldBy::Postgres).down();
     refused.installed = Installed::Usable(Arc::clone(&new));
     let refused = refused.plan();
     refused.deploys(&old, true);
-    assert_eq!(refused.cause(), Cause::Mend);
+    assert_eq!(refused.cause(), Trigger::Mend);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! What a server that is down is to start on: what was proven, and not what nobody has tried.
 
 use super::*;
-use crate::deploy::plan::Cause;
+use crate::deploy::plan::Trigger;
 use crate::host::look::CannotLook;
 
 /// `new` is installed and on trial, `old` is kept, and the server is down.
 fn on_trial(old: &Arc<Bundle>, new: &Arc<Bundle>) -> Moment {
-    let mut moment = Moment::of(new).down();
+    let mut moment = Moment::with_bundle(new).down();
     moment.previous = Some(Arc::clone(old));
     moment.trial = Some((&**new).into());
     moment
@@ -16,11 +16,11 @@ impl Done {
     #[track_caller]
     fn puts_back(&self, old: &Bundle) {
         self.deploys(old, true);
-        assert_eq!(self.cause(), Cause::Untried);
+        assert_eq!(self.cause(), Trigger::Untried);
     }
 
     #[track_caller]
-    pub(super) fn cause(&self) -> Cause {
+    pub(super) fn cause(&self) -> Trigger {
         match &self.0 {
             Plan::Deploy { cause, .. } => *cause,
             Plan::Nothing => panic!("nothing is planned"),
@@ -90,7 +90,7 @@ fn while_nobody_knows_whether_the_server_runs_only_what_cannot_load_is_replaced(
     let (old, new) = (ca.bundle(), ca.bundle());
     let cannot = CannotLook::missing(std::path::Path::new("/proc"));
     let unknown = |follow_up: bool| {
-        let mut moment = Moment::of(&old).down().with_source(ready(&new));
+        let mut moment = Moment::with_bundle(&old).down().with_source(ready(&new));
         moment.absence = Absence::NotKnown(cannot.clone());
         moment.intent.follow_up = follow_up;
         moment
@@ -162,7 +162,7 @@ fn a_refused_bundle_that_a_crash_left_installed_is_taken_back_even_while_the_ser
     let ca = Ca::new();
     let (old, new) = (ca.bundle(), ca.bundle());
     for up in [Some(1), None] {
-        let mut moment = Moment::of(&new).held(&new, HeldBy::Postgres);
+        let mut moment = Moment::with_bundle(&new).held(&new, HeldBy::Postgres);
         moment.previous = Some(Arc::clone(&old));
         moment.up_since = up;
         moment.plan().deploys(&old, true);
@@ -173,7 +173,7 @@ fn a_refused_bundle_that_a_crash_left_installed_is_taken_back_even_while_the_ser
 fn a_torn_pair_whose_source_has_nothing_to_give_becomes_the_previous_bundle() {
     let ca = Ca::new();
     let old = ca.bundle();
-    let mut moment = Moment::of(&old)
+    let mut moment = Moment::with_bundle(&old)
         .with_source(Source::Waiting { why: "half".into() })
         .with_installed(Installed::Unusable("torn".into()))
         .down();
@@ -186,7 +186,7 @@ fn a_server_that_is_down_starts_on_what_was_proven_rather_than_on_an_untried_sou
     let ca = Ca::new();
     let (old, refused, new) = (ca.bundle(), ca.bundle(), ca.bundle());
     let down = |installed| {
-        let mut moment = Moment::of(&old)
+        let mut moment = Moment::with_bundle(&old)
             .with_source(ready(&new))
             .with_installed(installed)
             .down();

@@ -32,7 +32,7 @@ pub(crate) enum ReadError {
         path: PathBuf,
         what: String,
         /// Whether it may be half of a renewal.
-        class: Class,
+        class: ReadErrorClass,
     },
     /// Something that is not read, because it might block or have no end.
     #[error("{} is a {kind}, not a regular file; put the certificate's file in its place, or name another with `files`", .path.display())]
@@ -79,7 +79,7 @@ pub(crate) enum ReadError {
 
 /// What a [`ReadError`] means for the lineage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum ReadErrorClass {
     /// May be half a renewal: something is not there, yet.
     Incomplete,
     /// What is there cannot be used.
@@ -88,11 +88,11 @@ pub(crate) enum Class {
 
 impl ReadError {
     /// Whether it may be half a renewal.
-    pub(crate) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> ReadErrorClass {
         match self {
-            Self::Missing { .. } => Class::Incomplete,
+            Self::Missing { .. } => ReadErrorClass::Incomplete,
             Self::Companion { class, .. } => *class,
-            _ => Class::Unfit,
+            _ => ReadErrorClass::Unfit,
         }
     }
 
@@ -116,7 +116,7 @@ impl ReadError {
         }
     }
 
-    pub(super) fn of(path: &Path, source: io::Error) -> Self {
+    pub(super) fn from_path(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },

@@ -27,8 +27,8 @@ use zeroize::Zeroizing;
 pub(crate) use crate::host::file::NotRegular;
 use crate::host::file::{Unopened, same_but_for_numbers};
 use crate::host::privilege::if_hidden;
-pub(crate) use error::{Class, ReadError};
-use resolve::{End, FoundFile, Spot, Walk, timestamp};
+pub(crate) use error::{ReadError, ReadErrorClass};
+use resolve::{FoundFile, Spot, Walk, WalkEnd, timestamp};
 pub(crate) use sway::{Steerer, Sway, Users};
 
 /// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
@@ -163,8 +163,8 @@ impl fmt::Debug for Parts {
             .debug_struct("Parts")
             .field("chain", &chain)
             .field("key", &self.key.len())
-            .field("ca", &self.ca.as_ref().map(|it| it.len()))
-            .field("crl", &self.crl.as_ref().map(|it| it.len()))
+            .field("ca", &self.ca.as_ref().map(|bytes| bytes.len()))
+            .field("crl", &self.crl.as_ref().map(|bytes| bytes.len()))
             .finish()
     }
 }
@@ -193,7 +193,7 @@ pub(crate) enum StampKind {
 }
 
 impl Stamp {
-    fn of(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
+    fn from_path(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
         Self {
             path: path.to_owned(),
             device: metadata.dev(),
@@ -363,11 +363,11 @@ fn hidden(candidates: &[PathBuf]) -> &'static str {
 fn find(spec: &Spec, walk: &mut Walk<'_>) -> Result<Spot, ReadError> {
     for candidate in &spec.candidates {
         match walk.follow(candidate) {
-            Ok(End::Directory(spot)) => {
+            Ok(WalkEnd::Directory(spot)) => {
                 walk.absence = None; // That an earlier candidate is missing is as it should be.
                 return Ok(spot);
             }
-            Ok(End::File(_) | End::Special(..)) | Err(ReadError::Missing { .. }) => {}
+            Ok(WalkEnd::File(_) | WalkEnd::Special(..)) | Err(ReadError::Missing { .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -427,14 +427,14 @@ fn follow(
     ends.into_iter().collect()
 }
 
-pub(super) fn regular(end: Result<End, ReadError>) -> Result<FoundFile, ReadError> {
+pub(super) fn regular(end: Result<WalkEnd, ReadError>) -> Result<FoundFile, ReadError> {
     match end? {
-        End::File(found) => Ok(found),
-        End::Directory(spot) => Err(ReadError::NotRegular {
+        WalkEnd::File(found) => Ok(found),
+        WalkEnd::Directory(spot) => Err(ReadError::NotRegular {
             path: spot.path,
             kind: NotRegular::Directory,
         }),
-        End::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
+        WalkEnd::Special(path, kind) => Err(ReadError::NotRegular { path, kind }),
     }
 }
 
@@ -476,11 +476,11 @@ fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, 
 /// Reads one file, and says whether it stayed as it was when it was found.
 pub(super) fn open(found: &FoundFile) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
     let stamp = &found.stamp;
-    let failed = |source| ReadError::of(&stamp.path, source);
+    let failed = |source| ReadError::from_path(&stamp.path, source);
     let mut file = found.open().map_err(failed)?;
     let now = |file: &File| {
         let metadata = file.metadata().map_err(failed)?;
-        Ok::<_, ReadError>(Stamp::of(&stamp.path, &metadata, StampKind::File))
+        Ok::<_, ReadError>(Stamp::from_path(&stamp.path, &metadata, StampKind::File))
     };
     let first = now(&file)?;
     if first.size > MAX_SIZE {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustix::fs::AtFlags;
 
-use super::sway::{Judge, Sway, Trusted, Users};
+use super::sway::{Sway, SwayJudge, Trusted, Users};
 use super::{NotRegular, ReadError, Stamp, StampKind, Trail};
 use crate::host::file::Unopened;
 use crate::host::privilege;
@@ -26,7 +26,7 @@ use crate::host::privilege;
 const LINKS: usize = 40;
 
 /// What stands at the end of a path, by its canonical path.
-pub(in crate::lineage) enum End {
+pub(in crate::lineage) enum WalkEnd {
     Directory(Spot),
     File(FoundFile),
     Special(PathBuf, NotRegular),
@@ -113,8 +113,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows `path`, which must be absolute, to its end.
-    pub(crate) fn follow(&mut self, path: &Path) -> Result<End, ReadError> {
-        let root = Unopened::root().map_err(|source| ReadError::of(Path::new("/"), source))?;
+    pub(crate) fn follow(&mut self, path: &Path) -> Result<WalkEnd, ReadError> {
+        let root =
+            Unopened::root().map_err(|source| ReadError::from_path(Path::new("/"), source))?;
         let root = Spot {
             path: PathBuf::from("/"),
             held: vec![Arc::new(root)],
@@ -124,7 +125,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Follows `path` as it is meant at `spot`.
-    pub(crate) fn follow_from(&mut self, mut spot: Spot, path: &Path) -> Result<End, ReadError> {
+    pub(crate) fn follow_from(
+        &mut self,
+        mut spot: Spot,
+        path: &Path,
+    ) -> Result<WalkEnd, ReadError> {
         if path.is_absolute() && spot.path != Path::new("/") {
             // The config names it: nobody who decided about the spot has a say in it.
             return self.follow(path);
@@ -132,13 +137,13 @@ impl<'a> Walk<'a> {
         let end = self.walk(&mut spot, path);
         self.sway.extend(spot.sway.clone());
         match end? {
-            None => Ok(End::Directory(spot)),
+            None => Ok(WalkEnd::Directory(spot)),
             Some(end) => Ok(end),
         }
     }
 
     /// None is: at the directory where `spot` now is.
-    fn walk(&mut self, spot: &mut Spot, path: &Path) -> Result<Option<End>, ReadError> {
+    fn walk(&mut self, spot: &mut Spot, path: &Path) -> Result<Option<WalkEnd>, ReadError> {
         let whole = spot.path.join(path);
         let mut rest: VecDeque<OsString> = names(path).collect();
         let mut links = 0;
@@ -152,7 +157,7 @@ impl<'a> Walk<'a> {
             let kind = found.metadata().file_type();
             if kind.is_symlink() {
                 self.passed(&spot.path, &next);
-                let stamp = Stamp::of(&next, found.metadata(), StampKind::Link);
+                let stamp = Stamp::from_path(&next, found.metadata(), StampKind::Link);
                 self.stamps.insert(next.clone(), stamp);
                 links += 1;
                 if links > LINKS {
@@ -160,7 +165,7 @@ impl<'a> Walk<'a> {
                 }
                 let target = found
                     .link()
-                    .map_err(|source| ReadError::of(&next, source))?;
+                    .map_err(|source| ReadError::from_path(&next, source))?;
                 self.judge(spot).linked(&mut spot.sway, &found, &next);
                 if target.is_absolute() {
                     spot.restart();
@@ -195,17 +200,17 @@ impl<'a> Walk<'a> {
             .extend(directories.map(Path::to_owned));
     }
 
-    fn judge(&self, spot: &Spot) -> Judge<'a> {
-        Judge {
+    fn judge(&self, spot: &Spot) -> SwayJudge<'a> {
+        SwayJudge {
             trusted: Trusted::by(&spot.held[0]),
             users: self.users,
         }
     }
 
-    fn ended(&mut self, spot: &Spot, path: PathBuf, found: Unopened) -> Result<End, ReadError> {
-        let stamp = match NotRegular::of(found.metadata()) {
-            Some(kind) => return Ok(End::Special(path, kind)),
-            None => Stamp::of(&path, found.metadata(), StampKind::File),
+    fn ended(&mut self, spot: &Spot, path: PathBuf, found: Unopened) -> Result<WalkEnd, ReadError> {
+        let stamp = match NotRegular::from_metadata(found.metadata()) {
+            Some(kind) => return Ok(WalkEnd::Special(path, kind)),
+            None => Stamp::from_path(&path, found.metadata(), StampKind::File),
         };
         self.stamps.insert(path, stamp.clone());
         if self.lends {
@@ -216,7 +221,7 @@ impl<'a> Walk<'a> {
         }
         let directory = Arc::clone(spot.directory());
         self.homes.insert(spot.path.clone(), Arc::clone(&directory));
-        Ok(End::File(FoundFile {
+        Ok(WalkEnd::File(FoundFile {
             stamp,
             found,
             directory,
@@ -245,7 +250,7 @@ impl<'a> Walk<'a> {
             if source.kind() == io::ErrorKind::NotFound && last {
                 self.absence = self.absence.max(changed(&spot.path));
             }
-            ReadError::of(path, source)
+            ReadError::from_path(path, source)
         })?;
         judge.named(&mut spot.sway, &directory, &found, path);
         Ok(found)

@@ -158,7 +158,7 @@ fn a_moment_without_the_full_chain_does_not_make_the_leaf_the_source() {
     );
     assert_eq!(reading.layout, Some(Layout::Certbot));
     let error = reading.parts.expect_err("the full chain is missing");
-    assert_eq!(error.class(), Class::Incomplete);
+    assert_eq!(error.class(), ReadErrorClass::Incomplete);
     assert!(
         matches!(error, ReadError::Missing { path } if path == world.path("live/a/fullchain.pem"))
     );
@@ -373,7 +373,7 @@ fn what_is_not_a_regular_file_is_never_opened() {
     ];
     for (name, expected) in cases {
         let error = world.read_named(name, "key").parts.expect_err(name);
-        assert_eq!(error.class(), Class::Unfit);
+        assert_eq!(error.class(), ReadErrorClass::Unfit);
         assert!(
             matches!(error, ReadError::NotRegular { kind, .. } if kind == expected),
             "{name}"
@@ -433,7 +433,7 @@ fn an_empty_file_is_read_as_what_it_is() {
 
 #[test]
 fn a_denied_file_names_the_ways_to_be_let_in() {
-    let error = ReadError::of(
+    let error = ReadError::from_path(
         Path::new("/a/privkey.pem"),
         io::Error::from(io::ErrorKind::PermissionDenied),
     );
@@ -444,7 +444,7 @@ fn a_denied_file_names_the_ways_to_be_let_in() {
             && text.contains("root_squash"),
         "{text}"
     );
-    assert_eq!(error.class(), Class::Unfit);
+    assert_eq!(error.class(), ReadErrorClass::Unfit);
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) enum Fit {
 
 /// What to make of a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Settled {
     /// The bundle is whole: compare it with what is installed. The same bundle may be taken again and again.
     Taken,
     /// The evidence does not suffice, whatever the reading holds; [`Settler::due`] says the same instant.
@@ -99,18 +99,18 @@ pub(crate) struct Settler {
 /// What is known of one path since it last had no part in any burst.
 #[derive(Debug)]
 struct Touch {
-    latest: Moment,
-    state: State,
+    latest: BothClocks,
+    state: SettleState,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Moment {
+struct BothClocks {
     order: u64,
     at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SettleState {
     /// Made; of what kind, the next reading tells.
     Created,
     /// A whole file, link or directory took its place, or nothing did.
@@ -158,7 +158,7 @@ impl Settler {
     /// Something happened to `path`, of this lineage or any other; `at` is when it was heard of.
     pub(crate) fn event(&mut self, path: &Path, change: Change, at: Instant) {
         self.order += 1;
-        let latest = Moment {
+        let latest = BothClocks {
             order: self.order,
             at,
         };
@@ -167,16 +167,17 @@ impl Settler {
         // A writer that renames before it closes: what is open bears the new name from now on.
         let renamed_open = std::mem::take(&mut self.open_file_removed);
         let state = match change {
-            Change::Created => State::Created,
-            Change::Replaced if renamed_open => State::Open,
-            Change::Replaced => State::Replaced,
+            Change::Created => SettleState::Created,
+            Change::Replaced if renamed_open => SettleState::Open,
+            Change::Replaced => SettleState::Replaced,
             Change::Removed => {
-                self.open_file_removed = matches!(before, Some(State::Open | State::Made));
-                State::Replaced
+                self.open_file_removed =
+                    matches!(before, Some(SettleState::Open | SettleState::Made));
+                SettleState::Replaced
             }
-            Change::Written => State::Open,
-            Change::Closed => State::Closed { in_trail },
-            Change::Attributes => State::Touched,
+            Change::Written => SettleState::Open,
+            Change::Closed => SettleState::Closed { in_trail },
+            Change::Attributes => SettleState::Touched,
         };
         match self.touches.get_mut(path) {
             // A mode that is set tells nothing of the content, nor when that was written.
@@ -203,8 +204,8 @@ impl Settler {
         self.read_at = Some(at);
         // The CLOSE of what was open may be among what is not known.
         for touch in self.touches.values_mut() {
-            if touch.state == State::Open {
-                touch.state = State::Made;
+            if touch.state == SettleState::Open {
+                touch.state = SettleState::Made;
             }
         }
     }
@@ -224,7 +225,7 @@ impl Settler {
         fits: Fit,
         at: Instant,
         wall: Timestamp,
-    ) -> Verdict {
+    ) -> Settled {
         let since = self.seen(reading, at, wall);
         self.trail.clone_from(&reading.trail.paths);
         self.problem_at = None;
@@ -234,7 +235,7 @@ impl Settler {
             self.touches.retain(|path, touch| {
                 self.trail.contains(path) || touch.matters(at, self.debounce)
             });
-            return Verdict::NotYet { again };
+            return Settled::NotYet { again };
         }
         self.history_lost = false;
         self.read_at = None;
@@ -242,7 +243,7 @@ impl Settler {
             touch.is_open() || (!self.trail.contains(path) && touch.matters(at, self.debounce))
         });
         match fits {
-            Fit::Fits => Verdict::Taken,
+            Fit::Fits => Settled::Taken,
             Fit::Incomplete | Fit::Unfit => self.unmatched(reading, at, wall),
         }
     }
@@ -267,12 +268,12 @@ impl Settler {
     fn tell_links_from_files(&mut self, stamps: &[Stamp], at: Instant) {
         for stamp in stamps {
             if let Some(touch) = self.touches.get_mut(&stamp.path)
-                && touch.state == State::Created
+                && touch.state == SettleState::Created
                 && touch.latest.at <= at
             {
                 touch.state = match stamp.kind {
-                    StampKind::Link => State::Replaced,
-                    StampKind::File => State::Made,
+                    StampKind::Link => SettleState::Replaced,
+                    StampKind::File => SettleState::Made,
                 };
             }
         }
@@ -293,17 +294,19 @@ impl Settler {
                 .map(|(_, touch)| touch)
         };
         let replaced = touches()
-            .filter(|touch| touch.state == State::Replaced)
+            .filter(|touch| touch.state == SettleState::Replaced)
             .map(|touch| touch.latest.order)
             .max();
         let unchanged = since + self.debounce;
         let written = touches().filter_map(|touch| {
             let quiet = touch.latest.at + self.debounce;
             match touch.state {
-                State::Made => Some(quiet.max(unchanged)),
-                State::Open => Some(touch.latest.at.max(since) + self.settle_timeout),
+                SettleState::Made => Some(quiet.max(unchanged)),
+                SettleState::Open => Some(touch.latest.at.max(since) + self.settle_timeout),
                 // What was written before a link led to it was whole when the link was made.
-                State::Closed { in_trail } if in_trail || Some(touch.latest.order) > replaced => {
+                SettleState::Closed { in_trail }
+                    if in_trail || Some(touch.latest.order) > replaced =>
+                {
                     Some(quiet)
                 }
                 _ => None,
@@ -353,9 +356,9 @@ impl Settler {
     }
 
     /// Nobody is writing, and it does not fit: how long may it stay so?
-    fn unmatched(&mut self, reading: &Reading, at: Instant, wall: Timestamp) -> Verdict {
+    fn unmatched(&mut self, reading: &Reading, at: Instant, wall: Timestamp) -> Settled {
         let Some(newest) = reading.newest_change else {
-            return Verdict::Problem;
+            return Settled::Problem;
         };
         let by_clock = Duration::try_from(wall.duration_since(newest)).unwrap_or_default(); // the future counts as now
         let by_memory = self
@@ -367,10 +370,10 @@ impl Settler {
             .settle_timeout
             .saturating_sub(by_clock.max(by_memory.unwrap_or_default()));
         if left.is_zero() {
-            return Verdict::Problem;
+            return Settled::Problem;
         }
         self.problem_at = at.checked_add(left);
-        Verdict::Waiting {
+        Settled::Waiting {
             problem_at: wall.saturating_add(left).unwrap_or(Timestamp::MAX),
         }
     }
@@ -393,6 +396,6 @@ impl Touch {
     }
 
     fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Made)
+        matches!(self.state, SettleState::Open | SettleState::Made)
     }
 }

@@ -30,7 +30,7 @@ impl World {
     fn settled(paths: &[&str]) -> Self {
         let mut world = Self::unknown(paths);
         world.settler.unknown(world.start);
-        assert_eq!(world.read(Fit::Fits, 0), Verdict::Taken);
+        assert_eq!(world.read(Fit::Fits, 0), Settled::Taken);
         assert_eq!(world.settler.due(), None);
         world
     }
@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    fn read(&mut self, fit: Fit, time: u64) -> Verdict {
+    fn read(&mut self, fit: Fit, time: u64) -> Settled {
         let reading = self.reading();
         let wall = self.wall + SignedDuration::from_millis(time.cast_signed());
         self.settler
@@ -144,14 +144,14 @@ impl World {
             .map(|due| due.duration_since(self.start).as_millis())
     }
 
-    fn not_yet(&self, time: u64) -> Verdict {
-        Verdict::NotYet {
+    fn not_yet(&self, time: u64) -> Settled {
+        Settled::NotYet {
             again: self.at(time),
         }
     }
 
-    fn waiting(&self, time: u64) -> Verdict {
-        Verdict::Waiting {
+    fn waiting(&self, time: u64) -> Settled {
+        Settled::Waiting {
             problem_at: self.wall + SignedDuration::from_millis(time.cast_signed()),
         }
     }
@@ -183,7 +183,7 @@ fn certbot_is_taken_at_once_at_its_last_link() {
     assert_eq!(world.due(), Some(13));
     assert_eq!(
         world.read(Fit::Incomplete, 13),
-        Verdict::Problem,
+        Settled::Problem,
         "in this world the directory is not looked at, and the files left are old"
     );
     world.symlink("live/privkey.pem", 14);
@@ -194,7 +194,7 @@ fn certbot_is_taken_at_once_at_its_last_link() {
     world.symlink("live/fullchain.pem", 16);
     world.leads("archive/fullchain1.pem", "archive/fullchain2.pem", 10);
     assert_eq!(world.due(), Some(16));
-    assert_eq!(world.read(Fit::Fits, 16), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 16), Settled::Taken);
     assert_eq!(world.due(), None);
 }
 
@@ -207,7 +207,7 @@ fn certbot_that_is_read_in_the_midst_of_its_links_is_read_again_at_once() {
     // The reading began at 10, and the link was heard of while it ran.
     assert_eq!(world.read(Fit::Fits, 10), world.not_yet(11));
     world.stable = true;
-    assert_eq!(world.read(Fit::Fits, 11), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 11), Settled::Taken);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn certbot_that_crashed_half_way_waits_and_becomes_a_problem_in_the_end() {
     world.symlink("live/privkey.pem", 10);
     assert_eq!(world.read(Fit::Incomplete, 10), world.waiting(TIMEOUT + 10));
     assert_eq!(world.due(), Some(u128::from(TIMEOUT + 10)));
-    assert_eq!(world.read(Fit::Incomplete, TIMEOUT + 10), Verdict::Problem);
+    assert_eq!(world.read(Fit::Incomplete, TIMEOUT + 10), Settled::Problem);
     assert_eq!(world.due(), None, "only an event can mend it");
     // The same, seen by a process that was started later and remembers nothing.
     world.settler = Settler::new(ms(DEBOUNCE), ms(TIMEOUT));
@@ -226,7 +226,7 @@ fn certbot_that_crashed_half_way_waits_and_becomes_a_problem_in_the_end() {
         world.read(Fit::Incomplete, 300_010),
         world.waiting(TIMEOUT + 10)
     );
-    assert_eq!(world.read(Fit::Incomplete, TIMEOUT + 10), Verdict::Problem);
+    assert_eq!(world.read(Fit::Incomplete, TIMEOUT + 10), Settled::Problem);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn acme_sh_writes_in_place_and_is_taken_after_its_last_close_and_quiet() {
     world.close("fullchain.pem", 102);
     assert_eq!(world.due(), Some(302));
     assert_eq!(world.read(Fit::Fits, 301), world.not_yet(302));
-    assert_eq!(world.read(Fit::Fits, 302), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 302), Settled::Taken);
 }
 
 #[test]
@@ -256,14 +256,14 @@ fn lego_writes_many_lineages_in_one_directory_and_only_ours_matters() {
     }
     assert_eq!(world.due(), None);
     assert!(world.settler.touches.len() <= REMEMBERED + 1);
-    assert_eq!(world.read(Fit::Fits, 5000), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 5000), Settled::Taken);
     world.write("certs/a.crt", 6000);
     world.close("certs/a.crt", 6000);
     world.elsewhere("certs/a.issuer.crt", 6001);
     world.write("certs/a.key", 6002);
     world.close("certs/a.key", 6002);
     assert_eq!(world.due(), Some(6202));
-    assert_eq!(world.read(Fit::Fits, 6202), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 6202), Settled::Taken);
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn dehydrated_moves_links_into_place_and_is_taken_at_the_one_that_fits() {
     assert_eq!(world.read(Fit::Incomplete, 12), world.waiting(TIMEOUT + 10));
     world.hear("fullchain.pem", Change::Replaced, 13);
     world.leads("fullchain-1.pem", "fullchain-2.pem", 11);
-    assert_eq!(world.read(Fit::Fits, 13), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 13), Settled::Taken);
 }
 
 #[test]
@@ -304,11 +304,11 @@ fn kubernetes_swaps_its_data_link_and_is_taken_at_once() {
     world.hear("..data", Change::Replaced, 12);
     world.leads("..1/tls.crt", "..2/tls.crt", 10);
     world.leads("..1/tls.key", "..2/tls.key", 10);
-    assert_eq!(world.read(Fit::Fits, 12), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 12), Settled::Taken);
     // The new directory is watched from now on, and what happened before in it is not known.
     world.settler.unknown(world.at(13));
     assert_eq!(world.read(Fit::Fits, 13), world.not_yet(210));
-    assert_eq!(world.read(Fit::Fits, 210), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 210), Settled::Taken);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn consul_template_renames_file_by_file_and_is_taken_at_the_second() {
     world.hear("tls.crt.tmp", Change::Removed, 13);
     world.hear("tls.crt", Change::Replaced, 13);
     world.stamp("tls.crt", StampKind::File, 13);
-    assert_eq!(world.read(Fit::Fits, 13), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 13), Settled::Taken);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_file_that_is_moved_into_place_before_it_is_closed_counts_as_open() {
     world.stamp("tls.crt", StampKind::File, 11);
     assert_eq!(world.read(Fit::Fits, 11), world.not_yet(TIMEOUT + 11));
     world.close("tls.crt", 12);
-    assert_eq!(world.read(Fit::Fits, 212), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 212), Settled::Taken);
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_link_to_a_file_that_is_still_being_written_is_not_taken() {
     world.write("archive/fullchain2.pem", 150);
     world.close("archive/fullchain2.pem", 160);
     assert_eq!(world.read(Fit::Fits, 211), world.not_yet(360));
-    assert_eq!(world.read(Fit::Fits, 360), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 360), Settled::Taken);
 }
 
 #[test]
@@ -362,7 +362,7 @@ fn a_file_that_was_linked_first_and_written_then_is_taken_after_quiet() {
     world.elsewhere("archive/fullchain2.pem", 11);
     world.leads("archive/fullchain1.pem", "archive/fullchain2.pem", 11);
     assert_eq!(world.read(Fit::Fits, 12), world.not_yet(211));
-    assert_eq!(world.read(Fit::Fits, 211), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 211), Settled::Taken);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn a_replaced_key_does_not_hurry_a_chain_that_was_just_written_in_place() {
     world.stamp("privkey.pem", StampKind::File, 20);
     assert_eq!(world.due(), Some(20));
     assert_eq!(world.read(Fit::Fits, 20), world.not_yet(210));
-    assert_eq!(world.read(Fit::Fits, 210), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 210), Settled::Taken);
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn a_created_file_is_open_until_it_is_closed() {
     assert_eq!(world.read(Fit::Fits, 11), world.not_yet(211));
     world.write("fullchain.pem", 12);
     world.close("fullchain.pem", 13);
-    assert_eq!(world.read(Fit::Fits, 213), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 213), Settled::Taken);
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn an_appending_writer_is_taken_after_its_last_append() {
     assert_eq!(world.due(), Some(405));
     world.close("fullchain.pem", 206);
     assert_eq!(world.read(Fit::Fits, 405), world.not_yet(406));
-    assert_eq!(world.read(Fit::Fits, 406), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 406), Settled::Taken);
 }
 
 #[test]
@@ -415,7 +415,7 @@ fn a_close_that_never_comes_is_not_waited_for_for_ever() {
     world.stamp("fullchain.pem", StampKind::File, 300); // a mapped page went out, without an event
     let (then, last) = (TIMEOUT + 210, 2 * TIMEOUT + 210);
     assert_eq!(world.read(Fit::Fits, then), world.not_yet(last));
-    assert_eq!(world.read(Fit::Fits, last), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, last), Settled::Taken);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_close_that_an_overflow_swallowed_is_waited_for_only_as_long_as_any_quiet() 
     world.write("fullchain.pem", 10);
     world.settler.unknown(world.at(20));
     assert_eq!(world.read(Fit::Fits, 20), world.not_yet(220));
-    assert_eq!(world.read(Fit::Fits, 220), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 220), Settled::Taken);
 }
 
 #[test]
@@ -432,13 +432,13 @@ fn a_mode_that_is_set_leads_to_a_reading_but_delays_none() {
     let mut world = World::settled(&CERTBOT);
     world.hear("archive/privkey1.pem", Change::Attributes, 10);
     assert_eq!(world.due(), Some(10));
-    assert_eq!(world.read(Fit::Fits, 10), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 10), Settled::Taken);
     world.elsewhere("archive/privkey2.pem", 20);
     world.unlink("live/privkey.pem", 21);
     world.symlink("live/privkey.pem", 21);
     world.hear("archive/privkey2.pem", Change::Attributes, 22);
     world.leads("archive/privkey1.pem", "archive/privkey2.pem", 22);
-    assert_eq!(world.read(Fit::Fits, 22), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 22), Settled::Taken);
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn at_start_young_files_are_read_again_when_they_are_old_enough() {
     world.settler.unknown(world.start);
     assert_eq!(world.due(), Some(0));
     assert_eq!(world.read(Fit::Fits, 0), world.not_yet(150));
-    assert_eq!(world.read(Fit::Fits, 150), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 150), Settled::Taken);
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn after_an_overflow_a_file_that_changes_is_not_taken() {
     world.stable = false;
     assert_eq!(world.read(Fit::Fits, 404), world.not_yet(604));
     world.stable = true;
-    assert_eq!(world.read(Fit::Fits, 604), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 604), Settled::Taken);
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_clock_that_was_set_back_does_not_block_a_renewal() {
     world.stamp("fullchain.pem", StampKind::File, 86_400_000);
     world.settler.unknown(world.start);
     assert_eq!(world.read(Fit::Fits, 0), world.not_yet(200));
-    assert_eq!(world.read(Fit::Fits, 200), Verdict::Taken);
+    assert_eq!(world.read(Fit::Fits, 200), Settled::Taken);
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn a_clock_that_was_set_back_does_not_silence_a_problem() {
     assert_eq!(world.read(Fit::Incomplete, 0), world.not_yet(200));
     assert_eq!(world.read(Fit::Incomplete, 200), world.waiting(TIMEOUT));
     assert_eq!(world.due(), Some(u128::from(TIMEOUT)));
-    assert_eq!(world.read(Fit::Incomplete, TIMEOUT), Verdict::Problem);
+    assert_eq!(world.read(Fit::Incomplete, TIMEOUT), Settled::Problem);
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn a_clock_that_was_set_forward_changes_nothing_where_the_history_is_known() {
 fn a_lineage_without_any_file_is_a_problem_and_no_reading_is_due() {
     let mut world = World::unknown(&[]);
     world.settler.unknown(world.start);
-    assert_eq!(world.read(Fit::Unfit, 0), Verdict::Problem);
+    assert_eq!(world.read(Fit::Unfit, 0), Settled::Problem);
     assert_eq!(world.due(), None);
 }
 
@@ -541,8 +541,8 @@ proptest! {
             while let Some(due) = world.settler.due().filter(|due| *due < world.at(next)) {
                 let time = u64::try_from(due.saturating_duration_since(world.start).as_millis()).unwrap_or(u64::MAX).max(now);
                 let verdict = world.read(Fit::Fits, time);
-                prop_assert!(verdict != Verdict::Taken || open == [false; 2], "taken at {time}: {open:?}");
-                if verdict == Verdict::Taken { break; }
+                prop_assert!(verdict != Settled::Taken || open == [false; 2], "taken at {time}: {open:?}");
+                if verdict == Settled::Taken { break; }
             }
             now = next;
             if closes && open[file] {
@@ -555,13 +555,13 @@ proptest! {
             last[file] = now;
             if heard {
                 let verdict = world.read(Fit::Fits, now);
-                prop_assert!(verdict != Verdict::Taken || open == [false; 2], "taken at {now}: {open:?}");
+                prop_assert!(verdict != Settled::Taken || open == [false; 2], "taken at {now}: {open:?}");
             }
         }
         // And in the end it is.
         for file in 0..2 {
             if open[file] { world.close(files[file], now); }
         }
-        prop_assert_eq!(world.read(Fit::Fits, now + DEBOUNCE), Verdict::Taken);
+        prop_assert_eq!(world.read(Fit::Fits, now + DEBOUNCE), Settled::Taken);
     }
 }

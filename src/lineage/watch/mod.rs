@@ -175,7 +175,7 @@ fn raw(error: &io::Error) -> Option<Errno> {
 
 /// What a call of [`Watcher::watch`] did.
 #[derive(Debug, Default)]
-pub(crate) struct Watched {
+pub(crate) struct WatchedDirectory {
     /// The directories whose watch is new: what happened there before raised no event, so the lineages that lead through
     /// them are read again ([`Settler::unknown`](super::Settler::unknown)).
     pub(crate) armed: BTreeSet<PathBuf>,
@@ -186,13 +186,13 @@ pub(crate) struct Watched {
 /// The directories that are watched. Dropping it ends all watches.
 pub(crate) struct Watcher {
     inotify: INotifyWatcher,
-    watches: BTreeMap<PathBuf, Identity>,
+    watches: BTreeMap<PathBuf, DirectoryIdentity>,
     shared: Arc<Mutex<Shared>>,
 }
 
 /// Device and inode: what a watch lies on, whatever the path says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct DirectoryIdentity {
     device: u64,
     inode: u64,
 }
@@ -228,7 +228,7 @@ impl Watcher {
     /// Watches exactly the `wanted` directories, which are absolute and without links, as
     /// [`Trail::directories`](super::Trail::directories) are. Watches that are sound stay as they are; a directory that was
     /// deleted, renamed, replaced or mounted over is armed anew. Call it after every reading and at every resync.
-    pub(crate) fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> Watched {
+    pub(crate) fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> WatchedDirectory {
         let unwanted: Vec<PathBuf> = self
             .watches
             .keys()
@@ -236,7 +236,7 @@ impl Watcher {
             .cloned()
             .collect();
         unwanted.iter().for_each(|directory| self.disarm(directory));
-        let mut watched = Watched::default();
+        let mut watched = WatchedDirectory::default();
         for directory in wanted {
             match self.ensure(directory) {
                 Ok(false) => {}
@@ -255,7 +255,7 @@ impl Watcher {
     /// Whether a new watch was needed.
     fn ensure(&mut self, directory: &Path) -> Result<bool, WatchError> {
         for attempt in 0..=ATTEMPTS {
-            let identity = Identity::of(directory)?;
+            let identity = DirectoryIdentity::from_directory(directory)?;
             let sound = !locked(&self.shared).dead.contains(directory);
             if sound && self.watches.get(directory) == Some(&identity) {
                 return Ok(attempt > 0);
@@ -269,7 +269,7 @@ impl Watcher {
         })
     }
 
-    fn arm(&mut self, directory: &Path, identity: Identity) -> Result<(), WatchError> {
+    fn arm(&mut self, directory: &Path, identity: DirectoryIdentity) -> Result<(), WatchError> {
         self.disarm(directory);
         // Before the watch: an event that kills it from now on marks it dead again.
         locked(&self.shared).watched.insert(directory.to_owned());
@@ -290,8 +290,8 @@ impl Watcher {
     }
 }
 
-impl Identity {
-    fn of(directory: &Path) -> Result<Self, WatchError> {
+impl DirectoryIdentity {
+    fn from_directory(directory: &Path) -> Result<Self, WatchError> {
         let metadata = fs::symlink_metadata(directory)
             .map_err(|source| WatchError::looking(directory, source))?;
         if !metadata.is_dir() {

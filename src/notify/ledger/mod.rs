@@ -64,17 +64,17 @@ impl About {
 
 /// What may change: one thing that is told of by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Subject {
+pub(crate) struct NoticeSubject {
     /// What kind of thing it is.
     pub(crate) about: About,
     /// The instance's name or the server's data directory; of the daemon, nothing.
     pub(crate) name: String,
 }
 
-impl Subject {
-    pub(crate) fn new(about: About, name: impl Into<String>) -> Subject {
+impl NoticeSubject {
+    pub(crate) fn new(about: About, name: impl Into<String>) -> NoticeSubject {
         let name = name.into();
-        Subject { about, name }
+        NoticeSubject { about, name }
     }
 }
 
@@ -101,15 +101,15 @@ impl Standing {
 /// Now, by both clocks: what is remembered across restarts needs the wall's, and what lasts must
 /// not depend on it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct NoticeMoment {
     pub(crate) wall: Timestamp,
     /// By the one that nobody sets.
     pub(crate) at: Instant,
 }
 
-impl Moment {
-    pub(crate) fn now() -> Moment {
-        Moment {
+impl NoticeMoment {
+    pub(crate) fn now() -> NoticeMoment {
+        NoticeMoment {
             wall: Timestamp::now(),
             at: Instant::now(),
         }
@@ -124,8 +124,8 @@ impl Moment {
 
 /// A change that is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
-    pub(crate) subject: Subject,
+pub(crate) struct StateChange {
+    pub(crate) subject: NoticeSubject,
     pub(crate) occasion: Occasion,
     /// What was told last; none where nothing was.
     pub(crate) old: Option<Standing>,
@@ -139,7 +139,7 @@ pub(crate) struct Change {
 /// A trouble that was told and is not mended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lasting {
-    pub(crate) subject: Subject,
+    pub(crate) subject: NoticeSubject,
     pub(crate) standing: Standing,
     /// When it was first seen.
     pub(crate) since: Option<Timestamp>,
@@ -148,18 +148,18 @@ pub(crate) struct Lasting {
 /// What one notification is about; one of the two at least is not empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<StateChange>,
     /// What is not well beside that, and was told before.
     pub(crate) lasting: Vec<Lasting>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    entries: BTreeMap<Subject, Entry>,
+    entries: BTreeMap<NoticeSubject, LedgerEntry>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct LedgerEntry {
     /// How it was when it was last told, or when nothing had to be told of it.
     told: Option<Standing>,
     /// When the trouble that was told was first seen.
@@ -169,30 +169,30 @@ struct Entry {
     /// When its changes were told, within the last hour.
     times: Vec<Timestamp>,
     #[serde(skip)]
-    pending: Option<Pending>,
+    pending: Option<PendingNotice>,
     #[serde(skip)]
     came: Vec<Instant>,
 }
 
 /// What differs from what was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pending {
+struct PendingNotice {
     standing: Standing,
     at: Instant,
     wall: Timestamp,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Row<E> {
+struct LedgerRow<E> {
     #[serde(flatten)]
-    subject: Subject,
+    subject: NoticeSubject,
     #[serde(flatten)]
     entry: E,
 }
 
 impl Ledger {
     /// Takes in how things are. Of a subject that is not among them nothing is known now.
-    pub(crate) fn see(&mut self, seen: &BTreeMap<Subject, Standing>, now: Moment) {
+    pub(crate) fn see(&mut self, seen: &BTreeMap<NoticeSubject, Standing>, now: NoticeMoment) {
         for (subject, standing) in seen {
             let entry = self.entries.entry(subject.clone()).or_default();
             entry.see(subject.about, standing, now);
@@ -200,48 +200,53 @@ impl Ledger {
     }
 
     /// The subjects that something is known of.
-    pub(crate) fn subjects(&self) -> impl Iterator<Item = &Subject> {
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &NoticeSubject> {
         self.entries.keys()
     }
 
     /// Forgets the subjects that are no more; their going is no news. `known` is told whether
     /// something of the subject is still to be told or mended.
-    pub(crate) fn keep(&mut self, known: impl Fn(&Subject, bool) -> bool) {
+    pub(crate) fn keep(&mut self, known: impl Fn(&NoticeSubject, bool) -> bool) {
         self.entries.retain(|subject, entry| {
-            let done = entry.pending.is_none() && entry.told.as_ref().is_none_or(|it| it.well);
+            let done =
+                entry.pending.is_none() && entry.told.as_ref().is_none_or(|standing| standing.well);
             known(subject, !done)
         });
     }
 
     /// What is to be told now, if anything is.
-    pub(crate) fn due(&mut self, rules: &Notify, now: Moment) -> Option<Batch> {
+    pub(crate) fn due(&mut self, rules: &Notify, now: NoticeMoment) -> Option<Batch> {
         self.pass_over(rules, now);
-        let ready = |it: &&Candidate<'_>| it.entry.has_lasted(&it.change, rules.after, now);
-        let candidates: Vec<Candidate<'_>> = self.candidates(&rules.on, now).collect();
-        let some = candidates.iter().any(|it| ready(&it));
+        let ready =
+            |notice: &&DueNotice<'_>| notice.entry.has_lasted(&notice.change, rules.after, now);
+        let candidates: Vec<DueNotice<'_>> = self.candidates(&rules.on, now).collect();
+        let some = candidates.iter().any(|due_notice| ready(&due_notice));
         if !some && !self.is_to_be_repeated(rules, now) {
             return None;
         }
         // What changes together is told together, though it was not seen in the same moment.
-        let together = candidates.into_iter().filter(|it| {
-            some && it
+        let together = candidates.into_iter().filter(|notice| {
+            some && notice
                 .entry
-                .has_lasted(&it.change, rules.after.div_f64(2.0), now)
+                .has_lasted(&notice.change, rules.after.div_f64(2.0), now)
         });
-        let changes: Vec<Change> = together.map(|it| it.change).collect();
+        let changes: Vec<StateChange> = together.map(|found| found.change).collect();
         let lasting = self.lasting(&changes);
         Some(Batch { changes, lasting })
     }
 
     /// When something may become due that is not yet; none where no change is under way.
-    pub(crate) fn wake(&self, after: Duration, now: Moment) -> Option<Duration> {
-        let pending = self.entries.values().filter_map(|it| it.pending.as_ref());
-        let left = pending.map(|it| after.saturating_sub(now.at.duration_since(it.at)));
-        left.filter(|it| !it.is_zero()).min()
+    pub(crate) fn wake(&self, after: Duration, now: NoticeMoment) -> Option<Duration> {
+        let pending = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.pending.as_ref());
+        let left = pending.map(|notice| after.saturating_sub(now.at.duration_since(notice.at)));
+        left.filter(|duration| !duration.is_zero()).min()
     }
 
     /// Marks what was delivered as told.
-    pub(crate) fn delivered(&mut self, batch: &Batch, now: Moment) {
+    pub(crate) fn delivered(&mut self, batch: &Batch, now: NoticeMoment) {
         for change in &batch.changes {
             let entry = self.entries.entry(change.subject.clone()).or_default();
             entry.times.push(now.wall);
@@ -259,7 +264,7 @@ impl Ledger {
     /// # Errors
     /// None that is known.
     pub(crate) fn to_json(&self) -> serde_json::Result<String> {
-        let rows = self.entries.iter().map(|(subject, entry)| Row {
+        let rows = self.entries.iter().map(|(subject, entry)| LedgerRow {
             subject: subject.clone(),
             entry,
         });
@@ -271,7 +276,7 @@ impl Ledger {
     /// # Errors
     /// It is something else.
     pub(crate) fn from_json(text: &[u8]) -> serde_json::Result<Ledger> {
-        let rows: Vec<Row<Entry>> = serde_json::from_slice(text)?;
+        let rows: Vec<LedgerRow<LedgerEntry>> = serde_json::from_slice(text)?;
         let entries = rows.into_iter().map(|row| (row.subject, row.entry));
         Ok(Ledger {
             entries: entries.collect(),
@@ -279,7 +284,7 @@ impl Ledger {
     }
 
     /// Takes what nobody wants to be told as told.
-    fn pass_over(&mut self, rules: &Notify, now: Moment) {
+    fn pass_over(&mut self, rules: &Notify, now: NoticeMoment) {
         for (subject, entry) in &mut self.entries {
             let Some(change) = entry.change(subject, now) else {
                 continue;
@@ -294,17 +299,17 @@ impl Ledger {
     fn candidates<'a>(
         &'a self,
         on: &'a BTreeSet<Occasion>,
-        now: Moment,
-    ) -> impl Iterator<Item = Candidate<'a>> {
+        now: NoticeMoment,
+    ) -> impl Iterator<Item = DueNotice<'a>> {
         self.entries.iter().filter_map(move |(subject, entry)| {
             let change = entry.change(subject, now)?;
             let allowed = on.contains(&change.occasion) && entry.may_be_told(change.occasion, now);
-            allowed.then_some(Candidate { entry, change })
+            allowed.then_some(DueNotice { entry, change })
         })
     }
 
-    fn is_to_be_repeated(&self, rules: &Notify, now: Moment) -> bool {
-        let old = |entry: &Entry| {
+    fn is_to_be_repeated(&self, rules: &Notify, now: NoticeMoment) -> bool {
+        let old = |entry: &LedgerEntry| {
             entry.is_lasting()
                 && entry
                     .last
@@ -313,9 +318,12 @@ impl Ledger {
         rules.on.contains(&Occasion::Failure) && self.entries.values().any(old)
     }
 
-    fn lasting(&self, changes: &[Change]) -> Vec<Lasting> {
+    fn lasting(&self, changes: &[StateChange]) -> Vec<Lasting> {
         let beside = self.entries.iter().filter(|(subject, entry)| {
-            entry.is_lasting() && !changes.iter().any(|it| it.subject == **subject)
+            entry.is_lasting()
+                && !changes
+                    .iter()
+                    .any(|state_change| state_change.subject == **subject)
         });
         let lasting = beside.filter_map(|(subject, entry)| {
             Some(Lasting {
@@ -328,15 +336,16 @@ impl Ledger {
     }
 }
 
-struct Candidate<'a> {
-    entry: &'a Entry,
-    change: Change,
+struct DueNotice<'a> {
+    entry: &'a LedgerEntry,
+    change: StateChange,
 }
 
-impl Entry {
-    fn see(&mut self, about: About, standing: &Standing, now: Moment) {
-        self.came.retain(|it| now.at.duration_since(*it) < WINDOW);
-        let was_well = self.told.as_ref().is_none_or(|it| it.well);
+impl LedgerEntry {
+    fn see(&mut self, about: About, standing: &Standing, now: NoticeMoment) {
+        self.came
+            .retain(|time| now.at.duration_since(*time) < WINDOW);
+        let was_well = self.told.as_ref().is_none_or(|entry| entry.well);
         let first = self.told.is_none() && standing.well;
         let uneventful = about != About::Deployment && was_well && standing.well;
         if first || uneventful || self.told.as_ref() == Some(standing) {
@@ -351,7 +360,7 @@ impl Entry {
             }
             Some(pending) if pending.standing == *standing => {}
             other => {
-                *other = Some(Pending {
+                *other = Some(PendingNotice {
                     standing: standing.clone(),
                     at: now.at,
                     wall: now.wall,
@@ -363,7 +372,7 @@ impl Entry {
         }
     }
 
-    fn change(&self, subject: &Subject, now: Moment) -> Option<Change> {
+    fn change(&self, subject: &NoticeSubject, now: NoticeMoment) -> Option<StateChange> {
         let pending = self.pending.as_ref()?;
         let occasion = match (subject.about, pending.standing.well) {
             (About::Deployment, _) => Occasion::Deployed,
@@ -372,27 +381,33 @@ impl Entry {
         };
         let begun = (!pending.standing.well).then_some(pending.wall);
         let came = self.came.iter();
-        Some(Change {
+        Some(StateChange {
             subject: subject.clone(),
             occasion,
             old: self.told.clone(),
             new: pending.standing.clone(),
             since: self.since.or(begun),
             times: came
-                .filter(|it| now.at.duration_since(**it) < WINDOW)
+                .filter(|time| now.at.duration_since(**time) < WINDOW)
                 .count(),
         })
     }
 
-    fn has_lasted(&self, change: &Change, after: Duration, now: Moment) -> bool {
+    fn has_lasted(&self, change: &StateChange, after: Duration, now: NoticeMoment) -> bool {
         let restless = change.occasion == Occasion::Failure && change.times >= RESTLESS;
-        let age = self.pending.as_ref().map(|it| now.at.duration_since(it.at));
+        let age = self
+            .pending
+            .as_ref()
+            .map(|notice| now.at.duration_since(notice.at));
         restless || age.is_some_and(|age| age >= after)
     }
 
     /// The last that is told of a restless subject is a trouble.
-    fn may_be_told(&self, occasion: Occasion, now: Moment) -> bool {
-        let recent = self.times.iter().filter(|it| now.is_within(WINDOW, **it));
+    fn may_be_told(&self, occasion: Occasion, now: NoticeMoment) -> bool {
+        let recent = self
+            .times
+            .iter()
+            .filter(|time| now.is_within(WINDOW, **time));
         let most = match occasion {
             Occasion::Recovery => MOST - 1,
             Occasion::Failure | Occasion::Deployed => MOST,
@@ -401,17 +416,25 @@ impl Entry {
     }
 
     fn is_lasting(&self) -> bool {
-        let unwell = self.told.as_ref().is_some_and(|it| !it.well);
-        unwell && self.pending.as_ref().is_none_or(|it| !it.standing.well)
+        let unwell = self.told.as_ref().is_some_and(|entry| !entry.well);
+        unwell
+            && self
+                .pending
+                .as_ref()
+                .is_none_or(|notice| !notice.standing.well)
     }
 
-    fn take(&mut self, new: &Standing, since: Option<Timestamp>, now: Moment) {
-        self.times.retain(|it| now.is_within(WINDOW, *it));
+    fn take(&mut self, new: &Standing, since: Option<Timestamp>, now: NoticeMoment) {
+        self.times.retain(|time| now.is_within(WINDOW, *time));
         self.since = since.filter(|_| !new.well);
         self.last = Some(now.wall);
         self.told = Some(new.clone());
         // What came meanwhile is still to be told.
-        if self.pending.as_ref().is_some_and(|it| it.standing == *new) {
+        if self
+            .pending
+            .as_ref()
+            .is_some_and(|notice| notice.standing == *new)
+        {
             self.pending = None;
         }
     }

@@ -10,11 +10,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct World {
     ledger: Ledger,
     rules: Notify,
-    now: Moment,
+    now: NoticeMoment,
 }
 
-fn instance(name: &str) -> Subject {
-    Subject::new(About::Instance, name)
+fn instance(name: &str) -> NoticeSubject {
+    NoticeSubject::new(About::Instance, name)
 }
 
 impl World {
@@ -25,7 +25,7 @@ impl World {
         World {
             ledger: Ledger::default(),
             rules: crate::config::Config::load(&file).unwrap().notify,
-            now: Moment {
+            now: NoticeMoment {
                 wall: "2026-11-25T03:00:00Z".parse().unwrap(),
                 at: Instant::now(),
             },
@@ -43,7 +43,7 @@ impl World {
         self.now.wall += time;
     }
 
-    fn see(&mut self, subject: Subject, standing: Standing) {
+    fn see(&mut self, subject: NoticeSubject, standing: Standing) {
         let seen = BTreeMap::from([(subject, standing)]);
         self.ledger.see(&seen, self.now);
     }
@@ -63,7 +63,9 @@ impl World {
         };
         self.ledger.delivered(&batch, self.now);
         let changes = batch.changes.into_iter();
-        changes.map(|it| (it.occasion, it.subject.name)).collect()
+        changes
+            .map(|change| (change.occasion, change.subject.name))
+            .collect()
     }
 
     /// The same after a time.
@@ -217,7 +219,11 @@ fn what_lasts_is_told_again_with_all_else_that_lasts() {
     world.pass(MINUTE);
     let batch = world.ledger.due(&world.rules, world.now).unwrap();
     assert!(batch.changes.is_empty());
-    let lasting: Vec<_> = batch.lasting.iter().map(|it| &it.subject.name).collect();
+    let lasting: Vec<_> = batch
+        .lasting
+        .iter()
+        .map(|lasting| &lasting.subject.name)
+        .collect();
     assert_eq!(lasting, ["a", "b"]);
     world.ledger.delivered(&batch, world.now);
     assert_eq!(world.tells_after(MINUTE), []);
@@ -281,7 +287,7 @@ fn nobody_is_told_what_he_does_not_want_to_hear() {
 
 #[test]
 fn another_certificate_is_told_where_that_is_asked_for() {
-    let subject = || Subject::new(About::Deployment, "a");
+    let subject = || NoticeSubject::new(About::Deployment, "a");
     for (on, told) in [
         (
             &[Occasion::Deployed][..],

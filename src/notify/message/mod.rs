@@ -7,8 +7,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ledger::{About, Batch, Change, Lasting, Subject};
-use super::scene::{self, Scene};
+use super::ledger::{About, Batch, Lasting, NoticeSubject, StateChange};
+use super::scene::{self, NoticeScene};
 use crate::bundle::{Expiry, Piece};
 use crate::cli::paint::wrapped;
 use crate::config::Occasion;
@@ -50,7 +50,7 @@ pub(crate) const VARIABLES: [(&str, &str); 4] = [
 /// What kind of news it is; the gravest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum News {
+pub(crate) enum NoticeText {
     Failure,
     Recovery,
     /// Another certificate is served, or clients are judged by another CA file.
@@ -60,24 +60,24 @@ pub(crate) enum News {
     Test,
 }
 
-impl News {
+impl NoticeText {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            News::Failure => "failure",
-            News::Recovery => "recovery",
-            News::Deployed => "deployed",
-            News::Lasting => "lasting",
-            News::Test => "test",
+            NoticeText::Failure => "failure",
+            NoticeText::Recovery => "recovery",
+            NoticeText::Deployed => "deployed",
+            NoticeText::Lasting => "lasting",
+            NoticeText::Test => "test",
         }
     }
 }
 
-impl From<Occasion> for News {
-    fn from(occasion: Occasion) -> News {
+impl From<Occasion> for NoticeText {
+    fn from(occasion: Occasion) -> NoticeText {
         match occasion {
-            Occasion::Failure => News::Failure,
-            Occasion::Recovery => News::Recovery,
-            Occasion::Deployed => News::Deployed,
+            Occasion::Failure => NoticeText::Failure,
+            Occasion::Recovery => NoticeText::Recovery,
+            Occasion::Deployed => NoticeText::Deployed,
         }
     }
 }
@@ -86,7 +86,7 @@ impl From<Occasion> for News {
 pub(crate) struct Notification {
     version: u32,
     /// The gravest of what is told.
-    pub(crate) event: News,
+    pub(crate) event: NoticeText,
     pub(crate) host: String,
     pub(crate) time: Timestamp,
     pub(crate) subject: String,
@@ -99,7 +99,7 @@ pub(crate) struct Notification {
 /// One thing that is told.
 #[derive(Debug, Serialize)]
 pub(crate) struct Item {
-    event: News,
+    event: NoticeText,
     about: About,
     /// The instance, or the data directory of a server without one.
     name: Option<String>,
@@ -133,9 +133,15 @@ pub(crate) struct Item {
 
 impl Notification {
     /// Tells a batch by what is seen now.
-    pub(crate) fn of(batch: &Batch, scene: &Scene, now: Timestamp) -> Notification {
-        let changes = batch.changes.iter().map(|it| changed(it, scene, now));
-        let lasting = batch.lasting.iter().map(|it| lasts(it, scene, now));
+    pub(crate) fn for_batch(batch: &Batch, scene: &NoticeScene, now: Timestamp) -> Notification {
+        let changes = batch
+            .changes
+            .iter()
+            .map(|change| changed(change, scene, now));
+        let lasting = batch
+            .lasting
+            .iter()
+            .map(|lasting| lasts(lasting, scene, now));
         Notification::new(changes.collect(), lasting.collect(), now)
     }
 
@@ -143,7 +149,7 @@ impl Notification {
     pub(crate) fn test(now: Timestamp) -> Notification {
         let word = State::NotServed.as_str().to_owned();
         let item = Item {
-            event: News::Test,
+            event: NoticeText::Test,
             about: About::Instance,
             name: Some("example".into()),
             lineage: Some("pg.example.com".into()),
@@ -160,12 +166,12 @@ impl Notification {
 
     fn new(changes: Vec<Item>, lasting: Vec<Item>, now: Timestamp) -> Notification {
         let host = clean(&host());
-        let event = changes.iter().map(|it| it.event).min();
+        let event = changes.iter().map(|item| item.event).min();
         let subject = subject(&host, &changes, &lasting);
         let text = text(&host, &changes, &lasting);
         Notification {
             version: VERSION,
-            event: event.unwrap_or(News::Lasting),
+            event: event.unwrap_or(NoticeText::Lasting),
             host,
             time: now,
             subject,
@@ -190,7 +196,7 @@ impl Notification {
 impl Item {
     fn bare(about: About, state: String) -> Item {
         Item {
-            event: News::Lasting,
+            event: NoticeText::Lasting,
             about,
             name: None,
             lineage: None,
@@ -216,7 +222,12 @@ impl Item {
     }
 
     /// What is known of a subject that is so.
-    fn of(subject: &Subject, word: &str, scene: &Scene, now: Timestamp) -> Item {
+    fn for_subject(
+        subject: &NoticeSubject,
+        word: &str,
+        scene: &NoticeScene,
+        now: Timestamp,
+    ) -> Item {
         let name = clean(&subject.name);
         let mut item = Item::bare(subject.about, word.to_owned());
         item.name = (subject.about != About::Daemon).then_some(name);
@@ -239,13 +250,13 @@ impl Item {
     fn look_at(&mut self, view: &InstanceView, now: Timestamp) {
         let nearing = match self.about.piece() {
             Some(piece) => Nearing::of_piece(view, piece, now),
-            None => Nearing::of(view, now),
+            None => Nearing::from_view(view, now),
         };
         self.lineage = Some(clean(&view.lineage));
-        self.expiry = Some(nearing.map_or(Expiry::Fine, |it| it.expiry));
-        self.piece = nearing.map(|it| it.piece).or(self.about.piece());
-        self.place = nearing.map(|it| it.place.as_str());
-        self.end = nearing.map(|it| it.end.not_after);
+        self.expiry = Some(nearing.map_or(Expiry::Fine, |nearing| nearing.expiry));
+        self.piece = nearing.map(|nearing| nearing.piece).or(self.about.piece());
+        self.place = nearing.map(|found| found.place.as_str());
+        self.end = nearing.map(|candidate| candidate.end.not_after);
         let view = view.clone().as_of(now);
         match (self.about, nearing, &view.details, &view.problem) {
             (about, Some(nearing), ..) if about.piece().is_some() => {
@@ -264,11 +275,13 @@ impl Item {
     }
 
     fn explained(&mut self, problem: Option<&Problem>) {
-        self.problem = problem.map(|it| clean(&it.why));
+        self.problem = problem.map(|problem| clean(&problem.why));
         self.mend = problem
-            .map(|it| clean(&it.mend))
+            .map(|problem| clean(&problem.mend))
             .filter(|mend| !mend.is_empty());
-        self.command = problem.and_then(|it| it.command.as_deref()).map(clean);
+        self.command = problem
+            .and_then(|found| found.command.as_deref())
+            .map(clean);
     }
 
     fn write(&self, out: &mut String) {
@@ -283,9 +296,9 @@ impl Item {
             };
             format!("{}{often}", since.strftime("%Y-%m-%d %H:%M UTC"))
         });
-        let left = self.served.as_ref().map(|it| {
-            let short = it.fingerprint.short();
-            format!("clients get {short}, which expires {}", day(it.term().1))
+        let left = self.served.as_ref().map(|view| {
+            let short = view.fingerprint.short();
+            format!("clients get {short}, which expires {}", day(view.term().1))
         });
         // A command stays on one line, to be pasted.
         let lines = |text: String| wrapped(&text, WIDTH - 9);
@@ -294,7 +307,7 @@ impl Item {
             ("since", since.map(lines)),
             ("why", self.problem.clone().map(lines)),
             ("mend", self.mend.clone().map(lines)),
-            ("run", self.command.clone().map(|it| vec![it])),
+            ("run", self.command.clone().map(|name| vec![name])),
             ("left", left.map(lines)),
         ] {
             for (number, line) in says.iter().flatten().enumerate() {
@@ -306,12 +319,12 @@ impl Item {
     }
 }
 
-fn changed(change: &Change, scene: &Scene, now: Timestamp) -> Item {
-    let mut item = Item::of(&change.subject, &change.new.word, scene, now);
+fn changed(change: &StateChange, scene: &NoticeScene, now: Timestamp) -> Item {
+    let mut item = Item::for_subject(&change.subject, &change.new.word, scene, now);
     item.event = change.occasion.into();
     item.since = change.since;
     item.times = change.times;
-    let old = change.old.as_ref().map(|it| it.word.clone());
+    let old = change.old.as_ref().map(|standing| standing.word.clone());
     if change.subject.about == About::Deployment {
         item.changed = scene::changed(&old.unwrap_or_default(), &change.new.word);
     } else {
@@ -324,14 +337,14 @@ fn changed(change: &Change, scene: &Scene, now: Timestamp) -> Item {
     item
 }
 
-fn lasts(lasting: &Lasting, scene: &Scene, now: Timestamp) -> Item {
-    let mut item = Item::of(&lasting.subject, &lasting.standing.word, scene, now);
+fn lasts(lasting: &Lasting, scene: &NoticeScene, now: Timestamp) -> Item {
+    let mut item = Item::for_subject(&lasting.subject, &lasting.standing.word, scene, now);
     item.since = lasting.since;
     item.headline = headline(&item, &lasting.subject, false);
     item
 }
 
-fn headline(item: &Item, subject: &Subject, well: bool) -> String {
+fn headline(item: &Item, subject: &NoticeSubject, well: bool) -> String {
     let name = item.name.as_deref().unwrap_or("pgcertd");
     let state = item.state.replace('_', " ");
     match (subject.about, well) {
@@ -347,7 +360,7 @@ fn headline(item: &Item, subject: &Subject, well: bool) -> String {
         (About::Instance, true) => format!("{name} well again ({state})"),
         (About::Instance, false) => format!("{name} {state}"),
         (About::Deployment, _) => {
-            let short = item.served.as_ref().map(|it| it.fingerprint.short());
+            let short = item.served.as_ref().map(|view| view.fingerprint.short());
             let serves = format!("{name} serves {}", short.unwrap_or(state));
             match item.changed.as_slice() {
                 [Piece::Ca] => format!("{name} takes clients by a new CA file"),
@@ -391,14 +404,14 @@ fn subject(host: &str, changes: &[Item], lasting: &[Item]) -> String {
     let named: Vec<&str> = items
         .iter()
         .take(NAMED)
-        .map(|it| it.headline.as_str())
+        .map(|item| item.headline.as_str())
         .collect();
     let more = match items.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(", {more} more"),
     };
     // It becomes a header of a mail.
-    let ascii = |it: char| if it.is_ascii() { it } else { '?' };
+    let ascii = |character: char| if character.is_ascii() { character } else { '?' };
     let subject = format!("pgcertd {host}: {still}{}{more}", named.join(", "));
     subject.chars().take(LONGEST_SUBJECT).map(ascii).collect()
 }

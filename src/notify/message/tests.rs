@@ -12,9 +12,15 @@ fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()
 }
 
-fn change(about: About, name: &str, occasion: Occasion, old: Standing, new: Standing) -> Change {
-    Change {
-        subject: Subject::new(about, name),
+fn change(
+    about: About,
+    name: &str,
+    occasion: Occasion,
+    old: Standing,
+    new: Standing,
+) -> StateChange {
+    StateChange {
+        subject: NoticeSubject::new(about, name),
         occasion,
         old: Some(old),
         new,
@@ -23,7 +29,7 @@ fn change(about: About, name: &str, occasion: Occasion, old: Standing, new: Stan
     }
 }
 
-fn failure(about: About, name: &str, word: &str) -> Change {
+fn failure(about: About, name: &str, word: &str) -> StateChange {
     change(
         about,
         name,
@@ -33,13 +39,13 @@ fn failure(about: About, name: &str, word: &str) -> Change {
     )
 }
 
-fn told(changes: Vec<Change>, lasting: Vec<Lasting>) -> Notification {
+fn told(changes: Vec<StateChange>, lasting: Vec<Lasting>) -> Notification {
     let batch = Batch { changes, lasting };
     let seen = scene(
         view("not_served", "2026-02-10T00:00:00Z"),
         DaemonIs::Running,
     );
-    Notification::of(&batch, &seen, now())
+    Notification::for_batch(&batch, &seen, now())
 }
 
 #[test]
@@ -101,7 +107,7 @@ fn a_program_reads_the_same_in_parts() {
 
 #[test]
 fn the_gravest_names_the_whole_and_many_are_counted() {
-    let mut changes: Vec<Change> = ["a", "b", "c", "d"]
+    let mut changes: Vec<StateChange> = ["a", "b", "c", "d"]
         .map(|name| failure(About::Instance, name, "rejected"))
         .into();
     changes.push(change(
@@ -112,7 +118,7 @@ fn the_gravest_names_the_whole_and_many_are_counted() {
         Standing::well("in_sync"),
     ));
     let told = told(changes, vec![]);
-    assert_eq!(told.event, News::Failure);
+    assert_eq!(told.event, NoticeText::Failure);
     let end = ": a rejected, b rejected, c rejected, 2 more";
     assert!(told.subject.ends_with(end), "{}", told.subject);
     assert!(told.text.contains("e in sync again\n"), "{}", told.text);
@@ -121,12 +127,12 @@ fn the_gravest_names_the_whole_and_many_are_counted() {
 #[test]
 fn what_lasts_is_told_as_such() {
     let lasting = Lasting {
-        subject: Subject::new(About::Instance, "16-main"),
+        subject: NoticeSubject::new(About::Instance, "16-main"),
         standing: Standing::unwell("not_served"),
         since: Some(now()),
     };
     let told = told(vec![], vec![lasting]);
-    assert_eq!(told.event, News::Lasting);
+    assert_eq!(told.event, NoticeText::Lasting);
     let end = ": still: 16-main not served";
     assert!(told.subject.ends_with(end), "{}", told.subject);
     assert!(
@@ -142,12 +148,14 @@ fn a_name_becomes_neither_a_header_nor_a_second_line() {
     let told = told(vec![failure(About::Uncovered, name, "uncovered")], vec![]);
     assert!(told.subject.is_ascii());
     assert!(
-        !told.subject.contains(|it: char| it.is_control()),
+        !told
+            .subject
+            .contains(|character: char| character.is_control()),
         "{:?}",
         told.subject
     );
     assert!(
-        !told.text.lines().any(|it| it.starts_with("Bcc")),
+        !told.text.lines().any(|word| word.starts_with("Bcc")),
         "{}",
         told.text
     );
@@ -159,7 +167,8 @@ fn a_name_becomes_neither_a_header_nor_a_second_line() {
 
 #[test]
 fn a_text_fits_into_the_environment() {
-    let changes = (0..2000).map(|it| failure(About::Instance, &format!("db{it}"), "rejected"));
+    let changes =
+        (0..2000).map(|number| failure(About::Instance, &format!("db{number}"), "rejected"));
     let told = told(changes.collect(), vec![]);
     assert!(told.text.len() < LONGEST + 200);
     assert!(told.text.ends_with("shows all.\n"));
@@ -169,7 +178,7 @@ fn a_text_fits_into_the_environment() {
 #[test]
 fn a_test_says_that_it_is_one() {
     let told = Notification::test(now());
-    assert_eq!(told.event, News::Test);
+    assert_eq!(told.event, NoticeText::Test);
     assert!(told.subject.ends_with(": a test of [notify]"));
     assert!(told.text.contains("nothing is wrong"), "{}", told.text);
 }
@@ -186,12 +195,12 @@ fn what_is_near_its_end_and_what_is_new_is_named_by_what_it_is() {
     });
     let instance = &mut seen.view.as_mut().unwrap().instances[0];
     instance.crl.installed = serde_json::from_value(crl).unwrap();
-    let told = |change: Change| {
+    let told = |change: StateChange| {
         let batch = Batch {
             changes: vec![change],
             lasting: vec![],
         };
-        serde_json::to_value(Notification::of(&batch, &seen, now())).unwrap()
+        serde_json::to_value(Notification::for_batch(&batch, &seen, now())).unwrap()
     };
     let near = told(failure(About::CrlExpiry, "16-main", "warning"));
     let item = &near["changes"][0];

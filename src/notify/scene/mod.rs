@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ledger::{About, Standing, Subject};
+use super::ledger::{About, NoticeSubject, Standing};
 use crate::bundle::{Expiry, Piece};
 use crate::deploy::state::{Problem, State};
-use crate::report::nearing::{Nearing, Place};
+use crate::report::nearing::{Holder, Nearing};
 use crate::report::view::{InstanceView, StatusView};
 
 /// The daemon's view is old once it was not written for this many times `resync`.
@@ -29,7 +29,7 @@ pub(crate) enum DaemonIs {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Scene {
+pub(crate) struct NoticeScene {
     /// The last view that could be read, if ever one could.
     pub(crate) view: Option<StatusView>,
     pub(crate) daemon: DaemonIs,
@@ -39,22 +39,25 @@ pub(crate) struct Scene {
     pub(crate) resync: Duration,
 }
 
-impl Scene {
+impl NoticeScene {
     /// How each subject stands of which that is known now; `before` are those of earlier.
     pub(crate) fn standings<'a>(
         &self,
-        before: impl Iterator<Item = &'a Subject>,
+        before: impl Iterator<Item = &'a NoticeSubject>,
         now: Timestamp,
-    ) -> BTreeMap<Subject, Standing> {
+    ) -> BTreeMap<NoticeSubject, Standing> {
         let mut seen = BTreeMap::new();
-        seen.insert(Subject::new(About::Daemon, ""), self.daemon.standing());
+        seen.insert(
+            NoticeSubject::new(About::Daemon, ""),
+            self.daemon.standing(),
+        );
         let Some(view) = &self.view else { return seen };
         // What the daemon does not look at may have changed; what a certificate has left does.
         let current = self.daemon == DaemonIs::Running;
         for instance in &view.instances {
             for piece in Piece::ALL {
                 if let Some(standing) = expiry(instance, piece, now) {
-                    let subject = Subject::new(About::expiry_of(piece), &instance.name);
+                    let subject = NoticeSubject::new(About::expiry_of(piece), &instance.name);
                     seen.insert(subject, standing);
                 }
             }
@@ -63,17 +66,23 @@ impl Scene {
                     word: instance.state.as_str().to_owned(),
                     well: instance.state.is_well(),
                 };
-                seen.insert(Subject::new(About::Instance, &instance.name), standing);
+                seen.insert(
+                    NoticeSubject::new(About::Instance, &instance.name),
+                    standing,
+                );
                 if let (State::InSync, Some(standing)) = (instance.state, deployed(instance)) {
-                    seen.insert(Subject::new(About::Deployment, &instance.name), standing);
+                    seen.insert(
+                        NoticeSubject::new(About::Deployment, &instance.name),
+                        standing,
+                    );
                 }
             }
         }
         if current {
-            let servers = before.filter(|it| it.about == About::Uncovered);
-            seen.extend(servers.map(|it| (it.clone(), Standing::well("covered"))));
+            let servers = before.filter(|notice_subject| notice_subject.about == About::Uncovered);
+            seen.extend(servers.map(|subject| (subject.clone(), Standing::well("covered"))));
             for directory in &view.uncovered {
-                let subject = Subject::new(About::Uncovered, directory.display().to_string());
+                let subject = NoticeSubject::new(About::Uncovered, directory.display().to_string());
                 seen.insert(subject, Standing::unwell("uncovered"));
             }
         }
@@ -83,7 +92,7 @@ impl Scene {
     /// An instance of the last view.
     pub(crate) fn instance(&self, name: &str) -> Option<&InstanceView> {
         let mut instances = self.view.iter().flat_map(|view| &view.instances);
-        instances.find(|it| it.name == name)
+        instances.find(|view| view.name == name)
     }
 
     /// What is wrong with the daemon.
@@ -97,8 +106,8 @@ impl Scene {
             )
             .with("systemctl start pgcertd"),
             DaemonIs::Stale => {
-                let last = self.view.as_ref().map(|it| it.checked);
-                let last = last.map_or_else(|| "ever".to_owned(), |it| format!("since {it}"));
+                let last = self.view.as_ref().map(|status_view| status_view.checked);
+                let last = last.map_or_else(|| "ever".to_owned(), |time| format!("since {time}"));
                 let pause = SignedDuration::try_from(self.resync).unwrap_or(SignedDuration::MAX);
                 Problem::new(
                     format!(
@@ -136,7 +145,7 @@ fn deployed(instance: &InstanceView) -> Option<Standing> {
         .ca
         .installed
         .as_ref()
-        .map(|it| it.digest.to_string());
+        .map(|view| view.digest.to_string());
     let word: Vec<String> = std::iter::once(leaf).chain(ca).collect();
     Some(Standing::well(word.join(" ")))
 }
@@ -160,9 +169,9 @@ fn expiry(instance: &InstanceView, piece: Piece, now: Timestamp) -> Option<Stand
         instance.state,
         State::InSync | State::NotRunning | State::NotUsed
     );
-    let there = Place::ALL
+    let there = Holder::ALL
         .iter()
-        .any(|it| it.end(piece, instance).is_some());
+        .any(|holder| holder.end(piece, instance).is_some());
     let there = there || piece == Piece::Certificate;
     (settled && there).then(|| Standing::well(Expiry::Fine.as_str()))
 }

@@ -20,8 +20,8 @@ pub(in crate::notify) fn view(state: &str, not_after: &str) -> StatusView {
     .unwrap()
 }
 
-pub(in crate::notify) fn scene(view: StatusView, daemon: DaemonIs) -> Scene {
-    Scene {
+pub(in crate::notify) fn scene(view: StatusView, daemon: DaemonIs) -> NoticeScene {
+    NoticeScene {
         view: Some(view),
         daemon,
         file: "/run/pgcertd/status.json".into(),
@@ -33,30 +33,36 @@ fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()
 }
 
-fn standings(scene: &Scene, before: &[Subject]) -> BTreeMap<Subject, Standing> {
+fn standings(scene: &NoticeScene, before: &[NoticeSubject]) -> BTreeMap<NoticeSubject, Standing> {
     scene.standings(before.iter(), now())
 }
 
-fn of(about: About, name: &str) -> Subject {
-    Subject::new(about, name)
+fn subject_named(about: About, name: &str) -> NoticeSubject {
+    NoticeSubject::new(about, name)
 }
 
 #[test]
 fn a_view_says_how_everything_stands() {
     let seen = scene(view("in_sync", "2026-04-01T00:00:00Z"), DaemonIs::Running);
-    let gone = of(About::Uncovered, "/srv/gone");
+    let gone = subject_named(About::Uncovered, "/srv/gone");
     let seen = standings(&seen, std::slice::from_ref(&gone));
     let expected = [
-        (of(About::Daemon, ""), Standing::well("running")),
-        (of(About::Instance, "16-main"), Standing::well("in_sync")),
-        (of(About::Expiry, "16-main"), Standing::well("fine")),
+        (subject_named(About::Daemon, ""), Standing::well("running")),
         (
-            of(About::Deployment, "16-main"),
+            subject_named(About::Instance, "16-main"),
+            Standing::well("in_sync"),
+        ),
+        (
+            subject_named(About::Expiry, "16-main"),
+            Standing::well("fine"),
+        ),
+        (
+            subject_named(About::Deployment, "16-main"),
             Standing::well("ab".repeat(32)),
         ),
         (gone, Standing::well("covered")),
         (
-            of(About::Uncovered, "/srv/other"),
+            subject_named(About::Uncovered, "/srv/other"),
             Standing::unwell("uncovered"),
         ),
     ];
@@ -71,11 +77,11 @@ fn every_state_is_told_of_by_its_name() {
             DaemonIs::Running,
         );
         let seen = standings(&seen, &[]);
-        let standing = &seen[&of(About::Instance, "16-main")];
+        let standing = &seen[&subject_named(About::Instance, "16-main")];
         assert_eq!(standing.word, state.as_str());
         assert_eq!(standing.well, state.is_well());
         // What is not in sync was not deployed.
-        let deployed = seen.contains_key(&of(About::Deployment, "16-main"));
+        let deployed = seen.contains_key(&subject_named(About::Deployment, "16-main"));
         assert_eq!(deployed, state == State::InSync);
     }
 }
@@ -89,10 +95,10 @@ fn a_daemon_that_does_not_look_says_nothing_but_what_time_does() {
     ] {
         let seen = scene(view("in_sync", "2026-02-02T00:00:00Z"), daemon);
         assert!(seen.daemon_problem().is_some());
-        let known = standings(&seen, &[of(About::Uncovered, "/srv/gone")]);
-        assert!(!known[&of(About::Daemon, "")].well);
+        let known = standings(&seen, &[subject_named(About::Uncovered, "/srv/gone")]);
+        assert!(!known[&subject_named(About::Daemon, "")].well);
         assert_eq!(
-            known[&of(About::Expiry, "16-main")],
+            known[&subject_named(About::Expiry, "16-main")],
             Standing::unwell("critical")
         );
         assert_eq!(known.len(), 2, "{known:?}");
@@ -104,7 +110,7 @@ fn an_expiry_is_over_only_where_all_is_seen() {
     let mut hidden = view("unverified", "2026-04-01T00:00:00Z");
     hidden.instances[0].served = None;
     let seen = standings(&scene(hidden, DaemonIs::Running), &[]);
-    assert_eq!(seen.get(&of(About::Expiry, "16-main")), None);
+    assert_eq!(seen.get(&subject_named(About::Expiry, "16-main")), None);
 }
 
 /// A CRL whose time is short, in a view in which everything else has its time.
@@ -131,9 +137,16 @@ fn a_crl_near_its_end_is_told_of_beside_a_certificate_that_has_its_time() {
         ("2026-01-31T00:00:00Z", Standing::unwell("expired")),
     ] {
         let seen = standings(&scene(with_crl(until), DaemonIs::Running), &[]);
-        assert_eq!(seen[&of(About::CrlExpiry, "16-main")], standing, "{until}");
-        assert_eq!(seen[&of(About::Expiry, "16-main")], Standing::well("fine"));
-        assert_eq!(seen.get(&of(About::CaExpiry, "16-main")), None);
+        assert_eq!(
+            seen[&subject_named(About::CrlExpiry, "16-main")],
+            standing,
+            "{until}"
+        );
+        assert_eq!(
+            seen[&subject_named(About::Expiry, "16-main")],
+            Standing::well("fine")
+        );
+        assert_eq!(seen.get(&subject_named(About::CaExpiry, "16-main")), None);
     }
 }
 
@@ -141,7 +154,9 @@ fn a_crl_near_its_end_is_told_of_beside_a_certificate_that_has_its_time() {
 fn a_new_ca_is_a_deployment_and_a_new_crl_is_none() {
     let word = |view: StatusView| {
         let seen = standings(&scene(view, DaemonIs::Running), &[]);
-        seen[&of(About::Deployment, "16-main")].word.clone()
+        seen[&subject_named(About::Deployment, "16-main")]
+            .word
+            .clone()
     };
     let plain = word(view("in_sync", "2026-04-01T00:00:00Z"));
     assert_eq!(word(with_crl("2026-02-08T00:00:00Z")), plain);

@@ -10,12 +10,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::metric::Metric;
-use super::tally::{Seen, Server, Tally, outcomes};
+use super::tally::{InstanceCount, ServerCount, Tally, outcomes};
 use super::{Format, locked};
 use crate::bundle::{Expiry, Piece};
 use crate::deploy::state::State;
-use crate::report::Kind;
-use crate::report::nearing::{End, Place};
+use crate::report::EventKind;
+use crate::report::nearing::{Holder, NearingEnd};
 use crate::text::shown;
 
 /// A series: the values of its labels, in the order of the metric's, and its own.
@@ -30,10 +30,10 @@ enum Value {
 }
 
 /// How often an event of each kind was said.
-pub(super) type Said = fn(Kind) -> u64;
+pub(super) type Said = fn(EventKind) -> u64;
 
 #[derive(Debug)]
-struct Shown {
+struct SampleValue {
     tally: Arc<Mutex<Tally>>,
     said: Said,
     now: Timestamp,
@@ -47,7 +47,7 @@ pub(super) fn text(
     format: Format,
 ) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Shown {
+    registry.register_collector(Box::new(SampleValue {
         tally: Arc::clone(tally),
         said,
         now,
@@ -62,7 +62,7 @@ pub(super) fn text(
     Ok(text)
 }
 
-impl Collector for Shown {
+impl Collector for SampleValue {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let tally = locked(&self.tally);
         for metric in Metric::ALL {
@@ -96,7 +96,7 @@ fn write(
     }
 }
 
-impl Shown {
+impl SampleValue {
     fn series(&self, metric: Metric, tally: &Tally) -> Vec<Series> {
         match metric {
             Metric::State => seen(tally, |seen| {
@@ -108,16 +108,16 @@ impl Shown {
                 vec![alone(yes(seen.view.state == State::InSync))]
             }),
             Metric::InstalledLoads => seen(tally, |seen| vec![alone(yes(seen.loads))]),
-            Metric::NotAfter => places(tally, |it| moment(it.not_after)),
-            Metric::NotBefore => places(tally, |it| moment(it.not_before)),
-            Metric::ExpiryLevel => places(tally, |it| level(it.expiry(self.now))),
-            Metric::ClientCaNotAfter => ends(tally, |it| moment(it.not_after)),
-            Metric::ClientCaExpiryLevel => ends(tally, |it| level(it.expiry(self.now))),
+            Metric::NotAfter => places(tally, |end| moment(end.not_after)),
+            Metric::NotBefore => places(tally, |nearing_end| moment(nearing_end.not_before)),
+            Metric::ExpiryLevel => places(tally, |end| level(end.expiry(self.now))),
+            Metric::ClientCaNotAfter => ends(tally, |end| moment(end.not_after)),
+            Metric::ClientCaExpiryLevel => ends(tally, |found| level(found.expiry(self.now))),
             Metric::Deployments => servers(tally, |server| {
                 let count = |outcome: &str| server.deployments.get(outcome).copied();
                 outcomes()
                     .map(|outcome| outcome.as_str())
-                    .map(|it| labelled(it, Value::Count(count(it).unwrap_or_default())))
+                    .map(|text| labelled(text, Value::Count(count(text).unwrap_or_default())))
                     .collect()
             }),
             Metric::DeploymentDuration => servers(tally, |server| {
@@ -132,13 +132,15 @@ impl Shown {
             }
             Metric::OldestReconcile => vec![alone(moment(tally.oldest()))],
             Metric::Resync => vec![alone(Value::Number(tally.resync.as_secs_f64()))],
-            Metric::Events => Kind::ALL
+            Metric::Events => EventKind::ALL
                 .iter()
                 .map(|kind| labelled(kind.as_str(), Value::Count((self.said)(*kind))))
                 .collect(),
             Metric::Uncovered => {
-                let count = tally.uncovered.and_then(|it| u32::try_from(it).ok());
-                let count = count.map(|it| alone(Value::Number(it.into())));
+                let count = tally
+                    .uncovered
+                    .and_then(|number| u32::try_from(number).ok());
+                let count = count.map(|index| alone(Value::Number(index.into())));
                 count.into_iter().collect()
             }
             Metric::Build => vec![labelled(env!("CARGO_PKG_VERSION"), Value::Info)],
@@ -148,7 +150,7 @@ impl Shown {
 }
 
 /// The series of each server.
-fn servers(tally: &Tally, of: impl Fn(&Server) -> Vec<Series>) -> Vec<Series> {
+fn servers(tally: &Tally, of: impl Fn(&ServerCount) -> Vec<Series>) -> Vec<Series> {
     let named = |name: &String, (labels, value): Series| {
         let labels = std::iter::once(name.clone()).chain(labels);
         (labels.collect(), value)
@@ -156,22 +158,22 @@ fn servers(tally: &Tally, of: impl Fn(&Server) -> Vec<Series>) -> Vec<Series> {
     tally
         .servers
         .iter()
-        .flat_map(|(name, server)| of(server).into_iter().map(move |it| named(name, it)))
+        .flat_map(|(name, server)| of(server).into_iter().map(move |pair| named(name, pair)))
         .collect()
 }
 
 /// The series of each server that was compared.
-fn seen(tally: &Tally, of: impl Fn(&Seen) -> Vec<Series>) -> Vec<Series> {
+fn seen(tally: &Tally, of: impl Fn(&InstanceCount) -> Vec<Series>) -> Vec<Series> {
     servers(tally, |server| {
         server.seen.as_ref().map(&of).unwrap_or_default()
     })
 }
 
 /// A series for each chain that is seen of a server.
-fn places(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
+fn places(tally: &Tally, of: impl Fn(&NearingEnd<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
-        let there = Place::ALL.into_iter();
-        let end = |place: Place| Some((place, place.end(Piece::Certificate, &seen.view)?));
+        let there = Holder::ALL.into_iter();
+        let end = |place: Holder| Some((place, place.end(Piece::Certificate, &seen.view)?));
         there
             .filter_map(end)
             .map(|(place, end)| labelled(place.as_str(), of(&end)))
@@ -180,10 +182,10 @@ fn places(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
 }
 
 /// A series for each CA and CRL file of a server, and each place in which it is seen.
-fn ends(tally: &Tally, of: impl Fn(&End<'_>) -> Value) -> Vec<Series> {
+fn ends(tally: &Tally, of: impl Fn(&NearingEnd<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
         let files = [Piece::Ca, Piece::Crl].into_iter();
-        let there = files.flat_map(|piece| Place::ALL.map(|place| (piece, place)));
+        let there = files.flat_map(|piece| Holder::ALL.map(|place| (piece, place)));
         let there = there.filter_map(|(piece, place)| {
             let end = place.end(piece, &seen.view)?;
             let labels = [piece.as_str(), place.as_str()].map(str::to_owned);

@@ -79,7 +79,7 @@ impl Counted {
     }
 }
 
-struct Facts {
+struct MetricFacts {
     stem: &'static str,
     of_type: Type,
     counted: Counted,
@@ -97,9 +97,9 @@ macro_rules! metrics {
         impl Metric {
             pub const ALL: &'static [Metric] = &[$(Metric::$metric,)*];
 
-            fn facts(self) -> Facts {
+            fn facts(self) -> MetricFacts {
                 match self {
-                    $(Metric::$metric => Facts {
+                    $(Metric::$metric => MetricFacts {
                         stem: $stem,
                         of_type: Type::$of_type,
                         counted: Counted::$counted,
@@ -170,7 +170,7 @@ metrics! {
 
 impl Metric {
     pub fn name(self) -> String {
-        let Facts {
+        let MetricFacts {
             of_type, counted, ..
         } = self.facts();
         format!("{}{}{}", self.stem(), counted.suffix(), of_type.suffix())

@@ -40,9 +40,10 @@ pub(crate) enum Format {
 impl Format {
     /// The better one of those that an `Accept` header asks for.
     pub(crate) fn accepted(accept: &str) -> Format {
-        match accept.contains("application/openmetrics-text") {
-            true => Format::OpenMetrics,
-            false => Format::Prometheus,
+        if accept.contains("application/openmetrics-text") {
+            Format::OpenMetrics
+        } else {
+            Format::Prometheus
         }
     }
 

@@ -9,7 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::config::{self, Config};
 use crate::deploy::SyncOutcome;
 use crate::deploy::state::State;
-use crate::report::Kind;
+use crate::report::EventKind;
 use crate::report::view::InstanceView;
 
 /// The upper ends of the histogram of deployments, in seconds: a renewal takes some tens of
@@ -35,23 +35,23 @@ pub(super) struct Tally {
     pub(super) resync: Duration,
     /// None before the first look.
     pub(super) uncovered: Option<usize>,
-    pub(super) servers: BTreeMap<String, Server>,
+    pub(super) servers: BTreeMap<String, ServerCount>,
 }
 
 #[derive(Debug)]
-pub(super) struct Server {
-    config: config::Instance,
+pub(super) struct ServerCount {
+    config: config::InstanceConfig,
     pub(super) reconciled: Timestamp,
     pub(super) last_success: Option<Timestamp>,
     /// What was seen of it under this config.
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<InstanceCount>,
     pub(super) deployments: BTreeMap<&'static str, u64>,
     pub(super) took: Histogram,
 }
 
 /// How a server was when it was last compared.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct InstanceCount {
     pub(super) view: InstanceView,
     pub(super) loads: bool,
 }
@@ -60,7 +60,7 @@ pub(super) struct Seen {
 pub(super) fn outcomes() -> impl Iterator<Item = SyncOutcome> {
     SyncOutcome::ALL
         .into_iter()
-        .filter(|outcome| Kind::of_outcome(*outcome).is_some())
+        .filter(|outcome| EventKind::of_outcome(*outcome).is_some())
 }
 
 impl Tally {
@@ -83,13 +83,13 @@ impl Tally {
         for instance in &config.instances {
             let server = match before.remove(&instance.name) {
                 Some(same) if same.config == *instance => same,
-                Some(other) => Server {
+                Some(other) => ServerCount {
                     config: instance.clone(),
                     reconciled: now,
                     seen: None,
                     ..other
                 },
-                None => Server::new(instance.clone(), now),
+                None => ServerCount::new(instance.clone(), now),
             };
             self.servers.insert(instance.name.clone(), server);
         }
@@ -107,7 +107,7 @@ impl Tally {
             *server.deployments.entry(outcome.as_str()).or_default() += 1;
             server.took.observe(took.as_secs_f64());
         }
-        server.seen = Some(Seen {
+        server.seen = Some(InstanceCount {
             view: compared.view.clone(),
             loads: compared.loads,
         });
@@ -120,9 +120,9 @@ impl Tally {
     }
 }
 
-impl Server {
-    fn new(config: config::Instance, now: Timestamp) -> Server {
-        Server {
+impl ServerCount {
+    fn new(config: config::InstanceConfig, now: Timestamp) -> ServerCount {
+        ServerCount {
             config,
             reconciled: now,
             last_success: None,

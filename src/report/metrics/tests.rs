@@ -11,7 +11,7 @@ use crate::bundle::{Expiry, Fingerprint, Thresholds};
 use crate::config::Config;
 use crate::deploy::SyncOutcome;
 use crate::deploy::state::State;
-use crate::report::Kind;
+use crate::report::EventKind;
 use crate::report::view::{CertificateView, CompanionPlaces, CompanionView, EndView, InstanceView};
 
 const HOUR: i64 = 60 * 60;
@@ -24,8 +24,8 @@ fn after(seconds: i64) -> Timestamp {
     start() + SignedDuration::from_secs(seconds)
 }
 
-fn said(kind: Kind) -> u64 {
-    u64::from(kind == Kind::Deployed) * 3
+fn said(kind: EventKind) -> u64 {
+    u64::from(kind == EventKind::Deployed) * 3
 }
 
 fn config(instances: &[(&str, &str)]) -> Config {
@@ -45,7 +45,7 @@ fn config(instances: &[(&str, &str)]) -> Config {
 fn leaf(left: i64) -> CertificateView {
     let not_after = after(left * HOUR);
     CertificateView {
-        fingerprint: Fingerprint::of(b"x"),
+        fingerprint: Fingerprint::from_der(b"x"),
         not_before: not_after - SignedDuration::from_hours(90 * 24),
         not_after,
         chain_end: None,
@@ -101,11 +101,11 @@ fn shown(metrics: &Metrics, now: Timestamp) -> String {
 }
 
 /// The series and values of one metric.
-fn of(text: &str, metric: Metric) -> Vec<String> {
+fn samples_of(text: &str, metric: Metric) -> Vec<String> {
     let series = metric.series();
     let of_it = |line: &&str| {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
-        series.iter().any(|it| it == name)
+        series.iter().any(|word| word == name)
     };
     text.lines().filter(of_it).map(str::to_owned).collect()
 }
@@ -113,7 +113,7 @@ fn of(text: &str, metric: Metric) -> Vec<String> {
 #[track_caller]
 fn says(text: &str, lines: &[&str]) {
     for line in lines {
-        assert!(text.lines().any(|it| it == *line), "{line}\n{text}");
+        assert!(text.lines().any(|name| name == *line), "{line}\n{text}");
     }
 }
 
@@ -122,8 +122,8 @@ fn a_server_is_measured_once_it_was_compared() {
     let metrics = Metrics::new(start());
     metrics.configured(&config(&[("a", "a.example")]), after(1));
     let before = shown(&metrics, after(2));
-    assert_eq!(of(&before, Metric::State), [""; 0]);
-    assert_eq!(of(&before, Metric::LastSuccess), [""; 0]);
+    assert_eq!(samples_of(&before, Metric::State), [""; 0]);
+    assert_eq!(samples_of(&before, Metric::LastSuccess), [""; 0]);
     says(
         &before,
         &[
@@ -150,9 +150,13 @@ fn a_server_is_measured_once_it_was_compared() {
             "pgcertd_last_reconcile_timestamp_seconds{server=\"a\"} 1764000003.0",
         ],
     );
-    assert_eq!(of(&seen, Metric::State).len(), State::ALL.len());
-    assert_eq!(of(&seen, Metric::NotAfter).len(), 2, "nothing is served");
-    assert_eq!(of(&seen, Metric::LastSuccess), [""; 0]);
+    assert_eq!(samples_of(&seen, Metric::State).len(), State::ALL.len());
+    assert_eq!(
+        samples_of(&seen, Metric::NotAfter).len(),
+        2,
+        "nothing is served"
+    );
+    assert_eq!(samples_of(&seen, Metric::LastSuccess), [""; 0]);
 
     // How near the end is, is told as of now, also where nothing was compared since.
     says(
@@ -177,7 +181,7 @@ fn a_ca_and_a_crl_are_measured_where_they_are_seen() {
     let mut view = view("a", State::InSync);
     see(&metrics, &view, true, after(1));
     let without = shown(&metrics, after(1));
-    assert_eq!(of(&without, Metric::ClientCaNotAfter), [""; 0]);
+    assert_eq!(samples_of(&without, Metric::ClientCaNotAfter), [""; 0]);
 
     let list = ends(24);
     view.crl.installed = Some(list.clone());
@@ -197,7 +201,7 @@ fn a_ca_and_a_crl_are_measured_where_they_are_seen() {
     says_level(25 * HOUR, "3.0");
     let text = shown(&metrics, after(1));
     let line = "pgcertd_client_ca_not_after_timestamp_seconds{server=\"a\",piece=\"crl\",place=\"installed\"} 1764086400.0";
-    assert_eq!(of(&text, Metric::ClientCaNotAfter), [line]);
+    assert_eq!(samples_of(&text, Metric::ClientCaNotAfter), [line]);
 }
 
 #[test]
@@ -250,7 +254,7 @@ fn deployments_are_counted_by_how_they_came_out() {
             "pgcertd_deployment_duration_seconds_count{server=\"a\"} 3",
         ],
     );
-    assert_eq!(of(&text, Metric::Deployments).len(), 6);
+    assert_eq!(samples_of(&text, Metric::Deployments).len(), 6);
 }
 
 #[test]
@@ -274,7 +278,7 @@ fn what_a_new_config_leaves_of_a_server() {
     metrics.configured(&config(&[("a", "other.example")]), after(4));
     let text = shown(&metrics, after(5));
     assert!(!text.contains("server=\"b\""), "{text}");
-    assert_eq!(of(&text, Metric::InSync), [""; 0]);
+    assert_eq!(samples_of(&text, Metric::InSync), [""; 0]);
     says(
         &text,
         &[
@@ -289,7 +293,7 @@ fn what_a_new_config_leaves_of_a_server() {
 
 #[test]
 fn the_oldest_reconcile_is_that_of_the_server_that_lags() {
-    let oldest = |metrics: &Metrics| of(&shown(metrics, after(9)), Metric::OldestReconcile);
+    let oldest = |metrics: &Metrics| samples_of(&shown(metrics, after(9)), Metric::OldestReconcile);
     let metrics = Metrics::new(start());
     metrics.configured(&config(&[]), after(1));
     metrics.went_round(after(2));
@@ -310,7 +314,10 @@ fn the_oldest_reconcile_is_that_of_the_server_that_lags() {
 #[test]
 fn every_kind_of_event_is_there_from_the_start() {
     let text = shown(&Metrics::new(start()), start());
-    assert_eq!(of(&text, Metric::Events).len(), Kind::ALL.len());
+    assert_eq!(
+        samples_of(&text, Metric::Events).len(),
+        EventKind::ALL.len()
+    );
     says(
         &text,
         &[
@@ -318,7 +325,11 @@ fn every_kind_of_event_is_there_from_the_start() {
             "pgcertd_events_total{event=\"fault\"} 0",
         ],
     );
-    assert_eq!(of(&text, Metric::Uncovered), [""; 0], "not looked yet");
+    assert_eq!(
+        samples_of(&text, Metric::Uncovered),
+        [""; 0],
+        "not looked yet"
+    );
     let metrics = Metrics::new(start());
     metrics.uncovered(2);
     says(
@@ -341,27 +352,27 @@ fn whole(format: Format) -> String {
 #[test]
 fn every_metric_is_written_with_its_labels_and_no_other() {
     let text = whole(Format::Prometheus);
-    let mut left: Vec<&str> = text.lines().filter(|it| !it.starts_with('#')).collect();
+    let mut left: Vec<&str> = text.lines().filter(|word| !word.starts_with('#')).collect();
     for metric in Metric::ALL {
         let name = metric.name();
         let help = format!("# HELP {name} {}", metric.help());
         let of_type = format!("# TYPE {name} {}", metric.of_type().as_str());
         says(&text, &[&help, &of_type]);
-        let series = of(&text, *metric);
+        let series = samples_of(&text, *metric);
         assert!(!series.is_empty(), "{metric:?}");
         for line in &series {
             let labels = line.split_once('{').map_or("", |(_, it)| it);
             let labels = labels.split_once('}').map_or("", |(it, _)| it);
             let named: BTreeSet<&str> = labels
                 .split(',')
-                .filter_map(|it| it.split_once('='))
+                .filter_map(|said| said.split_once('='))
                 .map(|(label, _)| label)
                 .filter(|label| *label != "le")
                 .collect();
             let expected: BTreeSet<&str> = metric.labels().iter().copied().collect();
             assert_eq!(named, expected, "{line}");
         }
-        left.retain(|line| !series.iter().any(|it| it == line));
+        left.retain(|line| !series.iter().any(|text| text == line));
     }
     assert_eq!(left, [""; 0], "series of no metric");
 }
@@ -381,12 +392,14 @@ fn openmetrics_says_the_same() {
     // Each has an order of its own for labels and for the parts of a histogram, and one writes
     // le="30", the other le="30.0".
     let series = |text: &str| -> BTreeSet<Vec<String>> {
-        let lines = text.lines().filter(|it| !it.starts_with('#'));
-        let named = lines.filter_map(|it| it.split_once(' ')).map(|it| it.0);
+        let lines = text.lines().filter(|name| !name.starts_with('#'));
+        let named = lines
+            .filter_map(|word| word.split_once(' '))
+            .map(|pair| pair.0);
         named
-            .map(|it| {
-                let parts = it.split(['{', ',', '}']);
-                let mut parts: Vec<_> = parts.map(|it| it.replace(".0\"", "\"")).collect();
+            .map(|line| {
+                let parts = line.split(['{', ',', '}']);
+                let mut parts: Vec<_> = parts.map(|said| said.replace(".0\"", "\"")).collect();
                 parts.sort_unstable();
                 parts
             })

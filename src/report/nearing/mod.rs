@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::event::Event;
 use super::field::Field;
 use super::headline::span;
-use super::kind::Kind;
+use super::kind::EventKind;
 use super::told::rounded;
 use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
 use crate::bundle::{Expiry, Fingerprint, Piece, Thresholds};
@@ -24,58 +24,58 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a piece of a bundle is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Holder {
     Source,
     Installed,
     Served,
 }
 
-impl Place {
+impl Holder {
     /// All of them; the first is the cause where several are near their end.
-    pub const ALL: [Place; 3] = [Place::Source, Place::Installed, Place::Served];
+    pub const ALL: [Holder; 3] = [Holder::Source, Holder::Installed, Holder::Served];
 
     /// As in the journal and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
-            Place::Source => "source",
-            Place::Installed => "installed",
-            Place::Served => "served",
+            Holder::Source => "source",
+            Holder::Installed => "installed",
+            Holder::Served => "served",
         }
     }
 
     /// The certificate that is seen there.
-    pub(crate) fn of(self, view: &InstanceView) -> Option<&CertificateView> {
+    pub(crate) fn certificate_in(self, view: &InstanceView) -> Option<&CertificateView> {
         match self {
-            Place::Source => view.source.as_ref(),
-            Place::Installed => view.installed.as_ref(),
-            Place::Served => view.served.as_ref(),
+            Holder::Source => view.source.as_ref(),
+            Holder::Installed => view.installed.as_ref(),
+            Holder::Served => view.served.as_ref(),
         }
     }
 
     /// What of a piece ends first there; no handshake shows that of CA and CRL files.
-    pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<End<'_>> {
+    pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<NearingEnd<'_>> {
         let beside = match piece {
             Piece::Certificate => {
-                let certificate = self.of(view)?;
-                return Some(End::of_chain(certificate, view.thresholds));
+                let certificate = self.certificate_in(view)?;
+                return Some(NearingEnd::of_chain(certificate, view.thresholds));
             }
             Piece::Ca => &view.ca,
             Piece::Crl => &view.crl,
         };
-        End::of(self.beside(beside)?, piece)
+        NearingEnd::from_companion(self.beside(beside)?, piece)
     }
 
     fn beside(self, places: &CompanionPlaces) -> Option<&CompanionView> {
         match self {
-            Place::Source => places.source.as_ref(),
-            Place::Installed => places.installed.as_ref(),
-            Place::Served => None,
+            Holder::Source => places.source.as_ref(),
+            Holder::Installed => places.installed.as_ref(),
+            Holder::Served => None,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct End<'a> {
+pub(crate) struct NearingEnd<'a> {
     piece: Piece,
     /// Of a CA or a CRL, the CA's name; of a chain, the name of the intermediate that ends before the leaf.
     name: Option<&'a str>,
@@ -86,12 +86,15 @@ pub(crate) struct End<'a> {
     thresholds: Thresholds,
 }
 
-impl<'a> End<'a> {
-    fn of_chain(certificate: &'a CertificateView, thresholds: Thresholds) -> End<'a> {
+impl<'a> NearingEnd<'a> {
+    fn of_chain(certificate: &'a CertificateView, thresholds: Thresholds) -> NearingEnd<'a> {
         let (not_before, not_after) = certificate.term();
-        End {
+        NearingEnd {
             piece: Piece::Certificate,
-            name: certificate.chain_end.as_ref().map(|it| it.name.as_str()),
+            name: certificate
+                .chain_end
+                .as_ref()
+                .map(|view| view.name.as_str()),
             fingerprint: certificate.fingerprint,
             not_before,
             not_after,
@@ -99,9 +102,9 @@ impl<'a> End<'a> {
         }
     }
 
-    fn of(file: &'a CompanionView, piece: Piece) -> Option<End<'a>> {
+    fn from_companion(file: &'a CompanionView, piece: Piece) -> Option<NearingEnd<'a>> {
         let first = file.first_end.as_ref()?;
-        Some(End {
+        Some(NearingEnd {
             piece,
             name: Some(&first.name),
             fingerprint: first.fingerprint,
@@ -123,9 +126,9 @@ impl<'a> End<'a> {
 pub(crate) struct Nearing<'a> {
     /// Which part of the bundle it is.
     pub(crate) piece: Piece,
-    pub(crate) place: Place,
+    pub(crate) place: Holder,
     /// What it is, and until when.
-    pub(crate) end: End<'a>,
+    pub(crate) end: NearingEnd<'a>,
     /// How near; never [`Expiry::Fine`].
     pub(crate) expiry: Expiry,
     lineage: &'a str,
@@ -134,9 +137,11 @@ pub(crate) struct Nearing<'a> {
 
 impl<'a> Nearing<'a> {
     /// The worst of all, the certificate first; none where all that is seen has its time.
-    pub(crate) fn of(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
+    pub(crate) fn from_view(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
         // Of several that are as near, the last is the maximum.
-        Nearing::all(view, now).rev().max_by_key(|it| it.expiry)
+        Nearing::all(view, now)
+            .rev()
+            .max_by_key(|nearing| nearing.expiry)
     }
 
     /// The worst of each piece that is too near.
@@ -154,7 +159,7 @@ impl<'a> Nearing<'a> {
         piece: Piece,
         now: Timestamp,
     ) -> Option<Nearing<'a>> {
-        let places = Place::ALL.into_iter().rev();
+        let places = Holder::ALL.into_iter().rev();
         let seen = places.filter_map(|place| Some((place, place.end(piece, view)?)));
         let (expiry, place, end) = seen
             .map(|(place, end)| (end.expiry(now), place, end))
@@ -206,16 +211,16 @@ impl<'a> Nearing<'a> {
             Some(name) => format!("{end} ({name}, above the leaf, ends first)"),
         };
         let (which, mend) = match self.place {
-            Place::Source if self.end.name.is_some() => (
+            Holder::Source if self.end.name.is_some() => (
                 format!("lineage {} is not renewed: its chain", self.lineage),
                 "renew it at once, which brings the authority's present chain (certbot renew --force-renewal)",
             ),
-            Place::Source => (
+            Holder::Source => (
                 format!("lineage {} is not renewed: its certificate", self.lineage),
                 "see why the ACME client does not renew it: its timer (systemctl list-timers), and for certbot `certbot renew --dry-run`",
             ),
-            Place::Installed => ("the installed certificate".to_owned(), ELSEWHERE),
-            Place::Served => ("the certificate that clients get".to_owned(), ELSEWHERE),
+            Holder::Installed => ("the installed certificate".to_owned(), ELSEWHERE),
+            Holder::Served => ("the certificate that clients get".to_owned(), ELSEWHERE),
         };
         Problem::new(format!("{which}, {short}, {end}"), mend)
     }
@@ -223,11 +228,11 @@ impl<'a> Nearing<'a> {
     fn of_authority(&self, name: &str, end: &str) -> Problem {
         let refused = self.refused();
         match self.place {
-            Place::Source => Problem::new(
+            Holder::Source => Problem::new(
                 format!("the CA file is not renewed: in its source the CA {name} {end}; {refused}"),
                 "have the CA issued anew, and put both into the source, or take out what is out of use",
             ),
-            Place::Installed | Place::Served => Problem::new(
+            Holder::Installed | Holder::Served => Problem::new(
                 format!("in the installed CA file the CA {name} {end}; {refused}"),
                 ELSEWHERE,
             ),
@@ -237,13 +242,13 @@ impl<'a> Nearing<'a> {
     fn of_list(&self, name: &str, end: &str) -> Problem {
         let refused = self.refused();
         match self.place {
-            Place::Source => Problem::new(
+            Holder::Source => Problem::new(
                 format!(
                     "the CRL file is not renewed: in its source the CRL of {name} {end}; {refused}"
                 ),
                 "see why what makes or fetches it does not: its timer (systemctl list-timers) or crontab",
             ),
-            Place::Installed | Place::Served => Problem::new(
+            Holder::Installed | Holder::Served => Problem::new(
                 format!("in the installed CRL file the CRL of {name} {end}; {refused}"),
                 ELSEWHERE,
             ),
@@ -260,11 +265,11 @@ impl<'a> Nearing<'a> {
         }
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> EventKind {
         match self.expiry {
-            Expiry::Fine | Expiry::Warning => Kind::ExpiryNear,
-            Expiry::Critical => Kind::ExpiryCritical,
-            Expiry::Expired => Kind::Expired,
+            Expiry::Fine | Expiry::Warning => EventKind::ExpiryNear,
+            Expiry::Critical => EventKind::ExpiryCritical,
+            Expiry::Expired => EventKind::Expired,
         }
     }
 }
@@ -279,7 +284,7 @@ pub(crate) struct Warned([Option<Said>; 3]);
 #[derive(Debug, Clone, Copy)]
 struct Said {
     expiry: Expiry,
-    place: Place,
+    place: Holder,
     at: Instant,
     /// When the first of what is not over was said.
     since: Instant,
@@ -301,7 +306,7 @@ impl Warned {
     /// `now` when it was said last, whatever becomes of the clock.
     pub(crate) fn hear(
         &mut self,
-        config: &config::Instance,
+        config: &config::InstanceConfig,
         view: &InstanceView,
         wall: Timestamp,
         now: Instant,
@@ -331,7 +336,7 @@ fn heard<'a>(
     nearing: Option<Nearing<'a>>,
     now: Instant,
 ) -> Option<Heard<'a>> {
-    let expiry = nearing.map_or(Expiry::Fine, |it| it.expiry);
+    let expiry = nearing.map_or(Expiry::Fine, |nearing| nearing.expiry);
     if let Some(said) = told {
         let lessened = expiry < said.expiry;
         let repeated = expiry == said.expiry && now.saturating_duration_since(said.at) < AGAIN;
@@ -340,7 +345,7 @@ fn heard<'a>(
         }
     }
     let before = told.take();
-    let since = before.map_or(now, |it| it.since);
+    let since = before.map_or(now, |said| said.since);
     let Some(nearing) = nearing else {
         return before.map(|_| Heard::Over(now.saturating_duration_since(since)));
     };
@@ -353,36 +358,41 @@ fn heard<'a>(
     Some(Heard::Near(nearing))
 }
 
-fn near(config: &config::Instance, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
+fn near(config: &config::InstanceConfig, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
     let problem = nearing.problem();
     let message = format!("{}: {}", view.name, problem.sentence());
     let event = about(nearing.kind(), message, config, view, nearing.piece);
-    of(event, nearing.end)
+    with_end(event, nearing.end)
         .with(Field::Place, nearing.place.as_str())
         .with(Field::Problem, &problem.why)
         .with(Field::Remedy, problem.remedy())
 }
 
-fn over(config: &config::Instance, view: &InstanceView, piece: Piece, lasted: Duration) -> Event {
+fn over(
+    config: &config::InstanceConfig,
+    view: &InstanceView,
+    piece: Piece,
+    lasted: Duration,
+) -> Event {
     let message = format!(
         "{}: no {} is near its end any more, after {}",
         view.name,
         piece.words(),
         rounded(lasted)
     );
-    let event = about(Kind::ExpiryOver, message, config, view, piece)
+    let event = about(EventKind::ExpiryOver, message, config, view, piece)
         .with(Field::Milliseconds, lasted.as_millis());
-    let mut places = Place::ALL.iter().rev();
+    let mut places = Holder::ALL.iter().rev();
     match places.find_map(|place| place.end(piece, view)) {
-        Some(end) => of(event, end),
+        Some(end) => with_end(event, end),
         None => event,
     }
 }
 
 fn about(
-    kind: Kind,
+    kind: EventKind,
     message: String,
-    config: &config::Instance,
+    config: &config::InstanceConfig,
     view: &InstanceView,
     piece: Piece,
 ) -> Event {
@@ -391,7 +401,7 @@ fn about(
         Piece::Ca => config.ca.as_ref(),
         Piece::Crl => config.crl.as_ref(),
     };
-    let file = beside.map_or(&config.cert_file, |it| &it.file);
+    let file = beside.map_or(&config.cert_file, |companion| &companion.file);
     Event::new(kind, message)
         .with(Field::Instance, &view.name)
         .with(Field::Lineage, &view.lineage)
@@ -400,7 +410,7 @@ fn about(
         .with(Field::Piece, piece.as_str())
 }
 
-fn of(event: Event, end: End<'_>) -> Event {
+fn with_end(event: Event, end: NearingEnd<'_>) -> Event {
     event
         .with(Field::Fingerprint, end.fingerprint)
         .with(Field::NotAfter, end.not_after)

@@ -17,7 +17,7 @@ const DAY: u64 = 24 * HOUR;
 
 /// One instance, whose clock begins at the start of its first certificate.
 struct World {
-    config: config::Instance,
+    config: config::InstanceConfig,
     warned: Warned,
     view: InstanceView,
     wall: Timestamp,
@@ -27,7 +27,7 @@ struct World {
 fn lasting(begin: Timestamp, days: u64) -> CertificateView {
     let not_after = begin + Duration::from_secs(days * DAY);
     CertificateView {
-        fingerprint: Fingerprint::of(begin.to_string().as_bytes()),
+        fingerprint: Fingerprint::from_der(begin.to_string().as_bytes()),
         not_before: begin,
         not_after,
         chain_end: None,
@@ -40,7 +40,7 @@ fn lasting(begin: Timestamp, days: u64) -> CertificateView {
 
 impl World {
     /// All in sync, with a certificate of so many days.
-    fn of(days: u64) -> World {
+    fn with_days(days: u64) -> World {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pgcertd.toml");
         let text = "[[instance]]\nname = \"16-main\"\nlineage = \"pg.example.com\"\ndata_directory = \"/data\"\n";
@@ -112,14 +112,14 @@ impl World {
     }
 }
 
-fn kinds(said: &[(u64, Event)]) -> Vec<Kind> {
+fn kinds(said: &[(u64, Event)]) -> Vec<EventKind> {
     said.iter().map(|(_, event)| event.kind()).collect()
 }
 
 #[test]
 fn one_that_is_renewed_with_a_third_left_is_never_warned_of() {
     for days in [6, 45, 47, 90, 365] {
-        let mut world = World::of(days);
+        let mut world = World::with_days(days);
         for cycle in 0..3 {
             let said = world.lives(days - days / 3);
             assert_eq!(kinds(&said), [], "{days} days, cycle {cycle}");
@@ -130,9 +130,9 @@ fn one_that_is_renewed_with_a_third_left_is_never_warned_of() {
 
 #[test]
 fn each_crossing_is_said_at_once_and_what_lasts_once_a_day() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     let said = world.lives(93);
-    let of = |kind: Kind| -> Vec<u64> {
+    let of = |kind: EventKind| -> Vec<u64> {
         let those = said.iter().filter(|(_, event)| event.kind() == kind);
         those.map(|(at, _)| *at).collect()
     };
@@ -140,13 +140,13 @@ fn each_crossing_is_said_at_once_and_what_lasts_once_a_day() {
         (0..count).map(|n| (first * DAY + 600) + n * DAY).collect()
     };
     // 21 days, then 7 days before the end, then at it: the first look after each.
-    assert_eq!(of(Kind::ExpiryNear), daily(69, 14));
-    assert_eq!(of(Kind::ExpiryCritical), daily(83, 7));
-    assert_eq!(of(Kind::Expired), daily(90, 3));
+    assert_eq!(of(EventKind::ExpiryNear), daily(69, 14));
+    assert_eq!(of(EventKind::ExpiryCritical), daily(83, 7));
+    assert_eq!(of(EventKind::Expired), daily(90, 3));
     assert_eq!(said.len(), 24);
     world.renews(90);
     let over = world.looks().unwrap();
-    assert_eq!(over.kind(), Kind::ExpiryOver);
+    assert_eq!(over.kind(), EventKind::ExpiryOver);
     assert_eq!(over.kind().priority(), Priority::Notice);
     let lasted = ((93 - 69) * DAY - 600) * 1000;
     let lasted = lasted.to_string();
@@ -156,7 +156,7 @@ fn each_crossing_is_said_at_once_and_what_lasts_once_a_day() {
 
 #[test]
 fn what_ends_before_its_leaf_is_said_and_named() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     let above = lasting(world.wall, 60);
     let served = world.view.served.as_mut().unwrap();
     served.chain_end = Some(EndView {
@@ -169,8 +169,10 @@ fn what_ends_before_its_leaf_is_said_and_named() {
     let leaf = served.fingerprint;
     world.passes(55 * DAY);
     let said = world.looks().unwrap();
-    assert_eq!(said.kind(), Kind::ExpiryCritical);
-    let problem = Nearing::of(&world.view, world.wall).unwrap().problem();
+    assert_eq!(said.kind(), EventKind::ExpiryCritical);
+    let problem = Nearing::from_view(&world.view, world.wall)
+        .unwrap()
+        .problem();
     assert_eq!(
         problem.why,
         format!(
@@ -188,20 +190,20 @@ fn what_ends_before_its_leaf_is_said_and_named() {
 
 #[test]
 fn a_look_every_second_doubles_nothing() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(84 * DAY);
-    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryCritical);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryCritical);
     for _ in 1..DAY {
         world.passes(1);
         assert_eq!(world.looks(), None);
     }
     world.passes(1);
-    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryCritical);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryCritical);
 }
 
 #[test]
 fn a_clock_that_is_set_does_not_bring_the_next_days_line_forward() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(70 * DAY);
     world.looks().unwrap();
     world.wall += SignedDuration::from_hours(48);
@@ -212,11 +214,11 @@ fn a_clock_that_is_set_does_not_bring_the_next_days_line_forward() {
 
 #[test]
 fn a_daemon_that_starts_again_says_it_once_more() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(70 * DAY);
     for _ in 0..2 {
         world.warned = Warned::default();
-        assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+        assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryNear);
         world.passes(600);
         assert_eq!(world.looks(), None);
     }
@@ -224,7 +226,7 @@ fn a_daemon_that_starts_again_says_it_once_more() {
 
 #[test]
 fn the_worst_of_the_three_counts_and_the_lineage_is_the_first_cause() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(80 * DAY);
     let event = world.looks().unwrap();
     assert_eq!(event.value(Field::Place), Some("source"));
@@ -240,7 +242,7 @@ fn the_worst_of_the_three_counts_and_the_lineage_is_the_first_cause() {
     assert_eq!(world.looks(), None, "it is no nearer than before");
     world.passes(5 * DAY);
     let event = world.looks().unwrap();
-    assert_eq!(event.kind(), Kind::ExpiryCritical);
+    assert_eq!(event.kind(), EventKind::ExpiryCritical);
     assert_eq!(event.value(Field::Place), Some("installed"));
     assert!(
         event
@@ -260,7 +262,7 @@ fn the_worst_of_the_three_counts_and_the_lineage_is_the_first_cause() {
 
 #[test]
 fn what_cannot_be_seen_for_a_moment_is_not_over() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(85 * DAY);
     world.view.source = Some(lasting(world.wall, 90));
     world.view.installed.clone_from(&world.view.source);
@@ -277,22 +279,22 @@ fn what_cannot_be_seen_for_a_moment_is_not_over() {
     // A server that is down starts with what is installed.
     world.view.served = None;
     world.view.state = State::NotRunning;
-    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryOver);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryOver);
 }
 
 #[test]
 fn a_renewal_that_does_not_last_is_said_as_what_it_is() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     world.passes(91 * DAY);
-    assert_eq!(world.looks().unwrap().kind(), Kind::Expired);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::Expired);
     world.renews(90);
     world.passes(75 * DAY);
-    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryNear);
 }
 
 /// A file whose first end is that of a CA of clients.
 fn file(begin: Timestamp, hours: u64) -> CompanionView {
-    let fingerprint = Fingerprint::of(format!("{begin} {hours}").as_bytes());
+    let fingerprint = Fingerprint::from_der(format!("{begin} {hours}").as_bytes());
     CompanionView {
         digest: fingerprint,
         first_end: Some(EndView {
@@ -312,7 +314,7 @@ fn everywhere(file: CompanionView) -> CompanionPlaces {
     }
 }
 
-fn with_files(config: &mut config::Instance) {
+fn with_files(config: &mut config::InstanceConfig) {
     let beside = |name: &str| config::Companion {
         source: name.into(),
         file: format!("/state/{name}").into(),
@@ -324,7 +326,7 @@ fn with_files(config: &mut config::Instance) {
 #[test]
 fn a_crl_that_is_renewed_daily_is_never_warned_of() {
     for hours in [25, 36, 7 * 24] {
-        let mut world = World::of(365);
+        let mut world = World::with_days(365);
         for day in 0..20 {
             world.view.crl = everywhere(file(world.wall, hours));
             assert_eq!(kinds(&world.lives(1)), [], "{hours} hours, day {day}");
@@ -334,10 +336,10 @@ fn a_crl_that_is_renewed_daily_is_never_warned_of() {
 
 #[test]
 fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
-    let mut world = World::of(90);
+    let mut world = World::with_days(90);
     with_files(&mut world.config);
     world.passes(70 * DAY);
-    assert_eq!(world.looks().unwrap().kind(), Kind::ExpiryNear);
+    assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryNear);
     let crl = file(world.wall, 10 * 24);
     let (digest, end) = (crl.digest.to_string(), crl.first_end.clone().unwrap());
     world.view.crl = everywhere(crl);
@@ -346,12 +348,12 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     let said = world.hears();
     let crl: Vec<&Event> = said
         .iter()
-        .filter(|it| it.value(Field::Piece) == Some("crl"))
+        .filter(|event| event.value(Field::Piece) == Some("crl"))
         .collect();
     let [near] = crl.as_slice() else {
         panic!("{said:#?}")
     };
-    assert_eq!(near.kind(), Kind::ExpiryNear);
+    assert_eq!(near.kind(), EventKind::ExpiryNear);
     assert_eq!(
         near.message(),
         "16-main: the CRL file is not renewed: in its source the CRL of CN=Clients expires in 2 days; \
@@ -371,7 +373,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     assert_eq!(world.looks(), None, "it is no nearer than before");
     world.view.crl = everywhere(file(world.wall, 10 * 24));
     let over = world.looks().unwrap();
-    assert_eq!(over.kind(), Kind::ExpiryOver);
+    assert_eq!(over.kind(), EventKind::ExpiryOver);
     assert_eq!(over.value(Field::Piece), Some("crl"));
     assert!(
         over.message()
@@ -381,7 +383,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
 
 #[test]
 fn a_ca_is_said_to_expire_where_it_is_installed_though_its_source_has_another() {
-    let mut world = World::of(365);
+    let mut world = World::with_days(365);
     with_files(&mut world.config);
     world.view.ca = CompanionPlaces {
         source: Some(file(world.wall, 365 * 24)),
@@ -389,14 +391,14 @@ fn a_ca_is_said_to_expire_where_it_is_installed_though_its_source_has_another() 
     };
     world.passes(84 * DAY);
     let event = world.looks().unwrap();
-    assert_eq!(event.kind(), Kind::ExpiryCritical);
+    assert_eq!(event.kind(), EventKind::ExpiryCritical);
     assert_eq!(event.value(Field::Place), Some("installed"));
     assert_eq!(event.value(Field::File), Some("/state/ca.pem"));
     let begin = "16-main: in the installed CA file the CA CN=Clients expires in 6 days; ";
     assert!(event.message().starts_with(begin), "{event:?}");
     world.passes(6 * DAY + 1);
     let event = world.looks().unwrap();
-    assert_eq!(event.kind(), Kind::Expired);
+    assert_eq!(event.kind(), EventKind::Expired);
     let refused = "; every client of that CA is refused; ";
     assert!(event.message().contains(refused), "{event:?}");
     assert!(!world.view.is_well(world.wall));

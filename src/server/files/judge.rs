@@ -1,9 +1,9 @@
 //! Would the server load what was found? The rules of PostgreSQL (`check_ssl_key_file_permissions`)
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
-use super::{Found, Role, Targets, content};
-use crate::bundle::{Companions, KeyedBundle, Part};
-use crate::config::Kind;
+use super::{FileRole, Found, Targets, content};
+use crate::bundle::{ClientTrust, KeyedBundle, Part};
+use crate::config::ServerKind;
 use crate::host::privilege::Ids;
 
 impl Targets {
@@ -12,7 +12,7 @@ impl Targets {
     pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
         let pair = || {
             let each = self.each(found);
-            each.filter(|(role, ..)| matches!(role, Role::Cert | Role::Key))
+            each.filter(|(role, ..)| matches!(role, FileRole::Cert | FileRole::Key))
         };
         if pair().all(|(.., found)| matches!(found, Found::Absent)) {
             return Ok(None);
@@ -33,16 +33,16 @@ impl Targets {
     }
 
     /// What was found beside the pair, as far as Postgres would load it; and why not all of it.
-    pub(super) fn judge_companions(&self, found: &[Found]) -> (Companions, Option<String>) {
-        let text = |wanted: Role| {
+    pub(super) fn judge_companions(&self, found: &[Found]) -> (ClientTrust, Option<String>) {
+        let text = |wanted: FileRole| {
             let mut each = self.each(found);
             let (_, path, found) = each.find(|(role, ..)| *role == wanted)?;
             Some(content(path, found))
         };
-        let (ca, crl) = (text(Role::Ca), text(Role::Crl));
+        let (ca, crl) = (text(FileRole::Ca), text(FileRole::Crl));
         let parsed = (|| {
             let (ca, crl) = (ca.clone().transpose()?, crl.clone().transpose()?);
-            Companions::parse(ca, crl).map_err(|error| {
+            ClientTrust::parse(ca, crl).map_err(|error| {
                 let path = match error.part() {
                     Part::Revocations => &self.crl,
                     _ => &self.ca,
@@ -56,7 +56,7 @@ impl Targets {
             // A CA file that loads is what clients are judged by, whatever the CRL file is.
             Err(why) => {
                 let ca = ca.and_then(Result::ok);
-                let companions = Companions::parse(ca, None).unwrap_or_default();
+                let companions = ClientTrust::parse(ca, None).unwrap_or_default();
                 (companions, Some(why))
             }
         }
@@ -68,17 +68,18 @@ impl Targets {
     /// What is wrong, as the end of a sentence that begins with the file.
     pub(crate) fn key_rule(&self, ids: Ids, mode: u32) -> Result<(), String> {
         match self.kind {
-            Kind::Postgres => key_rule(ids, mode, self.server.uid),
-            Kind::PgBouncer | Kind::Patroni => private_key_rule(ids, mode, self.server),
+            ServerKind::Postgres => key_rule(ids, mode, self.server.uid),
+            ServerKind::PgBouncer | ServerKind::Patroni => private_key_rule(ids, mode, self.server),
         }
     }
 
     /// Why the server would refuse the key that was found for its owner or mode, whatever it holds,
     /// or why it may not stay so.
     pub(crate) fn key_fault(&self, found: &[Found]) -> Option<String> {
-        let wanted = match self.single_file() {
-            true => Role::Cert,
-            false => Role::Key,
+        let wanted = if self.single_file() {
+            FileRole::Cert
+        } else {
+            FileRole::Key
         };
         let (.., key) = self.each(found).find(|(role, ..)| *role == wanted)?;
         let Found::File { ids, mode, .. } = key else {

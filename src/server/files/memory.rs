@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{FilesError, Found, LARGEST, Place, Targets};
-use crate::bundle::{Bundle, Companions, Fingerprint, Identity, KeyedBundle};
+use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle};
 
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Held {
 }
 
 /// What `held.json` says.
-pub(super) enum Memory {
+pub(super) enum FilesMemory {
     Nothing,
     Held(Held),
     Damaged(String),
@@ -96,22 +96,22 @@ impl Targets {
     }
 
     /// Reads `held.json`.
-    pub(super) fn held(&self) -> Result<Memory, FilesError> {
+    pub(super) fn held(&self) -> Result<FilesMemory, FilesError> {
         let path = self.held_file();
         let place = match Place::open(&path) {
             Ok(place) => place,
             Err(FilesError {
                 source: Errno::NOENT,
                 ..
-            }) => return Ok(Memory::Nothing),
+            }) => return Ok(FilesMemory::Nothing),
             Err(e) => return Err(e),
         };
         let Found::File { bytes, .. } = place.read(LARGEST)? else {
-            return Ok(Memory::Nothing);
+            return Ok(FilesMemory::Nothing);
         };
         Ok(match serde_json::from_slice(&bytes) {
-            Ok(held) => Memory::Held(held),
-            Err(error) => Memory::Damaged(format!(
+            Ok(held) => FilesMemory::Held(held),
+            Err(error) => FilesMemory::Damaged(format!(
                 "{}: not readable ({error}); taken as if nothing were held; remove the file",
                 path.display()
             )),
@@ -216,7 +216,7 @@ impl Targets {
             .crl
             .as_ref()
             .and_then(|_| read(self.previous_crl_file()));
-        let companions = Companions::parse(
+        let companions = ClientTrust::parse(
             ca.as_ref().map(|bytes| bytes.as_slice()),
             crl.as_ref().map(|bytes| bytes.as_slice()),
         );

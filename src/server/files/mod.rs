@@ -29,23 +29,23 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity};
-use crate::config::Kind;
+use crate::config::ServerKind;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
-use crate::server::Moment;
+use crate::server::FileTime;
 use crate::server::postmaster::{Absence, PidFile};
 use crate::server::program::Program;
 
 pub(crate) use error::FilesError;
 pub(crate) use judge::key_rule;
 pub(crate) use lock::Lock;
-use memory::Memory;
+use memory::FilesMemory;
 pub(crate) use memory::{Held, HeldBy};
 pub(in crate::server) use swap::locked;
-pub(crate) use trial::{Candidate, Trial};
+pub(crate) use trial::{Trial, TrialFile};
 pub(crate) use write::staging_name;
-pub(crate) use write::{Keep, Staged};
+pub(crate) use write::{Keep, StagedFiles};
 
 /// The most that a certificate or key file may hold: 1 MiB.
 pub(crate) const LARGEST: u64 = 1 << 20;
@@ -69,7 +69,7 @@ pub(crate) struct Targets {
     /// Where the lock is that this instance shares with others of the same server; else the state directory.
     pub(crate) lock_directory: PathBuf,
     /// What kind of server they are for.
-    pub(crate) kind: Kind,
+    pub(crate) kind: ServerKind,
     /// The data directory; of another kind the file that the server is started with.
     pub(crate) data: PathBuf,
     /// Which that was when its owner was asked for.
@@ -84,7 +84,7 @@ pub(crate) struct Targets {
 
 /// What a target is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum FileRole {
     /// Chain, and in one file the key as well.
     Cert,
     Key,
@@ -129,7 +129,7 @@ impl Installed {
 }
 
 /// One look at everything that lies on disk for an instance, the lineage aside.
-pub(crate) struct Look {
+pub(crate) struct FilesSnapshot {
     pub(crate) installed: Installed,
     /// What of the CA and CRL files that belong there is missing or would not load.
     pub(crate) companions_fault: Option<String>,
@@ -147,7 +147,7 @@ pub(crate) struct Look {
     pub(crate) memory_fault: Option<String>,
     /// The bundle that was put in place last and has not been proven served, as far as there is one
     /// to go back to.
-    pub(crate) trial: Option<Candidate>,
+    pub(crate) trial: Option<TrialFile>,
     /// Whether a CA or CRL file is there that came with that one, and not with the previous one.
     pub(crate) brought: bool,
     /// The bundle that was last proven served, whoever saw it.
@@ -306,8 +306,8 @@ impl Targets {
 
     /// The paths of the files, without links before the last step.
     pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
-        let real = |(_, file): (Role, &Path)| {
-            let parent = file.parent().and_then(|it| it.canonicalize().ok());
+        let real = |(_, file): (FileRole, &Path)| {
+            let parent = file.parent().and_then(|path| path.canonicalize().ok());
             let (parent, name) = (parent?, file.file_name()?);
             Some(parent.join(name))
         };
@@ -321,11 +321,11 @@ impl Targets {
     /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
     /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
     /// the clients of a CA that is new, for want of a list.
-    pub(super) fn files(&self) -> Vec<(Role, &Path)> {
-        let key = (!self.single_file()).then_some((Role::Key, self.key.as_path()));
-        let ca = self.ca.as_deref().map(|it| (Role::Ca, it));
-        let crl = self.crl.as_deref().map(|it| (Role::Crl, it));
-        [Some((Role::Cert, self.cert.as_path())), key, ca, crl]
+    pub(super) fn files(&self) -> Vec<(FileRole, &Path)> {
+        let key = (!self.single_file()).then_some((FileRole::Key, self.key.as_path()));
+        let ca = self.ca.as_deref().map(|path| (FileRole::Ca, path));
+        let crl = self.crl.as_deref().map(|file| (FileRole::Crl, file));
+        [Some((FileRole::Cert, self.cert.as_path())), key, ca, crl]
             .into_iter()
             .flatten()
             .collect()
@@ -336,7 +336,7 @@ impl Targets {
     /// # Errors
     /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
     /// in [`Look::installed`].
-    pub(crate) fn look(&self) -> Result<Look, FilesError> {
+    pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
         let mut found = Vec::new();
         for (_, path) in self.files() {
             found.push(match self.place(path) {
@@ -350,9 +350,9 @@ impl Targets {
             });
         }
         let (held, memory_fault) = match self.held()? {
-            Memory::Held(held) => (Some(held), None),
-            Memory::Nothing => (None, None),
-            Memory::Damaged(why) => (None, Some(why)),
+            FilesMemory::Held(held) => (Some(held), None),
+            FilesMemory::Nothing => (None, None),
+            FilesMemory::Damaged(why) => (None, Some(why)),
         };
         let (companions, companions_fault) = self.judge_companions(&found);
         let installed = match self.judge(&found) {
@@ -361,7 +361,7 @@ impl Targets {
             Err(why) => Installed::Unusable(why),
         };
         let (trial, previous) = (self.candidate(), self.previous_bundle());
-        Ok(Look {
+        Ok(FilesSnapshot {
             installed,
             companions_fault,
             reload_due: self.is_reload_due(),
@@ -392,13 +392,13 @@ impl Targets {
     ///
     /// # Errors
     /// It is not there, or may not be looked at.
-    pub(crate) fn cert_time(&self, moment: Moment) -> Result<Timestamp, FilesError> {
+    pub(crate) fn cert_time(&self, moment: FileTime) -> Result<Timestamp, FilesError> {
         let itself = self.time_of(&Place::open(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
         Ok(itself.max(end))
     }
 
-    fn time_of(&self, place: &Place, moment: Moment) -> Result<Timestamp, FilesError> {
+    fn time_of(&self, place: &Place, moment: FileTime) -> Result<Timestamp, FilesError> {
         let fail = |action| FilesError::new(&self.cert, action);
         let stat = rustix::fs::statx(
             &place.directory,
@@ -408,8 +408,8 @@ impl Targets {
         )
         .map_err(fail("look at it"))?;
         let time = match moment {
-            Moment::Written => stat.stx_mtime,
-            Moment::Changed => stat.stx_ctime,
+            FileTime::Written => stat.stx_mtime,
+            FileTime::Changed => stat.stx_ctime,
         };
         let nanoseconds = i32::try_from(time.tv_nsec).unwrap_or_default();
         Timestamp::new(time.tv_sec, nanoseconds)
@@ -436,7 +436,7 @@ impl Targets {
 
     /// Reads `postmaster.pid`, which only a Postgres has.
     pub(crate) fn pid_file(&self) -> Result<PidFile, Absence> {
-        if self.kind != Kind::Postgres {
+        if self.kind != ServerKind::Postgres {
             return Err(Absence::NoPidFile);
         }
         let read = self.in_data("postmaster.pid");
@@ -498,7 +498,10 @@ impl Targets {
     }
 
     /// What was found of each target.
-    fn each<'a>(&'a self, found: &'a [Found]) -> impl Iterator<Item = (Role, &'a Path, &'a Found)> {
+    fn each<'a>(
+        &'a self,
+        found: &'a [Found],
+    ) -> impl Iterator<Item = (FileRole, &'a Path, &'a Found)> {
         let files = self.files().into_iter().zip(found);
         files.map(|((role, path), found)| (role, path, found))
     }

@@ -124,9 +124,10 @@ impl Targets {
 
     /// Whose rights count for what is done to files here.
     fn acting(&self) -> u32 {
-        match is_root() {
-            true => self.owner.uid,
-            false => Ids::own().uid,
+        if is_root() {
+            self.owner.uid
+        } else {
+            Ids::own().uid
         }
     }
 

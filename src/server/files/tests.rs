@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::*;
-use crate::bundle::{Companions, KeyedBundle};
+use crate::bundle::{ClientTrust, KeyedBundle};
 use crate::host::look::FileId;
 
 /// Targets in a directory of their own, owned by who runs the test.
@@ -26,7 +26,7 @@ impl Place {
         let at = |name: &str| directory.path().join(name);
         let own = Ids::own();
         let targets = Targets {
-            kind: crate::config::Kind::Postgres,
+            kind: crate::config::ServerKind::Postgres,
             cert: at(cert),
             key: at(key),
             ca: None,
@@ -53,7 +53,7 @@ impl Place {
             .unwrap();
     }
 
-    fn look(&self) -> Look {
+    fn look(&self) -> FilesSnapshot {
         self.targets.look().unwrap()
     }
 
@@ -329,7 +329,7 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
             .push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).unwrap().pem();
-        bundle(name).with(Companions::parse(Some(ca.as_bytes()), None).unwrap())
+        bundle(name).with(ClientTrust::parse(Some(ca.as_bytes()), None).unwrap())
     };
     let (old, new) = (with_ca("old"), with_ca("new"));
     place.install(&old, &Keep::No);
@@ -391,7 +391,7 @@ fn bundle_of_four(name: &str) -> KeyedBundle {
         key_identifier_method: rcgen::KeyIdMethod::Sha256,
     };
     let crl = list.signed_by(&issuer).unwrap().pem().unwrap();
-    let companions = Companions::parse(Some(ca.as_bytes()), Some(crl.as_bytes()));
+    let companions = ClientTrust::parse(Some(ca.as_bytes()), Some(crl.as_bytes()));
     bundle(name).with(companions.unwrap())
 }
 

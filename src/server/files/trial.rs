@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FilesError, Found, LARGEST, Look, Place, Role, Targets, staging_name};
+use super::{FileRole, FilesError, FilesSnapshot, Found, LARGEST, Place, Targets, staging_name};
 use crate::bundle::{Bundle, Fingerprint, Identity, Piece};
 
 /// What an install has to do with a trial.
@@ -20,22 +20,22 @@ pub(crate) enum Trial {
     /// There is a bundle to go back to, and this one is not to stay as it is until a verdict is in:
     /// it goes in and has to be proven served, or it makes room for the one to go back to.
     /// [`Look::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
-    Begins(Candidate),
+    Begins(TrialFile),
     /// There is none to go back to, or there is a trial already: whatever is on trial stays so.
     Unchanged,
 }
 
 /// A bundle on trial, and what tells its files where a crash has left some of them alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Candidate {
+pub(crate) struct TrialFile {
     pub(crate) bundle: Identity,
     /// SHA-256 of its CA and of its CRL file, as they are installed.
     companions: [Option<Fingerprint>; 2],
 }
 
-impl From<&Bundle> for Candidate {
+impl From<&Bundle> for TrialFile {
     fn from(bundle: &Bundle) -> Self {
-        Candidate {
+        TrialFile {
             bundle: bundle.identity(),
             companions: companions(bundle),
         }
@@ -45,13 +45,13 @@ impl From<&Bundle> for Candidate {
 /// SHA-256 of the CA and of the CRL file of a bundle, as they are installed.
 fn companions(bundle: &Bundle) -> [Option<Fingerprint>; 2] {
     let pieces = bundle.pieces();
-    [Piece::Ca, Piece::Crl].map(|it| pieces.of(it))
+    [Piece::Ca, Piece::Crl].map(|piece| pieces.fingerprint_of(piece))
 }
 
-impl Look {
+impl FilesSnapshot {
     /// The bundle on trial by what tells bundles apart.
     pub(crate) fn trial(&self) -> Option<Identity> {
-        self.trial.map(|it| it.bundle)
+        self.trial.map(|file| file.bundle)
     }
 
     /// Whether what is installed is the bundle on trial, or holds of it what the previous one has
@@ -61,7 +61,7 @@ impl Look {
         let (Some(trial), Some(installed)) = (self.trial, self.installed.bundle()) else {
             return false;
         };
-        let before = self.previous.as_ref().map(|it| it.identity());
+        let before = self.previous.as_ref().map(|bundle| bundle.identity());
         if before == Some(trial.bundle) {
             return false;
         }
@@ -69,14 +69,15 @@ impl Look {
             return true;
         }
         let leaf = trial.bundle.leaf;
-        let of_trial = installed.fingerprint() == leaf && before.is_none_or(|it| it.leaf != leaf);
+        let of_trial =
+            installed.fingerprint() == leaf && before.is_none_or(|identity| identity.leaf != leaf);
         self.brought || of_trial
     }
 
     /// Whether that is a part of the bundle alone: with it the server may load what nobody has
     /// meant, and keep clients out whose CA the one has and the other has not.
     pub(crate) fn is_torn(&self) -> bool {
-        let installed = self.installed.bundle().map(|it| it.identity());
+        let installed = self.installed.bundle().map(|bundle| bundle.identity());
         self.is_on_trial() && installed != self.trial()
     }
 }
@@ -99,7 +100,7 @@ impl Targets {
     }
 
     /// The bundle on trial; of a text that names none the same.
-    pub(super) fn candidate(&self) -> Option<Candidate> {
+    pub(super) fn candidate(&self) -> Option<TrialFile> {
         candidate(&link(&self.trial_file())?)
     }
 
@@ -108,27 +109,27 @@ impl Targets {
     pub(super) fn brought(
         &self,
         found: &[Found],
-        trial: Option<Candidate>,
+        trial: Option<TrialFile>,
         previous: Option<&Bundle>,
     ) -> bool {
         let Some(trial) = trial else { return false };
         let before = previous.map(companions).unwrap_or_default();
         self.each(found).any(|(role, _, found)| {
             let index = match role {
-                Role::Ca => 0,
-                Role::Crl => 1,
-                Role::Cert | Role::Key => return false,
+                FileRole::Ca => 0,
+                FileRole::Crl => 1,
+                FileRole::Cert | FileRole::Key => return false,
             };
             let Found::File { bytes, .. } = found else {
                 return false;
             };
-            let found = Some(Fingerprint::of(bytes));
+            let found = Some(Fingerprint::from_der(bytes));
             found == trial.companions[index] && found != before[index]
         })
     }
 
     /// Says that this bundle is on trial, before it is put in place. It is not durable yet.
-    pub(super) fn begin_trial(&self, candidate: Candidate) -> Result<(), FilesError> {
+    pub(super) fn begin_trial(&self, candidate: TrialFile) -> Result<(), FilesError> {
         let mut text = text(candidate.bundle);
         for digest in candidate.companions.into_iter().flatten() {
             text.push('+');
@@ -161,7 +162,7 @@ impl Targets {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub(crate) fn end_trial_of(&self, candidate: Candidate) -> Result<(), FilesError> {
+    pub(crate) fn end_trial_of(&self, candidate: TrialFile) -> Result<(), FilesError> {
         match self.candidate() {
             Some(now) if now != candidate => Ok(()),
             _ => self.end_trial(),
@@ -212,20 +213,20 @@ fn identity(text: &str) -> Option<Identity> {
 
 /// The same, and after that with CA and CRL files a plus and the digest of each: there is no CRL
 /// file without a CA file.
-fn candidate(text: &str) -> Option<Candidate> {
+fn candidate(text: &str) -> Option<TrialFile> {
     let mut parts = text.splitn(3, '+');
     let leaf = parts.next()?.parse().ok()?;
     let companions = parts.next().map(str::parse).transpose().ok()?;
-    let mut files = parts.next().into_iter().flat_map(|it| it.split('+'));
+    let mut files = parts.next().into_iter().flat_map(|name| name.split('+'));
     let mut file = || files.next().map(str::parse).transpose().ok();
-    Some(Candidate {
+    Some(TrialFile {
         bundle: Identity { leaf, companions },
         companions: [file()?, file()?],
     })
 }
 
 fn link(path: &Path) -> Option<String> {
-    match Place::open(path).and_then(|it| it.read(LARGEST)) {
+    match Place::open(path).and_then(|place| place.read(LARGEST)) {
         Ok(Found::Link(text)) => Some(text.to_str()?.to_owned()),
         _ => None,
     }

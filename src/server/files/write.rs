@@ -13,12 +13,12 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::swap::{Replacement, Swap};
-use super::{FilesError, Found, Look, Place, Role, Targets, Trial};
+use super::{FileRole, FilesError, FilesSnapshot, Found, Place, Targets, Trial};
 use crate::bundle::KeyedBundle;
 use crate::host::privilege::Ids;
 
 /// New files that lie, complete and durable, beside their targets.
-pub(crate) struct Staged {
+pub(crate) struct StagedFiles {
     /// Each target with what will replace it, in the order of the renames.
     files: Vec<Swap>,
     /// Whether the wire may not show that they were loaded.
@@ -28,7 +28,7 @@ pub(crate) struct Staged {
 /// What becomes of the files that an install replaces.
 pub(crate) enum Keep<'a> {
     /// They were proven served: what was found then becomes `previous.pem`.
-    AsPrevious(&'a Look),
+    AsPrevious(&'a FilesSnapshot),
     /// They were not: `previous.pem` stays what it is.
     No,
 }
@@ -124,8 +124,8 @@ impl Targets {
     ///
     /// # Errors
     /// The directory is missing, not writable, full, or a target is there to stay: the targets are untouched.
-    pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<Staged, FilesError> {
-        let mut staged = Staged {
+    pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<StagedFiles, FilesError> {
+        let mut staged = StagedFiles {
             files: Vec::new(),
             reload_due: bundle.companions().digest().is_some(),
         };
@@ -156,24 +156,24 @@ impl Targets {
     }
 
     /// Whether a target of this role holds the key.
-    fn is_private(&self, role: Role) -> bool {
+    fn is_private(&self, role: FileRole) -> bool {
         match role {
-            Role::Cert => self.single_file(),
-            Role::Key => true,
-            Role::Ca | Role::Crl => false,
+            FileRole::Cert => self.single_file(),
+            FileRole::Key => true,
+            FileRole::Ca | FileRole::Crl => false,
         }
     }
 
     /// What a target of this role holds of `bundle`, and its mode.
-    fn content(&self, bundle: &KeyedBundle, role: Role) -> Option<(Zeroizing<Vec<u8>>, u32)> {
+    fn content(&self, bundle: &KeyedBundle, role: FileRole) -> Option<(Zeroizing<Vec<u8>>, u32)> {
         const PUBLIC: u32 = 0o644;
         let companions = bundle.companions();
         match role {
-            Role::Cert if self.single_file() => Some((bundle.combined_pem(), self.key_mode())),
-            Role::Cert => Some((Zeroizing::new(bundle.chain_pem()), PUBLIC)),
-            Role::Key => Some((bundle.key_pem(), self.key_mode())),
-            Role::Ca => Some((Zeroizing::new(companions.ca_pem()?), PUBLIC)),
-            Role::Crl => Some((Zeroizing::new(companions.crl_pem()?), PUBLIC)),
+            FileRole::Cert if self.single_file() => Some((bundle.combined_pem(), self.key_mode())),
+            FileRole::Cert => Some((Zeroizing::new(bundle.chain_pem()), PUBLIC)),
+            FileRole::Key => Some((bundle.key_pem(), self.key_mode())),
+            FileRole::Ca => Some((Zeroizing::new(companions.ca_pem()?), PUBLIC)),
+            FileRole::Crl => Some((Zeroizing::new(companions.crl_pem()?), PUBLIC)),
         }
     }
 
@@ -187,7 +187,7 @@ impl Targets {
     /// back was refused as well, which the error says, the next comparison mends what does not fit.
     pub(crate) fn commit(
         &self,
-        staged: &Staged,
+        staged: &StagedFiles,
         keep: &Keep<'_>,
         trial: Trial,
     ) -> Result<(), FilesError> {
@@ -207,7 +207,7 @@ impl Targets {
 
     fn put_in_place(
         &self,
-        staged: &Staged,
+        staged: &StagedFiles,
         keep: &Keep<'_>,
         trial: Trial,
     ) -> Result<(), FilesError> {
@@ -232,7 +232,7 @@ impl Targets {
     /// Whether the state directory needs no fsync of its own for what was noted there to outlast a
     /// power failure that the renames outlast: renames within one directory become durable in
     /// their order, and what is kept or noted beside it was synced.
-    fn is_durable_before(&self, staged: &Staged, keep: &Keep<'_>) -> bool {
+    fn is_durable_before(&self, staged: &StagedFiles, keep: &Keep<'_>) -> bool {
         let beside = |target: &Place| target.path.parent() == Some(&self.state);
         let kept = matches!(keep, Keep::AsPrevious(_));
         kept || staged.reload_due || staged.files.iter().all(|swap| beside(&swap.place))
@@ -242,13 +242,13 @@ impl Targets {
     ///
     /// # Errors
     /// They cannot be removed.
-    pub(crate) fn discard(&self, staged: &Staged) -> Result<(), FilesError> {
+    pub(crate) fn discard(&self, staged: &StagedFiles) -> Result<(), FilesError> {
         staged.files.iter().try_for_each(Swap::discard)
     }
 
     /// Makes what was found the previous bundle, all of its files or none: first what comes with the
     /// pair, so that a crash in between leaves files that load.
-    fn keep_previous(&self, look: &Look) -> Result<(), FilesError> {
+    fn keep_previous(&self, look: &FilesSnapshot) -> Result<(), FilesError> {
         let Some(bundle) = look.installed.bundle() else {
             return Ok(());
         };
@@ -307,7 +307,7 @@ impl Targets {
         Ok(linked.is_ok().then_some(new))
     }
 
-    fn copied_beside(&self, previous: &Place, look: &Look) -> Result<Place, FilesError> {
+    fn copied_beside(&self, previous: &Place, look: &FilesSnapshot) -> Result<Place, FilesError> {
         let keyed = self.judge(&look.found).ok().flatten();
         let keyed = keyed.ok_or_else(|| previous.failed("copy what is installed")(Errno::STALE))?;
         previous.stage(&keyed.combined_pem(), 0o600, self.owner)

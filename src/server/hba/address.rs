@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::words::Word;
+use super::words::HbaWord;
 
 /// The address of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub enum HbaAddress {
     /// `all`: every address.
     All,
     /// `samehost`: the server's own addresses.
@@ -23,14 +23,14 @@ pub enum Address {
     Name(Vec<u8>),
 }
 
-impl Address {
+impl HbaAddress {
     /// Whether clients that come from `client`, an address of the loopback interface, are meant
     /// for certain; of a name that is for the resolver to say.
     pub(super) fn surely_takes(&self, client: IpAddr) -> bool {
         match self {
             // The loopback interface has a network as well (`check_same_host_or_net`).
-            Address::All | Address::SameNet | Address::SameHost => true,
-            Address::Net { ip, mask } => match (client, ip, mask) {
+            HbaAddress::All | HbaAddress::SameNet | HbaAddress::SameHost => true,
+            HbaAddress::Net { ip, mask } => match (client, ip, mask) {
                 (IpAddr::V4(client), IpAddr::V4(ip), IpAddr::V4(mask)) => {
                     (u32::from(client) ^ u32::from(*ip)) & u32::from(*mask) == 0
                 }
@@ -39,14 +39,14 @@ impl Address {
                 }
                 _ => false,
             },
-            Address::Name(_) => false,
+            HbaAddress::Name(_) => false,
         }
     }
 }
 
 /// What the address field began with: a mask may have to follow.
-pub(super) enum Begun {
-    Whole(Address),
+pub(super) enum AddressStart {
+    Whole(HbaAddress),
     WantsMask(IpAddr),
 }
 
@@ -54,21 +54,21 @@ pub(super) enum Begun {
 ///
 /// # Errors
 /// The server's own words on what is wrong.
-pub(super) fn begun(word: &Word) -> Result<Begun, String> {
+pub(super) fn begun(word: &HbaWord) -> Result<AddressStart, String> {
     for (keyword, address) in [
-        ("all", Address::All),
-        ("samehost", Address::SameHost),
-        ("samenet", Address::SameNet),
+        ("all", HbaAddress::All),
+        ("samehost", HbaAddress::SameHost),
+        ("samenet", HbaAddress::SameNet),
     ] {
         if word.is_keyword(keyword) {
-            return Ok(Begun::Whole(address));
+            return Ok(AddressStart::Whole(address));
         }
     }
     let text = word.text();
     let Some((host, bits)) = text.split_once('/') else {
         return Ok(match ip(&text) {
-            Some(ip) => Begun::WantsMask(ip),
-            None => Begun::Whole(Address::Name(word.bytes.clone())),
+            Some(ip) => AddressStart::WantsMask(ip),
+            None => AddressStart::Whole(HbaAddress::Name(word.bytes.clone())),
         });
     };
     let Some(ip) = ip(host) else {
@@ -78,20 +78,20 @@ pub(super) fn begun(word: &Word) -> Result<Begun, String> {
     };
     let mask =
         cidr_mask(ip, bits).ok_or_else(|| format!("invalid CIDR mask in address \"{text}\""))?;
-    Ok(Begun::Whole(Address::Net { ip, mask }))
+    Ok(AddressStart::Whole(HbaAddress::Net { ip, mask }))
 }
 
 /// Reads the mask that follows an address.
 ///
 /// # Errors
 /// The server's own words on what is wrong.
-pub(super) fn masked(address: IpAddr, word: &Word) -> Result<Address, String> {
+pub(super) fn masked(address: IpAddr, word: &HbaWord) -> Result<HbaAddress, String> {
     let text = word.text();
     let mask = ip(&text).ok_or_else(|| format!("invalid IP mask \"{text}\""))?;
     if mask.is_ipv4() != address.is_ipv4() {
         return Err("IP address and mask do not match".into());
     }
-    Ok(Address::Net { ip: address, mask })
+    Ok(HbaAddress::Net { ip: address, mask })
 }
 
 /// A numeric address, as getaddrinfo(3) takes it.
@@ -221,7 +221,7 @@ impl Addresses {
         ])
     }
 
-    pub(super) fn of(ip: IpAddr) -> Addresses {
+    pub(super) fn from_ip(ip: IpAddr) -> Addresses {
         Addresses(vec![Range::prefix(ip, if ip.is_ipv4() { 32 } else { 128 })])
     }
 
@@ -244,7 +244,9 @@ impl Addresses {
     pub(super) fn without(self, gone: &Addresses) -> Addresses {
         let start = self.0;
         Addresses(gone.0.iter().fold(start, |left, gone| {
-            left.into_iter().flat_map(|it| it.without(*gone)).collect()
+            left.into_iter()
+                .flat_map(|range| range.without(*gone))
+                .collect()
         }))
     }
 

@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
-use super::address::{Address, Addresses};
+use super::address::{Addresses, HbaAddress};
 use super::loopback::{self, THIS_HOST};
-use super::words::Word;
-use super::{Kind, Rule, Rules};
+use super::words::HbaWord;
+use super::{Rule, RuleKind, Rules};
 
 /// A rule that lets clients of other hosts in without encryption.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,20 +58,20 @@ pub(crate) enum Rewrite {
 
 /// One line that is changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct LineChange {
     pub(crate) file: PathBuf,
     /// The line, from 1.
     pub(crate) line: usize,
-    pub(crate) before: Kind,
+    pub(crate) before: RuleKind,
     pub(crate) rewrite: Rewrite,
     pub(crate) notes: Vec<Note>,
 }
 
 /// The files as they would be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
+pub struct HbaProposal {
     /// Each changed line, in the order of the rules; none where nobody is let in unencrypted.
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<LineChange>,
     /// The old and the new text of each changed file.
     pub texts: BTreeMap<PathBuf, (Vec<u8>, Vec<u8>)>,
 }
@@ -96,15 +96,15 @@ impl Rules {
                 let mut notes = Vec::new();
                 // Those over loopback whom a rule takes before meet that one still.
                 let is_left = |ip: &IpAddr| {
-                    let near = let_in.clone().and(&Addresses::of(*ip));
+                    let near = let_in.clone().and(&Addresses::from_ip(*ip));
                     !unmatched(near, rule, before, |_| true).is_empty()
                 };
                 let near: Vec<IpAddr> = THIS_HOST.into_iter().filter(is_left).collect();
                 let surely = |ip: &IpAddr| {
                     let address = rule.address.as_ref();
-                    address.is_some_and(|it| it.surely_takes(*ip))
+                    address.is_some_and(|hba_address| hba_address.surely_takes(*ip))
                 };
-                let by_name = matches!(rule.address, Some(Address::Name(_)));
+                let by_name = matches!(rule.address, Some(HbaAddress::Name(_)));
                 if by_name && !near.is_empty() {
                     notes.push(Note::LoopbackToo);
                 }
@@ -112,7 +112,7 @@ impl Rules {
                 if !near.is_empty() {
                     notes.push(Note::LoopbackKept);
                 }
-                if rule.method == "gss" && rule.kind == Kind::Host {
+                if rule.method == "gss" && rule.kind == RuleKind::Host {
                     notes.push(Note::GssapiToo);
                 }
                 Some(Exposed {
@@ -127,8 +127,8 @@ impl Rules {
 
     /// The texts with which no client of another host is let in without encryption. Lines for
     /// Unix sockets, loopback and the server's own addresses stay as they are.
-    pub fn proposal(&self) -> Proposal {
-        let mut changes: Vec<Change> = Vec::new();
+    pub fn proposal(&self) -> HbaProposal {
+        let mut changes: Vec<LineChange> = Vec::new();
         let mut places: BTreeMap<&Path, Vec<Edit>> = BTreeMap::new();
         for Exposed {
             file,
@@ -137,13 +137,13 @@ impl Rules {
             notes,
         } in self.exposed()
         {
-            let seen = |it: &Change| it.file == file && it.line == rule.line;
+            let seen = |change: &LineChange| change.file == file && change.line == rule.line;
             // A file may be included twice.
             if changes.iter().any(seen) {
                 continue;
             }
             let (rewrite, edit) = match rule.kind {
-                Kind::HostNoSsl => (
+                RuleKind::HostNoSsl => (
                     Rewrite::Comment,
                     (rule.place.start, rule.place.start, b"#".to_vec()),
                 ),
@@ -160,7 +160,7 @@ impl Rules {
                 edits.push((begin, begin, loopback::lines(text, rule, &near)));
             }
             edits.push(edit);
-            changes.push(Change {
+            changes.push(LineChange {
                 file: file.to_owned(),
                 line: rule.line,
                 before: rule.kind,
@@ -176,11 +176,11 @@ impl Rules {
                 Some((file.to_owned(), (old.clone(), new)))
             })
             .collect();
-        Proposal { changes, texts }
+        HbaProposal { changes, texts }
     }
 }
 
-impl Proposal {
+impl HbaProposal {
     /// The difference, as `diff -u` shows it.
     pub fn diff(&self) -> String {
         let diffs = self.texts.iter();
@@ -223,11 +223,11 @@ fn edited(old: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
 /// At least the addresses that a rule is for; none for a rule of this host alone.
 fn taken(rule: &Rule) -> Option<Addresses> {
     match rule.address.as_ref()? {
-        Address::All | Address::SameNet => Some(Addresses::all()),
-        Address::SameHost => None,
-        Address::Net { ip, mask } => Some(Addresses::at_least(*ip, *mask)),
-        Address::Name(name) if name == b"localhost" => None,
-        Address::Name(_) => Some(Addresses::all()),
+        HbaAddress::All | HbaAddress::SameNet => Some(Addresses::all()),
+        HbaAddress::SameHost => None,
+        HbaAddress::Net { ip, mask } => Some(Addresses::at_least(*ip, *mask)),
+        HbaAddress::Name(name) if name == b"localhost" => None,
+        HbaAddress::Name(_) => Some(Addresses::all()),
     }
 }
 
@@ -255,8 +255,8 @@ fn unmatched(
 /// At most the addresses that `earlier` takes of those that come to `rule`.
 fn surely_matched(earlier: &Rule, rule: &Rule) -> Addresses {
     match &earlier.address {
-        Some(Address::All) => Addresses::all(),
-        Some(Address::Net { ip, mask }) => Addresses::at_most(*ip, *mask),
+        Some(HbaAddress::All) => Addresses::all(),
+        Some(HbaAddress::Net { ip, mask }) => Addresses::at_most(*ip, *mask),
         // What a name or a network stands for is known to the server alone; the same word
         // stands for the same.
         same if *same == rule.address => Addresses::all(),
@@ -266,10 +266,10 @@ fn surely_matched(earlier: &Rule, rule: &Rule) -> Addresses {
 
 /// Whether whoever fits one of `later` fits one of `earlier`. `all` means everything but what
 /// `exception`, a keyword, means.
-fn covers(earlier: &[Word], later: &[Word], exception: &str) -> bool {
+fn covers(earlier: &[HbaWord], later: &[HbaWord], exception: &str) -> bool {
     let all = earlier.iter().any(|word| word.is_keyword("all"));
     // What a file holds is known to the server alone.
-    let open = |word: &Word| {
+    let open = |word: &HbaWord| {
         word.is_keyword(exception) || !word.quoted && word.bytes[..].starts_with(b"@")
     };
     later

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::words::{self, Line};
+use super::words::{self, HbaLine};
 use super::{Dialect, Entry, Inclusion, Rule};
 
 /// How deep inclusion goes before the server calls it a circle (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
 
 /// Where the texts come from.
-pub trait Files {
+pub trait HbaFiles {
     /// The bytes of a file.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ pub trait Files {
 #[derive(Debug, Clone, Copy)]
 pub struct OnDisk;
 
-impl Files for OnDisk {
+impl HbaFiles for OnDisk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         crate::server::settings::read_bounded(file)
     }
@@ -59,7 +59,7 @@ impl Rules {
     ///
     /// # Errors
     /// That file cannot be read. What is wrong with one that is included is a fault.
-    pub fn read(hba_file: &Path, dialect: Dialect, files: &impl Files) -> io::Result<Rules> {
+    pub fn read(hba_file: &Path, dialect: Dialect, files: &impl HbaFiles) -> io::Result<Rules> {
         let mut rules = Vec::new();
         let mut lines = Lines::new(dialect, files);
         lines.read(hba_file, &mut |file, line| {
@@ -92,7 +92,7 @@ pub(in crate::server) struct Lines<'f, F> {
     pub(crate) faults: Vec<(PathBuf, usize, String)>,
 }
 
-impl<'f, F: Files> Lines<'f, F> {
+impl<'f, F: HbaFiles> Lines<'f, F> {
     pub(in crate::server) fn new(dialect: Dialect, files: &'f F) -> Self {
         Lines {
             dialect,
@@ -111,7 +111,7 @@ impl<'f, F: Files> Lines<'f, F> {
     pub(in crate::server) fn read(
         &mut self,
         file: &Path,
-        take: &mut impl FnMut(&Path, Line) -> Result<(), String>,
+        take: &mut impl FnMut(&Path, HbaLine) -> Result<(), String>,
     ) -> io::Result<()> {
         let text = self.files.read(file)?;
         self.take_in(file, text, 0, take);
@@ -123,7 +123,7 @@ impl<'f, F: Files> Lines<'f, F> {
         file: &Path,
         text: Vec<u8>,
         depth: usize,
-        take: &mut impl FnMut(&Path, Line) -> Result<(), String>,
+        take: &mut impl FnMut(&Path, HbaLine) -> Result<(), String>,
     ) {
         let lines = words::lines(&text, self.dialect);
         self.texts.insert(file.to_owned(), text);
@@ -181,7 +181,7 @@ fn straight(path: &Path) -> PathBuf {
 fn included(
     path: &Path,
     how: Inclusion,
-    files: &impl Files,
+    files: &impl HbaFiles,
 ) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
     let fault = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let paths = match how {

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::words::Word;
-use super::{Dialect, Entry, Kind, Rule};
+use super::words::HbaWord;
+use super::{Dialect, Entry, Rule, RuleKind};
 
 /// The two addresses by which programs on one host reach each other.
 pub(super) const THIS_HOST: [IpAddr; 2] = [
@@ -45,14 +45,14 @@ pub(super) fn lines(text: &[u8], rule: &Rule, near: &[IpAddr]) -> Vec<u8> {
 }
 
 /// The words as they are written, each on one line.
-fn written(text: &[u8], words: &[Word]) -> Vec<Vec<u8>> {
+fn written(text: &[u8], words: &[HbaWord]) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for word in words {
         let mut one = Vec::new();
         for byte in &text[word.place.clone()] {
             if *byte == b'\n' {
                 // The line was continued within the word: a backslash, and the end.
-                while one.pop().is_some_and(|it| it == b'\r') {}
+                while one.pop().is_some_and(|octet| octet == b'\r') {}
             } else {
                 one.push(*byte);
             }
@@ -78,13 +78,13 @@ pub(crate) fn tightens(old: &[u8], new: &[u8], dialect: Dialect) -> bool {
         };
         (at, left) = (rule.place.start, rest);
         match rule.kind {
-            Kind::Host | Kind::HostNoGssEnc => {
+            RuleKind::Host | RuleKind::HostNoGssEnc => {
                 if let Some(rest) = left.strip_prefix(b"hostssl") {
                     (at, left) = (rule.place.end, rest);
                 }
             }
-            Kind::HostNoSsl => left = left.strip_prefix(b"#").unwrap_or(left),
-            Kind::Local | Kind::HostSsl | Kind::HostGssEnc => {}
+            RuleKind::HostNoSsl => left = left.strip_prefix(b"#").unwrap_or(left),
+            RuleKind::Local | RuleKind::HostSsl | RuleKind::HostGssEnc => {}
         }
     }
     left == &old[at..]

@@ -21,17 +21,17 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use address::Begun;
-use words::Line;
+use address::AddressStart;
+use words::HbaLine;
 
-pub use address::Address;
-pub(crate) use exposure::{Exposed, Note, Proposal, difference};
-pub(crate) use files::Files;
+pub use address::HbaAddress;
+pub(crate) use exposure::{Exposed, HbaProposal, Note, difference};
+pub(crate) use files::HbaFiles;
 pub use files::OnDisk;
 pub use files::Rules;
 pub(super) use files::{Lines, beside};
 pub(crate) use loopback::tightens;
-pub use words::Word;
+pub use words::HbaWord;
 
 /// What a server's version understands, by its `server_version_num`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Dialect(i32);
 
 impl Dialect {
     /// The one of the server that says this of itself: 150010 for 15.10.
-    pub fn of(server_version_num: i32) -> Dialect {
+    pub fn from_version(server_version_num: i32) -> Dialect {
         Dialect(server_version_num)
     }
 
@@ -61,7 +61,7 @@ impl Dialect {
 
 /// Which connections a line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RuleKind {
     Local,
     Host,
     HostSsl,
@@ -72,34 +72,37 @@ pub enum Kind {
     HostNoGssEnc,
 }
 
-impl Kind {
-    const ALL: [Kind; 6] = [
-        Kind::Local,
-        Kind::Host,
-        Kind::HostSsl,
-        Kind::HostNoSsl,
-        Kind::HostGssEnc,
-        Kind::HostNoGssEnc,
+impl RuleKind {
+    const ALL: [RuleKind; 6] = [
+        RuleKind::Local,
+        RuleKind::Host,
+        RuleKind::HostSsl,
+        RuleKind::HostNoSsl,
+        RuleKind::HostGssEnc,
+        RuleKind::HostNoGssEnc,
     ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Kind::Local => "local",
-            Kind::Host => "host",
-            Kind::HostSsl => "hostssl",
-            Kind::HostNoSsl => "hostnossl",
-            Kind::HostGssEnc => "hostgssenc",
-            Kind::HostNoGssEnc => "hostnogssenc",
+            RuleKind::Local => "local",
+            RuleKind::Host => "host",
+            RuleKind::HostSsl => "hostssl",
+            RuleKind::HostNoSsl => "hostnossl",
+            RuleKind::HostGssEnc => "hostgssenc",
+            RuleKind::HostNoGssEnc => "hostnogssenc",
         }
     }
 
     /// Whether a connection over TCP that nothing encrypts is among them.
     pub(crate) fn takes_plaintext(self) -> bool {
-        matches!(self, Kind::Host | Kind::HostNoSsl | Kind::HostNoGssEnc)
+        matches!(
+            self,
+            RuleKind::Host | RuleKind::HostNoSsl | RuleKind::HostNoGssEnc
+        )
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RuleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -111,19 +114,19 @@ pub struct Rule {
     /// The number of its first line in its file, from 1.
     pub line: usize,
     /// Which connections it is for.
-    pub kind: Kind,
+    pub kind: RuleKind,
     /// Where the word for that is in the text.
     pub(crate) place: Range<usize>,
     /// Where the whole line is, with what continues it and its end.
     pub(crate) span: Range<usize>,
-    pub databases: Vec<Word>,
-    pub users: Vec<Word>,
+    pub databases: Vec<HbaWord>,
+    pub users: Vec<HbaWord>,
     /// From where; none for Unix sockets.
-    pub address: Option<Address>,
+    pub address: Option<HbaAddress>,
     /// How they prove who they are; `reject` keeps them out.
     pub method: String,
     /// The method's options, `name=value`, as they are written.
-    pub options: Vec<Word>,
+    pub options: Vec<HbaWord>,
 }
 
 impl Rule {
@@ -179,7 +182,7 @@ pub(crate) fn entries(text: &[u8], dialect: Dialect) -> Vec<Entry> {
         .collect()
 }
 
-fn include(line: &Line, dialect: Dialect) -> Option<Entry> {
+fn include(line: &HbaLine, dialect: Dialect) -> Option<Entry> {
     let [what, path] = line.fields.as_slice() else {
         return None;
     };
@@ -198,7 +201,7 @@ fn include(line: &Line, dialect: Dialect) -> Option<Entry> {
     })
 }
 
-fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
+fn rule(line: HbaLine, dialect: Dialect) -> Result<Rule, String> {
     let mut fields = line.fields.into_iter();
     let mut next = |missing: &str| {
         fields
@@ -206,19 +209,19 @@ fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
             .ok_or_else(|| format!("end-of-line before {missing}"))
     };
     let first = only(next("connection type")?, "connection type")?;
-    let kind = Kind::ALL
+    let kind = RuleKind::ALL
         .into_iter()
         .find(|kind| first.bytes == kind.as_str().as_bytes())
         .ok_or_else(|| format!("invalid connection type \"{}\"", first.text()))?;
     let databases = next("database specification")?;
     let users = next("role specification")?;
     let address = match kind {
-        Kind::Local => None,
+        RuleKind::Local => None,
         _ => {
             let word = only(next("IP address specification")?, "host address")?;
             Some(match address::begun(&word)? {
-                Begun::Whole(address) => address,
-                Begun::WantsMask(ip) => {
+                AddressStart::Whole(address) => address,
+                AddressStart::WantsMask(ip) => {
                     let mask = only(next("netmask specification")?, "netmask")?;
                     address::masked(ip, &mask)?
                 }
@@ -227,7 +230,7 @@ fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
     };
     let method = only(next("authentication method")?, "authentication type")?.text();
     let method = usable(&method, kind, dialect)?.to_owned();
-    let options: Vec<Word> = fields.flatten().collect();
+    let options: Vec<HbaWord> = fields.flatten().collect();
     if let Some(odd) = options.iter().find(|word| !word.bytes.contains(&b'=')) {
         let odd = odd.text();
         return Err(format!(
@@ -248,14 +251,14 @@ fn rule(line: Line, dialect: Dialect) -> Result<Rule, String> {
 }
 
 /// The word of a field that may have but one.
-fn only(field: Vec<Word>, what: &str) -> Result<Word, String> {
-    <[Word; 1]>::try_from(field)
+fn only(field: Vec<HbaWord>, what: &str) -> Result<HbaWord, String> {
+    <[HbaWord; 1]>::try_from(field)
         .map(|[word]| word)
         .map_err(|_| format!("multiple values specified for {what}"))
 }
 
 /// The method, if connections of this kind may use it.
-fn usable(method: &str, kind: Kind, dialect: Dialect) -> Result<&str, String> {
+fn usable(method: &str, kind: RuleKind, dialect: Dialect) -> Result<&str, String> {
     const KNOWN: [&str; 14] = [
         "trust",
         "ident",
@@ -272,13 +275,13 @@ fn usable(method: &str, kind: Kind, dialect: Dialect) -> Result<&str, String> {
         "cert",
         "radius",
     ];
-    let local = kind == Kind::Local;
+    let local = kind == RuleKind::Local;
     match method {
         // Over a Unix socket there is nobody to ask.
         "ident" if local => Ok("peer"),
         "gss" if local => Err("gssapi authentication is not supported on local sockets".into()),
         "peer" if !local => Err("peer authentication is only supported on local sockets".into()),
-        "cert" if kind != Kind::HostSsl => {
+        "cert" if kind != RuleKind::HostSsl => {
             Err("cert authentication is only supported on hostssl connections".into())
         }
         "oauth" if dialect.knows_oauth() => Ok(method),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::exposure::{Change, Rewrite};
+use super::exposure::{LineChange, Rewrite};
 use super::*;
 
 const FIFTEEN: Dialect = Dialect(150_000);
@@ -15,16 +15,19 @@ const SIXTEEN: Dialect = Dialect(160_000);
 
 struct InMemory(HashMap<PathBuf, Vec<u8>>);
 
-impl Files for InMemory {
+impl HbaFiles for InMemory {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let text = self.0.get(file).cloned();
         text.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn names(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        let below = self.0.keys().filter(|it| it.parent() == Some(directory));
+        let below = self
+            .0
+            .keys()
+            .filter(|path| path.parent() == Some(directory));
         Ok(below
-            .filter_map(|it| it.file_name())
+            .filter_map(|file| file.file_name())
             .map(PathBuf::from)
             .collect())
     }
@@ -37,18 +40,22 @@ fn of_files(files: &[(&str, &str)], dialect: Dialect) -> Rules {
     Rules::read(Path::new(files[0].0), dialect, &InMemory(all.collect())).unwrap()
 }
 
-fn of(text: &str) -> Rules {
+fn rules_in(text: &str) -> Rules {
     of_files(&[("/etc/pg_hba.conf", text)], FIFTEEN)
 }
 
 /// The numbers of the exposed lines.
 fn exposed(text: &str) -> Vec<usize> {
-    of(text).exposed().iter().map(|it| it.rule.line).collect()
+    rules_in(text)
+        .exposed()
+        .iter()
+        .map(|exposed| exposed.rule.line)
+        .collect()
 }
 
 /// The one file as it would be.
 fn rewritten(text: &str) -> String {
-    let proposal = of(text).proposal();
+    let proposal = rules_in(text).proposal();
     match proposal.texts.values().next() {
         Some((_, new)) => String::from_utf8(new.clone()).unwrap(),
         None => text.to_owned(),
@@ -72,13 +79,13 @@ fn one_word_changes_and_local_and_loopback_lines_stay() {
     assert_eq!(exposed(DEBIAN), [8]);
     let new = rewritten(DEBIAN);
     assert_eq!(new, DEBIAN.replace("host\tall", "hostssl\tall"));
-    let proposal = of(DEBIAN).proposal();
+    let proposal = rules_in(DEBIAN).proposal();
     assert_eq!(
         proposal.changes,
-        [Change {
+        [LineChange {
             file: "/etc/pg_hba.conf".into(),
             line: 8,
-            before: Kind::Host,
+            before: RuleKind::Host,
             rewrite: Rewrite::HostSsl,
             // The lines above it take those of this host.
             notes: Vec::new(),
@@ -202,7 +209,7 @@ fn what_is_rejected_before_is_safe_and_what_is_let_in_before_is_not() {
 fn a_line_for_plaintext_alone_becomes_a_comment_with_all_that_continues_it() {
     let text = "hostnossl all all 10.0.0.0/8 \\\n  trust\nhostssl all all all scram-sha-256\n";
     assert_eq!(rewritten(text), format!("#{text}"));
-    let changed = of(&rewritten(text));
+    let changed = rules_in(&rewritten(text));
     assert_eq!(changed.rules.len(), 1);
     assert!(changed.faults.is_empty(), "{:?}", changed.faults);
 }
@@ -231,7 +238,7 @@ hostnossl\tall\tall\t::1/128\tmd5\t{remark}
     );
     let new = rewritten(text);
     assert_eq!(new, expected);
-    let after = of(&new);
+    let after = rules_in(&new);
     assert!(after.faults.is_empty() && after.exposed().is_empty());
     assert_eq!(rewritten(&new), new);
     // Whether a text came of another by such changes alone.
@@ -257,7 +264,7 @@ hostnossl\tall\tall\t::1/128\tmd5\t{remark}
 
 #[test]
 fn what_a_change_means_besides_is_noted() {
-    let notes = |text: &str| of(text).exposed()[0].notes.clone();
+    let notes = |text: &str| rules_in(text).exposed()[0].notes.clone();
     assert_eq!(notes("host all all all md5"), [Note::LoopbackKept]);
     assert_eq!(notes("hostnossl all all all md5"), [Note::LoopbackKept]);
     assert_eq!(notes("host all all samenet md5"), [Note::LoopbackKept]);
@@ -277,15 +284,15 @@ fn what_a_change_means_besides_is_noted() {
 #[test]
 fn words_are_read_with_quotes_commas_comments_and_continuations() {
     let text = "ho\\\r\nst \"my db\" , shop,\"a\"\"b\" all\\\r\n trust a=1 \"b=2 3\"#c\n\n\"local\" all all peer";
-    let rules = of(text);
+    let rules = rules_in(text);
     assert!(rules.faults.is_empty(), "{:?}", rules.faults);
     let (_, rule) = &rules.rules[0];
-    let texts = |words: &[Word]| words.iter().map(Word::text).collect::<Vec<_>>();
+    let texts = |words: &[HbaWord]| words.iter().map(HbaWord::text).collect::<Vec<_>>();
     // A comma that stands alone leads nowhere: the field ends before it.
     assert_eq!(texts(&rule.databases), ["my db"]);
     assert_eq!(texts(&rule.users), ["shop", "a\"b"]);
     assert_eq!((rule.line, rules.rules[1].1.line), (1, 5));
-    assert_eq!(rules.rules[1].1.kind, Kind::Local);
+    assert_eq!(rules.rules[1].1.kind, RuleKind::Local);
 }
 
 #[test]
@@ -344,7 +351,7 @@ fn included_files_count_in_their_place_and_are_changed_in_theirs() {
     let circle = [("/etc/pg_hba.conf", "include pg_hba.conf\n")];
     let faults = of_files(&circle, SIXTEEN).faults;
     assert!(
-        faults.iter().any(|it| it.2.contains("nesting depth")),
+        faults.iter().any(|pair| pair.2.contains("nesting depth")),
         "{faults:?}"
     );
     let missing = of_files(&[("/etc/pg_hba.conf", "\ninclude gone.conf\n")], SIXTEEN);
@@ -444,14 +451,14 @@ impl Client {
     /// The method of the line that decides. No client has a name, and no role a member.
     fn meets<'r>(&self, rules: &'r Rules) -> Option<&'r str> {
         let from: IpAddr = self.from.parse().unwrap();
-        let decides = rules.rules.iter().map(|it| &it.1).find(|rule| {
+        let decides = rules.rules.iter().map(|pair| &pair.1).find(|rule| {
             let kind = match rule.kind {
-                Kind::Host | Kind::HostNoGssEnc => true,
-                Kind::HostSsl => self.tls,
-                Kind::HostNoSsl => !self.tls,
-                Kind::Local | Kind::HostGssEnc => false,
+                RuleKind::Host | RuleKind::HostNoGssEnc => true,
+                RuleKind::HostSsl => self.tls,
+                RuleKind::HostNoSsl => !self.tls,
+                RuleKind::Local | RuleKind::HostGssEnc => false,
             };
-            let named = |words: &[Word], name: &str, but: &str| {
+            let named = |words: &[HbaWord], name: &str, but: &str| {
                 words.iter().any(|word| {
                     if word.is_keyword("replication") || but == name {
                         return word.is_keyword(name) && but == name;
@@ -460,10 +467,10 @@ impl Client {
                 })
             };
             let address = match rule.address.as_ref() {
-                Some(Address::Name(name)) => name == b"localhost" && from.is_loopback(),
-                Some(Address::SameHost) => from.is_loopback(),
+                Some(HbaAddress::Name(name)) => name == b"localhost" && from.is_loopback(),
+                Some(HbaAddress::SameHost) => from.is_loopback(),
                 // Of the others here, one is in the host's network.
-                Some(Address::SameNet) => from.is_loopback() || self.from == "192.0.2.1",
+                Some(HbaAddress::SameNet) => from.is_loopback() || self.from == "192.0.2.1",
                 Some(net) => net.surely_takes(from),
                 None => false,
             };
@@ -481,24 +488,24 @@ proptest! {
     #[test]
     fn a_proposal_exposes_nobody_and_changes_nothing_for_those_with_tls(lines in prop::collection::vec(line(), 0..8)) {
         let text = lines.concat();
-        let rules = of(&text);
+        let rules = rules_in(&text);
         let whole = rewritten(&text);
-        prop_assert_eq!(of(&whole).exposed().len(), 0, "{}", whole);
+        prop_assert_eq!(rules_in(&whole).exposed().len(), 0, "{}", whole);
         prop_assert!(tightens(text.as_bytes(), whole.as_bytes(), FIFTEEN), "{}", whole);
-        let proposed: String = whole.split_inclusive('\n').filter(|it| !it.contains("as before")).collect();
-        let after = of(&proposed);
+        let proposed: String = whole.split_inclusive('\n').filter(|name| !name.contains("as before")).collect();
+        let after = rules_in(&proposed);
         prop_assert_eq!(after.faults.len(), rules.faults.len());
         let with_tls = |rules: &Rules| -> Vec<_> {
-            let takes = |kind| !matches!(kind, Kind::Local | Kind::HostNoSsl | Kind::HostGssEnc);
+            let takes = |kind| !matches!(kind, RuleKind::Local | RuleKind::HostNoSsl | RuleKind::HostGssEnc);
             let all = rules.rules.iter().filter(|(_, rule)| takes(rule.kind));
             all.map(|(_, rule)| {
-                let texts = |words: &[Word]| words.iter().map(Word::text).collect::<Vec<_>>();
+                let texts = |words: &[HbaWord]| words.iter().map(HbaWord::text).collect::<Vec<_>>();
                 (rule.line, texts(&rule.databases), texts(&rule.users), rule.address.clone(), rule.method.clone())
             }).collect()
         };
         prop_assert_eq!(with_tls(&rules), with_tls(&after));
         let stays = |rules: &Rules| -> Vec<_> {
-            let all = rules.rules.iter().filter(|(_, rule)| !rule.kind.takes_plaintext() && rule.kind != Kind::HostSsl);
+            let all = rules.rules.iter().filter(|(_, rule)| !rule.kind.takes_plaintext() && rule.kind != RuleKind::HostSsl);
             all.map(|(_, rule)| (rule.line, rule.kind)).collect()
         };
         prop_assert_eq!(stays(&rules), stays(&after));
@@ -511,13 +518,13 @@ proptest! {
     #[test]
     fn a_proposal_changes_what_is_decided_for_remote_plaintext_alone(lines in prop::collection::vec(line(), 0..8)) {
         let text = lines.concat();
-        let (before, after) = (of(&text), of(&rewritten(&text)));
+        let (before, after) = (rules_in(&text), rules_in(&rewritten(&text)));
         for client in Client::all() {
             let (was, is) = (client.meets(&before), client.meets(&after));
             if client.tls || client.from.parse::<IpAddr>().unwrap().is_loopback() {
                 prop_assert_eq!(was, is, "{:?}", client);
             } else {
-                prop_assert!(is.is_none_or(|it| it == "reject"), "{:?}", client);
+                prop_assert!(is.is_none_or(|name| name == "reject"), "{:?}", client);
             }
         }
     }

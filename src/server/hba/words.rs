@@ -7,7 +7,7 @@ use super::Dialect;
 
 /// A word: what it means, and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct HbaWord {
     /// Without quotes. It need be no UTF-8: Postgres compares bytes.
     pub(crate) bytes: Vec<u8>,
     /// Whether it began with a quote: it then is a name, and no keyword nor file.
@@ -16,7 +16,7 @@ pub struct Word {
     pub(crate) place: Range<usize>,
 }
 
-impl Word {
+impl HbaWord {
     /// Whether it is this keyword, rather than the name that looks like it.
     pub(crate) fn is_keyword(&self, keyword: &str) -> bool {
         !self.quoted && self.bytes == keyword.as_bytes()
@@ -28,23 +28,23 @@ impl Word {
     }
 
     /// Whether both mean the same wherever they stand.
-    pub(crate) fn means(&self, other: &Word) -> bool {
+    pub(crate) fn means(&self, other: &HbaWord) -> bool {
         self.bytes == other.bytes && self.quoted == other.quoted
     }
 }
 
 /// A line with its continuations: its fields, each one or more words with commas between.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::server) struct Line {
+pub(in crate::server) struct HbaLine {
     /// The number of its first line in the text, from 1.
     pub(crate) number: usize,
     /// Where it is in the text, with its end.
     pub(crate) span: Range<usize>,
-    pub(crate) fields: Vec<Vec<Word>>,
+    pub(crate) fields: Vec<Vec<HbaWord>>,
 }
 
 /// The lines of a text that hold any word.
-pub(in crate::server) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
+pub(in crate::server) fn lines(text: &[u8], dialect: Dialect) -> Vec<HbaLine> {
     let mut found = Vec::new();
     let mut rest = Physical {
         text,
@@ -69,7 +69,7 @@ pub(in crate::server) fn lines(text: &[u8], dialect: Dialect) -> Vec<Line> {
         }
         if !fields.is_empty() {
             let span = begin..rest.at;
-            found.push(Line {
+            found.push(HbaLine {
                 number,
                 span,
                 fields,
@@ -104,12 +104,12 @@ impl Physical<'_> {
             self.at = end;
             while letters
                 .last()
-                .is_some_and(|it| matches!(it.0, b'\r' | b'\n'))
+                .is_some_and(|pair| matches!(pair.0, b'\r' | b'\n'))
             {
                 letters.pop();
             }
             let continues =
-                letters.len() > continued_at && letters.last().is_some_and(|it| it.0 == b'\\');
+                letters.len() > continued_at && letters.last().is_some_and(|both| both.0 == b'\\');
             if !(continues && dialect.continues_lines()) {
                 break;
             }
@@ -117,7 +117,7 @@ impl Physical<'_> {
             continued_at = letters.len();
         }
         // The server's strings end at a NUL.
-        if let Some(end) = letters.iter().position(|it| it.0 == 0) {
+        if let Some(end) = letters.iter().position(|pair| pair.0 == 0) {
             letters.truncate(end);
         }
         first.map(|number| (number, letters))
@@ -131,7 +131,7 @@ struct Scanner<'l> {
 
 impl Scanner<'_> {
     /// The words up to one that no comma follows; none at the end of the line.
-    fn field(&mut self) -> Vec<Word> {
+    fn field(&mut self) -> Vec<HbaWord> {
         let mut words = Vec::new();
         while let Some((word, comma)) = self.word() {
             words.push(word);
@@ -143,7 +143,7 @@ impl Scanner<'_> {
     }
 
     /// The next word, and whether a comma follows it at once.
-    fn word(&mut self) -> Option<(Word, bool)> {
+    fn word(&mut self) -> Option<(HbaWord, bool)> {
         while let Some((byte, _)) = self.letters.get(self.at)
             && (is_blank(*byte) || *byte == b',')
         {
@@ -184,7 +184,7 @@ impl Scanner<'_> {
             return None;
         }
         let place = self.letters[begin].1..self.letters[end - 1].1 + 1;
-        let word = Word {
+        let word = HbaWord {
             bytes,
             quoted,
             place,

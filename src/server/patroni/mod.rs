@@ -19,10 +19,10 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Address, Place};
+use crate::config::{Address, ServerHome};
 use crate::host::look::{self, CannotLook};
 use crate::server::namespaces;
-use crate::server::settings::{Names, Setter, Setting, TlsSettings};
+use crate::server::settings::{NamedSetting, Names, Setter, TlsSettings};
 
 pub(super) use fileless::{BY_FILE, told_by_environment, without_file};
 pub(crate) use process::Patroni;
@@ -57,9 +57,9 @@ pub(crate) struct RestApi {
     /// `restapi.keyfile`; without it the key is in `certfile`.
     pub(crate) keyfile: Option<PathBuf>,
     /// What sets `certfile`, or would: the last that has its say.
-    pub(crate) cert: Setting,
+    pub(crate) cert: NamedSetting,
     /// What sets `keyfile`; where nothing does, what stands beside that of `certfile`.
-    pub(crate) key: Setting,
+    pub(crate) key: NamedSetting,
     /// `restapi.cafile`: the authorities of clients, loaded as one with the pair.
     pub(crate) cafile: Option<PathBuf>,
     /// `restapi.ciphers`, in OpenSSL's words.
@@ -75,7 +75,7 @@ pub(crate) struct RestApi {
 
 /// Why there is no such configuration.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
+pub(crate) enum PatroniError {
     /// A file or the directory cannot be read.
     #[error("Patroni's configuration {} cannot be read: {source}; let the user that pgcertd runs as read it", path.display())]
     Unreadable {
@@ -97,8 +97,8 @@ pub(crate) enum SettingsError {
 ///
 /// # Errors
 /// A directory that cannot be listed.
-pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
-    let unreadable = |source| SettingsError::Unreadable {
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, PatroniError> {
+    let unreadable = |source| PatroniError::Unreadable {
         path: path.to_owned(),
         source,
     };
@@ -132,22 +132,18 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, SettingsError> {
 ///
 /// # Errors
 /// A file cannot be read, or is not what Patroni reads.
-pub(crate) fn read(
-    path: &Path,
-    environment: &[(String, String)],
-) -> Result<RestApi, SettingsError> {
+pub(crate) fn read(path: &Path, environment: &[(String, String)]) -> Result<RestApi, PatroniError> {
     let mut layers = Vec::new();
     for file in files(path)? {
-        let bytes = crate::host::file::read(&file, LARGEST).map_err(|source| {
-            SettingsError::Unreadable {
+        let bytes =
+            crate::host::file::read(&file, LARGEST).map_err(|source| PatroniError::Unreadable {
                 path: file.clone(),
                 source,
-            }
-        })?;
+            })?;
         let text = zeroize::Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned());
         match yaml::read(&text) {
             Ok(over) => layers.push((file, over)),
-            Err(source) => return Err(SettingsError::Invalid { path: file, source }),
+            Err(source) => return Err(PatroniError::Invalid { path: file, source }),
         }
     }
     Ok(rest_api(path, &layers, environment))
@@ -167,24 +163,24 @@ fn setters(
     path: &Path,
     layers: &[(PathBuf, Node)],
     environment: &[(String, String)],
-) -> (Setting, Setting) {
+) -> (NamedSetting, NamedSetting) {
     let place = |key: &str| {
         if by_environment(environment, "restapi", key).is_some() {
             return Some(Setter::Environment);
         }
         let has = |(_, file): &&(PathBuf, Node)| {
             let section = file.at("restapi");
-            section.is_some_and(|it| it.at(key).is_some())
+            section.is_some_and(|node| node.at(key).is_some())
         };
         let last = layers.iter().rev().find(has);
         last.map(|(file, _)| Setter::File(file.clone()))
     };
     let setting = |place: Setter, variable, name| match place {
-        Setter::Environment => Setting {
+        Setter::Environment => NamedSetting {
             name: variable,
             place,
         },
-        _ => Setting { name, place },
+        _ => NamedSetting { name, place },
     };
     let cert = place("certfile").unwrap_or_else(|| Setter::File(path.to_owned()));
     let key = place("keyfile").unwrap_or_else(|| cert.clone());
@@ -264,13 +260,13 @@ impl RestApi {
     }
 
     /// The settings that decide which certificate it serves.
-    pub(crate) fn tls(self, place: &Place) -> TlsSettings {
+    pub(crate) fn tls(self, place: &ServerHome) -> TlsSettings {
         let cert_file = self.certfile.unwrap_or_default();
         TlsSettings {
             names: Names {
                 cert: self.cert,
                 key: self.key,
-                ..Names::of(place)
+                ..Names::for_home(place)
             },
             on: !cert_file.as_os_str().is_empty(),
             key_file: self.keyfile.unwrap_or_else(|| cert_file.clone()),
@@ -303,7 +299,7 @@ impl RestApi {
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         let listen = self.listen.as_deref().unwrap_or_default();
         let place = listen.rsplit_once(':').and_then(|(host, port)| {
-            let port: u16 = port.trim().parse().ok().filter(|it| *it > 0)?;
+            let port: u16 = port.trim().parse().ok().filter(|number| *number > 0)?;
             Some((host.trim().trim_matches(['[', ']']), port))
         });
         let Some((host, port)) = place else {
@@ -333,7 +329,8 @@ pub(crate) fn environment(bytes: &[u8]) -> Vec<(String, String)> {
         .filter_map(|variable| {
             let (name, value) = std::str::from_utf8(variable).ok()?.split_once('=')?;
             let wanted = ["PATRONI_RESTAPI_", "PATRONI_CTL_"];
-            let read = wanted.iter().any(|it| name.starts_with(it)) && !name.ends_with("PASSWORD");
+            let read =
+                wanted.iter().any(|text| name.starts_with(text)) && !name.ends_with("PASSWORD");
             read.then(|| (name.to_owned(), value.to_owned()))
         })
         .collect()
@@ -344,7 +341,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    fn of(text: &str, environment: &[(&str, &str)]) -> RestApi {
+    fn from_text(text: &str, environment: &[(&str, &str)]) -> RestApi {
         let environment: Vec<_> = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -355,13 +352,13 @@ mod tests {
     }
 
     fn hosts(listen: &str) -> Result<Vec<String>, String> {
-        let api = of(&format!("restapi: {{listen: '{listen}'}}"), &[]);
+        let api = from_text(&format!("restapi: {{listen: '{listen}'}}"), &[]);
         Ok(api.addresses()?.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn the_api_is_what_the_file_says() {
-        let api = of(
+        let api = from_text(
             "restapi:\n  listen: 10.0.0.1:8008\n  certfile: /c\n  keyfile: /k\n  verify_client: Required\nctl:\n  certfile: /m\n",
             &[],
         );
@@ -398,7 +395,7 @@ mod tests {
             ("verify_client: required", "", true, true),
             ("verify_client: required", "", false, false),
         ] {
-            let api = of(&format!("restapi: {{{tls}, {rest}}}\n{ctl}\n"), &[]);
+            let api = from_text(&format!("restapi: {{{tls}, {rest}}}\n{ctl}\n"), &[]);
             assert_eq!(
                 api.client_use(before_3_2).is_some(),
                 is_client,
@@ -415,7 +412,7 @@ mod tests {
             ("PATRONI_RESTAPI_KEYFILE", ""),
             ("PATRONI_CTL_CERTFILE", "/m"),
         ];
-        let api = of(text, &said);
+        let api = from_text(text, &said);
         assert_eq!(api.certfile.as_deref(), Some(Path::new("/e")));
         assert_eq!(api.keyfile.as_deref(), Some(Path::new("/k")));
         assert_eq!(api.client, Some(("/m".into(), "/m".into())));
@@ -426,19 +423,19 @@ mod tests {
 
     #[test]
     fn a_key_that_nothing_sets_is_to_be_set_where_the_certificate_is() {
-        let api = of(
+        let api = from_text(
             "restapi: {listen: 'a:1'}",
             &[("PATRONI_RESTAPI_CERTFILE", "/e")],
         );
         assert_eq!(api.key.name, "PATRONI_RESTAPI_KEYFILE");
-        let api = of("restapi: {listen: 'a:1'}", &[]);
+        let api = from_text("restapi: {listen: 'a:1'}", &[]);
         let file = Setter::File("/etc/patroni.yml".into());
         assert_eq!((api.cert.place, api.key.place), (file.clone(), file));
     }
 
     #[test]
     fn without_a_certificate_there_is_no_tls_and_nothing_to_show() {
-        let api = of("restapi: {listen: 'a:1', keyfile: /k}", &[]);
+        let api = from_text("restapi: {listen: 'a:1', keyfile: /k}", &[]);
         assert_eq!((api.certfile, api.client), (None, None));
         assert_eq!(api.verify_client, VerifyClient::Never);
     }

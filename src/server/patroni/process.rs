@@ -57,13 +57,13 @@ pub(crate) struct Patroni {
     /// Where its root directory is to be seen, if that is one of its own.
     pub(crate) root: Option<PathBuf>,
     /// Whether it may have its configuration from its environment, and not from its file.
-    pub(crate) origin: Origin,
+    pub(crate) origin: ConfigOrigin,
     held: HeldProcess,
 }
 
 /// Where a Patroni that has a file among its arguments has its configuration from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ConfigOrigin {
     File,
     /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
     Either,
@@ -133,7 +133,7 @@ impl Missing {
 }
 
 /// A process that has the file among its arguments.
-struct Candidate {
+struct PatroniCandidate {
     pid: u32,
     parent: u32,
     /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
@@ -141,12 +141,12 @@ struct Candidate {
     numbers: Numbers,
     ticks: u64,
     held: HeldProcess,
-    evidence: Option<Evidence>,
+    evidence: Option<PatroniEvidence>,
 }
 
 /// What is against a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Evidence {
+enum PatroniEvidence {
     /// It does not handle SIGHUP.
     Starting,
     /// It is a Patroni, and this speaks against it.
@@ -172,29 +172,34 @@ impl Patroni {
                 pids => Missing::WithoutFile(pids),
             }),
             (Some(last), false) => {
-                let mut pids: Vec<u32> = fit.iter().map(|it| it.pid).collect();
+                let mut pids: Vec<u32> = fit
+                    .iter()
+                    .map(|patroni_candidate| patroni_candidate.pid)
+                    .collect();
                 pids.push(last.pid);
                 pids.sort_unstable();
                 Err(Missing::Several(pids))
             }
             (Some(one), true) => match one.evidence {
-                Some(Evidence::Starting) => Err(Missing::Starting(one.pid)),
-                Some(Evidence::Of(evidence) | Evidence::Another(evidence)) => Err(Missing::Unfit {
-                    pid: one.pid,
-                    evidence,
-                }),
-                None => Patroni::of(one, config_file),
+                Some(PatroniEvidence::Starting) => Err(Missing::Starting(one.pid)),
+                Some(PatroniEvidence::Of(evidence) | PatroniEvidence::Another(evidence)) => {
+                    Err(Missing::Unfit {
+                        pid: one.pid,
+                        evidence,
+                    })
+                }
+                None => Patroni::from_candidate(one, config_file),
             },
         }
     }
 
-    fn of(candidate: Candidate, config_file: &Path) -> Result<Patroni, Missing> {
+    fn from_candidate(candidate: PatroniCandidate, config_file: &Path) -> Result<Patroni, Missing> {
         let held = candidate.held;
         let proc = held.entry();
         let whole = if_allowed(held.read("environ"))?;
         let openssl_conf = whole.as_deref().and_then(|bytes| {
             let mut variables = bytes.split(|byte| *byte == 0);
-            let value = variables.find_map(|it| it.strip_prefix(b"OPENSSL_CONF="))?;
+            let value = variables.find_map(|bytes| bytes.strip_prefix(b"OPENSSL_CONF="))?;
             String::from_utf8(value.to_vec()).ok()
         });
         let words = processes::arguments_of(candidate.pid)?;
@@ -204,7 +209,7 @@ impl Patroni {
             python: python(&held, &words)?,
             arguments: words
                 .into_iter()
-                .skip_while(|it| !is_script(it))
+                .skip_while(|name| !is_script(name))
                 .map(PathBuf::from)
                 .collect(),
             openssl_conf,
@@ -236,8 +241,8 @@ impl Patroni {
     /// # Errors
     /// A sentence: its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
     /// whether its environment outweighs that may not be seen.
-    pub(crate) fn tls(&self, config: &config::Instance) -> Result<TlsSettings, String> {
-        if self.origin == Origin::Either {
+    pub(crate) fn tls(&self, config: &config::InstanceConfig) -> Result<TlsSettings, String> {
+        if self.origin == ConfigOrigin::Either {
             return Err(format!(
                 "whether Patroni, process {}, has read {} is not known: it has PATRONI_CONFIGURATION in its environment, which counts \
                  where there is no such file at its start; restart Patroni, which then reads the file",
@@ -293,21 +298,22 @@ fn origin(
     environment: Option<&[u8]>,
     config_file: &Path,
     ticks: u64,
-) -> Result<Origin, CannotLook> {
+) -> Result<ConfigOrigin, CannotLook> {
     let mut variables = environment.unwrap_or_default().split(|byte| *byte == 0);
-    let is_set = |it: &[u8]| it.starts_with(IN_ENVIRONMENT) && it.len() > IN_ENVIRONMENT.len();
+    let is_set =
+        |bytes: &[u8]| bytes.starts_with(IN_ENVIRONMENT) && bytes.len() > IN_ENVIRONMENT.len();
     // A file system that keeps no times of birth says nothing against the file.
     let born = look::metadata(config_file)?.and_then(|meta| meta.created().ok());
     let is_younger = born.is_some_and(|born| born > process::began(ticks));
     Ok(if variables.any(is_set) && is_younger {
-        Origin::Either
+        ConfigOrigin::Either
     } else {
-        Origin::File
+        ConfigOrigin::File
     })
 }
 
 /// The process, if it is a Patroni that has the file; what else is against it, as evidence.
-fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, CannotLook> {
+fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<PatroniCandidate>, CannotLook> {
     if !processes::arguments_of(pid)?.iter().any(is_script) {
         return Ok(None);
     }
@@ -323,16 +329,16 @@ fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, Ca
     }
     let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
     let evidence = if let Some(other) = not_patroni(&held)? {
-        Some(Evidence::Another(other))
+        Some(PatroniEvidence::Another(other))
     } else if status.euid != owner {
-        Some(Evidence::Of(format!(
+        Some(PatroniEvidence::Of(format!(
             "its user is {}, and the configuration is that of user {owner}",
             status.euid
         )))
     } else {
-        (!handles).then_some(Evidence::Starting)
+        (!handles).then_some(PatroniEvidence::Starting)
     };
-    Ok(Some(Candidate {
+    Ok(Some(PatroniCandidate {
         pid,
         parent: u32::try_from(stat.ppid).unwrap_or_default(),
         numbers: namespaces::numbers(pid, status.nspid.as_ref()),
@@ -346,16 +352,20 @@ fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<Candidate>, Ca
 /// Of those, the ones that lead. What another program started is judged without that one. A child that is about to
 /// become another program has its parent's arguments until then; only the first process of a namespace hands signals
 /// on to a child.
-fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
-    let is_another = |it: &Candidate| matches!(it.evidence, Some(Evidence::Another(_)));
+fn leading(mut found: Vec<PatroniCandidate>) -> Vec<PatroniCandidate> {
+    let is_another = |candidate: &PatroniCandidate| {
+        matches!(candidate.evidence, Some(PatroniEvidence::Another(_)))
+    };
     if !found.iter().all(is_another) {
-        found.retain(|it| !is_another(it));
+        found.retain(|patroni_candidate| !is_another(patroni_candidate));
     }
-    let parents: Vec<u32> = found.iter().map(|it| it.parent).collect();
-    found.retain(|it| !(it.is_init && parents.contains(&it.pid)));
-    let fits = found.iter().any(|it| it.evidence.is_none());
-    let leaders = found.iter().filter(|it| !fits || it.evidence.is_none());
-    let leaders: Vec<u32> = leaders.map(|it| it.pid).collect();
+    let parents: Vec<u32> = found.iter().map(|candidate| candidate.parent).collect();
+    found.retain(|candidate| !(candidate.is_init && parents.contains(&candidate.pid)));
+    let fits = found.iter().any(|value| value.evidence.is_none());
+    let leaders = found
+        .iter()
+        .filter(|known| !fits || known.evidence.is_none());
+    let leaders: Vec<u32> = leaders.map(|each| each.pid).collect();
     found.retain(|it| leaders.contains(&it.pid) && !leaders.contains(&it.parent));
     // Of several that only bear its arguments, one is named.
     if found.iter().all(is_another) {
@@ -367,13 +377,13 @@ fn leading(mut found: Vec<Candidate>) -> Vec<Candidate> {
 /// Whether an argument is what Patroni is started by.
 pub(super) fn is_script(argument: &OsString) -> bool {
     let name = Path::new(argument).file_name();
-    name.is_some_and(|it| it == "patroni" || it == "patroni.py")
+    name.is_some_and(|name| name == "patroni" || name == "patroni.py")
 }
 
 /// Whether a Patroni's arguments name this file, behind its script.
 fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
     let arguments = processes::arguments_of(held.pid())?;
-    let behind = arguments.iter().skip_while(|it| !is_script(it)).skip(1);
+    let behind = arguments.iter().skip_while(|name| !is_script(name)).skip(1);
     // An option names no file: `patroni --version` is short-lived and nobody's server.
     let behind = behind.filter(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
     let mut cannot = None;
@@ -418,7 +428,7 @@ pub(super) fn not_patroni(held: &HeldProcess) -> Result<Option<String>, CannotLo
     }
     let runs = script(&arguments);
     Ok((!runs.is_some_and(is_script)).then(|| {
-        let runs = runs.map_or_else(String::new, |it| it.to_string_lossy().into_owned());
+        let runs = runs.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         format!("it is a Python that runs {runs:?}")
     }))
 }
@@ -459,7 +469,7 @@ fn python(held: &HeldProcess, arguments: &[OsString]) -> Result<Option<PathBuf>,
 /// The version in `patroni 3.0.2`.
 fn version(said: &str) -> Option<(u32, u32, u32)> {
     let numbers = said.trim().strip_prefix("patroni ")?;
-    let mut numbers = numbers.split('.').map(|it| it.parse().ok());
+    let mut numbers = numbers.split('.').map(|text| text.parse().ok());
     Some((numbers.next()??, numbers.next()??, numbers.next()??))
 }
 
@@ -468,21 +478,29 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    fn candidate_of(pid: u32, parent: u32, is_init: bool, evidence: Option<&str>) -> Candidate {
+    fn candidate_of(
+        pid: u32,
+        parent: u32,
+        is_init: bool,
+        evidence: Option<&str>,
+    ) -> PatroniCandidate {
         let held = HeldProcess::open(std::process::id()).unwrap().unwrap();
-        Candidate {
+        PatroniCandidate {
             pid,
             parent,
             is_init,
             numbers: Numbers::Shared,
             ticks: 0,
             held,
-            evidence: evidence.map(|it| Evidence::Of(it.to_owned())),
+            evidence: evidence.map(|text| PatroniEvidence::Of(text.to_owned())),
         }
     }
 
-    fn pids(found: Vec<Candidate>) -> Vec<u32> {
-        leading(found).iter().map(|it| it.pid).collect()
+    fn pids(found: Vec<PatroniCandidate>) -> Vec<u32> {
+        leading(found)
+            .iter()
+            .map(|candidate| candidate.pid)
+            .collect()
     }
 
     #[test]
@@ -513,7 +531,9 @@ mod tests {
     fn what_started_it_is_not_it_and_its_child_is() {
         let another = |pid, parent| {
             let mut one = candidate_of(pid, parent, false, None);
-            one.evidence = Some(Evidence::Another("its executable is /usr/bin/sudo".into()));
+            one.evidence = Some(PatroniEvidence::Another(
+                "its executable is /usr/bin/sudo".into(),
+            ));
             one
         };
         let patroni = || candidate_of(12, 11, false, None);
@@ -526,7 +546,7 @@ mod tests {
         assert_eq!(pids(vec![another(11, 1), patroni(), forked]), [12]);
         // A script of the same name that is a Python too.
         let mut starter = candidate_of(11, 1, false, None);
-        starter.evidence = Some(Evidence::Starting);
+        starter.evidence = Some(PatroniEvidence::Starting);
         assert_eq!(pids(vec![starter, patroni()]), [12]);
         // Nobody knows where the one is that they have started.
         assert_eq!(pids(vec![another(10, 1), another(11, 10)]), [10]);

@@ -36,7 +36,7 @@ impl Patroni {
     pub(crate) async fn rehearsed(
         &self,
         server: Ids,
-        config: &config::Instance,
+        config: &config::InstanceConfig,
     ) -> Option<Rehearsal> {
         let (python, api) = (self.python.as_ref()?, self.api.as_ref().ok()?);
         let (certfile, keyfile) = match self.environment {

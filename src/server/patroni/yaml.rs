@@ -41,7 +41,7 @@ pub(crate) enum YamlError {
     NoMapping,
 }
 
-enum Open {
+enum OpenNode {
     Mapping {
         anchor: usize,
         entries: Vec<(String, Rc<Node>)>,
@@ -58,7 +58,7 @@ enum Open {
 /// # Errors
 /// It is not YAML, or no mapping.
 pub(super) fn read(text: &str) -> Result<Node, YamlError> {
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenNode> = Vec::new();
     let mut anchors: HashMap<usize, Rc<Node>> = HashMap::new();
     let mut document = None;
     for event in Parser::new_from_str(text) {
@@ -69,7 +69,7 @@ pub(super) fn read(text: &str) -> Result<Node, YamlError> {
         let (anchor, node) = match event {
             Event::DocumentEnd => break,
             Event::MappingStart(anchor, _) => {
-                open.push(Open::Mapping {
+                open.push(OpenNode::Mapping {
                     anchor,
                     entries: Vec::new(),
                     key: None,
@@ -80,7 +80,7 @@ pub(super) fn read(text: &str) -> Result<Node, YamlError> {
                 continue;
             }
             Event::SequenceStart(anchor, _) => {
-                open.push(Open::Sequence {
+                open.push(OpenNode::Sequence {
                     anchor,
                     items: Vec::new(),
                 });
@@ -90,10 +90,12 @@ pub(super) fn read(text: &str) -> Result<Node, YamlError> {
                 continue;
             }
             Event::MappingEnd | Event::SequenceEnd => match open.pop() {
-                Some(Open::Mapping {
+                Some(OpenNode::Mapping {
                     anchor, entries, ..
                 }) => (anchor, Rc::new(Node::Mapping(merged(entries)))),
-                Some(Open::Sequence { anchor, items }) => (anchor, Rc::new(Node::Sequence(items))),
+                Some(OpenNode::Sequence { anchor, items }) => {
+                    (anchor, Rc::new(Node::Sequence(items)))
+                }
                 None => continue,
             },
             Event::Scalar(text, style, anchor, _) => (anchor, Rc::new(scalar(&text, style))),
@@ -122,11 +124,11 @@ pub(super) fn read(text: &str) -> Result<Node, YamlError> {
     }
 }
 
-impl Open {
+impl OpenNode {
     fn take(&mut self, node: Rc<Node>) {
         match self {
-            Open::Sequence { items, .. } => items.push(node),
-            Open::Mapping { entries, key, .. } => match key.take() {
+            OpenNode::Sequence { items, .. } => items.push(node),
+            OpenNode::Mapping { entries, key, .. } => match key.take() {
                 None => *key = Some(node.text().unwrap_or_default().to_owned()),
                 Some(key) => entries.push((key, node)),
             },

@@ -50,7 +50,7 @@ pub(crate) enum IniError {
 
 /// A statement of the file.
 #[derive(Debug, PartialEq, Eq)]
-enum Line<'a> {
+enum IniLine<'a> {
     Include(&'a str),
     Section(&'a str),
     Value(&'a str, &'a str),
@@ -63,7 +63,7 @@ impl Ini {
     /// # Errors
     /// A file cannot be read, or is none that PgBouncer takes.
     pub(crate) fn read(file: &Path, directory: &Path) -> Result<Ini, IniError> {
-        let mut reading = Reading {
+        let mut reading = IniReading {
             directory,
             ini: Ini::default(),
             section: None,
@@ -79,14 +79,14 @@ impl Ini {
     }
 }
 
-struct Reading<'a> {
+struct IniReading<'a> {
     directory: &'a Path,
     ini: Ini,
     /// A section goes on behind an included file, and out of it.
     section: Option<String>,
 }
 
-impl Reading<'_> {
+impl IniReading<'_> {
     fn file(&mut self, file: &Path, depth: usize) -> Result<(), IniError> {
         if depth > DEEPEST || self.ini.files.len() >= MOST {
             let file = file.to_owned();
@@ -105,17 +105,17 @@ impl Reading<'_> {
         })? {
             rest = behind;
             match line {
-                Line::Include(path) => self.file(&self.directory.join(path), depth + 1)?,
-                Line::Section(name) => {
+                IniLine::Include(path) => self.file(&self.directory.join(path), depth + 1)?,
+                IniLine::Section(name) => {
                     if name == SECTION {
                         self.ini.values.clear();
                     }
                     self.section = Some(name.to_owned());
                 }
-                Line::Value(key, value) if self.section.as_deref() == Some(SECTION) => {
+                IniLine::Value(key, value) if self.section.as_deref() == Some(SECTION) => {
                     self.ini.values.insert(key.to_owned(), value.to_owned());
                 }
-                Line::Value(..) => {}
+                IniLine::Value(..) => {}
             }
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Reading<'_> {
 ///
 /// # Errors
 /// There is none that PgBouncer takes; how many bytes are left there.
-fn next(text: &str) -> Result<Option<(Line<'_>, &str)>, usize> {
+fn next(text: &str) -> Result<Option<(IniLine<'_>, &str)>, usize> {
     let mut text = text.trim_start();
     while text.starts_with(['#', ';']) {
         text = after_line(text).1.trim_start();
@@ -136,15 +136,15 @@ fn next(text: &str) -> Result<Option<(Line<'_>, &str)>, usize> {
         return Ok(None);
     }
     let include = text.strip_prefix("%include");
-    if let Some(path) = include.filter(|it| it.starts_with([' ', '\t'])) {
+    if let Some(path) = include.filter(|word| word.starts_with([' ', '\t'])) {
         let (path, rest) = after_line(path);
-        return Ok(Some((Line::Include(path.trim()), rest)));
+        return Ok(Some((IniLine::Include(path.trim()), rest)));
     }
     if let Some(name) = text.strip_prefix('[') {
         let end = name.find([']', '\n']);
         return match end {
             Some(end) if name[end..].starts_with(']') => {
-                Ok(Some((Line::Section(&name[..end]), &name[end + 1..])))
+                Ok(Some((IniLine::Section(&name[..end]), &name[end + 1..])))
             }
             _ => wrong,
         };
@@ -164,7 +164,7 @@ fn next(text: &str) -> Result<Option<(Line<'_>, &str)>, usize> {
         return wrong;
     };
     let (value, rest) = after_line(value);
-    Ok(Some((Line::Value(key, value.trim()), rest)))
+    Ok(Some((IniLine::Value(key, value.trim()), rest)))
 }
 
 /// The rest of the line, and what comes behind it.

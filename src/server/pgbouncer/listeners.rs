@@ -16,15 +16,15 @@ use crate::host::look::{self, CannotLook};
 
 /// How many sockets listen at each address, in the network of one process.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Listeners(BTreeMap<SocketAddr, usize>);
+pub(crate) struct PgBouncerListeners(BTreeMap<SocketAddr, usize>);
 
-impl Listeners {
+impl PgBouncerListeners {
     /// Those that the kernel tells of in the network of the process that has this entry in `/proc`. A socket that two
     /// processes hold, as while one takes over from the other, is one. Blocks.
     ///
     /// # Errors
     /// They cannot be looked at.
-    pub(super) fn beside(proc: &Path) -> Result<Listeners, CannotLook> {
+    pub(super) fn beside(proc: &Path) -> Result<PgBouncerListeners, CannotLook> {
         let mut listening = Vec::new();
         for table in ["net/tcp", "net/tcp6"] {
             let path = proc.join(table);
@@ -44,15 +44,15 @@ impl Listeners {
                 .filter(|entry| entry.state == TcpState::Listen);
             listening.extend(entries.map(|entry| entry.local_address));
         }
-        Ok(Listeners::of(listening))
+        Ok(PgBouncerListeners::from_sockets(listening))
     }
 
-    fn of(listening: impl IntoIterator<Item = SocketAddr>) -> Listeners {
+    fn from_sockets(listening: impl IntoIterator<Item = SocketAddr>) -> PgBouncerListeners {
         let mut counts = BTreeMap::new();
         for address in listening {
             *counts.entry(address).or_default() += 1;
         }
-        Listeners(counts)
+        PgBouncerListeners(counts)
     }
 
     /// Whether more than one socket may get a connection to this address. Of a name it is not known
@@ -68,9 +68,10 @@ impl Listeners {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         ];
-        let candidates = match ip.is_ipv4() {
-            true => vec![ip, v4, v6],
-            false => vec![ip, v6],
+        let candidates = if ip.is_ipv4() {
+            vec![ip, v4, v6]
+        } else {
+            vec![ip, v6]
         };
         let mut counts = candidates
             .into_iter()
@@ -85,9 +86,9 @@ mod tests {
     use super::*;
 
     fn shared(listening: &[&str], host: &str, port: u16) -> bool {
-        let listening = listening.iter().map(|it| it.parse().unwrap());
+        let listening = listening.iter().map(|text| text.parse().unwrap());
         let host = host.to_owned();
-        Listeners::of(listening).share(&Address { host, port })
+        PgBouncerListeners::from_sockets(listening).share(&Address { host, port })
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::server::namespaces::{self, Network, if_allowed};
 use crate::server::postmaster::Absence;
 use crate::server::process::{self, Against};
 
-use listeners::Listeners;
+use listeners::PgBouncerListeners;
 
 pub(crate) use settings::Settings;
 
@@ -63,7 +63,7 @@ pub(crate) struct PgBouncer {
     pub(crate) network: Network,
     /// Where its root directory is to be seen, if that is one of its own.
     pub(crate) root: Option<PathBuf>,
-    listeners: Listeners,
+    listeners: PgBouncerListeners,
     /// Its process number in its own pid namespace.
     own_number: Option<u32>,
     held: HeldProcess,
@@ -71,7 +71,7 @@ pub(crate) struct PgBouncer {
 
 /// What `pidfile` holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PidFile {
+pub(crate) enum PgBouncerPidFile {
     /// None is set, or there is none.
     Absent,
     /// A number, as PgBouncer's own pid namespace counts.
@@ -84,21 +84,23 @@ pub(crate) enum PidFile {
     Unreadable(PathBuf, String),
 }
 
-impl PidFile {
+impl PgBouncerPidFile {
     /// Reads the file that the settings name. Blocks.
-    pub(crate) fn read(settings: &Settings) -> PidFile {
+    pub(crate) fn read(settings: &Settings) -> PgBouncerPidFile {
         let Some(file) = settings.pid_file.clone() else {
-            return PidFile::Absent;
+            return PgBouncerPidFile::Absent;
         };
         let bytes = match file::read(&file, LARGEST_PID_FILE) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return PidFile::Absent,
-            Err(error) => return PidFile::Unreadable(file, error.to_string()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return PgBouncerPidFile::Absent;
+            }
+            Err(error) => return PgBouncerPidFile::Unreadable(file, error.to_string()),
         };
         let number = String::from_utf8_lossy(&bytes).trim().parse().ok();
         match number.filter(|pid| *pid > 0) {
-            Some(pid) => PidFile::Number { file, pid },
-            None => PidFile::Garbage(file),
+            Some(pid) => PgBouncerPidFile::Number { file, pid },
+            None => PgBouncerPidFile::Garbage(file),
         }
     }
 }
@@ -121,14 +123,16 @@ impl PgBouncer {
     /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
     pub(crate) fn find(
         wanted: &Wanted,
-        pid_file: &PidFile,
+        pid_file: &PgBouncerPidFile,
         settings: Settings,
     ) -> Result<PgBouncer, Absence> {
         let told = match pid_file {
-            PidFile::Number { file, pid } => match prove(*pid, Some(*pid), wanted, &settings) {
-                Ok(found) => return Ok(found),
-                Err(other) => Some((file, *pid, other)),
-            },
+            PgBouncerPidFile::Number { file, pid } => {
+                match prove(*pid, Some(*pid), wanted, &settings) {
+                    Ok(found) => return Ok(found),
+                    Err(other) => Some((file, *pid, other)),
+                }
+            }
             _ => None,
         };
         let mut unfit = None;
@@ -212,9 +216,10 @@ impl PgBouncer {
     /// # Errors
     /// A sentence: other processes listen there as well.
     pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
-        match self.listeners.share(address) {
-            true => Err(is_shared(address)),
-            false => Ok(()),
+        if self.listeners.share(address) {
+            Err(is_shared(address))
+        } else {
+            Ok(())
         }
     }
 
@@ -253,7 +258,11 @@ fn version(said: &str) -> Option<(u32, u32)> {
 }
 
 /// Why no process was found, in words.
-fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Against)>) -> String {
+fn absent(
+    wanted: &Wanted,
+    pid_file: &PgBouncerPidFile,
+    told: Option<(&PathBuf, u32, Against)>,
+) -> String {
     let config = wanted.config_file.display();
     match (told, pid_file) {
         (Some((file, pid, Against::Gone)), _) => format!(
@@ -264,11 +273,11 @@ fn absent(wanted: &Wanted, pid_file: &PidFile, told: Option<(&PathBuf, u32, Agai
             "{} is left over: process {pid} is another one ({evidence}) and was not touched",
             file.display()
         ),
-        (None, PidFile::Garbage(file)) => format!(
+        (None, PgBouncerPidFile::Garbage(file)) => format!(
             "{} holds no process number, and no PgBouncer runs with {config}",
             file.display()
         ),
-        (None, PidFile::Unreadable(file, why)) => format!(
+        (None, PgBouncerPidFile::Unreadable(file, why)) => format!(
             "{}: {why}, and no PgBouncer runs with {config}",
             file.display()
         ),
@@ -326,7 +335,7 @@ fn prove(
         settings: settings.clone(),
         network: namespaces::network_of(&proc, numbers)?,
         root: namespaces::root(&proc)?,
-        listeners: Listeners::beside(&proc)?,
+        listeners: PgBouncerListeners::beside(&proc)?,
         own_number,
         held,
     })
@@ -427,7 +436,10 @@ mod tests {
         std::fs::write(config_file, "[pgbouncer]\n").unwrap();
         let settings = Settings::read(config_file, Path::new("/")).unwrap();
         let file = PathBuf::from("/run/pgbouncer.pid");
-        let pid_file = pid.map_or(PidFile::Absent, |pid| PidFile::Number { file, pid });
+        let pid_file = pid.map_or(PgBouncerPidFile::Absent, |pid| PgBouncerPidFile::Number {
+            file,
+            pid,
+        });
         let wanted = Wanted {
             config_file: config_file.to_owned(),
             user: rustix::process::geteuid().as_raw(),
@@ -466,17 +478,17 @@ mod tests {
         let settings = Settings::read(&ini, Path::new("/")).unwrap();
         let read = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            PidFile::read(&settings)
+            PgBouncerPidFile::read(&settings)
         };
-        let number = PidFile::Number {
+        let number = PgBouncerPidFile::Number {
             file: file.clone(),
             pid: 42,
         };
         assert_eq!(read("42\n"), number);
         for garbage in ["", "0\n", "-1\n", "x\n"] {
-            assert_eq!(read(garbage), PidFile::Garbage(file.clone()));
+            assert_eq!(read(garbage), PgBouncerPidFile::Garbage(file.clone()));
         }
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(PidFile::read(&settings), PidFile::Absent);
+        assert_eq!(PgBouncerPidFile::read(&settings), PgBouncerPidFile::Absent);
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ALONE;
 use super::ini::{Ini, IniError};
-use crate::config::{Address, Place};
+use crate::config::{Address, ServerHome};
 use crate::host::look::same_file;
 use crate::server::settings::{Names, TlsSettings};
 
@@ -41,12 +41,12 @@ impl Settings {
     /// The file, or one that it includes, cannot be read, or is none that PgBouncer would take.
     pub(crate) fn read(config_file: &Path, directory: &Path) -> Result<Settings, IniError> {
         let ini = Ini::read(config_file, directory)?;
-        Ok(Settings::of(&ini, config_file, directory))
+        Ok(Settings::from_ini(&ini, config_file, directory))
     }
 
-    fn of(ini: &Ini, config_file: &Path, directory: &Path) -> Settings {
-        let path = |key: &str| ini.value(key).map(|it| directory.join(it));
-        let place = Place::PgBouncer {
+    fn from_ini(ini: &Ini, config_file: &Path, directory: &Path) -> Settings {
+        let path = |key: &str| ini.value(key).map(|text| directory.join(text));
+        let place = ServerHome::PgBouncer {
             config_file: config_file.to_owned(),
         };
         let listen = ini.value("listen_addr").unwrap_or_default();
@@ -56,15 +56,15 @@ impl Settings {
             pid_file: path("pidfile"),
             listen: listen
                 .split(',')
-                .map(|it| it.trim().to_owned())
-                .filter(|it| !it.is_empty())
+                .map(|name| name.trim().to_owned())
+                .filter(|word| !word.is_empty())
                 .collect(),
             port: port
-                .map_or(Some(PORT), |it| it.parse().ok())
+                .map_or(Some(PORT), |line| line.parse().ok())
                 .filter(|port| *port > 0),
-            shares_port: shares.is_some_and(|it| it.parse() != Ok(0)),
+            shares_port: shares.is_some_and(|said| said.parse() != Ok(0)),
             tls: TlsSettings {
-                names: Names::of(&place),
+                names: Names::for_home(&place),
                 on: !matches!(ini.value("client_tls_sslmode"), None | Some("disable")),
                 cert_file: path("client_tls_cert_file").unwrap_or_default(),
                 key_file: path("client_tls_key_file").unwrap_or_default(),

@@ -32,8 +32,8 @@ use tokio_rustls::client::TlsStream;
 use crate::bundle::{Bundle, Certificate, Fingerprint};
 use crate::config::Address;
 use crate::host::look::CannotLook;
-pub(crate) use widest::Welcome;
-use witness::{AnyCertificate, Asked};
+pub(crate) use widest::WidestAnswer;
+use witness::{AnyCertificate, ClientHelloSent};
 
 /// `int32 8, int32 80877103`: PostgreSQL's `NEGOTIATE_SSL_CODE`.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -439,7 +439,7 @@ impl Prober {
         config
             .dangerous()
             .set_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>);
-        let asked = Arc::new(Asked::default());
+        let asked = Arc::new(ClientHelloSent::default());
         config.client_auth_cert_resolver = Arc::clone(&asked) as Arc<dyn ResolvesClientCert>;
         let connector = TlsConnector::from(Arc::new(config));
         let failed = |source: io::Error| match opening {
@@ -503,15 +503,18 @@ async fn request(
     stage: &'static str,
 ) -> Result<(), ProbeError> {
     let address = || address.clone();
-    let failed = |source| match is_end(&source) {
-        true => ProbeError::Closed {
-            address: address(),
-            stage,
-        },
-        false => ProbeError::Connect {
-            address: address(),
-            source,
-        },
+    let failed = |source| {
+        if is_end(&source) {
+            ProbeError::Closed {
+                address: address(),
+                stage,
+            }
+        } else {
+            ProbeError::Connect {
+                address: address(),
+                source,
+            }
+        }
     };
     tcp.write_all(&SSL_REQUEST).await.map_err(failed)?;
     let mut answer = [0_u8; 1];
@@ -582,7 +585,7 @@ fn is_ended(error: &io::Error) -> bool {
 }
 
 fn is_alert(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|it| it.downcast_ref());
+    let inner = error.get_ref().and_then(|pair| pair.downcast_ref());
     matches!(inner, Some(rustls::Error::AlertReceived(_)))
 }
 

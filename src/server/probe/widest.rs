@@ -69,7 +69,7 @@ const ENOUGH: usize = 64 << 10;
 
 /// How a server answers a client that offers everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Welcome {
+pub(crate) enum WidestAnswer {
     /// It goes on with the handshake.
     GoesOn,
     /// It ends it by an alert: by which.
@@ -80,7 +80,7 @@ pub(crate) enum Welcome {
 
 /// How a server answers one hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+enum ServerHello {
     GoesOn,
     /// It ends the handshake by this alert.
     Alert(AlertDescription),
@@ -111,24 +111,30 @@ impl Prober {
         asked: &AskedName,
         opening: Opening,
         limit: Duration,
-    ) -> Result<Welcome, ProbeError> {
+    ) -> Result<WidestAnswer, ProbeError> {
         let old = self.answer(address, asked, opening, Newest::Tls12, limit);
         let old = old.await?;
-        if !matches!(old, Answer::Alert(_)) {
-            return Ok(Welcome::GoesOn);
+        if !matches!(old, ServerHello::Alert(_)) {
+            return Ok(WidestAnswer::GoesOn);
         }
         let new = self.answer(address, asked, opening, Newest::Tls13, limit);
         let new = new.await?;
-        let ends = |alert| Welcome::Ends(format!("it sends the alert {alert:?}"));
+        let ends = |alert| WidestAnswer::Ends(format!("it sends the alert {alert:?}"));
         Ok(match (old, new) {
-            (_, Answer::Wants { group, suite }) if !self.offers(group, suite) => Welcome::GoesOn,
-            // There is no TLS 1.2: what it says of that is of no client.
-            (Answer::Alert(AlertDescription::ProtocolVersion), Answer::Alert(alert)) => ends(alert),
-            (Answer::Alert(AlertDescription::ProtocolVersion), Answer::Wants { .. }) => {
-                Welcome::AsProbe
+            (_, ServerHello::Wants { group, suite }) if !self.offers(group, suite) => {
+                WidestAnswer::GoesOn
             }
-            (Answer::Alert(alert), Answer::Alert(_) | Answer::Wants { .. }) => ends(alert),
-            _ => Welcome::GoesOn,
+            // There is no TLS 1.2: what it says of that is of no client.
+            (ServerHello::Alert(AlertDescription::ProtocolVersion), ServerHello::Alert(alert)) => {
+                ends(alert)
+            }
+            (ServerHello::Alert(AlertDescription::ProtocolVersion), ServerHello::Wants { .. }) => {
+                WidestAnswer::AsProbe
+            }
+            (ServerHello::Alert(alert), ServerHello::Alert(_) | ServerHello::Wants { .. }) => {
+                ends(alert)
+            }
+            _ => WidestAnswer::GoesOn,
         })
     }
 
@@ -136,8 +142,12 @@ impl Prober {
     fn offers(&self, group: u16, suite: u16) -> bool {
         let groups = &self.provider.kx_groups;
         let suites = &self.provider.cipher_suites;
-        groups.iter().any(|it| u16::from(it.name()) == group)
-            && suites.iter().any(|it| u16::from(it.suite()) == suite)
+        groups
+            .iter()
+            .any(|supported_kx_group| u16::from(supported_kx_group.name()) == group)
+            && suites
+                .iter()
+                .any(|supported_cipher_suite| u16::from(supported_cipher_suite.suite()) == suite)
     }
 
     async fn answer(
@@ -147,7 +157,7 @@ impl Prober {
         opening: Opening,
         newest: Newest,
         limit: Duration,
-    ) -> Result<Answer, ProbeError> {
+    ) -> Result<ServerHello, ProbeError> {
         let mut stage = "connecting";
         let asking = async {
             let connecting = TcpStream::connect((address.host.as_str(), address.port));
@@ -178,7 +188,7 @@ impl Prober {
     }
 }
 
-async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Answer> {
+async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<ServerHello> {
     let mut heard = Vec::new();
     let mut part = [0_u8; 4096];
     let mut sent = tcp.write_all(hello).await;
@@ -201,9 +211,9 @@ async fn answered(tcp: &mut TcpStream, hello: &[u8]) -> io::Result<Answer> {
 }
 
 /// What a server says with these bytes; nothing where more of them must come.
-fn understood(bytes: &[u8]) -> Option<Answer> {
+fn understood(bytes: &[u8]) -> Option<ServerHello> {
     if bytes.len() > ENOUGH {
-        return Some(Answer::GoesOn);
+        return Some(ServerHello::GoesOn);
     }
     let mut messages = Vec::new();
     let mut rest = bytes;
@@ -216,9 +226,9 @@ fn understood(bytes: &[u8]) -> Option<Answer> {
         };
         match (*kind, content) {
             (HANDSHAKE, _) => messages.extend_from_slice(content),
-            (ALERT, [_, alert]) => return Some(Answer::Alert(AlertDescription::from(*alert))),
+            (ALERT, [_, alert]) => return Some(ServerHello::Alert(AlertDescription::from(*alert))),
             // OpenSSL says at once that its cipher changes.
-            _ => return told(&messages).or(Some(Answer::GoesOn)),
+            _ => return told(&messages).or(Some(ServerHello::GoesOn)),
         }
         rest = following;
     }
@@ -236,10 +246,10 @@ const HANDSHAKE: u8 = 22;
 const SERVER_HELLO: u8 = 2;
 
 /// What these messages say: that there is more in them than the server's hello, or which key that wants.
-fn told(mut messages: &[u8]) -> Option<Answer> {
+fn told(mut messages: &[u8]) -> Option<ServerHello> {
     while let [kind, rest @ ..] = messages {
         if *kind != SERVER_HELLO {
-            return Some(Answer::GoesOn);
+            return Some(ServerHello::GoesOn);
         }
         let [high, middle, low, body @ ..] = rest else {
             return None;
@@ -247,7 +257,7 @@ fn told(mut messages: &[u8]) -> Option<Answer> {
         let length = u32::from_be_bytes([0, *high, *middle, *low]);
         let (body, following) = body.split_at_checked(usize::try_from(length).ok()?)?;
         if body.starts_with(&RETRY) {
-            return Some(wanted(body).unwrap_or(Answer::GoesOn));
+            return Some(wanted(body).unwrap_or(ServerHello::GoesOn));
         }
         messages = following;
     }
@@ -255,7 +265,7 @@ fn told(mut messages: &[u8]) -> Option<Answer> {
 }
 
 /// What a hello wants that asks for a key (RFC 8446, 4.1.3 and 4.2.8).
-fn wanted(hello: &[u8]) -> Option<Answer> {
+fn wanted(hello: &[u8]) -> Option<ServerHello> {
     const KEY_SHARE: u16 = 51;
     let number = |bytes: &[u8]| Some(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]));
     let session = usize::from(*hello.get(RETRY.len())?);
@@ -268,7 +278,7 @@ fn wanted(hello: &[u8]) -> Option<Answer> {
         let content = extensions.get(4..)?;
         if kind == KEY_SHARE {
             let group = number(content)?;
-            return Some(Answer::Wants { group, suite });
+            return Some(ServerHello::Wants { group, suite });
         }
         extensions = content.get(usize::from(length)..)?;
     }
@@ -320,7 +330,10 @@ fn extension(number: u16, content: &[u8]) -> Vec<u8> {
 }
 
 fn words(numbers: &[u16]) -> Vec<u8> {
-    numbers.iter().flat_map(|it| it.to_be_bytes()).collect()
+    numbers
+        .iter()
+        .flat_map(|number| number.to_be_bytes())
+        .collect()
 }
 
 /// With its length before it, in two bytes; nothing here is longer than these can tell.
@@ -345,12 +358,12 @@ mod tests {
         let alert = record(ALERT, &[2, 40]);
         assert_eq!(
             understood(&alert),
-            Some(Answer::Alert(AlertDescription::HandshakeFailure))
+            Some(ServerHello::Alert(AlertDescription::HandshakeFailure))
         );
         let late = [record(HANDSHAKE, &HELLO), record(ALERT, &[2, 80])].concat();
         assert_eq!(
             understood(&late),
-            Some(Answer::Alert(AlertDescription::InternalError))
+            Some(ServerHello::Alert(AlertDescription::InternalError))
         );
     }
 
@@ -360,13 +373,16 @@ mod tests {
         for content in [&whole[..0], &whole[..1], &whole[..3], &whole[..6]] {
             assert_eq!(understood(&record(HANDSHAKE, content)), None, "{content:?}");
         }
-        assert_eq!(understood(&record(HANDSHAKE, &whole)), Some(Answer::GoesOn));
+        assert_eq!(
+            understood(&record(HANDSHAKE, &whole)),
+            Some(ServerHello::GoesOn)
+        );
         let split = [
             record(HANDSHAKE, &whole[..2]),
             record(HANDSHAKE, &whole[2..]),
         ]
         .concat();
-        assert_eq!(understood(&split), Some(Answer::GoesOn));
+        assert_eq!(understood(&split), Some(ServerHello::GoesOn));
         for cut in 0..split.len() - CERTIFICATE.len() {
             assert_eq!(understood(&split[..cut]), None, "{cut}");
         }
@@ -384,7 +400,7 @@ mod tests {
         };
         let asks = record(HANDSHAKE, &message(&RETRY));
         let (group, suite) = (25, 0x1302);
-        let wants = Some(Answer::Wants { group, suite });
+        let wants = Some(ServerHello::Wants { group, suite });
         assert_eq!(understood(&asks), wants);
         const CHANGE_CIPHER_SPEC: u8 = 20;
         let changes = [asks.clone(), record(CHANGE_CIPHER_SPEC, &[1])].concat();
@@ -398,8 +414,8 @@ mod tests {
     #[test]
     fn what_is_no_tls_or_never_ends_ends_nothing() {
         assert_eq!(understood(b"EFATAL: no\0"), None);
-        assert_eq!(understood(&record(b'E', b"no")), Some(Answer::GoesOn));
-        assert_eq!(understood(&vec![0; ENOUGH + 1]), Some(Answer::GoesOn));
+        assert_eq!(understood(&record(b'E', b"no")), Some(ServerHello::GoesOn));
+        assert_eq!(understood(&vec![0; ENOUGH + 1]), Some(ServerHello::GoesOn));
     }
 
     #[test]

@@ -17,9 +17,9 @@ use crate::bundle::Certificate;
 
 /// Has no certificate for the server, and takes down of which CAs it would like one.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<BTreeSet<Vec<u8>>>);
+pub(super) struct ClientHelloSent(Mutex<BTreeSet<Vec<u8>>>);
 
-impl Asked {
+impl ClientHelloSent {
     pub(super) fn names(&self) -> BTreeSet<Vec<u8>> {
         self.0
             .lock()
@@ -28,7 +28,7 @@ impl Asked {
     }
 }
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for ClientHelloSent {
     fn resolve(&self, names: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let names = names.iter().map(|name| name.to_vec()).collect();
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
@@ -110,7 +110,7 @@ impl ServerCertVerifier for AnyCertificate {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(leaf).chain(intermediates);
-        self.shown().chain = chain.map(|it| it.to_vec()).collect();
+        self.shown().chain = chain.map(|der| der.to_vec()).collect();
         Ok(ServerCertVerified::assertion())
     }
 
@@ -144,7 +144,10 @@ fn beyond_webpki(
     leaf: &CertificateDer<'_>,
     error: rustls::Error,
 ) -> Result<HandshakeSignatureValid, rustls::Error> {
-    let is_weak = || Certificate::from_der(leaf.as_ref()).is_ok_and(|it| it.weak_key().is_some());
+    let is_weak = || {
+        Certificate::from_der(leaf.as_ref())
+            .is_ok_and(|certificate| certificate.weak_key().is_some())
+    };
     match webpki::EndEntityCert::try_from(leaf) {
         Ok(_) if !is_weak() => Err(error),
         _ => Ok(HandshakeSignatureValid::assertion()),

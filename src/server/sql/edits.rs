@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Sql, SqlError};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pending {
+pub(crate) struct PendingEdits {
     /// When the configuration was last loaded: what was edited later waits for a reload.
     pub(crate) loaded: Timestamp,
     /// Parameters whose new values wait for a restart.
@@ -17,7 +17,7 @@ impl Sql {
     ///
     /// # Errors
     /// The server does not answer.
-    pub(crate) async fn pending(&self) -> Result<Pending, SqlError> {
+    pub(crate) async fn pending(&self) -> Result<PendingEdits, SqlError> {
         const WHAT: &str = "what waits for a restart";
         let row = self
             .row(
@@ -27,7 +27,7 @@ impl Sql {
                 &[],
             )
             .await?;
-        Ok(Pending {
+        Ok(PendingEdits {
             loaded: self.column(WHAT, &row, 0)?,
             restart: self.column(WHAT, &row, 1)?,
         })

@@ -48,7 +48,7 @@ pub enum SqlError {
         user: String,
         said: String,
         remedy: String,
-        cause: Cause,
+        cause: SqlCause,
     },
     #[error(
         "the server has neither a database postgres nor a template1 to log in to; create one: CREATE DATABASE postgres"
@@ -95,7 +95,7 @@ pub enum SqlError {
 
 /// What a refused login comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum SqlCause {
     /// The role does not exist.
     NoRole,
     /// `pg_hba.conf` does not let this user be this role.
@@ -174,7 +174,7 @@ impl SqlError {
     }
 
     /// Why a refused login was refused.
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<SqlCause> {
         match self {
             SqlError::Refused { cause, .. } => Some(*cause),
             _ => None,
@@ -182,16 +182,19 @@ impl SqlError {
     }
 
     pub(super) fn lacks_role(&self) -> bool {
-        self.cause() == Some(Cause::NoRole)
+        self.cause() == Some(SqlCause::NoRole)
     }
 
     pub(super) fn lacks_database(&self) -> bool {
-        self.cause() == Some(Cause::NoDatabase)
+        self.cause() == Some(SqlCause::NoDatabase)
     }
 
     /// Whether it is the role that is not let in, rather than nobody.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self.cause(), Some(Cause::NoRole | Cause::Authentication))
+        matches!(
+            self.cause(),
+            Some(SqlCause::NoRole | SqlCause::Authentication)
+        )
     }
 }
 
@@ -226,12 +229,12 @@ fn wants_password(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_none() && said(error).contains("password missing")
 }
 
-fn cause(error: &tokio_postgres::Error) -> Cause {
+fn cause(error: &tokio_postgres::Error) -> SqlCause {
     let Some(told) = error.as_db_error() else {
         return if wants_password(error) {
-            Cause::Authentication
+            SqlCause::Authentication
         } else {
-            Cause::Other
+            SqlCause::Other
         };
     };
     let code = told.code();
@@ -240,32 +243,32 @@ fn cause(error: &tokio_postgres::Error) -> Cause {
     let of_role = told.routine() == Some("InitializeSessionUserId");
     if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION {
         if of_role {
-            Cause::NoRole
+            SqlCause::NoRole
         } else {
-            Cause::Authentication
+            SqlCause::Authentication
         }
     } else if *code == SqlState::INVALID_PASSWORD {
-        Cause::Authentication
+        SqlCause::Authentication
     } else if *code == SqlState::INVALID_CATALOG_NAME {
-        Cause::NoDatabase
+        SqlCause::NoDatabase
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
-        Cause::Full
+        SqlCause::Full
     } else if *code == SqlState::CANNOT_CONNECT_NOW {
-        Cause::NotNow
+        SqlCause::NotNow
     } else {
-        Cause::Other
+        SqlCause::Other
     }
 }
 
-fn remedy(cause: Cause, role: &str, user: &str) -> String {
+fn remedy(cause: SqlCause, role: &str, user: &str) -> String {
     match cause {
-        Cause::NoRole => "name the cluster's superuser with --user".to_owned(),
-        Cause::Authentication => format!(
+        SqlCause::NoRole => "name the cluster's superuser with --user".to_owned(),
+        SqlCause::Authentication => format!(
             "put `local all {role} peer` before the other local lines of pg_hba.conf (with a map in pg_ident.conf where user {user} has another name than the role) and reload, or name another role with --user"
         ),
-        Cause::NoDatabase => "create it: CREATE DATABASE postgres".to_owned(),
-        Cause::Full => "all connections are taken, those that superuser_reserved_connections keeps as well: end some, or raise max_connections and restart".to_owned(),
-        Cause::NotNow => "ask again when it is up".to_owned(),
-        Cause::Other => "see the server's log".to_owned(),
+        SqlCause::NoDatabase => "create it: CREATE DATABASE postgres".to_owned(),
+        SqlCause::Full => "all connections are taken, those that superuser_reserved_connections keeps as well: end some, or raise max_connections and restart".to_owned(),
+        SqlCause::NotNow => "ask again when it is up".to_owned(),
+        SqlCause::Other => "see the server's log".to_owned(),
     }
 }

@@ -34,12 +34,12 @@ use crate::host::privilege::{Ids, is_root};
 use crate::server::postmaster::Postmaster;
 
 use bounded::{Bounded, Refusal};
-pub(crate) use edits::Pending;
-pub use error::Cause;
+pub(crate) use edits::PendingEdits;
+pub use error::SqlCause;
 pub use error::SqlError;
 
 pub use rules::HbaRule;
-pub(crate) use sessions::{Origin, Protection, Session};
+pub(crate) use sessions::{ClientOrigin, Protection, Session};
 pub(crate) use settings::ServerSettings;
 pub use settings::Setting;
 

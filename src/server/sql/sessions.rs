@@ -36,7 +36,7 @@ pub struct Session {
     pub(crate) database: Option<String>,
     /// What the client calls itself; may be empty.
     pub(crate) application: String,
-    pub(crate) origin: Origin,
+    pub(crate) origin: ClientOrigin,
     /// What hides it from the network.
     pub(crate) protection: Protection,
     pub(crate) since: Timestamp,
@@ -44,7 +44,7 @@ pub struct Session {
 
 /// Where a session comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ClientOrigin {
     /// From this host, over a Unix socket: nothing of it is ever on a network.
     Socket,
     Address {
@@ -70,14 +70,14 @@ pub(crate) enum Protection {
 impl Session {
     /// Whether what it says can be read on the way: it comes over TCP, and nothing hides it.
     pub(crate) fn is_plaintext(&self) -> bool {
-        self.origin != Origin::Socket && self.protection == Protection::Nothing
+        self.origin != ClientOrigin::Socket && self.protection == Protection::Nothing
     }
 
     /// Whether it comes from another host, as far as its address tells.
     pub(crate) fn is_remote(&self) -> bool {
         match self.origin {
-            Origin::Socket => false,
-            Origin::Address { ip, .. } => !ip.to_canonical().is_loopback(),
+            ClientOrigin::Socket => false,
+            ClientOrigin::Address { ip, .. } => !ip.to_canonical().is_loopback(),
         }
     }
 }
@@ -104,8 +104,8 @@ impl Sql {
 
     fn session(&self, row: &Row) -> Result<Session, SqlError> {
         let origin = match self.column::<Option<IpAddr>>(WHAT, row, 5)? {
-            None => Origin::Socket,
-            Some(ip) => Origin::Address {
+            None => ClientOrigin::Socket,
+            Some(ip) => ClientOrigin::Address {
                 ip,
                 port: u16::try_from(self.column::<i32>(WHAT, row, 6)?).unwrap_or_default(),
             },

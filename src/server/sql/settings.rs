@@ -67,7 +67,7 @@ fn unlocked(file: &Path, data: &Path, state: &SqlState) -> String {
     for path in [file, data] {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let looked = rustix::fs::statx(CWD, path, flags, StatxFlags::BASIC_STATS);
-        if let Some((name, letter)) = looked.ok().and_then(|it| locked(it.stx_attributes)) {
+        if let Some((name, letter)) = looked.ok().and_then(|statx| locked(statx.stx_attributes)) {
             let path = path.display();
             return format!("{path} is {name}: chattr -{letter} {path}");
         }
@@ -240,9 +240,10 @@ impl Sql {
                 let line: i32 = self.column(WHAT, row, 1)?;
                 let error: String = self.column(WHAT, row, 2)?;
                 let name: String = self.column(WHAT, row, 3)?;
-                let name = match name.is_empty() {
-                    true => String::new(),
-                    false => format!("{name}: "),
+                let name = if name.is_empty() {
+                    String::new()
+                } else {
+                    format!("{name}: ")
                 };
                 Ok(format!("{file}:{line}: {name}{error}"))
             })
@@ -253,9 +254,10 @@ impl Sql {
         const WHAT: &str = "the setting allow_alter_system";
         let asked = "select coalesce(current_setting('allow_alter_system', true), 'on')::bool";
         let row = self.row(WHAT, asked, &[]).await?;
-        match self.column(WHAT, &row, 0)? {
-            true => Ok(()),
-            false => Err(SqlError::AlterSystemForbidden),
+        if self.column(WHAT, &row, 0)? {
+            Ok(())
+        } else {
+            Err(SqlError::AlterSystemForbidden)
         }
     }
 
@@ -266,13 +268,14 @@ impl Sql {
     pub async fn reload(&self) -> Result<(), SqlError> {
         const WHAT: &str = "a reload";
         let row = self.row(WHAT, "select pg_reload_conf()", &[]).await?;
-        match self.column(WHAT, &row, 0)? {
-            true => Ok(()),
-            false => Err(SqlError::Asking {
+        if self.column(WHAT, &row, 0)? {
+            Ok(())
+        } else {
+            Err(SqlError::Asking {
                 what: WHAT,
                 said: "the postmaster could not be signalled".into(),
                 remedy: "; see its log".into(),
-            }),
+            })
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::server::hba::{Address, Exposed, Kind, Note, Rule, Word};
+use crate::server::hba::{Exposed, HbaAddress, HbaWord, Note, Rule, RuleKind};
 
 /// A line that lets clients of other hosts in without TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,7 +23,7 @@ pub struct ExposedLine {
 }
 
 impl ExposedLine {
-    pub(super) fn of(exposed: &Exposed<'_>, text: &[u8]) -> ExposedLine {
+    pub(super) fn from_exposed(exposed: &Exposed<'_>, text: &[u8]) -> ExposedLine {
         let rule = exposed.rule;
         let written = text.get(rule.span.clone()).unwrap_or_default();
         ExposedLine {
@@ -32,7 +32,7 @@ impl ExposedLine {
             text: String::from_utf8_lossy(written).trim().to_owned(),
             whom: whom(rule),
             becomes: match rule.kind {
-                Kind::HostNoSsl => "a comment: it is for clients without TLS alone",
+                RuleKind::HostNoSsl => "a comment: it is for clients without TLS alone",
                 _ => "hostssl",
             },
             notes: exposed.notes.iter().map(|note| said(*note)).collect(),
@@ -62,21 +62,21 @@ fn whom(rule: &Rule) -> String {
     )
 }
 
-fn listed(words: &[Word], every: &str, one: &str) -> String {
-    if words.iter().any(|it| it.is_keyword("all")) {
+fn listed(words: &[HbaWord], every: &str, one: &str) -> String {
+    if words.iter().any(|word| word.is_keyword("all")) {
         return every.to_owned();
     }
-    let names: Vec<String> = words.iter().map(Word::text).collect();
+    let names: Vec<String> = words.iter().map(HbaWord::text).collect();
     format!("{one} {}", names.join(", "))
 }
 
-fn from(address: &Address) -> String {
+fn from(address: &HbaAddress) -> String {
     match address {
-        Address::All => "every address".to_owned(),
-        Address::SameHost => "this host's addresses".to_owned(),
-        Address::SameNet => "every network that this host is in".to_owned(),
-        Address::Name(name) => String::from_utf8_lossy(name).into_owned(),
-        Address::Net { ip, mask } => match prefix(*mask) {
+        HbaAddress::All => "every address".to_owned(),
+        HbaAddress::SameHost => "this host's addresses".to_owned(),
+        HbaAddress::SameNet => "every network that this host is in".to_owned(),
+        HbaAddress::Name(name) => String::from_utf8_lossy(name).into_owned(),
+        HbaAddress::Net { ip, mask } => match prefix(*mask) {
             Some(0) => format!(
                 "every {} address",
                 if ip.is_ipv4() { "IPv4" } else { "IPv6" }

@@ -30,10 +30,10 @@ use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::host::privilege::{Ids, Rights, Worker};
-use crate::server::hba::{Dialect, OnDisk, Proposal, Rules, tightens};
+use crate::server::hba::{Dialect, HbaProposal, OnDisk, Rules, tightens};
 use crate::server::sql::{HbaRule, Sql};
 
-use place::{Place, Plain};
+use place::{HbaFile, Plain};
 
 pub use error::TighteningError;
 pub(crate) use lines::ExposedLine;
@@ -53,18 +53,18 @@ pub struct Tightening {
     owner: Ids,
     dialect: Dialect,
     before: Rules,
-    proposal: Proposal,
+    proposal: HbaProposal,
 }
 
 /// What was changed: all that an undo needs, in whatever process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tightened {
-    files: Vec<Replaced>,
+    files: Vec<ReplacedFile>,
 }
 
 /// A file that was replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Replaced {
+struct ReplacedFile {
     file: PathBuf,
     /// Holds the bytes of before.
     backup: PathBuf,
@@ -82,7 +82,7 @@ impl Tightening {
     /// file that had to change is a link or otherwise cannot be replaced.
     pub async fn proposed(sql: &Sql, owner: Ids) -> Result<Option<Tightening>, TighteningError> {
         let settings = sql.server_settings().await?;
-        let dialect = Dialect::of(sql.version);
+        let dialect = Dialect::from_version(sql.version);
         let reader = reader(owner).await?;
         let before = rules(&reader, &settings.hba_file, dialect).await?;
         let excused = (!settings.ssl).then_some(SSL_IS_OFF);
@@ -113,12 +113,11 @@ impl Tightening {
         let mut lines: Vec<ExposedLine> = Vec::new();
         for exposed in self.before.exposed() {
             let text = self.before.texts.get(exposed.file);
-            let line = ExposedLine::of(&exposed, text.map_or(&[], Vec::as_slice));
+            let line = ExposedLine::from_exposed(&exposed, text.map_or(&[], Vec::as_slice));
             // A file may be included twice.
-            if !lines
-                .iter()
-                .any(|it| (&it.file, it.line) == (&line.file, line.line))
-            {
+            if !lines.iter().any(|exposed_line| {
+                (&exposed_line.file, exposed_line.line) == (&line.file, line.line)
+            }) {
                 lines.push(line);
             }
         }
@@ -135,7 +134,7 @@ impl Tightening {
     pub fn record(&self, keep: &Path) -> Tightened {
         let of = |(file, (old, new)): (&PathBuf, &(Vec<u8>, Vec<u8>))| {
             let before = hex_digest(old);
-            Replaced {
+            ReplacedFile {
                 file: file.clone(),
                 backup: keep.join(backup_name(file, &before)),
                 before,
@@ -195,7 +194,9 @@ impl Tightening {
             }
             let replaced = place.replace(reader, found, new.clone()).await;
             // It may be in its place, and its directory not durable.
-            let is_new = look(reader, file).await.is_ok_and(|it| it.1.bytes == *new);
+            let is_new = look(reader, file)
+                .await
+                .is_ok_and(|pair| pair.1.bytes == *new);
             if replaced.is_ok() || is_new {
                 written.push(file);
             }
@@ -212,7 +213,9 @@ impl Tightening {
 impl Tightened {
     /// The files that were changed.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|it| it.file.as_path())
+        self.files
+            .iter()
+            .map(|replaced_file| replaced_file.file.as_path())
     }
 
     /// Puts back what was before, byte for byte, reloads the server, and removes the saved files.
@@ -223,7 +226,7 @@ impl Tightened {
     /// written; or the server refuses a line of the files of before.
     pub async fn undo(&self, sql: &Sql, owner: Ids) -> Result<(), TighteningError> {
         let settings = sql.server_settings().await?;
-        let dialect = Dialect::of(sql.version);
+        let dialect = Dialect::from_version(sql.version);
         let reader = reader(owner).await?;
         self.put_back(&reader, owner, dialect).await?;
         let back = rules(&reader, &settings.hba_file, dialect).await?;
@@ -241,8 +244,8 @@ impl Tightened {
         Ok(())
     }
 
-    fn files_of(&self, files: &[&Path]) -> Vec<Replaced> {
-        let of = |it: &&Replaced| files.contains(&it.file.as_path());
+    fn files_of(&self, files: &[&Path]) -> Vec<ReplacedFile> {
+        let of = |replaced_file: &&ReplacedFile| files.contains(&replaced_file.file.as_path());
         self.files.iter().filter(of).cloned().collect()
     }
 
@@ -291,9 +294,9 @@ impl Tightened {
     }
 }
 
-impl Replaced {
+impl ReplacedFile {
     /// Where the bytes of before are, in a directory of root's or of the server's user.
-    fn backup_place(&self, owner: Ids) -> Result<Arc<Place>, TighteningError> {
+    fn backup_place(&self, owner: Ids) -> Result<Arc<HbaFile>, TighteningError> {
         let (Some(keep), Some(name)) = (self.backup.parent(), self.backup.file_name()) else {
             return Err(self.unsaved());
         };
@@ -301,7 +304,7 @@ impl Replaced {
         if name != backup_name(&self.file, &self.before) {
             return Err(self.unsaved());
         }
-        let place = Place::within(keep, name)?;
+        let place = HbaFile::within(keep, name)?;
         let Ids { uid, .. } = place.owner();
         if uid != 0 && uid != owner.uid && uid != Ids::own().uid {
             return Err(TighteningError::Stranger {
@@ -367,10 +370,10 @@ async fn rules(
 pub(super) async fn look(
     reader: &Worker,
     file: &Path,
-) -> Result<(Arc<Place>, Plain), TighteningError> {
+) -> Result<(Arc<HbaFile>, Plain), TighteningError> {
     let file = file.to_owned();
     let looked = reader.call(move || {
-        let place = Place::find(&file)?;
+        let place = HbaFile::find(&file)?;
         let found = place.read()?;
         Ok((Arc::new(place), found))
     });
@@ -385,13 +388,14 @@ fn agreed(
     theirs: &[HbaRule],
     excused: Option<&str>,
 ) -> Result<(), TighteningError> {
-    let refused = |it: &&HbaRule| it.fault.is_some() && it.fault.as_deref() != excused;
+    let refused =
+        |hba_rule: &&HbaRule| hba_rule.fault.is_some() && hba_rule.fault.as_deref() != excused;
     if let Some(rule) = theirs.iter().find(refused) {
         return Err(TighteningError::Broken {
             file: rule
                 .file
                 .as_ref()
-                .map_or(hba_file, |it| Path::new(it))
+                .map_or(hba_file, |text| Path::new(text))
                 .to_owned(),
             line: usize::try_from(rule.line).unwrap_or(0),
             why: rule.fault.clone().unwrap_or_default(),
@@ -410,7 +414,7 @@ fn agreed(
     });
     let read_there = theirs
         .iter()
-        .map(|it| (it.line, it.kind.as_deref(), it.method.as_deref()));
+        .map(|rule| (rule.line, rule.kind.as_deref(), rule.method.as_deref()));
     if read_here.eq(read_there) {
         Ok(())
     } else {

@@ -29,7 +29,7 @@ const LARGEST_ATTRIBUTE: usize = 64 << 10;
 const ATTRIBUTES: [&str; 2] = ["security.selinux", "system.posix_acl_access"];
 
 #[derive(Debug)]
-pub(in crate::setup) struct Place {
+pub(in crate::setup) struct HbaFile {
     directory: OwnedFd,
     owner: Ids,
     name: OsString,
@@ -53,7 +53,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    fn of(file: &impl std::os::fd::AsFd) -> Result<Attributes, Errno> {
+    fn from_file(file: &impl std::os::fd::AsFd) -> Result<Attributes, Errno> {
         let stat = rustix::fs::fstat(file)?;
         let mut extended = [None, None];
         for (value, name) in extended.iter_mut().zip(ATTRIBUTES) {
@@ -76,7 +76,7 @@ impl Attributes {
 
     /// Gives a file that was just made, and that nobody else can open yet, what it lacks of these.
     fn give(&self, file: &OwnedFd) -> Result<(), Errno> {
-        let now = Attributes::of(file)?;
+        let now = Attributes::from_file(file)?;
         if now.ids != self.ids {
             let (uid, gid) = (Uid::from_raw(self.ids.uid), Gid::from_raw(self.ids.gid));
             rustix::fs::fchown(file, Some(uid), Some(gid))?;
@@ -97,33 +97,33 @@ impl Attributes {
     }
 }
 
-impl Place {
+impl HbaFile {
     /// Opens the directory of `path`, with the rights of the calling thread.
-    pub(super) fn find(path: &Path) -> Result<Place, TighteningError> {
+    pub(super) fn find(path: &Path) -> Result<HbaFile, TighteningError> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(TighteningError::files(path, "use it as a file")(
                 Errno::INVAL,
             ));
         };
-        Place::open(parent, OFlags::empty(), name)
+        HbaFile::open(parent, OFlags::empty(), name)
     }
 
     /// A file of this name in `directory`, which must itself be no link.
     pub(in crate::setup) fn within(
         directory: &Path,
         name: &OsStr,
-    ) -> Result<Place, TighteningError> {
-        Place::open(directory, OFlags::NOFOLLOW, name)
+    ) -> Result<HbaFile, TighteningError> {
+        HbaFile::open(directory, OFlags::NOFOLLOW, name)
     }
 
-    fn open(directory: &Path, flags: OFlags, name: &OsStr) -> Result<Place, TighteningError> {
+    fn open(directory: &Path, flags: OFlags, name: &OsStr) -> Result<HbaFile, TighteningError> {
         let path = directory.join(name);
         let fail = |action| TighteningError::files(&path, action);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | flags;
         let opened =
             rustix::fs::open(directory, flags, Mode::empty()).map_err(fail(OPEN_DIRECTORY))?;
         let stat = rustix::fs::fstat(&opened).map_err(fail("look at its directory"))?;
-        Ok(Place {
+        Ok(HbaFile {
             directory: opened,
             owner: Ids {
                 uid: stat.st_uid,
@@ -170,7 +170,7 @@ impl Place {
         }
         let opened = found.open(&self.directory, Path::new(&self.name));
         let file = opened.map_err(errno).map_err(fail("open it"))?;
-        let attributes = Attributes::of(&file).map_err(fail("read its attributes"))?;
+        let attributes = Attributes::from_file(&file).map_err(fail("read its attributes"))?;
         let mut bytes = Vec::new();
         // One byte more than is allowed tells a file that grows.
         let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
@@ -189,7 +189,7 @@ impl Place {
     /// # Errors
     /// It is not what was found any more, or the directory cannot be written.
     pub(in crate::setup) async fn replace(
-        self: &Arc<Place>,
+        self: &Arc<HbaFile>,
         reader: &Worker,
         found: Plain,
         new: Vec<u8>,
@@ -215,12 +215,12 @@ impl Place {
 
     /// Makes a file here that is only its owner's, or leaves what is there if it holds the same.
     pub(in crate::setup) async fn create(
-        self: &Arc<Place>,
+        self: &Arc<HbaFile>,
         bytes: Vec<u8>,
     ) -> Result<(), TighteningError> {
         let writer = self.writer().await?;
         let (place, wanted) = (Arc::clone(self), bytes.clone());
-        let there = writer.call(move || place.read().is_ok_and(|it| it.bytes == wanted));
+        let there = writer.call(move || place.read().is_ok_and(|plain| plain.bytes == wanted));
         if there.await? {
             return Ok(());
         }
@@ -231,13 +231,13 @@ impl Place {
     }
 
     /// Reads what lies here with the rights of the directory's owner.
-    pub(super) async fn read_as_owner(self: &Arc<Place>) -> Result<Plain, TighteningError> {
+    pub(super) async fn read_as_owner(self: &Arc<HbaFile>) -> Result<Plain, TighteningError> {
         let (writer, place) = (self.writer().await?, Arc::clone(self));
         writer.call(move || place.read()).await?
     }
 
     /// Takes away what lies here.
-    pub(in crate::setup) async fn remove(self: &Arc<Place>) -> Result<(), TighteningError> {
+    pub(in crate::setup) async fn remove(self: &Arc<HbaFile>) -> Result<(), TighteningError> {
         let (writer, place) = (self.writer().await?, Arc::clone(self));
         writer.call(move || place.unlink(&place.name)).await?
     }
@@ -257,7 +257,7 @@ impl Place {
     /// Writes a file beside this place, durably; gives its name. It is the directory's owner's
     /// alone until it is given its attributes.
     async fn stage(
-        self: &Arc<Place>,
+        self: &Arc<HbaFile>,
         writer: &Worker,
         attributes: Option<&Attributes>,
         bytes: Vec<u8>,
@@ -266,7 +266,7 @@ impl Place {
         let (place, name) = (Arc::clone(self), staged.clone());
         let file = writer.call(move || place.make(&name)).await??;
         // Here, since the writer may give nothing away.
-        let given = attributes.map_or(Ok(()), |it| it.give(&file));
+        let given = attributes.map_or(Ok(()), |attributes| attributes.give(&file));
         let written = match given {
             Ok(()) => {
                 writer
@@ -290,7 +290,7 @@ impl Place {
 
     /// Takes the new file away where it did not get into its place.
     async fn or_remove(
-        self: &Arc<Place>,
+        self: &Arc<HbaFile>,
         writer: &Worker,
         done: Result<(), TighteningError>,
     ) -> Result<(), TighteningError> {

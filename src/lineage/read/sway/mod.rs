@@ -175,12 +175,12 @@ impl Trusted {
 
 /// What is judged by: who is trusted, and what is known of the others.
 #[derive(Clone, Copy)]
-pub(super) struct Judge<'a> {
+pub(super) struct SwayJudge<'a> {
     pub(crate) trusted: Trusted,
     pub(crate) users: &'a Users,
 }
 
-impl Judge<'_> {
+impl SwayJudge<'_> {
     /// Adds who chooses what `directory`, at `path`, has under the name at which `entry` lies.
     pub(crate) fn named(
         &self,

@@ -102,7 +102,10 @@ fn no_key_stays(files: Files, kind: KeyType) {
     }
     // What is looked for is to be found at all: the installed certificate is public, and known.
     let leaf = CertificateDer::from_pem_slice(stage.now.leaf_pem.as_bytes()).unwrap();
-    assert_eq!(Fingerprint::of(&leaf).to_string(), stage.now.fingerprint);
+    assert_eq!(
+        Fingerprint::from_der(&leaf).to_string(),
+        stage.now.fingerprint
+    );
     let public = [("leaf".to_owned(), leaf[leaf.len() - 40..].to_vec())];
     assert!(
         !found(daemon.pid(), &public).is_empty(),
