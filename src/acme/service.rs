@@ -220,10 +220,11 @@ impl Judge {
     /// Processes by their program's name.
     fn of_name(&self, program: &str, arguments: &[&str]) -> Option<HookVerdict> {
         let has = |options: &[&str]| arguments.iter().any(|word| options.contains(word));
-        let act = match has(&["-HUP", "-SIGHUP", "-1", "--signal=HUP", "HUP", "SIGHUP"]) {
-            true => Act::Reload,
-            false if ["pgrep", "pidof"].contains(&program) => Act::Reload,
-            false => Act::Restart,
+        let hangs_up = has(&["-HUP", "-SIGHUP", "-1", "--signal=HUP", "HUP", "SIGHUP"]);
+        let act = if hangs_up || ["pgrep", "pidof"].contains(&program) {
+            Act::Reload
+        } else {
+            Act::Restart
         };
         let whole_name = has(&["-x", "--exact"]) || ["killall", "pidof"].contains(&program);
         let owner = |pattern: &&str| {

@@ -173,10 +173,12 @@ impl Unit {
                 None => (false, value.as_str()),
             };
             let named = |text: &str| text.eq_ignore_ascii_case("CAP_DAC_READ_SEARCH");
-            match list.split_whitespace().any(named) {
-                true => Some(!inverted),
-                false if list.is_empty() => Some(inverted),
-                false => Some(before.unwrap_or(inverted)),
+            if list.split_whitespace().any(named) {
+                Some(!inverted)
+            } else if list.is_empty() {
+                Some(inverted)
+            } else {
+                Some(before.unwrap_or(inverted))
             }
         })
     }

@@ -452,10 +452,11 @@ impl Keeper {
         // Whether a CRL is used shows nowhere else, nor always whether a CA file is.
         let ask = amiss || config.ca.is_some();
         let about = source.bundle().map(|b| b.fingerprint());
-        let pinned = match amiss || about != installed.map(|found| found.fingerprint()) {
+        let pinned = if amiss || about != installed.map(|found| found.fingerprint()) {
             // It only explains what is amiss, and is not needed to say that something is.
-            true => pinned_by(&sight).await.unwrap_or(None),
-            false => None,
+            pinned_by(&sight).await.unwrap_or(None)
+        } else {
+            None
         };
         let settings = match (&sight.server, ask, installed) {
             // What the server has under the name that they give may be a file of before.

@@ -60,20 +60,18 @@ pub(super) fn findings(uid: u32, wanted: usize) -> Vec<Finding> {
     .into_iter()
     .flatten()
     .collect();
-    match short.is_empty() {
-        false => short,
-        true if used.partly => {
-            let seen = format!("how many inotify watches user {user} has cannot be seen");
-            vec![Finding::unseen(KIND, seen, "root")]
-        }
-        true => vec![Finding::good(
-            KIND,
-            format!(
-                "user {user} has {} inotify watches and {} instances, and may have more",
-                used.watches, used.instances
-            ),
-        )],
+    if !short.is_empty() {
+        return short;
     }
+    if used.partly {
+        let seen = format!("how many inotify watches user {user} has cannot be seen");
+        return vec![Finding::unseen(KIND, seen, "root")];
+    }
+    let seen = format!(
+        "user {user} has {} inotify watches and {} instances, and may have more",
+        used.watches, used.instances
+    );
+    vec![Finding::good(KIND, seen)]
 }
 
 /// What is wrong where a limit leaves less than is wanted.

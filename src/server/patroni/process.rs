@@ -361,12 +361,14 @@ fn leading(mut found: Vec<PatroniCandidate>) -> Vec<PatroniCandidate> {
     }
     let parents: Vec<u32> = found.iter().map(|candidate| candidate.parent).collect();
     found.retain(|candidate| !(candidate.is_init && parents.contains(&candidate.pid)));
-    let fits = found.iter().any(|value| value.evidence.is_none());
+    let fits = found.iter().any(|candidate| candidate.evidence.is_none());
     let leaders = found
         .iter()
-        .filter(|known| !fits || known.evidence.is_none());
-    let leaders: Vec<u32> = leaders.map(|each| each.pid).collect();
-    found.retain(|it| leaders.contains(&it.pid) && !leaders.contains(&it.parent));
+        .filter(|candidate| !fits || candidate.evidence.is_none());
+    let leaders: Vec<u32> = leaders.map(|candidate| candidate.pid).collect();
+    found.retain(|candidate| {
+        leaders.contains(&candidate.pid) && !leaders.contains(&candidate.parent)
+    });
     // Of several that only bear its arguments, one is named.
     if found.iter().all(is_another) {
         found.truncate(1);
