@@ -28,8 +28,7 @@ fn a_healthy_host_has_nothing_to_mend() {
     let wide = text.lines().find(|line| line.chars().count() > 80);
     // What is longer is a path, which is not broken.
     assert!(wide.is_none_or(|line| line.contains('/')), "{wide:?}");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

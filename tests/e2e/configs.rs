@@ -177,8 +177,7 @@ fn wrong_usage_is_told_from_what_is_wrong_with_a_server() {
     let help = stage.pgcertd(&["--help"]);
     assert_eq!(help.code(), 0);
     says(help.stdout(), &["sync", "status", "check", "probe", "run"]);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

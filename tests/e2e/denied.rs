@@ -163,6 +163,5 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     let after = asked(&["status", "--json"]);
     assert_eq!(after.instance(NAME)["state"], "unknown");
     assert_eq!(after.code(), 1);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }

@@ -233,8 +233,7 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
     );
     stage.lets_clients_in();
     stage.becomes("rejected");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

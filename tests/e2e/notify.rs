@@ -55,6 +55,12 @@ impl Told {
         self.hears_of(Config::new(world), more)
     }
 
+    /// The same with one instance, `db`, whose lineage does not exist.
+    fn of_a_missing_lineage(&self, world: &World) -> Config {
+        let instance = Instance::new("db", "none", &world.path().join("data"));
+        self.config(world, &[]).instance(instance)
+    }
+
     fn hears_of(&self, config: Config, more: &[&str]) -> Config {
         let words = [Path::new("/bin/sh"), &self.script, &self.directory];
         let mut command: Vec<toml::Value> = words.into_iter().map(path).collect();
@@ -310,9 +316,8 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     let world = or_skip!(World::new());
     let told = Told::new(&world);
     let config = told
-        .config(&world, &[])
+        .of_a_missing_lineage(&world)
         .notify("timeout", "1s")
-        .instance(Instance::new("db", "none", &world.path().join("data")))
         .write();
     let number = world.path().join("child");
     told.does(&format!(
@@ -340,10 +345,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
 fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
     let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let config = told
-        .config(&world, &[])
-        .instance(Instance::new("db", "none", &world.path().join("data")))
-        .write();
+    let config = told.of_a_missing_lineage(&world).write();
     told.does("echo one >&2; echo two >&2; exit 75");
     let _daemon = Daemon::start(&world, &config);
     let mut follower = notifier(&world, &config);
@@ -369,10 +371,7 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
 fn a_delivery_in_hand_is_finished_at_the_end() {
     let world = or_skip!(World::new());
     let told = Told::new(&world);
-    let config = told
-        .config(&world, &[])
-        .instance(Instance::new("db", "none", &world.path().join("data")))
-        .write();
+    let config = told.of_a_missing_lineage(&world).write();
     let (begun, go) = (world.path().join("begun"), world.path().join("go"));
     told.does(&format!(
         "touch {}; while ! test -e {}; do sleep 0.1; done",

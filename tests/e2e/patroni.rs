@@ -51,7 +51,12 @@ struct Stage<'w> {
 }
 
 impl<'w> Stage<'w> {
-    /// With what `settings` makes of the target, and other keys of the instance.
+    /// With what `settings` makes of the target.
+    fn new(world: &'w World, settings: impl FnOnce(&Path) -> Settings) -> Self {
+        Self::with(world, settings, |instance| instance)
+    }
+
+    /// The same with other keys of the instance.
     fn with(
         world: &'w World,
         settings: impl FnOnce(&Path) -> Settings,

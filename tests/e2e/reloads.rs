@@ -233,6 +233,5 @@ fn a_daemon_that_starts_on_what_is_in_order_asks_for_nothing() {
     }
     stage.synced(&[], "unchanged", 0);
     assert_eq!(stage.reloads(), 0);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }

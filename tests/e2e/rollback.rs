@@ -426,6 +426,5 @@ fn a_rollback_under_the_journal_says_there_what_it_did() {
     let record = journal.event("held", 1);
     let mend = format!("sync --force {NAME}");
     says(record["PGCERTD_REMEDY"].as_str().unwrap(), &[&mend]);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }

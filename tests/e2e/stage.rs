@@ -51,6 +51,7 @@ pub struct StageBuilder<'w> {
     first: Options,
     cert: PathBuf,
     key: PathBuf,
+    placed: bool,
 }
 
 impl<'w> StageBuilder<'w> {
@@ -96,6 +97,12 @@ impl<'w> StageBuilder<'w> {
         self.first(of_kind(kind))
     }
 
+    /// With nothing at the targets yet, or what the test has there.
+    pub fn nothing_placed(mut self) -> Self {
+        self.placed = false;
+        self
+    }
+
     /// With an authority of the test's own.
     pub fn authority(mut self, ca: Ca) -> Self {
         self.ca = ca;
@@ -123,7 +130,9 @@ impl<'w> StageBuilder<'w> {
         let mut lineage = Lineage::new(world, HOST);
         lineage.renew(&first);
         let cluster = self.cluster.create();
-        place(world, &first, &cert, &key);
+        if self.placed {
+            place(world, &first, &cert, &key);
+        }
         let config = self.config.instance(self.instance).write();
         Stage {
             world,
@@ -178,6 +187,7 @@ impl<'w> Stage<'w> {
             first: Options::default(),
             cert: cert.to_owned(),
             key: key.to_owned(),
+            placed: true,
         }
     }
 
@@ -368,6 +378,13 @@ impl<'w> Stage<'w> {
     pub fn ends_as_it_began(self, daemon: Daemon) {
         let first = self.first.clone();
         self.ends(daemon, &first);
+    }
+
+    /// As [`Stage::ends_serving`], with the first certificate.
+    #[track_caller]
+    pub fn ends_serving_the_first(self) {
+        let first = self.first.clone();
+        self.ends_serving(&first);
     }
 
     /// Postgres starts on what was left, and serves this; nothing half-written was left.

@@ -306,8 +306,7 @@ fn files_that_cannot_be_compared_are_not_other_files() {
             ],
         );
     }
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -335,8 +334,7 @@ fn a_connection_that_cannot_be_tried_is_told_with_what_forbids_it() {
         says(&problem(&row), &["cannot be reached", "connect", remedy]);
     }
     stage.becomes("in_sync");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

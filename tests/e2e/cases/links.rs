@@ -7,14 +7,14 @@ use std::{
 
 use crate::{
     setup::bench::Bench,
-    stage::{HOST, NAME, says},
+    stage::{HOST, NAME, Stage, problem, says},
     world::{
-        Owner, SOON, World,
+        Owner, World,
         ca::{Ca, Issued},
         cluster::Cluster,
         config::{Config, Instance},
-        daemon::{Daemon, Launch, eventually_state, pgcertd},
-        eventually, give,
+        daemon::{Launch, pgcertd},
+        give,
         inventory::Inventory,
         lineage::{Kind, Lineage},
     },
@@ -39,46 +39,29 @@ fn opened(world: &World, lineage: &Lineage) {
 fn where_others_place_the_files_their_links_are_followed() {
     for mode in ["reload", "observe"] {
         let world = or_skip!(World::new());
-        let ca = Ca::new(&world, "Test Root");
-        let first = ca.issue(&[HOST]);
-        let mut lineage = Lineage::new(&world, HOST);
-        lineage.renew(&first);
-        opened(&world, &lineage);
-        let [cert, key] = [Kind::Fullchain, Kind::Privkey].map(|kind| lineage.link(kind));
-        let mut cluster = Cluster::build(&world)
-            .name(NAME)
-            .tls_files(&cert, &key)
-            .start();
-        let entry = Instance::for_cluster(&cluster, HOST)
-            .set("cert_file", cert.to_str().unwrap())
-            .set("key_file", key.to_str().unwrap())
-            .set("mode", mode);
-        let config = Config::new(&world)
-            .watch("resync", "1h")
-            .instance(entry)
-            .write();
+        let own = Lineage::new(&world, HOST);
+        let mut stage =
+            Stage::build_at(&world, &own.link(Kind::Fullchain), &own.link(Kind::Privkey))
+                .instance(|instance| instance.set("mode", mode))
+                .nothing_placed()
+                .create();
+        opened(&world, &stage.lineage);
+        stage.cluster.start_at_first();
         let kept = Inventory::under([&world.path().join("letsencrypt")]);
-        let synced = pgcertd(&world, &config, &["sync", "--json"]);
-        assert_eq!(synced.instance(NAME)["outcome"], "unchanged", "{synced:?}");
-        let daemon = Daemon::start(&world, &config);
-        eventually_state(&world, &config, NAME, "in_sync");
+        stage.synced(&[], "unchanged", 0);
+        let daemon = stage.daemon();
         kept.is_untouched();
 
-        let second = ca.issue(&[HOST]);
-        lineage.renew(&second);
+        let second = stage.renew();
         // The server may read each new key by a default ACL or a hook.
-        opened(&world, &lineage);
+        opened(&world, &stage.lineage);
         if mode == "observe" {
-            let seen = eventually_state(&world, &config, NAME, "not_served");
-            says(seen["problem"].as_str().unwrap(), &["reload"]);
-            cluster.reload_by_hand();
+            stage.becomes_and_says("not_served", &["reload"]);
+            stage.cluster.reload_by_hand();
         }
-        eventually(SOON, "the renewal is served", || {
-            cluster.served() == second.fingerprint
-        });
-        eventually_state(&world, &config, NAME, "in_sync");
-        assert_eq!(daemon.stop().code(), Some(0));
-        cluster.restart().unwrap();
+        stage.serves(&second);
+        stage.becomes("in_sync");
+        stage.ends(daemon, &second);
     }
 }
 
@@ -86,28 +69,18 @@ fn where_others_place_the_files_their_links_are_followed() {
 #[test]
 fn a_link_that_another_could_have_bent_is_not_followed() {
     let world = or_skip!(World::new());
-    let ca = Ca::new(&world, "Test Root");
-    let first = ca.issue(&[HOST]);
-    let mut lineage = Lineage::new(&world, HOST);
-    lineage.renew(&first);
-    opened(&world, &lineage);
     let home = world.postgres_directory("links", 0o755);
     let [cert, key] = ["server.crt", "server.key"].map(|name| home.join(name));
-    symlink(lineage.link(Kind::Fullchain), &cert).unwrap();
-    symlink(lineage.link(Kind::Privkey), &key).unwrap();
-    let cluster = Cluster::build(&world)
-        .name(NAME)
-        .tls_files(&cert, &key)
-        .start();
-    let entry = Instance::for_cluster(&cluster, HOST)
-        .set("cert_file", cert.to_str().unwrap())
-        .set("key_file", key.to_str().unwrap())
-        .set("mode", "observe");
-    let config = Config::new(&world).instance(entry).write();
-    let synced = pgcertd(&world, &config, &["sync", "--json"]);
-    let told = synced.instance(NAME);
-    assert_eq!(told["outcome"], "failed", "{told}");
-    says(told["problem"].as_str().unwrap(), &["decides where"]);
+    let mut stage = Stage::build_at(&world, &cert, &key)
+        .instance(|instance| instance.set("mode", "observe"))
+        .nothing_placed()
+        .create();
+    opened(&world, &stage.lineage);
+    symlink(stage.lineage.link(Kind::Fullchain), &cert).unwrap();
+    symlink(stage.lineage.link(Kind::Privkey), &key).unwrap();
+    stage.cluster.start_at_first();
+    let row = stage.synced(&[], "failed", 1);
+    says(&problem(&row), &["decides where"]);
 }
 
 /// The lineage's own files are all as they were.

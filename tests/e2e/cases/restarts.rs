@@ -139,8 +139,7 @@ fn what_check_says_of_a_restart_is_what_a_restart_does() {
         assert_eq!(restart["weight"], "good", "{restart}");
         assert_eq!(plaintext["weight"], "good", "{plaintext}");
     }
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 /// What `check` says after a reload, of which a restart has to show the same.

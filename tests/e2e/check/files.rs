@@ -65,8 +65,7 @@ fn a_key_that_postgres_would_refuse_for_its_mode_or_owner_gets_them_right() {
     assert!(line(&stage.finds("key_rule", "problem")).contains("chown -h "));
     let found = stage.is_mended("key_rule", "problem");
     says(found["seen"].as_str().unwrap(), &["belongs to user 65534"]);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -87,8 +86,7 @@ fn the_key_of_an_owner_that_is_root_gets_a_mode_for_the_servers_group() {
     says(found["seen"].as_str().unwrap(), &["mode 0644", "0640"]);
     typed(&line(&found));
     assert_eq!(stage.checked().instance("key_rule")["weight"], "good");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -106,8 +104,7 @@ fn installed_files_that_would_not_load_are_replaced() {
     says(found["seen"].as_str().unwrap(), &["does not exist yet"]);
     // But the server names it.
     stage.is_mended("restart", "problem");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

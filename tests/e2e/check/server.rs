@@ -55,8 +55,7 @@ fn a_server_that_is_down_and_would_not_start_is_mended_before_anybody_starts_it(
         &["start the server", "setup", "ssl = off"],
     );
     fs::write(&settings, before).unwrap();
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -102,8 +101,7 @@ fn edits_that_a_restart_would_not_survive_are_found_with_their_line() {
     would_not_start(&stage, ("nosuch", "3"), &["nosuch", "test.conf", "line"]);
     would_not_start(&stage, ("include", "missing.conf"), &["missing.conf"]);
     would_not_start(&stage, ("max_connections", "many"), &["max_connections"]);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -133,8 +131,7 @@ fn a_file_of_the_configuration_that_does_not_load_is_found() {
     fs::set_permissions(&ca, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     stage.is_well("restart");
     // The server agrees.
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -187,8 +184,7 @@ fn a_pair_of_others_that_does_not_fit_is_found_before_a_restart_fails() {
     // Found while it runs and knows nothing of the edit, it is pointed at files that load.
     stage.cluster.set("ssl_cert_file", cert.to_str().unwrap());
     stage.is_mended("restart", "problem");
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -223,8 +219,7 @@ fn tls_that_is_off_is_turned_on_by_the_set_up() {
     stage.cluster.reload_by_hand();
     let found = stage.is_mended("ssl", "problem");
     says(line(&found).as_str(), &["pgcertd", "setup", "--yes", NAME]);
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]
@@ -244,8 +239,7 @@ fn a_server_that_names_other_files_is_pointed_at_ours_by_the_set_up() {
         found["seen"].as_str().unwrap(),
         &["ssl_cert_file", other.to_str().unwrap()],
     );
-    let first = stage.first.clone();
-    stage.ends_serving(&first);
+    stage.ends_serving_the_first();
 }
 
 #[test]

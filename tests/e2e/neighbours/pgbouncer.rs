@@ -61,15 +61,13 @@ fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
 #[test]
 fn a_pooler_is_taken_in_by_hand_and_its_first_certificate_installed() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |pooler| {
+    let mut stage = Stage::build(&world)
+        .pooler(|pooler| {
             pooler.set("client_tls_sslmode", "disable");
             pooler.unset("client_tls_cert_file");
             pooler.unset("client_tls_key_file");
-        },
-        |instance| instance,
-    );
+        })
+        .start();
     fs::remove_file(&stage.cert).unwrap();
     let off = stage.checked("ssl");
     assert_eq!(off["weight"], "problem", "{off}");
@@ -127,11 +125,9 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
     let world = or_skip!(World::new());
     let clients = world.path().join("clients-ca.pem");
     fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
-    let mut stage = Stage::with(
-        &world,
-        |pooler| pooler.set("client_tls_ca_file", clients.to_str().unwrap()),
-        |instance| instance,
-    );
+    let mut stage = Stage::build(&world)
+        .pooler(|pooler| pooler.set("client_tls_ca_file", clients.to_str().unwrap()))
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.pooler.session(&stage.cluster);
     fs::write(&clients, "no certificate\n").unwrap();
@@ -162,15 +158,12 @@ fn a_broken_file_beside_a_poolers_pair_is_named_and_the_renewal_waits_for_it() {
 #[test]
 fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::of_key(
-        &world,
-        KeyType::Rsa2048,
-        |pooler| {
+    let mut stage = Stage::build_with_key(&world, KeyType::Rsa2048)
+        .pooler(|pooler| {
             pooler.set("client_tls_protocols", "tlsv1.2");
             pooler.set("client_tls_ciphers", "ECDHE-RSA-AES256-GCM-SHA384");
-        },
-        |instance| instance,
-    );
+        })
+        .start();
     let daemon = stage.daemon();
     let mut session = stage.pooler.session(&stage.cluster);
     let ecdsa = stage.renew();
@@ -313,9 +306,8 @@ fn a_poolers_pid_file_that_is_left_over_harms_nobody() {
 fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
     let world = or_skip!(World::new());
     let target = world.target(NAME);
-    let mut stage = Stage::with(
-        &world,
-        |pooler| {
+    let mut stage = Stage::build(&world)
+        .pooler(|pooler| {
             pooler.unset("pidfile");
             pooler.with_argument("-q");
             let whole = fs::read_to_string(pooler.config_file()).unwrap();
@@ -325,9 +317,8 @@ fn a_pooler_without_a_pid_file_and_with_an_included_configuration_is_found() {
                 "; all is elsewhere\n%include {}\n",
                 more.display()
             ));
-        },
-        |instance| instance,
-    );
+        })
+        .start();
     let second = stage.renew();
     stage.synced(&[], "deployed", 0);
     assert_eq!(stage.pooler.served(), second.fingerprint);
@@ -340,15 +331,13 @@ fn a_pooler_that_demands_client_certificates_shows_its_leaf_over_either_protocol
         let world = or_skip!(World::new());
         let clients = world.path().join("clients-ca.pem");
         fs::write(&clients, Ca::new(&world, "Clients").root_pem()).unwrap();
-        let mut stage = Stage::with(
-            &world,
-            |pooler| {
+        let mut stage = Stage::build(&world)
+            .pooler(|pooler| {
                 pooler.set("client_tls_ca_file", clients.to_str().unwrap());
                 pooler.set("client_tls_sslmode", "verify-full");
                 pooler.set("client_tls_protocols", protocols);
-            },
-            |instance| instance,
-        );
+            })
+            .start();
         stage.becomes("in_sync");
         let second = stage.renew();
         stage.synced(&[], "deployed", 0);
@@ -394,7 +383,9 @@ fn a_server_and_the_pooler_before_it_share_a_lineage() {
 #[test]
 fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(&world, |_| {}, |instance| instance.set("mode", "observe"));
+    let mut stage = Stage::build(&world)
+        .instance(|instance| instance.set("mode", "observe"))
+        .start();
     let daemon = stage.daemon();
     let before = Inventory::under([stage.config.state_directory(), &stage.pooler.config_file()]);
     let second = stage.renew();

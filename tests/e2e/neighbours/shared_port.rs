@@ -36,7 +36,9 @@ impl<'w> Pair<'w> {
             pooler.set("so_reuseport", "1");
             pooler.set("listen_addr", &format!("{SHARED}, {own}"));
         };
-        let stage = Stage::with(world, |pooler| shares(pooler, FIRST), |instance| instance);
+        let stage = Stage::build(world)
+            .pooler(|pooler| shares(pooler, FIRST))
+            .start();
         let mut second = stage.pooler.beside(world, &stage.cluster, OTHER);
         let target = world.target(OTHER);
         world.place(&stage.first, &target);
@@ -197,7 +199,7 @@ fn processes_that_share_a_configuration_cannot_be_told_apart_and_that_is_not_wel
         pooler.set("unix_socket_dir", "");
         pooler.unset("pidfile");
     };
-    let mut stage = Stage::with(&world, shares, |instance| instance);
+    let mut stage = Stage::build(&world).pooler(shares).start();
     let entry = Instance::of_pgbouncer(NAME, HOST, &stage.pooler.config_file());
     let address = format!("{SHARED}:{}", stage.pooler.port());
     stage.config = Config::new(&world)

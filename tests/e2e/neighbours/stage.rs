@@ -41,55 +41,74 @@ impl DerefMut for Stage<'_> {
     }
 }
 
+/// A scene whose pooler is not started yet.
+#[must_use]
+pub struct StageBuilder<'w> {
+    stage: Stage<'w>,
+    entry: Instance,
+}
+
+impl<'w> StageBuilder<'w> {
+    /// With other settings of the pooler.
+    pub fn pooler(mut self, change: impl FnOnce(&mut PgBouncer)) -> Self {
+        change(&mut self.stage.pooler);
+        self
+    }
+
+    /// With other keys of the instance.
+    pub fn instance(mut self, change: impl FnOnce(Instance) -> Instance) -> Self {
+        self.entry = change(self.entry);
+        self
+    }
+
+    /// Starts the pooler, and writes the configuration.
+    #[track_caller]
+    pub fn start(self) -> Stage<'w> {
+        let Self { mut stage, entry } = self;
+        stage.pooler.start().unwrap();
+        stage.config = Config::new(stage.world)
+            .watch("resync", "1h")
+            .instance(entry)
+            .write();
+        stage
+    }
+}
+
 impl<'w> Stage<'w> {
     /// A pooler in session mode, with nothing special.
     pub fn new(world: &'w World) -> Self {
-        Self::with(world, |_| {}, |instance| instance)
+        Self::build(world).start()
     }
 
     /// A pooler that refuses RSA-2048, which pgcertd lets pass.
     pub fn strict(world: &'w World) -> Self {
         let strict = StrictOpenssl::new(world);
         let conf = strict.conf.to_str().unwrap();
-        Self::with(
-            world,
-            |pooler| pooler.with_env("OPENSSL_CONF", conf),
-            |instance| instance,
-        )
+        Self::build(world)
+            .pooler(|pooler| pooler.with_env("OPENSSL_CONF", conf))
+            .start()
     }
 
-    /// With other settings of the pooler, before it starts, and of the instance.
-    pub fn with(
-        world: &'w World,
-        pooled: impl FnOnce(&mut PgBouncer),
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
-        Self::of_key(world, KeyType::default(), pooled, instance)
+    /// Begins one in session mode.
+    pub fn build(world: &'w World) -> StageBuilder<'w> {
+        Self::build_with_key(world, KeyType::default())
     }
 
     /// The same with a first certificate of this kind of key.
-    pub fn of_key(
-        world: &'w World,
-        kind: KeyType,
-        pooled: impl FnOnce(&mut PgBouncer),
-        instance: impl FnOnce(Instance) -> Instance,
-    ) -> Self {
+    pub fn build_with_key(world: &'w World, kind: KeyType) -> StageBuilder<'w> {
         let target = world.target(NAME);
         let mut scene = crate::stage::Stage::build_at(world, &target, &target)
             .key(kind)
             .cluster(|_| Cluster::build(world))
             .start();
+        scene.name = NAME;
         let mut pooler = PgBouncer::before(world, &scene.cluster, NAME);
         pooler.tls(&target);
-        pooled(&mut pooler);
-        pooler.start().unwrap();
         let entry = Instance::of_pgbouncer(NAME, HOST, &pooler.config_file());
-        scene.name = NAME;
-        scene.config = Config::new(world)
-            .watch("resync", "1h")
-            .instance(instance(entry))
-            .write();
-        Self { scene, pooler }
+        StageBuilder {
+            stage: Self { scene, pooler },
+            entry,
+        }
     }
 
     /// Starts the daemon, and waits until it has found all in order.

@@ -9,11 +9,9 @@ use crate::{
 #[test]
 fn a_pooler_is_found_under_what_started_it_and_one_of_another_user_is_not_down() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::with(
-        &world,
-        |pooler| pooler.unset("pidfile"),
-        |instance| instance,
-    );
+    let mut stage = Stage::build(&world)
+        .pooler(|pooler| pooler.unset("pidfile"))
+        .start();
     for starter in [
         &["tini", "-g", "--", "sudo", "-u", "postgres"][..],
         &["timeout", "1h", "runuser", "-u", "postgres", "--"],

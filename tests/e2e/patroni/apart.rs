@@ -16,15 +16,11 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
     let world = or_skip!(World::with_debians(PATRONI));
     let place = world.directory("mounted").join("api.pem");
     fs::write(&place, "").unwrap();
-    let mut stage = Stage::with(
-        &world,
-        |target| Settings {
-            restapi: vec![("certfile", place.display().to_string())],
-            alone: Some((target.to_owned(), place.clone())),
-            ..Settings::default()
-        },
-        |instance| instance,
-    );
+    let mut stage = Stage::new(&world, |target| Settings {
+        restapi: vec![("certfile", place.display().to_string())],
+        alone: Some((target.to_owned(), place.clone())),
+        ..Settings::default()
+    });
     stage.becomes("in_sync");
     let remedy = [
         "as a single file",
@@ -55,8 +51,7 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
 #[test]
 fn a_patroni_in_a_network_of_its_own_needs_an_address_and_nobody_is_looked_at_in_its_place() {
     let world = or_skip!(World::with_debians(PATRONI));
-    let mut stage =
-        started_in_own_network(|| Stage::with(&world, Settings::with_tls, |instance| instance));
+    let mut stage = started_in_own_network(|| Stage::new(&world, Settings::with_tls));
     let second = stage.renew();
     // What listens at the same port here serves the very certificate that is due.
     let file = world.target("namesake");

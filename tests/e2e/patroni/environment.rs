@@ -21,21 +21,17 @@ fn a_patroni_without_a_file_is_named_with_what_is_supported_and_its_postgres_is_
     let _debians = or_skip!(World::with_debians(PATRONI));
     let world = or_skip!(World::of_user("daemon"));
     let server = world.target("n1");
-    let mut stage = Stage::with(
-        &world,
-        |target| {
-            let directory = server.parent().unwrap();
-            fs::create_dir_all(directory).unwrap();
-            give(directory, world.postgres(), 0o700);
-            fs::copy(target, &server).unwrap();
-            give(&server, world.postgres(), 0o600);
-            Settings {
-                given: Given::InEnvironment,
-                ..Settings::with_tls(target)
-            }
-        },
-        |instance| instance,
-    );
+    let mut stage = Stage::new(&world, |target| {
+        let directory = server.parent().unwrap();
+        fs::create_dir_all(directory).unwrap();
+        give(directory, world.postgres(), 0o700);
+        fs::copy(target, &server).unwrap();
+        give(&server, world.postgres(), 0o600);
+        Settings {
+            given: Given::InEnvironment,
+            ..Settings::with_tls(target)
+        }
+    });
     let file = stage.solo.node.config_file().to_owned();
     assert!(!file.exists());
     // The set-up of its Postgres leaves Patroni's configuration alone, wherever that is.

@@ -31,7 +31,7 @@ fn program(world: &World, name: &str, text: &str) -> PathBuf {
 #[test]
 fn a_patroni_is_found_under_whatever_has_started_it() {
     let world = or_skip!(World::with_debians(PATRONI));
-    let mut stage = Stage::with(&world, Settings::with_tls, |instance| instance);
+    let mut stage = Stage::new(&world, Settings::with_tls);
     let drop = "runuser -u postgres --";
     let patroni = stage.solo.node.program();
     let patroni = patroni.to_str().unwrap();

@@ -16,7 +16,7 @@ use crate::{
 #[test]
 fn a_patroni_that_is_down_is_told_with_its_remedy_and_gets_the_renewal_when_it_starts() {
     let world = or_skip!(World::with_debians(PATRONI));
-    let mut stage = Stage::with(&world, Settings::with_tls, |instance| instance);
+    let mut stage = Stage::new(&world, Settings::with_tls);
     let daemon = stage.daemon();
     eventually_at_rest(&stage.config);
     stage.solo.node.kill9();

@@ -111,15 +111,13 @@ fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
     let world = or_skip!(World::new());
     let target = world.target(neighbours::stage::NAME);
     let file = target.to_str().unwrap();
-    let mut stage = neighbours::stage::Stage::with(
-        &world,
-        |pooler| {
+    let mut stage = neighbours::stage::Stage::build(&world)
+        .pooler(|pooler| {
             pooler.set("server_tls_sslmode", "prefer");
             pooler.set("server_tls_cert_file", file);
             pooler.set("server_tls_key_file", file);
-        },
-        |entry| entry,
-    );
+        })
+        .start();
     let words = [
         "clientAuth",
         "server_tls_cert_file",
