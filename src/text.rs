@@ -10,7 +10,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a person is told in place of a command that would hold a character that cannot be shown.
@@ -49,6 +51,27 @@ fn is_visible(c: char) -> bool {
     // Only the first character of a text is escaped where it is a combining mark.
     let text = std::str::from_utf8(&bytes[..length]).unwrap_or_default();
     text.escape_debug().eq(text.chars())
+}
+
+/// A length of time in its largest unit of which there are two or more, down to seconds.
+pub(crate) fn span(length: SignedDuration) -> String {
+    let seconds = length.as_secs();
+    let (count, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "day"),
+        7_200.. => (seconds / 3_600, "hour"),
+        120.. => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+/// A duration as a person reads it.
+pub(crate) fn rounded(lasted: Duration) -> String {
+    match lasted.as_secs() {
+        0 => format!("{} ms", lasted.as_millis()),
+        seconds => format!("{:#}", SignedDuration::from_secs(seconds.cast_signed())),
+    }
 }
 
 /// One line in which every character is seen as what it is.

@@ -10,11 +10,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::error::{BundleError, LinkError};
-use super::facts::CertificateFacts;
+use super::facts::{CertificateFacts, printable};
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
 use super::signature;
-use crate::text::shown;
 
 /// A certificate that was parsed once.
 #[derive(Clone, PartialEq, Eq)]
@@ -329,11 +328,6 @@ fn has_readable_names(certificate: &X509Certificate<'_>) -> bool {
                 ParsedExtension::SubjectAlternativeName(_)
             )
     })
-}
-
-/// Names come from whoever made the certificate, and go to terminals and logs.
-pub(super) fn printable(text: &str) -> String {
-    shown(text).into_owned()
 }
 
 fn serial(bytes: &[u8]) -> String {

@@ -10,8 +10,8 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::oid_registry::{OID_X509_EXT_NAME_CONSTRAINTS, Oid};
 
-use super::certificate::printable;
 use super::key::PublicKey;
+use crate::text::shown;
 
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,4 +198,9 @@ fn address(bytes: &[u8]) -> AlternativeName {
     }
     let octets = <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
     octets.map_or(AlternativeName::Unusable, AlternativeName::Address)
+}
+
+/// Names come from whoever made the certificate, and go to terminals and logs.
+pub(super) fn printable(text: &str) -> String {
+    shown(text).into_owned()
 }

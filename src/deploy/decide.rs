@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Keeper;
-use super::plan::{self, Clock, Comparison, Intent, NotSeen, Plan, Readiness, Trigger};
+use super::plan::{self, Comparison, Intent, NotSeen, Plan, Readiness, Trigger};
+use super::standards::Clock;
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::Mode;
 use crate::host::look::CannotLook;

@@ -1,7 +1,6 @@
 //! Desired against actual: what to do. Pure functions over what was seen.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
@@ -48,25 +47,6 @@ pub(crate) enum Readiness {
         /// When that can change without any event.
         at: Option<Timestamp>,
     },
-}
-
-/// The time, and the config's say on it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    pub(crate) now: Timestamp,
-    /// How long files may stay unmatched; no time at all where the writer is known to be done.
-    pub(crate) settle_timeout: Duration,
-}
-
-impl Clock {
-    fn after(&self, start: Timestamp, wait: Duration) -> Timestamp {
-        // A change time in the future (a clock was set back) counts as now.
-        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-        start
-            .min(self.now)
-            .saturating_add(wait)
-            .unwrap_or(Timestamp::MAX)
-    }
 }
 
 /// Weighs what the lineage holds against the instance's rules and what is installed.

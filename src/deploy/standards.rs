@@ -4,11 +4,29 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::plan::Clock;
 use crate::bundle::Bundle;
 use crate::trust::{Needed, Roots};
+
+/// The time, and the config's say on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) now: Timestamp,
+    /// How long files may stay unmatched; no time at all where the writer is known to be done.
+    pub(crate) settle_timeout: Duration,
+}
+
+impl Clock {
+    pub(super) fn after(&self, start: Timestamp, wait: Duration) -> Timestamp {
+        // A change time in the future (a clock was set back) counts as now.
+        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
+        start
+            .min(self.now)
+            .saturating_add(wait)
+            .unwrap_or(Timestamp::MAX)
+    }
+}
 
 /// How long the system's roots may take to read: they may lie on a file system that does not answer.
 const ANSWER: Duration = Duration::from_secs(3);

@@ -1,10 +1,11 @@
 //! The one line that `systemctl status` shows.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::nearing::Nearing;
 use super::view::InstanceView;
 use crate::deploy::state::State;
+use crate::text::span;
 
 /// How many instances are named one by one.
 const NAMED: usize = 3;
@@ -113,21 +114,10 @@ fn until(end: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A length of time in its largest unit of which there are two or more, down to seconds.
-pub(super) fn span(length: SignedDuration) -> String {
-    let seconds = length.as_secs();
-    let (count, unit) = match seconds {
-        172_800.. => (seconds / 86_400, "day"),
-        7_200.. => (seconds / 3_600, "hour"),
-        120.. => (seconds / 60, "minute"),
-        _ => (seconds, "second"),
-    };
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {unit}{plural}")
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
     use crate::bundle::{Expiry, Thresholds};
     use crate::report::view::{CertificateView, CompanionPlaces};

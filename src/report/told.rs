@@ -2,9 +2,7 @@
 //!
 //! A pure function of what was said and what was seen; time is passed in.
 
-use std::time::{Duration, Instant};
-
-use jiff::SignedDuration;
+use std::time::Instant;
 
 use super::deployment::DeploymentReport;
 use super::event::Event;
@@ -14,6 +12,7 @@ use super::view::{CertificateView, InstanceView};
 use crate::config;
 use crate::deploy::state::{Problem, State};
 use crate::deploy::{Done, Remark};
+use crate::text::rounded;
 
 /// What was last said of one instance.
 #[derive(Debug, Default)]
@@ -159,14 +158,6 @@ impl Announcer {
             ),
             _ => None,
         }
-    }
-}
-
-/// A duration as a person reads it.
-pub(super) fn rounded(lasted: Duration) -> String {
-    match lasted.as_secs() {
-        0 => format!("{} ms", lasted.as_millis()),
-        seconds => format!("{:#}", SignedDuration::from_secs(seconds.cast_signed())),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::fragment::{EntryRemoval, Fragment};
+use super::fragment::Fragment;
 use super::host_line::LineToAdd;
 use super::plaintext::{self, PlaintextAnswer};
 use super::plan::{PlannedChange, SetupPlan};
@@ -487,16 +487,4 @@ fn planted(after: Step) -> Result<(), SetupError> {
 #[expect(clippy::unnecessary_wraps, reason = "a test's build has faults here")]
 fn planted(_after: Step) -> Result<(), SetupError> {
     Ok(())
-}
-
-/// What became of a fragment, for a sentence.
-pub(super) fn removal(removal: EntryRemoval, path: &std::path::Path) -> SetupProgress {
-    match removal {
-        EntryRemoval::Removed => SetupProgress::Done(format!("removed {}", path.display())),
-        EntryRemoval::Absent => SetupProgress::Done(format!("{} is gone already", path.display())),
-        EntryRemoval::Changed => SetupProgress::Left(format!(
-            "{} was changed since, and stays: remove what you do not want of it",
-            path.display()
-        )),
-    }
 }

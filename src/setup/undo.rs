@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::carry_out::removal;
-use super::fragment::{Fragment, FragmentEntry};
+use super::fragment::{EntryRemoval, Fragment, FragmentEntry};
 use super::host_line::AddedLine;
 use super::record::{Record, Was};
 use super::require_tls::TighteningError;
@@ -370,4 +369,16 @@ pub(super) async fn forget(instance: &mut Instance) -> Result<(), SetupError> {
         targets.remove_lock()
     });
     Ok(forgotten.await?)
+}
+
+/// What became of a fragment, for a sentence.
+fn removal(removal: EntryRemoval, path: &std::path::Path) -> SetupProgress {
+    match removal {
+        EntryRemoval::Removed => SetupProgress::Done(format!("removed {}", path.display())),
+        EntryRemoval::Absent => SetupProgress::Done(format!("{} is gone already", path.display())),
+        EntryRemoval::Changed => SetupProgress::Left(format!(
+            "{} was changed since, and stays: remove what you do not want of it",
+            path.display()
+        )),
+    }
 }

@@ -31,9 +31,9 @@ use jiff::Timestamp;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::certificate::{self, Certificate, printable, timestamp};
+use super::certificate::{self, Certificate, timestamp};
 use super::error::{LinkError, Part};
-use super::facts::Authority;
+use super::facts::{Authority, printable};
 use super::fingerprint::Fingerprint;
 use super::pem::{self, Block};
 use super::signature;

@@ -15,9 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::plan::{
-    AttemptMemory, Clock, Comparison, Intent, NotSeen, Plan, Readiness, Request, plan, readiness,
+    AttemptMemory, Comparison, Intent, NotSeen, Plan, Readiness, Request, plan, readiness,
     still_held,
 };
+use super::standards::Clock;
 use super::standards::Standards;
 use super::state::{Observation, State};
 use crate::bundle::{Bundle, KeyedBundle};

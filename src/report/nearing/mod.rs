@@ -11,13 +11,12 @@ use jiff::Timestamp;
 
 use super::event::Event;
 use super::field::Field;
-use super::headline::span;
 use super::kind::EventKind;
-use super::told::rounded;
 use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
 use crate::bundle::{Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::deploy::state::{Problem, State};
+use crate::text::{rounded, span};
 
 /// What lasts is said again after this.
 pub(crate) const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);

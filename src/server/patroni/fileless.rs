@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::process::{is_script, not_patroni};
+use super::script::{is_script, not_patroni};
 use crate::host::look::{self, CannotLook};
 use crate::host::process::{self, HeldProcess, Search};
 use crate::server::namespaces::if_allowed;

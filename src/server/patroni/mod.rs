@@ -15,6 +15,7 @@
 mod fileless;
 mod process;
 mod rehearsal;
+mod script;
 mod yaml;
 
 use std::path::{Path, PathBuf};

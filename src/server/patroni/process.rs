@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 
 use super::fileless::{BY_FILE, told_by_environment, without_file};
+use super::script::{is_script, not_patroni};
 use super::{RestApi, environment};
 use crate::config;
 use crate::host::command::Launch;
@@ -376,12 +377,6 @@ fn leading(mut found: Vec<PatroniCandidate>) -> Vec<PatroniCandidate> {
     found
 }
 
-/// Whether an argument is what Patroni is started by.
-pub(super) fn is_script(argument: &OsString) -> bool {
-    let name = Path::new(argument).file_name();
-    name.is_some_and(|name| name == "patroni" || name == "patroni.py")
-}
-
 /// Whether a Patroni's arguments name this file, behind its script.
 fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
     let arguments = processes::arguments_of(held.pid())?;
@@ -411,44 +406,6 @@ pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
         Ok(below) => proc.join("root").join(below),
         Err(_) => proc.join("cwd").join(argument),
     }
-}
-
-/// What says that a process is another program than Patroni, whatever its arguments are: it is no Python, or runs
-/// another script. Where its executable may not be looked at, the name by which it was started tells.
-pub(super) fn not_patroni(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
-    let executable = if_allowed(held.link("exe"))?;
-    let arguments = processes::arguments_of(held.pid())?;
-    let Some(program) = executable.or_else(|| arguments.first().map(PathBuf::from)) else {
-        return Ok(None);
-    };
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
-    if name.starts_with("patroni") {
-        return Ok(None);
-    }
-    if !name.starts_with("python") && !name.starts_with("pypy") {
-        return Ok(Some(format!("its executable is {}", program.display())));
-    }
-    let runs = script(&arguments);
-    Ok((!runs.is_some_and(is_script)).then(|| {
-        let runs = runs.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        format!("it is a Python that runs {runs:?}")
-    }))
-}
-
-/// What a Python with these arguments runs: a script or a module.
-fn script(arguments: &[OsString]) -> Option<&OsString> {
-    let mut rest = arguments.iter().skip(1);
-    while let Some(argument) = rest.next() {
-        match argument.as_encoded_bytes() {
-            b"-m" => return rest.next(),
-            b"-X" | b"-W" | b"--check-hash-based-pycs" => drop(rest.next()),
-            // The text of a program follows.
-            b"-c" => return None,
-            [b'-', ..] => {}
-            _ => return Some(argument),
-        }
-    }
-    None
 }
 
 /// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
@@ -558,7 +515,7 @@ mod tests {
     fn a_python_is_known_by_the_script_that_it_runs() {
         let runs = |line: &str| {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            script(&words).is_some_and(is_script)
+            super::super::script::script(&words).is_some_and(is_script)
         };
         for line in [
             "/usr/bin/python3 /usr/bin/patroni /etc/patroni.yml",

@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn a_signature_without_a_digest_is_kept_from_clients_with_passwords() {
     let world = or_skip!(World::new());
-    let mut stage = Stage::new(&world);
+    // The default only since 14.
+    let mut stage = Stage::build(&world)
+        .cluster(|cluster| cluster.setting("password_encryption", "scram-sha-256"))
+        .start();
     let first = stage.first.clone();
     stage.cluster.sql("create role app login password 'secret'");
     let hba = stage.cluster.config_directory().join("pg_hba.conf");
