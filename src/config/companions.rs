@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::validate::Layers;
+use super::layers::Layers;
 use super::values::{source, target};
 use super::written::{Key, Keys};
 use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, ServerKind};

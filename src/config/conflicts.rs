@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::document::At;
 use super::error::ConfigError;
+use super::layers::Checked;
 use super::paths::{LinkPolicy, Real, Twin};
-use super::validate::Checked;
 use super::{InstanceConfig, Mode};
 
 /// Debian's self-signed pair for every service of a host, from the package ssl-cert.

@@ -19,6 +19,7 @@ mod error;
 mod expected;
 #[cfg(test)]
 pub(crate) mod keys;
+mod layers;
 mod listen;
 pub(crate) mod notification;
 mod paths;

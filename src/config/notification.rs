@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::document::{At, TomlFile};
 use super::error::ConfigError;
-use super::validate::{at, directory};
+use super::layers::{at, directory};
 use super::values::{any_duration, choice, command, positive};
 use super::written;
 

@@ -14,12 +14,13 @@ use super::conflicts;
 use super::document::{At, TomlFile, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
+use super::layers::{Checked, CompanionAt, Layer, Layers, at, directory};
 use super::notification::notify;
 use super::values::{
     KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
     expiry, files, listen, positive, server_names, target, textfile,
 };
-use super::written::{self, Instances, Key, Keys, Root, Table, WrittenFragment};
+use super::written::{self, Instances, Keys, Root, Table, WrittenFragment};
 use super::{
     Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
     DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED,
@@ -34,24 +35,6 @@ const MISSING: &str =
 
 /// What to do where a fragment that the directory lists does not exist.
 const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere can be removed";
-
-/// An instance, and where the values stand that can conflict with another's.
-pub(super) struct Checked<'a> {
-    pub(super) instance: InstanceConfig,
-    pub(super) name: At<'a, String>,
-    /// That of `data_directory` or `config_file`.
-    pub(super) home: At<'a, String>,
-    pub(super) cert_file: Option<At<'a, String>>,
-    pub(super) key_file: Option<At<'a, String>>,
-    pub(super) ca: CompanionAt<'a>,
-    pub(super) crl: CompanionAt<'a>,
-}
-
-/// Where source and target of a CA or CRL file stand.
-pub(super) struct CompanionAt<'a> {
-    pub(super) source: Option<At<'a, String>>,
-    pub(super) file: Option<At<'a, String>>,
-}
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
 pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
@@ -190,62 +173,12 @@ fn metrics(
     })
 }
 
-pub(super) fn directory(
-    document: &TomlFile,
-    key: &Key<String>,
-    default: &Path,
-) -> Result<PathBuf, ConfigError> {
-    at(document, key).map_or(Ok(default.to_owned()), |value| value.path())
-}
-
-pub(super) fn at<'a, T>(document: &'a TomlFile, key: &'a Key<T>) -> Option<At<'a, T>> {
-    key.as_ref().map(|written| At::new(document, written))
-}
-
-/// The keys of one table, and the file it stands in.
-#[derive(Clone, Copy)]
-pub(super) struct Layer<'a> {
-    keys: &'a Keys,
-    document: &'a TomlFile,
-}
-
-/// The keys of an instance above those of the defaults.
-#[derive(Clone, Copy)]
-pub(super) struct Layers<'a> {
-    pub(super) own: Layer<'a>,
-    shared: Option<Layer<'a>>,
-}
-
 /// What every instance is checked against.
 struct World<'a> {
     file: &'a Path,
     watched: &'a [PathBuf],
     state_directory: &'a Path,
     shared: Layer<'a>,
-}
-
-impl<'a> Layer<'a> {
-    pub(super) fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
-        at(self.document, key(self.keys))
-    }
-}
-
-impl<'a> Layers<'a> {
-    pub(super) fn find<T>(self, key: fn(&Keys) -> &Key<T>) -> Option<At<'a, T>> {
-        self.own
-            .find(key)
-            .or_else(|| self.shared.and_then(|shared| shared.find(key)))
-    }
-
-    /// The value of a key through a check, or its default where it is not written.
-    pub(super) fn read<T, V>(
-        self,
-        key: fn(&Keys) -> &Key<T>,
-        default: V,
-        check: impl Fn(&At<'_, T>) -> Result<V, ConfigError>,
-    ) -> Result<V, ConfigError> {
-        self.find(key).map_or(Ok(default), |value| check(&value))
-    }
 }
 
 impl<'a> World<'a> {

@@ -3,8 +3,8 @@
 use roff::{bold, italic, roman};
 
 use super::Made;
+use super::files::files;
 use super::page::{Page, sentences};
-use super::pages::files;
 use crate::config::keys::{
     Holds, Key, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
 };

@@ -6,6 +6,7 @@
 
 mod completions;
 mod config_page;
+mod files;
 mod page;
 mod pages;
 pub(crate) mod schema;

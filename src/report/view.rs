@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::nearing::Nearing;
 use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
 use crate::deploy::state::{Observation, Problem, State};
@@ -236,13 +235,6 @@ impl InstanceView {
         self.ca.look_at(Piece::Ca, now);
         self.crl.look_at(Piece::Crl, now);
         self
-    }
-
-    /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
-    /// that it cannot wait, see [`Nearing::is_urgent`].
-    pub(crate) fn is_well(&self, now: Timestamp) -> bool {
-        self.state.is_well()
-            && !Nearing::from_view(self, now).is_some_and(|nearing| nearing.is_urgent())
     }
 }
 

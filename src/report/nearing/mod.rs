@@ -73,6 +73,15 @@ impl Holder {
     }
 }
 
+impl InstanceView {
+    /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
+    /// that it cannot wait, see [`Nearing::is_urgent`].
+    pub(crate) fn is_well(&self, now: Timestamp) -> bool {
+        self.state.is_well()
+            && !Nearing::from_view(self, now).is_some_and(|nearing| nearing.is_urgent())
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NearingEnd<'a> {
     piece: Piece,
