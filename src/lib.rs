@@ -39,6 +39,8 @@
 //! server, [`server`] no lineage; [`deploy`] no watcher and no command. The process ends in `main` alone.
 
 #![warn(unreachable_pub)]
+// The tour is for those who read the private parts.
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod acme;
 mod bundle;

@@ -13,7 +13,6 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 #[path = "e2e/world/skipped.rs"]
-#[allow(dead_code, unused_macros, reason = "the demo runs everywhere")]
 mod skipped;
 #[path = "e2e/world/surroundings.rs"]
 #[expect(dead_code, reason = "the demo mounts nothing")]

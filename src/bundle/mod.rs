@@ -69,7 +69,7 @@ pub struct Bundle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) leaf: Fingerprint,
-    /// See [`Companions::digest`].
+    /// See [`ClientTrust::digest`].
     pub(crate) companions: Option<Fingerprint>,
 }
 

@@ -1,6 +1,6 @@
 //! `pgcertd check`: the config, and everything a deployment needs, without changing anything.
 //!
-//! What is looked at is in [`doctor`]; here it is drawn, what needs a person first.
+//! What is looked at is in [`mod@crate::check`]; here it is drawn, what needs a person first.
 
 use super::manual::{Chapter, Manual};
 use super::page::Page;

@@ -85,7 +85,7 @@ impl Outcomes {
     pub(super) fn add(&mut self, instance: &InstanceConfig, done: &Done) {
         let events = self.manner.events();
         let view = InstanceView::from_config(instance, &done.seen);
-        for event in Announcer::default().from_parts(instance, done, &view, Instant::now()) {
+        for event in Announcer::default().events_for(instance, done, &view, Instant::now()) {
             let wanted = match events {
                 Events::All => true,
                 Events::OfDeployments => done.acted || is_remark(event.kind()),

@@ -63,23 +63,23 @@ pub(crate) const DEFAULT_CA_TARGET: &str = "ca.pem";
 /// The file there that is the target of the CRL file by default.
 pub(crate) const DEFAULT_CRL_TARGET: &str = "crl.pem";
 
-/// What [`Watch::debounce`] is by default.
+/// What [`WatchConfig::debounce`] is by default.
 pub(crate) const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// What [`Watch::settle_timeout`] is by default.
+/// What [`WatchConfig::settle_timeout`] is by default.
 pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What [`Watch::resync`] is by default.
+/// What [`WatchConfig::resync`] is by default.
 pub(crate) const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
 
-/// What [`Instance::verify_timeout`] is by default.
+/// What [`InstanceConfig::verify_timeout`] is by default.
 pub(crate) const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What it is by default for [`Kind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
+/// What it is by default for [`ServerKind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
 /// by default.
 pub(crate) const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
 
-/// What [`Instance::delay`] is by default.
+/// What [`InstanceConfig::delay`] is by default.
 pub(crate) const DEFAULT_DELAY: Duration = Duration::ZERO;
 
 /// The whole configuration.
@@ -143,11 +143,11 @@ pub(crate) struct InstanceConfig {
     pub(crate) place: ServerHome,
     /// The file that the server's setting names, `ssl_cert_file` for Postgres. Default: `server.pem` in [`Config::state_of`] the instance.
     pub(crate) cert_file: PathBuf,
-    /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`Instance::cert_file`], one file for both.
+    /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`InstanceConfig::cert_file`], one file for both.
     pub(crate) key_file: PathBuf,
     /// The CAs of clients, for `ssl_ca_file`. Default: none, whatever that names is another's.
     pub(crate) ca: Option<Companion>,
-    /// What these have revoked, for `ssl_crl_file`. Default: none. There is none without [`Instance::ca`].
+    /// What these have revoked, for `ssl_crl_file`. Default: none. There is none without [`InstanceConfig::ca`].
     pub(crate) crl: Option<Companion>,
     /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
     pub(crate) server_names: Vec<ServerName<'static>>,
@@ -155,15 +155,15 @@ pub(crate) struct InstanceConfig {
     pub(crate) mode: Mode,
     /// How the instance is told of new files. Default: [`Reload::Signal`].
     pub(crate) reload: Reload,
-    /// The owner of installed files. Default: none, the owner of [`Place::home`].
+    /// The owner of installed files. Default: none, the owner of [`ServerHome::home`].
     pub(crate) owner: Option<Account>,
-    /// The group of installed files. Default: none, the group of [`Place::home`].
+    /// The group of installed files. Default: none, the group of [`ServerHome::home`].
     pub(crate) group: Option<Account>,
     /// Where to see what the instance serves. Default: none, where the server itself says that it listens.
     pub(crate) address: Option<Address>,
     /// What counts as proof. Default: [`Verify::Handshake`].
     pub(crate) verify: Verify,
-    /// How long the proof may take. Default: that of its [`Kind`].
+    /// How long the proof may take. Default: that of its [`ServerKind`].
     pub(crate) verify_timeout: Duration,
     /// How long a new bundle is held before it is deployed. Default: zero, it is not held.
     pub(crate) delay: Duration,
@@ -217,7 +217,7 @@ impl ServerKind {
         }
     }
 
-    /// What [`Instance::verify_timeout`] is by default.
+    /// What [`InstanceConfig::verify_timeout`] is by default.
     pub(crate) fn verify_timeout(self) -> Duration {
         match self {
             ServerKind::Postgres | ServerKind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
@@ -268,7 +268,7 @@ impl ServerHome {
         }
     }
 
-    /// The key of the config that names [`Place::home`].
+    /// The key of the config that names [`ServerHome::home`].
     pub(crate) fn key(&self) -> &'static str {
         match self {
             ServerHome::Postgres { .. } => "data_directory",
@@ -415,7 +415,7 @@ impl InstanceConfig {
         self.place.data_directory()
     }
 
-    /// The directory or file by which it is known, see [`Place::home`].
+    /// The directory or file by which it is known, see [`ServerHome::home`].
     pub(crate) fn home(&self) -> &Path {
         self.place.home()
     }

@@ -246,7 +246,7 @@ impl InstanceTask {
         let config = &self.keeper.instance.config;
         let view = InstanceView::from_config(config, &done.seen);
         let now = Instant::now();
-        let mut events = told.from_parts(config, done, &view, now);
+        let mut events = told.events_for(config, done, &view, now);
         events.extend(warned.hear(config, &view, Timestamp::now(), now));
         for event in events {
             event.emit();

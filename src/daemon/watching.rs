@@ -102,7 +102,7 @@ impl Watching {
         })
     }
 
-    /// Has watched what the trails and the instances need; [`News::Armed`] follows.
+    /// Has watched what the trails and the instances need; [`DaemonNews::Armed`] follows.
     pub(crate) fn arm(
         &mut self,
         trails: &[Trail],

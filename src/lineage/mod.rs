@@ -1,17 +1,17 @@
 //! Where bundles come from: the files of a lineage, what to watch, when a burst has settled.
 //!
 //! ```text
-//! Watcher - Hint -> Settler - due -> lineage::read - Reading -> Settler - Verdict -> the bundle's checks
+//! Watcher - Hint -> Settler - due -> read::read - Reading -> Settler - Settled -> the bundle's checks
 //!    ^                                                  |
 //!    +----------------- Trail.directories --------------+
 //! ```
 //!
 //! * [`watch`] arms inotify on directories and turns what it says into [`Hint`]s. A hint may be lost, doubled or late.
 //! * [`settle`] decides when a lineage is read, and whether what was read is a finished renewal. It does no I/O and has no clock.
-//! * [`lineage`] reads the files of one lineage once, and tells by which links and directories they were found.
+//! * [`read`] reads the files of one lineage once, and tells by which links and directories they were found.
 //!
 //! The one who drives these does, for each lineage: on a hint, [`Settler::event`] (or [`Settler::unknown`] for
-//! [`Hint::Rescan`] and [`Hint::Disarmed`]); when [`Settler::due`] has come, notes both clocks, calls [`lineage::read`],
+//! [`Hint::Rescan`] and [`Hint::Disarmed`]); when [`Settler::due`] has come, notes both clocks, calls [`read::read`],
 //! hands the reading to [`Settler::read`], **then** [`Watcher::watch`] with the trails of all lineages, and calls
 //! [`Settler::unknown`] for those that lead through a directory which was newly armed: what happened there before the
 //! watch raised no event.

@@ -1,7 +1,7 @@
 //! Where log lines go: the journal with fields under systemd, else standard error, plainly.
 //!
 //! `tracing` has three levels for what the journal tells apart by five priorities. So there are
-//! two ways to the journal: what an [`Event`](super::Event) sends to [`RAISED`] arrives one
+//! two ways to the journal: what an [`Event`](super::event::Event) sends to [`RAISED`] arrives one
 //! priority above its level's, as `crit` or `notice`; all else at `err`, `warning` or `info`.
 //!
 //! Either way every message and every field is one line that commands no terminal ([`crate::text::shown`]): whoever

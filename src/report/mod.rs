@@ -1,6 +1,6 @@
 //! What pgcertd says: the journal (or standard error), and the view that `status` shows.
 //!
-//! An [`Event`] says one thing once. It goes to the journal with an id and fields when pgcertd
+//! An [`Event`](event::Event) says one thing once. It goes to the journal with an id and fields when pgcertd
 //! runs under systemd, and as a plain line to standard error otherwise. Nothing else in pgcertd
 //! logs above `debug`. [`view`] turns what was seen of an instance into what is shown of it;
 //! nothing in it is secret.

@@ -41,7 +41,7 @@ pub(crate) struct ReportedState<'a> {
 
 impl Announcer {
     /// What is to be said of an instance that was just compared, in this order.
-    pub(crate) fn from_parts(
+    pub(crate) fn events_for(
         &mut self,
         config: &config::InstanceConfig,
         done: &Done,
@@ -64,7 +64,7 @@ impl Announcer {
         )
     }
 
-    /// See [`Told::of`].
+    /// See [`Announcer::events_for`].
     pub(crate) fn hear(&mut self, heard: ReportedState<'_>, now: Instant) -> Vec<Event> {
         let view = heard.view;
         let new = self.state != Some(view.state)

@@ -226,8 +226,9 @@ impl InstanceView {
             thresholds: config.expiry,
         }
     }
+
     /// The same view, with what is left of its certificates at `now`.
-    pub(crate) fn as_of(mut self, now: Timestamp) -> InstanceView {
+    pub(crate) fn seen_at(mut self, now: Timestamp) -> InstanceView {
         let certificates = [&mut self.source, &mut self.installed, &mut self.served];
         for certificate in certificates.into_iter().flatten() {
             certificate.look_at(now, self.thresholds);

@@ -5,7 +5,7 @@
 //! verifies that way, and knows name constraints. A chain is taken where both are content, and where
 //! webpki minds no more than what OpenSSL does not mind: a leaf of X.509 version 1 or of an
 //! authority, an extension that OpenSSL knows. The names are
-//! compared by libpq's own rule, which stands in [`crate::bundle::Facts::covers`].
+//! compared by libpq's own rule, which stands in `CertificateFacts::covers` of the bundle.
 //!
 //! By the same rules `needed` says before an installation what clients would refuse whatever they
 //! trust, and which certificate of a chain ends first.

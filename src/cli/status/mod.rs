@@ -145,7 +145,7 @@ async fn look(
         let view = match told {
             Some(told) if denied => {
                 borrowed = true;
-                told.clone().as_of(now)
+                told.clone().seen_at(now)
             }
             None if denied => unknown(config, own, lives),
             Some(told) => completed(own, told, now),
@@ -217,7 +217,7 @@ fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> Inst
         own.problem.clone_from(&told.problem);
         own.details.clone_from(&told.details);
     } else if told.state == State::Contended && own.state == State::OutOfDate {
-        return told.clone().as_of(now);
+        return told.clone().seen_at(now);
     } else if blind && own.source.is_some() {
         let told = told.problem.as_deref().unwrap_or_default();
         own.state = State::SourceInvalid;

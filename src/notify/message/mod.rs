@@ -257,7 +257,7 @@ impl Item {
         self.piece = nearing.map(|nearing| nearing.piece).or(self.about.piece());
         self.place = nearing.map(|found| found.place.as_str());
         self.end = nearing.map(|candidate| candidate.end.not_after);
-        let view = view.clone().as_of(now);
+        let view = view.clone().seen_at(now);
         match (self.about, nearing, &view.details, &view.problem) {
             (about, Some(nearing), ..) if about.piece().is_some() => {
                 self.explained(Some(&nearing.problem()))

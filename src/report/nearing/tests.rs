@@ -180,7 +180,7 @@ fn what_ends_before_its_leaf_is_said_and_named() {
             leaf.short()
         )
     );
-    let seen = world.view.clone().as_of(world.wall).served.unwrap();
+    let seen = world.view.clone().seen_at(world.wall).served.unwrap();
     let end = seen.chain_end.unwrap();
     assert_eq!(
         (seen.expiry, end.expiry),

@@ -335,7 +335,7 @@ impl Targets {
     ///
     /// # Errors
     /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
-    /// in [`Look::installed`].
+    /// in [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
         let mut found = Vec::new();
         for (_, path) in self.files() {

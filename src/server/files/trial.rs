@@ -19,7 +19,7 @@ use crate::bundle::{Bundle, Fingerprint, Identity, Piece};
 pub(crate) enum Trial {
     /// There is a bundle to go back to, and this one is not to stay as it is until a verdict is in:
     /// it goes in and has to be proven served, or it makes room for the one to go back to.
-    /// [`Look::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
+    /// [`FilesSnapshot::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
     Begins(TrialFile),
     /// There is none to go back to, or there is a trial already: whatever is on trial stays so.
     Unchanged,

@@ -180,7 +180,7 @@ impl Targets {
     /// Puts staged files in the place of the targets, and makes that durable. A trial is said to have
     /// begun before the first of them is there: no crash leaves the one without the other. Where the wire might
     /// not show what was loaded, since CA and CRL files are among them, it is remembered that a
-    /// reload is due ([`Look::reload_due`](super::Look::reload_due)) until [`Targets::reloaded`].
+    /// reload is due ([`Look::reload_due`](super::FilesSnapshot::reload_due)) until [`Targets::reloaded`].
     ///
     /// # Errors
     /// A step was refused. The targets are what they were, all of them; only where putting one of several

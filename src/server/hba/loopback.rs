@@ -62,7 +62,7 @@ fn written(text: &[u8], words: &[HbaWord]) -> Vec<Vec<u8>> {
     all
 }
 
-/// Whether `new` is `old` with some of its lines changed as a [`Proposal`](super::Proposal)
+/// Whether `new` is `old` with some of its lines changed as a [`Proposal`](super::HbaProposal)
 /// changes them, and nothing else.
 pub(crate) fn tightens(old: &[u8], new: &[u8], dialect: Dialect) -> bool {
     let marked = |line: &&[u8]| line.trim_ascii_end().ends_with(REMARK);

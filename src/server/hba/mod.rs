@@ -3,11 +3,11 @@
 //!
 //! The reading is PostgreSQL's (`hba.c`), fault for fault in what concerns a line's form; what a
 //! method's options may be is left to the server, who is asked before anything is reloaded
-//! (`pg_hba_file_rules`). The text is kept byte for byte: a [`Proposal`] differs from it in the
+//! (`pg_hba_file_rules`). The text is kept byte for byte: a [`HbaProposal`] differs from it in the
 //! first words of the lines that it changes, and in lines before them that keep the clients of
 //! this host as they were.
 //!
-//! Everything here is a function of the files' texts, which [`Files`] supplies. Nothing is written.
+//! Everything here is a function of the files' texts, which [`HbaFiles`] supplies. Nothing is written.
 
 mod address;
 mod exposure;

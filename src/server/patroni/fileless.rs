@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::script::{is_script, not_patroni};
+use super::script::{is_script, not_patroni, seen_by};
 use crate::host::look::{self, CannotLook};
 use crate::host::process::{self, HeldProcess, Search};
 use crate::server::namespaces::if_allowed;
@@ -57,7 +57,7 @@ fn fileless(pid: u32, owner: Option<u32>) -> Result<Option<(u32, i32)>, CannotLo
     }
     // An option such as --version is none that leaves it running.
     for argument in words[script + 1..].iter().map(Path::new) {
-        if look::metadata(&super::process::seen_by(&held, argument))?.is_some() {
+        if look::metadata(&seen_by(&held, argument))?.is_some() {
             return Ok(None);
         }
     }

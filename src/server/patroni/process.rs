@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 
 use super::fileless::{BY_FILE, told_by_environment, without_file};
-use super::script::{is_script, not_patroni};
+use super::script::{is_script, not_patroni, seen_by};
 use super::{RestApi, environment};
 use crate::config;
 use crate::host::command::Launch;
@@ -397,15 +397,6 @@ fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
         }
     }
     cannot.map_or(Ok(false), Err)
-}
-
-/// A path among the arguments of a process as that sees it, whatever its root is.
-pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
-    let proc = held.entry();
-    match argument.strip_prefix("/") {
-        Ok(below) => proc.join("root").join(below),
-        Err(_) => proc.join("cwd").join(argument),
-    }
 }
 
 /// Its Python, if its path here holds the very file that runs; where that may not be looked at, the

@@ -50,3 +50,12 @@ pub(super) fn script(arguments: &[OsString]) -> Option<&OsString> {
     }
     None
 }
+
+/// A path among the arguments of a process as that sees it, whatever its root is.
+pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
+    let proc = held.entry();
+    match argument.strip_prefix("/") {
+        Ok(below) => proc.join("root").join(below),
+        Err(_) => proc.join("cwd").join(argument),
+    }
+}
