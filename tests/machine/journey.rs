@@ -143,7 +143,7 @@ fn the_journal_has_the_fields(machine: &Machine, old: &str, new: &str) {
 fn the_journal_explains_itself(machine: &Machine) {
     let id = format!("MESSAGE_ID={}", EventKind::Deployed.id());
     let shown = machine.ok(["journalctl", "-x", "--no-pager", "-u", "pgcertd", &id]);
-    let subject = format!("New certificate of {DOMAIN} is served by 15-main");
+    let subject = format!("15-main serves the new certificate of {DOMAIN}");
     assert!(shown.contains(&subject), "{shown}");
     assert!(shown.contains("No action needed."), "{shown}");
 }
