@@ -76,7 +76,7 @@ fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
             "ssl_max_protocol_version = 'TLSv1.2'",
             "has no cipher for an ECDSA key",
             "renew with an RSA key",
-            "the files of before are back",
+            "the previous files are back",
             "TLS clients get in again",
         ],
     );
@@ -169,7 +169,7 @@ fn an_edit_that_shuts_clients_out_is_not_blamed_on_the_renewal_that_loads_it() {
     let line = daemon.wait_for_log("serving not verified");
     says(
         &line,
-        &["with the files of before", "not the certificate", "ciphers"],
+        &["with the previous files", "not the certificate", "ciphers"],
     );
     assert_eq!(stage.installed(), second.combined_pem());
     let held = stage.kept("held.json");

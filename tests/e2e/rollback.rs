@@ -292,7 +292,7 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
     let row = rolled_back(&stage, &[], "rolled_back", 1);
     says(
         &problem(&row),
-        &[&weak.fingerprint[..6], "the files of before are back"],
+        &[&weak.fingerprint[..6], "the previous files are back"],
     );
     assert_eq!(stage.cluster.served(), second.fingerprint);
     stage.becomes("in_sync");

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What it says where it did not wait any longer.
-const GIVEN_UP: &str = "were not looked at within";
+const GIVEN_UP: &str = "could not be read within";
 
 #[test]
 fn ready_waits_for_no_server_to_answer() {

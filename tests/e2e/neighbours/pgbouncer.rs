@@ -229,7 +229,7 @@ fn a_pair_that_a_pooler_refuses_goes_back_and_nobody_notices() {
     stage.synced(&[], "refused", 1);
     assert_eq!(stage.pooler.reloads(), 2);
     let row = stage.synced(&["--force"], "rolled_back", 1);
-    says(&problem(&row), &["the files of before are back"]);
+    says(&problem(&row), &["the previous files are back"]);
     assert_eq!(stage.pooler.served(), stage.first.fingerprint);
 
     // Another process is asked once; it starts, for what lies there is good.
