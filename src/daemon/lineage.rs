@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::DaemonNews;
+use super::news::DaemonNews;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::tracked::PATIENCE_UNDER_LOCK;
 use crate::lineage::{Change, LineageReader, Opened, Source, Tracked};

@@ -14,6 +14,7 @@ use std::fs;
 
 use rustix::fs::Mode;
 
+use super::trail::timestamp;
 use super::*;
 
 struct World(TempDir);
