@@ -38,10 +38,11 @@ fn secrets(issued: &Issued) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Whether `needle` lies in `bytes`, found in milliseconds in any build.
+/// Whether `needle` lies in `bytes`, found fast in any build.
 ///
-/// A key is in use for about a second after its deployment. Comparing byte by byte, unoptimized and on a busy machine,
-/// took minutes: the test's only look was of that second. The standard library, optimized in any build, finds a byte fast.
+/// The daemon keeps a key for a second after it was read. Compared byte by byte, unoptimized and on a busy machine, one
+/// look took minutes: the test's only one was within that second. The standard library's search for a byte is optimized
+/// in every build.
 fn contains(mut bytes: &[u8], needle: &[u8]) -> bool {
     // Most of the memory is zeros.
     let begin = needle.iter().position(|byte| *byte != 0).unwrap();
@@ -123,7 +124,6 @@ fn no_key_stays(files: Files, kind: KeyType, started: fn(Launch) -> Launch) {
         !found(daemon.pid(), &public).is_empty(),
         "the search finds nothing"
     );
-    // Not at once: the deployment's last comparison reads the installed key.
     let gone = || {
         eventually(SOON, "no key is in memory", || {
             let found = found(daemon.pid(), &known);
