@@ -157,6 +157,8 @@ impl LineageTask {
     }
 
     async fn read(&mut self) -> Result<(), PrivilegeError> {
+        // A file system that does not answer must not keep the key in memory.
+        self.fresh = None;
         let opened = self.tracked.read().await?;
         if let Some(opened) = opened {
             for question in std::mem::take(&mut self.questions) {

@@ -5,14 +5,12 @@
     reason = "a test fails where its world cannot be made"
 )]
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 
-use tempfile::TempDir;
-
-use std::fs;
-
 use rustix::fs::Mode;
+use tempfile::TempDir;
 
 use super::trail::timestamp;
 use super::*;
