@@ -328,3 +328,22 @@ impl StatusView {
         Ok(rustix::fs::renameat(&directory, new, &directory, FILE)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What programs read, as it was recorded: `status --json` without its white space, and `status.json`.
+    const RECORDED: &str = include_str!("../../tests/fixtures/status.json");
+
+    #[test]
+    fn the_document_of_status_stays_as_it_was_recorded() {
+        let view: StatusView = serde_json::from_str(RECORDED).expect("a view");
+        assert_eq!(
+            text::json(&view, true).expect("a document"),
+            RECORDED.trim_end()
+        );
+        let problem = view.instances[0].details.as_ref().expect("a problem");
+        assert_eq!(view.instances[0].problem, Some(problem.to_string()));
+    }
+}
