@@ -26,8 +26,8 @@ pub(crate) struct CertificateFacts {
     pub(crate) authority: Authority,
     /// Whether its key may sign certificates; `None` where it has no such list of uses.
     pub(crate) may_sign_certificates: Option<bool>,
-    /// Whether its key may sign lists of what it revokes; `None` where it has no such list of uses.
-    pub(crate) may_sign_revocations: Option<bool>,
+    /// Whether its key may sign CRLs; `None` where it has no such list of uses.
+    pub(crate) may_sign_lists: Option<bool>,
     /// Whether its key may be used in a handshake; `None` where it has no such list of uses.
     pub(crate) may_shake_hands: Option<bool>,
     /// Whether it is for servers; `None` where it has no such list of purposes. As to OpenSSL,
@@ -85,7 +85,7 @@ impl CertificateFacts {
             signature: named(&certificate.signature_algorithm.algorithm),
             authority: Authority::from_certificate(certificate),
             may_sign_certificates: usage.map(|usage| usage.key_cert_sign()),
-            may_sign_revocations: usage.map(|usage| usage.crl_sign()),
+            may_sign_lists: usage.map(|usage| usage.crl_sign()),
             may_shake_hands: usage
                 .map(|found| found.digital_signature() || found.key_encipherment() || found.key_agreement()),
             may_serve: purposes

@@ -82,15 +82,10 @@ pub(crate) fn readiness(
             Refusal::NotYetValid { not_before: at } if alive.is_some() => {
                 Readiness::Later { at, problem }
             }
-            Refusal::Companion(refusal) => Readiness::Refused {
+            refusal => Readiness::Refused {
                 problem,
                 at: refusal.until(),
             },
-            Refusal::NotYetValid { not_before } => Readiness::Refused {
-                problem,
-                at: Some(not_before),
-            },
-            _ => Readiness::Refused { problem, at: None },
         };
     }
     let needed = needed_of(bundle);

@@ -43,7 +43,7 @@ fn lasting(companions: &ClientTrust, now: Timestamp) -> Option<Finding> {
             format!("the CRL of {name} is to be replaced by its next one by {day}"),
             "see that what fetches or makes it does so before that",
         ),
-        Piece::Ca | Piece::Certificate => (
+        _ => (
             format!("the CA {name} expires by {day}"),
             "have it issued anew, and put both into the CA file",
         ),

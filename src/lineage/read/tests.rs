@@ -15,6 +15,7 @@ use std::fs;
 use rustix::fs::Mode;
 
 use super::*;
+use crate::bundle::TrustFiles;
 
 struct World(TempDir);
 
@@ -60,8 +61,7 @@ impl World {
             name: "a".to_owned(),
             candidates,
             files: None,
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         }
     }
 
@@ -78,8 +78,7 @@ impl World {
         read(
             &Spec {
                 files: Some(files),
-                ca: None,
-                crl: None,
+                trust_files: TrustFiles::default(),
                 ..self.spec(&["a"])
             },
             None,
@@ -454,5 +453,8 @@ fn no_debug_output_shows_what_the_files_hold() {
         "{:?}",
         world.read("live/a").parts.expect("the lineage can be read")
     );
-    assert_eq!(text, "Parts { chain: [9], key: 7, ca: None, crl: None }");
+    assert_eq!(
+        text,
+        "Parts { chain: [9], key: 7, trust_files: TrustFiles { ca: None, crl: None } }"
+    );
 }

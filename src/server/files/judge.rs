@@ -1,8 +1,8 @@
 //! Would the server load what was found? The rules of PostgreSQL (`check_ssl_key_file_permissions`)
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
-use super::{FileRole, Found, Targets, content};
-use crate::bundle::{ClientTrust, KeyedBundle, Part};
+use super::{Found, Targets, content};
+use crate::bundle::{ClientTrust, KeyedBundle, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::privilege::Ids;
 
@@ -12,7 +12,7 @@ impl Targets {
     pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
         let pair = || {
             let each = self.each(found);
-            each.filter(|(role, ..)| matches!(role, FileRole::Cert | FileRole::Key))
+            each.filter(|(piece, ..)| matches!(piece, Piece::Certificate | Piece::Key))
         };
         if pair().all(|(.., found)| matches!(found, Found::Absent)) {
             return Ok(None);
@@ -34,32 +34,29 @@ impl Targets {
 
     /// What was found beside the pair, as far as Postgres would load it; and why not all of it.
     pub(super) fn judge_companions(&self, found: &[Found]) -> (ClientTrust, Option<String>) {
-        let text = |wanted: FileRole| {
-            let mut each = self.each(found);
-            let (_, path, found) = each.find(|(role, ..)| *role == wanted)?;
-            Some(content(path, found))
+        let each = self.each(found);
+        let mut texts: TrustFiles<Option<Result<&[u8], String>>> = each
+            .map(|(piece, path, found)| (piece, content(path, found)))
+            .collect();
+        let unreadable = texts.present().find_map(|(_, text)| text.clone().err());
+        let parse = |texts: &TrustFiles<Option<Result<&[u8], String>>>| {
+            ClientTrust::parse(
+                texts
+                    .as_ref()
+                    .map(|text| text.as_ref()?.as_ref().ok().copied()),
+            )
         };
-        let (ca, crl) = (text(FileRole::Ca), text(FileRole::Crl));
-        let parsed = (|| {
-            let (ca, crl) = (ca.clone().transpose()?, crl.clone().transpose()?);
-            ClientTrust::parse(ca, crl).map_err(|error| {
-                let path = match error.part() {
-                    Part::Revocations => &self.crl,
-                    _ => &self.ca,
-                };
-                let path = path.as_deref().unwrap_or(&self.state);
-                format!("{}: {error}", path.display())
-            })
-        })();
-        match parsed {
-            Ok(companions) => (companions, None),
-            // A CA file that loads is what clients are judged by, whatever the CRL file is.
-            Err(why) => {
-                let ca = ca.and_then(Result::ok);
-                let companions = ClientTrust::parse(ca, None).unwrap_or_default();
-                (companions, Some(why))
+        let fault = match parse(&texts) {
+            Ok(trust) if unreadable.is_none() => return (trust, None),
+            Ok(_) => unreadable.clone(),
+            Err(error) => {
+                let file = self.files().find(|(piece, _)| *piece == error.piece());
+                file.map(|(_, path)| format!("{}: {error}", path.display()))
             }
-        }
+        };
+        // A CA file that loads is what clients are judged by, whatever the CRL file is.
+        texts.crl = None;
+        (parse(&texts).unwrap_or_default(), unreadable.or(fault))
     }
 
     /// The rule of the server for the owner and the mode of its key file.
@@ -77,11 +74,11 @@ impl Targets {
     /// or why it may not stay so.
     pub(crate) fn key_fault(&self, found: &[Found]) -> Option<String> {
         let wanted = if self.single_file() {
-            FileRole::Cert
+            Piece::Certificate
         } else {
-            FileRole::Key
+            Piece::Key
         };
-        let (.., key) = self.each(found).find(|(role, ..)| *role == wanted)?;
+        let (.., key) = self.each(found).find(|(piece, ..)| *piece == wanted)?;
         let Found::File { ids, mode, .. } = key else {
             return None;
         };

@@ -29,8 +29,7 @@ impl Place {
             kind: crate::config::ServerKind::Postgres,
             cert: at(cert),
             key: at(key),
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
             state: directory.path().to_owned(),
             lock_directory: directory.path().to_owned(),
             data: directory.path().to_owned(),
@@ -320,7 +319,7 @@ fn a_trial_that_names_no_bundle_is_none_whatever_lies_there() {
 #[test]
 fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
     let mut place = Place::with("server.crt", "server.key");
-    place.targets.ca = Some(place.directory.path().join("ca.pem"));
+    place.targets.trust_files.ca = Some(place.directory.path().join("ca.pem"));
     let with_ca = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
@@ -329,7 +328,13 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
             .push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let ca = params.self_signed(&key).unwrap().pem();
-        bundle(name).with(ClientTrust::parse(Some(ca.as_bytes()), None).unwrap())
+        bundle(name).with(
+            ClientTrust::parse(TrustFiles {
+                ca: Some(ca.as_bytes()),
+                crl: None,
+            })
+            .unwrap(),
+        )
     };
     let (old, new) = (with_ca("old"), with_ca("new"));
     place.install(&old, &Keep::No);
@@ -341,17 +346,17 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
     let look = place.look();
     assert_eq!(look.trial, Some((&*new).into()));
     assert!(look.is_on_trial() && !look.is_torn());
-    let ca = fs::read(place.targets.ca.as_ref().unwrap()).unwrap();
+    let ca = fs::read(place.targets.trust_files.ca.as_ref().unwrap()).unwrap();
 
     // On the way in, and on the way back.
     let found = || place.look().is_on_trial() && place.look().is_torn();
     place.install(&old, &Keep::No);
     assert!(!found());
-    fs::write(place.targets.ca.as_ref().unwrap(), ca).unwrap();
+    fs::write(place.targets.trust_files.ca.as_ref().unwrap(), ca).unwrap();
     assert!(found());
     place.install(&new, &Keep::No);
-    let theirs = old.companions().ca_pem().unwrap();
-    fs::write(place.targets.ca.as_ref().unwrap(), theirs).unwrap();
+    let theirs = old.companions().pem(Piece::Ca).unwrap();
+    fs::write(place.targets.trust_files.ca.as_ref().unwrap(), theirs).unwrap();
     assert!(found());
 
     // What somebody else has placed is nobody's.
@@ -363,8 +368,8 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
 fn four_files() -> (Place, [&'static str; 4]) {
     let names = ["crl.pem", "ca.pem", "server.key", "server.crt"];
     let mut place = Place::with("server.crt", "server.key");
-    place.targets.ca = Some(place.directory.path().join("ca.pem"));
-    place.targets.crl = Some(place.directory.path().join("crl.pem"));
+    place.targets.trust_files.ca = Some(place.directory.path().join("ca.pem"));
+    place.targets.trust_files.crl = Some(place.directory.path().join("crl.pem"));
     (place, names)
 }
 
@@ -391,7 +396,10 @@ fn bundle_of_four(name: &str) -> KeyedBundle {
         key_identifier_method: rcgen::KeyIdMethod::Sha256,
     };
     let crl = list.signed_by(&issuer).unwrap().pem().unwrap();
-    let companions = ClientTrust::parse(Some(ca.as_bytes()), Some(crl.as_bytes()));
+    let companions = ClientTrust::parse(TrustFiles {
+        ca: Some(ca.as_bytes()),
+        crl: Some(crl.as_bytes()),
+    });
     bundle(name).with(companions.unwrap())
 }
 
