@@ -138,11 +138,8 @@ pub(crate) fn readiness(
 
 /// That clients would refuse what the lineage holds, whatever they trust.
 fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> Problem {
-    let what = format!(
-        "lineage {}: clients refuse it: {}",
-        config.lineage.name, fault.why
-    );
-    Problem::new(what, &fault.mend)
+    let subject = format!("lineage {}: clients refuse it", config.lineage.name);
+    fault.problem.clone().about(subject)
 }
 
 /// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody

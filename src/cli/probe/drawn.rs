@@ -171,9 +171,9 @@ fn verdict(mode: &str, verdict: &ProbeVerdict) -> Page {
         out.styled(BAD, "refuses").end();
     }
     for fault in &verdict.reasons {
-        out.labelled("why", &fault.why);
-        if !fault.mend.is_empty() {
-            out.labelled("mend", &fault.mend);
+        out.labelled("why", &fault.problem.what);
+        if !fault.problem.fix.is_empty() {
+            out.labelled("mend", &fault.problem.fix);
         }
     }
     out
