@@ -107,10 +107,10 @@ impl Certificate {
     }
 
     /// Whether this certificate issued `child`: its subject is the child's issuer, byte for byte,
-    /// and its key verifies the child's signature. Dates and extensions are not looked at.
+    /// and its key verifies the child's signature. Dates and extensions are not checked.
     ///
     /// # Errors
-    /// What does not fit.
+    /// Why it did not.
     pub(crate) fn issued(&self, child: &Certificate) -> Result<(), LinkError> {
         let (Ok(issuer), Ok(child)) = (parse(&self.der), parse(&child.der)) else {
             return Err(LinkError::BadSignature);
@@ -118,7 +118,7 @@ impl Certificate {
         signature::check(&issuer, &child)
     }
 
-    /// What a client that verifies looks at, beside dates and names.
+    /// What a verifying client checks besides dates and names.
     pub(crate) fn facts(&self) -> &CertificateFacts {
         &self.facts
     }
@@ -128,7 +128,7 @@ impl Certificate {
         self.subject_der == self.issuer_der
     }
 
-    /// Whether `other` bears, as its subject, the name of this one's issuer, byte for byte.
+    /// Whether the subject of `other` is this one's issuer, byte for byte.
     pub(crate) fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer_der == other.subject_der
     }
@@ -144,13 +144,12 @@ impl Certificate {
         Expiry::from_validity(self.not_before, self.not_after, now, thresholds)
     }
 
-    /// Whether nothing of its validity is left at `now`.
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         now > self.not_after
     }
 
     /// The subject's distinguished name as it is encoded, by which a server tells clients whose
-    /// certificates it takes (RFC 8446, 4.2.4).
+    /// certificates it accepts (RFC 8446, 4.2.4).
     pub(crate) fn subject_der(&self) -> &[u8] {
         &self.subject_der
     }
@@ -170,7 +169,7 @@ impl Certificate {
         self.weak_digest.filter(|_| !self.is_self_issued())
     }
 
-    /// Either of these.
+    /// A weak key, or else a weak digest.
     pub(super) fn weakness(&self) -> Option<String> {
         let digest = || Some(format!("a signature by {}", self.weak_digest()?));
         self.weak_key().or_else(digest)
@@ -200,7 +199,7 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
 
 /// Whether what the signature does not cover is as it must be: a SEQUENCE of the signed part, the
 /// algorithm that the signed part names too, byte for byte (RFC 5280, 4.1.1.2), and a BIT STRING of
-/// whole bytes. The parser takes other tags there, and OpenSSL does not.
+/// whole bytes. The parser accepts other tags there, and OpenSSL does not.
 fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
     const SEQUENCE: u8 = 0x30;
     const BIT_STRING: u8 = 0x03;
@@ -227,7 +226,7 @@ fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
         && signed.windows(algorithm.len()).any(|w| w == algorithm)
 }
 
-/// One whose alternative names do not parse is damaged.
+/// A certificate whose alternative names do not parse is damaged.
 fn has_readable_names(certificate: &X509Certificate<'_>) -> bool {
     let mut extensions = certificate.extensions().iter();
     extensions.all(|extension| {

@@ -1,8 +1,8 @@
-//! The certificates of chain files, and the chain of a key among them, whatever their order is.
+//! Reads the certificates of chain files, and finds the chain of a key among them, whatever their order.
 //!
 //! OpenSSL sends the first certificate of a file as the leaf and the rest as they stand, and clients find their way
-//! through those that issued something (RFC 8446, 4.4.2): several issuers of one name, as cross-signing makes them, are all
-//! kept. What issued nothing in the chain helps no client.
+//! through the issuers among them (RFC 8446, 4.4.2). Several issuers of one name, which come from cross-signing, are all
+//! kept. A certificate that issued nothing in the chain is of no use to clients.
 
 use std::collections::BTreeSet;
 
@@ -77,11 +77,11 @@ impl FoundChain {
     }
 }
 
-/// The leaf among the certificates of a chain file, for who does not see the key: the first that is no authority and
-/// issued none of the others; else the first of all.
+/// The leaf among the certificates of a chain file, for a caller without the key: the first that is not an authority and
+/// issued none of the others, or else the first of all.
 ///
 /// # Errors
-/// The file is none that a bundle is made of.
+/// The file is not a chain file.
 pub(crate) fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
     let mut certificates = FoundChain::read(&[chain], PemSource::Lineage)?.certificates;
     let is_leaf = |one: &Certificate| {
@@ -92,17 +92,17 @@ pub(crate) fn leaf_of(chain: &[u8]) -> Result<Certificate, BundleError> {
     Ok(certificates.swap_remove(place))
 }
 
-/// A chain, the leaf first, and what was done to have it so.
+/// A chain, the leaf first, and what was done to put it in order.
 pub(super) struct Arranged {
     pub(super) leaf: Certificate,
     pub(super) intermediates: Vec<Certificate>,
     pub(super) set_right: BTreeSet<SetRight>,
 }
 
-/// Arranges certificates, of which none is there twice, around the one of this key.
+/// Puts certificates, all different, in order from the one of this key.
 ///
 /// # Errors
-/// None is, or what could be the issuer of one is not: then the files may be of two renewals.
+/// None is of this key, or one has an issuer's name and did not sign: the files may be of two renewals.
 pub(super) fn arranged(
     certificates: Vec<Certificate>,
     key: &PrivateKey,
@@ -119,7 +119,7 @@ pub(super) fn arranged(
         }
         order.push(child);
         let issuers = issuers(&certificates, child, owner)?;
-        // The first of the file next.
+        // The first in the file is next.
         open.extend(issuers.into_iter().rev());
     }
     let mut set_right = BTreeSet::new();
@@ -158,7 +158,7 @@ fn issuers(
         match certificate.issued(&certificates[child]) {
             Ok(()) => issuers.push(place),
             Err(LinkError::IssuerMismatch) => {}
-            // One of its issuer's name, which has signed another.
+            // It has the issuer's name, and signed another.
             Err(other) => reason = Some(other),
         }
     }
@@ -166,7 +166,7 @@ fn issuers(
     if !issuers.is_empty() || is_its_own() {
         return Ok(issuers);
     }
-    // A leaf among nothing but strangers may be half of a renewal.
+    // A leaf among unrelated certificates may be half of a renewal.
     let alone = child == leaf && certificates.len() > 1;
     match reason.or(alone.then_some(LinkError::IssuerMismatch)) {
         Some(reason) => Err(BundleError::NotLinked {

@@ -34,8 +34,7 @@ use super::pem::{self, Block, PemSource};
 use super::piece::{Piece, TrustFiles};
 use super::signature;
 
-/// What a CA file and a CRL file hold, as far as an instance has them. Where there are CRLs there are the CAs that made
-/// them.
+/// What an instance's CA and CRL files hold, if it has them. Where there are CRLs, the CAs that made them are there too.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct ClientTrust {
     pub(super) authorities: Vec<Certificate>,
@@ -120,8 +119,8 @@ impl RevocationList {
     }
 }
 
-/// Whether a critical extension makes a list one that is not a CA's whole: a delta, which OpenSSL
-/// takes for a whole list all the same (tried), or what OpenSSL does not know.
+/// Whether a critical extension says that a list is not a CA's complete one: a delta, which OpenSSL
+/// takes for a complete list all the same (tried), or something that OpenSSL does not know.
 pub(super) fn is_beyond(oid: &str) -> bool {
     const ISSUING_DISTRIBUTION_POINT: &str = "2.5.29.28";
     const AUTHORITY_KEY_IDENTIFIER: &str = "2.5.29.35";
@@ -135,14 +134,16 @@ pub(super) fn is_beyond(oid: &str) -> bool {
 }
 
 impl ClientTrust {
-    /// Makes it of the content of files, as far as an instance has them.
+    /// Parses the content of the files that an instance has.
     ///
     /// # Errors
-    /// The first fault that no time mends.
-    pub(crate) fn parse(files: TrustFiles<Option<&[u8]>>) -> Result<Self, BundleError> {
+    /// The first fault that would remain whatever the date is.
+    pub(crate) fn parse<T: AsRef<[u8]>>(
+        files: &TrustFiles<Option<T>>,
+    ) -> Result<Self, BundleError> {
         let mut trust = Self::default();
         for (piece, text) in files.present() {
-            for block in pem::blocks(text, piece, PemSource::Server)?.blocks {
+            for block in pem::blocks(text.as_ref(), piece, PemSource::Server)?.blocks {
                 trust.add(piece, block)?;
             }
             if trust.ders(piece).is_empty() {
@@ -188,7 +189,7 @@ impl ClientTrust {
         (!self.authorities.is_empty()).then(|| subjects.collect())
     }
 
-    /// What a file holds, each block's DER; nothing where there is no such file.
+    /// The DER of each block of a file; empty if there is no such file.
     fn ders(&self, piece: Piece) -> Vec<&[u8]> {
         match piece {
             Piece::Ca => self.authorities.iter().map(Certificate::der).collect(),
@@ -197,7 +198,7 @@ impl ClientTrust {
         }
     }
 
-    /// A file as canonical PEM; none where there is no such file.
+    /// A file as canonical PEM, if there is one.
     pub(crate) fn pem(&self, piece: Piece) -> Option<Vec<u8>> {
         let label = match piece {
             Piece::Crl => "X509 CRL",
@@ -212,14 +213,14 @@ impl ClientTrust {
         TrustFiles::from_pieces(|piece| Some(Fingerprint::from_der(&self.pem(piece)?)))
     }
 
-    /// SHA-256 of all of it, as it is written; none where there is nothing.
+    /// SHA-256 of both files, one after the other; `None` if there are none.
     pub(crate) fn digest(&self) -> Option<Fingerprint> {
         let files = TrustFiles::from_pieces(|piece| self.pem(piece).unwrap_or_default());
         let whole = [files.ca, files.crl].concat();
         (!whole.is_empty()).then(|| Fingerprint::from_der(&whole))
     }
 
-    /// Whether each file of `other` is the one that is here.
+    /// Whether each file that `other` has is the same here.
     pub(super) fn holds(&self, other: &Self) -> bool {
         [Piece::Ca, Piece::Crl].into_iter().all(|piece| {
             let theirs = other.ders(piece);
@@ -230,7 +231,7 @@ impl ClientTrust {
     /// Whether clients could get in at `now`.
     ///
     /// # Errors
-    /// Which could not.
+    /// Whose clients could not.
     pub(super) fn check(&self, now: Timestamp) -> Result<(), Refusal> {
         if self.authorities.is_empty() {
             return Ok(());
@@ -255,7 +256,6 @@ impl ClientTrust {
             .filter(move |authority| authority.is_expired(now))
     }
 
-    /// The lists that bear the name of `authority` as their issuer.
     fn lists_of(&self, authority: &Certificate) -> impl Iterator<Item = &RevocationList> {
         let is_issuer = |list: &&RevocationList| list.issuer_der == authority.subject_der();
         self.lists.iter().filter(is_issuer)
@@ -271,7 +271,7 @@ impl ClientTrust {
         begun.max_by_key(|list| list.next_update.unwrap_or(Timestamp::MAX))
     }
 
-    /// Of several lists of a CA OpenSSL takes one that is valid now (tried with an expired one
+    /// If a CA has several lists, OpenSSL uses one that is valid now (tried with an expired one
     /// before it).
     fn check_lists_of(&self, authority: &Certificate, now: Timestamp) -> Result<(), Refusal> {
         let ends = self
@@ -318,8 +318,8 @@ fn is_authority(certificate: &Certificate) -> bool {
     }
 }
 
-/// Refuses what does not belong in a CA file, since no client could get in by it. A self-issued
-/// certificate that is no CA stands for one client, which is accepted by it.
+/// Refuses a certificate by which no client could get in. A self-issued one that is not a CA stands for one client, which
+/// is accepted by it.
 fn check_authority(certificate: &Certificate, position: usize) -> Result<(), BundleError> {
     let subject = certificate.subject().to_owned();
     if !is_authority(certificate) && !certificate.is_self_issued() {

@@ -1,4 +1,4 @@
-//! When CAs and CRLs end, as far as that locks clients out.
+//! Which CAs and CRLs lock clients out when they end, and when that is.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,7 +13,7 @@ const HISTORY: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// A CA or a CRL, and how long it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CompanionEnd<'a> {
+pub(crate) struct TrustEnd<'a> {
     /// [`Piece::Ca`] or [`Piece::Crl`].
     pub(crate) piece: Piece,
     /// The CA's distinguished name as text; control characters are escaped.
@@ -29,12 +29,11 @@ pub(crate) struct CompanionEnd<'a> {
 }
 
 impl ClientTrust {
-    /// What locks out the clients of a CA when it ends. A CA that is there as well with
-    /// the same name and key and a later end is not among it, nor is one that was left behind, nor
-    /// a CRL beside which there is a later one of the same CA: OpenSSL takes the one that is valid
+    /// What locks out the clients of a CA when it ends: not a CA that has a successor of the same name and key, nor one that
+    /// was left behind long ago, nor a CRL with a later one of the same CA, since OpenSSL uses the one that is valid
     /// (tried).
-    pub(crate) fn ends(&self, now: Timestamp) -> impl Iterator<Item = CompanionEnd<'_>> {
-        let end = move |piece: Piece, name, fingerprint, begin, end| CompanionEnd {
+    pub(crate) fn ends(&self, now: Timestamp) -> impl Iterator<Item = TrustEnd<'_>> {
+        let end = move |piece: Piece, name, fingerprint, begin, end| TrustEnd {
             piece,
             name,
             fingerprint,
@@ -68,8 +67,8 @@ impl ClientTrust {
         authorities.chain(lists)
     }
 
-    /// What of a piece ends first, the nearest to its end before all; none where nothing of it ends.
-    pub(crate) fn first_end(&self, piece: Piece, now: Timestamp) -> Option<CompanionEnd<'_>> {
+    /// What ends first of a piece: what is nearest to its end by its own rule, then by date.
+    pub(crate) fn first_end(&self, piece: Piece, now: Timestamp) -> Option<TrustEnd<'_>> {
         let ends = self.ends(now).filter(|end| end.piece == piece);
         ends.min_by_key(|end| (std::cmp::Reverse(end.expiry), end.end))
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use x509_parser::asn1_rs::{Any, Class, Sequence};
@@ -15,7 +14,9 @@ use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
-/// A private key that was loaded once, and can be. It is zeroed when dropped, cannot be cloned,
+use super::fingerprint::Fingerprint;
+
+/// A private key that loads. It is zeroed when dropped, cannot be cloned,
 /// and has no `Debug`.
 pub(crate) struct PrivateKey {
     der: Zeroizing<PrivateKeyDer<'static>>,
@@ -53,22 +54,18 @@ impl PrivateKey {
     }
 
     pub(super) fn digest(&self) -> KeyDigest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(self.label().as_bytes());
-        context.update(self.der());
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
-        KeyDigest(bytes)
+        let labelled = Zeroizing::new([self.label().as_bytes(), self.der()].concat());
+        KeyDigest(Fingerprint::from_der(&labelled))
     }
 }
 
-/// Which private key: equal for two keys that are encoded alike and hold the same bytes. A SHA-256
-/// of something that nobody can guess, and no more of the key than that.
+/// Identifies a private key in its encoding. It is a SHA-256 of something that nobody can guess, so that it reveals nothing
+/// of the key.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct KeyDigest([u8; 32]);
+pub(crate) struct KeyDigest(Fingerprint);
 
-/// Whether a PKCS#8 key has the public one beside it, as version 2 of that form may (RFC 5958,
-/// `[1] publicKey`): OpenSSL 3.0 loads no such key, though aws-lc does.
+/// Whether a PKCS#8 key includes the public one, as version 2 of that form may (RFC 5958,
+/// `[1] publicKey`): aws-lc loads such a key, OpenSSL 3.0 does not.
 fn holds_public_key(der: &[u8]) -> bool {
     let Ok((_, sequence)) = Sequence::from_der(der) else {
         return false;

@@ -1,4 +1,4 @@
-//! A bundle together with its private key: for as long as it takes to check it and to write it.
+//! A bundle with its private key, which exists only while it is checked and written.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,34 +14,33 @@ use super::keyless::Bundle;
 use super::pem::{self, Block, PemSource};
 use super::piece::Piece;
 
-/// A bundle and its private key. Whoever only compares keeps [`KeyedBundle::bundle`]; the key is
-/// zeroed with this.
+/// A bundle and its private key, which is zeroed when this is dropped. To compare, [`KeyedBundle::bundle`] is enough.
 pub struct KeyedBundle {
     bundle: Arc<Bundle>,
     key: PrivateKey,
 }
 
 impl KeyedBundle {
-    /// Makes a bundle of the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
+    /// Parses the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
     /// then `chain.pem`), and the key file. A combined file is given as both. What needs no guess is set right
     /// ([`Bundle::set_right`]).
     ///
     /// # Errors
-    /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
+    /// The first fault found; [`BundleError::may_pass`] tells whether it may be half of a renewal.
     pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
         Self::read(chain, key, PemSource::Lineage)
     }
 
-    /// The same of files that a server loads as they are.
+    /// The same for files that a server loads as they are.
     ///
     /// # Errors
-    /// As well where that is so only once something was set right.
+    /// The same, and if the server would not load them until something is set right.
     pub fn loaded(chain: &[u8], key: &[u8]) -> Result<Self, BundleError> {
         let keyed = Self::read(&[chain], key, PemSource::Server)?;
         if keyed.set_right.iter().all(|right| right.loads_as_it_is()) {
             Ok(keyed)
         } else {
-            // The lines were read as they are.
+            // Lines cannot be the reason: these are read strictly here.
             Err(BundleError::LeafNotFirst)
         }
     }
@@ -73,14 +72,14 @@ impl KeyedBundle {
         }
         let strong = check_strength(&certificates);
         let key = match the_one_key(keys) {
-            // A key that cannot be used is so for its certificate's reason, where that is known.
+            // What is wrong with its certificate says more.
             Err(error @ BundleError::UnusableKey { .. }) => {
                 return Err(strong.err().unwrap_or(error));
             }
             key => key?,
         };
         let arranged = match arranged(certificates, &key) {
-            // So is a link that cannot be checked.
+            // The same holds for a link that cannot be checked.
             Err(error @ BundleError::NotLinked { .. }) => {
                 return Err(strong.err().unwrap_or(error));
             }
@@ -91,7 +90,7 @@ impl KeyedBundle {
             leaf: arranged.leaf,
             intermediates: arranged.intermediates,
             key: key.digest(),
-            companions: ClientTrust::default(),
+            client_trust: ClientTrust::default(),
             set_right,
         };
         check_strength(bundle.chain())?;
@@ -99,16 +98,15 @@ impl KeyedBundle {
         Ok(Self { bundle, key })
     }
 
-    /// The same with these files beside it.
-    pub(crate) fn with(self, companions: ClientTrust) -> Self {
-        let bundle = Arc::unwrap_or_clone(self.bundle).with(companions);
+    pub(crate) fn with(self, client_trust: ClientTrust) -> Self {
+        let bundle = Arc::unwrap_or_clone(self.bundle).with(client_trust);
         Self {
             bundle: Arc::new(bundle),
             key: self.key,
         }
     }
 
-    /// All of it but the key.
+    /// Everything but the key.
     pub(crate) fn bundle(&self) -> &Arc<Bundle> {
         &self.bundle
     }
@@ -146,10 +144,9 @@ impl std::fmt::Debug for KeyedBundle {
     }
 }
 
-/// No file of the key holds one.
 pub(super) const NO_KEY: BundleError = BundleError::NoContent { piece: Piece::Key };
 
-/// What OpenSSL refuses to load whatever the key is.
+/// What OpenSSL refuses to load, whatever the key is.
 fn check_strength<'a>(
     certificates: impl IntoIterator<Item = &'a Certificate>,
 ) -> Result<(), BundleError> {

@@ -15,20 +15,18 @@ use super::pem;
 use super::piece::{Pieces, TrustFiles};
 use super::set_right::SetRight;
 
-/// What a lineage holds at one moment: leaf, intermediates, which private key, and where the
-/// instance has such, the CA and CRL files that Postgres loads with them. Nothing of the key can be
-/// told from it.
+/// What a lineage holds at one moment: leaf, intermediates, which private key, and, if the
+/// instance has them, the CA and CRL files that Postgres loads with them. It reveals nothing of the key.
 #[derive(Clone)]
 pub struct Bundle {
     pub(super) leaf: Certificate,
     pub(super) intermediates: Vec<Certificate>,
     pub(super) key: KeyDigest,
-    pub(super) companions: ClientTrust,
+    pub(super) client_trust: ClientTrust,
     pub(super) set_right: BTreeSet<SetRight>,
 }
 
-/// Which bundle: what tells one from another where only the last of several counts. The leaf does,
-/// and where CA or CRL files come with it, these do as well.
+/// Identifies a bundle: by its leaf, and by the CA and CRL files if it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) leaf: Fingerprint,
@@ -37,17 +35,19 @@ pub(crate) struct Identity {
 }
 
 impl Bundle {
-    /// The same with these files beside it.
-    pub(crate) fn with(self, companions: ClientTrust) -> Self {
-        Self { companions, ..self }
+    pub(crate) fn with(self, client_trust: ClientTrust) -> Self {
+        Self {
+            client_trust,
+            ..self
+        }
     }
 
     /// The CA and CRL files that come with it.
-    pub(crate) fn companions(&self) -> &ClientTrust {
-        &self.companions
+    pub(crate) fn client_trust(&self) -> &ClientTrust {
+        &self.client_trust
     }
 
-    /// What its files do not have as it is here.
+    /// What was wrong with its files, and is right here.
     pub(crate) fn set_right(&self) -> &BTreeSet<SetRight> {
         &self.set_right
     }
@@ -55,14 +55,13 @@ impl Bundle {
     pub(crate) fn identity(&self) -> Identity {
         Identity {
             leaf: self.fingerprint(),
-            companions: self.companions.digest(),
+            companions: self.client_trust.digest(),
         }
     }
 
-    /// What tells each of its pieces from another one: of the certificate the chain, whose leaf
-    /// tells the key, and the CA and CRL files as they are written.
+    /// A digest of the chain, whose leaf implies the key, and of the CA and CRL files as they are written.
     pub(crate) fn pieces(&self) -> Pieces {
-        let TrustFiles { ca, crl } = self.companions.digests();
+        let TrustFiles { ca, crl } = self.client_trust.digests();
         Pieces([Some(Fingerprint::from_der(&self.chain_pem())), ca, crl])
     }
 
@@ -79,18 +78,18 @@ impl Bundle {
         self.leaf.fingerprint()
     }
 
-    /// Whether leaf, intermediates, key and what comes with them are all the same, however the
+    /// Whether leaf, intermediates, key, CA and CRL files are all the same, however the
     /// files were written. A key in another encoding is another key.
     pub(crate) fn same_content(&self, other: &Self) -> bool {
-        self.same_pair(other) && self.companions == other.companions
+        self.same_pair(other) && self.client_trust == other.client_trust
     }
 
-    /// Whether it is `other` as far as that goes, which may come without CA and CRL files.
+    /// Whether it is the same as `other`, which may lack CA and CRL files.
     pub(crate) fn holds(&self, other: &Self) -> bool {
-        self.same_pair(other) && self.companions.holds(&other.companions)
+        self.same_pair(other) && self.client_trust.holds(&other.client_trust)
     }
 
-    /// The same, of leaf, intermediates and key alone.
+    /// Whether leaf, intermediates and key are the same.
     pub(crate) fn same_pair(&self, other: &Self) -> bool {
         self.leaf == other.leaf
             && self.intermediates == other.intermediates
@@ -116,7 +115,7 @@ impl Bundle {
                 not_before: self.leaf.not_before(),
             });
         }
-        self.companions.check(now)?;
+        self.client_trust.check(now)?;
         let names = server_names.iter().map(|name| name.to_str().into_owned());
         let missing: Vec<String> = names.filter(|name| !self.covers(name)).collect();
         if missing.is_empty() {
@@ -144,7 +143,7 @@ impl Bundle {
         if new < old {
             warnings.push(Warning::OlderThanInstalled { new, old });
         }
-        let expired = self.companions.expired_authorities(now);
+        let expired = self.client_trust.expired_authorities(now);
         warnings.extend(expired.map(|authority| Warning::AuthorityExpired {
             subject: authority.subject().to_owned(),
             not_after: authority.not_after(),
@@ -169,7 +168,6 @@ impl Bundle {
         std::iter::once(&self.leaf).chain(&self.intermediates)
     }
 
-    /// Whether a client that asks for `host` takes the leaf's names.
     fn covers(&self, host: &str) -> bool {
         self.leaf.facts().covers(host).is_some()
     }

@@ -2,13 +2,14 @@
 //!
 //! The lines are judged here, as strictly as OpenSSL's `SSL_CTX_use_certificate_chain_file`
 //! does, which Postgres calls: text between blocks is allowed, anything that looks like a block
-//! must be a sound one, also after a good leaf. Of a lineage's files, which are written anew, what is wrong
-//! with the lines alone is set right. Only sound blocks reach the decoder.
+//! must be a sound one, even after a good leaf. In a lineage's files, which are written anew, faults of the lines alone
+//! are set right. Only sound blocks reach the decoder.
 
 use std::collections::BTreeSet;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{PemObject, SectionKind};
+use x509_parser::asn1_rs::{Any, FromDer};
 use zeroize::Zeroizing;
 
 use super::error::{BundleError, Form, PemFault};
@@ -182,24 +183,17 @@ impl PemSection<'_> {
         }
     }
 
-    /// It alone, with this label.
+    /// The block alone, with this label.
     fn text(&self, label: &[u8]) -> Zeroizing<Vec<u8>> {
         let line = |kind: &[u8]| [kind, label, DASHES, b"\n"].concat();
         Zeroizing::new([line(BEGIN), self.body.to_vec(), line(END)].concat())
     }
 }
 
-/// The first element of DER, without what OpenSSL writes behind a trusted certificate; all of what is none.
+/// The first element of DER, without what OpenSSL appends to a trusted certificate.
 fn first_element(mut der: Vec<u8>) -> Vec<u8> {
-    let length = match der.as_slice() {
-        [0x30, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
-        [0x30, 0x81, length, ..] => Some(3 + usize::from(*length)),
-        [0x30, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
-        _ => None,
-    };
-    if let Some(length) = length {
-        der.truncate(length);
-    }
+    let behind = Any::from_der(&der).map_or(0, |(behind, _)| behind.len());
+    der.truncate(der.len() - behind);
     der
 }
 
@@ -262,7 +256,7 @@ impl<'a> PemReader<'a> {
         if self.open.is_none()
             && let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK)
         {
-            // As OpenSSL, at the beginning of a file and of each part that was appended.
+            // OpenSSL skips it too, at the beginning of a file and of each part that was appended.
             if rest.starts_with(BEGIN) {
                 self.set_right.insert(SetRight::ByteOrderMark);
                 line = rest;
@@ -362,7 +356,7 @@ fn is_label(label: &[u8]) -> bool {
 impl PemSection<'_> {
     fn body(&mut self, line: &[u8]) -> Result<(), PemFault> {
         if self.encrypted {
-            // Headers, an empty line, ciphertext: refused as a whole, so only its end matters.
+            // Headers, an empty line, ciphertext: the block is refused as a whole, so only its end matters.
             return Ok(());
         }
         if line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED") {
@@ -393,7 +387,7 @@ impl PemSection<'_> {
     }
 }
 
-/// The form of base64, as OpenSSL wants it: whole groups of four, padding at the end alone.
+/// The form of base64 that OpenSSL requires: whole groups of four, padding at the end alone.
 #[derive(Default)]
 struct Base64 {
     digits: usize,

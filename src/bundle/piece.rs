@@ -121,9 +121,8 @@ impl<T> TrustFiles<T> {
 
     /// That of [`Piece::Ca`] or [`Piece::Crl`]; there is none of another.
     pub(crate) fn get(&self, piece: Piece) -> Option<&T> {
-        self.iter()
-            .find(|(own, _)| *own == piece)
-            .map(|(_, value)| value)
+        let mut files = self.iter();
+        files.find_map(|(own, value)| (own == piece).then_some(value))
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (Piece, &T)> {
@@ -138,13 +137,6 @@ impl<T> TrustFiles<T> {
         TrustFiles {
             ca: change(self.ca),
             crl: change(self.crl),
-        }
-    }
-
-    pub(crate) fn as_ref(&self) -> TrustFiles<&T> {
-        TrustFiles {
-            ca: &self.ca,
-            crl: &self.crl,
         }
     }
 }

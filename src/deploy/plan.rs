@@ -119,7 +119,7 @@ pub(crate) fn readiness(
             };
         }
     }
-    let mut beside = installed.companions().ends(clock.now);
+    let mut beside = installed.client_trust().ends(clock.now);
     let critical = needed_of(installed).expiry(clock.now, config.expiry) >= Expiry::Critical
         || beside.any(|end| end.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);

@@ -445,9 +445,9 @@ impl Observation {
         if let (true, Some(fault)) = (same_pair, fault) {
             return fault;
         }
-        let source = self.source.bundle().map(|bundle| bundle.companions());
+        let source = self.source.bundle().map(|bundle| bundle.client_trust());
         let is_same = |piece| {
-            source.is_some_and(|trust| trust.pem(piece) == installed.companions().pem(piece))
+            source.is_some_and(|trust| trust.pem(piece) == installed.client_trust().pem(piece))
         };
         let pair = (!same_pair).then(|| {
             let lineage = format!("the lineage {}", config.lineage.name);

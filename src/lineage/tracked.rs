@@ -354,10 +354,7 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
 fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
     let bundle = KeyedBundle::parse(&chain, &parts.key)?;
-    let trust_files = parts.trust_files.as_ref();
-    let trust =
-        ClientTrust::parse(trust_files.map(|file| file.as_ref().map(|bytes| bytes.as_slice())))?;
-    Ok(bundle.with(trust))
+    Ok(bundle.with(ClientTrust::parse(&parts.trust_files)?))
 }
 
 /// What a verdict makes of a reading; `None` keeps what was known.

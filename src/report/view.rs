@@ -129,7 +129,7 @@ impl CompanionPlaces {
         installed: Option<&Bundle>,
         now: Timestamp,
     ) -> CompanionPlaces {
-        let shown = |bundle: &Bundle| CompanionView::from_piece(piece, bundle.companions(), now);
+        let shown = |bundle: &Bundle| CompanionView::from_piece(piece, bundle.client_trust(), now);
         CompanionPlaces {
             source: source.and_then(shown),
             installed: installed.and_then(shown),

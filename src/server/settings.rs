@@ -379,11 +379,16 @@ impl TlsSettings {
 
     fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
         let TrustFiles { ca, crl } = self.names.trust_files;
-        let set = self.trust_files.as_ref();
+        let named_ca = |file| (ca.to_owned(), file);
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
-        named.extend(set.crl.as_ref().map(|file| (crl.to_owned(), file.clone())));
+        named.extend(
+            self.trust_files
+                .crl
+                .clone()
+                .map(|file| (crl.to_owned(), file)),
+        );
         match self.hosts() {
-            None => named.extend(set.ca.as_ref().map(|file| (ca.to_owned(), file.clone()))),
+            None => named.extend(self.trust_files.ca.clone().map(named_ca)),
             Some(hosts) => named.extend(hosts.ca_files()),
         }
         named.retain(|(_, file)| !is_own(file));

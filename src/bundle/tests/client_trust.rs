@@ -82,7 +82,7 @@ impl Clients {
 }
 
 fn parse(ca: &str, crl: &str) -> Result<ClientTrust, BundleError> {
-    ClientTrust::parse(TrustFiles {
+    ClientTrust::parse(&TrustFiles {
         ca: Some(ca.as_bytes()),
         crl: (!crl.is_empty()).then_some(crl.as_bytes()),
     })
@@ -111,7 +111,7 @@ fn what_is_written_is_what_was_read_without_its_remarks() {
 
 #[test]
 fn an_instance_without_such_files_has_nothing_to_check() {
-    let none = ClientTrust::parse(TrustFiles::default()).unwrap();
+    let none = ClientTrust::parse(&TrustFiles::<Option<&[u8]>>::default()).unwrap();
     assert_eq!(none, ClientTrust::default());
     assert_eq!(none.check(now()), Ok(()));
     assert_eq!((none.digest(), none.names()), (None, None));

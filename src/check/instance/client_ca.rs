@@ -26,7 +26,7 @@ pub(super) fn used(config: &config::InstanceConfig, answers: &ServerAnswers) -> 
 /// How long they last, as the source has them; none where there are none. What is refused is
 /// said of the source.
 pub(super) fn expiry(case: &Case) -> Option<Finding> {
-    let companions = case.source.bundle()?.companions();
+    let companions = case.source.bundle()?.client_trust();
     lasting(companions, Timestamp::now())
 }
 

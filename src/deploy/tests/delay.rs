@@ -32,7 +32,7 @@ fn with_ca(bundle: &Arc<Bundle>, (year, month, day): (i32, u8, u8)) -> Arc<Bundl
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_after = date_time_ymd(year, month, day);
     let pem = params.self_signed(&key).unwrap().pem();
-    let companions = ClientTrust::parse(TrustFiles {
+    let companions = ClientTrust::parse(&TrustFiles {
         ca: Some(pem.as_bytes()),
         crl: None,
     })

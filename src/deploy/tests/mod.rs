@@ -100,7 +100,7 @@ fn instance(keys: &str) -> config::InstanceConfig {
 fn shown(bundle: &Bundle) -> Shown {
     Shown {
         leaf: bundle.fingerprint(),
-        authorities: bundle.companions().names().unwrap_or_default(),
+        authorities: bundle.client_trust().names().unwrap_or_default(),
     }
 }
 

@@ -146,8 +146,10 @@ pub(crate) struct Parts {
 impl fmt::Debug for Parts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain: Vec<usize> = self.chain.iter().map(|part| part.len()).collect();
-        let trust_files = self.trust_files.as_ref();
-        let trust_files = trust_files.map(|file| file.as_ref().map(|bytes| bytes.len()));
+        let trust_files = self.trust_files.present();
+        let trust_files: Vec<_> = trust_files
+            .map(|(piece, bytes)| (piece, bytes.len()))
+            .collect();
         formatter
             .debug_struct("Parts")
             .field("chain", &chain)

@@ -1,6 +1,8 @@
 //! Would the server load what was found? The rules of PostgreSQL (`check_ssl_key_file_permissions`)
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
+use std::path::Path;
+
 use super::{Found, Targets, content};
 use crate::bundle::{ClientTrust, KeyedBundle, Piece, TrustFiles};
 use crate::config::ServerKind;
@@ -10,17 +12,17 @@ impl Targets {
     /// Would Postgres load the pair that was found? Its rules are those of
     /// `check_ssl_key_file_permissions` and of OpenSSL's loader. Nothing where there is no file.
     pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
-        let pair = || {
-            let each = self.each(found);
-            each.filter(|(piece, ..)| matches!(piece, Piece::Certificate | Piece::Key))
-        };
-        if pair().all(|(.., found)| matches!(found, Found::Absent)) {
+        let pair = self.each_of([Piece::Certificate, Piece::Key], found);
+        if pair
+            .iter()
+            .all(|(.., found)| matches!(found, Found::Absent))
+        {
             return Ok(None);
         }
-        let mut contents = Vec::new();
-        for (_, path, found) in pair() {
-            contents.push(content(path, found)?);
-        }
+        let contents = pair
+            .into_iter()
+            .map(|(_, path, found)| content(path, found));
+        let contents: Vec<&[u8]> = contents.collect::<Result<_, _>>()?;
         let (Some(chain), Some(key)) = (contents.first(), contents.last()) else {
             return Ok(None);
         };
@@ -34,29 +36,36 @@ impl Targets {
 
     /// What was found beside the pair, as far as Postgres would load it; and why not all of it.
     pub(super) fn judge_companions(&self, found: &[Found]) -> (ClientTrust, Option<String>) {
-        let each = self.each(found);
-        let mut texts: TrustFiles<Option<Result<&[u8], String>>> = each
-            .map(|(piece, path, found)| (piece, content(path, found)))
-            .collect();
-        let unreadable = texts.present().find_map(|(_, text)| text.clone().err());
-        let parse = |texts: &TrustFiles<Option<Result<&[u8], String>>>| {
-            ClientTrust::parse(
-                texts
-                    .as_ref()
-                    .map(|text| text.as_ref()?.as_ref().ok().copied()),
-            )
-        };
-        let fault = match parse(&texts) {
-            Ok(trust) if unreadable.is_none() => return (trust, None),
-            Ok(_) => unreadable.clone(),
-            Err(error) => {
-                let file = self.files().find(|(piece, _)| *piece == error.piece());
-                file.map(|(_, path)| format!("{}: {error}", path.display()))
+        let mut fault = None;
+        let found = self.each_of([Piece::Ca, Piece::Crl], found).into_iter();
+        let found = found.filter_map(|(piece, path, found)| {
+            let bytes = content(path, found).map_err(|why| fault.get_or_insert(why));
+            Some((piece, bytes.ok()?))
+        });
+        let mut texts: TrustFiles<Option<&[u8]>> = found.collect();
+        if fault.is_none() {
+            match ClientTrust::parse(&texts) {
+                Ok(trust) => return (trust, None),
+                Err(error) => {
+                    let file = self.trust_files.get(error.piece()).and_then(Option::as_ref);
+                    let path = file.unwrap_or(&self.state).display();
+                    fault = Some(format!("{path}: {error}"));
+                }
             }
-        };
+        }
         // A CA file that loads is what clients are judged by, whatever the CRL file is.
         texts.crl = None;
-        (parse(&texts).unwrap_or_default(), unreadable.or(fault))
+        (ClientTrust::parse(&texts).unwrap_or_default(), fault)
+    }
+
+    /// What was found of these.
+    fn each_of<'a>(
+        &'a self,
+        pieces: [Piece; 2],
+        found: &'a [Found],
+    ) -> Vec<(Piece, &'a Path, &'a Found)> {
+        let each = self.each(found);
+        each.filter(|(piece, ..)| pieces.contains(piece)).collect()
     }
 
     /// The rule of the server for the owner and the mode of its key file.

@@ -212,9 +212,6 @@ impl Targets {
         let texts: TrustFiles<Option<Zeroizing<Vec<u8>>>> = kept
             .filter_map(|(piece, _)| Some((piece, read(previous.get(piece)?)?)))
             .collect();
-        let texts = texts
-            .as_ref()
-            .map(|text| text.as_ref().map(|bytes| bytes.as_slice()));
-        Some(pair.with(ClientTrust::parse(texts).unwrap_or_default()))
+        Some(pair.with(ClientTrust::parse(&texts).unwrap_or_default()))
     }
 }

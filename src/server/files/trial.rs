@@ -37,7 +37,7 @@ impl From<&Bundle> for TrialFile {
     fn from(bundle: &Bundle) -> Self {
         TrialFile {
             bundle: bundle.identity(),
-            companions: bundle.companions().digests(),
+            companions: bundle.client_trust().digests(),
         }
     }
 }
@@ -107,7 +107,7 @@ impl Targets {
         previous: Option<&Bundle>,
     ) -> bool {
         let Some(trial) = trial else { return false };
-        let before = previous.map(|bundle| bundle.companions().digests());
+        let before = previous.map(|bundle| bundle.client_trust().digests());
         let before = before.unwrap_or_default();
         self.each(found).any(|(piece, _, found)| {
             let Found::File { bytes, .. } = found else {

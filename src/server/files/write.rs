@@ -127,7 +127,7 @@ impl Targets {
     pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<StagedFiles, FilesError> {
         let mut staged = StagedFiles {
             files: Vec::new(),
-            reload_due: bundle.companions().digest().is_some(),
+            reload_due: bundle.client_trust().digest().is_some(),
         };
         let mut wanted = Vec::new();
         for (piece, path) in self.files().rev() {
@@ -166,7 +166,7 @@ impl Targets {
             Piece::Certificate if self.single_file() => bundle.combined_pem(),
             Piece::Certificate | Piece::Chain => Zeroizing::new(bundle.chain_pem()),
             Piece::Key => bundle.key_pem(),
-            Piece::Ca | Piece::Crl => Zeroizing::new(bundle.companions().pem(piece)?),
+            Piece::Ca | Piece::Crl => Zeroizing::new(bundle.client_trust().pem(piece)?),
         };
         let private = self.is_private(piece);
         Some((content, if private { self.key_mode() } else { 0o644 }))
@@ -247,7 +247,7 @@ impl Targets {
         let Some(bundle) = look.installed.bundle() else {
             return Ok(());
         };
-        let companions = bundle.companions();
+        let companions = bundle.client_trust();
         let mut swaps = Vec::new();
         for (piece, path) in self.previous_trust_files().iter() {
             let place = Place::open(path)?;
