@@ -388,6 +388,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::look;
+    use crate::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
@@ -397,7 +398,7 @@ mod tests {
     /// A directory of root's, in which a test may give things away; none where it may not.
     fn ground() -> Option<tempfile::TempDir> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root gives files away");
+            Skipped::because("only root gives files away").count();
             return None;
         }
         let ground = tempfile::tempdir().unwrap();

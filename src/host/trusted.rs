@@ -90,6 +90,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::privilege::is_root;
+    use crate::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
@@ -101,8 +102,7 @@ mod tests {
     #[test]
     fn a_program_is_run_only_where_root_and_its_user_alone_decide_what_it_is() {
         if !is_root() {
-            eprintln!("skipped: only root gives files away");
-            return;
+            return Skipped::because("only root gives files away").count();
         }
         let ground = tempfile::tempdir().unwrap();
         fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();
