@@ -30,6 +30,7 @@ use jiff::Timestamp;
 use self::attempt::{Content, DeploymentOrder, Outcome, Proven};
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Address, Mode, Verify};
+use crate::host::privilege::as_user;
 use crate::lineage::{LineageReader, Source};
 use crate::server::configuration::Configuration;
 use crate::server::files::Lock;
@@ -37,9 +38,7 @@ use crate::server::mounts::pinned_by;
 use crate::server::probe::{AskedName, Served, Shown};
 use crate::server::process::Process;
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{
-    Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen, as_server,
-};
+use crate::server::{Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen};
 use crate::trust::Needed;
 use decide::Visit;
 pub(crate) use done::Done;
@@ -558,7 +557,7 @@ impl Keeper {
         sight: &InstanceSnapshot,
     ) -> Vec<String> {
         let config = self.instance.config.clone();
-        let looked = as_server(sight.targets.server, move || {
+        let looked = as_user(sight.targets.server, move || {
             settings.faults_elsewhere(&config)
         });
         looked.await.unwrap_or_default()

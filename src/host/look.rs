@@ -370,6 +370,12 @@ pub(crate) fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
     Ok(above.is_some() && above == other_above)
 }
 
+/// Whether two paths lead to one file as [`same_file`] has it, as far as that can be told: to recognize what a person
+/// names. A verdict on a server must not take a failed look for another file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    same_file(one, other) == Ok(true)
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]

@@ -237,6 +237,23 @@ impl Worker {
         })
     }
 
+    /// A thread that reads below `directory` with the file rights of `user`, and writes nothing.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) async fn reading(
+        name: impl Into<String>,
+        user: Ids,
+        directory: impl Into<PathBuf>,
+    ) -> Result<Worker, PrivilegeError> {
+        let rights = Rights::Writer {
+            owner: user,
+            write: BTreeSet::new(),
+            read: [directory.into()].into(),
+        };
+        Worker::start(name, move || rights).await
+    }
+
     /// Whether each of `directories` that exists is the one that the rules were made for.
     pub(crate) fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
         directories
@@ -274,6 +291,31 @@ impl Worker {
             .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())
     }
+}
+
+/// Runs `look` with the file rights of `user`, on a thread that may read everywhere and writes nothing.
+///
+/// # Errors
+/// There is no such thread.
+pub(crate) async fn as_user<R: Send + 'static>(
+    user: Ids,
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    let worker = Worker::reading("as-user", user, "/").await?;
+    worker.call(look).await
+}
+
+/// Runs what may wait for a file system or `/proc` with the main thread's rights, and not on the main thread: one
+/// directory that does not answer must not stop the rest.
+///
+/// # Errors
+/// It panicked.
+pub(crate) async fn apart<R: Send + 'static>(
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|e| PrivilegeError::Gone(e.to_string()))
 }
 
 /// Gives the calling thread its rights; the directories that the rules hold are returned.

@@ -9,9 +9,9 @@ use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::InstanceSnapshot;
 use super::files::Targets;
 use super::process::Process;
+use super::snapshot::InstanceSnapshot;
 use crate::config::ServerKind;
 use crate::host::look::{self, CannotLook};
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::InstanceError;
+use super::error::InstanceError;
 use super::files::{Targets, staging_name};
 use super::patroni;
 use crate::config::{self, Account, ServerKind};

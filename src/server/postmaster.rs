@@ -18,6 +18,7 @@ use rustix::process::Signal;
 use super::namespaces::{self, Numbers};
 pub(crate) use super::namespaces::{Apart, Network};
 use super::process::Against;
+use crate::config::Address;
 use crate::host::look::{CannotLook, FileId};
 use crate::host::process::{self, HeldProcess};
 
@@ -361,6 +362,23 @@ impl Postmaster {
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
     pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         self.held.signal(Signal::HUP)
+    }
+
+    /// Where it listens, by its pid file, best first.
+    ///
+    /// # Errors
+    /// A sentence: on Unix sockets alone, in another network, or it has not said where yet.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+        if self.network == Network::Own {
+            // Here the same address is another server's, if anybody's.
+            return Err(namespaces::ELSEWHERE.into());
+        }
+        let file = &self.file;
+        match (file.port, file.listen.as_deref()) {
+            (Some(_), Some("")) if file.is_whole() => Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into()),
+            (Some(port), Some(listen)) if file.is_whole() => Ok(Address::from_listen(listen, port)),
+            _ => Err("the server is still starting and has not said where it listens".into()),
+        }
     }
 
     pub(in crate::server) fn held(&self) -> &HeldProcess {

@@ -135,7 +135,7 @@ impl Process {
     /// A sentence: it listens on Unix sockets alone, in another network, or does not yet say where.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         match self {
-            Process::Postmaster(postmaster) => super::listened(postmaster),
+            Process::Postmaster(postmaster) => postmaster.addresses(),
             Process::PgBouncer(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
             Process::PgBouncer(pgbouncer) => pgbouncer.addresses(),
             Process::Patroni(it) if it.network == Network::Own => Err(ELSEWHERE.into()),

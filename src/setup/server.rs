@@ -10,7 +10,6 @@ use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::server::files::Targets;
-use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
 use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
@@ -127,7 +126,7 @@ impl SetupServer {
     /// # Errors
     /// A sentence: nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
-        listened(&self.postmaster)
+        self.postmaster.addresses()
     }
 
     /// The port, for what clients are told.

@@ -9,7 +9,7 @@ use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
 use crate::config::ServerKind;
 use crate::server::InstanceError;
 use crate::server::files::{Found, Held, HeldBy, Keep, Trial};
-use crate::server::patroni;
+use crate::server::setting_names::RESTART;
 
 impl Deployment<'_, Refused> {
     /// Remembers the refusal, puts back what was there, and proves what is served. In this
@@ -114,7 +114,7 @@ impl Deployment<'_, Refused> {
             )),
             Err(_) if is_patroni => Some(format!(
                 "restart Patroni for its REST API to come back: {}",
-                patroni::RESTART
+                RESTART
             )),
             Err(unseen) => Some(format!(
                 "what is served now is not known: {}",

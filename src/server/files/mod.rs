@@ -33,9 +33,7 @@ use crate::config::ServerKind;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
-use crate::server::FileTime;
 use crate::server::postmaster::{Absence, PidFile};
-use crate::server::program::Program;
 
 pub(crate) use error::FilesError;
 pub(crate) use judge::key_rule;
@@ -80,6 +78,15 @@ pub(crate) struct Targets {
     pub(crate) server: Ids,
     /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
     pub(crate) by_others: bool,
+}
+
+/// Which time of a file is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileTime {
+    /// When its content was last written (mtime).
+    Written,
+    /// When anything of it last changed (ctime).
+    Changed,
 }
 
 /// What a target is for.
@@ -469,10 +476,10 @@ impl Targets {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn last_start(&self) -> Result<Option<Program>, FilesError> {
+    pub(crate) fn last_start(&self) -> Result<Option<Zeroizing<Vec<u8>>>, FilesError> {
         match self.in_data("postmaster.opts")?.read(LARGEST_PID_FILE)? {
             Found::File { bytes, ids, .. } if ids.uid == self.server.uid || ids.uid == 0 => {
-                Ok(Program::from_last_start(&bytes))
+                Ok(Some(bytes))
             }
             _ => Ok(None),
         }

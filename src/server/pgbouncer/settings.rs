@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::config::{Address, ServerHome};
-use crate::host::look::same_file;
+use crate::host::look::is_same_file;
 use crate::server::settings::{Names, TlsSettings};
 
 /// `listen_port`, where it is not set.
@@ -85,7 +85,7 @@ impl Settings {
     /// nothing does.
     pub(crate) fn client_use(&self) -> Option<String> {
         let named = self.client_cert.as_deref()?;
-        (same_file(named, &self.tls.cert_file) == Ok(true)).then(|| {
+        is_same_file(named, &self.tls.cert_file).then(|| {
             "server_tls_cert_file names it too, so that PgBouncer shows it to PostgreSQL as a client"
                 .to_owned()
         })
@@ -106,17 +106,9 @@ impl Settings {
                 "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves; {ALONE}"
             ));
         }
-        let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {
-            "*" => vec!["127.0.0.1", "::1"],
-            "0.0.0.0" => vec!["127.0.0.1"],
-            "::" => vec!["::1"],
-            other => vec![other],
-        });
-        Ok(hosts
-            .map(|host| Address {
-                host: host.to_owned(),
-                port,
-            })
+        let listen = self.listen.iter();
+        Ok(listen
+            .flat_map(|host| Address::from_listen(host, port))
             .collect())
     }
 }
