@@ -264,6 +264,16 @@ pub(crate) fn sorted<T>(
     }
 }
 
+/// What a look showed; nothing where the thing has gone, or may not be looked at by this user.
+pub(crate) fn if_allowed<T>(
+    looked: Result<Option<T>, CannotLook>,
+) -> Result<Option<T>, CannotLook> {
+    match looked {
+        Err(cannot) if cannot.is_denied() => Ok(None),
+        looked => looked,
+    }
+}
+
 /// The same for what the standard library says of a path.
 fn of_path<T>(call: Call, path: &Path, result: io::Result<T>) -> Result<Option<T>, CannotLook> {
     // Without a number it is the standard library's own refusal, of a path with a zero byte for one.

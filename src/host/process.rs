@@ -1,12 +1,15 @@
 //! Processes of this host: one that is held while it is looked at, and the search among all of them.
 //!
-//! A number is nobody's for long. Whoever looks at a process holds it by a pidfd first, so that every answer is about
-//! the same one; and `pidfd_open` sees every process, while `/proc` may hide those of other users. What the two say
-//! apart is not known ([`CannotLook`]).
+//! A process number is soon given to another. Whoever looks at a process holds it by a pidfd first, so that every answer
+//! is about the same one: a signal through that pidfd reaches it or nobody. `pidfd_open` sees every process, while `/proc`
+//! may hide those of other users; where the two disagree, nobody knows ([`CannotLook`]).
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use procfs::FromRead;
 use procfs::process::{Stat, Status};
@@ -14,17 +17,33 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use super::look::{self, Call, CannotLook, FileId};
+use super::look::{self, Call, CannotLook, FileId, if_allowed};
 
-/// A process that is held by a pidfd.
+/// A process that is held by a pidfd, with what the kernel said of it once it was held.
 #[derive(Debug)]
 pub(crate) struct HeldProcess {
     pid: u32,
     pidfd: OwnedFd,
+    facts: Facts,
+}
+
+/// What `/proc` shows of a process to everybody.
+#[derive(Debug, Default)]
+struct Facts {
+    euid: u32,
+    /// The signals that it handles, a bit each.
+    caught: u64,
+    /// Its numbers, from this pid namespace down to its own; none on a kernel that does not tell.
+    numbers: Vec<i32>,
+    parent: i32,
+    /// What it is called; Linux cuts it after 15 bytes.
+    name: String,
+    /// The clock ticks between the boot and its start.
+    start_ticks: u64,
 }
 
 impl HeldProcess {
-    /// Holds the process with this number; nothing where none has it.
+    /// Holds the process with this number; nothing where none has it, or it ends meanwhile.
     ///
     /// # Errors
     /// Whether one has it is not known.
@@ -38,8 +57,23 @@ impl HeldProcess {
             opened => opened,
         };
         let what = format!("process {pid}");
-        let pidfd = look::sorted(Call::PidfdOpen, &what, opened)?;
-        Ok(pidfd.map(|pidfd| HeldProcess { pid, pidfd }))
+        let Some(pidfd) = look::sorted(Call::PidfdOpen, &what, opened)? else {
+            return Ok(None);
+        };
+        let facts = Facts::default();
+        let held = HeldProcess { pid, pidfd, facts };
+        let (Some(status), Some(stat)) = (held.parsed::<Status>("status")?, held.stat()?) else {
+            return Ok(None);
+        };
+        let facts = Facts {
+            euid: status.euid,
+            caught: status.sigcgt,
+            numbers: status.nspid.unwrap_or_default(),
+            parent: stat.ppid,
+            name: stat.comm,
+            start_ticks: stat.starttime,
+        };
+        Ok(Some(HeldProcess { facts, ..held }))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -49,6 +83,42 @@ impl HeldProcess {
     /// Its entry in `/proc`.
     pub(crate) fn entry(&self) -> PathBuf {
         entry(self.pid)
+    }
+
+    pub(crate) fn euid(&self) -> u32 {
+        self.facts.euid
+    }
+
+    /// Whether it has a handler of its own for this signal.
+    pub(crate) fn handles(&self, signal: Signal) -> bool {
+        self.facts.caught & (1 << (signal.as_raw() - 1)) != 0
+    }
+
+    /// Its number in its own pid namespace, where the kernel tells it (proc_pid_status(5), `NSpid`).
+    pub(crate) fn own_number(&self) -> Option<u32> {
+        u32::try_from(*self.facts.numbers.last()?).ok()
+    }
+
+    pub(crate) fn parent(&self) -> u32 {
+        u32::try_from(self.facts.parent).unwrap_or_default()
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// The clock ticks between the boot and its start (proc_pid_stat(5), `starttime`).
+    pub(crate) fn start_ticks(&self) -> u64 {
+        self.facts.start_ticks
+    }
+
+    /// When it began, by the wall clock of now. The boot's own time is to be had in whole seconds only, which would make a
+    /// file look edited that was written just before the start.
+    pub(crate) fn began(&self) -> SystemTime {
+        let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let up = Duration::try_from(up).unwrap_or_default();
+        let per_second = procfs::ticks_per_second();
+        moment(self.start_ticks(), per_second, up, SystemTime::now())
     }
 
     /// Whether it has ended, be it that its parent has not asked for it yet.
@@ -70,14 +140,6 @@ impl HeldProcess {
         };
         let what = format!("process {}", self.pid);
         Ok(look::sorted(Call::Poll, &what, polled)?.is_some_and(|ready| ready > 0))
-    }
-
-    /// `/proc/PID/status`; nothing where it has ended.
-    ///
-    /// # Errors
-    /// It cannot be looked at.
-    pub(crate) fn status(&self) -> Result<Option<Status>, CannotLook> {
-        self.parsed("status")
     }
 
     /// `/proc/PID/stat`; nothing where it has ended.
@@ -115,6 +177,64 @@ impl HeldProcess {
         self.unless_ended(id)
     }
 
+    /// Its executable, where it may be looked at and that path leads to the very file here; nothing where it has ended.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub(crate) fn executable(&self) -> Result<Option<PathBuf>, CannotLook> {
+        let Some(path) = if_allowed(self.link("exe"))? else {
+            return Ok(None);
+        };
+        let own = self.file_id("exe")?;
+        Ok((own.is_some() && own == look::file_id(&path)?).then_some(path))
+    }
+
+    /// Its arguments, its own name first; nothing where it has ended.
+    ///
+    /// # Errors
+    /// They cannot be looked at.
+    pub(crate) fn arguments(&self) -> Result<Option<Vec<OsString>>, CannotLook> {
+        Ok(self.read("cmdline")?.map(|bytes| words(&bytes)))
+    }
+
+    /// Where a path among its arguments is to be seen, whatever its root and its directory are.
+    pub(crate) fn seen(&self, argument: &Path) -> PathBuf {
+        match argument.strip_prefix("/") {
+            Ok(below) => self.entry().join("root").join(below),
+            Err(_) => self.entry().join("cwd").join(argument),
+        }
+    }
+
+    /// Whether one of these of its arguments, options aside, leads to `file` as it sees it.
+    ///
+    /// # Errors
+    /// One cannot be looked at, and none of the others does.
+    pub(crate) fn is_given<'a>(
+        &self,
+        arguments: impl Iterator<Item = &'a OsString>,
+        file: FileId,
+    ) -> Result<bool, CannotLook> {
+        // What has changed its user shows neither root nor directory.
+        let hidden = if_allowed(self.link("root"))?.is_none();
+        let mut cannot = None;
+        for argument in arguments.map(Path::new) {
+            if argument.as_os_str().as_encoded_bytes().starts_with(b"-") {
+                continue;
+            }
+            let seen = if hidden && argument.is_absolute() {
+                look::file_id(argument)
+            } else {
+                look::file_id(&self.seen(argument))
+            };
+            match seen {
+                Ok(seen) if seen == Some(file) => return Ok(true),
+                Ok(_) => {}
+                Err(error) => cannot = Some(error),
+            }
+        }
+        cannot.map_or(Ok(false), Err)
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
@@ -148,6 +268,15 @@ impl AsFd for HeldProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+}
+
+/// The end of the clock tick that is `ticks` after the boot, which was `up` before `now`: what a
+/// process reads at its start it reads after that.
+fn moment(ticks: u64, per_second: u64, up: Duration, now: SystemTime) -> SystemTime {
+    let since_boot =
+        Duration::from_millis(ticks.saturating_add(1).saturating_mul(1000) / per_second.max(1));
+    let ago = up.saturating_sub(since_boot);
+    now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn entry(pid: u32) -> PathBuf {
@@ -191,15 +320,17 @@ pub(crate) fn stat_of(pid: u32) -> Result<Option<Stat>, CannotLook> {
 ///
 /// # Errors
 /// They cannot be looked at.
-pub(crate) fn arguments_of(pid: u32) -> Result<Vec<std::ffi::OsString>, CannotLook> {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = look::read(&entry(pid).join("cmdline"))?.unwrap_or_default();
-    let words = bytes
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty());
-    Ok(words
-        .map(|word| std::ffi::OsString::from_vec(word.to_vec()))
-        .collect())
+pub(crate) fn arguments_of(pid: u32) -> Result<Vec<OsString>, CannotLook> {
+    let bytes = look::read(&entry(pid).join("cmdline"))?;
+    Ok(words(&bytes.unwrap_or_default()))
+}
+
+fn words(cmdline: &[u8]) -> Vec<OsString> {
+    let words = cmdline.split(|byte| *byte == 0);
+    let words = words.filter(|word| !word.is_empty());
+    words
+        .map(|word| OsString::from_vec(word.to_vec()))
+        .collect()
 }
 
 /// What a search among the processes of this host came to.
@@ -312,8 +443,9 @@ mod tests {
 
     #[test]
     fn a_process_that_nobody_has_asked_for_yet_has_ended() {
-        let mut child = Command::new("true").spawn().unwrap();
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let held = HeldProcess::open(child.id()).unwrap().unwrap();
+        child.kill().unwrap();
         while !held.has_ended().unwrap() {
             std::thread::yield_now();
         }
@@ -322,7 +454,7 @@ mod tests {
         assert!(held.stat().unwrap().is_none());
         assert_eq!(held.link("exe"), Ok(None));
         child.wait().unwrap();
-        assert!(held.status().unwrap().is_none());
+        assert!(held.stat().unwrap().is_none());
         assert!(HeldProcess::open(child.id()).unwrap().is_none());
         assert_eq!(arguments_of(child.id()), Ok(Vec::new()));
     }
@@ -372,5 +504,15 @@ mod tests {
             _ => Ok(None),
         });
         assert_eq!(of_own.whole(), Err(denied()));
+    }
+
+    #[test]
+    fn a_process_has_begun_when_the_hundredth_of_a_second_is_over_in_which_it_began() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_700);
+        let up = Duration::from_millis(10_700);
+        let expected = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_270);
+        assert_eq!(moment(1026, 100, up, now), expected);
+        // A start that is yet to come by clocks that were read one after the other is now.
+        assert_eq!(moment(1100, 100, up, now), now);
     }
 }

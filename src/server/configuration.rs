@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::included::with_included;
-use super::namespaces::if_allowed;
 use super::postmaster::Postmaster;
 use super::program::{Program, Spoken};
 use super::settings::{SettingsError, TlsSettings};
-use crate::host::look::{self, CannotLook};
+use crate::host::look::{self, CannotLook, if_allowed};
 use crate::host::patience::Questions;
 use crate::host::privilege::{Ids, apart};
 

@@ -18,8 +18,8 @@ use super::settings::{SettingsError, TlsSettings};
 use super::snapshot::{InstanceSnapshot, Server};
 use crate::config::ServerKind;
 use crate::host::look::CannotLook;
+use crate::host::namespaces;
 use crate::host::privilege::apart;
-use crate::server::namespaces;
 
 impl Instance {
     pub(super) async fn with_server(

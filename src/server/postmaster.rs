@@ -9,17 +9,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use procfs::process::Status;
-use rustix::process::Signal;
 
-use super::namespaces::{self, Numbers};
-pub(crate) use super::namespaces::{Apart, Network};
-use super::process::Against;
+use super::identity::{Against, ELSEWHERE, is_of_user, takes_reload};
 use crate::config::Address;
 use crate::host::look::{CannotLook, FileId};
+use crate::host::namespaces;
+pub(crate) use crate::host::namespaces::{Apart, Network};
 use crate::host::process::{self, HeldProcess};
 
 /// `postmaster.pid`, as far as it was written when it was read.
@@ -219,7 +217,7 @@ pub struct Postmaster {
     pub(crate) network: Network,
     /// Its arguments, without its own name.
     pub(crate) arguments: Vec<OsString>,
-    held: HeldProcess,
+    pub(super) held: HeldProcess,
 }
 
 impl Postmaster {
@@ -233,7 +231,12 @@ impl Postmaster {
         data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Absence> {
-        let absence = match Postmaster::prove(file.pid, &file, data_directory, owner) {
+        let proven = match HeldProcess::open(file.pid) {
+            Ok(Some(held)) => Postmaster::prove(held, &file, data_directory, owner),
+            Ok(None) => Err(Against::Gone),
+            Err(cannot) => Err(cannot.into()),
+        };
+        let absence = match proven {
             Ok(found) => return Ok(found),
             Err(Against::Gone) => Absence::Stale { pid: file.pid },
             Err(Against::Evidence(evidence)) => Absence::Foreign {
@@ -280,7 +283,7 @@ impl Postmaster {
             Err(Against::NotKnown(cannot)) => return Err(cannot),
             Err(Against::Gone | Against::Evidence(_)) => return Ok(None),
         };
-        match (Postmaster::prove(pid, file, data_directory, owner), by_cwd) {
+        match (Postmaster::prove(held, file, data_directory, owner), by_cwd) {
             (Ok(found), PostmasterEvidence::For) => Ok(Some(found)),
             (Ok(_), PostmasterEvidence::Hidden(cannot)) | (Err(Against::NotKnown(cannot)), _) => {
                 Err(cannot)
@@ -290,52 +293,25 @@ impl Postmaster {
     }
 
     fn prove(
-        pid: u32,
+        held: HeldProcess,
         file: &PidFile,
         data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Against> {
-        let against = |evidence: String| Err(Against::Evidence(evidence));
-        // First the handle, then the evidence: what is proven below is proven of this process,
-        // or, had it gone meanwhile, the signal through the handle reaches nobody.
-        let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
-        let status = held.status()?.ok_or(Against::Gone)?;
-        if status.euid != owner {
-            return against(format!(
-                "its user is {}, the data directory's owner is {owner}",
-                status.euid
-            ));
-        }
-        if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-            return against("it does not handle SIGHUP".into());
-        }
-        if let Some(inner) = status.nspid.as_ref().and_then(|all| all.last())
-            && u32::try_from(*inner).ok() != Some(file.pid)
-        {
-            return against(format!("it is number {inner} in its own namespace"));
-        }
+        let expected = format!("the data directory's owner is {owner}");
+        is_of_user(&held, owner, &expected)?;
+        takes_reload(&held, Some(file.pid))?;
         let by_exe = evidence_of_executable(&held)?;
         let by_cwd = evidence_of_directory(&held, data_directory)?;
         if (by_exe, by_cwd) != (PostmasterEvidence::For, PostmasterEvidence::For) {
             evidence_of_start(&held, file.start_time)?;
         }
-        let numbers = if pid == file.pid {
-            Numbers::Shared
-        } else {
-            Numbers::Own
-        };
-        let proc = held.entry();
-        let arguments = held.read("cmdline")?.ok_or(Against::Gone)?;
+        let arguments = held.arguments()?.ok_or(Against::Gone)?;
         Ok(Postmaster {
-            pid,
-            executable: namespaces::executable(&proc)?,
-            network: namespaces::network_of(&proc, numbers)?,
-            arguments: arguments
-                .split(|b| *b == 0)
-                .skip(1)
-                .filter(|a| !a.is_empty())
-                .map(|a| OsString::from_vec(a.to_vec()))
-                .collect(),
+            pid: held.pid(),
+            executable: namespaces::executable(&held)?,
+            network: namespaces::network_of(&held)?,
+            arguments: arguments.into_iter().skip(1).collect(),
             file: file.clone(),
             held,
         })
@@ -356,14 +332,6 @@ impl Postmaster {
         }
     }
 
-    /// Asks the postmaster to load its configuration and its TLS files anew.
-    ///
-    /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        self.held.signal(Signal::HUP)
-    }
-
     /// Where it listens, by its pid file, best first.
     ///
     /// # Errors
@@ -371,7 +339,7 @@ impl Postmaster {
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
         if self.network == Network::Own {
             // Here the same address is another server's, if anybody's.
-            return Err(namespaces::ELSEWHERE.into());
+            return Err(ELSEWHERE.into());
         }
         let file = &self.file;
         match (file.port, file.listen.as_deref()) {
@@ -379,10 +347,6 @@ impl Postmaster {
             (Some(port), Some(listen)) if file.is_whole() => Ok(Address::from_listen(listen, port)),
             _ => Err("the server is still starting and has not said where it listens".into()),
         }
-    }
-
-    pub(in crate::server) fn held(&self) -> &HeldProcess {
-        &self.held
     }
 }
 
@@ -407,7 +371,7 @@ pub(super) fn against_executable(path: &Path) -> Option<String> {
 fn evidence_of_executable(held: &HeldProcess) -> Result<PostmasterEvidence, Against> {
     match held.link("exe") {
         Ok(Some(path)) => match against_executable(&path) {
-            Some(evidence) => Err(Against::Evidence(evidence)),
+            Some(evidence) => Err(evidence.into()),
             None => Ok(PostmasterEvidence::For),
         },
         // Nor has a thread of the kernel one.
@@ -431,16 +395,14 @@ fn evidence_of_directory(
     if data_directory == cwd {
         return Ok(PostmasterEvidence::For);
     }
-    let other = "its working directory is another one";
-    Err(Against::Evidence(other.into()))
+    Err("its working directory is another one".to_owned().into())
 }
 
 /// The last resort where executable or directory may not be looked at: a clock step breaks it.
 fn evidence_of_start(held: &HeldProcess, start_time: i64) -> Result<(), Against> {
     /// PostgreSQL notes the time a moment after the process began; ticks are rounded.
     const TOLERANCE: i64 = 3;
-    let ticks = held.stat()?.ok_or(Against::Gone)?.starttime;
-    let began = process::boot_time()? + ticks / procfs::ticks_per_second();
+    let began = process::boot_time()? + held.start_ticks() / procfs::ticks_per_second();
     if i64::try_from(began).is_ok_and(|began| (began - start_time).abs() <= TOLERANCE) {
         Ok(())
     } else {

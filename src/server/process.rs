@@ -4,37 +4,19 @@
 //! before that: what is signalled through it is what was proven.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::{Address, ServerKind};
-use crate::host::look::CannotLook;
+use crate::host::namespaces::Network;
 use crate::host::process::HeldProcess;
-use crate::server::namespaces::{ELSEWHERE, Network};
+use crate::server::identity::ELSEWHERE;
 use crate::server::patroni::Patroni;
 use crate::server::pgbouncer::PgBouncer;
 use crate::server::postmaster::{Phase, Postmaster};
-
-/// When a process began whose start is `ticks` clock ticks after the boot (proc_pid_stat(5),
-/// `starttime`), by the wall clock of now. The boot's own time is to be had in whole seconds only,
-/// which would make a file look edited that was written just before the start.
-pub(super) fn began(ticks: u64) -> SystemTime {
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let up = Duration::try_from(up).unwrap_or_default();
-    let per_second = procfs::ticks_per_second();
-    moment(ticks, per_second, up, SystemTime::now())
-}
-
-/// The end of the clock tick that is `ticks` after the boot, which was `up` before `now`: what a
-/// process reads at its start it reads after that.
-fn moment(ticks: u64, per_second: u64, up: Duration, now: SystemTime) -> SystemTime {
-    let since_boot =
-        Duration::from_millis(ticks.saturating_add(1).saturating_mul(1000) / per_second.max(1));
-    let ago = up.saturating_sub(since_boot);
-    now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
-}
 
 /// A running server whose identity was proven.
 #[derive(Debug)]
@@ -69,8 +51,9 @@ impl Process {
     pub(crate) fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
-            Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
-            Process::Patroni(patroni) => i64::try_from(patroni.start_ticks).unwrap_or(i64::MAX),
+            Process::PgBouncer(_) | Process::Patroni(_) => {
+                i64::try_from(self.held().start_ticks()).unwrap_or(i64::MAX)
+            }
         }
     }
 
@@ -79,11 +62,12 @@ impl Process {
     /// # Errors
     /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
     pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        match self {
-            Process::Postmaster(postmaster) => postmaster.signal_reload(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
-            Process::Patroni(patroni) => patroni.signal_reload(),
-        }
+        self.held().signal(Signal::HUP)
+    }
+
+    /// When it began, and read its configuration, by the wall clock of now.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.held().began()
     }
 
     /// Whether it still runs, as far as the system tells.
@@ -123,9 +107,9 @@ impl Process {
 
     fn held(&self) -> &HeldProcess {
         match self {
-            Process::Postmaster(postmaster) => postmaster.held(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.held(),
-            Process::Patroni(patroni) => patroni.held(),
+            Process::Postmaster(postmaster) => &postmaster.held,
+            Process::PgBouncer(pgbouncer) => &pgbouncer.held,
+            Process::Patroni(patroni) => &patroni.held,
         }
     }
 
@@ -179,36 +163,5 @@ impl Process {
             Process::Postmaster(postmaster) => Some(postmaster),
             Process::PgBouncer(_) | Process::Patroni(_) => None,
         }
-    }
-}
-
-/// Why a process is not the server that it was looked at as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Against {
-    Gone,
-    /// It is another one: which piece of evidence is against it.
-    Evidence(String),
-    /// A look at it failed.
-    NotKnown(CannotLook),
-}
-
-impl From<CannotLook> for Against {
-    fn from(cannot: CannotLook) -> Against {
-        Against::NotKnown(cannot)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_has_begun_when_the_hundredth_of_a_second_is_over_in_which_it_began() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_700);
-        let up = Duration::from_millis(10_700);
-        let expected = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_270);
-        assert_eq!(moment(1026, 100, up, now), expected);
-        // A start that is yet to come by clocks that were read one after the other is now.
-        assert_eq!(moment(1100, 100, up, now), now);
     }
 }

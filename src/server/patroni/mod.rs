@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Address, ServerHome};
 use crate::host::look::{self, CannotLook};
-use crate::server::namespaces;
+use crate::host::namespaces;
 use crate::server::setting_names::{NamedSetting, Names, Setter};
 use crate::server::settings::TlsSettings;
 

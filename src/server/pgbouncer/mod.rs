@@ -9,21 +9,19 @@ mod ini;
 mod listeners;
 mod settings;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use procfs::process::Status;
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::config::Address;
 use crate::host::command::Launch;
 use crate::host::file;
-use crate::host::look::{self, CannotLook};
+use crate::host::look::{self, CannotLook, if_allowed};
+use crate::host::namespaces::{self, Network};
 use crate::host::privilege::Ids;
 use crate::host::process::{self as processes, HeldProcess};
-use crate::server::namespaces::{self, Network, if_allowed};
+use crate::server::identity::{Against, is_of_user, takes_reload};
 use crate::server::postmaster::Absence;
-use crate::server::process::{self, Against};
 
 use listeners::PgBouncerListeners;
 
@@ -50,8 +48,6 @@ const LARGEST_PID_FILE: u64 = 64;
 pub(crate) struct PgBouncer {
     /// Its process number as this host counts.
     pub(crate) pid: u32,
-    /// When it began, in clock ticks after the boot (`starttime` of proc_pid_stat(5)).
-    pub(crate) ticks: u64,
     /// The directory in which it works, and relative paths begin; `/` where that may not be looked
     /// at, as systemd has it.
     pub(crate) directory: PathBuf,
@@ -64,9 +60,7 @@ pub(crate) struct PgBouncer {
     /// Where its root directory is to be seen, if that is one of its own.
     pub(crate) root: Option<PathBuf>,
     listeners: PgBouncerListeners,
-    /// Its process number in its own pid namespace.
-    own_number: Option<u32>,
-    held: HeldProcess,
+    pub(super) held: HeldProcess,
 }
 
 /// What `pidfile` holds.
@@ -154,11 +148,13 @@ impl PgBouncer {
         });
         let mut found = search.whole()?;
         if let Some((_, inner, against)) = &told {
-            let named = found.iter().filter(|one| one.own_number == Some(*inner));
+            let named = found
+                .iter()
+                .filter(|one| one.held.own_number() == Some(*inner));
             match (against, named.count()) {
                 (Against::NotKnown(cannot), 0) => return Err(cannot.clone().into()),
                 // While one takes over from another (-R), both run: the pid file names the one that stays.
-                _ if found.len() > 1 => found.retain(|one| one.own_number == Some(*inner)),
+                _ if found.len() > 1 => found.retain(|one| one.held.own_number() == Some(*inner)),
                 _ => {}
             }
         }
@@ -182,18 +178,6 @@ impl PgBouncer {
                 None => not_found(absent(wanted, pid_file, told)),
             }),
         }
-    }
-
-    /// Asks it to load its configuration and its TLS files anew.
-    ///
-    /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        self.held.signal(Signal::HUP)
-    }
-
-    pub(in crate::server) fn held(&self) -> &HeldProcess {
-        &self.held
     }
 
     /// Where it alone listens for clients, best first.
@@ -231,11 +215,6 @@ impl PgBouncer {
         launch.arg("--version");
         let ran = launch.ran(PATIENCE).await.ok()?;
         version(&String::from_utf8_lossy(&ran.stdout))
-    }
-
-    /// When it began, and read its configuration, by the wall clock of now.
-    pub(crate) fn began(&self) -> SystemTime {
-        process::began(self.ticks)
     }
 }
 
@@ -295,99 +274,59 @@ fn prove(
     wanted: &Wanted,
     settings: &Settings,
 ) -> Result<PgBouncer, Against> {
-    let against = |evidence: String| Err(Against::Evidence(evidence));
-    // First the handle, then the evidence, as with a postmaster.
     let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
-    let status = held.status()?.ok_or(Against::Gone)?;
-    let stat = held.stat()?.ok_or(Against::Gone)?;
-    let executable = if_allowed(held.link("exe"))?;
-    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Against::Evidence)?;
-    if status.euid != wanted.user {
-        return against(format!(
-            "its user is {}, and user {} is expected, as owner in the config or the owner of {} has it",
-            status.euid,
-            wanted.user,
-            wanted.config_file.display()
-        ));
-    }
-    if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-        return against("it does not handle SIGHUP".into());
-    }
-    let own_number = innermost(&status);
-    if let (Some(inner), Some(own)) = (inner, own_number)
-        && inner != own
-    {
-        return against(format!("it is number {own} in its own namespace"));
-    }
+    evidence_of_name(&held)?;
+    let expected = format!(
+        "user {} is expected, as owner in the config or the owner of {} has it",
+        wanted.user,
+        wanted.config_file.display()
+    );
+    is_of_user(&held, wanted.user, &expected)?;
+    takes_reload(&held, inner)?;
     evidence_of_arguments(&held, &wanted.config_file)?;
-    let proc = held.entry();
-    let numbers = namespaces::numbers(pid, status.nspid.as_ref());
     let directory = if_allowed(held.link("cwd"))?;
-    let executable = match executable {
-        Some(path) => is_same(&proc.join("exe"), &path)?.then_some(path),
-        None => None,
-    };
+    let proc = held.entry();
     Ok(PgBouncer {
         pid,
-        ticks: stat.starttime,
         directory: directory.unwrap_or_else(|| PathBuf::from("/")),
-        executable,
+        executable: held.executable()?,
         settings: settings.clone(),
-        network: namespaces::network_of(&proc, numbers)?,
+        network: namespaces::network_of(&held)?,
         root: namespaces::root(&proc)?,
         listeners: PgBouncerListeners::beside(&proc)?,
-        own_number,
         held,
     })
 }
 
 /// Where the executable may not be looked at, as after a change of user, its name in `stat` has to do.
-fn evidence_of_name(executable: Option<&Path>, comm: &str) -> Result<(), String> {
-    let Some(executable) = executable else {
-        return match comm {
+fn evidence_of_name(held: &HeldProcess) -> Result<(), Against> {
+    let Some(executable) = if_allowed(held.link("exe"))? else {
+        return match held.name() {
             NAME => Ok(()),
-            other => Err(format!("it is called {other}")),
+            other => Err(format!("it is called {other}").into()),
         };
     };
     let name = executable.file_name().unwrap_or_default().to_string_lossy();
     // A package upgrade leaves the running one as "pgbouncer (deleted)".
     match name.trim_end_matches(" (deleted)") {
         NAME => Ok(()),
-        _ => Err(format!("its executable is {}", executable.display())),
+        _ => Err(format!("its executable is {}", executable.display()).into()),
     }
 }
 
 /// The one argument that is no option is the file; it means what it means to that process.
 fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), Against> {
-    let proc = held.entry();
-    let arguments = processes::arguments_of(held.pid())?;
-    // What has changed its user shows neither root nor directory.
-    let hidden = if_allowed(held.link("root"))?.is_none();
-    let mut cannot = None;
-    let mut words = arguments.iter().skip(1).map(Path::new);
-    while let Some(argument) = words.next() {
-        if argument == Path::new("-u") || argument == Path::new("--user") {
-            // A user's name comes next.
-            words.next();
-        }
-        if argument.as_os_str().as_encoded_bytes().starts_with(b"-") {
-            continue;
-        }
-        let here = match argument.strip_prefix("/") {
-            Ok(_) if hidden => argument.to_owned(),
-            Ok(rooted) => proc.join("root").join(rooted),
-            Err(_) => proc.join("cwd").join(argument),
-        };
-        match is_same(&here, config_file) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => cannot = Some(error),
-        }
+    let arguments = held.arguments()?.unwrap_or_default();
+    let takes_name = |word: &OsString| word == "-u" || word == "--user";
+    let mut is_name = false;
+    let files = arguments.iter().skip(1).filter(|word| {
+        // A user's name comes next.
+        !std::mem::replace(&mut is_name, takes_name(word))
+    });
+    match look::file_id(config_file)? {
+        Some(file) if held.is_given(files, file)? => Ok(()),
+        _ => Err(format!("it was not started with {}", config_file.display()).into()),
     }
-    Err(match cannot {
-        Some(cannot) => cannot.into(),
-        None => Against::Evidence(format!("it was not started with {}", config_file.display())),
-    })
 }
 
 /// Whether a process is a PgBouncer with the file, and of another user than is wanted.
@@ -395,36 +334,21 @@ fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
     let Some(held) = HeldProcess::open(pid)? else {
         return Ok(false);
     };
-    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
-        return Ok(false);
-    };
-    let executable = if_allowed(held.link("exe"))?;
-    let named = evidence_of_name(executable.as_deref(), &stat.comm).is_ok();
-    if !named || status.euid == wanted.user {
+    if held.euid() == wanted.user {
         return Ok(false);
     }
-    match evidence_of_arguments(&held, &wanted.config_file) {
+    let proven = evidence_of_name(&held);
+    match proven.and_then(|()| evidence_of_arguments(&held, &wanted.config_file)) {
         Ok(()) => Ok(true),
         Err(Against::NotKnown(cannot)) => Err(cannot),
         Err(Against::Gone | Against::Evidence(_)) => Ok(false),
     }
 }
 
-/// Whether two paths lead to one file that is there.
-fn is_same(one: &Path, other: &Path) -> Result<bool, CannotLook> {
-    let one = look::file_id(one)?;
-    Ok(one.is_some() && one == look::file_id(other)?)
-}
-
 /// Whether a process may be a PgBouncer, by what it is called.
 fn is_called_so(pid: u32) -> Result<bool, CannotLook> {
     let stat = processes::stat_of(pid)?;
     Ok(stat.is_some_and(|stat| stat.comm == NAME))
-}
-
-/// The number of a process in its own pid namespace.
-fn innermost(status: &Status) -> Option<u32> {
-    u32::try_from(*status.nspid.as_ref()?.last()?).ok()
 }
 
 #[cfg(test)]
