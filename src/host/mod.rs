@@ -9,6 +9,7 @@ pub(crate) mod command;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod look;
+pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod patience;
 pub(crate) mod privilege;
