@@ -41,7 +41,7 @@ impl Servers {
             directories.sort();
             directories.dedup();
         }
-        let unknown = search.missed.map(|cannot| cannot.sentence());
+        let unknown = search.missed.map(|cannot| cannot.problem().to_string());
         notices::servers_unseen(self.unknown.as_deref(), unknown.as_deref());
         notices::uncovered(&self.uncovered, &directories);
         self.looking = false;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Readiness, still_held};
-pub(crate) use super::problem::Problem;
+use super::plan::{Readiness, held_until, still_held};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{self, Mode, ServerKind, Verify};
 use crate::lineage::Source;
+use crate::problem::Problem;
 use crate::server::files::{HeldBy, Installed};
 use crate::server::mounts::Pinned;
 use crate::server::postmaster::Absence;
 use crate::server::probe::Served;
 use crate::server::process::Process;
-use crate::server::settings::{Names, NotUsed, SettingsError, TlsSettings};
+use crate::server::settings::{FIX_FIRST, Names, SettingsError, TlsSettings};
 use crate::server::{InstanceError, InstanceSnapshot, Server, Unseen};
 use crate::trust::{Needed, Roots};
 
@@ -149,13 +149,13 @@ pub(crate) struct Observation {
     /// What the server's configuration says, where something is amiss and it could be asked.
     pub(crate) settings: Option<Result<TlsSettings, SettingsError>>,
     /// What keeps the server from loading anything new, in other files than the instance's, where something is amiss.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Problem>,
     /// A target that the server sees as a single file, where something is amiss.
     pub(crate) pinned: Option<Pinned>,
     /// Whether something else keeps rewriting the installed files.
     pub(crate) contended: bool,
     /// Why the last attempt did not succeed.
-    pub(crate) failure: Option<String>,
+    pub(crate) failure: Option<Problem>,
     /// The roots that are known, where what is said of a chain depends on them.
     pub(crate) roots: Arc<Roots>,
     pub(crate) at: Timestamp,
@@ -190,7 +190,7 @@ impl Observation {
             .or_else(|| self.of_unknown())
             .or_else(|| self.of_waiting())
             .unwrap_or_else(|| match &self.sight {
-                Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
+                Err(error) => (State::OutOfDate, Some(error.problem())),
                 Ok(sight) => self.of_files(sight, config),
             })
     }
@@ -205,7 +205,7 @@ impl Observation {
             return None;
         }
         if !self.faults.is_empty() {
-            return Some(Problem::new(self.faults.join("; "), NO_RESTART));
+            return Some(Problem::new(Problem::whats(&self.faults), no_restart()));
         }
         if settings.not_used(cert, key) != Ok(None) {
             return None;
@@ -267,6 +267,21 @@ impl Observation {
         }
     }
 
+    /// When the instance is to be looked at again without any event.
+    pub(crate) fn again_at(&self) -> Option<Timestamp> {
+        match &self.readiness {
+            Readiness::Later { at, .. } | Readiness::Delayed { at, .. } => {
+                Some(*at).filter(|at| *at < Timestamp::MAX)
+            }
+            Readiness::Refused { at, .. } => *at,
+            Readiness::Ready => {
+                let sight = self.sight.as_ref().ok()?;
+                let held = sight.look.held.as_ref()?;
+                held_until(held).filter(|at| *at > Timestamp::now())
+            }
+        }
+    }
+
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
             let process = sight.server.process();
@@ -276,8 +291,8 @@ impl Observation {
 
     fn of_source(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Refused { why, .. } => {
-                Some((State::SourceInvalid, Some(Problem::new(why, ""))))
+            Readiness::Refused { problem, .. } => {
+                Some((State::SourceInvalid, Some(problem.clone())))
             }
             _ => None,
         }
@@ -334,8 +349,7 @@ impl Observation {
     fn of_unknown(&self) -> Option<(State, Option<Problem>)> {
         match &self.sight.as_ref().ok()?.server {
             Server::Down(absence) if absence.may_run() => {
-                let problem = Problem::new(absence.to_string(), absence.mend());
-                Some((State::Unverified, Some(problem)))
+                Some((State::Unverified, Some(absence.problem())))
             }
             Server::Up(_) | Server::Down(_) => None,
         }
@@ -343,8 +357,8 @@ impl Observation {
 
     fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Later { why, .. } | Readiness::Delayed { why, .. } => {
-                Some((State::Waiting, Some(Problem::new(why, ""))))
+            Readiness::Later { problem, .. } | Readiness::Delayed { problem, .. } => {
+                Some((State::Waiting, Some(problem.clone())))
             }
             _ => None,
         }
@@ -385,10 +399,7 @@ impl Observation {
             );
         }
         if let Server::Down(absence) = &sight.server {
-            return (
-                State::OutOfDate,
-                Some(Problem::new(absence.to_string(), "")),
-            );
+            return (State::OutOfDate, Some(absence.to_string().into()));
         }
         self.of_serving(config)
     }
@@ -397,16 +408,16 @@ impl Observation {
     fn of_absence(&self) -> Option<Problem> {
         match &self.sight.as_ref().ok()?.server {
             Server::Up(_) | Server::Down(Absence::NoPidFile | Absence::Stopping) => None,
-            Server::Down(absence) => Some(Problem::new(absence.to_string(), absence.mend())),
+            Server::Down(absence) => Some(absence.problem()),
         }
     }
 
     fn out_of_date(&self, installed: &Installed, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
-            return Problem::new(pinned.to_string(), pinned.mend());
+            return pinned.problem();
         }
         if let Some(failure) = &self.failure {
-            return Problem::new(failure, "");
+            return failure.clone();
         }
         let what = match installed {
             Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
@@ -466,22 +477,17 @@ impl Observation {
         {
             let problem = match settings.hosts() {
                 // Its lines are not among what the set-up writes.
-                Some(_) => Problem::new(not_used.why, not_used.mend),
+                Some(_) => not_used,
                 None => not_used_by(config, not_used),
             };
             return (State::NotUsed, Some(problem));
         }
         if let Some(Ok(settings)) = &self.settings {
             match settings.companions_not_used(config) {
-                Ok(Some(NotUsed { why, mend })) => {
-                    return (State::NotUsed, Some(Problem::new(why, mend)));
-                }
+                Ok(Some(not_used)) => return (State::NotUsed, Some(not_used)),
                 Ok(None) => {}
                 // Nothing on the wire tells it.
-                Err(cannot) => {
-                    let problem = Problem::new(cannot.to_string(), cannot.remedy());
-                    return (State::Unverified, Some(problem));
-                }
+                Err(cannot) => return (State::Unverified, Some(cannot.problem())),
             }
         }
         let sight = self.sight.as_ref().ok();
@@ -493,67 +499,62 @@ impl Observation {
             Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
             Err(unseen) if unseen.is_tls_off() => {
                 let names = Names::for_home(&config.place);
-                let problem = not_used_by(config, NotUsed::tls_off(&names));
+                let problem = not_used_by(config, names.tls_off());
                 (State::NotUsed, Some(problem))
             }
             // A server that starts says so before it listens; its pid file tells when it does.
             Err(_) if self.is_starting() => (State::NotRunning, None),
-            Err(unseen) => (
-                State::Unverified,
-                Some(Problem::new(unseen.to_string(), unseen.mend())),
-            ),
+            Err(unseen) => (State::Unverified, Some(unseen.problem())),
         }
     }
 
     fn not_served(&self, served: &Served, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
-            return Problem::new(pinned.to_string(), pinned.mend());
+            return pinned.problem();
         }
         if !self.faults.is_empty() {
             let why = format!(
                 "{} serves another certificate than is installed, and the server loads nothing new: {}",
                 served.address,
-                self.faults.join("; ")
+                Problem::whats(&self.faults)
             );
-            return Problem::new(why, NO_RESTART);
+            return Problem::new(why, no_restart());
         }
-        let why = self.failure.clone().unwrap_or_else(|| {
+        let problem = self.failure.clone().unwrap_or_else(|| {
             let address = &served.address;
-            if served.is_divided {
-                return format!(
+            let what = if served.is_divided {
+                format!(
                     "{address} serves another certificate than is installed to clients that ask for {}",
                     served.asked
-                );
-            }
-            if Some(served.leaf.fingerprint()) == self.installed_leaf() {
-format!(
-                    "{address} asks clients for certificates of other CAs than are installed"
                 )
-} else {
-format!("{address} serves another certificate than is installed")
-}
+            } else if Some(served.leaf.fingerprint()) == self.installed_leaf() {
+                format!("{address} asks clients for certificates of other CAs than are installed")
+            } else {
+                format!("{address} serves another certificate than is installed")
+            };
+            what.into()
         });
         match config.mode {
-            Mode::Manage | Mode::Reload => {
-                Problem::new(why, "").with(config.command(&["sync", "--force"]))
-            }
-            Mode::Observe => Problem::new(
-                why,
-                "reload the server, which pgcertd does not do in mode observe",
-            ),
+            Mode::Manage | Mode::Reload => problem.with(config.command(&["sync", "--force"])),
+            Mode::Observe => Problem {
+                fix: "reload the server, which pgcertd does not do in mode observe".into(),
+                ..problem
+            },
         }
     }
 }
 
 /// What is to be left alone while a file is broken that a start loads.
-const NO_RESTART: &str = "do not restart it before that: it would not start";
+fn no_restart() -> String {
+    format!("{FIX_FIRST}; do not restart the server before that: it would not start")
+}
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.
-fn not_used_by(config: &config::InstanceConfig, NotUsed { why, mend }: NotUsed) -> Problem {
+fn not_used_by(config: &config::InstanceConfig, not_used: Problem) -> Problem {
     match (config.kind(), config.mode) {
         (ServerKind::Postgres, Mode::Manage | Mode::Reload) => {
-            Problem::new(why, "").with(config.command(&["setup", "--instance"]))
+            Problem::new(not_used.what, "").with(config.command(&["setup", "--instance"]))
         }
-        _ => Problem::new(why, mend),
+        _ => not_used,
     }
 }

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
 use crate::config::{self, Listen};
-use crate::deploy::state::Problem;
+use crate::problem::Problem;
 
 fn instances(count: usize) -> String {
     match count {
@@ -321,11 +321,11 @@ impl ListeningNotice {
                     EventKind::MetricsNotServed,
                     format!(
                         "the metrics cannot be served: {}; {still}",
-                        problem.sentence()
+                        problem.to_string()
                     ),
                 )
                 .with_some(Field::File, file)
-                .with(Field::Problem, &problem.why)
+                .with(Field::Problem, &problem.what)
                 .with(Field::Remedy, problem.remedy())
                 .emit();
             }
@@ -379,10 +379,10 @@ impl TextfileNotice {
 }
 
 fn unwritten(path: &Path, what: &str, problem: &Problem) {
-    let message = format!("{what}: {}", problem.sentence());
+    let message = format!("{what}: {}", problem.to_string());
     Event::new(EventKind::MetricsNotWritten, message)
         .with(Field::File, path.display())
-        .with(Field::Problem, &problem.why)
+        .with(Field::Problem, &problem.what)
         .with(Field::Remedy, problem.remedy())
         .emit();
 }

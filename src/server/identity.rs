@@ -7,9 +7,15 @@ use rustix::process::Signal;
 
 use crate::host::look::CannotLook;
 use crate::host::process::HeldProcess;
+use crate::problem::Problem;
 
-/// What to do where a server listens in another network.
-pub(super) const ELSEWHERE: &str = "the server listens in a network namespace of its own, as in a container; set address to where it is reached from here";
+/// That a server listens in another network.
+pub(super) fn elsewhere() -> Problem {
+    Problem::new(
+        "the server listens in a network namespace of its own, as in a container",
+        "set address to where it is reached from here",
+    )
+}
 
 /// Why a process is not the server that it was looked at as.
 #[derive(Debug, Clone, PartialEq, Eq)]

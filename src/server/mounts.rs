@@ -9,6 +9,7 @@ use super::snapshot::InstanceSnapshot;
 use crate::config::ServerKind;
 use crate::host::look::CannotLook;
 use crate::host::mounts;
+use crate::problem::Problem;
 
 /// A target that the server sees as a file mounted by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,21 +34,16 @@ impl fmt::Display for Pinned {
 }
 
 impl Pinned {
-    /// What is so, and what to do about it.
-    pub(crate) fn sentence(&self) -> String {
-        format!("{self}; {}", self.mend())
-    }
-
-    /// What to do about it.
-    pub(crate) fn mend(&self) -> String {
+    pub(crate) fn problem(&self) -> Problem {
         let (settings, server) = match self.kind {
             ServerKind::Postgres => ("ssl_cert_file and ssl_key_file", "the server"),
             ServerKind::PgBouncer => ("client_tls_cert_file and client_tls_key_file", "PgBouncer"),
             ServerKind::Patroni => ("restapi.certfile and restapi.keyfile", "Patroni"),
         };
-        format!(
+        let fix = format!(
             "mount its directory there instead, set {settings} to the file in it, and restart {server}"
-        )
+        );
+        Problem::new(self.to_string(), fix)
     }
 }
 

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use procfs::process::Status;
 
-use super::identity::{Against, ELSEWHERE, is_of_user, takes_reload};
+use super::identity::{Against, elsewhere, is_of_user, takes_reload};
 use crate::config::Address;
 use crate::host::look::{CannotLook, FileId};
 use crate::host::namespaces;
 pub(crate) use crate::host::namespaces::{Apart, Network};
 use crate::host::process::{self, HeldProcess};
+use crate::problem::Problem;
 
 /// `postmaster.pid`, as far as it was written when it was read.
 ///
@@ -82,14 +83,14 @@ pub enum Absence {
     Unsupported {
         why: String,
         /// What is supported, and how to get there.
-        mend: &'static str,
+        fix: &'static str,
     },
     /// A server of another kind, which leaves no such file in a place that is known.
     NotFound {
         /// Why it is thought to be down.
         why: String,
         /// What to do about it.
-        mend: &'static str,
+        fix: &'static str,
     },
 }
 
@@ -130,12 +131,11 @@ impl Absence {
         )
     }
 
-    /// What to do about it; empty where nothing is, or the sentence says it.
-    pub(crate) fn mend(&self) -> &'static str {
-        match self {
+    pub(crate) fn problem(&self) -> Problem {
+        let fix = match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
             Absence::NotKnown(cannot) => cannot.remedy(),
-            Absence::NotFound { mend, .. } | Absence::Unsupported { mend, .. } => mend,
+            Absence::NotFound { fix, .. } | Absence::Unsupported { fix, .. } => fix,
             Absence::HalfWritten => {
                 "a server is about to start, or failed as it did: see the server's log"
             }
@@ -143,7 +143,8 @@ impl Absence {
             Absence::Garbage | Absence::Stale { .. } | Absence::Foreign { .. } => {
                 "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
             }
-        }
+        };
+        Problem::new(self.to_string(), fix)
     }
 }
 
@@ -335,17 +336,23 @@ impl Postmaster {
     /// Where it listens, by its pid file, best first.
     ///
     /// # Errors
-    /// A sentence: on Unix sockets alone, in another network, or it has not said where yet.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// It listens on Unix sockets alone, in another network, or has not said where yet.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         if self.network == Network::Own {
             // Here the same address is another server's, if anybody's.
-            return Err(ELSEWHERE.into());
+            return Err(elsewhere());
         }
         let file = &self.file;
-        match (file.port, file.listen.as_deref()) {
-            (Some(_), Some("")) if file.is_whole() => Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into()),
-            (Some(port), Some(listen)) if file.is_whole() => Ok(Address::from_listen(listen, port)),
-            _ => Err("the server is still starting and has not said where it listens".into()),
+        match (file.port, file.listen.as_deref(), file.is_whole()) {
+            (Some(_), Some(""), true) => Err(Problem::new(
+                "the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS",
+                "set listen_addresses, or verify = \"none\"",
+            )),
+            (Some(port), Some(listen), true) => Ok(Address::from_listen(listen, port)),
+            _ => {
+                let what = "the server is still starting and has not said where it listens";
+                Err(Problem::new(what, ""))
+            }
         }
     }
 }

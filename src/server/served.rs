@@ -11,13 +11,14 @@ use super::settings::{self, TlsSettings};
 use super::unseen::Unseen;
 use crate::bundle::Bundle;
 use crate::config::{Address, ServerKind};
+use crate::problem::Problem;
 
 impl Instance {
     /// Where to look at what `process` serves, best first; a sentence where nowhere.
     ///
     /// # Errors
     /// The server listens on Unix sockets alone, does not yet say where, or others answer for it.
-    pub(crate) fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self, process: &Process) -> Result<Vec<Address>, Problem> {
         if let Some(address) = &self.config.address {
             process.is_alone_at(address)?;
         }
@@ -30,8 +31,8 @@ impl Instance {
     /// As `listened` has it.
     pub(crate) fn address_or(
         &self,
-        listened: impl FnOnce() -> Result<Vec<Address>, String>,
-    ) -> Result<Vec<Address>, String> {
+        listened: impl FnOnce() -> Result<Vec<Address>, Problem>,
+    ) -> Result<Vec<Address>, Problem> {
         match &self.config.address {
             Some(address) => Ok(vec![address.clone()]),
             None => listened(),
@@ -185,7 +186,7 @@ async fn first_served(
     opening: Opening,
     limit: Duration,
 ) -> Result<Served, Unseen> {
-    let mut last = Unseen::Nowhere("there is no address to look at".into());
+    let mut last = Unseen::Nowhere(Problem::new("there is no address to look at", ""));
     let patience = match opening {
         Opening::Https => limit.min(plain::SILENCE),
         Opening::Request | Opening::Direct => limit,

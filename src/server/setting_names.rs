@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::ServerHome;
 use crate::host::file;
+use crate::problem::Problem;
 
 /// How a Patroni is restarted while its PostgreSQL stays up, and no other node takes the lead.
 pub(crate) const RESTART: &str =
@@ -105,8 +106,20 @@ impl Names {
         }
     }
 
+    /// That TLS is off.
+    pub(crate) fn tls_off(&self) -> Problem {
+        let place = match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "the server's configuration".into(),
+        };
+        Problem::new(
+            self.off,
+            format!("set {} in {place} and reload it", self.on),
+        )
+    }
+
     /// How a server is told to use these files.
-    pub(super) fn mend(&self, cert_file: &Path, key_file: &Path) -> String {
+    pub(super) fn fix(&self, cert_file: &Path, key_file: &Path) -> String {
         let (cert_path, key_path) = (cert_file.display(), key_file.display());
         let (cert, key) = (self.cert.name, self.key.name);
         let (at, key_at) = (&self.cert.place, &self.key.place);
@@ -127,34 +140,8 @@ impl Names {
     }
 }
 
-/// Why a server does not use an instance's files, and what mends it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NotUsed {
-    pub(crate) why: String,
-    pub(crate) mend: String,
-}
-
-impl NotUsed {
-    pub(crate) fn tls_off(names: &Names) -> NotUsed {
-        let place = match &names.file {
-            Some(file) => file.display().to_string(),
-            None => "the server's configuration".into(),
-        };
-        NotUsed {
-            why: names.off.into(),
-            mend: format!("set {} in {place} and reload it", names.on),
-        }
-    }
-}
-
-impl fmt::Display for NotUsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.why, self.mend)
-    }
-}
-
 /// What is to be done about a file that keeps a server from loading any.
-pub(crate) const MEND_FIRST: &str = "mend that, for no reload loads while it is so";
+pub(crate) const FIX_FIRST: &str = "fix that first: until then no reload loads anything";
 
 /// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {

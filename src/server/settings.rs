@@ -16,10 +16,11 @@ use crate::host::command::CommandError;
 use crate::host::look::{CannotLook, is_same_file, same_file};
 use crate::host::namespaces;
 use crate::host::patience::Questions;
+use crate::problem::Problem;
 use crate::server::hosts::Hosts;
 use crate::server::probe::AskedName;
 use crate::server::setting_names::read_bounded;
-pub(crate) use crate::server::setting_names::{MEND_FIRST, Names, NotUsed};
+pub(crate) use crate::server::setting_names::{FIX_FIRST, Names};
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +116,9 @@ impl TlsSettings {
         &self,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if !self.on {
-            return Ok(Some(NotUsed::tls_off(&self.names)));
+            return Ok(Some(self.names.tls_off()));
         }
         self.other_files(cert_file, key_file)
     }
@@ -135,7 +136,7 @@ impl TlsSettings {
     pub(crate) fn companions_not_used(
         &self,
         config: &config::InstanceConfig,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if let (Some(hosts), Some(ca)) = (self.hosts(), &config.ca)
             && let Some(not_used) = hosts.ca_not_used(&self.asked_names, &ca.file)?
         {
@@ -151,7 +152,7 @@ impl TlsSettings {
                 continue;
             };
             let wanted = &companion.file;
-            let why = match named {
+            let what = match named {
                 Some(named) if same_file(named, wanted)? => continue,
                 Some(named) => {
                     let named = named.display();
@@ -159,8 +160,8 @@ impl TlsSettings {
                 }
                 None => format!("{setting} is not set, and pgcertd keeps a file for it"),
             };
-            let mend = format!("set {setting} = '{}' and reload", wanted.display());
-            return Ok(Some(NotUsed { why, mend }));
+            let fix = format!("set {setting} = '{}' and reload", wanted.display());
+            return Ok(Some(Problem::new(what, fix)));
         }
         Ok(None)
     }
@@ -173,7 +174,7 @@ impl TlsSettings {
         &self,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if let Some(hosts) = self.hosts() {
             return hosts.not_used(&self.asked_names, cert_file, key_file);
         }
@@ -184,19 +185,19 @@ impl TlsSettings {
         } else {
             return Ok(None);
         };
-        let why = if named.as_os_str().is_empty() {
+        let what = if named.as_os_str().is_empty() {
             format!("{setting} is not set")
         } else {
             let named = named.display();
             format!("{setting} = {named}, which pgcertd does not write")
         };
-        let mend = self.names.mend(cert_file, key_file);
-        Ok(Some(NotUsed { why, mend }))
+        let fix = self.names.fix(cert_file, key_file);
+        Ok(Some(Problem::new(what, fix)))
     }
 
     /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
     /// other names get. Blocks, for a second at most whatever those files lie on.
-    pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<String> {
+    pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<Problem> {
         let own: Vec<&Path> = config.targets().collect();
         self.faults_among(|file| own.iter().any(|own| is_same_file(own, file)))
     }
@@ -231,11 +232,11 @@ impl TlsSettings {
     }
 
     /// The same of all files, also the instance's.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<Problem> {
         self.faults_among(|_| false)
     }
 
-    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
+    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
         let crl = self.names.crl;
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
         named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
@@ -265,12 +266,10 @@ impl TlsSettings {
                 None => "its file system does not answer".to_owned(),
                 Some(fault) => fault?,
             };
-            Some(format!(
-                "{place} = {}: {fault}; {MEND_FIRST}",
-                path.display()
-            ))
+            let what = format!("{place} = {}: {fault}", path.display());
+            Some(Problem::new(what, FIX_FIRST))
         };
-        let mut faults: Vec<String> = named.into_iter().filter_map(fault).collect();
+        let mut faults: Vec<Problem> = named.into_iter().filter_map(fault).collect();
         if let Some(hosts) = self.hosts() {
             faults.extend(hosts.faults_of_file());
             faults.extend(hosts.faults_of_pairs(is_own));
@@ -319,7 +318,7 @@ pub(crate) enum SettingsError {
         said: String,
     },
     /// Whether the files that it names are those of the instance is not known.
-    #[error("{}", .0.sentence())]
+    #[error("{}", .0.problem())]
     NotKnown(#[from] CannotLook),
     /// The configuration of a server of another kind cannot be read.
     #[error("{reason}")]
@@ -356,7 +355,7 @@ mod tests {
             asked_names: Vec::new(),
         };
         let faults = settings.faults();
-        assert!(faults[0].starts_with("ssl_ca_file = "), "{faults:?}");
-        assert!(faults[1].starts_with("ssl_crl_file = "), "{faults:?}");
+        assert!(faults[0].what.starts_with("ssl_ca_file = "), "{faults:?}");
+        assert!(faults[1].what.starts_with("ssl_crl_file = "), "{faults:?}");
     }
 }

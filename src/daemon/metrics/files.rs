@@ -15,9 +15,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::deploy::state::Problem;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::problem::Problem;
 
 /// Everybody may read the file.
 const READABLE: Mode = Mode::from_raw_mode(0o644);

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::files::{self, Inode};
 use super::scrapes::{Door, answer};
 use crate::config::Listen;
-use crate::deploy::state::Problem;
+use crate::problem::Problem;
 use crate::report::metrics::Metrics;
 
 /// The key that names it.
