@@ -14,4 +14,5 @@ pub(crate) mod namespaces;
 pub(crate) mod patience;
 pub(crate) mod privilege;
 pub(crate) mod process;
+pub(crate) mod slot;
 mod trusted;

@@ -12,11 +12,12 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 use super::error::InstanceError;
-use super::files::{Targets, staging_name};
+use super::files::Targets;
 use super::patroni;
 use crate::config::{self, Account, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
 use crate::host::privilege::{Ids, is_root};
+use crate::host::slot::staging_name;
 
 /// Where an instance's files are and whose, as things are now.
 pub(super) fn targets(
