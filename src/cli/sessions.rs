@@ -264,10 +264,7 @@ impl SessionsAnswer {
                 return SessionsAnswer::Failed(denied(reason));
             }
             (Server::Down(Absence::NotKnown(cannot)), _) => {
-                let why = format!(
-                    "whether the server runs is not known: {}",
-                    cannot.problem().to_string()
-                );
+                let why = format!("whether the server runs is not known: {}", cannot.problem());
                 return SessionsAnswer::Failed(why);
             }
             (Server::Down(absence), _) => return SessionsAnswer::Down(absence.clone()),

@@ -8,6 +8,7 @@ use super::deployment::DeploymentReport;
 use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
+use super::latch::{Latch, News};
 use super::view::{CertificateView, InstanceView};
 use crate::config;
 use crate::deploy::state::State;
@@ -24,7 +25,7 @@ pub(crate) struct Announcer {
     /// Since when it has not been well, and the last state in which it was not.
     trouble: Option<(Instant, State)>,
     /// Whether its server could not start again.
-    danger: bool,
+    danger: Latch<()>,
 }
 
 /// What was seen and done, as far as something is said of it.
@@ -110,7 +111,7 @@ impl Announcer {
         };
         let lasted = now.saturating_duration_since(since);
         message.push_str(&format!(
-            "; the trouble before it ({}) lasted {}",
+            "; the problem before it ({}) lasted {}",
             trouble.as_str(),
             rounded(lasted)
         ));
@@ -124,30 +125,24 @@ impl Announcer {
 
     fn danger_event(&mut self, heard: &ReportedState<'_>) -> Option<Event> {
         let name = &heard.view.name;
-        let was = std::mem::replace(&mut self.danger, heard.danger.is_some());
-        match heard.danger {
-            Some(danger) if !was => Some(
-                heard
-                    .instance(
-                        EventKind::WouldNotStart,
-                        format!("{name}: Postgres could not start again: {}", danger),
-                    )
-                    .with(Field::File, heard.config.cert_file.display())
-                    .with(Field::State, heard.view.state.as_str())
-                    .with(Field::Problem, &danger.what)
-                    .with(Field::Remedy, danger.remedy()),
+        let event = match (self.danger.set(heard.danger.map(|_| ()))?, heard.danger) {
+            (News::Trouble(()), Some(danger)) => heard
+                .instance(
+                    EventKind::WouldNotStart,
+                    format!("{name}: Postgres would not start again: {danger}"),
+                )
+                .with(Field::Problem, &danger.what)
+                .with(Field::Remedy, danger.remedy()),
+            _ => heard.instance(
+                EventKind::WouldStartAgain,
+                format!("{name}: Postgres would start again"),
             ),
-            None if was => Some(
-                heard
-                    .instance(
-                        EventKind::WouldStartAgain,
-                        format!("{name}: Postgres could start again"),
-                    )
-                    .with(Field::File, heard.config.cert_file.display())
-                    .with(Field::State, heard.view.state.as_str()),
-            ),
-            _ => None,
-        }
+        };
+        Some(
+            event
+                .with(Field::File, heard.config.cert_file.display())
+                .with(Field::State, heard.view.state.as_str()),
+        )
     }
 }
 

@@ -369,7 +369,7 @@ fn heard<'a>(
 
 fn near(config: &config::InstanceConfig, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
     let problem = nearing.problem();
-    let message = format!("{}: {}", view.name, problem.to_string());
+    let message = format!("{}: {}", view.name, problem);
     let event = about(nearing.kind(), message, config, view, nearing.piece);
     with_end(event, nearing.end)
         .with(Field::Place, nearing.place.as_str())
