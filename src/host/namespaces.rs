@@ -1,6 +1,7 @@
-//! What a process in a container does not share with this one: its root directory, its view of
-//! paths, its network. What may not be looked at is told apart from what is shared, where that
-//! decides something; a look that fails for another reason than a missing right decides nothing ([`CannotLook`]).
+//! What a process in a container does not share with this one: its root directory, its view of paths, its network.
+//!
+//! If this user lacks the permission to see that, it counts as shared or not, as each function says; if a check fails for
+//! any other reason, the answer is unknown ([`CannotLook`]).
 
 use std::path::{Path, PathBuf};
 
@@ -20,18 +21,18 @@ pub(crate) enum Apart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
     Shared,
-    /// In another, or in one that cannot be looked at: its addresses mean nothing here.
+    /// In another one, or in one that this user can't see: its addresses mean nothing here.
     Own,
 }
 
-/// Whether two paths are one thing; nothing where one may not be looked at.
+/// Whether two paths lead to the same thing; `None` if this user may not see one of them.
 fn same(one: &Path, other: &Path) -> Result<Option<bool>, CannotLook> {
     let one = if_allowed(look::file_id(one))?;
     let other = if_allowed(look::file_id(other))?;
     Ok(one.zip(other).map(|(one, other)| one == other))
 }
 
-/// What the process does not share with this one; what may not be looked at counts as shared.
+/// What the process does not share with this one; what this user may not see counts as shared.
 pub(crate) fn apart(proc: &Path) -> Result<Option<Apart>, CannotLook> {
     Ok(
         if same(&proc.join("root"), Path::new("/"))? == Some(false) {
@@ -44,10 +45,10 @@ pub(crate) fn apart(proc: &Path) -> Result<Option<Apart>, CannotLook> {
     )
 }
 
-/// The process's network; nothing where it may not be looked at.
+/// The network of a process; `None` if this user may not see it.
 ///
-/// The namespace itself is seen by who may trace the process. Everybody may look at its tables, and the
-/// kernel numbers those anew in each namespace.
+/// The namespace itself is only visible to those who may trace the process. Its tables are visible to everybody, and have
+/// other inode numbers in each namespace.
 fn network(proc: &Path) -> Result<Option<Network>, CannotLook> {
     let own = Path::new("/proc/thread-self");
     let shared = |what| same(&proc.join(what), &own.join(what));
@@ -64,7 +65,7 @@ fn network(proc: &Path) -> Result<Option<Network>, CannotLook> {
     }))
 }
 
-/// The network of a process: one of a container is not taken for this host's before that was seen.
+/// The network of a process: that of a container only counts as this host's once that is certain.
 pub(crate) fn network_of(held: &HeldProcess) -> Result<Network, CannotLook> {
     let counts_apart = held.own_number().is_some_and(|own| own != held.pid());
     Ok(network(&held.entry())?.unwrap_or(if counts_apart {
@@ -74,8 +75,8 @@ pub(crate) fn network_of(held: &HeldProcess) -> Result<Network, CannotLook> {
     }))
 }
 
-/// Where the root directory of the process is to be seen, if paths may mean other files to it than to this process, and
-/// that may be looked at.
+/// Where the root directory of the process appears here, if it is a different one and this user may see it: paths may then
+/// mean other files to that process.
 pub(crate) fn root(proc: &Path) -> Result<Option<PathBuf>, CannotLook> {
     let root = proc.join("root");
     let mounts = same(&proc.join("ns/mnt"), Path::new("/proc/thread-self/ns/mnt"))?;
@@ -83,8 +84,8 @@ pub(crate) fn root(proc: &Path) -> Result<Option<PathBuf>, CannotLook> {
     Ok(differs.then_some(root))
 }
 
-/// What a process whose root directory is to be seen at `root` calls `path`: the one of `known` that is the same file here,
-/// or as it is. Blocks.
+/// The one of `known` that is the same file as `path` is to a process whose root directory appears at `root`; otherwise
+/// `path` as it is. Blocks.
 pub(crate) fn as_here(root: &Path, path: PathBuf, known: &[&Path]) -> Result<PathBuf, CannotLook> {
     let seen = below(root, &path);
     for known in known {
@@ -95,7 +96,7 @@ pub(crate) fn as_here(root: &Path, path: PathBuf, known: &[&Path]) -> Result<Pat
     Ok(path)
 }
 
-/// Where what a process whose root directory is to be seen at `root` calls `path` is found here. Blocks.
+/// The path here of what is `path` to a process whose root directory appears at `root`. Blocks.
 pub(crate) fn found(root: &Path, path: PathBuf) -> Result<PathBuf, CannotLook> {
     let seen = below(root, &path);
     Ok(if look::same_file(&seen, &path)? {
@@ -109,8 +110,8 @@ fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// The executable's path, if that path holds the very file that runs, and the paths among its
-/// arguments mean here what they mean to it: it has this root, and its working directory is that here too.
+/// The path of the executable, if it is the same file here and the paths among its arguments mean the same here: it has the
+/// same root, and its working directory has the same path.
 pub(crate) fn executable(held: &HeldProcess) -> Result<Option<PathBuf>, CannotLook> {
     let link = |what| if_allowed(look::link(&held.entry().join(what)));
     let (Some(path), Some(cwd)) = (link("exe")?, link("cwd")?) else {

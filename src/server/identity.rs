@@ -1,7 +1,7 @@
-//! What the proofs have in common that a process is a server: one is in the module of each kind.
+//! What the three proofs that a process is a certain server have in common; each proof is in the module of its kind.
 //!
-//! The process is held first ([`HeldProcess`]): what is proven then is proven of this one, or, had it gone meanwhile, the
-//! signal through the handle reaches nobody.
+//! The process is held first ([`HeldProcess`]), so what is proven is about that process; if it has ended meanwhile, a signal
+//! through the handle reaches nobody.
 
 use rustix::process::Signal;
 
@@ -17,13 +17,13 @@ pub(super) fn elsewhere() -> Problem {
     )
 }
 
-/// Why a process is not the server that it was looked at as.
+/// Why a process is not the server that it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Against {
     Gone,
-    /// It is another one: which piece of evidence is against it.
+    /// It is another process, by this evidence.
     Evidence(String),
-    /// A look at it failed.
+    /// A check failed.
     NotKnown(CannotLook),
 }
 
@@ -39,7 +39,7 @@ impl From<String> for Against {
     }
 }
 
-/// Checks that the process is one of `user`; `expected` says whose it should be.
+/// Checks that the process runs as `user`; `expected` is the end of the sentence if it doesn't.
 pub(super) fn is_of_user(held: &HeldProcess, user: u32, expected: &str) -> Result<(), String> {
     if held.euid() == user {
         Ok(())
@@ -48,7 +48,7 @@ pub(super) fn is_of_user(held: &HeldProcess, user: u32, expected: &str) -> Resul
     }
 }
 
-/// Checks that a SIGHUP does not end it, and that it has this number in its own pid namespace, where a pid file tells one.
+/// Checks that a SIGHUP does not kill it, and that it has this number in its own pid namespace if a pid file names one.
 pub(super) fn takes_reload(held: &HeldProcess, number: Option<u32>) -> Result<(), String> {
     if !held.handles(Signal::HUP) {
         return Err("it does not handle SIGHUP".into());

@@ -13,19 +13,19 @@ use super::snapshot::InstanceSnapshot;
 use crate::config::{self, Config, ServerKind};
 use crate::host::privilege::{PrivilegeError, Rights, Worker, apart};
 
-/// How often a lock that another process holds, or the file of a starting server, is tried again.
+/// How long to wait before retrying a lock that another process holds, or checking a starting server again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What an instance is visited for.
+/// What an instance is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To look; nothing is made.
+    /// Only to look.
     Look,
-    /// To change something where that is needed: the state directory is made.
+    /// To change something if needed: the state directory is created.
     Work,
 }
 
-/// One instance of the config, and the thread that may write its files.
+/// An instance of the config, and the thread that may write its files.
 #[derive(Debug)]
 pub(crate) struct Instance {
     pub(crate) config: config::InstanceConfig,
@@ -36,14 +36,14 @@ pub(crate) struct Instance {
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     pub(super) lodger: Option<Worker>,
-    /// Where the server leaves its number, where its own configuration says so.
+    /// The server's pid file, if its own configuration names one.
     pub(super) pid_file: Option<PathBuf>,
-    /// Whether its configuration gives those who ask for no name something else, as it was last asked.
+    /// Whether clients that ask for no name get something else, by its configuration when it was last asked.
     pub(super) nameless_get_another: bool,
 }
 
 impl Instance {
-    /// Makes the handle; nothing is looked at yet.
+    /// Creates the handle without accessing anything.
     pub(crate) fn new(
         config: &Config,
         instance: &config::InstanceConfig,

@@ -1,7 +1,7 @@
 //! The process that serves an instance, whatever kind of server it is.
 //!
-//! A value exists only where the process was proven to be that server, and was held by a pidfd
-//! before that: what is signalled through it is what was proven.
+//! A value only exists if the process was held by a pidfd and then proven to be that server: what is signalled through the
+//! pidfd is what was proven.
 
 use std::os::fd::AsFd;
 use std::time::SystemTime;
@@ -46,9 +46,9 @@ impl Process {
         }
     }
 
-    /// What tells this run of the server from another: of a postmaster the start time in its pid
-    /// file, in Unix seconds, which another pid namespace shows alike; of others the clock ticks
-    /// between the boot and the start of the process (proc_pid_stat(5), `starttime`).
+    /// What distinguishes this run of the server from others: for a postmaster, the start time in its pid file, in Unix
+    /// seconds, which is the same in other pid namespaces; for others, the clock ticks from boot to the start of the process
+    /// (proc_pid_stat(5), `starttime`).
     pub(crate) fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
@@ -58,20 +58,20 @@ impl Process {
         }
     }
 
-    /// Asks the server to load its configuration and its TLS files anew.
+    /// Tells the server to reload its configuration and its TLS files.
     ///
     /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    /// The process has ended (`ESRCH`), or this process may not signal it (`EPERM`).
     pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
         self.held().signal(Signal::HUP)
     }
 
-    /// When it began, and read its configuration, by the wall clock of now.
+    /// When it started, and read its configuration, by the current wall clock.
     pub(crate) fn began(&self) -> SystemTime {
         self.held().began()
     }
 
-    /// Whether it still runs, as far as the system tells.
+    /// Whether it is still running, as far as the system tells.
     pub(crate) fn alive(&self) -> bool {
         self.held().has_ended() != Ok(true)
     }
@@ -82,7 +82,7 @@ impl Process {
         stat.is_ok_and(|stat| stat.is_some_and(|stat| matches!(stat.state, 'T' | 't')))
     }
 
-    /// Waits for its end; for ever where that cannot be waited for.
+    /// Waits until it ends; forever if that is not possible.
     pub(crate) fn end(&self) -> impl Future<Output = ()> + Send + use<> {
         let held = self.held().as_fd().try_clone_to_owned();
         async move {
@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    /// Where its mount table is to be read, which everyone may (proc_pid_mountinfo(5)).
+    /// The path of its mount table, which everyone may read (proc_pid_mountinfo(5)).
     pub(super) fn mounts(&self) -> std::path::PathBuf {
         self.held().entry().join("mountinfo")
     }
@@ -131,7 +131,7 @@ impl Process {
         }
     }
 
-    /// Whether a connection to an address that the config names says anything of this process.
+    /// Whether a connection to a configured address is sure to reach this process.
     ///
     /// # Errors
     /// The kernel lets other processes answer there as well.
@@ -142,7 +142,7 @@ impl Process {
         }
     }
 
-    /// Whether it has come so far that what it says of itself is its last word.
+    /// Whether it has started far enough that what it says about itself won't change.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
@@ -150,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Whether it says that it does not yet take connections.
+    /// Whether it says that it does not accept connections yet.
     pub(crate) fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),

@@ -1,9 +1,8 @@
-//! The Patroni that has a configuration file: which process it is.
+//! Finds the process of the Patroni that was started with a certain configuration file.
 //!
-//! Patroni writes no pid file. Among the processes of its user it is the Python that runs a script
-//! `patroni` with this very file, and which handles SIGHUP. What only started it (sudo, an init, a shell script)
-//! bears the same arguments and is not it. As always, the process is held by a pidfd before anything is
-//! proven of it, and signalled through that alone.
+//! Patroni writes no pid file. It is the process of its user that is a Python running a script `patroni` with that file,
+//! and that handles SIGHUP. Processes that only started it (sudo, an init, a shell script) have the same arguments. As always,
+//! the process is held by a pidfd before anything is proven, and only signalled through that.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,13 +24,13 @@ use crate::server::identity::is_of_user;
 use crate::server::postmaster::Absence;
 use crate::server::settings::TlsSettings;
 
-/// How long it may take to say its version.
+/// How long `patroni --version` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What makes a process fit that has the file.
+/// What to do if the process with the file can't be taken for Patroni.
 const FIT: &str = "see that Patroni itself runs, `python… patroni FILE`, as the user that config_file belongs to, or set owner";
 
-/// The variable that may hold a whole configuration.
+/// The variable that may contain a whole configuration.
 const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 
 /// A running Patroni whose identity was proven.
@@ -39,33 +38,33 @@ const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 pub(crate) struct Patroni {
     /// Its process number as this host counts.
     pub(crate) pid: u32,
-    /// Its Python, where that may be looked at and is the one at that path here.
+    /// Its Python, if this user may see it and that path is the same file here.
     pub(crate) python: Option<PathBuf>,
     /// Its arguments, from its script on.
     pub(crate) arguments: Vec<PathBuf>,
-    /// `OPENSSL_CONF` of its environment, which decides what its OpenSSL takes.
+    /// `OPENSSL_CONF` from its environment, which decides what its OpenSSL accepts.
     pub(crate) openssl_conf: Option<String>,
-    /// `PATRONI_*` of its environment, as far as it concerns the REST API; `None` where the environment
-    /// may not be looked at, so that what it sets is not known.
+    /// `PATRONI_*` from its environment, as far as it concerns the REST API; `None` if this user may not see the
+    /// environment, so that what it sets is unknown.
     pub(crate) environment: Option<Vec<(String, String)>>,
-    /// What the configuration says, or why it does not.
+    /// What the configuration says, or why that is unknown.
     pub(crate) api: Result<RestApi, Problem>,
-    /// Its working directory, on which relative paths rest.
+    /// Its working directory, where relative paths start.
     pub(crate) directory: Option<PathBuf>,
-    /// In which network it listens.
+    /// The network in which it listens.
     pub(crate) network: Network,
-    /// Where its root directory is to be seen, if that is one of its own.
+    /// Where its root directory appears here, if it has its own.
     pub(crate) root: Option<PathBuf>,
-    /// Whether it may have its configuration from its environment, and not from its file.
+    /// Where its configuration comes from.
     pub(crate) origin: ConfigOrigin,
     pub(crate) held: HeldProcess,
 }
 
-/// Where a Patroni that has a file among its arguments has its configuration from.
+/// Where the configuration of a Patroni comes from that has a file among its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConfigOrigin {
     File,
-    /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
+    /// From `PATRONI_CONFIGURATION` if the file did not exist when it started, which is unknown.
     Either,
 }
 
@@ -73,18 +72,18 @@ pub(crate) enum ConfigOrigin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Missing {
     None,
-    /// More than one has the file.
+    /// Several have the file.
     Several(Vec<u32>),
-    /// One has it, and does not handle SIGHUP: it is starting, or looks at its configuration alone.
+    /// One has it, but does not handle SIGHUP: it is starting, or only checks its configuration.
     Starting(u32),
-    /// None has it, and these of its user have no file at all.
+    /// None has it, but these processes of its user run without a file.
     WithoutFile(Vec<u32>),
-    /// One has it, and something is against it.
+    /// One has it, but is not the Patroni that was expected.
     Unfit {
         pid: u32,
         evidence: String,
     },
-    /// A look failed, so that nobody knows.
+    /// A check failed, so that is unknown.
     NotKnown(CannotLook),
 }
 
@@ -136,20 +135,20 @@ impl Missing {
 struct PatroniCandidate {
     pid: u32,
     parent: u32,
-    /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
+    /// It is process 1 of its pid namespace: Patroni then forwards signals to a child of the same name.
     is_init: bool,
     held: HeldProcess,
     evidence: Option<PatroniEvidence>,
 }
 
-/// What is against a candidate.
+/// What speaks against a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PatroniEvidence {
     /// It does not handle SIGHUP.
     Starting,
-    /// It is a Patroni, and this speaks against it.
+    /// It is a Patroni, but this speaks against it.
     Of(String),
-    /// It is another program, which may have started it.
+    /// It is another program, which may have started Patroni.
     Another(String),
 }
 
@@ -157,7 +156,7 @@ impl Patroni {
     /// Finds the Patroni of the user `owner` that has `config_file`. Blocks.
     ///
     /// # Errors
-    /// There is none, more than one, or one against which something speaks; or a look failed.
+    /// There is none, more than one, or one that does not match; or a check failed.
     pub(crate) fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
         let Some(file) = look::file_id(config_file)? else {
             return Err(Missing::None);

@@ -1,9 +1,9 @@
 //! A PgBouncer: the process that was started with a configuration file, and what that file says.
 //!
 //! As with a postmaster, a number in a file proves nothing: the process is held by a pidfd first,
-//! then its identity is proven, and only through that pidfd is it signalled. The evidence: its
-//! user, its executable, that it handles SIGHUP, and that its arguments name the file, by the file
-//! system's own numbers.
+//! then its identity is proven, and it is only signalled through that pidfd. The evidence: its
+//! user, its executable, that it handles SIGHUP, and that its arguments name the file, compared by
+//! device and inode.
 
 mod ini;
 mod listeners;
@@ -28,14 +28,13 @@ use listeners::PgBouncerListeners;
 
 pub(crate) use settings::Settings;
 
-/// How the program is called; Linux cuts the name of a process after 15 bytes.
+/// The name of the program; Linux truncates process names to 15 bytes.
 const NAME: &str = "pgbouncer";
 
-/// What starts it, where its package's unit is in use.
+/// How to start it if its package's unit is used.
 const START: &str = "start pgbouncer: systemctl start pgbouncer";
 
-/// What mends it that others answer at the same port: systemd may pass a socket more, and else all
-/// that `listen_addr` names have one port.
+/// What to do if others answer at the same port.
 const ALONE: &str = "set address to where it alone listens, such as one more of its listen_addr, or verify = \"none\"";
 
 /// How long it may take to say its version.
@@ -49,27 +48,26 @@ const LARGEST_PID_FILE: u64 = 64;
 pub(crate) struct PgBouncer {
     /// Its process number as this host counts.
     pub(crate) pid: u32,
-    /// The directory in which it works, and relative paths begin; `/` where that may not be looked
-    /// at, as systemd has it.
+    /// Its working directory, where relative paths start; `/`, systemd's default, if this user may not see it.
     pub(crate) directory: PathBuf,
-    /// Its executable, where it may be looked at and is the one at that path here.
+    /// Its executable, if this user may see it and that path is the same file here.
     pub(crate) executable: Option<PathBuf>,
-    /// What its configuration said when it was looked at.
+    /// What its configuration said when it was read.
     pub(crate) settings: Settings,
-    /// In which network it listens.
+    /// The network in which it listens.
     pub(crate) network: Network,
-    /// Where its root directory is to be seen, if that is one of its own.
+    /// Where its root directory appears here, if it has its own.
     pub(crate) root: Option<PathBuf>,
     listeners: PgBouncerListeners,
     pub(super) held: HeldProcess,
 }
 
-/// What `pidfile` holds.
+/// The content of `pidfile`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PgBouncerPidFile {
     /// None is set, or there is none.
     Absent,
-    /// A number, as PgBouncer's own pid namespace counts.
+    /// Its number in PgBouncer's own pid namespace.
     Number {
         file: PathBuf,
         pid: u32,
@@ -100,7 +98,7 @@ impl PgBouncerPidFile {
     }
 }
 
-/// Where a PgBouncer is to be found.
+/// Which PgBouncer to find.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// The file that it was started with.
@@ -110,12 +108,12 @@ pub(crate) struct Wanted {
 }
 
 impl PgBouncer {
-    /// Finds the process: the one in the pid file, or the one of this host that was started with
+    /// Finds the process: the one in the pid file, or the one on this host that was started with
     /// the configuration file. Blocks.
     ///
     /// # Errors
-    /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
-    /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
+    /// [`Absence::NotFound`], with what the pid file says; [`Absence::Unreadable`] if several are running and nothing says
+    /// which one is meant; [`Absence::NotKnown`] if a check failed.
     pub(crate) fn find(
         wanted: &Wanted,
         pid_file: &PgBouncerPidFile,
@@ -154,14 +152,14 @@ impl PgBouncer {
                 .filter(|one| one.held.own_number() == Some(*inner));
             match (against, named.count()) {
                 (Against::NotKnown(cannot), 0) => return Err(cannot.clone().into()),
-                // While one takes over from another (-R), both run: the pid file names the one that stays.
+                // While one takes over from another (-R), both are running: the pid file names the one that stays.
                 _ if found.len() > 1 => found.retain(|one| one.held.own_number() == Some(*inner)),
                 _ => {}
             }
         }
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => Ok(one),
-            // Not down: nothing may be taken for well that nobody looked at.
+            // Not down: what nobody has checked must not be called healthy.
             (Some(_), false) => Err(Absence::Unreadable(format!(
                 "{} processes were started with {}, and no pid file tells which one is meant; give each a file \
                  of its own, which may %include what they share, with a pidfile, and an instance",
@@ -301,7 +299,7 @@ fn prove(
     })
 }
 
-/// Where the executable may not be looked at, as after a change of user, its name in `stat` has to do.
+/// Checks the executable or, if that is not visible, as after a change of user, the name in `/proc/PID/stat`.
 fn evidence_of_name(held: &HeldProcess) -> Result<(), Against> {
     let Some(executable) = if_allowed(held.link("exe"))? else {
         return match held.name() {
@@ -317,7 +315,7 @@ fn evidence_of_name(held: &HeldProcess) -> Result<(), Against> {
     }
 }
 
-/// The one argument that is no option is the file; it means what it means to that process.
+/// Checks that the only argument that is not an option leads to the file, as the process sees it.
 fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), Against> {
     let arguments = held.arguments()?.unwrap_or_default();
     let takes_name = |word: &OsString| word == "-u" || word == "--user";
@@ -332,7 +330,7 @@ fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), A
     }
 }
 
-/// Whether a process is a PgBouncer with the file, and of another user than is wanted.
+/// Whether a process is a PgBouncer that was started with the file, but as another user.
 fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
     let Some(held) = HeldProcess::open(pid)? else {
         return Ok(false);
@@ -348,7 +346,7 @@ fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
     }
 }
 
-/// Whether a process may be a PgBouncer, by what it is called.
+/// Whether a process may be a PgBouncer, by its name.
 fn is_called_so(pid: u32) -> Result<bool, CannotLook> {
     let stat = processes::stat_of(pid)?;
     Ok(stat.is_some_and(|stat| stat.comm == NAME))

@@ -199,7 +199,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
         let said = in_one_line(&told);
         println!("{}", told.stdout());
         assert!(
-            said.contains("could have put another program there"),
+            said.contains("could have replaced the program"),
             "{said}"
         );
         assert_eq!(told.code(), 1);
