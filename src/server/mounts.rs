@@ -69,12 +69,9 @@ pub(crate) async fn look(
     targets: &Targets,
 ) -> Result<Option<Pinned>, CannotLook> {
     let (kind, theirs) = (process.kind(), process.mounts());
-    let pair = [targets.cert.clone(), targets.key.clone()];
-    let companions = [targets.ca.clone(), targets.crl.clone()];
+    let files: Vec<PathBuf> = targets.paths().map(Path::to_owned).collect();
     let looked = tokio::task::spawn_blocking(move || {
-        let companions = companions.into_iter().flatten();
-        let targets = pair.into_iter().chain(companions);
-        let found = mounts::first_alone(&theirs, targets)?;
+        let found = mounts::first_alone(&theirs, files.into_iter())?;
         Ok(found.map(|(target, at)| Pinned { target, at, kind }))
     });
     looked

@@ -14,6 +14,7 @@ use super::included::changed_after;
 use super::postmaster::Postmaster;
 use super::setting_names::Names;
 use super::settings::{SettingsError, TlsSettings};
+use crate::bundle::TrustFiles;
 use crate::host::command::{CommandError, Launch};
 use crate::host::file;
 use crate::host::look::same_file;
@@ -318,8 +319,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
         on: ssl == "on",
         cert_file: path(cert),
         key_file: path(key),
-        ca_file: optional(ca),
-        crl_file: optional(crl),
+        trust_files: TrustFiles { ca, crl }.map(|file| optional(file)),
         hosts: None,
         asked_names: Vec::new(),
     }

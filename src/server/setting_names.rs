@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::bundle::{Piece, TrustFiles};
 use crate::config::ServerHome;
 use crate::host::file;
 use crate::problem::Problem;
@@ -52,8 +53,7 @@ pub(crate) struct Names {
     pub(crate) on: &'static str,
     pub(crate) cert: NamedSetting,
     pub(crate) key: NamedSetting,
-    pub(crate) ca: &'static str,
-    pub(crate) crl: &'static str,
+    pub(crate) trust_files: TrustFiles<&'static str>,
     /// The configuration, file or directory; `None` where it may be in many places.
     pub(crate) file: Option<PathBuf>,
 }
@@ -70,8 +70,10 @@ impl Names {
             name: "ssl_key_file",
             place: Setter::Configuration,
         },
-        ca: "ssl_ca_file",
-        crl: "ssl_crl_file",
+        trust_files: TrustFiles {
+            ca: "ssl_ca_file",
+            crl: "ssl_crl_file",
+        },
         file: None,
     };
 
@@ -88,9 +90,11 @@ impl Names {
                 on: "client_tls_sslmode = prefer, or a stricter one,",
                 cert: named("client_tls_cert_file", config_file),
                 key: named("client_tls_key_file", config_file),
-                ca: "client_tls_ca_file",
-                // It has none.
-                crl: "client_tls_crl_file",
+                trust_files: TrustFiles {
+                    ca: "client_tls_ca_file",
+                    // It has none.
+                    crl: "client_tls_crl_file",
+                },
                 file: Some(config_file.clone()),
             },
             ServerHome::Patroni { config_file } => Names {
@@ -98,12 +102,19 @@ impl Names {
                 on: "restapi.certfile and restapi.keyfile",
                 cert: named("restapi.certfile", config_file),
                 key: named("restapi.keyfile", config_file),
-                ca: "restapi.cafile",
-                // It has none.
-                crl: "restapi.crlfile",
+                trust_files: TrustFiles {
+                    ca: "restapi.cafile",
+                    // It has none.
+                    crl: "restapi.crlfile",
+                },
                 file: Some(config_file.clone()),
             },
         }
+    }
+
+    /// The setting that names the CA or the CRL file.
+    pub(crate) fn trust_file(&self, piece: Piece) -> &'static str {
+        self.trust_files.get(piece).copied().unwrap_or_default()
     }
 
     /// That TLS is off.

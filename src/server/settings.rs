@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use crate::bundle::{Bundle, Certificate};
+use crate::bundle::{Bundle, Certificate, Piece, TrustFiles};
 use crate::config;
 use crate::host::command::CommandError;
 use crate::host::look::{CannotLook, is_same_file, same_file};
@@ -32,10 +32,8 @@ pub(crate) struct TlsSettings {
     pub(crate) cert_file: PathBuf,
     /// Its key, as an absolute path; empty where it is not set.
     pub(crate) key_file: PathBuf,
-    /// The authorities of clients, where set.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Their revocation lists, where set.
-    pub(crate) crl_file: Option<PathBuf>,
+    /// The files by which it judges its clients, where set.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
     pub(crate) hosts: Option<Hosts>,
     /// The names that count for an instance.
@@ -104,7 +102,8 @@ impl TlsSettings {
         self.cert_file = namespaces::as_here(root, self.cert_file, known)?;
         self.key_file = namespaces::as_here(root, self.key_file, known)?;
         let found = |path| namespaces::found(root, path);
-        self.ca_file = self.ca_file.map(found).transpose()?;
+        let ca = &mut self.trust_files.ca;
+        *ca = ca.take().map(found).transpose()?;
         Ok(self)
     }
 
@@ -142,15 +141,12 @@ impl TlsSettings {
         {
             return Ok(Some(not_used));
         }
-        let by_setting = config.ca.as_ref().filter(|_| self.hosts().is_none());
-        let files = [
-            ("ssl_ca_file", &self.ca_file, by_setting),
-            ("ssl_crl_file", &self.crl_file, config.crl.as_ref()),
-        ];
-        for (setting, named, companion) in files {
-            let Some(companion) = companion else {
+        for (piece, companion) in config.trust_files().present() {
+            if piece == Piece::Ca && self.hosts().is_some() {
                 continue;
-            };
+            }
+            let setting = Names::POSTGRES.trust_file(piece);
+            let named = self.trust_files.get(piece).and_then(Option::as_ref);
             let wanted = &companion.file;
             let what = match named {
                 Some(named) if same_file(named, wanted)? => continue,
@@ -209,9 +205,9 @@ impl TlsSettings {
         since: SystemTime,
     ) -> bool {
         let own: Vec<&Path> = config.targets().collect();
-        let files = self.ca_file.iter().chain(&self.crl_file);
+        let files = self.trust_files.present().map(|(_, file)| file.clone());
         let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
-        let mut files: Vec<PathBuf> = files.cloned().chain(by_name).collect();
+        let mut files: Vec<PathBuf> = files.chain(by_name).collect();
         files.retain(|file| !own.iter().any(|own| is_same_file(own, file)));
         let changed = Questions::default().ask(files, move |file| {
             let meta = std::fs::metadata(file).ok()?;
@@ -237,15 +233,17 @@ impl TlsSettings {
     }
 
     fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
-        let crl = self.names.crl;
+        let TrustFiles { ca, crl } = self.names.trust_files;
+        let named_ca = |file| (ca.to_owned(), file);
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
-        named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
+        named.extend(
+            self.trust_files
+                .crl
+                .clone()
+                .map(|file| (crl.to_owned(), file)),
+        );
         match self.hosts() {
-            None => named.extend(
-                self.ca_file
-                    .clone()
-                    .map(|file| (self.names.ca.into(), file)),
-            ),
+            None => named.extend(self.trust_files.ca.clone().map(named_ca)),
             Some(hosts) => named.extend(hosts.ca_files()),
         }
         named.retain(|(_, file)| !is_own(file));
@@ -349,8 +347,10 @@ mod tests {
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),
-            ca_file: Some(fifo),
-            crl_file: Some("/dev/zero".into()),
+            trust_files: TrustFiles {
+                ca: Some(fifo),
+                crl: Some("/dev/zero".into()),
+            },
             hosts: None,
             asked_names: Vec::new(),
         };
