@@ -12,7 +12,6 @@ use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::problem::Problem;
 use crate::server::files::Targets;
-use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
 use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
@@ -129,7 +128,7 @@ impl SetupServer {
     /// # Errors
     /// A sentence: nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
-        listened(&self.postmaster)
+        self.postmaster.addresses()
     }
 
     /// The port, for what clients are told.
