@@ -17,7 +17,8 @@ use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober};
 use crate::bundle::Bundle;
 use crate::config::{self, Config, ConfigError};
-use crate::host::directory::{LinkAtEnd, ReachError, open_directory};
+use crate::host::directory::{ReachError, open_directory};
+use crate::host::file::Links;
 use crate::host::slot::FileSlot;
 use crate::report::day;
 use crate::report::view::VERSION;
@@ -212,7 +213,7 @@ fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
 
 /// Writes the list. The directory may be another user's, so that nothing there is followed.
 fn remember(state: &Path, instances: &[Left]) -> std::io::Result<()> {
-    let directory = match open_directory(state, LinkAtEnd::Refused) {
+    let directory = match open_directory(state, Links::Refused) {
         // Nothing was ever installed there.
         Err(error) if error.is_absence() => return Ok(()),
         opened => opened.map_err(ReachError::into_io)?,

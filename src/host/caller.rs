@@ -26,7 +26,7 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use super::command::{self, Becoming};
-use crate::host::privilege::Ids;
+use crate::host::privilege::{Ids, is_root};
 
 /// The argument that makes this program the child.
 const CHILD: &str = "connect-as";
@@ -68,53 +68,44 @@ impl Socket {
     }
 }
 
-/// The user and group that the server sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+/// Connects as `user` if this process is root, otherwise as itself. Blocks.
+///
+/// # Errors
+/// The connection failed, or the child did not answer.
+pub(crate) fn connect_as(user: Ids, socket: &Socket) -> io::Result<UnixStream> {
+    if !is_root() {
+        return socket.connect();
+    }
+    let (ours, theirs) = UnixStream::pair()?;
+    let this = Path::new("/proc/self/exe");
+    let mut child = Command::new(PROGRAM.get().map_or(this, PathBuf::as_path))
+        .arg(CHILD)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let answer = ours
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| ours.set_write_timeout(Some(PATIENCE)))
+        .and_then(|()| ask(&ours, user, socket))
+        .and_then(|()| answered(&ours));
+    end(&mut child);
+    answer
 }
 
-impl Caller {
-    /// Connects as this user if this process is root, otherwise as itself. Blocks.
-    ///
-    /// # Errors
-    /// The connection failed, or the child did not answer.
-    pub(crate) fn connect(self, socket: Socket) -> io::Result<UnixStream> {
-        if !rustix::process::geteuid().is_root() {
-            return socket.connect();
-        }
-        let (ours, theirs) = UnixStream::pair()?;
-        let this = Path::new("/proc/self/exe");
-        let mut child = Command::new(PROGRAM.get().map_or(this, PathBuf::as_path))
-            .arg(CHILD)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let answer = ours
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| ours.set_write_timeout(Some(PATIENCE)))
-            .and_then(|()| self.ask(&ours, &socket))
-            .and_then(|()| answered(&ours));
-        end(&mut child);
-        answer
+fn ask(child: &UnixStream, user: Ids, socket: &Socket) -> io::Result<()> {
+    let (directory, name) = match socket {
+        Socket::In(directory, name) => (Some(directory), name),
+        Socket::Abstract(name) => (None, name),
+    };
+    let mut request = [user.uid.to_le_bytes(), user.gid.to_le_bytes()].concat();
+    request.extend(name.as_bytes());
+    if request.len() > LONGEST {
+        return Err(io::Error::other("the socket's name is too long"));
     }
-
-    fn ask(self, child: &UnixStream, socket: &Socket) -> io::Result<()> {
-        let (directory, name) = match socket {
-            Socket::In(directory, name) => (Some(directory), name),
-            Socket::Abstract(name) => (None, name),
-        };
-        let mut request = [self.uid.to_le_bytes(), self.gid.to_le_bytes()].concat();
-        request.extend(name.as_bytes());
-        if request.len() > LONGEST {
-            return Err(io::Error::other("the socket's name is too long"));
-        }
-        send(child, &request, directory)
-    }
+    send(child, &request, directory)
 }
 
 /// Kills the child whatever it is doing: its user may have stopped it.
@@ -169,16 +160,12 @@ fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
             .and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_le_bytes).ok_or(Errno::INVAL)
     };
-    let caller = Caller {
-        uid: number(0)?,
-        gid: number(4)?,
-    };
+    let (uid, gid) = (number(0)?, number(4)?);
     let name = String::from_utf8(name.to_vec()).map_err(|_| Errno::INVAL)?;
     let socket = match passed {
         Some(directory) => Socket::In(directory, name),
         None => Socket::Abstract(name),
     };
-    let Caller { uid, gid } = caller;
     command::give_up(Becoming::Servers(Some(Ids { uid, gid })))?;
     // The whole process belongs to that user now, who must not be able to inspect it (ptrace(2)).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;

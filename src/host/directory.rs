@@ -19,6 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::file::Links;
 use super::look::FileId;
 use crate::host::privilege::Ids;
 
@@ -102,13 +103,6 @@ impl fmt::Display for Bender {
     }
 }
 
-/// Whether a link in the last component is followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkAtEnd {
-    Refused,
-    Followed,
-}
-
 /// One component of a path that is being walked.
 pub(crate) struct OnTheWay<'a> {
     pub(crate) path: &'a Path,
@@ -169,7 +163,7 @@ impl Reached {
 ///
 /// # Errors
 /// It does not exist, may not be accessed, or goes through such a link.
-pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError> {
+pub(crate) fn reach(path: &Path, last: Links) -> Result<Reached, ReachError> {
     if let Some(descriptor) = without_links(path, OFlags::PATH) {
         let stat = rustix::fs::fstat(&descriptor).map_err(ReachError::system(path))?;
         return Ok(Reached {
@@ -203,7 +197,7 @@ pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError>
 ///
 /// # Errors
 /// As for [`reach`], or it is not a directory.
-pub(crate) fn open_directory(path: &Path, last: LinkAtEnd) -> Result<OwnedFd, ReachError> {
+pub(crate) fn open_directory(path: &Path, last: Links) -> Result<OwnedFd, ReachError> {
     match without_links(path, OFlags::RDONLY | OFlags::DIRECTORY) {
         Some(opened) => Ok(opened),
         None => Directory::open(path, last)?.opened(),
@@ -227,7 +221,7 @@ fn without_links(path: &Path, flags: OFlags) -> Option<OwnedFd> {
 /// [`ReachError`], or the error of `visit`.
 pub(crate) fn walk<E: From<ReachError>>(
     path: &Path,
-    last: LinkAtEnd,
+    last: Links,
     mut visit: impl FnMut(&OnTheWay<'_>) -> Result<(), E>,
 ) -> Result<Reached, E> {
     if !path.is_absolute() {
@@ -260,7 +254,7 @@ pub(crate) fn walk<E: From<ReachError>>(
         let target = rustix::fs::readlinkat(&descriptor, "", Vec::new()).map_err(fail())?;
         let target = PathBuf::from(OsStr::from_bytes(target.to_bytes()));
         links += 1;
-        if ahead.is_empty() && last == LinkAtEnd::Refused && links == 1 {
+        if ahead.is_empty() && last == Links::Refused && links == 1 {
             let target = joined(&at.path, target.as_os_str());
             return Err(ReachError::LinkAtEnd { target }.into());
         }
@@ -313,7 +307,7 @@ pub(crate) struct Directory(Reached);
 impl Directory {
     /// # Errors
     /// As for [`reach`], or it is not a directory.
-    pub(crate) fn open(path: &Path, last: LinkAtEnd) -> Result<Directory, ReachError> {
+    pub(crate) fn open(path: &Path, last: Links) -> Result<Directory, ReachError> {
         Directory::from_reached(reach(path, last)?)
     }
 
@@ -414,7 +408,7 @@ mod tests {
     }
 
     fn reached(path: &Path) -> Result<u32, ReachError> {
-        reach(path, LinkAtEnd::Followed).map(|found| found.owner().uid)
+        reach(path, Links::Followed).map(|found| found.owner().uid)
     }
 
     #[test]
@@ -468,21 +462,21 @@ mod tests {
             "./a/../c",
         ] {
             let id = look::file_id(&at(path)).unwrap();
-            let found = reach(&at(path), LinkAtEnd::Followed).unwrap();
+            let found = reach(&at(path), Links::Followed).unwrap();
             assert_eq!(Some(found.id()), id, "{path}");
             assert_eq!(found.path, fs::canonicalize(at(path)).unwrap(), "{path}");
         }
-        let system = |path: &str| match reach(&at(path), LinkAtEnd::Followed) {
+        let system = |path: &str| match reach(&at(path), Links::Followed) {
             Err(ReachError::System { source, .. }) => source.kind(),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(system("missing"), io::ErrorKind::NotFound);
         assert_eq!(system("loop"), io::Error::from(Errno::LOOP).kind());
-        let at_end = reach(&at("a/relative"), LinkAtEnd::Refused);
+        let at_end = reach(&at("a/relative"), Links::Refused);
         assert!(matches!(at_end, Err(ReachError::LinkAtEnd { .. })));
-        assert!(reach(&at("a/relative/absolute/.."), LinkAtEnd::Refused).is_ok());
+        assert!(reach(&at("a/relative/absolute/.."), Links::Refused).is_ok());
         assert!(matches!(
-            reach(Path::new("a"), LinkAtEnd::Followed),
+            reach(Path::new("a"), Links::Followed),
             Err(ReachError::Relative)
         ));
     }

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::look::FileId;
+
 /// How regular files are opened: if it has become a FIFO or a terminal since, that must neither block us nor become our
 /// terminal.
 const READ: OFlags = OFlags::RDONLY
@@ -122,11 +124,10 @@ impl Unopened {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 let file = File::from(rustix::fs::openat(directory, name, READ, Mode::empty())?);
                 let now = file.metadata()?;
-                let (then, same) = (&self.metadata, "it was replaced while it was looked at");
-                if (now.dev(), now.ino()) == (then.dev(), then.ino()) {
+                if FileId::from_metadata(&now) == FileId::from_metadata(&self.metadata) {
                     Ok(file)
                 } else {
-                    Err(io::Error::other(same))
+                    Err(io::Error::other("it was replaced while it was being read"))
                 }
             }
             Err(error) => Err(error.into()),

@@ -293,7 +293,7 @@ pub(crate) fn metadata(path: &Path) -> Result<Option<Metadata>, CannotLook> {
 }
 
 /// What identifies a file at this moment: its device and its inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     device: u64,
     inode: u64,
@@ -304,6 +304,13 @@ impl FileId {
         FileId {
             device: stat.st_dev,
             inode: stat.st_ino,
+        }
+    }
+
+    pub(crate) fn from_metadata(metadata: &Metadata) -> FileId {
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
         }
     }
 
@@ -320,11 +327,7 @@ impl FileId {
 /// # Errors
 /// Whether it exists is unknown.
 pub fn file_id(path: &Path) -> Result<Option<FileId>, CannotLook> {
-    let id = |meta: Metadata| FileId {
-        device: meta.dev(),
-        inode: meta.ino(),
-    };
-    Ok(metadata(path)?.map(id))
+    Ok(metadata(path)?.as_ref().map(FileId::from_metadata))
 }
 
 /// The target of the link at `path`.

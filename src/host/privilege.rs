@@ -18,7 +18,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -32,6 +31,7 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::host::file::Unopened;
+use crate::host::look::FileId;
 
 /// The newest Landlock ABI that the rules are written for; older kernels enforce the part that they support.
 const LANDLOCK: ABI = ABI::V5;
@@ -162,29 +162,15 @@ pub struct Worker {
 }
 
 /// A directory as a Landlock rule saw it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Covered {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+type Covered = (PathBuf, FileId);
+
+fn covered_now(path: &PathBuf) -> Option<Covered> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((path.clone(), FileId::from_metadata(&metadata)))
 }
 
-impl Covered {
-    fn now(path: &Path) -> Option<Covered> {
-        Some(Covered::seen(path, &std::fs::metadata(path).ok()?))
-    }
-
-    fn held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
-        Covered::seen(path, directory.metadata())
-    }
-
-    fn seen(path: &Path, meta: &std::fs::Metadata) -> Covered {
-        Covered {
-            path: path.to_owned(),
-            device: meta.dev(),
-            inode: meta.ino(),
-        }
-    }
+fn covered_held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
+    (path.clone(), FileId::from_metadata(directory.metadata()))
 }
 
 impl Worker {
@@ -248,14 +234,14 @@ impl Worker {
     pub(crate) fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
         directories
             .into_iter()
-            .filter_map(|path| Covered::now(path))
+            .filter_map(covered_now)
             .all(|now| self.covered.contains(&now))
     }
 
     /// The same for directories that are held open.
     pub(crate) fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
-        let mut held = directories.iter().map(Covered::held);
-        held.all(|held| self.covered.contains(&held))
+        let mut all = directories.iter().map(covered_held);
+        all.all(|directory| self.covered.contains(&directory))
     }
 
     /// Runs `job` in the thread without waiting for it; does nothing if the thread has ended.
@@ -324,7 +310,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
                 }
                 Ok(ruleset)
             })?;
-            Ok(directories.iter().map(Covered::held).collect())
+            Ok(directories.iter().map(covered_held).collect())
         }
         Rights::Watcher => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
@@ -340,7 +326,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             let covered = targets
                 .iter()
                 .chain(others)
-                .filter_map(|p| Covered::now(p))
+                .filter_map(covered_now)
                 .collect();
             landlock(&[(targets, write), (others, read)])?;
             Ok(covered)
@@ -350,7 +336,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             write: directories,
         } => {
             act_as(*owner)?;
-            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
+            let covered = directories.iter().filter_map(covered_now).collect();
             landlock(&[(directories, publish)])?;
             Ok(covered)
         }

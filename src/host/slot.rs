@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::directory::{LinkAtEnd, ReachError, open_directory};
+use super::directory::{ReachError, open_directory};
+use super::file::Links;
 use super::privilege::Ids;
 
 /// A step on the file of a slot failed.
@@ -69,7 +70,7 @@ impl FileSlot {
     /// As [`open_directory`], or `path` has no file name.
     pub(crate) fn open(path: &Path) -> Result<FileSlot, ReachError> {
         let parent = path.parent().ok_or(ReachError::NotADirectory)?;
-        let directory = open_directory(parent, LinkAtEnd::Followed)?;
+        let directory = open_directory(parent, Links::Followed)?;
         FileSlot::new(directory, path)
     }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::directory::{Bender, LinkAtEnd, OnTheWay, ReachError, is_writable_by_others, walk};
+use super::directory::{Bender, OnTheWay, ReachError, is_writable_by_others, walk};
+use super::file::Links;
 use crate::host::privilege::Ids;
 
 /// Why a program must not be run as a user.
@@ -52,7 +53,7 @@ pub(super) fn trusted(path: &Path, user: Ids) -> Result<(), Untrusted> {
     if user.uid == 0 {
         return Err(Untrusted::AsRoot);
     }
-    let reached = walk(path, LinkAtEnd::Followed, |step| {
+    let reached = walk(path, Links::Followed, |step| {
         let stranger = strangers(step)
             .into_iter()
             .find(|who| *who != Bender::User(user.uid));

@@ -15,7 +15,8 @@ use super::error::InstanceError;
 use super::files::Targets;
 use super::patroni;
 use crate::config::{self, Account, ServerKind};
-use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
+use crate::host::directory::{Directory, ReachError, reach};
+use crate::host::file::Links;
 use crate::host::privilege::{Ids, is_root};
 use crate::host::slot::staging_name;
 
@@ -28,11 +29,11 @@ pub(super) fn targets(
     let home = config.home();
     let (owner, id) = match config.kind() {
         ServerKind::Postgres => {
-            let data = Directory::open(home, LinkAtEnd::Refused);
+            let data = Directory::open(home, Links::Refused);
             data.map(|data| (data.owner(), data.id()))
         }
         ServerKind::PgBouncer | ServerKind::Patroni => {
-            let file = reach(home, LinkAtEnd::Followed);
+            let file = reach(home, Links::Followed);
             file.map(|file| (file.owner(), file.id()))
         }
     }
@@ -186,7 +187,7 @@ fn passable(path: &Path) -> Result<Directory, ReachError> {
         path: path.to_owned(),
         source,
     };
-    let (parent, name) = match Directory::open(path, LinkAtEnd::Followed) {
+    let (parent, name) = match Directory::open(path, Links::Followed) {
         Err(error) if error.is_absence() => match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => (passable(parent)?, name),
             _ => return Err(error),

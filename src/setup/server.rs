@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::SetupError;
 use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::Directory;
+use crate::host::file::Links;
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::problem::Problem;
@@ -68,7 +69,7 @@ impl SetupServer {
                 down(absence.to_string())
             }
         };
-        let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
+        let opened = Directory::open(data, Links::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
             return Err(SetupError::OfRoot(data.to_owned()));

@@ -10,10 +10,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::directory::{Directory, ReachError};
+use crate::host::file::Links;
+use crate::host::look::FileId;
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker};
 use crate::host::slot::{FileSlot, SlotError};
 use crate::problem::Problem;
@@ -125,7 +127,7 @@ pub(super) async fn beside<R: Send + 'static>(
 
 /// The directory of `path`, whose owner decides with whose rights it is written in: nobody else may have bent the way to it.
 fn opened(path: &Path) -> Result<Directory, MetricsFileError> {
-    Directory::open(path.parent().unwrap_or(path), LinkAtEnd::Followed).map_err(unreached(path))
+    Directory::open(path.parent().unwrap_or(path), Links::Followed).map_err(unreached(path))
 }
 
 fn unreached(path: &Path) -> impl FnOnce(ReachError) -> MetricsFileError {
@@ -135,16 +137,6 @@ fn unreached(path: &Path) -> impl FnOnce(ReachError) -> MetricsFileError {
             path: path.to_owned(),
             source: error,
         },
-    }
-}
-
-/// A socket that was made, as the file system knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inode(u64, u64);
-
-impl Inode {
-    fn from_stat(stat: &Stat) -> Inode {
-        Inode(stat.st_dev, stat.st_ino)
     }
 }
 
@@ -172,7 +164,7 @@ impl MetricsFile {
     }
 
     /// Listens there; what a process that is gone has left is replaced.
-    pub(crate) fn listen(&self) -> Result<(UnixListener, Inode), MetricsFileError> {
+    pub(crate) fn listen(&self) -> Result<(UnixListener, FileId), MetricsFileError> {
         // Of two that find the same leftover, one would remove the other's new socket.
         rustix::fs::flock(self.0.directory(), FlockOperation::NonBlockingLockExclusive)
             .map_err(self.0.failed("lock its directory"))?;
@@ -194,9 +186,9 @@ impl MetricsFile {
     }
 
     /// Removes the socket, if it is still that one.
-    pub(crate) fn unlisten(&self, inode: Inode) -> Result<(), MetricsFileError> {
+    pub(crate) fn unlisten(&self, inode: FileId) -> Result<(), MetricsFileError> {
         match self.0.stat() {
-            Ok(stat) if Inode::from_stat(&stat) == inode => self.clear(),
+            Ok(stat) if FileId::from_stat(&stat) == inode => self.clear(),
             Ok(_) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.0.failed("look at it")(error).into()),
         }
@@ -234,7 +226,7 @@ impl MetricsFile {
     }
 
     /// Lets everybody connect, whatever the umask: the file that was just made, and no link.
-    fn open_to_all(&self) -> Result<Inode, MetricsFileError> {
+    fn open_to_all(&self) -> Result<FileId, MetricsFileError> {
         let failed = || self.0.failed("set its mode");
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(self.0.directory(), self.0.name(), flags, Mode::empty())
@@ -245,7 +237,7 @@ impl MetricsFile {
         }
         let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         rustix::fs::chmod(by_descriptor, OPEN).map_err(failed())?;
-        Ok(Inode::from_stat(&stat))
+        Ok(FileId::from_stat(&stat))
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{FilesError, Targets, slot};
+use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::host::slot::{FileSlot, SlotError};
 
@@ -110,6 +111,6 @@ impl FileSlot {
     /// Whether what has this name is the file that `stat` is of.
     fn is(&self, stat: &Stat) -> bool {
         self.stat()
-            .is_ok_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino))
+            .is_ok_and(|now| FileId::from_stat(&now) == FileId::from_stat(stat))
     }
 }

@@ -28,7 +28,8 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{Bundle, Identity, Piece, TrustFiles};
 use crate::config::ServerKind;
-use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
+use crate::host::directory::{Directory, ReachError, reach};
+use crate::host::file::Links;
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::host::slot::FileSlot;
@@ -305,7 +306,7 @@ impl Targets {
         if !self.by_others {
             return slot(path);
         }
-        match reach(path, LinkAtEnd::Followed) {
+        match reach(path, Links::Followed) {
             Ok(end) => slot(&end.path),
             // Where a link leads nowhere nothing is installed.
             Err(error) => Err(unreached(path, &error)),
@@ -405,7 +406,7 @@ impl Targets {
     /// A name in the data directory, which is still the one whose owner was asked for.
     fn in_data(&self, name: &str) -> Result<FileSlot, FilesError> {
         let path = self.data.join(name);
-        let data = Directory::open(&self.data, LinkAtEnd::Refused).and_then(|data| {
+        let data = Directory::open(&self.data, Links::Refused).and_then(|data| {
             let opened = data.opened()?;
             Ok((data.id(), opened))
         });
