@@ -1,60 +1,64 @@
 //! The CA and CRL files of an instance, as written: which kind has them, and which goes without which.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::document::At;
 use super::error::ConfigError;
-use super::layers::Layers;
-use super::values::{source, target};
-use super::written::{Key, Keys};
+use super::keys::WrittenInstance;
+use super::table::Keys;
+use super::values::{CompanionSource, FilePath};
 use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, ServerKind};
 
 /// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
 /// the CAs that made it.
 pub(super) fn companions(
-    layers: Layers<'_>,
+    keys: &Keys<'_, WrittenInstance>,
     kind: ServerKind,
     state: &Path,
 ) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
-    of_postgres_alone(layers, kind)?;
-    let ca = companion(
-        layers,
-        [|keys| &keys.ca_source, |keys| &keys.ca_file],
-        ["ca_file", "ca_source"],
-        state.join(DEFAULT_CA_TARGET),
-    )?;
-    let crl = companion(
-        layers,
-        [|keys| &keys.crl_source, |keys| &keys.crl_file],
-        ["crl_file", "crl_source"],
-        state.join(DEFAULT_CRL_TARGET),
-    )?;
-    match layers.find(|keys| &keys.crl_source) {
-        Some(written) if ca.is_none() => Err(written.refuse(
+    of_postgres_alone(keys, kind)?;
+    let own = keys.own();
+    let (ca_source, crl_source) = (keys.ca_source(), keys.crl_source());
+    unused(&ca_source, own.ca_file(), ["ca_file", "ca_source"])?;
+    unused(&crl_source, own.crl_file(), ["crl_file", "crl_source"])?;
+    if let (None, Some(crl)) = (&ca_source, &crl_source) {
+        return Err(crl.location.refuse(
             "`crl_source` without `ca_source`",
             "expected ca_source with it, the CA file that the CRL is checked against",
-        )),
-        _ => Ok((ca, crl)),
+        ));
     }
+    let companion =
+        |source: At<'_, CompanionSource>, file: Option<At<'_, FilePath>>, default| Companion {
+            source: source.value.0.clone(),
+            file: file.map_or_else(|| state.join(default), |path| path.resolved()),
+        };
+    Ok((
+        ca_source.map(|source| companion(source, keys.ca_file(), DEFAULT_CA_TARGET)),
+        crl_source.map(|source| companion(source, keys.crl_file(), DEFAULT_CRL_TARGET)),
+    ))
 }
 
 /// The CA file of another kind is its administrator's, whichever of the keys asks for one: a PgBouncer
 /// names no CA when it asks its clients for certificates, so that no look proves which file it has
 /// loaded, and neither it nor Patroni takes a CRL.
-fn of_postgres_alone(layers: Layers<'_>, kind: ServerKind) -> Result<(), ConfigError> {
+fn of_postgres_alone(
+    keys: &Keys<'_, WrittenInstance>,
+    kind: ServerKind,
+) -> Result<(), ConfigError> {
     let setting = match kind {
         ServerKind::Postgres => return Ok(()),
         ServerKind::PgBouncer => "client_tls_ca_file",
         ServerKind::Patroni => "restapi.cafile",
     };
     let keys = [
-        ("ca_source", layers.find(|keys| &keys.ca_source)),
-        ("crl_source", layers.find(|keys| &keys.crl_source)),
-        ("ca_file", layers.find(|keys| &keys.ca_file)),
-        ("crl_file", layers.find(|keys| &keys.crl_file)),
+        ("ca_source", keys.ca_source().map(|at| at.location)),
+        ("crl_source", keys.crl_source().map(|at| at.location)),
+        ("ca_file", keys.ca_file().map(|at| at.location)),
+        ("crl_file", keys.crl_file().map(|at| at.location)),
     ];
     match keys.into_iter().find_map(|(key, at)| Some((key, at?))) {
         None => Ok(()),
-        Some((key, written)) => Err(written.refuse(
+        Some((key, location)) => Err(location.refuse(
             &format!("`{key}` is for kind = \"postgres\" alone"),
             &format!(
                 "expected none for {name}: keep the file that {setting} names by other means, and reload {name} after \
@@ -65,24 +69,17 @@ fn of_postgres_alone(layers: Layers<'_>, kind: ServerKind) -> Result<(), ConfigE
     }
 }
 
-/// One of the two. A target that its own table gives no source is refused; one from the defaults
-/// may go unused.
-fn companion(
-    layers: Layers<'_>,
-    [from, to]: [fn(&Keys) -> &Key<String>; 2],
+/// A target that its own table gives no source is refused; one from the defaults may go unused.
+fn unused(
+    source: &Option<At<'_, CompanionSource>>,
+    own_target: Option<At<'_, FilePath>>,
     [target_key, source_key]: [&str; 2],
-    default: PathBuf,
-) -> Result<Option<Companion>, ConfigError> {
-    let file = layers.read(to, None, |at| target(at).map(Some))?;
-    match (layers.find(from), layers.own.find(to)) {
-        (Some(written), _) => Ok(Some(Companion {
-            source: source(&written)?,
-            file: file.unwrap_or(default),
-        })),
-        (None, Some(unused)) => Err(unused.refuse(
+) -> Result<(), ConfigError> {
+    match (source, own_target) {
+        (None, Some(unused)) => Err(unused.location.refuse(
             &format!("`{target_key}` is not used"),
             &format!("expected {source_key} with it, where the file comes from"),
         )),
-        (None, None) => Ok(None),
+        _ => Ok(()),
     }
 }

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::document::At;
+use super::document::Location;
 use super::error::ConfigError;
-use super::layers::Checked;
 use super::paths::{LinkPolicy, Real, Twin};
+use super::validate::CheckedInstance;
 use super::{InstanceConfig, Mode};
 
 /// Debian's self-signed pair for every service of a host, from the package ssl-cert.
@@ -36,13 +36,13 @@ struct ClaimedFile<'a> {
     key: &'static str,
     path: &'a Path,
     twin: Twin,
-    at: &'a At<'a, String>,
+    at: Location<'a>,
     written: bool,
 }
 
 /// The first conflict, if there is one.
 pub(super) fn refuse(
-    checked: &[Checked<'_>],
+    checked: &[CheckedInstance<'_>],
     watched: &[PathBuf],
     state_directory: &Path,
 ) -> Result<(), ConfigError> {
@@ -68,7 +68,7 @@ pub(super) fn refuse(
 }
 
 /// Asks the file system about all paths at once.
-fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
+fn look(checked: &[CheckedInstance<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
     let instances = || checked.iter().map(|one| &one.instance);
     let directories = instances()
         .flat_map(|instance| {
@@ -90,7 +90,7 @@ fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) ->
 }
 
 /// Where the lineages may be.
-fn lineages<'a>(checked: &'a [Checked<'_>]) -> impl Iterator<Item = &'a Path> {
+fn lineages<'a>(checked: &'a [CheckedInstance<'_>]) -> impl Iterator<Item = &'a Path> {
     let candidates = checked
         .iter()
         .flat_map(|one| &one.instance.lineage.candidates);
@@ -98,17 +98,17 @@ fn lineages<'a>(checked: &'a [Checked<'_>]) -> impl Iterator<Item = &'a Path> {
 }
 
 /// Where certbot keeps every generation of what it links in a directory `live`, which this process may not be able to see.
-fn archives(checked: &[Checked<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
+fn archives(checked: &[CheckedInstance<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
     let parents = lineages(checked).filter_map(Path::parent);
     let directories = watched.iter().map(PathBuf::as_path).chain(parents);
     let live = directories.filter(|directory| directory.file_name() == Some("live".as_ref()));
     live.map(|live| live.with_file_name("archive")).collect()
 }
 
-fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+fn one_name_each(checked: &[CheckedInstance<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(checked) {
         if first.instance.name == second.instance.name {
-            let message = format!("another instance has this name, {}", first.name.place());
+            let message = format!("another instance has this name, {}", first.name.line());
             let note = "expected a name of its own for each instance";
             return Err(second.name.refuse(&message, note));
         }
@@ -118,7 +118,7 @@ fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
 
 /// A data directory has one server, and so has the file that a server is started with; PostgreSQL 19 may have a
 /// certificate a name, which are an instance each.
-fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+fn one_home_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let twin = |instance: &InstanceConfig| match instance.data_directory() {
         Some(directory) => real.directory(directory),
         None => real.target(instance.home()),
@@ -142,7 +142,7 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
         let message = format!(
             "the instance {} has this {what}, {}",
             first.instance.name,
-            first.home.place()
+            first.home.line()
         );
         let note = format!("expected a {what} of its own for each instance{or}");
         return Err(second.home.refuse(&message, &note));
@@ -151,7 +151,11 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
 }
 
 /// Whether both are names of one server, each with files of its own.
-fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> bool {
+fn are_apart_by_name(
+    first: &CheckedInstance<'_>,
+    second: &CheckedInstance<'_>,
+    real: &Real,
+) -> bool {
     let (one, other) = (&first.instance, &second.instance);
     let names = |instance: &InstanceConfig| -> BTreeSet<String> {
         let names = instance.server_names.iter();
@@ -233,7 +237,11 @@ fn not_shared(target: &ClaimedFile<'_>, real: &Real) -> Result<(), ConfigError> 
 }
 
 /// What an installed file may not lie in: words for it, and its path.
-fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(String, Twin)> {
+fn sources(
+    checked: &[CheckedInstance<'_>],
+    watched: &[PathBuf],
+    real: &Real,
+) -> Vec<(String, Twin)> {
     let words = |what: &str, path: &Path| format!("{what} {}", path.display());
     let archives = archives(checked, watched);
     let archives = archives
@@ -295,7 +303,7 @@ fn outside_links(target: &ClaimedFile<'_>, links: &LinkPolicy) -> Result<(), Con
 }
 
 /// Two that write one file would undo each other's deployments for ever.
-fn one_writer_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+fn one_writer_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let writers: Vec<_> = checked
         .iter()
         .filter(|one| one.instance.mode == Mode::Manage)
@@ -321,9 +329,9 @@ fn overlap(
 ) -> ConfigError {
     // The later value is at fault, unless it is a default that the earlier one reached into.
     let at = if other.written || !one.written {
-        other.at
+        &other.at
     } else {
-        one.at
+        &one.at
     };
     let [first, second] = instances.map(|instance| &instance.name);
     let path = other.path.display();
@@ -334,34 +342,30 @@ fn overlap(
 }
 
 /// The one to four files of an instance.
-fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
-    let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| ClaimedFile {
+fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
+    let target = |key, path: &'a Path, written: Option<Location<'a>>| ClaimedFile {
         key,
         path,
         twin: real.target(path),
-        at: at.unwrap_or(&one.name),
-        written: at.is_some(),
+        written: written.is_some(),
+        at: written.unwrap_or_else(|| one.name.clone()),
     };
-    let instance = &one.instance;
-    let mut all = vec![target(
-        "cert_file",
-        &instance.cert_file,
-        one.cert_file.as_ref(),
-    )];
+    let (instance, keys) = (&one.instance, &one.keys);
+    let cert_file = keys.cert_file().map(|at| at.location);
+    let mut all = vec![target("cert_file", &instance.cert_file, cert_file)];
     if !instance.single_file() {
-        all.push(target(
-            "key_file",
-            &instance.key_file,
-            one.key_file.as_ref(),
-        ));
+        let at = keys.key_file().map(|at| at.location);
+        all.push(target("key_file", &instance.key_file, at));
     }
+    // Where the target of a CA or CRL file is a default, its source is what brought it.
     if let Some(ca) = &instance.ca {
-        // Where the target is a default, its source is what brought it.
-        let at = one.ca.file.as_ref().or(one.ca.source.as_ref());
+        let file = keys.ca_file().map(|at| at.location);
+        let at = file.or_else(|| keys.ca_source().map(|at| at.location));
         all.push(target("ca_file", &ca.file, at));
     }
     if let Some(crl) = &instance.crl {
-        let at = one.crl.file.as_ref().or(one.crl.source.as_ref());
+        let file = keys.crl_file().map(|at| at.location);
+        let at = file.or_else(|| keys.crl_source().map(|at| at.location));
         all.push(target("crl_file", &crl.file, at));
     }
     all

@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::error::{ConfigError, line_column};
-use super::expected;
 use super::paths;
 
 /// More than any configuration holds, in bytes; what is larger is not one.
@@ -30,8 +29,14 @@ pub(super) struct TomlFile {
 /// A value, and where it was written.
 pub(super) struct At<'a, T> {
     pub(super) value: &'a T,
+    pub(super) location: Location<'a>,
+}
+
+/// Where a value was written.
+#[derive(Clone)]
+pub(super) struct Location<'a> {
     span: Range<usize>,
-    document: &'a TomlFile,
+    pub(super) document: &'a TomlFile,
 }
 
 impl TomlFile {
@@ -78,19 +83,61 @@ impl TomlFile {
     /// The TOML of the file in a shape.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
-            let (message, note) = in_our_words(error.message());
-            self.refuse(error.span().unwrap_or(0..0), &message, &note)
+            let location = self.at(error.span().unwrap_or(0..0));
+            let (message, note) = in_our_words(error.message(), &location.quoted());
+            location.refuse(&message, &note)
         })
     }
 
     /// The absolute form of a path in this file.
-    pub(super) fn resolve(&self, written: &str) -> PathBuf {
+    pub(super) fn resolve(&self, written: impl AsRef<Path>) -> PathBuf {
         paths::normal(&self.directory.join(written))
     }
 
-    /// An error at a span of this file.
-    pub(super) fn refuse(&self, span: Range<usize>, message: &str, note: &str) -> ConfigError {
-        ConfigError::at(&self.file, &self.text, span, message, note)
+    pub(super) fn at(&self, span: Range<usize>) -> Location<'_> {
+        Location {
+            span,
+            document: self,
+        }
+    }
+}
+
+impl Location<'_> {
+    /// An error that points here.
+    pub(super) fn refuse(&self, message: &str, note: &str) -> ConfigError {
+        let document = self.document;
+        ConfigError::at(
+            &document.file,
+            &document.text,
+            self.span.clone(),
+            message,
+            note,
+        )
+    }
+
+    /// An error that quotes the value as it was written, says what is wrong with it, and points at it.
+    pub(super) fn refuse_value(&self, says: &str, note: &str) -> ConfigError {
+        self.refuse(&format!("{} {says}", self.quoted()), note)
+    }
+
+    /// What stands here.
+    fn quoted(&self) -> String {
+        let written = self
+            .document
+            .text
+            .get(self.span.clone())
+            .unwrap_or_default();
+        let mut quoted: String = written.chars().take(LONGEST_QUOTE).collect();
+        if quoted.len() < written.len() {
+            quoted.push('…');
+        }
+        quoted
+    }
+
+    /// `FILE:LINE`, for an error at another value that mentions this one.
+    pub(super) fn line(&self) -> String {
+        let (line, _) = line_column(&self.document.text, self.span.start);
+        format!("{}:{line}", self.document.file.display())
     }
 }
 
@@ -98,51 +145,22 @@ impl<'a, T> At<'a, T> {
     pub(super) fn new(document: &'a TomlFile, written: &'a Spanned<T>) -> Self {
         Self {
             value: written.get_ref(),
-            span: written.span(),
-            document,
+            location: document.at(written.span()),
         }
     }
 
-    /// An error that points at the value.
-    pub(super) fn refuse(&self, message: &str, note: &str) -> ConfigError {
-        self.document.refuse(self.span.clone(), message, note)
-    }
-
-    /// An error that quotes the value as it was written, says what is wrong with it, and points at it.
-    pub(super) fn refuse_value(&self, says: &str, note: &str) -> ConfigError {
-        let span = self.span.clone();
-        let written = self.document.text.get(span).unwrap_or_default();
-        let mut quoted: String = written.chars().take(LONGEST_QUOTE).collect();
-        if quoted.len() < written.len() {
-            quoted.push('…');
-        }
-        self.refuse(&format!("{quoted} {says}"), note)
-    }
-
-    /// A part of the value, written in the same file.
-    pub(super) fn part<V>(&self, written: &'a Spanned<V>) -> At<'a, V> {
-        At::new(self.document, written)
-    }
-
-    /// `FILE:LINE`, for an error at another value that mentions this one.
-    pub(super) fn place(&self) -> String {
-        let (line, _) = line_column(&self.document.text, self.span.start);
-        format!("{}:{line}", self.document.file.display())
+    pub(super) fn cloned(&self) -> T
+    where
+        T: Clone,
+    {
+        self.value.clone()
     }
 }
 
-impl At<'_, String> {
-    /// A path that is part of the value, made absolute.
-    pub(super) fn resolved(&self, part: &Path) -> PathBuf {
-        paths::normal(&self.document.directory.join(part))
-    }
-
-    /// The value as a path: not empty, without the byte that ends a path for the kernel, made absolute.
-    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
-        if self.value.is_empty() || self.value.contains('\0') {
-            return Err(self.refuse_value("is not a path", &format!("expected {}", expected::PATH)));
-        }
-        Ok(self.document.resolve(self.value))
+impl<T: AsRef<Path>> At<'_, T> {
+    /// The path, made absolute.
+    pub(super) fn resolved(&self) -> PathBuf {
+        self.location.document.resolve(self.value)
     }
 }
 
@@ -176,20 +194,25 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
     )
 }
 
-/// What serde or the TOML parser says, as message and note.
-fn in_our_words(said: &str) -> (String, String) {
+/// What serde, a value's type or the TOML parser says of what is quoted, as message and note.
+fn in_our_words(said: &str, quoted: &str) -> (String, String) {
     let (problem, expected) = match said.rsplit_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
         None => (said, None),
     };
     let message = if let Some(key) = problem.strip_prefix("unknown field ") {
-        let note = format!("expected {}", keys(expected.unwrap_or_default()));
+        let note = format!("expected {}", names(expected.unwrap_or_default()));
         return (format!("unknown key {key}"), note);
     } else if let Some(key) = problem.strip_prefix("missing field ") {
         return (
             format!("missing key {key}"),
             format!("expected {key} here as well"),
         );
+    } else if problem.starts_with("unknown variant ") {
+        let note = format!("expected {}", names(expected.unwrap_or_default()));
+        return (format!("unknown value {quoted}"), note);
+    } else if let Some(says) = problem.strip_prefix("invalid value: ") {
+        format!("{quoted} {says}")
     } else if let Some(found) = problem.strip_prefix("invalid type: ") {
         format!("wrong type: {}", toml_type(found))
     } else {
@@ -212,8 +235,8 @@ fn toml_type(found: &str) -> &str {
     }
 }
 
-/// serde's list of keys, "`a`", "`a` or `b`" or "one of `a`, `b`, `c`", without the quotes.
-fn keys(expected: &str) -> String {
+/// serde's list of keys or choices, "`a`", "`a` or `b`" or "one of `a`, `b`, `c`", without the quotes.
+fn names(expected: &str) -> String {
     let list = expected.strip_prefix("one of ").unwrap_or(expected);
     let list = list.replace("` or `", "`, `").replace('`', "");
     match list.as_str() {

@@ -7,8 +7,9 @@
 //! Nothing here opens a certificate, a key or a data directory, or asks whether they exist: that is what
 //! `check` is for. The file system is consulted in one case alone, where two paths may be one (see `paths`).
 //!
-//! Stages: `document` (text and TOML) → `written` (the keys as they stand there) → `validate` and `values` (one
-//! value at a time, in the words of `expected`) → `conflicts` (what only shows when all instances are known).
+//! Stages: `document` (the text and its TOML) → `keys` (what each key is, and the type of its value) → `validate` (the
+//! keys of one instance together) → `conflicts` (what only shows when all instances are known). A value reads itself
+//! from TOML (`values`, in the words of `expected`), so that what was read is right, and `document` adds the place.
 
 mod address;
 mod companions;
@@ -17,17 +18,16 @@ mod document;
 pub(crate) mod duration;
 mod error;
 mod expected;
-#[cfg(test)]
+mod from_text;
 pub(crate) mod keys;
-mod layers;
 mod listen;
 pub(crate) mod notification;
 mod paths;
+mod table;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod values;
-mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,11 +35,12 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::bundle::Thresholds;
+use from_text::choices;
 
 pub use address::Address;
 pub(crate) use conflicts::SHARED;
 pub(crate) use error::ConfigError;
-pub(crate) use listen::{Listen, ListenError};
+pub(crate) use listen::Listen;
 pub(crate) use notification::{Notify, Occasion};
 
 /// The file that is read where `--config` names no other.
@@ -63,24 +64,8 @@ pub(crate) const DEFAULT_CA_TARGET: &str = "ca.pem";
 /// The file there that is the target of the CRL file by default.
 pub(crate) const DEFAULT_CRL_TARGET: &str = "crl.pem";
 
-/// What [`WatchConfig::debounce`] is by default.
-pub(crate) const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
-
-/// What [`WatchConfig::settle_timeout`] is by default.
-pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// What [`WatchConfig::resync`] is by default.
 pub(crate) const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
-
-/// What [`InstanceConfig::verify_timeout`] is by default.
-pub(crate) const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What it is by default for [`ServerKind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
-/// by default.
-pub(crate) const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
-
-/// What [`InstanceConfig::delay`] is by default.
-pub(crate) const DEFAULT_DELAY: Duration = Duration::ZERO;
 
 /// The whole configuration.
 ///
@@ -195,16 +180,23 @@ pub(crate) struct Lineage {
     pub(crate) candidates: Vec<PathBuf>,
 }
 
-/// What kind of server an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum ServerKind {
-    /// PostgreSQL, written `"postgres"`.
-    #[default]
-    Postgres,
-    /// PgBouncer, the connection pooler, written `"pgbouncer"`: what it shows to its clients.
-    PgBouncer,
-    /// Patroni, which runs a Postgres, written `"patroni"`: what its REST API shows.
-    Patroni,
+choices! {
+    /// What kind of server an instance is.
+    #[derive(PartialOrd, Ord)]
+    pub enum ServerKind {
+        /// PostgreSQL.
+        Postgres = "postgres",
+        /// PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows to its clients.
+        PgBouncer = "pgbouncer",
+        /// Patroni: `restapi.certfile` and `restapi.keyfile`, what its REST API shows.
+        Patroni = "patroni",
+    }
+}
+
+impl Default for ServerKind {
+    fn default() -> Self {
+        Self::Postgres
+    }
 }
 
 impl ServerKind {
@@ -220,8 +212,9 @@ impl ServerKind {
     /// What [`InstanceConfig::verify_timeout`] is by default.
     pub(crate) fn verify_timeout(self) -> Duration {
         match self {
-            ServerKind::Postgres | ServerKind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
-            ServerKind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
+            ServerKind::Postgres | ServerKind::PgBouncer => Duration::from_secs(10),
+            // It reloads in its next loop: `loop_wait` is 10 s by default.
+            ServerKind::Patroni => Duration::from_secs(30),
         }
     }
 }
@@ -277,27 +270,36 @@ impl ServerHome {
     }
 }
 
-/// What may be done to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Mode {
-    /// Install, reload and verify, written `"manage"`.
-    #[default]
-    Manage,
-    /// Others place the files; check, reload and verify, written `"reload"`.
-    Reload,
-    /// Compare and report, and touch nothing, written `"observe"`.
-    Observe,
+choices! {
+    /// What may be done to an instance.
+    pub(crate) enum Mode {
+        /// Install, reload and verify.
+        Manage = "manage",
+        /// Others place the files; check them, reload and verify.
+        Reload = "reload",
+        /// Compare and report, and touch nothing.
+        Observe = "observe",
+    }
 }
 
-/// How an instance is told of new files.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+choices! {
+    /// How an instance is told of new files, as it is written.
+    pub(crate) enum ReloadBy {
+        /// SIGHUP to the server's process, after its identity was proven.
+        Signal = "signal",
+        /// `pg_ctl reload`, of the server's own version; for Postgres alone.
+        PgCtl = "pg_ctl",
+        /// What `reload_command` says.
+        Command = "command",
+    }
+}
+
+/// How an instance is told of new files: [`ReloadBy`], and the command where it is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// SIGHUP to the server's process, written `"signal"`.
-    #[default]
     Signal,
-    /// `pg_ctl reload`, written `"pg_ctl"`; for Postgres alone.
     PgCtl,
-    /// A command, written `"command"`, with the program and its arguments in `reload_command`. Never empty.
+    /// The program and its arguments. Never empty.
     Command(Vec<String>),
 }
 
@@ -310,14 +312,14 @@ pub(crate) enum Account {
     Id(u32),
 }
 
-/// What counts as proof that an instance serves a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Verify {
-    /// A TLS handshake shows it, written `"handshake"`.
-    #[default]
-    Handshake,
-    /// Nothing is looked at, written `"none"`: for servers without TCP.
-    None,
+choices! {
+    /// What counts as proof that an instance serves a certificate.
+    pub(crate) enum Verify {
+        /// A new TLS connection must show the certificate.
+        Handshake = "handshake",
+        /// Nothing is looked at, for servers without TCP: installed and reloaded counts as done.
+        None = "none",
+    }
 }
 
 /// The files of a lineage that have names of their own.

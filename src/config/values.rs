@@ -1,107 +1,125 @@
-//! The check of each value, one function a key or kind of key.
+//! The types of values. What exists is right, but for a path, which is still relative to the directory of the file
+//! that it was written in: see [`At::resolved`](super::document::At::resolved).
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use rustls::pki_types::ServerName;
-use toml::Spanned;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::document::At;
-use super::duration;
-use super::error::ConfigError;
-use super::expected;
-use super::written::{self, Key, Table, Text};
-use super::{Account, Address, Files, Listen, ListenError, Mode, Reload, ServerKind, Verify};
-use crate::bundle::Thresholds;
+use super::from_text::{FromText, deserialize_from_text, wrong};
+use super::{Account, Address, Listen, duration, expected};
 
-pub(super) const KINDS: &[(&str, ServerKind)] = &[
-    ("postgres", ServerKind::Postgres),
-    ("pgbouncer", ServerKind::PgBouncer),
-    ("patroni", ServerKind::Patroni),
-];
+deserialize_from_text!(
+    AnyPath,
+    FilePath,
+    TextfilePath,
+    CompanionSource,
+    LineageFile,
+    InstanceName,
+    LineageName,
+    HostName,
+    Address,
+    Listen,
+    AnyDuration,
+    PositiveDuration,
+);
 
-pub(super) const MODES: &[(&str, Mode)] = &[
-    ("manage", Mode::Manage),
-    ("reload", Mode::Reload),
-    ("observe", Mode::Observe),
-];
+/// The path of a file or a directory.
+#[derive(Clone)]
+pub(super) struct AnyPath(PathBuf);
 
-pub(super) const VERIFIES: &[(&str, Verify)] =
-    &[("handshake", Verify::Handshake), ("none", Verify::None)];
+/// The path of a file.
+pub(super) struct FilePath(PathBuf);
 
-pub(super) const RELOADS: &[(&str, Reload)] = &[
-    ("signal", Reload::Signal),
-    ("pg_ctl", Reload::PgCtl),
-    ("command", Reload::Command(Vec::new())),
-];
+/// The path of a file that node_exporter's textfile collector reads.
+pub(super) struct TextfilePath(PathBuf);
 
-fn expected_is(what: &str) -> String {
-    format!("expected {what}")
+/// Where a CA or CRL file comes from: a path inside the lineage, or an absolute one.
+pub(super) struct CompanionSource(pub(super) PathBuf);
+
+/// The path of a file of the lineage, relative to it and inside.
+pub(super) struct LineageFile(pub(super) String);
+
+pub(super) struct InstanceName(pub(super) String);
+
+/// The name of a subdirectory, or an absolute path.
+pub(super) struct LineageName(pub(super) String);
+
+pub(super) struct HostName(pub(super) ServerName<'static>);
+
+/// What the system can start: a program that has a name, and its arguments.
+pub(super) struct ProgramWords(pub(super) Vec<String>);
+
+#[derive(Clone)]
+pub(super) struct AnyDuration(pub(super) Duration);
+
+/// A duration longer than zero.
+#[derive(Clone)]
+pub(super) struct PositiveDuration(pub(super) Duration);
+
+impl AnyPath {
+    pub(super) fn new(path: &str) -> Self {
+        Self(path.into())
+    }
 }
 
-pub(super) fn choice<T: Clone>(
-    written: &At<'_, String>,
-    choices: &[(&str, T)],
-) -> Result<T, ConfigError> {
-    let chosen = choices.iter().find(|(name, _)| name == written.value);
-    chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        written.refuse(
-            &format!("unknown value \"{}\"", written.value),
-            &format!("expected one of: {}", names.join(", ")),
-        )
-    })
+impl FromText for AnyPath {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        if text.is_empty() || text.contains('\0') {
+            return Err(wrong("is not a path", expected::PATH));
+        }
+        Ok(Self::new(text))
+    }
 }
 
-/// What the system can start: a program that has a name, and no byte that ends a string for the kernel.
-pub(super) fn command(written: &At<'_, Vec<Spanned<String>>>) -> Result<Vec<String>, ConfigError> {
-    let words: Vec<String> = written
-        .value
-        .iter()
-        .map(|word| word.get_ref().clone())
-        .collect();
-    let named = words.first().is_some_and(|program| !program.is_empty());
-    if named && words.iter().all(|word| !word.contains('\0')) {
-        return Ok(words);
+impl FromText for FilePath {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let AnyPath(path) = AnyPath::from_text(text)?;
+        let last = path.components().next_back();
+        if text.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
+            return Err(wrong("names a directory", expected::TARGET));
+        }
+        Ok(Self(path))
     }
-    Err(written.refuse_value("is not a command", &expected_is(expected::COMMAND)))
 }
 
-pub(super) fn check_name(written: &At<'_, String>) -> Result<(), ConfigError> {
-    let name = written.value;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !name.is_empty() && !name.starts_with(['-', '.']) && name.bytes().all(allowed) {
-        return Ok(());
+impl FromText for TextfilePath {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let FilePath(path) = FilePath::from_text(text)?;
+        // A name that is an extension alone has none.
+        if path.extension().is_some_and(|name| name == "prom") {
+            return Ok(Self(path));
+        }
+        Err(wrong(
+            "is no file that node_exporter reads",
+            expected::TEXTFILE,
+        ))
     }
-    Err(written.refuse_value(
-        "cannot be the name of an instance",
-        &expected_is(expected::NAME),
-    ))
 }
 
-pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = written.path()?;
-    let last = Path::new(written.value).components().next_back();
-    if written.value.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
-        return Err(written.refuse_value("names a directory", &expected_is(expected::TARGET)));
+impl FromText for CompanionSource {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        if Path::new(text).is_absolute() {
+            let FilePath(path) = FilePath::from_text(text)?;
+            return Ok(Self(path));
+        }
+        if is_inside(text) {
+            return Ok(Self(text.into()));
+        }
+        let says = "is neither a file inside the lineage nor an absolute path";
+        Err(wrong(says, expected::SOURCE))
     }
-    Ok(path)
 }
 
-/// Where a CA or CRL file comes from: a file inside the lineage, or an absolute path.
-pub(super) fn source(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = Path::new(written.value);
-    if path.is_absolute() {
-        return target(written);
+impl FromText for LineageFile {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        if is_inside(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(wrong("is not a file inside the lineage", expected::INSIDE))
     }
-    if is_inside(written.value) {
-        return Ok(path.to_owned());
-    }
-    Err(written.refuse_value(
-        "is neither a file inside the lineage nor an absolute path",
-        &expected_is(expected::SOURCE),
-    ))
 }
 
 fn is_inside(name: &str) -> bool {
@@ -111,133 +129,133 @@ fn is_inside(name: &str) -> bool {
     plain && !name.is_empty() && !name.ends_with('/') && !name.contains('\0')
 }
 
-pub(super) fn server_names(
-    written: &At<'_, Vec<Spanned<String>>>,
-) -> Result<Vec<ServerName<'static>>, ConfigError> {
-    let example = &expected_is(expected::HOSTS);
-    let one = |name: &Spanned<String>| {
-        let name = written.part(name);
-        if name.value.starts_with("*.") {
-            let message = "is a wildcard, and clients verify hosts, not wildcards";
-            return Err(name.refuse_value(message, example));
+impl FromText for InstanceName {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if text.is_empty() || text.starts_with(['-', '.']) || !text.bytes().all(allowed) {
+            return Err(wrong("cannot be the name of an instance", expected::NAME));
         }
-        if name.value.ends_with('.') {
-            let message =
-                "ends with a dot, and libpq compares names as text: no certificate has such a name";
-            return Err(name.refuse_value(message, example));
-        }
-        ServerName::try_from(name.value.clone())
-            .map_err(|_| name.refuse_value("is not a host name", example))
-    };
-    written.value.iter().map(one).collect()
+        Ok(Self(text.to_owned()))
+    }
 }
 
-pub(super) fn account(
-    written: &At<'_, written::WrittenAccount>,
-) -> Result<Option<Account>, ConfigError> {
-    let wrong = |message| Err(written.refuse_value(message, &expected_is(expected::ACCOUNT)));
-    match written.value {
-        written::WrittenAccount::Id(id) => match u32::try_from(*id) {
-            Ok(id) if id != u32::MAX => Ok(Some(Account::Id(id))),
-            _ => wrong("is not the number of a user or group"),
-        },
-        written::WrittenAccount::Name(name) => {
-            let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
-            if name.is_empty() || name.contains(odd) {
-                return wrong("is not the name of a user or group");
+impl FromText for LineageName {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let is_name = !["", ".", ".."].contains(&text) && !text.contains('/');
+        if text.contains('\0') || !(is_name || text.starts_with('/')) {
+            let says = "is neither the name of a lineage nor an absolute path";
+            return Err(wrong(says, expected::LINEAGE));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromText for HostName {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let says = if text.starts_with("*.") {
+            "is a wildcard, and clients verify hosts, not wildcards"
+        } else if text.ends_with('.') {
+            "ends with a dot, and libpq compares names as text: no certificate has such a name"
+        } else if let Ok(name) = ServerName::try_from(text.to_owned()) {
+            return Ok(Self(name));
+        } else {
+            "is not a host name"
+        };
+        Err(wrong(says, expected::HOSTS))
+    }
+}
+
+impl FromText for Address {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        text.parse().map_err(|error| {
+            wrong(
+                format_args!("is not an address: {error}"),
+                expected::ADDRESS,
+            )
+        })
+    }
+}
+
+impl FromText for Listen {
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        Listen::parse(text).map_err(|error| wrong(error, expected::LISTEN))
+    }
+}
+
+impl FromText for AnyDuration {
+    const TYPE: &'static str = expected::DURATION;
+
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        duration::parse(text)
+            .map(Self)
+            .map_err(|error| wrong(error, expected::DURATION))
+    }
+}
+
+impl FromText for PositiveDuration {
+    const TYPE: &'static str = expected::DURATION;
+
+    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
+        let AnyDuration(duration) = AnyDuration::from_text(text)?;
+        if duration.is_zero() {
+            return Err(wrong("is not longer than zero", expected::LONGER));
+        }
+        Ok(Self(duration))
+    }
+}
+
+impl<'de> Deserialize<'de> for ProgramWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(deserializer)?;
+        let named = words.first().is_some_and(|program| !program.is_empty());
+        if named && words.iter().all(|word| !word.contains('\0')) {
+            return Ok(Self(words));
+        }
+        Err(wrong("is not a command", expected::COMMAND))
+    }
+}
+
+impl<'de> Deserialize<'de> for Account {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrNumber;
+        impl Visitor<'_> for NameOrNumber {
+            type Value = Account;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name in quotes or a number")
             }
-            Ok(Some(Account::Name(name.clone())))
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Account, E> {
+                let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
+                if name.is_empty() || name.contains(odd) {
+                    let says = "is not the name of a user or group";
+                    return Err(wrong(says, expected::ACCOUNT));
+                }
+                Ok(Account::Name(name.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, id: i64) -> Result<Account, E> {
+                match u32::try_from(id) {
+                    Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
+                    _ => Err(wrong(
+                        "is not the number of a user or group",
+                        expected::ACCOUNT,
+                    )),
+                }
+            }
         }
+        deserializer.deserialize_any(NameOrNumber)
     }
 }
 
-pub(super) fn address(written: &At<'_, String>) -> Result<Option<Address>, ConfigError> {
-    written.value.parse().map(Some).map_err(|error| {
-        written.refuse_value(
-            &format!("is not an address: {error}"),
-            &expected_is(expected::ADDRESS),
-        )
-    })
-}
-
-pub(super) fn listen(written: &At<'_, String>) -> Result<Listen, ConfigError> {
-    let refused = |error: ListenError| {
-        written.refuse_value(&error.to_string(), &expected_is(expected::LISTEN))
-    };
-    match Listen::parse(written.value).map_err(refused)? {
-        Listen::Tcp(address) => Ok(Listen::Tcp(address)),
-        Listen::Unix(path) => Listen::at(written.resolved(&path)).map_err(refused),
-    }
-}
-
-pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = target(written)?;
-    // node_exporter reads no other, and a name that is an extension alone has none.
-    if path.extension().is_some_and(|name| name == "prom") {
-        return Ok(path);
-    }
-    Err(written.refuse_value(
-        "is no file that node_exporter reads",
-        &expected_is(expected::TEXTFILE),
-    ))
-}
-
-pub(super) fn files(
-    written: &At<'_, Table<written::WrittenFiles>>,
-) -> Result<Option<Files>, ConfigError> {
-    let inside = |name: &Spanned<String>| {
-        let name = written.part(name);
-        if is_inside(name.value) {
-            return Ok(name.value.clone());
+macro_rules! as_path {
+    ($($path:ty),+) => {$(
+        impl AsRef<Path> for $path {
+            fn as_ref(&self) -> &Path {
+                &self.0
+            }
         }
-        Err(name.refuse_value(
-            "is not a file inside the lineage",
-            &expected_is(expected::INSIDE),
-        ))
-    };
-    Ok(Some(Files {
-        chain: inside(&written.value.0.chain)?,
-        key: inside(&written.value.0.key)?,
-    }))
+    )+};
 }
 
-pub(super) fn expiry(
-    written: &At<'_, Table<written::WrittenExpiry>>,
-) -> Result<Thresholds, ConfigError> {
-    let written::WrittenExpiry { warn, critical } = &written.value.0;
-    let left = |key: &Key<Text>| -> Result<Option<SignedDuration>, ConfigError> {
-        let Some(text) = key else { return Ok(None) };
-        let text = written.part(text);
-        let left = SignedDuration::try_from(positive(&text)?);
-        let note = expected_is(expected::LONGER);
-        left.map(Some)
-            .map_err(|_| text.refuse_value("is too long", &note))
-    };
-    let thresholds = Thresholds {
-        warn: left(warn)?,
-        critical: left(critical)?,
-    };
-    match (critical, thresholds.warn, thresholds.critical) {
-        (Some(text), Some(before), Some(after)) if after > before => {
-            let expected = "expected as much as `warn` or less, since a warning comes first";
-            Err(written
-                .part(text)
-                .refuse_value("comes before `warn`", expected))
-        }
-        _ => Ok(thresholds),
-    }
-}
-
-pub(super) fn any_duration(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
-    duration::parse(&written.value.0)
-        .map_err(|error| written.refuse_value(&error.to_string(), &expected_is(expected::DURATION)))
-}
-
-pub(super) fn positive(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
-    let duration = any_duration(written)?;
-    if duration.is_zero() {
-        let note = expected_is(expected::LONGER);
-        return Err(written.refuse_value("is not longer than zero", &note));
-    }
-    Ok(duration)
-}
+as_path!(AnyPath, FilePath, TextfilePath);

@@ -6,7 +6,8 @@ use super::Made;
 use super::files::files;
 use super::page::{Page, sentences};
 use crate::config::keys::{
-    Holds, Key, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+    Described, Holds, Key, Unless, WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify,
+    WrittenWatch,
 };
 
 /// Where a package puts the schemas.
@@ -88,25 +89,25 @@ pub(super) fn page() -> Made {
         &mut page,
         "Keys above all tables",
         &["Where pgcertd keeps what is its own."],
-        &of_the_file(),
+        &WrittenConfig::keys(),
     );
     table(
         &mut page,
         "[watch]",
         &["What is watched, and how often it is looked at."],
-        &of_watch(),
+        &WrittenWatch::keys(),
     );
     table(
         &mut page,
         "[metrics]",
         &["Where the metrics of the daemon are to be had."],
-        &of_metrics(),
+        &WrittenMetrics::keys(),
     );
     table(
         &mut page,
         "[notify]",
         &["Whom `pgcertd-notify`(8) tells what. The daemon itself has no use for it."],
-        &of_notify(),
+        &WrittenNotify::keys(),
     );
     page.heading("[defaults]");
     page.paragraphs([
@@ -114,7 +115,12 @@ pub(super) fn page() -> Made {
          it. A key is taken as a whole: a `files` or `server_names` of the instance is not merged with it.",
     ]);
     let every = "One table for each PostgreSQL server. There may be none.";
-    table(&mut page, "[[instance]]", &[every], &of_an_instance());
+    table(
+        &mut page,
+        "[[instance]]",
+        &[every],
+        &WrittenInstance::keys(),
+    );
     page.heading("Fragments");
     page.paragraphs([
         "Each file in `conf.d` beside the config whose name ends in `.toml` and does not begin with a dot is read \
@@ -167,7 +173,7 @@ fn table(page: &mut Page, title: &str, says: &[&str], keys: &[Key]) {
 
 fn entry(page: &mut Page, key: &Key) {
     let head = vec![bold(key.name), roman(" = "), italic(key.holds.kind())];
-    let mut says: Vec<String> = key.what.iter().map(|text| (*text).to_owned()).collect();
+    let mut says = key.what.clone();
     let expected = match &key.holds {
         // Their kind says as much, or they are listed below.
         Holds::Path | Holds::Paths | Holds::Target | Holds::Duration | Holds::Longer => None,

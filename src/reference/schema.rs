@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::Made;
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+    Described, Holds, Key, OWN, Unless, WrittenConfig, WrittenInstance, WrittenMetrics,
+    WrittenNotify, WrittenWatch,
 };
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.
@@ -28,23 +29,29 @@ pub(super) fn all() -> Vec<Made> {
 }
 
 fn of_config() -> Value {
-    let mut properties = properties(&of_the_file());
+    let mut properties = properties(&WrittenConfig::keys());
     properties.insert(
         "watch".into(),
         described(
-            table(&of_watch()),
+            table(&WrittenWatch::keys()),
             "What is watched, and how often it is looked at.",
         ),
     );
     properties.insert(
         "metrics".into(),
-        described(table(&of_metrics()), "Where the metrics are to be had."),
+        described(
+            table(&WrittenMetrics::keys()),
+            "Where the metrics are to be had.",
+        ),
     );
     properties.insert(
         "notify".into(),
-        described(table(&of_notify()), "Whom pgcertd notify tells what."),
+        described(
+            table(&WrittenNotify::keys()),
+            "Whom pgcertd notify tells what.",
+        ),
     );
-    let shared: Vec<Key> = of_an_instance()
+    let shared: Vec<Key> = WrittenInstance::keys()
         .into_iter()
         .filter(|key| !OWN.contains(&key.name))
         .collect();
@@ -76,7 +83,7 @@ fn document(title: &str, properties: Map<String, Value>) -> Value {
 }
 
 fn instances() -> Value {
-    let mut instance = table(&of_an_instance());
+    let mut instance = table(&WrittenInstance::keys());
     // Which of the two goes with which `kind` is for pgcertd to say: that may stand in [defaults].
     instance["required"] = json!(["name", "lineage"]);
     instance["oneOf"] = json!([

@@ -2,7 +2,8 @@
 
 use super::refused::refused;
 use super::{Written, load, path};
-use crate::config::{Listen, ListenError, MetricsConfig};
+use crate::config::listen::ListenError;
+use crate::config::{Listen, MetricsConfig};
 
 fn listen(value: &str) -> Option<Listen> {
     load(&format!("[metrics]\nlisten = \"{value}\"\n"))

@@ -84,9 +84,9 @@ fn an_error_has_its_parts_for_machines() {
 
 #[test]
 fn columns_count_characters() {
-    Written::new("watch = { poll = \"é\", x = 2 }\n").says(
-        "FILE:1:23: unknown key `x`\n |\n1| watch = { poll = \"é\", x = 2 }\n |                       ^\n = expected \
-         one of: directories, debounce, settle_timeout, resync, poll",
+    Written::new("watch = { directories = [\"é\"], x = 2 }\n").says(
+        "FILE:1:32: unknown key `x`\n |\n1| watch = { directories = [\"é\"], x = 2 }\n |                                ^\n = \
+         expected one of: directories, debounce, settle_timeout, resync, poll",
     );
 }
 

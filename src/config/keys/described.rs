@@ -1,0 +1,242 @@
+//! What the manual, the schema and the tests know of each key. Part of the tests alone.
+
+use std::time::Duration;
+
+use jiff::fmt::friendly::SpanPrinter;
+
+use crate::config::table::Table;
+use crate::config::values::{
+    AnyDuration, AnyPath, CompanionSource, FilePath, HostName, InstanceName, LineageFile,
+    LineageName, PositiveDuration, ProgramWords, TextfilePath,
+};
+use crate::config::{Account, Address, Listen, Occasion, expected};
+
+/// A table that is declared by [`table!`](crate::config::table::table).
+pub(crate) trait Described {
+    /// Its keys, in the order of the manual.
+    fn keys() -> Vec<Key>;
+}
+
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) holds: Holds,
+    pub(crate) unless: Unless,
+    /// What it does, a paragraph each.
+    pub(crate) what: Vec<String>,
+    /// A right value, as it is written.
+    pub(crate) example: &'static str,
+}
+
+/// What applies where the key is not written.
+pub(crate) enum Unless {
+    Needed,
+    /// This value, as it would be written; `NAME` stands for the instance's name.
+    Is(String),
+    /// Something that cannot be written.
+    Else(&'static str),
+}
+
+impl Unless {
+    pub(crate) fn is(value: &impl DefaultValue) -> Unless {
+        Unless::Is(value.written())
+    }
+}
+
+/// What a key may hold.
+pub(crate) enum Holds {
+    Path,
+    Paths,
+    Target,
+    Name,
+    Lineage,
+    Duration,
+    Longer,
+    /// One of these, each explained.
+    Choice(Vec<(&'static str, String)>),
+    /// Any of these, each explained.
+    Choices(Vec<(&'static str, String)>),
+    Hosts,
+    Command,
+    Account,
+    Address,
+    Inside,
+    /// A file inside the lineage, or an absolute path.
+    Source,
+    Listen,
+    Textfile,
+    Table(Vec<Key>),
+}
+
+impl Holds {
+    /// In one or two words.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Holds::Path => "path",
+            Holds::Paths => "array of paths",
+            Holds::Target => "path of a file",
+            Holds::Name | Holds::Lineage => "string",
+            Holds::Duration => "duration",
+            Holds::Longer => "duration longer than zero",
+            Holds::Choice(_) => "one of several strings",
+            Holds::Choices(_) => "array of strings",
+            Holds::Hosts => "array of host names",
+            Holds::Command => "array of strings",
+            Holds::Account => "string or number",
+            Holds::Address => "host and port",
+            Holds::Inside => "file name",
+            Holds::Source => "file name or path",
+            Holds::Listen => "address or path",
+            Holds::Textfile => "path of a file",
+            Holds::Table(_) => "table",
+        }
+    }
+
+    /// What an error says that was expected, where one rule holds for the whole value.
+    pub(crate) fn expected(&self) -> Option<String> {
+        let expected = match self {
+            Holds::Path | Holds::Paths => expected::PATH,
+            Holds::Target => expected::TARGET,
+            Holds::Name => expected::NAME,
+            Holds::Lineage => expected::LINEAGE,
+            Holds::Duration => expected::DURATION,
+            Holds::Longer => expected::LONGER,
+            Holds::Choice(choices) | Holds::Choices(choices) => {
+                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                return Some(format!("one of: {}", names.join(", ")));
+            }
+            Holds::Hosts => expected::HOSTS,
+            Holds::Command => expected::COMMAND,
+            Holds::Account => expected::ACCOUNT,
+            Holds::Address => expected::ADDRESS,
+            Holds::Inside => expected::INSIDE,
+            Holds::Source => expected::SOURCE,
+            Holds::Listen => expected::LISTEN,
+            Holds::Textfile => expected::TEXTFILE,
+            Holds::Table(_) => return None,
+        };
+        Some(expected.to_owned())
+    }
+}
+
+/// A type of values.
+pub(crate) trait Value {
+    fn holds() -> Holds;
+}
+
+macro_rules! hold {
+    ($($value:ty: $holds:ident,)+) => {$(
+        impl Value for $value {
+            fn holds() -> Holds {
+                Holds::$holds
+            }
+        }
+    )+};
+}
+
+hold! {
+    AnyPath: Path,
+    Vec<AnyPath>: Paths,
+    FilePath: Target,
+    InstanceName: Name,
+    LineageName: Lineage,
+    AnyDuration: Duration,
+    PositiveDuration: Longer,
+    Vec<HostName>: Hosts,
+    ProgramWords: Command,
+    Account: Account,
+    Address: Address,
+    LineageFile: Inside,
+    CompanionSource: Source,
+    Listen: Listen,
+    TextfilePath: Textfile,
+}
+
+impl<T: Described> Value for Table<T> {
+    fn holds() -> Holds {
+        Holds::Table(T::keys())
+    }
+}
+
+/// An enum that is declared by `choices!`.
+pub(crate) trait Choice: PartialEq + Sized + 'static {
+    /// Each with its name and the lines that explain it.
+    const ALL: &'static [(Self, &'static str, &'static [&'static str])];
+}
+
+fn explained<T: Choice>() -> Vec<(&'static str, String)> {
+    let explained = T::ALL.iter();
+    explained
+        .map(|(_, name, lines)| (*name, paragraphs(lines).join("\n")))
+        .collect()
+}
+
+impl<T: Choice> Value for T {
+    fn holds() -> Holds {
+        Holds::Choice(explained::<T>())
+    }
+}
+
+impl Value for Vec<Occasion> {
+    fn holds() -> Holds {
+        Holds::Choices(explained::<Occasion>())
+    }
+}
+
+/// A value that can be a default.
+pub(crate) trait DefaultValue {
+    /// As it is written.
+    fn written(&self) -> String;
+}
+
+impl DefaultValue for Duration {
+    fn written(&self) -> String {
+        let text = SpanPrinter::new().unsigned_duration_to_string(self);
+        format!("\"{text}\"")
+    }
+}
+
+impl DefaultValue for AnyDuration {
+    fn written(&self) -> String {
+        self.0.written()
+    }
+}
+
+impl DefaultValue for PositiveDuration {
+    fn written(&self) -> String {
+        self.0.written()
+    }
+}
+
+impl DefaultValue for AnyPath {
+    fn written(&self) -> String {
+        format!("\"{}\"", self.as_ref().display())
+    }
+}
+
+impl<T: Choice> DefaultValue for T {
+    fn written(&self) -> String {
+        let own = T::ALL.iter().find(|(choice, ..)| choice == self);
+        own.map_or_else(String::new, |(_, name, _)| format!("\"{name}\""))
+    }
+}
+
+impl<T: DefaultValue> DefaultValue for Vec<T> {
+    fn written(&self) -> String {
+        let all: Vec<_> = self.iter().map(DefaultValue::written).collect();
+        format!("[{}]", all.join(", "))
+    }
+}
+
+/// The lines of a doc comment as paragraphs.
+pub(crate) fn paragraphs(lines: &[&str]) -> Vec<String> {
+    let paragraphs = lines.split(|line| line.trim().is_empty());
+    paragraphs
+        .map(|lines| {
+            lines
+                .iter()
+                .map(|line| line.trim())
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect()
+}
