@@ -50,13 +50,7 @@ fn of_postgres_alone(
         ServerKind::PgBouncer => "client_tls_ca_file",
         ServerKind::Patroni => "restapi.cafile",
     };
-    let keys = [
-        ("ca_source", keys.ca_source().map(|at| at.location)),
-        ("crl_source", keys.crl_source().map(|at| at.location)),
-        ("ca_file", keys.ca_file().map(|at| at.location)),
-        ("crl_file", keys.crl_file().map(|at| at.location)),
-    ];
-    match keys.into_iter().find_map(|(key, at)| Some((key, at?))) {
+    match keys.first_of(["ca_source", "crl_source", "ca_file", "crl_file"]) {
         None => Ok(()),
         Some((key, location)) => Err(location.refuse(
             &format!("`{key}` is for kind = \"postgres\" alone"),

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::document::Location;
 use super::error::ConfigError;
+use super::keys::WrittenInstance;
 use super::paths::{LinkPolicy, Real, Twin};
-use super::validate::CheckedInstance;
+use super::table::Keys;
 use super::{InstanceConfig, Mode};
 
 /// Debian's self-signed pair for every service of a host, from the package ssl-cert.
@@ -30,6 +31,15 @@ const KEPT: [&str; 8] = [
     "trial",
     "proven",
 ];
+
+/// An instance, and where the values stand that can conflict with another's.
+pub(super) struct CheckedInstance<'a> {
+    pub(super) instance: InstanceConfig,
+    pub(super) keys: Keys<'a, WrittenInstance>,
+    pub(super) name: Location<'a>,
+    /// That of `data_directory` or `config_file`.
+    pub(super) home: Location<'a>,
+}
 
 /// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
 struct ClaimedFile<'a> {
@@ -351,21 +361,21 @@ fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>
         at: written.unwrap_or_else(|| one.name.clone()),
     };
     let (instance, keys) = (&one.instance, &one.keys);
-    let cert_file = keys.cert_file().map(|at| at.location);
+    let cert_file = keys.location("cert_file");
     let mut all = vec![target("cert_file", &instance.cert_file, cert_file)];
     if !instance.single_file() {
-        let at = keys.key_file().map(|at| at.location);
-        all.push(target("key_file", &instance.key_file, at));
+        let key_file = keys.location("key_file");
+        all.push(target("key_file", &instance.key_file, key_file));
     }
     // Where the target of a CA or CRL file is a default, its source is what brought it.
     if let Some(ca) = &instance.ca {
-        let file = keys.ca_file().map(|at| at.location);
-        let at = file.or_else(|| keys.ca_source().map(|at| at.location));
+        let written = keys.location("ca_file");
+        let at = written.or_else(|| keys.location("ca_source"));
         all.push(target("ca_file", &ca.file, at));
     }
     if let Some(crl) = &instance.crl {
-        let file = keys.crl_file().map(|at| at.location);
-        let at = file.or_else(|| keys.crl_source().map(|at| at.location));
+        let written = keys.location("crl_file");
+        let at = written.or_else(|| keys.location("crl_source"));
         all.push(target("crl_file", &crl.file, at));
     }
     all

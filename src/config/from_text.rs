@@ -1,55 +1,52 @@
-//! Values that are written as a string: their types cannot hold a wrong one.
+//! Types of values that are written as a string, and cannot hold a wrong one.
 
 use std::fmt;
-use std::marker::PhantomData;
 
+pub(super) use serde::de::value::Error as ValueError;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-/// A value that is written as a string.
-pub(super) trait FromText: Sized {
-    /// What an error says was expected where the value is not a string at all.
-    const TYPE: &'static str = "a string";
+/// What an error says was expected where a value is not a string at all.
+pub(super) const STRING: &str = "a string";
 
-    /// The value that a text stands for.
-    ///
-    /// # Errors
-    /// [`wrong`].
-    fn from_text<E: Error>(text: &str) -> Result<Self, E>;
-}
-
-/// The error of a value that has the right TOML type: what is wrong with it, to be read after the value, and what
-/// was expected. `document` adds the value.
+/// What is wrong with a value that has the right TOML type, to be read after the value, and what was expected.
+/// `document` adds the value.
 pub(super) fn wrong<E: Error>(says: impl fmt::Display, expected: &str) -> E {
     E::invalid_value(Unexpected::Other(&says.to_string()), &expected)
 }
 
-/// Reads a value in a visitor: in an array, an error that is raised later points at the whole array.
-pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: FromText,
-    D: Deserializer<'de>,
-{
-    struct Text<T>(PhantomData<T>);
-    impl<T: FromText> Visitor<'_> for Text<T> {
+/// Reads a string by `read`; in place of another type, `expected` was expected.
+pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &str,
+    read: impl Fn(&str) -> Result<T, ValueError>,
+) -> Result<T, D::Error> {
+    /// Reads in the visitor: in an array, an error that is raised later points at the whole array.
+    struct Text<'a, F>(&'a str, F);
+    impl<T, F: Fn(&str) -> Result<T, ValueError>> Visitor<'_> for Text<'_, F> {
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(T::TYPE)
+            f.write_str(self.0)
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-            T::from_text(text)
+            self.1(text).map_err(E::custom)
         }
     }
-    deserializer.deserialize_str(Text(PhantomData))
+    deserializer.deserialize_str(Text(expected, read))
 }
 
-/// Makes types that are [`FromText`] readable by serde.
-macro_rules! deserialize_from_text {
-    ($($value:ty),+ $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $value {
+/// Declares types of values: what each holds, the function that reads it, and what was expected in place of another
+/// TOML type.
+macro_rules! text_values {
+    ($($(#[doc = $says:literal])+ $name:ident($holds:ty) = $read:ident, $expected:expr;)+) => {$(
+        $(#[doc = $says])+
+        #[derive(Clone)]
+        pub(super) struct $name(pub(super) $holds);
+
+        impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::config::from_text::deserialize(deserializer)
+                $crate::config::from_text::deserialize(deserializer, $expected, $read).map(Self)
             }
         }
     )+};
@@ -69,23 +66,24 @@ macro_rules! choices {
             $($(#[doc = $says])+ $variant,)+
         }
 
-        impl $crate::config::from_text::FromText for $name {
-            fn from_text<E: serde::de::Error>(text: &str) -> Result<Self, E> {
-                match text {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use serde::de::Error;
+                use $crate::config::from_text::{STRING, ValueError, deserialize};
+
+                deserialize(deserializer, STRING, |text| match text {
                     $($written => Ok(Self::$variant),)+
-                    _ => Err(E::unknown_variant(text, &[$($written),+])),
-                }
+                    _ => Err(ValueError::unknown_variant(text, &[$($written),+])),
+                })
             }
         }
 
-        $crate::config::from_text::deserialize_from_text!($name);
-
         #[cfg(test)]
-        impl $crate::config::keys::Choice for $name {
+        impl $crate::config::keys::described::Choice for $name {
             const ALL: &'static [(Self, &'static str, &'static [&'static str])] =
                 &[$((Self::$variant, $written, &[$($says),+])),+];
         }
     };
 }
 
-pub(super) use {choices, deserialize_from_text};
+pub(super) use {choices, text_values};

@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
-use super::document::{At, TomlFile};
+use super::document::{At, Location, TomlFile};
 
 /// Declares a table and its keys, each once:
 ///
@@ -51,18 +52,25 @@ macro_rules! table {
             $($crate::config::table::table!(@read $unless $table $key: $type $(, $default)?);)+
         }
 
-        impl $crate::config::table::Shape for $table {
+        impl $crate::config::table::WrittenTable for $table {
             const EXPECTED: &'static str = $expected;
+
+            fn span(&self, key: &str) -> Option<std::ops::Range<usize>> {
+                match key {
+                    $(stringify!($key) => self.$key.as_ref().map(toml::Spanned::span),)+
+                    _ => None,
+                }
+            }
         }
 
         #[cfg(test)]
-        impl $crate::config::keys::Described for $table {
-            fn keys() -> Vec<$crate::config::keys::Key> {
-                vec![$($crate::config::keys::Key {
+        impl $crate::config::keys::described::Described for $table {
+            fn keys() -> Vec<$crate::config::keys::described::Key> {
+                vec![$($crate::config::keys::described::Key {
                     name: stringify!($key),
-                    holds: <$type as $crate::config::keys::Value>::holds(),
+                    holds: <$type as $crate::config::keys::described::Value>::holds(),
                     unless: $crate::config::table::table!(@unless $unless $(($default))?),
-                    what: $crate::config::keys::paragraphs(&[$($says),+]),
+                    what: $crate::config::keys::described::paragraphs(&[$($says),+]),
                     example: $example,
                 }),+]
             }
@@ -79,10 +87,10 @@ macro_rules! table {
             self.find(|table: &$table| &table.$key)
         }
     };
-    (@unless default($value:expr)) => { $crate::config::keys::Unless::is(&$value) };
-    (@unless as_if($text:expr)) => { $crate::config::keys::Unless::Is($text.to_string()) };
-    (@unless otherwise($words:expr)) => { $crate::config::keys::Unless::Else($words) };
-    (@unless needed) => { $crate::config::keys::Unless::Needed };
+    (@unless default($value:expr)) => { $crate::config::keys::described::Unless::is(&$value) };
+    (@unless as_if($text:expr)) => { $crate::config::keys::described::Unless::Is($text.to_string()) };
+    (@unless otherwise($words:expr)) => { $crate::config::keys::described::Unless::Else($words) };
+    (@unless needed) => { $crate::config::keys::described::Unless::Needed };
 }
 
 pub(super) use table;
@@ -126,13 +134,37 @@ impl<'a, T> Keys<'a, T> {
     }
 }
 
+impl<'a, T: WrittenTable> Keys<'a, T> {
+    /// Where the value of a key is written.
+    pub(super) fn location(&self, key: &str) -> Option<Location<'a>> {
+        let own = self.table.span(key).map(|span| self.document.at(span));
+        own.or_else(|| {
+            let (table, document) = self.defaults?;
+            Some(document.at(table.span(key)?))
+        })
+    }
+
+    /// The first of these keys that is written.
+    pub(super) fn first_of<const N: usize>(
+        &self,
+        keys: [&'static str; N],
+    ) -> Option<(&'static str, Location<'a>)> {
+        let mut keys = keys.into_iter();
+        keys.find_map(|key| Some((key, self.location(key)?)))
+    }
+}
+
 /// A struct that is read from a table alone; serde would take an array for one as well, field by field.
 #[derive(Default)]
 pub(super) struct Table<T>(pub(super) T);
 
-/// What a table looks like to the person who writes it.
-pub(super) trait Shape {
+/// A table that is declared by [`table!`].
+pub(super) trait WrittenTable {
+    /// What it looks like to the person who writes it.
     const EXPECTED: &'static str;
+
+    /// Where the value of a key is.
+    fn span(&self, key: &str) -> Option<Range<usize>>;
 }
 
 impl<'a, T> At<'a, Table<T>> {
@@ -141,10 +173,10 @@ impl<'a, T> At<'a, Table<T>> {
     }
 }
 
-impl<'de, T: Shape + Deserialize<'de>> Deserialize<'de> for Table<T> {
+impl<'de, T: WrittenTable + Deserialize<'de>> Deserialize<'de> for Table<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TableAlone<T>(PhantomData<T>);
-        impl<'de, T: Shape + Deserialize<'de>> Visitor<'de> for TableAlone<T> {
+        impl<'de, T: WrittenTable + Deserialize<'de>> Visitor<'de> for TableAlone<T> {
             type Value = Table<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,10 +195,10 @@ impl<'de, T: Shape + Deserialize<'de>> Deserialize<'de> for Table<T> {
 #[derive(Default)]
 pub(super) struct Instances<T>(pub(super) Vec<Spanned<Table<T>>>);
 
-impl<'de, T: Shape + Deserialize<'de>> Deserialize<'de> for Instances<T> {
+impl<'de, T: WrittenTable + Deserialize<'de>> Deserialize<'de> for Instances<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ArrayOfTables<T>(PhantomData<T>);
-        impl<'de, T: Shape + Deserialize<'de>> Visitor<'de> for ArrayOfTables<T> {
+        impl<'de, T: WrittenTable + Deserialize<'de>> Visitor<'de> for ArrayOfTables<T> {
             type Value = Instances<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

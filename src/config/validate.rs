@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 
 use super::companions::companions;
-use super::conflicts;
+use super::conflicts::{self, CheckedInstance};
 use super::document::{At, Location, TomlFile, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
 use super::keys::{
-    WrittenConfig, WrittenExpiry, WrittenFiles, WrittenFragment, WrittenInstance, WrittenMetrics,
-    WrittenWatch,
+    OWN, WrittenConfig, WrittenExpiry, WrittenFiles, WrittenFragment, WrittenInstance,
+    WrittenMetrics, WrittenWatch,
 };
 use super::table::{Instances, Keys, Table};
-use super::values::{AnyPath, LineageName, PositiveDuration};
+use super::values::{LineageName, PositiveDuration};
 use super::{
     Config, DEFAULT_TARGET, Files, InstanceConfig, Lineage, Listen, MetricsConfig, Notify, Reload,
     ReloadBy, ServerHome, ServerKind, WatchConfig,
@@ -122,7 +122,7 @@ fn watch(document: &TomlFile, table: &WrittenWatch) -> WatchConfig {
 
 fn metrics(document: &TomlFile, table: &WrittenMetrics) -> Result<MetricsConfig, ConfigError> {
     let keys = Keys::new(table, document);
-    let listen = keys.listen().map(|listen| match listen.value {
+    let listen = keys.listen().map(|listen| match &listen.value.0 {
         Listen::Tcp(address) => Ok(Listen::Tcp(*address)),
         Listen::Unix(path) => Listen::at(document.resolve(path)).map_err(|error| {
             let note = format!("expected {}", expected::LISTEN);
@@ -133,15 +133,6 @@ fn metrics(document: &TomlFile, table: &WrittenMetrics) -> Result<MetricsConfig,
         listen: listen.transpose()?,
         textfile: keys.textfile().map(|path| path.resolved()),
     })
-}
-
-/// An instance, and where the values stand that can conflict with another's.
-pub(super) struct CheckedInstance<'a> {
-    pub(super) instance: InstanceConfig,
-    pub(super) keys: Keys<'a, WrittenInstance>,
-    pub(super) name: Location<'a>,
-    /// That of `data_directory` or `config_file`.
-    pub(super) home: Location<'a>,
 }
 
 /// What an instance is read with.
@@ -212,7 +203,7 @@ impl<'a> InstanceScope<'a> {
             reload: reload(&keys, kind)?,
             owner: keys.owner().map(|account| account.cloned()),
             group: keys.group().map(|account| account.cloned()),
-            address: keys.address().map(|address| address.cloned()),
+            address: keys.address().map(|address| address.value.0.clone()),
             verify: keys.verify(),
             verify_timeout: verify_timeout
                 .map_or_else(|| kind.verify_timeout(), |duration| duration.value.0),
@@ -226,7 +217,7 @@ impl<'a> InstanceScope<'a> {
         Ok(CheckedInstance {
             instance,
             name: name.location,
-            home: home.location,
+            home,
             keys,
         })
     }
@@ -255,42 +246,33 @@ fn place<'a>(
     keys: &Keys<'a, WrittenInstance>,
     kind: ServerKind,
     missing: impl Fn(&str, &str) -> ConfigError,
-) -> Result<(At<'a, AnyPath>, ServerHome), ConfigError> {
-    let data_directory = keys.data_directory();
-    let config_file = keys.config_file();
-    let unfit = |at: &At<'_, AnyPath>, key: &str, wanted: &str| {
-        let message = format!("`{key}` does not go with an instance of {}", kind.name());
-        Err(at.location.refuse(&message, &format!("expected {wanted}")))
-    };
-    match (kind, &config_file, &data_directory) {
-        (ServerKind::Postgres, Some(config_file), _) => {
-            let wanted = "data_directory, from which pgcertd finds the rest; config_file is for kind = \
-                          \"pgbouncer\" and \"patroni\"";
-            return unfit(config_file, "config_file", wanted);
-        }
-        (ServerKind::PgBouncer | ServerKind::Patroni, _, Some(data_directory)) => {
-            let wanted = "config_file, the file that it is started with";
-            return unfit(data_directory, "data_directory", wanted);
-        }
-        _ => {}
-    }
-    let (home, key, example) = match kind {
+) -> Result<(Location<'a>, ServerHome), ConfigError> {
+    let (key, unfit, wanted, example) = match kind {
         ServerKind::Postgres => (
-            data_directory,
             "data_directory",
+            "config_file",
+            "data_directory, from which pgcertd finds the rest; config_file is for kind = \"pgbouncer\" and \
+             \"patroni\"",
             "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
         ),
         ServerKind::PgBouncer => (
-            config_file,
             "config_file",
+            "data_directory",
+            "config_file, the file that it is started with",
             "\"/etc/pgbouncer/pgbouncer.ini\", or the file that PgBouncer is started with",
         ),
         ServerKind::Patroni => (
-            config_file,
             "config_file",
+            "data_directory",
+            "config_file, the file that it is started with",
             "\"/etc/patroni/config.yml\", or the file that Patroni is started with",
         ),
     };
+    if let Some(location) = keys.location(unfit) {
+        let message = format!("`{unfit}` does not go with an instance of {}", kind.name());
+        return Err(location.refuse(&message, &format!("expected {wanted}")));
+    }
+    let home = keys.data_directory().or(keys.config_file());
     let home = home.ok_or_else(|| missing(key, example))?;
     let path = home.resolved();
     let place = match kind {
@@ -300,21 +282,12 @@ fn place<'a>(
         ServerKind::PgBouncer => ServerHome::PgBouncer { config_file: path },
         ServerKind::Patroni => ServerHome::Patroni { config_file: path },
     };
-    Ok((home, place))
+    Ok((home.location, place))
 }
 
 /// The defaults hold what every instance may share, and go together even where no instance takes them.
 fn check_defaults(defaults: &Keys<'_, WrittenInstance>) -> Result<(), ConfigError> {
-    let own = [
-        ("name", defaults.name().map(|at| at.location)),
-        ("lineage", defaults.lineage().map(|at| at.location)),
-        (
-            "data_directory",
-            defaults.data_directory().map(|at| at.location),
-        ),
-        ("config_file", defaults.config_file().map(|at| at.location)),
-    ];
-    if let Some((key, location)) = own.into_iter().find_map(|(key, at)| Some((key, at?))) {
+    if let Some((key, location)) = defaults.first_of(OWN) {
         return Err(location.refuse(
             &format!("`{key}` cannot have a default"),
             "expected any key of an instance but name, lineage, data_directory and config_file, \

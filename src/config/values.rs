@@ -8,118 +8,80 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::from_text::{FromText, deserialize_from_text, wrong};
+use super::from_text::{STRING, ValueError, text_values, wrong};
 use super::{Account, Address, Listen, duration, expected};
 
-deserialize_from_text!(
-    AnyPath,
-    FilePath,
-    TextfilePath,
-    CompanionSource,
-    LineageFile,
-    InstanceName,
-    LineageName,
-    HostName,
-    Address,
-    Listen,
-    AnyDuration,
-    PositiveDuration,
-);
-
-/// The path of a file or a directory.
-#[derive(Clone)]
-pub(super) struct AnyPath(PathBuf);
-
-/// The path of a file.
-pub(super) struct FilePath(PathBuf);
-
-/// The path of a file that node_exporter's textfile collector reads.
-pub(super) struct TextfilePath(PathBuf);
-
-/// Where a CA or CRL file comes from: a path inside the lineage, or an absolute one.
-pub(super) struct CompanionSource(pub(super) PathBuf);
-
-/// The path of a file of the lineage, relative to it and inside.
-pub(super) struct LineageFile(pub(super) String);
-
-pub(super) struct InstanceName(pub(super) String);
-
-/// The name of a subdirectory, or an absolute path.
-pub(super) struct LineageName(pub(super) String);
-
-pub(super) struct HostName(pub(super) ServerName<'static>);
-
-/// What the system can start: a program that has a name, and its arguments.
-pub(super) struct ProgramWords(pub(super) Vec<String>);
-
-#[derive(Clone)]
-pub(super) struct AnyDuration(pub(super) Duration);
-
-/// A duration longer than zero.
-#[derive(Clone)]
-pub(super) struct PositiveDuration(pub(super) Duration);
-
-impl AnyPath {
-    pub(super) fn new(path: &str) -> Self {
-        Self(path.into())
-    }
+text_values! {
+    /// The path of a file or a directory.
+    AnyPath(PathBuf) = any_path, STRING;
+    /// The path of a file.
+    FilePath(PathBuf) = file_path, STRING;
+    /// The path of a file that node_exporter's textfile collector reads.
+    TextfilePath(PathBuf) = textfile_path, STRING;
+    /// Where a CA or CRL file comes from: a path inside the lineage, or an absolute one.
+    CompanionSource(PathBuf) = companion_source, STRING;
+    /// The path of a file of the lineage, relative to it and inside.
+    LineageFile(String) = lineage_file, STRING;
+    /// The name of an instance.
+    InstanceName(String) = instance_name, STRING;
+    /// The name of a subdirectory, or an absolute path.
+    LineageName(String) = lineage_name, STRING;
+    /// A name that clients verify.
+    HostName(ServerName<'static>) = host_name, STRING;
+    /// A host and a port.
+    HostAndPort(Address) = address, STRING;
+    /// An address of this host, or a path.
+    ListenAt(Listen) = listen, STRING;
+    /// A duration, which may be zero.
+    AnyDuration(Duration) = any_duration, expected::DURATION;
+    /// A duration longer than zero.
+    PositiveDuration(Duration) = positive_duration, expected::DURATION;
 }
 
-impl FromText for AnyPath {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        if text.is_empty() || text.contains('\0') {
-            return Err(wrong("is not a path", expected::PATH));
-        }
-        Ok(Self::new(text))
+fn any_path(text: &str) -> Result<PathBuf, ValueError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(wrong("is not a path", expected::PATH));
     }
+    Ok(text.into())
 }
 
-impl FromText for FilePath {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let AnyPath(path) = AnyPath::from_text(text)?;
-        let last = path.components().next_back();
-        if text.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
-            return Err(wrong("names a directory", expected::TARGET));
-        }
-        Ok(Self(path))
+fn file_path(text: &str) -> Result<PathBuf, ValueError> {
+    let path = any_path(text)?;
+    let last = path.components().next_back();
+    if text.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
+        return Err(wrong("names a directory", expected::TARGET));
     }
+    Ok(path)
 }
 
-impl FromText for TextfilePath {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let FilePath(path) = FilePath::from_text(text)?;
-        // A name that is an extension alone has none.
-        if path.extension().is_some_and(|name| name == "prom") {
-            return Ok(Self(path));
-        }
-        Err(wrong(
+fn textfile_path(text: &str) -> Result<PathBuf, ValueError> {
+    let path = file_path(text)?;
+    // A name that is an extension alone has none.
+    if path.extension().is_none_or(|name| name != "prom") {
+        return Err(wrong(
             "is no file that node_exporter reads",
             expected::TEXTFILE,
-        ))
+        ));
     }
+    Ok(path)
 }
 
-impl FromText for CompanionSource {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        if Path::new(text).is_absolute() {
-            let FilePath(path) = FilePath::from_text(text)?;
-            return Ok(Self(path));
-        }
-        if is_inside(text) {
-            return Ok(Self(text.into()));
-        }
+fn companion_source(text: &str) -> Result<PathBuf, ValueError> {
+    if Path::new(text).is_absolute() {
+        file_path(text)
+    } else if is_inside(text) {
+        Ok(text.into())
+    } else {
         let says = "is neither a file inside the lineage nor an absolute path";
         Err(wrong(says, expected::SOURCE))
     }
 }
 
-impl FromText for LineageFile {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        if is_inside(text) {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(wrong("is not a file inside the lineage", expected::INSIDE))
+fn lineage_file(text: &str) -> Result<String, ValueError> {
+    if !is_inside(text) {
+        return Err(wrong("is not a file inside the lineage", expected::INSIDE));
     }
+    Ok(text.to_owned())
 }
 
 fn is_inside(name: &str) -> bool {
@@ -129,89 +91,85 @@ fn is_inside(name: &str) -> bool {
     plain && !name.is_empty() && !name.ends_with('/') && !name.contains('\0')
 }
 
-impl FromText for InstanceName {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if text.is_empty() || text.starts_with(['-', '.']) || !text.bytes().all(allowed) {
-            return Err(wrong("cannot be the name of an instance", expected::NAME));
+fn instance_name(text: &str) -> Result<String, ValueError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.is_empty() || text.starts_with(['-', '.']) || !text.bytes().all(allowed) {
+        return Err(wrong("cannot be the name of an instance", expected::NAME));
+    }
+    Ok(text.to_owned())
+}
+
+fn lineage_name(text: &str) -> Result<String, ValueError> {
+    let is_name = !["", ".", ".."].contains(&text) && !text.contains('/');
+    if text.contains('\0') || !(is_name || text.starts_with('/')) {
+        let says = "is neither the name of a lineage nor an absolute path";
+        return Err(wrong(says, expected::LINEAGE));
+    }
+    Ok(text.to_owned())
+}
+
+fn host_name(text: &str) -> Result<ServerName<'static>, ValueError> {
+    if text.starts_with("*.") {
+        let says = "is a wildcard, and clients verify hosts, not wildcards";
+        return Err(wrong(says, expected::HOSTS));
+    }
+    if text.ends_with('.') {
+        let says =
+            "ends with a dot, and libpq compares names as text: no certificate has such a name";
+        return Err(wrong(says, expected::HOSTS));
+    }
+    ServerName::try_from(text.to_owned()).map_err(|_| wrong("is not a host name", expected::HOSTS))
+}
+
+fn address(text: &str) -> Result<Address, ValueError> {
+    let refused = |error| {
+        wrong(
+            format_args!("is not an address: {error}"),
+            expected::ADDRESS,
+        )
+    };
+    text.parse().map_err(refused)
+}
+
+fn listen(text: &str) -> Result<Listen, ValueError> {
+    Listen::parse(text).map_err(|error| wrong(error, expected::LISTEN))
+}
+
+fn any_duration(text: &str) -> Result<Duration, ValueError> {
+    duration::parse(text).map_err(|error| wrong(error, expected::DURATION))
+}
+
+fn positive_duration(text: &str) -> Result<Duration, ValueError> {
+    let duration = any_duration(text)?;
+    if duration.is_zero() {
+        return Err(wrong("is not longer than zero", expected::LONGER));
+    }
+    Ok(duration)
+}
+
+macro_rules! as_path {
+    ($($path:ty),+) => {$(
+        impl AsRef<Path> for $path {
+            fn as_ref(&self) -> &Path {
+                &self.0
+            }
         }
-        Ok(Self(text.to_owned()))
-    }
+    )+};
 }
 
-impl FromText for LineageName {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let is_name = !["", ".", ".."].contains(&text) && !text.contains('/');
-        if text.contains('\0') || !(is_name || text.starts_with('/')) {
-            let says = "is neither the name of a lineage nor an absolute path";
-            return Err(wrong(says, expected::LINEAGE));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
+as_path!(AnyPath, FilePath, TextfilePath);
 
-impl FromText for HostName {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let says = if text.starts_with("*.") {
-            "is a wildcard, and clients verify hosts, not wildcards"
-        } else if text.ends_with('.') {
-            "ends with a dot, and libpq compares names as text: no certificate has such a name"
-        } else if let Ok(name) = ServerName::try_from(text.to_owned()) {
-            return Ok(Self(name));
-        } else {
-            "is not a host name"
-        };
-        Err(wrong(says, expected::HOSTS))
-    }
-}
-
-impl FromText for Address {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        text.parse().map_err(|error| {
-            wrong(
-                format_args!("is not an address: {error}"),
-                expected::ADDRESS,
-            )
-        })
-    }
-}
-
-impl FromText for Listen {
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        Listen::parse(text).map_err(|error| wrong(error, expected::LISTEN))
-    }
-}
-
-impl FromText for AnyDuration {
-    const TYPE: &'static str = expected::DURATION;
-
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        duration::parse(text)
-            .map(Self)
-            .map_err(|error| wrong(error, expected::DURATION))
-    }
-}
-
-impl FromText for PositiveDuration {
-    const TYPE: &'static str = expected::DURATION;
-
-    fn from_text<E: Error>(text: &str) -> Result<Self, E> {
-        let AnyDuration(duration) = AnyDuration::from_text(text)?;
-        if duration.is_zero() {
-            return Err(wrong("is not longer than zero", expected::LONGER));
-        }
-        Ok(Self(duration))
-    }
-}
+/// What the system can start: a program that has a name, and its arguments.
+pub(super) struct ProgramWords(pub(super) Vec<String>);
 
 impl<'de> Deserialize<'de> for ProgramWords {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let words = Vec::<String>::deserialize(deserializer)?;
         let named = words.first().is_some_and(|program| !program.is_empty());
-        if named && words.iter().all(|word| !word.contains('\0')) {
-            return Ok(Self(words));
+        if !named || words.iter().any(|word| word.contains('\0')) {
+            return Err(wrong("is not a command", expected::COMMAND));
         }
-        Err(wrong("is not a command", expected::COMMAND))
+        Ok(Self(words))
     }
 }
 
@@ -228,8 +186,10 @@ impl<'de> Deserialize<'de> for Account {
             fn visit_str<E: Error>(self, name: &str) -> Result<Account, E> {
                 let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
                 if name.is_empty() || name.contains(odd) {
-                    let says = "is not the name of a user or group";
-                    return Err(wrong(says, expected::ACCOUNT));
+                    return Err(wrong(
+                        "is not the name of a user or group",
+                        expected::ACCOUNT,
+                    ));
                 }
                 Ok(Account::Name(name.to_owned()))
             }
@@ -247,15 +207,3 @@ impl<'de> Deserialize<'de> for Account {
         deserializer.deserialize_any(NameOrNumber)
     }
 }
-
-macro_rules! as_path {
-    ($($path:ty),+) => {$(
-        impl AsRef<Path> for $path {
-            fn as_ref(&self) -> &Path {
-                &self.0
-            }
-        }
-    )+};
-}
-
-as_path!(AnyPath, FilePath, TextfilePath);

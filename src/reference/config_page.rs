@@ -5,9 +5,9 @@ use roff::{bold, italic, roman};
 use super::Made;
 use super::files::files;
 use super::page::{Page, sentences};
+use crate::config::keys::described::{Described, Holds, Key, Unless};
 use crate::config::keys::{
-    Described, Holds, Key, Unless, WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify,
-    WrittenWatch,
+    WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify, WrittenWatch,
 };
 
 /// Where a package puts the schemas.

@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::Made;
+use crate::config::keys::described::{Described, Holds, Key, Unless};
 use crate::config::keys::{
-    Described, Holds, Key, OWN, Unless, WrittenConfig, WrittenInstance, WrittenMetrics,
-    WrittenNotify, WrittenWatch,
+    OWN, WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify, WrittenWatch,
 };
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.

@@ -1,15 +1,11 @@
-//! What the manual, the schema and the tests know of each key. Part of the tests alone.
+//! What the manual, the schema and the tests know of each key, as `table!` and `choices!` tell it. Part of the tests
+//! alone.
 
 use std::time::Duration;
 
 use jiff::fmt::friendly::SpanPrinter;
 
-use crate::config::table::Table;
-use crate::config::values::{
-    AnyDuration, AnyPath, CompanionSource, FilePath, HostName, InstanceName, LineageFile,
-    LineageName, PositiveDuration, ProgramWords, TextfilePath,
-};
-use crate::config::{Account, Address, Listen, Occasion, expected};
+use crate::config::expected;
 
 /// A table that is declared by [`table!`](crate::config::table::table).
 pub(crate) trait Described {
@@ -123,47 +119,13 @@ pub(crate) trait Value {
     fn holds() -> Holds;
 }
 
-macro_rules! hold {
-    ($($value:ty: $holds:ident,)+) => {$(
-        impl Value for $value {
-            fn holds() -> Holds {
-                Holds::$holds
-            }
-        }
-    )+};
-}
-
-hold! {
-    AnyPath: Path,
-    Vec<AnyPath>: Paths,
-    FilePath: Target,
-    InstanceName: Name,
-    LineageName: Lineage,
-    AnyDuration: Duration,
-    PositiveDuration: Longer,
-    Vec<HostName>: Hosts,
-    ProgramWords: Command,
-    Account: Account,
-    Address: Address,
-    LineageFile: Inside,
-    CompanionSource: Source,
-    Listen: Listen,
-    TextfilePath: Textfile,
-}
-
-impl<T: Described> Value for Table<T> {
-    fn holds() -> Holds {
-        Holds::Table(T::keys())
-    }
-}
-
 /// An enum that is declared by `choices!`.
 pub(crate) trait Choice: PartialEq + Sized + 'static {
     /// Each with its name and the lines that explain it.
     const ALL: &'static [(Self, &'static str, &'static [&'static str])];
 }
 
-fn explained<T: Choice>() -> Vec<(&'static str, String)> {
+pub(super) fn explained<T: Choice>() -> Vec<(&'static str, String)> {
     let explained = T::ALL.iter();
     explained
         .map(|(_, name, lines)| (*name, paragraphs(lines).join("\n")))
@@ -173,12 +135,6 @@ fn explained<T: Choice>() -> Vec<(&'static str, String)> {
 impl<T: Choice> Value for T {
     fn holds() -> Holds {
         Holds::Choice(explained::<T>())
-    }
-}
-
-impl Value for Vec<Occasion> {
-    fn holds() -> Holds {
-        Holds::Choices(explained::<Occasion>())
     }
 }
 
@@ -192,24 +148,6 @@ impl DefaultValue for Duration {
     fn written(&self) -> String {
         let text = SpanPrinter::new().unsigned_duration_to_string(self);
         format!("\"{text}\"")
-    }
-}
-
-impl DefaultValue for AnyDuration {
-    fn written(&self) -> String {
-        self.0.written()
-    }
-}
-
-impl DefaultValue for PositiveDuration {
-    fn written(&self) -> String {
-        self.0.written()
-    }
-}
-
-impl DefaultValue for AnyPath {
-    fn written(&self) -> String {
-        format!("\"{}\"", self.as_ref().display())
     }
 }
 

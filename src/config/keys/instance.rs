@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use crate::config::table::{Table, table};
 use crate::config::values::{
-    AnyDuration, AnyPath, CompanionSource, FilePath, HostName, InstanceName, LineageFile,
-    LineageName, PositiveDuration, ProgramWords,
+    AnyDuration, AnyPath, CompanionSource, FilePath, HostAndPort, HostName, InstanceName,
+    LineageFile, LineageName, PositiveDuration, ProgramWords,
 };
-use crate::config::{Account, Address, Mode, ReloadBy, ServerKind, Verify};
+use crate::config::{Account, Mode, ReloadBy, ServerKind, Verify};
 
 /// The keys that `[defaults]` cannot hold.
-#[cfg(test)]
-pub(crate) const OWN: &[&str] = &["name", "lineage", "data_directory", "config_file"];
+pub(crate) const OWN: [&str; 4] = ["name", "lineage", "data_directory", "config_file"];
 
 table! {
     /// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.
@@ -118,7 +117,7 @@ table! {
         ///
         /// Where several PgBouncer listen at one port (`so_reuseport`), it is one at which this one alone does,
         /// such as one more of its `listen_addr`; another is not believed.
-        address: Address,
+        address: HostAndPort,
             otherwise("what postmaster.pid, or the server's own configuration, says"),
             example(r#""127.0.0.1:5432""#);
 

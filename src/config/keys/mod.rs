@@ -5,23 +5,19 @@
 //! and in the model `config/pgcertd.toml`. `tests/keys.rs` loads each default and example.
 
 #[cfg(test)]
-mod described;
+pub(crate) mod described;
+#[cfg(test)]
+mod holds;
 mod instance;
 mod notices;
 
 use std::time::Duration;
 
 use super::table::{Instances, Table, table};
-use super::values::{AnyDuration, AnyPath, PositiveDuration, TextfilePath};
-use super::{
-    DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_WATCHED, Listen,
-};
+use super::values::{AnyDuration, AnyPath, ListenAt, PositiveDuration, TextfilePath};
+use super::{DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_WATCHED};
 
-#[cfg(test)]
-pub(crate) use described::{Choice, Described, Holds, Key, Unless, Value, paragraphs};
-#[cfg(test)]
-pub(crate) use instance::OWN;
-pub(crate) use instance::{WrittenExpiry, WrittenFiles, WrittenInstance};
+pub(crate) use instance::{OWN, WrittenExpiry, WrittenFiles, WrittenInstance};
 pub(crate) use notices::WrittenNotify;
 
 table! {
@@ -29,11 +25,11 @@ table! {
     WrittenConfig, expected "one table" {
         /// Where a directory for each instance holds the default target, the previous bundle, and what was refused
         /// or held back. The unit may write in the default alone; another one needs `ReadWritePaths=` in a drop-in.
-        state_directory: AnyPath, default(AnyPath::new(DEFAULT_STATE_DIRECTORY)), example(r#""/srv/pgcertd""#);
+        state_directory: AnyPath, default(AnyPath(DEFAULT_STATE_DIRECTORY.into())), example(r#""/srv/pgcertd""#);
 
         /// Where `status.json` is, the daemon's last view, without keys. It need not survive a boot.
         runtime_directory: AnyPath,
-            default(AnyPath::new(DEFAULT_RUNTIME_DIRECTORY)),
+            default(AnyPath(DEFAULT_RUNTIME_DIRECTORY.into())),
             example(r#""/run/pgcertd-test""#);
     }
     tables {
@@ -59,7 +55,7 @@ table! {
         /// Each subdirectory of these is a lineage. Of one that no instance names only `pgcertd setup` opens a
         /// file, the certificate.
         directories: Vec<AnyPath>,
-            default(vec![AnyPath::new(DEFAULT_WATCHED)]),
+            default(vec![AnyPath(DEFAULT_WATCHED.into())]),
             example(r#"["/etc/letsencrypt/live", "/var/lib/dehydrated/certs"]"#);
 
         /// The quiet time after which files that were written in place count as written. What is renamed or linked
@@ -89,7 +85,7 @@ table! {
         ///
         /// What cannot be had is said in the log and tried again at every `resync`; a reload that asks for it
         /// leaves the old place open until then.
-        listen: Listen, otherwise("the metrics are not served"), example(r#""127.0.0.1:19187""#);
+        listen: ListenAt, otherwise("the metrics are not served"), example(r#""127.0.0.1:19187""#);
 
         /// A file with the same metrics for the textfile collector of node_exporter, replaced as a whole whenever
         /// something was compared, and readable by all. Its directory must exist, and pgcertd's user must be able

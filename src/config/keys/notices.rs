@@ -38,7 +38,7 @@ table! {
         /// Where it is remembered what was told, so that a restart neither repeats nor loses it.
         /// pgcertd-notify.service may write in the default alone.
         state_directory: AnyPath,
-            default(AnyPath::new(DEFAULT_NOTIFY_DIRECTORY)),
+            default(AnyPath(DEFAULT_NOTIFY_DIRECTORY.into())),
             example(r#""/srv/pgcertd-notify""#);
     }
 }

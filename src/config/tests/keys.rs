@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::{Written, instance, load};
 use crate::config::Config;
+use crate::config::keys::described::{Described, Holds, Key, Unless};
 use crate::config::keys::{
-    Described, Holds, Key, OWN, Unless, WrittenConfig, WrittenInstance, WrittenMetrics,
-    WrittenNotify, WrittenWatch,
+    OWN, WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify, WrittenWatch,
 };
 
 /// A configuration in which a key of an instance has a value, with what that value needs.
