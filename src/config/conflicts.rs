@@ -80,23 +80,17 @@ pub(super) fn refuse(
 /// Asks the file system about all paths at once.
 fn look(checked: &[CheckedInstance<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
     let instances = || checked.iter().map(|one| &one.instance);
-    let directories = instances()
-        .flat_map(|instance| {
-            let candidates = instance.lineage.candidates.iter().map(PathBuf::as_path);
-            candidates.chain(instance.data_directory())
-        })
-        .chain(watched.iter().map(PathBuf::as_path))
-        .chain([state_directory]);
     let archives = archives(checked, watched);
-    let directories = directories.chain(archives.iter().map(PathBuf::as_path));
-    let files = instances().flat_map(|instance| {
-        let own_config = instance.data_directory().is_none().then(|| instance.home());
-        instance
-            .targets()
-            .chain(own_config)
-            .chain(sources_elsewhere(instance))
-    });
-    Real::from_directories(directories, files.chain(SHARED.map(Path::new)))
+    let directories = lineages(checked)
+        .chain(instances().filter_map(InstanceConfig::data_directory))
+        .chain(watched.iter().chain(&archives).map(PathBuf::as_path))
+        .chain([state_directory]);
+    let own_configs = instances().filter(|instance| instance.data_directory().is_none());
+    let files = instances()
+        .flat_map(|instance| instance.targets().chain(sources_elsewhere(instance)))
+        .chain(own_configs.map(InstanceConfig::home))
+        .chain(SHARED.map(Path::new));
+    Real::from_directories(directories, files)
 }
 
 /// Where the lineages may be.
@@ -252,24 +246,22 @@ fn sources(
     watched: &[PathBuf],
     real: &Real,
 ) -> Vec<(String, Twin)> {
-    let words = |what: &str, path: &Path| format!("{what} {}", path.display());
     let archives = archives(checked, watched);
-    let archives = archives
+    let directories = (watched
         .iter()
-        .map(|path| (words("certbot's archive", path), real.directory(path)));
-    let watched = watched
-        .iter()
-        .map(|path| (words("the watched directory", path), real.directory(path)));
-    let lineages = lineages(checked).map(|path| (words("the lineage", path), real.directory(path)));
+        .map(|path| ("the watched directory", path.as_path())))
+    .chain(lineages(checked).map(|path| ("the lineage", path)))
+    .chain(
+        archives
+            .iter()
+            .map(|path| ("certbot's archive", path.as_path())),
+    )
+    .map(|(what, path)| (format!("{what} {}", path.display()), real.directory(path)));
     let elsewhere = checked
         .iter()
-        .flat_map(|one| sources_elsewhere(&one.instance));
-    let elsewhere = elsewhere.map(|path| (words("a source,", path), real.target(path)));
-    watched
-        .chain(lineages)
-        .chain(archives)
-        .chain(elsewhere)
-        .collect()
+        .flat_map(|one| sources_elsewhere(&one.instance))
+        .map(|path| (format!("a source, {}", path.display()), real.target(path)));
+    directories.chain(elsewhere).collect()
 }
 
 /// The sources of CA and CRL files that lie outside the lineage.
@@ -353,32 +345,23 @@ fn overlap(
 
 /// The one to four files of an instance.
 fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
-    let target = |key, path: &'a Path, written: Option<Location<'a>>| ClaimedFile {
-        key,
-        path,
-        twin: real.target(path),
-        written: written.is_some(),
-        at: written.unwrap_or_else(|| one.name.clone()),
-    };
-    let (instance, keys) = (&one.instance, &one.keys);
-    let cert_file = keys.location("cert_file");
-    let mut all = vec![target("cert_file", &instance.cert_file, cert_file)];
-    if !instance.single_file() {
-        let key_file = keys.location("key_file");
-        all.push(target("key_file", &instance.key_file, key_file));
-    }
-    // Where the target of a CA or CRL file is a default, its source is what brought it.
-    if let Some(ca) = &instance.ca {
-        let written = keys.location("ca_file");
-        let at = written.or_else(|| keys.location("ca_source"));
-        all.push(target("ca_file", &ca.file, at));
-    }
-    if let Some(crl) = &instance.crl {
-        let written = keys.location("crl_file");
-        let at = written.or_else(|| keys.location("crl_source"));
-        all.push(target("crl_file", &crl.file, at));
-    }
-    all
+    let targets = one.instance.targets_by_key();
+    let claimed = targets.map(|(key, path)| {
+        let written = one.keys.location(key).or_else(|| match key {
+            // Where the target is a default, its source is what brought it.
+            "ca_file" => one.keys.location("ca_source"),
+            "crl_file" => one.keys.location("crl_source"),
+            _ => None,
+        });
+        ClaimedFile {
+            key,
+            path,
+            twin: real.target(path),
+            written: written.is_some(),
+            at: written.unwrap_or_else(|| one.name.clone()),
+        }
+    });
+    claimed.collect()
 }
 
 /// Every two elements, the earlier one first.

@@ -61,22 +61,16 @@ impl TomlFile {
             ));
         }
         let text = String::from_utf8(bytes).map_err(|error| not_text(file, &error))?;
-        let absolute = absolute(file)?;
-        let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self {
-            file: file.to_owned(),
-            directory,
-            text,
-        })
+        Self::with_text(file, text)
     }
 
-    /// A file that is not written yet.
-    pub(super) fn written(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// A file with this text, whether it is written yet or not.
+    pub(super) fn with_text(file: &Path, text: String) -> Result<Self, ConfigError> {
         let absolute = absolute(file)?;
         Ok(Self {
             file: file.to_owned(),
             directory: absolute.parent().unwrap_or(Path::new("/")).to_owned(),
-            text: text.to_owned(),
+            text,
         })
     }
 
@@ -148,13 +142,6 @@ impl<'a, T> At<'a, T> {
             location: document.at(written.span()),
         }
     }
-
-    pub(super) fn cloned(&self) -> T
-    where
-        T: Clone,
-    {
-        self.value.clone()
-    }
 }
 
 impl<T: AsRef<Path>> At<'_, T> {
@@ -200,31 +187,24 @@ fn in_our_words(said: &str, quoted: &str) -> (String, String) {
         Some((problem, expected)) => (problem, Some(expected)),
         None => (said, None),
     };
-    let message = if let Some(key) = problem.strip_prefix("unknown field ") {
-        let note = format!("expected {}", names(expected.unwrap_or_default()));
-        return (format!("unknown key {key}"), note);
-    } else if let Some(key) = problem.strip_prefix("missing field ") {
-        return (
-            format!("missing key {key}"),
-            format!("expected {key} here as well"),
-        );
+    let note = match expected {
+        Some("a sequence") => "an array, in [ ]",
+        Some(expected) => expected,
+        None if problem == "duplicate key" => "every key and table once",
+        None => "TOML, see https://toml.io",
+    };
+    let (message, note) = if let Some(key) = problem.strip_prefix("unknown field ") {
+        (format!("unknown key {key}"), names(note))
     } else if problem.starts_with("unknown variant ") {
-        let note = format!("expected {}", names(expected.unwrap_or_default()));
-        return (format!("unknown value {quoted}"), note);
+        (format!("unknown value {quoted}"), names(note))
     } else if let Some(says) = problem.strip_prefix("invalid value: ") {
-        format!("{quoted} {says}")
+        (format!("{quoted} {says}"), note.to_owned())
     } else if let Some(found) = problem.strip_prefix("invalid type: ") {
-        format!("wrong type: {}", toml_type(found))
+        (format!("wrong type: {}", toml_type(found)), note.to_owned())
     } else {
-        problem.to_owned()
+        (problem.to_owned(), note.to_owned())
     };
-    let note = match (expected, problem) {
-        (Some("a sequence"), _) => "expected an array, in [ ]".to_owned(),
-        (Some(expected), _) => format!("expected {expected}"),
-        (None, "duplicate key") => "expected every key and table once".to_owned(),
-        (None, _) => "expected TOML, see https://toml.io".to_owned(),
-    };
-    (message, note)
+    (message, format!("expected {note}"))
 }
 
 fn toml_type(found: &str) -> &str {

@@ -140,9 +140,9 @@ pub(crate) struct InstanceConfig {
     pub(crate) mode: Mode,
     /// How the instance is told of new files. Default: [`Reload::Signal`].
     pub(crate) reload: Reload,
-    /// The owner of installed files. Default: none, the owner of [`ServerHome::home`].
+    /// The owner of installed files. Default: none, the owner of [`ServerHome::path`].
     pub(crate) owner: Option<Account>,
-    /// The group of installed files. Default: none, the group of [`ServerHome::home`].
+    /// The group of installed files. Default: none, the group of [`ServerHome::path`].
     pub(crate) group: Option<Account>,
     /// Where to see what the instance serves. Default: none, where the server itself says that it listens.
     pub(crate) address: Option<Address>,
@@ -219,53 +219,26 @@ impl ServerKind {
     }
 }
 
-/// By what a server is known, and where that is.
+/// What kind of server it is, and where it is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerHome {
-    /// A Postgres, by the directory in which `postmaster.pid` lies while it runs.
-    Postgres { data_directory: PathBuf },
-    /// A PgBouncer, by the file that it was started with.
-    PgBouncer {
-        /// Its `pgbouncer.ini`.
-        config_file: PathBuf,
-    },
-    /// A Patroni, by the file that it was started with.
-    Patroni { config_file: PathBuf },
+pub(crate) struct ServerHome {
+    pub(crate) kind: ServerKind,
+    /// For a Postgres its data directory, in which `postmaster.pid` lies while it runs; for another the file that it is
+    /// started with.
+    pub(crate) path: PathBuf,
 }
 
 impl ServerHome {
-    /// What kind of server it is.
-    pub(crate) fn kind(&self) -> ServerKind {
-        match self {
-            ServerHome::Postgres { .. } => ServerKind::Postgres,
-            ServerHome::PgBouncer { .. } => ServerKind::PgBouncer,
-            ServerHome::Patroni { .. } => ServerKind::Patroni,
-        }
-    }
-
     /// The data directory, which only a Postgres has.
     pub(crate) fn data_directory(&self) -> Option<&Path> {
-        match self {
-            ServerHome::Postgres { data_directory } => Some(data_directory),
-            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => None,
-        }
+        (self.kind == ServerKind::Postgres).then_some(self.path.as_path())
     }
 
-    /// The directory or file by which it is known: its data directory, or its own configuration.
-    pub(crate) fn home(&self) -> &Path {
-        match self {
-            ServerHome::Postgres { data_directory } => data_directory,
-            ServerHome::PgBouncer { config_file } | ServerHome::Patroni { config_file } => {
-                config_file
-            }
-        }
-    }
-
-    /// The key of the config that names [`ServerHome::home`].
+    /// The key of the config that names the path.
     pub(crate) fn key(&self) -> &'static str {
-        match self {
-            ServerHome::Postgres { .. } => "data_directory",
-            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => "config_file",
+        match self.kind {
+            ServerKind::Postgres => "data_directory",
+            ServerKind::PgBouncer | ServerKind::Patroni => "config_file",
         }
     }
 }
@@ -396,20 +369,27 @@ impl InstanceConfig {
         self.cert_file == self.key_file
     }
 
-    /// Every file that is installed for it, each once: certificate, key, CA file, CRL file.
+    /// Every file that is installed for it, each once, with its key: certificate, key, CA file, CRL file.
+    fn targets_by_key(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let key_file = (!self.single_file()).then_some(&self.key_file);
+        let all = [
+            ("cert_file", Some(&self.cert_file)),
+            ("key_file", key_file),
+            ("ca_file", self.ca.as_ref().map(|ca| &ca.file)),
+            ("crl_file", self.crl.as_ref().map(|crl| &crl.file)),
+        ];
+        all.into_iter()
+            .filter_map(|(key, file)| Some((key, file?.as_path())))
+    }
+
+    /// Every file that is installed for it, each once.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Path> {
-        let key = (!self.single_file()).then_some(&self.key_file);
-        let companions = [&self.ca, &self.crl].into_iter().flatten();
-        let companions = companions.map(|companion| companion.file.as_path());
-        [self.cert_file.as_path()]
-            .into_iter()
-            .chain(key.map(PathBuf::as_path))
-            .chain(companions)
+        self.targets_by_key().map(|(_, file)| file)
     }
 
     /// What kind of server it is.
     pub(crate) fn kind(&self) -> ServerKind {
-        self.place.kind()
+        self.place.kind
     }
 
     /// The data directory, which only a Postgres has.
@@ -417,9 +397,9 @@ impl InstanceConfig {
         self.place.data_directory()
     }
 
-    /// The directory or file by which it is known, see [`ServerHome::home`].
+    /// The directory or file by which it is known, see [`ServerHome::path`].
     pub(crate) fn home(&self) -> &Path {
-        self.place.home()
+        &self.place.path
     }
 
     /// A command of pgcertd about this instance, as a person types it.

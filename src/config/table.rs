@@ -3,6 +3,7 @@
 //! Plain structs alone, since spans get lost in tagged, untagged and flattened types.
 
 use std::fmt;
+use std::iter;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -124,24 +125,23 @@ impl<'a, T> Keys<'a, T> {
         Self::new(self.table, self.document)
     }
 
+    /// The tables in which a key may be written, the first one that has it counts.
+    fn layers(&self) -> impl Iterator<Item = (&'a T, &'a TomlFile)> {
+        iter::once((self.table, self.document)).chain(self.defaults)
+    }
+
+    /// What `table.key()` is made of.
     pub(super) fn find<V>(&self, key: fn(&T) -> &Option<Spanned<V>>) -> Option<At<'a, V>> {
-        let own = key(self.table).as_ref();
-        let own = own.map(|written| At::new(self.document, written));
-        own.or_else(|| {
-            let (table, document) = self.defaults?;
-            Some(At::new(document, key(table).as_ref()?))
-        })
+        self.layers()
+            .find_map(|(table, document)| Some(At::new(document, key(table).as_ref()?)))
     }
 }
 
 impl<'a, T: WrittenTable> Keys<'a, T> {
     /// Where the value of a key is written.
     pub(super) fn location(&self, key: &str) -> Option<Location<'a>> {
-        let own = self.table.span(key).map(|span| self.document.at(span));
-        own.or_else(|| {
-            let (table, document) = self.defaults?;
-            Some(document.at(table.span(key)?))
-        })
+        self.layers()
+            .find_map(|(table, document)| Some(document.at(table.span(key)?)))
     }
 
     /// The first of these keys that is written.

@@ -42,7 +42,7 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         documents.push(TomlFile::read(&file, MISSING_FRAGMENT)?);
     }
     if let Some((file, text)) = more {
-        documents.push(TomlFile::written(file, text)?);
+        documents.push(TomlFile::with_text(file, text.to_owned())?);
     }
     let mut fragments: Vec<(TomlFile, WrittenFragment)> = Vec::new();
     for fragment in documents {
@@ -201,8 +201,8 @@ impl<'a> InstanceScope<'a> {
                 .collect(),
             mode: keys.mode(),
             reload: reload(&keys, kind)?,
-            owner: keys.owner().map(|account| account.cloned()),
-            group: keys.group().map(|account| account.cloned()),
+            owner: keys.owner().map(|account| account.value.clone()),
+            group: keys.group().map(|account| account.value.clone()),
             address: keys.address().map(|address| address.value.0.clone()),
             verify: keys.verify(),
             verify_timeout: verify_timeout
@@ -275,14 +275,7 @@ fn place<'a>(
     let home = keys.data_directory().or(keys.config_file());
     let home = home.ok_or_else(|| missing(key, example))?;
     let path = home.resolved();
-    let place = match kind {
-        ServerKind::Postgres => ServerHome::Postgres {
-            data_directory: path,
-        },
-        ServerKind::PgBouncer => ServerHome::PgBouncer { config_file: path },
-        ServerKind::Patroni => ServerHome::Patroni { config_file: path },
-    };
-    Ok((home.location, place))
+    Ok((home.location, ServerHome { kind, path }))
 }
 
 /// The defaults hold what every instance may share, and go together even where no instance takes them.

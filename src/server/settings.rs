@@ -15,7 +15,7 @@ use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use crate::bundle::{Bundle, Certificate};
-use crate::config::{self, ServerHome};
+use crate::config::{self, ServerHome, ServerKind};
 use crate::host::command::CommandError;
 use crate::host::file;
 use crate::host::look::{CannotLook, same_file};
@@ -93,31 +93,31 @@ impl Names {
 
     /// Those of the server at `place`.
     pub(crate) fn for_home(place: &ServerHome) -> Names {
-        let named = |name, file: &Path| NamedSetting {
+        let named = |name| NamedSetting {
             name,
-            place: Setter::File(file.to_owned()),
+            place: Setter::File(place.path.clone()),
         };
-        match place {
-            ServerHome::Postgres { .. } => Names::POSTGRES,
-            ServerHome::PgBouncer { config_file } => Names {
+        match place.kind {
+            ServerKind::Postgres => Names::POSTGRES,
+            ServerKind::PgBouncer => Names {
                 off: "client_tls_sslmode = disable",
                 on: "client_tls_sslmode = prefer, or a stricter one,",
-                cert: named("client_tls_cert_file", config_file),
-                key: named("client_tls_key_file", config_file),
+                cert: named("client_tls_cert_file"),
+                key: named("client_tls_key_file"),
                 ca: "client_tls_ca_file",
                 // It has none.
                 crl: "client_tls_crl_file",
-                file: Some(config_file.clone()),
+                file: Some(place.path.clone()),
             },
-            ServerHome::Patroni { config_file } => Names {
+            ServerKind::Patroni => Names {
                 off: "restapi.certfile is not set",
                 on: "restapi.certfile and restapi.keyfile",
-                cert: named("restapi.certfile", config_file),
-                key: named("restapi.keyfile", config_file),
+                cert: named("restapi.certfile"),
+                key: named("restapi.keyfile"),
                 ca: "restapi.cafile",
                 // It has none.
                 crl: "restapi.crlfile",
-                file: Some(config_file.clone()),
+                file: Some(place.path.clone()),
             },
         }
     }
