@@ -32,7 +32,7 @@ pub enum AddressError {
     #[error("the port is not a number from 1 to 65535")]
     Port,
     /// A path was given, as of a Unix socket, over which PostgreSQL does not speak TLS.
-    #[error("it is a path, and PostgreSQL speaks no TLS over Unix sockets")]
+    #[error("it is a path, and PostgreSQL doesn't speak TLS over Unix sockets")]
     Socket,
 }
 

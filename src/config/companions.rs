@@ -53,10 +53,10 @@ fn of_postgres_alone(
     match keys.first_of(["ca_source", "crl_source", "ca_file", "crl_file"]) {
         None => Ok(()),
         Some((key, location)) => Err(location.refuse(
-            &format!("`{key}` is for kind = \"postgres\" alone"),
+            &format!("`{key}` is only for kind = \"postgres\""),
             &format!(
-                "expected none for {name}: keep the file that {setting} names by other means, and reload {name} after \
-                 that",
+                "expected none for {name}: manage the file that {setting} names by other means, and reload {name} \
+                 after each change",
                 name = kind.name()
             ),
         )),

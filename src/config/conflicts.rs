@@ -50,6 +50,15 @@ struct ClaimedFile<'a> {
     written: bool,
 }
 
+/// What pgcertd must not write to.
+struct OffLimits {
+    state_directory: Twin,
+    shared: [Twin; 2],
+    /// What certificates come from: words for it, and its path.
+    sources: Vec<(String, Twin)>,
+    links: LinkPolicy,
+}
+
 /// The first conflict, if there is one.
 pub(super) fn refuse(
     checked: &[CheckedInstance<'_>],
@@ -59,18 +68,19 @@ pub(super) fn refuse(
     one_name_each(checked)?;
     let real = look(checked, watched, state_directory);
     one_home_each(checked, &real)?;
-    let sources = sources(checked, watched, &real);
-    let links = LinkPolicy::from_lineages(lineages(checked), watched);
-    let state_directory = real.directory(state_directory);
+    let off_limits = OffLimits {
+        state_directory: real.directory(state_directory),
+        shared: SHARED.map(|path| real.target(Path::new(path))),
+        sources: sources(checked, watched, &real),
+        links: LinkPolicy::from_lineages(lineages(checked), watched),
+    };
     for one in checked {
         let targets = targets(one, &real);
         one_path_for_one_file(&targets)?;
         for target in targets {
-            not_kept(&target, &state_directory)?;
-            if one.instance.mode == Mode::Manage {
-                not_shared(&target, &real)?;
-                outside_sources(&target, &sources)?;
-                outside_links(&target, &links)?;
+            let objection = objection(&target, one.instance.mode, &off_limits);
+            if let Some((message, note)) = objection {
+                return Err(target.at.refuse(&message, note));
             }
         }
     }
@@ -112,8 +122,11 @@ fn archives(checked: &[CheckedInstance<'_>], watched: &[PathBuf]) -> Vec<PathBuf
 fn one_name_each(checked: &[CheckedInstance<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(checked) {
         if first.instance.name == second.instance.name {
-            let message = format!("another instance has this name, {}", first.name.line());
-            let note = "expected a name of its own for each instance";
+            let message = format!(
+                "another instance already has this name, {}",
+                first.name.line()
+            );
+            let note = "expected a different name for each instance";
             return Err(second.name.refuse(&message, note));
         }
     }
@@ -138,17 +151,17 @@ fn one_home_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), Con
         let (what, or) = match second.instance.data_directory() {
             Some(_) => (
                 "data directory",
-                ", or the same path with files and server_names of its own for each: a certificate a name, as \
-                 PostgreSQL 19 has it with ssl_sni",
+                ", or the same path with separate files and server_names for each: one certificate per name, as \
+                 PostgreSQL 19 supports with ssl_sni",
             ),
             None => ("config_file", ""),
         };
         let message = format!(
-            "the instance {} has this {what}, {}",
+            "the instance {} already has this {what}, {}",
             first.instance.name,
             first.home.line()
         );
-        let note = format!("expected a {what} of its own for each instance{or}");
+        let note = format!("expected a different {what} for each instance{or}");
         return Err(second.home.refuse(&message, &note));
     }
     Ok(())
@@ -201,62 +214,31 @@ fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError>
             first.path.display()
         );
         let note = match second.key {
-            "key_file" => "expected one path in both for one file, or two files",
-            _ => "expected a file of its own for each",
+            "key_file" => "expected the same path in both, or two different files",
+            _ => "expected a different file for each",
         };
         return Err(second.at.refuse(&message, note));
     }
     Ok(())
 }
 
-/// The previous bundle and the operator's hold are written beside the default target.
-fn not_kept(target: &ClaimedFile<'_>, state_directory: &Twin) -> Result<(), ConfigError> {
-    let name = target.path.file_name().unwrap_or_default();
-    if KEPT.iter().any(|kept| name == *kept) && target.twin.inside(state_directory) {
-        let message = format!(
-            "`{}` is {}, where pgcertd keeps something else",
-            target.key,
-            target.path.display()
-        );
-        let note = "expected another file, such as server.pem beside it, the default of cert_file";
-        return Err(target.at.refuse(&message, note));
-    }
-    Ok(())
-}
-
-fn not_shared(target: &ClaimedFile<'_>, real: &Real) -> Result<(), ConfigError> {
-    if SHARED
-        .iter()
-        .any(|shared| target.twin.same(&real.target(Path::new(shared))))
-    {
-        let message = format!(
-            "{} is shared by the services of this host",
-            target.path.display()
-        );
-        let note = "expected a file of the instance's own, and ssl_cert_file and ssl_key_file in \
-                    postgresql.conf that name it";
-        return Err(target.at.refuse(&message, note));
-    }
-    Ok(())
-}
-
-/// What an installed file may not lie in: words for it, and its path.
+/// What certificates come from: words for it, and its path.
 fn sources(
     checked: &[CheckedInstance<'_>],
     watched: &[PathBuf],
     real: &Real,
 ) -> Vec<(String, Twin)> {
     let archives = archives(checked, watched);
-    let directories = (watched
+    let watched = watched
         .iter()
-        .map(|path| ("the watched directory", path.as_path())))
-    .chain(lineages(checked).map(|path| ("the lineage", path)))
-    .chain(
-        archives
-            .iter()
-            .map(|path| ("certbot's archive", path.as_path())),
-    )
-    .map(|(what, path)| (format!("{what} {}", path.display()), real.directory(path)));
+        .map(|path| ("the watched directory", path.as_path()));
+    let archives = archives
+        .iter()
+        .map(|path| ("certbot's archive", path.as_path()));
+    let directories = watched
+        .chain(lineages(checked).map(|path| ("the lineage", path)))
+        .chain(archives)
+        .map(|(what, path)| (format!("{what} {}", path.display()), real.directory(path)));
     let elsewhere = checked
         .iter()
         .flat_map(|one| sources_elsewhere(&one.instance))
@@ -271,37 +253,51 @@ fn sources_elsewhere(instance: &InstanceConfig) -> impl Iterator<Item = &Path> {
         .filter(|path| path.is_absolute())
 }
 
-fn outside_sources(
+/// What is wrong with a file that is installed for an instance, and what to do, if anything is.
+fn objection(
     target: &ClaimedFile<'_>,
-    sources: &[(String, Twin)],
-) -> Result<(), ConfigError> {
-    let Some((words, twin)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
-        return Ok(());
-    };
-    let (key, path) = (target.key, target.path.display());
-    let message = if target.twin.same(twin) {
-        format!("`{key}` is {path}, which is {words}")
-    } else {
-        format!("`{key}` is {path}, inside {words}")
-    };
-    Err(target.at.refuse(&message, OUTSIDE))
-}
-
-/// What to do about a target that a lineage consists of.
-const OUTSIDE: &str = "expected a file outside of what certificates come from; with mode = \"reload\" or \
-                       \"observe\" pgcertd does not write it";
-
-/// A renewal that is written there would be the next one's source.
-fn outside_links(target: &ClaimedFile<'_>, links: &LinkPolicy) -> Result<(), ConfigError> {
-    if !links.lead_through(&target.twin) {
-        return Ok(());
+    mode: Mode,
+    off_limits: &OffLimits,
+) -> Option<(String, &'static str)> {
+    let (key, path, twin) = (target.key, target.path.display(), &target.twin);
+    let name = target.path.file_name().unwrap_or_default();
+    if KEPT.iter().any(|kept| name == *kept) && twin.inside(&off_limits.state_directory) {
+        return Some((
+            format!("`{key}` is {path}, which pgcertd uses for something else"),
+            "expected another file, such as server.pem beside it, the default of cert_file",
+        ));
     }
-    let message = format!(
-        "`{}` is {}, which is a file of a lineage: a link of the lineage leads there, or does so in another generation",
-        target.key,
-        target.path.display()
-    );
-    Err(target.at.refuse(&message, OUTSIDE))
+    if mode != Mode::Manage {
+        return None;
+    }
+    if off_limits.shared.iter().any(|shared| twin.same(shared)) {
+        return Some((
+            format!("{path} is shared by the services on this host"),
+            "expected a file that is only for this instance, named by ssl_cert_file and ssl_key_file in postgresql.conf",
+        ));
+    }
+    let where_it_is = if let Some((words, source)) = off_limits
+        .sources
+        .iter()
+        .find(|(_, source)| twin.inside(source))
+    {
+        let relation = if twin.same(source) {
+            "which is"
+        } else {
+            "inside"
+        };
+        format!("{relation} {words}")
+    } else if off_limits.links.lead_through(twin) {
+        // A renewal that is written there would be the next one's source.
+        "which belongs to a lineage: one of its links leads to this file, or to another generation of it".into()
+    } else {
+        return None;
+    };
+    Some((
+        format!("`{key}` is {path}, {where_it_is}"),
+        "expected a file outside the directories that certificates come from; with mode = \"reload\" or \"observe\", pgcertd does not \
+         write it",
+    ))
 }
 
 /// Two that write one file would undo each other's deployments for ever.
@@ -338,8 +334,8 @@ fn overlap(
     let [first, second] = instances.map(|instance| &instance.name);
     let path = other.path.display();
     let message = format!("the instances {first} and {second} both write {path}");
-    let note = "expected files of its own for each instance that pgcertd writes, since each would undo the \
-                other's; with mode = \"reload\" or \"observe\" it does not write";
+    let note = "expected separate files for each instance that pgcertd writes for, since each would overwrite the \
+                other's; with mode = \"reload\" or \"observe\", it does not write";
     at.refuse(&message, note)
 }
 

@@ -57,7 +57,7 @@ impl TomlFile {
             return Err(ConfigError::of_file(
                 file,
                 &message,
-                "expected a configuration, in TOML",
+                "expected a configuration in TOML",
             ));
         }
         let text = String::from_utf8(bytes).map_err(|error| not_text(file, &error))?;
@@ -161,7 +161,7 @@ pub(super) fn absolute(file: &Path) -> Result<PathBuf, ConfigError> {
 pub(super) fn unreadable(file: &Path, error: &io::Error) -> ConfigError {
     let note = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "the user that runs pgcertd must be able to read it: mend its mode, or name another file with --config"
+            "the user that runs pgcertd must be able to read it: fix its permissions, or name another file with --config"
         }
         _ => "expected a readable file; --config names another",
     };
@@ -176,7 +176,7 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
         file,
         &text,
         start..start + 1,
-        "this is not UTF-8 text",
+        "this is not UTF-8",
         "expected UTF-8, as in every TOML file",
     )
 }
@@ -190,7 +190,7 @@ fn in_our_words(said: &str, quoted: &str) -> (String, String) {
     let note = match expected {
         Some("a sequence") => "an array, in [ ]",
         Some(expected) => expected,
-        None if problem == "duplicate key" => "every key and table once",
+        None if problem == "duplicate key" => "each key and table only once",
         None => "TOML, see https://toml.io",
     };
     let (message, note) = if let Some(key) = problem.strip_prefix("unknown field ") {

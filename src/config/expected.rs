@@ -15,7 +15,7 @@ pub(super) const TARGET: &str = "the path of a file";
 /// The names that clients verify.
 pub(super) const HOSTS: &str = "the host names that clients connect to, such as \"db.example.com\"";
 
-pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or a number from 0 to 4294967294";
+pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or an ID from 0 to 4294967294";
 
 pub(super) const ADDRESS: &str = "HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"";
 

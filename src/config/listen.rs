@@ -32,14 +32,14 @@ pub(crate) enum ListenError {
     Port,
     /// Other hosts may reach it.
     #[error(
-        "may be reached from other hosts, and there is neither a password nor encryption: for them, have a proxy or node_exporter (`textfile`) serve the metrics"
+        "can be reached from other hosts, and there is neither a password nor encryption: to serve those hosts, use a proxy or node_exporter (`textfile`)"
     )]
     NotLoopback,
     /// No file can have this path.
-    #[error("is no path of a socket")]
+    #[error("is not the path of a socket")]
     Path,
     /// No client can name it.
-    #[error("is longer than the 107 bytes by which a Unix socket can be named")]
+    #[error("is longer than 107 bytes, the most that the path of a Unix socket can have")]
     Long,
 }
 

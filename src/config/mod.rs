@@ -186,7 +186,7 @@ choices! {
     pub enum ServerKind {
         /// PostgreSQL.
         Postgres = "postgres",
-        /// PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows to its clients.
+        /// PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows its clients.
         PgBouncer = "pgbouncer",
         /// Patroni: `restapi.certfile` and `restapi.keyfile`, what its REST API shows.
         Patroni = "patroni",
@@ -248,9 +248,9 @@ choices! {
     pub(crate) enum Mode {
         /// Install, reload and verify.
         Manage = "manage",
-        /// Others place the files; check them, reload and verify.
+        /// Something else installs the files; check them, reload and verify.
         Reload = "reload",
-        /// Compare and report, and touch nothing.
+        /// Compare and report, and change nothing.
         Observe = "observe",
     }
 }
@@ -258,11 +258,11 @@ choices! {
 choices! {
     /// How an instance is told of new files, as it is written.
     pub(crate) enum ReloadBy {
-        /// SIGHUP to the server's process, after its identity was proven.
+        /// SIGHUP to the server's process, after checking its identity.
         Signal = "signal",
-        /// `pg_ctl reload`, of the server's own version; for Postgres alone.
+        /// `pg_ctl reload`, of the server's own version; only for Postgres.
         PgCtl = "pg_ctl",
-        /// What `reload_command` says.
+        /// Run `reload_command`.
         Command = "command",
     }
 }
@@ -290,7 +290,7 @@ choices! {
     pub(crate) enum Verify {
         /// A new TLS connection must show the certificate.
         Handshake = "handshake",
-        /// Nothing is looked at, for servers without TCP: installed and reloaded counts as done.
+        /// No check, for servers without TCP: once it is installed and reloaded, it is done.
         None = "none",
     }
 }

@@ -30,16 +30,16 @@ pub(crate) struct Notify {
 }
 
 choices! {
-    /// What is told.
+    /// What is reported.
     #[derive(PartialOrd, Ord, Hash, serde::Serialize)]
     #[serde(rename_all = "snake_case")]
     pub(crate) enum Occasion {
-        /// An instance is not well, or in another way than before; a certificate is near its end; the daemon has
-        /// stopped or hangs; a server runs that no instance covers.
+        /// An instance fails, or fails in a different way; a certificate is about to expire; the daemon has stopped or
+        /// hangs; a server is running that no instance covers.
         Failure = "failure",
-        /// That is over.
+        /// The failure is over.
         Recovery = "recovery",
-        /// An instance serves another certificate than before.
+        /// An instance serves a new certificate.
         Deployed = "deployed",
     }
 }

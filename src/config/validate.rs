@@ -31,7 +31,7 @@ const MISSING: &str =
     "copy the model config/pgcertd.toml there, or name another file with --config";
 
 /// What to do where a fragment that the directory lists does not exist.
-const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere can be removed";
+const MISSING_FRAGMENT: &str = "expected a fragment; if this is a dangling link, remove it";
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
 pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
@@ -228,7 +228,7 @@ impl<'a> InstanceScope<'a> {
             vec![written.location.document.resolve(name)]
         } else if self.watched.is_empty() {
             return Err(written.location.refuse_value(
-                "names a subdirectory of a watched directory, and none is watched",
+                "names a subdirectory of a watched directory, but no directory is watched",
                 "expected an absolute path here, or a directory in `directories` of [watch]",
             ));
         } else {
@@ -269,7 +269,7 @@ fn place<'a>(
         ),
     };
     if let Some(location) = keys.location(unfit) {
-        let message = format!("`{unfit}` does not go with an instance of {}", kind.name());
+        let message = format!("`{unfit}` does not apply to {}", kind.name());
         return Err(location.refuse(&message, &format!("expected {wanted}")));
     }
     let home = keys.data_directory().or(keys.config_file());
@@ -283,8 +283,8 @@ fn check_defaults(defaults: &Keys<'_, WrittenInstance>) -> Result<(), ConfigErro
     if let Some((key, location)) = defaults.first_of(OWN) {
         return Err(location.refuse(
             &format!("`{key}` cannot have a default"),
-            "expected any key of an instance but name, lineage, data_directory and config_file, \
-             which each [[instance]] has of its own",
+            "expected any key of an instance except name, lineage, data_directory and config_file, \
+             which each [[instance]] sets for itself",
         ));
     }
     companions(defaults, ServerKind::Postgres, Path::new("/"))?;
@@ -348,8 +348,8 @@ fn expiry(table: At<'_, Table<WrittenExpiry>>) -> Result<Thresholds, ConfigError
         && critical.value.0 > warn.value.0
     {
         return Err(critical.location.refuse_value(
-            "comes before `warn`",
-            "expected as much as `warn` or less, since a warning comes first",
+            "is more than `warn`",
+            "expected at most `warn`, since the warning comes first",
         ));
     }
     let left = |key: Option<At<'_, PositiveDuration>>| {

@@ -59,7 +59,7 @@ fn textfile_path(text: &str) -> Result<PathBuf, ValueError> {
     // A name that is an extension alone has none.
     if path.extension().is_none_or(|name| name != "prom") {
         return Err(wrong(
-            "is no file that node_exporter reads",
+            "is not a file that node_exporter reads",
             expected::TEXTFILE,
         ));
     }
@@ -94,7 +94,7 @@ fn is_inside(name: &str) -> bool {
 fn instance_name(text: &str) -> Result<String, ValueError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if text.is_empty() || text.starts_with(['-', '.']) || !text.bytes().all(allowed) {
-        return Err(wrong("cannot be the name of an instance", expected::NAME));
+        return Err(wrong("is not a valid name for an instance", expected::NAME));
     }
     Ok(text.to_owned())
 }
@@ -110,12 +110,12 @@ fn lineage_name(text: &str) -> Result<String, ValueError> {
 
 fn host_name(text: &str) -> Result<ServerName<'static>, ValueError> {
     if text.starts_with("*.") {
-        let says = "is a wildcard, and clients verify hosts, not wildcards";
+        let says = "is a wildcard; clients verify host names, not wildcards";
         return Err(wrong(says, expected::HOSTS));
     }
     if text.ends_with('.') {
         let says =
-            "ends with a dot, and libpq compares names as text: no certificate has such a name";
+            "ends with a dot; libpq compares names as text, and no certificate has such a name";
         return Err(wrong(says, expected::HOSTS));
     }
     ServerName::try_from(text.to_owned()).map_err(|_| wrong("is not a host name", expected::HOSTS))
@@ -187,7 +187,7 @@ impl<'de> Deserialize<'de> for Account {
                 let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
                 if name.is_empty() || name.contains(odd) {
                     return Err(wrong(
-                        "is not the name of a user or group",
+                        "is not a valid user or group name",
                         expected::ACCOUNT,
                     ));
                 }
@@ -197,10 +197,7 @@ impl<'de> Deserialize<'de> for Account {
             fn visit_i64<E: Error>(self, id: i64) -> Result<Account, E> {
                 match u32::try_from(id) {
                     Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
-                    _ => Err(wrong(
-                        "is not the number of a user or group",
-                        expected::ACCOUNT,
-                    )),
+                    _ => Err(wrong("is not a valid user or group ID", expected::ACCOUNT)),
                 }
             }
         }

@@ -49,7 +49,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          address = \"127.0.0.1:5433\"\n",
     ),
     (
-        "A server, and the PgBouncer before it that shows its clients the same certificate.",
+        "A server, and a PgBouncer in front of it that shows its clients the same certificate.",
         "[[instance]]\n\
          name = \"16-main\"\n\
          lineage = \"postgres.example.com\"\n\
@@ -62,7 +62,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          config_file = \"/etc/pgbouncer/pgbouncer.ini\"\n",
     ),
     (
-        "A server whose files another program places; pgcertd only tells whether it serves them.",
+        "A server whose files another program installs; pgcertd only reports whether it serves them.",
         "[[instance]]\n\
          name = \"legacy\"\n\
          lineage = \"/etc/ssl/legacy\"\n\
@@ -88,33 +88,34 @@ pub(super) fn page() -> Made {
     table(
         &mut page,
         "Keys above all tables",
-        &["Where pgcertd keeps what is its own."],
+        &["Where pgcertd keeps its own files."],
         &WrittenConfig::keys(),
     );
     table(
         &mut page,
         "[watch]",
-        &["What is watched, and how often it is looked at."],
+        &["What is watched, and how often it is checked."],
         &WrittenWatch::keys(),
     );
     table(
         &mut page,
         "[metrics]",
-        &["Where the metrics of the daemon are to be had."],
+        &["Where the daemon's metrics are available."],
         &WrittenMetrics::keys(),
     );
     table(
         &mut page,
         "[notify]",
-        &["Whom `pgcertd-notify`(8) tells what. The daemon itself has no use for it."],
+        &["Who is notified of what, by `pgcertd-notify`(8). The daemon itself does not use it."],
         &WrittenNotify::keys(),
     );
     page.heading("[defaults]");
     page.paragraphs([
-        "Holds any key of an instance but `name`, `lineage`, `data_directory` and `config_file`, for the instances that do not write \
-         it. A key is taken as a whole: a `files` or `server_names` of the instance is not merged with it.",
+        "Any key of an instance except `name`, `lineage`, `data_directory` and `config_file`, for instances that do not \
+         set it. Each key applies as a whole: an instance's own `files` or `server_names` replaces the default, and is \
+         not merged with it.",
     ]);
-    let every = "One table for each PostgreSQL server. There may be none.";
+    let every = "One table per server. There may be none.";
     table(
         &mut page,
         "[[instance]]",
@@ -123,9 +124,9 @@ pub(super) fn page() -> Made {
     );
     page.heading("Fragments");
     page.paragraphs([
-        "Each file in `conf.d` beside the config whose name ends in `.toml` and does not begin with a dot is read \
-         after it, in the order of their names. Such a fragment holds `[[instance]]` tables and nothing else, and its \
-         instances take the config's `[defaults]`.",
+        "Each file in `conf.d` next to the config whose name ends in `.toml` and does not start with a dot is read \
+         after it, in alphabetical order. Such a fragment holds only `[[instance]]` tables, and the config's \
+         `[defaults]` apply to its instances.",
     ]);
     page.heading("Examples");
     for (does, text) in EXAMPLES {
@@ -153,12 +154,12 @@ fn description(page: &mut Page) {
          first line names. A fragment names its own by `#:schema file://{SCHEMAS}/pgcertd-fragment.schema.json`."
     );
     page.paragraphs([
-        "The config of `pgcertd`(8), in TOML. Keys that are not described here are refused, and so are values that make \
-         no sense; the error shows file, line and column, and what was expected.",
-        "`systemctl reload pgcertd` takes a changed config, after `pgcertd check --config-only` found it right; \
-         otherwise the old one stays in force. `pgcertd check` looks at what the config names as well.",
-        "A relative path starts at the directory of the file that it is written in. A duration has a unit: `ms`, `s`, \
-         `m`, `h`, `d` (24 hours) or `w`, as in \"200ms\" or \"1h 30m\".",
+        "The config of `pgcertd`(8), in TOML. Unknown keys and invalid values are refused; the error shows file, line \
+         and column, and what was expected.",
+        "`systemctl reload pgcertd` applies a changed config if `pgcertd check --config-only` accepts it; otherwise the \
+         old one stays in force. `pgcertd check` also checks what the config names.",
+        "A relative path is relative to the directory of the file that it is written in. A duration has a unit: `ms`, \
+         `s`, `m`, `h`, `d` (24 hours) or `w`, as in \"200ms\" or \"1h 30m\".",
         &schema,
     ]);
 }

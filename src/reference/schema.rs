@@ -34,21 +34,21 @@ fn of_config() -> Value {
         "watch".into(),
         described(
             table(&WrittenWatch::keys()),
-            "What is watched, and how often it is looked at.",
+            "What is watched, and how often it is checked.",
         ),
     );
     properties.insert(
         "metrics".into(),
         described(
             table(&WrittenMetrics::keys()),
-            "Where the metrics are to be had.",
+            "Where the metrics are available.",
         ),
     );
     properties.insert(
         "notify".into(),
         described(
             table(&WrittenNotify::keys()),
-            "Whom pgcertd notify tells what.",
+            "Who is notified of what, by pgcertd notify.",
         ),
     );
     let shared: Vec<Key> = WrittenInstance::keys()
@@ -59,7 +59,7 @@ fn of_config() -> Value {
         "defaults".into(),
         described(
             table(&shared),
-            "Any key of an instance but name, lineage, data_directory and config_file, for the instances that do not write it.",
+            "Any key of an instance except name, lineage, data_directory and config_file, for instances that do not set it.",
         ),
     );
     properties.insert("instance".into(), instances());
@@ -91,7 +91,7 @@ fn instances() -> Value {
         { "required": ["config_file"] },
     ]);
     json!({
-        "description": "One server each.",
+        "description": "One table per server.",
         "type": "array",
         "items": described(instance, "One server."),
     })

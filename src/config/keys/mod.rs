@@ -23,11 +23,12 @@ pub(crate) use notices::WrittenNotify;
 table! {
     /// The file; the keys are those above all tables.
     WrittenConfig, expected "one table" {
-        /// Where a directory for each instance holds the default target, the previous bundle, and what was refused
-        /// or held back. The unit may write in the default alone; another one needs `ReadWritePaths=` in a drop-in.
+        /// Where each instance has a directory for its default target, its previous bundle, and a record of what
+        /// was rejected or held back. The unit can only write to the default; for another one, add
+        /// `ReadWritePaths=` in a drop-in.
         state_directory: AnyPath, default(AnyPath(DEFAULT_STATE_DIRECTORY.into())), example(r#""/srv/pgcertd""#);
 
-        /// Where `status.json` is, the daemon's last view, without keys. It need not survive a boot.
+        /// Where `status.json` is: the daemon's latest view, without any keys. It need not survive a reboot.
         runtime_directory: AnyPath,
             default(AnyPath(DEFAULT_RUNTIME_DIRECTORY.into())),
             example(r#""/run/pgcertd-test""#);
@@ -52,25 +53,25 @@ pub(super) struct WrittenFragment {
 table! {
     /// `[watch]`.
     WrittenWatch, expected "one table, [watch]" {
-        /// Each subdirectory of these is a lineage. Of one that no instance names only `pgcertd setup` opens a
-        /// file, the certificate.
+        /// Each subdirectory of these is a lineage. In a lineage that no instance names, only `pgcertd setup` opens
+        /// a file, the certificate.
         directories: Vec<AnyPath>,
             default(vec![AnyPath(DEFAULT_WATCHED.into())]),
             example(r#"["/etc/letsencrypt/live", "/var/lib/dehydrated/certs"]"#);
 
-        /// The quiet time after which files that were written in place count as written. What is renamed or linked
-        /// into place is taken at once.
+        /// How long a file that is written in place must be left alone before it counts as complete. A file that is
+        /// renamed or linked into place is picked up at once.
         debounce: AnyDuration, default(AnyDuration(Duration::from_millis(200))), example(r#""1s""#);
 
-        /// How long the files of a lineage may not belong together, or stay open for writing. Until then the
-        /// instance is `waiting`, after it `source_invalid`.
+        /// How long the files of a lineage may fail to match, or stay open for writing. Until then the instance is
+        /// `waiting`; after that it is `source_invalid`.
         settle_timeout: PositiveDuration, default(PositiveDuration(Duration::from_secs(600))), example(r#""30m""#);
 
-        /// The time between two full comparisons where nothing happened: the longest delay that a lost event can
+        /// The time between two full comparisons when nothing happens: the longest delay that a lost event can
         /// cause.
         resync: PositiveDuration, default(PositiveDuration(DEFAULT_RESYNC)), example(r#""1h""#);
 
-        /// Look at the lineages this often as well. For file systems that give no events, such as NFS.
+        /// Check the lineages this often as well. For file systems that report no events, such as NFS.
         poll: PositiveDuration, otherwise("off"), example(r#""1m""#);
     }
 }
@@ -78,20 +79,20 @@ table! {
 table! {
     /// `[metrics]`.
     WrittenMetrics, expected "one table, [metrics]" {
-        /// Where `GET /metrics` is answered, for Prometheus: as OpenMetrics where that is asked for, else as
-        /// Prometheus's own text. No other address than one of this host alone is taken, since there is neither a
-        /// password nor encryption; nothing in it is secret. A Unix socket may be used by every user. One that was
-        /// left behind is replaced, where nobody answers there.
+        /// Where `GET /metrics` is answered, for Prometheus: in the OpenMetrics format if the client asks for it,
+        /// otherwise in Prometheus's own text format. Only an address that is local to this host is accepted, since
+        /// there is neither a password nor encryption; nothing in the metrics is secret. Any user may connect to a
+        /// Unix socket. A stale socket is replaced if nobody answers on it.
         ///
-        /// What cannot be had is said in the log and tried again at every `resync`; a reload that asks for it
-        /// leaves the old place open until then.
+        /// If the address is not available, that is logged, and retried at every `resync`; until it succeeds, a
+        /// reload that changes the address leaves the old one open.
         listen: ListenAt, otherwise("the metrics are not served"), example(r#""127.0.0.1:19187""#);
 
-        /// A file with the same metrics for the textfile collector of node_exporter, replaced as a whole whenever
-        /// something was compared, and readable by all. Its directory must exist, and pgcertd's user must be able
-        /// to write there; for the unit it needs `ReadWritePaths=` in a drop-in.
+        /// A file with the same metrics for node_exporter's textfile collector. It is replaced as a whole after
+        /// each comparison, and everyone can read it. Its directory must exist, and pgcertd's user must be able to
+        /// write there; the unit needs `ReadWritePaths=` in a drop-in for that.
         textfile: TextfilePath,
-            otherwise("none is written"),
+            otherwise("no file is written"),
             example(r#""/var/lib/prometheus/node-exporter/pgcertd.prom""#);
     }
 }
