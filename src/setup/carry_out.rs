@@ -209,7 +209,11 @@ impl Work<'_> {
         // It may have been renewed since the plan was made.
         let source = lineage.settled().await?;
         let intent = Intent::default();
-        let done = self.keeper.reconcile(&mut lineage, intent, settle).await;
+        let done = self
+            .keeper
+            .reconcile(&mut lineage, intent, settle)
+            .await
+            .done;
         self.wanted = done.fingerprint;
         self.bundle = source.bundle().cloned();
         let lineage = &self.plan.instance.lineage.name;
@@ -230,7 +234,8 @@ impl Work<'_> {
                 self.done(format!("installed {lineage} {leaf} in {file}"));
             }
             outcome => {
-                let why = done.problem.unwrap_or_else(|| outcome.meaning().to_owned());
+                let told = done.problem.map(|problem| problem.to_string());
+                let why = told.unwrap_or_else(|| outcome.meaning().to_owned());
                 return Err(SetupError::Unfit(why));
             }
         }
@@ -331,7 +336,10 @@ impl Work<'_> {
         let settings = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
         let mut faults = settings.map_or_else(
             |_| Vec::new(),
-            |settings| settings.faults_elsewhere(&self.plan.instance),
+            |settings| {
+                let faults = settings.faults_elsewhere(&self.plan.instance);
+                faults.iter().map(ToString::to_string).collect()
+            },
         );
         faults.extend(self.sql.file_faults().await.unwrap_or_default());
         faults

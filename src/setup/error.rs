@@ -7,19 +7,11 @@ use super::require_tls::TighteningError;
 use crate::config::{ConfigError, ServerKind};
 use crate::host::look::CannotLook;
 use crate::host::privilege::PrivilegeError;
+use crate::problem::Problem;
 use crate::server::postmaster::Absence;
-use crate::server::settings::NotUsed;
 use crate::server::sql::SqlError;
 use crate::server::{InstanceError, Unseen};
 use crate::text::{CommandLine, UNPASTEABLE, shown};
-
-/// What an absence says, and what mends it.
-fn sentence(absence: &Absence) -> String {
-    match absence.mend() {
-        "" => absence.to_string(),
-        mend => format!("{absence}; {mend}"),
-    }
-}
 
 /// A set-up cannot be begun, or came to an end.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +45,13 @@ pub(crate) enum SetupError {
     )]
     LetIn { ip: std::net::IpAddr },
     /// A look at the host failed, so that nobody knows which servers run.
-    #[error("which PostgreSQL servers run on this host is not known: {}", .0.sentence())]
+    #[error("which PostgreSQL servers run on this host is not known: {}", .0.problem())]
     NotKnown(#[from] CannotLook),
     /// Whether a line of `pg_hosts.conf` names the instance's files is not known.
-    #[error("which files pg_hosts.conf names is not known: {}", .0.sentence())]
+    #[error("which files pg_hosts.conf names is not known: {}", .0.problem())]
     HostFiles(CannotLook),
     /// Whether the one that was named runs is not known.
-    #[error("{}: {}", data.display(), sentence(absence))]
+    #[error("{}: {}", data.display(), absence.problem())]
     MayRun { data: PathBuf, absence: Absence },
     #[error(
         "no PostgreSQL server that may be looked at runs on this host; start it, or run pgcertd as root"
@@ -169,8 +161,8 @@ pub(crate) enum SetupError {
     )]
     NoTcp,
     /// A line of `pg_hosts.conf` gives clients other files, which no setting changes.
-    #[error("{}: {}, and set it up then", .0.why, .0.mend)]
-    ByName(NotUsed),
+    #[error("{}: {}, and set it up then", .0.what, .0.fix)]
+    ByName(Problem),
     /// `mode = "observe"`.
     #[error(
         "mode = \"observe\": pgcertd is to touch nothing of {0}; change that in its config first"
@@ -208,7 +200,7 @@ pub(crate) enum SetupError {
         faults: Vec<String>,
     },
     /// What is served cannot be seen.
-    #[error("{}", .0.sentence())]
+    #[error("{}", .0.problem())]
     Unseen(Box<Unseen>),
     /// A fault that a test has planted.
     #[cfg(feature = "failpoints")]

@@ -20,9 +20,10 @@ use super::require_tls::{TighteningError, backup_name, hex_digest, look, reader}
 use super::{SetupError, SetupProgress, SetupServer};
 use crate::config;
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 use crate::server::hba::difference;
 use crate::server::hosts::{Hosts, line_text};
-use crate::server::settings::{NotUsed, TlsSettings};
+use crate::server::settings::TlsSettings;
 use crate::server::sql::Sql;
 
 /// As many line feeds as may have to stand before the line: one to end the last line, one to end what continues it.
@@ -81,14 +82,16 @@ impl LineToAdd {
         }
         let faults = settings.faults_elsewhere(instance);
         if !faults.is_empty() {
-            return Err(SetupError::Faulty { faults });
+            return Err(SetupError::Faulty {
+                faults: faults.iter().map(ToString::to_string).collect(),
+            });
         }
         let line = line_text(&names, cert, key);
         let by_hand = |why: String| {
-            SetupError::ByName(NotUsed {
+            SetupError::ByName(Problem::new(
                 why,
-                mend: format!("add the line `{line}` to it and reload"),
-            })
+                format!("add the line `{line}` to it and reload"),
+            ))
         };
         let reader = reader(server.owner).await?;
         let before = match look(&reader, &hosts.file).await {

@@ -464,14 +464,15 @@ async fn fitting(
         ..Intent::default()
     };
     let settle = config.watch.settle_timeout;
-    let done = keeper.reconcile(lineage, intent, settle).await;
+    let done = keeper.reconcile(lineage, intent, settle).await.done;
     match done.outcome {
         SyncOutcome::Waiting
         | SyncOutcome::Refused
         | SyncOutcome::RolledBack
         | SyncOutcome::TakenBack
         | SyncOutcome::Failed => {
-            Err(SetupError::Unfit(done.problem.unwrap_or_else(|| {
+            let told = done.problem.map(|problem| problem.to_string());
+            Err(SetupError::Unfit(told.unwrap_or_else(|| {
                 format!("{}: {}", instance.name, done.outcome.meaning())
             })))
         }

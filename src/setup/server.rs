@@ -9,6 +9,7 @@ use crate::config::{Address, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
+use crate::problem::Problem;
 use crate::server::files::Targets;
 use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
@@ -126,7 +127,7 @@ impl SetupServer {
     ///
     /// # Errors
     /// A sentence: nowhere.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         listened(&self.postmaster)
     }
 

@@ -340,8 +340,8 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         .await;
     match read.map_err(SetupError::from)? {
         Source::Ready { bundle, .. } => Ok((name, bundle.leaf().clone())),
-        Source::Waiting { why } | Source::Invalid { why, .. } => {
-            Err(SetupError::NoLineage(why).into())
+        Source::Waiting { problem } | Source::Invalid { problem, .. } => {
+            Err(SetupError::NoLineage(problem.to_string()).into())
         }
     }
 }
