@@ -1,4 +1,4 @@
-//! The CA and CRL files of an instance, as written: which kind has them, and which goes without which.
+//! The CA and CRL files of an instance: which kind of server can have them, and which keys need each other.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use super::error::ConfigError;
 use super::keys::WrittenInstance;
 use super::table::Keys;
 use super::values::{CompanionSource, FilePath};
-use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, ServerKind};
+use super::{Companion, ServerKind};
 
-/// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
-/// the CAs that made it.
+/// The CA and the CRL file; their default targets are in `state`. A CRL cannot be checked without the CAs that issued
+/// it.
 pub(super) fn companions(
     keys: &Keys<'_, WrittenInstance>,
     kind: ServerKind,
     state: &Path,
 ) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
-    of_postgres_alone(keys, kind)?;
+    only_for_postgres(keys, kind)?;
     let own = keys.own();
     let (ca_source, crl_source) = (keys.ca_source(), keys.crl_source());
-    unused(&ca_source, own.ca_file(), ["ca_file", "ca_source"])?;
-    unused(&crl_source, own.crl_file(), ["crl_file", "crl_source"])?;
+    refuse_unused(&ca_source, own.ca_file(), ["ca_file", "ca_source"])?;
+    refuse_unused(&crl_source, own.crl_file(), ["crl_file", "crl_source"])?;
     if let (None, Some(crl)) = (&ca_source, &crl_source) {
         return Err(crl.location.refuse(
             "`crl_source` without `ca_source`",
@@ -33,15 +33,14 @@ pub(super) fn companions(
             file: file.map_or_else(|| state.join(default), |path| path.resolved()),
         };
     Ok((
-        ca_source.map(|source| companion(source, keys.ca_file(), DEFAULT_CA_TARGET)),
-        crl_source.map(|source| companion(source, keys.crl_file(), DEFAULT_CRL_TARGET)),
+        ca_source.map(|source| companion(source, keys.ca_file(), "ca.pem")),
+        crl_source.map(|source| companion(source, keys.crl_file(), "crl.pem")),
     ))
 }
 
-/// The CA file of another kind is its administrator's, whichever of the keys asks for one: a PgBouncer
-/// names no CA when it asks its clients for certificates, so that no look proves which file it has
-/// loaded, and neither it nor Patroni takes a CRL.
-fn of_postgres_alone(
+/// Only Postgres can have CA and CRL files. PgBouncer names no CA when it asks its clients for certificates, so nothing
+/// proves which file it has loaded, and neither it nor Patroni supports a CRL.
+fn only_for_postgres(
     keys: &Keys<'_, WrittenInstance>,
     kind: ServerKind,
 ) -> Result<(), ConfigError> {
@@ -63,8 +62,8 @@ fn of_postgres_alone(
     }
 }
 
-/// A target that its own table gives no source is refused; one from the defaults may go unused.
-fn unused(
+/// Refuses a target without a source in the same table; one from the defaults may go unused.
+fn refuse_unused(
     source: &Option<At<'_, CompanionSource>>,
     own_target: Option<At<'_, FilePath>>,
     [target_key, source_key]: [&str; 2],

@@ -1,8 +1,7 @@
-//! What only shows when all instances are known: two of them in each other's way, or a file that pgcertd must
-//! not write.
+//! What only shows once all instances are known: two instances that conflict, or a file that pgcertd must not write.
 //!
-//! What is written counts alone, so that most of this concerns instances with mode "manage": the others may
-//! well serve a file out of the lineage itself.
+//! Most of this only concerns instances with mode "manage", since pgcertd writes no files for the others: those may serve
+//! a lineage's own files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,13 +13,13 @@ use super::paths::{LinkPolicy, Real, Twin};
 use super::table::Keys;
 use super::{InstanceConfig, Mode};
 
-/// Debian's self-signed pair for every service of a host, from the package ssl-cert.
+/// Debian's self-signed certificate and key for all services on a host, from the package ssl-cert.
 pub(crate) const SHARED: [&str; 2] = [
     "/etc/ssl/certs/ssl-cert-snakeoil.pem",
     "/etc/ssl/private/ssl-cert-snakeoil.key",
 ];
 
-/// What pgcertd itself keeps beside the default target.
+/// Files that pgcertd itself keeps next to the default target.
 const KEPT: [&str; 8] = [
     "previous.pem",
     "previous-ca.pem",
@@ -32,16 +31,16 @@ const KEPT: [&str; 8] = [
     "proven",
 ];
 
-/// An instance, and where the values stand that can conflict with another's.
+/// An instance, and the locations of its values.
 pub(super) struct CheckedInstance<'a> {
     pub(super) instance: InstanceConfig,
     pub(super) keys: Keys<'a, WrittenInstance>,
     pub(super) name: Location<'a>,
-    /// That of `data_directory` or `config_file`.
+    /// The location of `data_directory` or `config_file`.
     pub(super) home: Location<'a>,
 }
 
-/// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
+/// A file of an instance, and the value to point at: the path, or the instance's name if the path is a default.
 struct ClaimedFile<'a> {
     key: &'static str,
     path: &'a Path,
@@ -50,16 +49,16 @@ struct ClaimedFile<'a> {
     written: bool,
 }
 
-/// What pgcertd must not write to.
+/// What pgcertd must not overwrite.
 struct OffLimits {
     state_directory: Twin,
     shared: [Twin; 2],
-    /// What certificates come from: words for it, and its path.
+    /// Where certificates come from: what it is, for people, and its path.
     sources: Vec<(String, Twin)>,
     links: LinkPolicy,
 }
 
-/// The first conflict, if there is one.
+/// Returns the first conflict as an error.
 pub(super) fn refuse(
     checked: &[CheckedInstance<'_>],
     watched: &[PathBuf],
@@ -111,7 +110,7 @@ fn lineages<'a>(checked: &'a [CheckedInstance<'_>]) -> impl Iterator<Item = &'a 
     candidates.map(PathBuf::as_path)
 }
 
-/// Where certbot keeps every generation of what it links in a directory `live`, which this process may not be able to see.
+/// Where certbot keeps every generation of what it links to in a directory `live`. This process may not be able to see it.
 fn archives(checked: &[CheckedInstance<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
     let parents = lineages(checked).filter_map(Path::parent);
     let directories = watched.iter().map(PathBuf::as_path).chain(parents);
@@ -133,8 +132,8 @@ fn one_name_each(checked: &[CheckedInstance<'_>]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// A data directory has one server, and so has the file that a server is started with; PostgreSQL 19 may have a
-/// certificate a name, which are an instance each.
+/// A data directory belongs to one server, and so does the file that a server is started with. PostgreSQL 19 can have one
+/// certificate per name; each is then an instance of its own.
 fn one_home_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let twin = |instance: &InstanceConfig| match instance.data_directory() {
         Some(directory) => real.directory(directory),
@@ -167,7 +166,7 @@ fn one_home_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), Con
     Ok(())
 }
 
-/// Whether both are names of one server, each with files of its own.
+/// Whether both are certificates of one server, with separate names and files.
 fn are_apart_by_name(
     first: &CheckedInstance<'_>,
     second: &CheckedInstance<'_>,
@@ -188,7 +187,7 @@ fn are_apart_by_name(
             .iter()
             .any(|claimed_file| claimed_file.twin.same(&file.twin))
     };
-    // By one path, whoever works on one of them holds the other off.
+    // The same path, so that they share a lock.
     one.data_directory()
         .is_some_and(|path| Some(path) == other.data_directory())
         && has_names
@@ -196,7 +195,7 @@ fn are_apart_by_name(
         && !targets(first, real).iter().any(is_shared)
 }
 
-/// One file by two paths would be written as two, and the key would take the place of the chain.
+/// One file with two paths would be written twice, and the key would replace the chain.
 fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(targets) {
         if !first.twin.same(&second.twin) {
@@ -222,7 +221,7 @@ fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError>
     Ok(())
 }
 
-/// What certificates come from: words for it, and its path.
+/// See [`OffLimits::sources`].
 fn sources(
     checked: &[CheckedInstance<'_>],
     watched: &[PathBuf],
@@ -246,14 +245,14 @@ fn sources(
     directories.chain(elsewhere).collect()
 }
 
-/// The sources of CA and CRL files that lie outside the lineage.
+/// The sources of CA and CRL files outside the lineage.
 fn sources_elsewhere(instance: &InstanceConfig) -> impl Iterator<Item = &Path> {
     let both = [&instance.ca, &instance.crl].into_iter().flatten();
     both.map(|companion| companion.source.as_path())
         .filter(|path| path.is_absolute())
 }
 
-/// What is wrong with a file that is installed for an instance, and what to do, if anything is.
+/// What is wrong with a target, if anything, and what to do.
 fn objection(
     target: &ClaimedFile<'_>,
     mode: Mode,
@@ -288,7 +287,7 @@ fn objection(
         };
         format!("{relation} {words}")
     } else if off_limits.links.lead_through(twin) {
-        // A renewal that is written there would be the next one's source.
+        // What is installed there would be the source of the next installation.
         "which belongs to a lineage: one of its links leads to this file, or to another generation of it".into()
     } else {
         return None;
@@ -300,7 +299,7 @@ fn objection(
     ))
 }
 
-/// Two that write one file would undo each other's deployments for ever.
+/// Two instances that write one file would overwrite each other's certificates forever.
 fn one_writer_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let writers: Vec<_> = checked
         .iter()
@@ -325,7 +324,7 @@ fn overlap(
     one: &ClaimedFile<'_>,
     other: &ClaimedFile<'_>,
 ) -> ConfigError {
-    // The later value is at fault, unless it is a default that the earlier one reached into.
+    // Point at the later value, unless it is a default that the earlier one clashes with.
     let at = if other.written || !one.written {
         &other.at
     } else {
@@ -344,7 +343,7 @@ fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>
     let targets = one.instance.targets_by_key();
     let claimed = targets.map(|(key, path)| {
         let written = one.keys.location(key).or_else(|| match key {
-            // Where the target is a default, its source is what brought it.
+            // A default target exists because of its source.
             "ca_file" => one.keys.location("ca_source"),
             "crl_file" => one.keys.location("crl_source"),
             _ => None,
@@ -360,7 +359,7 @@ fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>
     claimed.collect()
 }
 
-/// Every two elements, the earlier one first.
+/// All pairs of elements, the earlier one first.
 fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
     all.iter()
         .enumerate()

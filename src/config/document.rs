@@ -1,6 +1,6 @@
-//! One file of the configuration: its text, and values that know where in it they stand.
+//! One file of the configuration: its text, and values that know their location in it.
 //!
-//! What serde and the TOML parser say is put here into the words of the configuration: keys, tables and arrays.
+//! Errors of serde and of the TOML parser are translated here into the terms of a config: keys, tables and arrays.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -13,10 +13,10 @@ use toml::Spanned;
 use super::error::{ConfigError, line_column};
 use super::paths;
 
-/// More than any configuration holds, in bytes; what is larger is not one.
+/// In bytes; nothing larger is a configuration.
 const LARGEST: u64 = 4 << 20;
 
-/// How much of a value a message quotes, in characters.
+/// How much of a value an error quotes, in characters.
 const LONGEST_QUOTE: usize = 60;
 
 /// A file that was read.
@@ -40,8 +40,7 @@ pub(super) struct Location<'a> {
 }
 
 impl TomlFile {
-    /// Reads a file; pipes will do, so that `--config /dev/stdin` works.
-    /// `missing` is what to do where there is no such file.
+    /// Reads a file, or a pipe, so that `--config /dev/stdin` works. `missing` is what to do if there is no such file.
     pub(super) fn read(file: &Path, missing: &str) -> Result<Self, ConfigError> {
         let mut bytes = Vec::new();
         File::open(file)
@@ -64,7 +63,7 @@ impl TomlFile {
         Self::with_text(file, text)
     }
 
-    /// A file with this text, whether it is written yet or not.
+    /// A file with this text; it need not exist yet.
     pub(super) fn with_text(file: &Path, text: String) -> Result<Self, ConfigError> {
         let absolute = absolute(file)?;
         Ok(Self {
@@ -74,7 +73,7 @@ impl TomlFile {
         })
     }
 
-    /// The TOML of the file in a shape.
+    /// Parses the TOML.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
             let location = self.at(error.span().unwrap_or(0..0));
@@ -83,7 +82,7 @@ impl TomlFile {
         })
     }
 
-    /// The absolute form of a path in this file.
+    /// The absolute form of a path that is written in this file.
     pub(super) fn resolve(&self, written: impl AsRef<Path>) -> PathBuf {
         paths::normal(&self.directory.join(written))
     }
@@ -114,7 +113,7 @@ impl Location<'_> {
         self.refuse(&format!("{} {says}", self.quoted()), note)
     }
 
-    /// What stands here.
+    /// The text here.
     fn quoted(&self) -> String {
         let written = self
             .document
@@ -128,7 +127,7 @@ impl Location<'_> {
         quoted
     }
 
-    /// `FILE:LINE`, for an error at another value that mentions this one.
+    /// `FILE:LINE`, for an error about another value.
     pub(super) fn line(&self) -> String {
         let (line, _) = line_column(&self.document.text, self.span.start);
         format!("{}:{line}", self.document.file.display())
@@ -157,7 +156,7 @@ pub(super) fn absolute(file: &Path) -> Result<PathBuf, ConfigError> {
     Ok(paths::normal(&absolute))
 }
 
-/// The error of a file or directory that the system did not give.
+/// The error for a file or directory that could not be read.
 pub(super) fn unreadable(file: &Path, error: &io::Error) -> ConfigError {
     let note = match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -181,7 +180,7 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
     )
 }
 
-/// What serde, a value's type or the TOML parser says of what is quoted, as message and note.
+/// An error of serde, of a value's type or of the TOML parser, as message and note. `quoted` is the text that it is about.
 fn in_our_words(said: &str, quoted: &str) -> (String, String) {
     let (problem, expected) = match said.rsplit_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
@@ -220,7 +219,7 @@ fn names(expected: &str) -> String {
     let list = expected.strip_prefix("one of ").unwrap_or(expected);
     let list = list.replace("` or `", "`, `").replace('`', "");
     match list.as_str() {
-        // The only shape with this key alone is that of a fragment.
+        // Only a fragment has this key alone.
         "instance" => "[[instance]] alone: fragments only add instances".to_owned(),
         one if !one.contains(',') => one.to_owned(),
         many => format!("one of: {many}"),

@@ -1,26 +1,26 @@
-//! Types of values that are written as a string, and cannot hold a wrong one.
+//! Types for values that are written as strings. What they hold is valid.
 
 use std::fmt;
 
 pub(super) use serde::de::value::Error as ValueError;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-/// What an error says was expected where a value is not a string at all.
+/// What an error says was expected if a value is not a string.
 pub(super) const STRING: &str = "a string";
 
-/// What is wrong with a value that has the right TOML type, to be read after the value, and what was expected.
-/// `document` adds the value.
+/// The error for an invalid value of the right TOML type: what is wrong with it, to be read after the value itself, which
+/// `document` adds, and what was expected.
 pub(super) fn wrong<E: Error>(says: impl fmt::Display, expected: &str) -> E {
     E::invalid_value(Unexpected::Other(&says.to_string()), &expected)
 }
 
-/// Reads a string by `read`; in place of another type, `expected` was expected.
+/// Parses a string with `parse`. `expected` is for the error if the value is not a string.
 pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     expected: &str,
-    read: impl Fn(&str) -> Result<T, ValueError>,
+    parse: impl Fn(&str) -> Result<T, ValueError>,
 ) -> Result<T, D::Error> {
-    /// Reads in the visitor: in an array, an error that is raised later points at the whole array.
+    /// Parses in the visitor: later, an error in an array would point at the whole array.
     struct Text<'a, F>(&'a str, F);
     impl<T, F: Fn(&str) -> Result<T, ValueError>> Visitor<'_> for Text<'_, F> {
         type Value = T;
@@ -33,26 +33,26 @@ pub(super) fn deserialize<'de, T, D: Deserializer<'de>>(
             self.1(text).map_err(E::custom)
         }
     }
-    deserializer.deserialize_str(Text(expected, read))
+    deserializer.deserialize_str(Text(expected, parse))
 }
 
-/// Declares types of values: what each holds, the function that reads it, and what was expected in place of another
-/// TOML type.
+/// Declares types of values: what each holds, the function that parses it, and what was expected if the value is not a
+/// string.
 macro_rules! text_values {
-    ($($(#[doc = $says:literal])+ $name:ident($holds:ty) = $read:ident, $expected:expr;)+) => {$(
+    ($($(#[doc = $says:literal])+ $name:ident($holds:ty) = $parse:ident, $expected:expr;)+) => {$(
         $(#[doc = $says])+
         #[derive(Clone)]
         pub(super) struct $name(pub(super) $holds);
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $crate::config::from_text::deserialize(deserializer, $expected, $read).map(Self)
+                $crate::config::from_text::deserialize(deserializer, $expected, $parse).map(Self)
             }
         }
     )+};
 }
 
-/// Declares an enum whose variants are written as strings. Their docs are what the manual says of them.
+/// Declares an enum whose variants are written as strings. Their docs are part of pgcertd.toml(5).
 macro_rules! choices {
     (
         $(#[$attribute:meta])*

@@ -1,4 +1,4 @@
-//! `[notify]`: whom `pgcertd notify` tells what, and how.
+//! `[notify]`: who is notified of what, and how.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,23 +9,23 @@ use super::from_text::choices;
 use super::keys::WrittenNotify;
 use super::table::Keys;
 
-/// Where [`Notify::state_directory`] is by default: the one that the unit makes.
+/// The default of [`Notify::state_directory`]: the one that the unit creates.
 pub(crate) const DEFAULT_NOTIFY_DIRECTORY: &str = "/var/lib/pgcertd-notify";
 
 /// The `[notify]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notify {
-    /// The program and its arguments. Default: none, nobody is told. Never empty.
+    /// The program and its arguments, never empty. None: nobody is notified.
     pub(crate) command: Option<Vec<String>>,
-    /// How long the command may run. Default: 30 seconds.
+    /// How long the command may run.
     pub(crate) timeout: Duration,
-    /// What is told. Default: failures and recoveries. May be empty.
+    /// What to report. May be empty.
     pub(crate) on: BTreeSet<Occasion>,
-    /// How long a change must last to be told. Default: 30 seconds. May be zero.
+    /// How long a change must last before it is reported. May be zero.
     pub(crate) after: Duration,
-    /// What is still not well is told again after this. Default: one day.
+    /// What is still failing is reported again after this time.
     pub(crate) repeat: Duration,
-    /// Where it is remembered what was told. Default: `/var/lib/pgcertd-notify`.
+    /// Holds a record of what was reported.
     pub(crate) state_directory: PathBuf,
 }
 

@@ -1,6 +1,6 @@
-//! Tables as they are written: every key may be absent, and every value knows where it stands.
+//! Tables as they are written: any key may be missing, and every value knows its location.
 //!
-//! Plain structs alone, since spans get lost in tagged, untagged and flattened types.
+//! They are plain structs, since tagged, untagged and flattened types lose the spans.
 
 use std::fmt;
 use std::iter;
@@ -18,18 +18,19 @@ use super::document::{At, Location, TomlFile};
 /// ```text
 /// /// `[watch]`.
 /// WrittenWatch, expected "one table, [watch]" {
-///     /// What pgcertd.toml(5) and the schema say of the key. An empty line starts a new paragraph.
+///     /// What pgcertd.toml(5) and the schema say about the key. An empty line starts a new paragraph.
 ///     poll: PositiveDuration, otherwise("off"), example(r#""1m""#);
 /// }
 /// ```
 ///
-/// A key that is not written
-/// - has a value, with `default(VALUE)`: `table.key()` is the written value or this one;
-/// - counts `as_if("TEXT")` were written, which is for the code to apply;
-/// - means what the words in `otherwise("WORDS")` say;
-/// - is `needed`, which is for the code to demand.
+/// [`Keys`] of the table then has a method for each key, here `poll()`. If the key is not written:
 ///
-/// In the last three `table.key()` is an `Option`, and its value has the place where it is written.
+/// | declared | meaning | the method returns |
+/// | --- | --- | --- |
+/// | `default(VALUE)` | it has this value | the value or the default |
+/// | `as_if("TEXT")` | the same as if this were written; the code applies it | `Option<At<..>>` |
+/// | `otherwise("WORDS")` | what the words say | `Option<At<..>>` |
+/// | `required` | it is an error; the code checks it | `Option<At<..>>` |
 macro_rules! table {
     (
         $(#[doc = $about:literal])+
@@ -91,12 +92,12 @@ macro_rules! table {
     (@unless default($value:expr)) => { $crate::config::keys::described::Unless::is(&$value) };
     (@unless as_if($text:expr)) => { $crate::config::keys::described::Unless::Is($text.to_string()) };
     (@unless otherwise($words:expr)) => { $crate::config::keys::described::Unless::Else($words) };
-    (@unless needed) => { $crate::config::keys::described::Unless::Needed };
+    (@unless required) => { $crate::config::keys::described::Unless::Required };
 }
 
 pub(super) use table;
 
-/// The keys of a table; those of an instance above those of `[defaults]`, each key as a whole.
+/// The keys of a table. Those of an instance go before those of `[defaults]`, each as a whole.
 pub(super) struct Keys<'a, T> {
     table: &'a T,
     document: &'a TomlFile,
@@ -125,12 +126,12 @@ impl<'a, T> Keys<'a, T> {
         Self::new(self.table, self.document)
     }
 
-    /// The tables in which a key may be written, the first one that has it counts.
+    /// The tables to look for a key in, in order.
     fn layers(&self) -> impl Iterator<Item = (&'a T, &'a TomlFile)> {
         iter::once((self.table, self.document)).chain(self.defaults)
     }
 
-    /// What `table.key()` is made of.
+    /// Used by the methods that [`table!`] declares.
     pub(super) fn find<V>(&self, key: fn(&T) -> &Option<Spanned<V>>) -> Option<At<'a, V>> {
         self.layers()
             .find_map(|(table, document)| Some(At::new(document, key(table).as_ref()?)))
@@ -138,7 +139,7 @@ impl<'a, T> Keys<'a, T> {
 }
 
 impl<'a, T: WrittenTable> Keys<'a, T> {
-    /// Where the value of a key is written.
+    /// Where the value of a key is.
     pub(super) fn location(&self, key: &str) -> Option<Location<'a>> {
         self.layers()
             .find_map(|(table, document)| Some(document.at(table.span(key)?)))
@@ -154,13 +155,13 @@ impl<'a, T: WrittenTable> Keys<'a, T> {
     }
 }
 
-/// A struct that is read from a table alone; serde would take an array for one as well, field by field.
+/// A struct that is only read from a table; serde would accept an array as well, field by field.
 #[derive(Default)]
 pub(super) struct Table<T>(pub(super) T);
 
 /// A table that is declared by [`table!`].
 pub(super) trait WrittenTable {
-    /// What it looks like to the person who writes it.
+    /// What an error says was expected if it is not a table.
     const EXPECTED: &'static str;
 
     /// Where the value of a key is.
@@ -191,7 +192,7 @@ impl<'de, T: WrittenTable + Deserialize<'de>> Deserialize<'de> for Table<T> {
     }
 }
 
-/// The tables in double brackets, each with its place.
+/// The tables in double brackets, each with its location.
 #[derive(Default)]
 pub(super) struct Instances<T>(pub(super) Vec<Spanned<Table<T>>>);
 

@@ -1,7 +1,6 @@
-//! From keys as they are written to a configuration: what a key means beside the others of its table.
+//! From the keys as written to a [`Config`]: what they mean together.
 //!
-//! An instance's own keys go before those of `[defaults]`, each as a whole. A value keeps the place where it was
-//! written until `conflicts` has compared the instances, so that every refusal can point at it.
+//! A value keeps its location until `conflicts` has compared the instances, so that every error can point at it.
 
 use std::fs;
 use std::io;
@@ -26,11 +25,11 @@ use super::{
 };
 use crate::bundle::Thresholds;
 
-/// What to do where the file does not exist.
+/// What to do if the file does not exist.
 const MISSING: &str =
     "copy the model config/pgcertd.toml there, or name another file with --config";
 
-/// What to do where a fragment that the directory lists does not exist.
+/// What to do if a fragment is listed in the directory, but does not exist.
 const MISSING_FRAGMENT: &str = "expected a fragment; if this is a dangling link, remove it";
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
@@ -77,12 +76,12 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
     })
 }
 
-/// `conf.d` beside the file.
+/// `conf.d` next to the file.
 pub(super) fn fragments_beside(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join("conf.d")
 }
 
-/// The files in `conf.d` beside the file, in name order.
+/// The fragments in `conf.d` next to the file, in alphabetical order.
 fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let directory = fragments_beside(file);
     let refused = |error: io::Error| unreadable(&directory, &error);
@@ -135,7 +134,7 @@ fn metrics(document: &TomlFile, table: &WrittenMetrics) -> Result<MetricsConfig,
     })
 }
 
-/// What an instance is read with.
+/// What an instance depends on besides its own table.
 struct InstanceScope<'a> {
     file: &'a Path,
     watched: &'a [PathBuf],
@@ -241,7 +240,7 @@ impl<'a> InstanceScope<'a> {
     }
 }
 
-/// Where a server of this kind is: the one key that it needs, without the one of the other kinds.
+/// Where a server of this kind is: it needs one key, and must not have that of the other kinds.
 fn place<'a>(
     keys: &Keys<'a, WrittenInstance>,
     kind: ServerKind,
@@ -278,7 +277,7 @@ fn place<'a>(
     Ok((home.location, ServerHome { kind, path }))
 }
 
-/// The defaults hold what every instance may share, and go together even where no instance takes them.
+/// Checks that the defaults only hold what instances can share, and that they fit together even if no instance uses them.
 fn check_defaults(defaults: &Keys<'_, WrittenInstance>) -> Result<(), ConfigError> {
     if let Some((key, location)) = defaults.first_of(OWN) {
         return Err(location.refuse(
@@ -294,8 +293,7 @@ fn check_defaults(defaults: &Keys<'_, WrittenInstance>) -> Result<(), ConfigErro
     Ok(())
 }
 
-/// `reload` with its command. A `reload_command` that its own table's `reload` would leave unused is refused;
-/// one from the defaults may go unused in an instance that reloads otherwise.
+/// `reload` with its command. An unused `reload_command` is refused, unless it comes from the defaults.
 fn reload(keys: &Keys<'_, WrittenInstance>, kind: ServerKind) -> Result<Reload, ConfigError> {
     let written = keys.reload();
     let reload = match &written {

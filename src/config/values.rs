@@ -1,5 +1,5 @@
-//! The types of values. What exists is right, but for a path, which is still relative to the directory of the file
-//! that it was written in: see [`At::resolved`](super::document::At::resolved).
+//! The types of values. A value that exists is valid; only a path is still relative to the directory of the file that it
+//! was written in, see [`At::resolved`](super::document::At::resolved).
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +20,7 @@ text_values! {
     TextfilePath(PathBuf) = textfile_path, STRING;
     /// Where a CA or CRL file comes from: a path inside the lineage, or an absolute one.
     CompanionSource(PathBuf) = companion_source, STRING;
-    /// The path of a file of the lineage, relative to it and inside.
+    /// The path of a file inside the lineage, relative to it.
     LineageFile(String) = lineage_file, STRING;
     /// The name of an instance.
     InstanceName(String) = instance_name, STRING;
@@ -56,7 +56,7 @@ fn file_path(text: &str) -> Result<PathBuf, ValueError> {
 
 fn textfile_path(text: &str) -> Result<PathBuf, ValueError> {
     let path = file_path(text)?;
-    // A name that is an extension alone has none.
+    // ".prom" by itself has no extension.
     if path.extension().is_none_or(|name| name != "prom") {
         return Err(wrong(
             "is not a file that node_exporter reads",
@@ -159,7 +159,7 @@ macro_rules! as_path {
 
 as_path!(AnyPath, FilePath, TextfilePath);
 
-/// What the system can start: a program that has a name, and its arguments.
+/// A command that the system can start: a program and its arguments.
 pub(super) struct ProgramWords(pub(super) Vec<String>);
 
 impl<'de> Deserialize<'de> for ProgramWords {

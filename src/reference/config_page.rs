@@ -87,7 +87,7 @@ pub(super) fn page() -> Made {
     description(&mut page);
     table(
         &mut page,
-        "Keys above all tables",
+        "Top-level keys",
         &["Where pgcertd keeps its own files."],
         &WrittenConfig::keys(),
     );
@@ -185,7 +185,7 @@ fn entry(page: &mut Page, key: &Key) {
         says.push(format!("Expected: {expected}."));
     }
     let default = match &key.unless {
-        Unless::Needed => "Needed.".to_owned(),
+        Unless::Required => "Required.".to_owned(),
         Unless::Is(value) => format!("Default: `{value}`"),
         Unless::Else(words) => format!("Default: {words}."),
     };

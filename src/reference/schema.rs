@@ -100,7 +100,7 @@ fn instances() -> Value {
 fn table(keys: &[Key]) -> Value {
     let needed: Vec<_> = keys
         .iter()
-        .filter(|key| matches!(key.unless, Unless::Needed))
+        .filter(|key| matches!(key.unless, Unless::Required))
         .map(|key| key.name)
         .collect();
     let mut table = json!({
@@ -127,7 +127,7 @@ fn property(key: &Key) -> Value {
     }
     let mut property = value(&key.holds);
     match &key.unless {
-        Unless::Needed => {}
+        Unless::Required => {}
         Unless::Else(words) => says += &format!("\n\nDefault: {words}."),
         Unless::Is(default) if default.contains("NAME") => {
             says += &format!("\n\nDefault: {default}, with the instance's name.");

@@ -1,5 +1,4 @@
-//! What the manual, the schema and the tests know of each key, as `table!` and `choices!` tell it. Part of the tests
-//! alone.
+//! What the man page, the schema and the tests know about each key, from `table!` and `choices!`. Only compiled for tests.
 
 use std::time::Duration;
 
@@ -19,13 +18,13 @@ pub(crate) struct Key {
     pub(crate) unless: Unless,
     /// What it does, a paragraph each.
     pub(crate) what: Vec<String>,
-    /// A right value, as it is written.
+    /// A valid value, as it is written.
     pub(crate) example: &'static str,
 }
 
-/// What applies where the key is not written.
+/// What applies if the key is not written.
 pub(crate) enum Unless {
-    Needed,
+    Required,
     /// This value, as it would be written; `NAME` stands for the instance's name.
     Is(String),
     /// Something that cannot be written.
@@ -87,7 +86,7 @@ impl Holds {
         }
     }
 
-    /// What an error says that was expected, where one rule holds for the whole value.
+    /// What an error says was expected, if there is one rule for the whole value.
     pub(crate) fn expected(&self) -> Option<String> {
         let expected = match self {
             Holds::Path | Holds::Paths => expected::PATH,
@@ -121,7 +120,7 @@ pub(crate) trait Value {
 
 /// An enum that is declared by `choices!`.
 pub(crate) trait Choice: PartialEq + Sized + 'static {
-    /// Each with its name and the lines that explain it.
+    /// Each with its name and the lines of its doc comment.
     const ALL: &'static [(Self, &'static str, &'static [&'static str])];
 }
 

@@ -1,4 +1,4 @@
-//! What each type of values holds, and how a default is written. Part of the tests alone.
+//! What each type of value holds, and how a default is written. Only compiled for tests.
 
 use super::described::{DefaultValue, Described, Holds, Value, explained};
 use crate::config::table::Table;

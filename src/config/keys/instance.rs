@@ -16,17 +16,17 @@ table! {
     /// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.
     WrittenInstance, expected "a table: one [defaults], or [[instance]] for each" {
         /// Used in logs, commands and paths; must be unique.
-        name: InstanceName, needed, example(r#""16-main""#);
+        name: InstanceName, required, example(r#""16-main""#);
 
         /// Where the certificate comes from. A name is looked up in the watched directories, in order. A directory
         /// elsewhere, given by its absolute path, is watched as well.
-        lineage: LineageName, needed, example(r#""postgres.example.com""#);
+        lineage: LineageName, required, example(r#""postgres.example.com""#);
 
         /// What `SHOW data_directory` prints in psql; if that is a symbolic link, what it points to (`readlink
         /// -f`), since a link here could be redirected. Two instances can only have the same one if each has its
         /// own files and `server_names`: one certificate per name, as PostgreSQL 19 serves them with `ssl_sni =
         /// on`. Needed for kind = "postgres", and refused for others.
-        data_directory: AnyPath, needed, example(r#""/var/lib/postgresql/16/main""#);
+        data_directory: AnyPath, required, example(r#""/var/lib/postgresql/16/main""#);
 
         /// The file that a PgBouncer or a Patroni is started with, which identifies its process; must be unique.
         /// Refused for kind = "postgres". A Patroni that is configured entirely through its environment is not
@@ -146,10 +146,10 @@ table! {
     /// `files`.
     WrittenFiles, expected "a table, such as { chain = \"fullchain.pem\", key = \"privkey.pem\" }" {
         /// The leaf and then its intermediates, in PEM.
-        chain: LineageFile, needed, example(r#""fullchain.cer""#);
+        chain: LineageFile, required, example(r#""fullchain.cer""#);
 
         /// The private key, in PEM and not encrypted.
-        key: LineageFile, needed, example(r#""example.com.key""#);
+        key: LineageFile, required, example(r#""example.com.key""#);
     }
 }
 

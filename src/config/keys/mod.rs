@@ -1,27 +1,31 @@
-//! Every key of the configuration, declared once: its type, its default, and what pgcertd.toml(5) and the schema for
-//! editors say of it. `instance` has the keys of an instance, `notices` those of `[notify]`.
+//! Every key of the configuration, declared once: its type, its default, an example, and what pgcertd.toml(5) and the
+//! schema for editors say about it. `instance` has the keys of an instance, `notify` those of `[notify]`.
 //!
-//! A new key is written here, see [`table!`], in [`InstanceConfig`](super::InstanceConfig) where the program needs it,
-//! and in the model `config/pgcertd.toml`. `tests/keys.rs` loads each default and example.
+//! To add a key of an instance:
+//! 1. declare it in `instance`, as [`table!`] explains; the type of its value is one of `values`, or a new one there
+//! 2. add the field to [`InstanceConfig`](super::InstanceConfig), and fill it in `validate.rs` by `keys.NAME()`
+//! 3. show it in the model `config/pgcertd.toml`, and run `make reference` for the man page and the schema
+//!
+//! `tests/keys.rs` loads each default and example, and compares what errors say was expected.
 
 #[cfg(test)]
 pub(crate) mod described;
 #[cfg(test)]
 mod holds;
 mod instance;
-mod notices;
+mod notify;
 
 use std::time::Duration;
 
 use super::table::{Instances, Table, table};
 use super::values::{AnyDuration, AnyPath, ListenAt, PositiveDuration, TextfilePath};
-use super::{DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_WATCHED};
+use super::{DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY};
 
 pub(crate) use instance::{OWN, WrittenExpiry, WrittenFiles, WrittenInstance};
-pub(crate) use notices::WrittenNotify;
+pub(crate) use notify::WrittenNotify;
 
 table! {
-    /// The file; the keys are those above all tables.
+    /// The file: its top-level keys, and its tables.
     WrittenConfig, expected "one table" {
         /// Where each instance has a directory for its default target, its previous bundle, and a record of what
         /// was rejected or held back. The unit can only write to the default; for another one, add
@@ -42,7 +46,7 @@ table! {
     }
 }
 
-/// A file in `conf.d`.
+/// A fragment in `conf.d`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WrittenFragment {
@@ -56,7 +60,7 @@ table! {
         /// Each subdirectory of these is a lineage. In a lineage that no instance names, only `pgcertd setup` opens
         /// a file, the certificate.
         directories: Vec<AnyPath>,
-            default(vec![AnyPath(DEFAULT_WATCHED.into())]),
+            default(vec![AnyPath("/etc/letsencrypt/live".into())]),
             example(r#"["/etc/letsencrypt/live", "/var/lib/dehydrated/certs"]"#);
 
         /// How long a file that is written in place must be left alone before it counts as complete. A file that is

@@ -85,7 +85,12 @@ fn every_key_that_is_needed_is_told_to_be() {
     for (key, with) in all() {
         let text = with("#", "1").replace(&format!("{} =", key.name), "#");
         let needed = Written::new(text).load().is_err();
-        assert_eq!(needed, matches!(key.unless, Unless::Needed), "{}", key.name);
+        assert_eq!(
+            needed,
+            matches!(key.unless, Unless::Required),
+            "{}",
+            key.name
+        );
     }
 }
 
