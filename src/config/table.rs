@@ -146,12 +146,9 @@ impl<'a, T: WrittenTable> Keys<'a, T> {
     }
 
     /// The first of these keys that is written.
-    pub(super) fn first_of<const N: usize>(
-        &self,
-        keys: [&'static str; N],
-    ) -> Option<(&'static str, Location<'a>)> {
-        let mut keys = keys.into_iter();
-        keys.find_map(|key| Some((key, self.location(key)?)))
+    pub(super) fn first_of(&self, keys: &[&'static str]) -> Option<(&'static str, Location<'a>)> {
+        let mut keys = keys.iter();
+        keys.find_map(|key| Some((*key, self.location(key)?)))
     }
 }
 

@@ -184,7 +184,8 @@ impl<'a> InstanceScope<'a> {
             .map_or_else(|| cert_file.clone(), |path| path.resolved());
         let (ca, crl) = companions(&keys, kind, &state)?;
         let verify_timeout = keys.verify_timeout();
-        let server_names = keys.server_names().map(|names| names.value.iter());
+        let server_names = keys.server_names();
+        let server_names = server_names.iter().flat_map(|names| names.value);
         let instance = InstanceConfig {
             name: name.value.0.clone(),
             lineage: self.lineage(&lineage)?,
@@ -193,11 +194,7 @@ impl<'a> InstanceScope<'a> {
             key_file,
             ca,
             crl,
-            server_names: server_names
-                .into_iter()
-                .flatten()
-                .map(|name| name.0.clone())
-                .collect(),
+            server_names: server_names.map(|name| name.0.clone()).collect(),
             mode: keys.mode(),
             reload: reload(&keys, kind)?,
             owner: keys.owner().map(|account| account.value.clone()),
@@ -208,9 +205,7 @@ impl<'a> InstanceScope<'a> {
                 .map_or_else(|| kind.verify_timeout(), |duration| duration.value.0),
             delay: keys.delay().0,
             files: keys.files().map(files).transpose()?,
-            expiry: keys
-                .expiry()
-                .map_or_else(|| Ok(Thresholds::default()), expiry)?,
+            expiry: keys.expiry().map(expiry).transpose()?.unwrap_or_default(),
             config_file: self.file.to_owned(),
         };
         Ok(CheckedInstance {
@@ -315,8 +310,8 @@ fn reload(keys: &Keys<'_, WrittenInstance>, kind: ServerKind) -> Result<Reload, 
         }
         _ => Reload::Signal,
     };
-    match keys.own().reload_command() {
-        Some(unused) => Err(unused.location.refuse(
+    match keys.own().location("reload_command") {
+        Some(unused) => Err(unused.refuse(
             "`reload_command` is not used",
             "expected reload = \"command\" with it",
         )),

@@ -10,7 +10,7 @@ use crate::config::values::{
 use crate::config::{Account, Mode, ReloadBy, ServerKind, Verify};
 
 /// The keys that `[defaults]` cannot hold.
-pub(crate) const OWN: [&str; 4] = ["name", "lineage", "data_directory", "config_file"];
+pub(crate) const OWN: &[&str] = &["name", "lineage", "data_directory", "config_file"];
 
 table! {
     /// `[[instance]]`; all but [`OWN`] may stand in `[defaults]` as well.
