@@ -176,12 +176,6 @@ choices! {
     }
 }
 
-impl Default for ServerKind {
-    fn default() -> Self {
-        Self::Postgres
-    }
-}
-
 impl ServerKind {
     /// The program's name, for people.
     pub(crate) fn name(self) -> &'static str {

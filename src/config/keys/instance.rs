@@ -138,7 +138,7 @@ table! {
 
         /// What kind of server it is, and so which of its settings are meant. Servers of several kinds may share a
         /// lineage; each is its own instance.
-        kind: ServerKind, default(ServerKind::default()), example(r#""pgbouncer""#);
+        kind: ServerKind, default(ServerKind::Postgres), example(r#""pgbouncer""#);
     }
 }
 
