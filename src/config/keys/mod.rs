@@ -1,5 +1,5 @@
 //! Every key of the configuration, declared once: its type, its default, an example, and what pgcertd.toml(5) and the
-//! schema for editors say about it. `instance` has the keys of an instance, `notify` those of `[notify]`.
+//! schema for editors say about it. `instance` has the keys of an instance, `notices` those of `[notify]`.
 //!
 //! To add a key of an instance:
 //! 1. declare it in `instance`, as [`table!`] explains; the type of its value is one of `values`, or a new one there
@@ -13,7 +13,7 @@ pub(crate) mod described;
 #[cfg(test)]
 mod holds;
 mod instance;
-mod notify;
+mod notices;
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use super::values::{AnyDuration, AnyPath, ListenAt, PositiveDuration, TextfilePa
 use super::{DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY};
 
 pub(crate) use instance::{OWN, WrittenExpiry, WrittenFiles, WrittenInstance};
-pub(crate) use notify::WrittenNotify;
+pub(crate) use notices::WrittenNotify;
 
 table! {
     /// The file: its top-level keys, and its tables.
