@@ -180,7 +180,7 @@ pub(crate) enum SetupError {
     #[error("{0}")]
     Unfit(String),
     #[error("{}: {source}", path.display())]
-    Fragment {
+    NewFile {
         path: PathBuf,
         #[source]
         source: io::Error,

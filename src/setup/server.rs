@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::SetupError;
+use super::error::SetupError;
 use crate::config::{Address, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
@@ -169,7 +169,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
 }
 
 /// The user's name, or the number where there is none.
-pub(super) fn user_name(uid: u32) -> String {
+fn user_name(uid: u32) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     user.ok()
         .flatten()

@@ -11,9 +11,10 @@ use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::report::day;
 use crate::server::probe::Opening;
 use crate::server::same_file;
-use crate::setup::fragment::FragmentEntry;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::proposal::{self, Proposal};
+use crate::setup::step::change_config;
+use crate::setup::step::fragment::FragmentEntry;
 use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupServer};
 
@@ -227,11 +228,11 @@ fn flags(wanted: &SetupArguments) -> Vec<String> {
 
 /// What does a plan without a question.
 pub(super) fn command(plan: &SetupPlan, wanted: &SetupArguments) -> String {
-    let instance = &plan.instance;
+    let instance = &plan.site.instance;
     let mut words = ["setup", "--yes", "--instance", &instance.name]
         .map(str::to_owned)
         .to_vec();
-    if plan.fragment.is_some() {
+    if change_config(&plan.steps) {
         let data = instance.home().display().to_string();
         words.extend(["--data-directory".into(), data]);
         words.extend(["--lineage".into(), instance.lineage.name.clone()]);
@@ -240,7 +241,7 @@ pub(super) fn command(plan: &SetupPlan, wanted: &SetupArguments) -> String {
         }
     }
     words.extend(flags(wanted));
-    typed(&plan.config, &words)
+    typed(&plan.site.config, &words)
 }
 
 /// What the command line says of an instance that the config has must be what stands there.

@@ -20,14 +20,15 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
+use crate::report::view::VERSION;
 use crate::server::probe::{Opening, Prober};
 use crate::server::sql::Sql;
 use crate::setup::carry_out::carry_out;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::record::Record;
-use crate::setup::require_tls::Tightening;
+use crate::setup::step::change_unit;
 use crate::setup::survey::HostSurvey;
-use crate::setup::{Alone, SetupError, SetupProgress, SetupServer};
+use crate::setup::{SetupError, SetupLock, SetupProgress, SetupServer};
 use answers::SetupAnswers;
 use choice::Chosen;
 use document::{SetupJson, SetupOutcome};
@@ -185,8 +186,8 @@ pub(super) async fn setup(
     };
     let config = load(file)?;
     let changes = !wanted.dry_run && !wanted.print;
-    let _alone = if changes {
-        Some(Alone::with(&config)?)
+    let _lock = if changes {
+        Some(SetupLock::take(&config)?)
     } else {
         None
     };
@@ -225,7 +226,7 @@ impl Desk<'_> {
         }
         let Chosen { server, subject } = chosen;
         if self.wanted.print {
-            return by_hand::print_lines(self, &config, &server, subject).await;
+            return by_hand::print_lines(self, &config, server, subject).await;
         }
         let sql = server.login().await?;
         let exit = self
@@ -244,45 +245,35 @@ impl Desk<'_> {
         sql: &Sql,
     ) -> Result<Exit, Failure> {
         choice::writable(config, &subject)?;
-        let plan = SetupPlan::made(config, server, sql, subject, &self.prober).await?;
-        let tightening = if self.wanted.require_tls {
-            Tightening::proposed(sql, plan.server.owner)
-                .await
-                .map_err(SetupError::from)?
-        } else {
-            None
-        };
-        let mut document = SetupJson::from_plan(&plan, tightening.as_ref());
+        let tls = self.wanted.require_tls;
+        let plan = SetupPlan::made(config, server, sql, subject, tls, &self.prober).await?;
+        let mut document = SetupJson::from_plan(&plan);
         if !self.json {
-            print(&drawn::plan(
-                &plan,
-                tightening.as_ref(),
-                sql.version,
-                self.wanted,
-            ))?;
+            print(&drawn::plan(&plan, sql.version, self.wanted))?;
         }
-        if plan.is_empty() && tightening.is_none() {
+        if plan.is_empty() {
             document.outcome = Some(SetupOutcome::Unchanged);
             return self.set_up_already(&plan, document).await;
         }
         if self.wanted.dry_run {
             document.outcome = Some(SetupOutcome::WouldChange);
-            return self.told(&document, Exit::Well);
+            return self.told(document, Exit::Well);
         }
         let command = choice::command(&plan, self.wanted);
-        let question = format!("Do this for the server of user {}?", plan.server.user());
+        let question = format!(
+            "Do this for the server of user {}?",
+            plan.site.server.user()
+        );
         if !self.answers.agree(&question, &command)? {
             print(&Page::of_line("Nothing was changed."))?;
             return Ok(Exit::Problem);
         }
-        self.carried_out(&plan, tightening.as_ref(), earlier, sql, document)
-            .await
+        self.carried_out(plan, earlier, sql, document).await
     }
 
     async fn carried_out(
         &self,
-        plan: &SetupPlan,
-        tightening: Option<&Tightening>,
+        mut plan: SetupPlan,
         earlier: Option<Record>,
         sql: &Sql,
         mut document: SetupJson,
@@ -292,29 +283,29 @@ impl Desk<'_> {
             self.step(&told);
             steps.push(told);
         };
-        let came = carry_out(plan, tightening, earlier, sql, &self.prober, &mut tell).await;
+        let came = carry_out(&mut plan, earlier, sql, &self.prober, &mut tell).await;
         document.steps(&steps);
         match came {
-            Ok(done) => {
+            Ok(served) => {
                 document.outcome = Some(SetupOutcome::SetUp);
-                self.finish(plan, done.served.as_ref(), document).await
+                self.finish(&plan, served.as_ref(), document).await
             }
             Err(failed) => {
                 document.outcome = Some(SetupOutcome::TakenBack);
                 document.error = Some(failed.error.to_string());
                 document.left.clone_from(&failed.left);
                 if !self.json {
-                    print(&drawn::failed(plan, &failed.error, &failed.left))?;
+                    print(&drawn::failed(&plan, &failed.error, &failed.left))?;
                 }
-                self.told(&document, Exit::Problem)
+                self.told(document, Exit::Problem)
             }
         }
     }
 
     /// Nothing was to be done; what clients are told is told again.
     async fn set_up_already(&self, plan: &SetupPlan, document: SetupJson) -> Result<Exit, Failure> {
-        let addresses = plan.server.addresses().unwrap_or_default();
-        let limit = plan.instance.verify_timeout;
+        let addresses = plan.site.server.addresses().unwrap_or_default();
+        let limit = plan.site.instance.verify_timeout;
         let mut served = None;
         for address in &addresses {
             served = served.or(self
@@ -338,7 +329,7 @@ impl Desk<'_> {
         let next = if self.wanted.dry_run {
             None
         } else {
-            Some(aftermath::daemon(&plan.config, plan.admission.drop_in.is_some()).await)
+            Some(aftermath::daemon(&plan.site.config, change_unit(&plan.steps)).await)
         };
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
@@ -349,7 +340,7 @@ impl Desk<'_> {
                 &document,
             ))?;
         }
-        self.told(&document, Exit::Well)
+        self.told(document, Exit::Well)
     }
 
     /// Every server that runs has what this command is for.
@@ -380,7 +371,7 @@ impl Desk<'_> {
                 config.command(&["status"])
             )))?;
         }
-        self.told(&document, Exit::Well)
+        self.told(document, Exit::Well)
     }
 
     fn step(&self, told: &SetupProgress) {
@@ -390,9 +381,10 @@ impl Desk<'_> {
         }
     }
 
-    fn told(&self, document: &SetupJson, exit: Exit) -> Result<Exit, Failure> {
+    fn told(&self, mut document: SetupJson, exit: Exit) -> Result<Exit, Failure> {
         if self.json {
-            super::print_json(document)?;
+            document.version = VERSION;
+            super::print_json(&document)?;
         }
         Ok(exit)
     }

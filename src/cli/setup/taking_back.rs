@@ -6,6 +6,7 @@ use super::{Desk, Exit, Failure, aftermath, drawn, print};
 use crate::cli::page::Page;
 use crate::config::Config;
 use crate::setup::SetupProgress;
+use crate::setup::step::change_unit;
 use crate::setup::undo::Undo;
 
 /// `pgcertd setup --undo NAME`.
@@ -13,7 +14,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     let undo = Undo::load(config, name).await?;
     let mut document = SetupJson {
         name: Some(name.to_owned()),
-        data_directory: Some(undo.instance.home().to_owned()),
+        data_directory: Some(undo.site.instance.home().to_owned()),
         lines: undo.lines(),
         ..SetupJson::default()
     };
@@ -22,7 +23,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     }
     if desk.wanted.dry_run {
         document.outcome = Some(SetupOutcome::WouldChange);
-        return desk.told(&document, Exit::Well);
+        return desk.told(document, Exit::Well);
     }
     let command = config.command(&["setup", "--yes", "--undo", name]);
     if !desk.answers.agree("Take it back?", &command)? {
@@ -35,13 +36,13 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
         .iter()
         .any(|progress| matches!(progress, SetupProgress::Left(_)));
     document.outcome = Some(SetupOutcome::Undone);
-    let next = aftermath::daemon(config, undo.drop_in.is_some()).await;
+    let next = aftermath::daemon(config, change_unit(&undo.record.steps)).await;
     document.next = Some(next.sentence());
     if !desk.json {
         print(&drawn::undone(&undo, &steps, &left, &next))?;
     }
     let exit = if stays { Exit::Problem } else { Exit::Well };
-    desk.told(&document, exit)
+    desk.told(document, exit)
 }
 
 /// Takes back what an interrupted set-up has done, before another is begun.
@@ -76,7 +77,7 @@ async fn carried_out(
     desk: &Desk<'_>,
     undo: &Undo,
 ) -> Result<(Vec<SetupProgress>, Vec<String>), Failure> {
-    let sql = undo.server.login().await?;
+    let sql = undo.site.server.login().await?;
     let mut steps = Vec::new();
     let mut tell = |told: SetupProgress| {
         desk.step(&told);

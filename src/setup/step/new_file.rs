@@ -1,0 +1,176 @@
+//! A file that a set-up writes and an undo removes: it is never put over another file, comes whole or not at all, and
+//! stays where somebody has changed it since.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use serde::Serialize;
+
+use super::StepLine;
+use crate::setup::error::SetupError;
+use crate::setup::scene::{Scene, SetupProgress};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct NewFile {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FileRemoval {
+    Removed,
+    Absent,
+    /// Somebody has changed it since, and it stays.
+    Changed,
+}
+
+impl NewFile {
+    /// Its lines, without comments.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().filter(|line| !line.starts_with('#'))
+    }
+
+    pub(super) fn describe(&self) -> Vec<StepLine> {
+        let lines = self.lines().map(|line| StepLine::Text(line.to_owned()));
+        let path = StepLine::NewFile(self.path.display().to_string());
+        std::iter::once(path).chain(lines).collect()
+    }
+
+    pub(super) fn describe_undo(&self) -> String {
+        format!("remove {}", self.path.display())
+    }
+
+    pub(super) fn apply(&self, scene: &mut Scene<'_>) -> Result<(), SetupError> {
+        self.write().map_err(|source| self.failed(source))?;
+        scene.done(format!("wrote {}", self.path.display()));
+        Ok(())
+    }
+
+    /// Removes it, and its directory where that is asked for and nothing else is in it.
+    pub(super) fn undo(
+        &self,
+        with_directory: bool,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), SetupError> {
+        let removal = self.remove().map_err(|source| self.failed(source))?;
+        if let (true, Some(directory)) = (with_directory, self.path.parent()) {
+            // Others may have put something there.
+            let _in_use = fs::remove_dir(directory);
+        }
+        let path = self.path.display();
+        (scene.tell)(match removal {
+            FileRemoval::Removed => SetupProgress::Done(format!("removed {path}")),
+            FileRemoval::Absent => SetupProgress::Done(format!("{path} is gone already")),
+            FileRemoval::Changed => SetupProgress::Left(format!(
+                "{path} was changed since, and stays: remove what you do not want of it"
+            )),
+        });
+        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> SetupError {
+        let path = self.path.clone();
+        SetupError::NewFile { path, source }
+    }
+
+    /// Writes it, durably, where nothing is yet; the directory is made if it is missing.
+    ///
+    /// # Errors
+    /// Something has this name already, or the directory cannot be written.
+    fn write(&self) -> io::Result<()> {
+        let directory = self.directory()?;
+        match fs::create_dir(directory) {
+            Ok(()) => fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        let staged = self.staged(directory);
+        match fs::remove_file(&staged) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            // A crash has left it.
+            _ => {}
+        }
+        let written = self.write_to(&staged);
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _second = fs::remove_file(&staged);
+        }
+        written?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn write_to(&self, staged: &Path) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(staged)?;
+        // Whatever the umask: the daemon reads it as another user, and it holds no secret.
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(self.text.as_bytes())?;
+        file.sync_all()?;
+        rustix::fs::renameat_with(CWD, staged, CWD, &self.path, RenameFlags::NOREPLACE)?;
+        Ok(())
+    }
+
+    /// Removes it, if it is as it was written.
+    ///
+    /// # Errors
+    /// It cannot be read or removed.
+    fn remove(&self) -> io::Result<FileRemoval> {
+        let directory = self.directory()?;
+        match fs::remove_file(self.staged(directory)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        match fs::read(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(FileRemoval::Absent),
+            Err(e) => return Err(e),
+            Ok(text) if text != self.text.as_bytes() => return Ok(FileRemoval::Changed),
+            Ok(_) => {}
+        }
+        fs::remove_file(&self.path)?;
+        File::open(directory)?.sync_all()?;
+        Ok(FileRemoval::Removed)
+    }
+
+    fn directory(&self) -> io::Result<&Path> {
+        self.path
+            .parent()
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Where it is written first: a hidden file, which the config does not count.
+    fn staged(&self, directory: &Path) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        directory.join(crate::server::files::staging_name(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+    use super::*;
+
+    #[test]
+    fn it_takes_no_other_files_place_and_leaves_a_changed_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = NewFile {
+            path: directory.path().join("conf.d/16-main.toml"),
+            text: "[[instance]]\n".into(),
+        };
+        file.write().unwrap();
+        let again = file.write().unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        let names = fs::read_dir(directory.path().join("conf.d")).unwrap();
+        assert_eq!(names.count(), 1);
+        fs::write(&file.path, "# mine\n").unwrap();
+        assert_eq!(file.remove().unwrap(), FileRemoval::Changed);
+        fs::write(&file.path, &file.text).unwrap();
+        assert_eq!(file.remove().unwrap(), FileRemoval::Removed);
+        assert_eq!(file.remove().unwrap(), FileRemoval::Absent);
+    }
+}
