@@ -52,6 +52,7 @@ mod deploy;
 mod host;
 mod lineage;
 mod notify;
+mod problem;
 #[cfg(test)]
 mod reference;
 mod report;

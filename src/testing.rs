@@ -27,6 +27,10 @@ pub mod host {
     }
 }
 
+pub mod problem {
+    pub use crate::problem::Problem;
+}
+
 pub mod server {
     pub mod hba {
         pub use crate::server::hba::{Dialect, HbaAddress, HbaWord, OnDisk, Rule, Rules};

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::FindingKind;
 use crate::host::look::CannotLook;
 use crate::host::privilege::is_root;
+use crate::problem::Problem;
 use crate::text::{CommandLine, UNPASTEABLE};
 
 /// How much a finding weighs.
@@ -80,6 +81,15 @@ impl Finding {
         Finding {
             lacks: Some(lacks.into()),
             ..Finding::new(kind, Weight::Unseen, seen)
+        }
+    }
+
+    /// A problem that was told elsewhere.
+    pub(crate) fn from_problem(kind: FindingKind, problem: Problem) -> Finding {
+        let remedy = problem.remedy();
+        match (problem.fix.as_str(), problem.command) {
+            ("", Some(command)) => Finding::problem(kind, problem.what).command(&*command),
+            _ => Finding::problem(kind, problem.what).advised(&remedy),
         }
     }
 

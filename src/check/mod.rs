@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::lineage::Source;
+use crate::problem::Problem;
 use crate::server::probe::Prober;
 
 pub(crate) use finding::{Finding, FindingSection, Mend, Report, Weight, quoted};
@@ -51,7 +52,7 @@ pub(crate) async fn examined(
     let mut looking = JoinSet::new();
     for (index, one) in config.instances.iter().enumerate() {
         let source = sources.remove(&one.name).unwrap_or(Source::Invalid {
-            why: "the lineage was not read".into(),
+            problem: Problem::new("the lineage was not read", ""),
             denied: false,
         });
         let case = instance::Case {

@@ -8,7 +8,8 @@ use super::page::Page;
 use super::{Failure, print, print_json};
 use crate::bundle::{Fingerprint, Piece};
 use crate::config::InstanceConfig;
-use crate::deploy::{Done, SyncOutcome};
+use crate::deploy::{Reconciled, SyncOutcome};
+use crate::problem::Problem;
 use crate::report::view::{InstanceView, VERSION};
 use crate::report::{Announcer, DeploymentReport, EventKind, log};
 
@@ -82,10 +83,11 @@ impl Outcomes {
     }
 
     /// What was done about `instance`; its events are said at once.
-    pub(super) fn add(&mut self, instance: &InstanceConfig, done: &Done) {
+    pub(super) fn add(&mut self, instance: &InstanceConfig, reconciled: &Reconciled) {
+        let Reconciled { done, seen } = reconciled;
         let events = self.manner.events();
-        let view = InstanceView::from_config(instance, &done.seen);
-        for event in Announcer::default().events_for(instance, done, &view, Instant::now()) {
+        let view = InstanceView::from_config(instance, seen);
+        for event in Announcer::default().events_for(instance, reconciled, &view, Instant::now()) {
             let wanted = match events {
                 Events::All => true,
                 Events::OfDeployments => done.acted || is_remark(event.kind()),
@@ -95,13 +97,19 @@ impl Outcomes {
                 event.emit();
             }
         }
-        self.note(&DeploymentReport::from_config(instance, done).message());
+        self.note(
+            &DeploymentReport {
+                config: instance,
+                done,
+            }
+            .message(),
+        );
         self.rows.push(OutcomeRow {
             name: instance.name.clone(),
             outcome: done.outcome,
             fingerprint: done.fingerprint,
             changed: done.changed.clone(),
-            problem: done.problem.clone(),
+            problem: done.problem.as_ref().map(Problem::to_string),
             seconds: done.took.as_secs_f64(),
         });
     }

@@ -7,7 +7,7 @@ use super::outcomes::{Manner, Outcomes};
 use super::{Exit, Failure, named, prober, sources};
 use crate::config::Config;
 use crate::deploy::state::State;
-use crate::deploy::{Errand, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::deploy::{Errand, Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};
 use crate::server::Instance;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -127,12 +127,13 @@ pub(super) async fn rollback(
         lineage.settled().await.map_err(|e| Failure::problem(&e))?;
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
         let settle = config.watch.settle_timeout;
-        let done = keeper.roll_back(&mut lineage, errand, settle).await;
-        outcomes.add(instance, &done);
-        if let (State::Held, Some(held)) = done.seen.state(instance)
+        let reconciled = keeper.roll_back(&mut lineage, errand, settle).await;
+        outcomes.add(instance, &reconciled);
+        let Reconciled { done, seen } = reconciled;
+        if let (State::Held, Some(held)) = seen.state(instance)
             && done.acted
         {
-            outcomes.note(&format!("{}: held: {}", instance.name, held.sentence()));
+            outcomes.note(&format!("{}: held: {}", instance.name, held));
         }
         let well = [SyncOutcome::Deployed, SyncOutcome::WouldDeploy];
         if !well.contains(&done.outcome) {

@@ -255,7 +255,7 @@ impl SessionsAnswer {
         let sight = match instance.look().await {
             Ok(sight) => sight,
             Err(error) if error.is_denied() => {
-                return SessionsAnswer::Failed(denied(&error.to_string()));
+                return SessionsAnswer::Failed(denied(&error.problem().what));
             }
             Err(error) => return SessionsAnswer::Failed(error.to_string()),
         };
@@ -264,10 +264,7 @@ impl SessionsAnswer {
                 return SessionsAnswer::Failed(denied(reason));
             }
             (Server::Down(Absence::NotKnown(cannot)), _) => {
-                let why = format!(
-                    "whether the server runs is not known: {}",
-                    cannot.sentence()
-                );
+                let why = format!("whether the server runs is not known: {}", cannot.problem());
                 return SessionsAnswer::Failed(why);
             }
             (Server::Down(absence), _) => return SessionsAnswer::Down(absence.clone()),
@@ -326,8 +323,6 @@ impl SessionsAnswer {
 
 /// What one is told who may not look.
 fn denied(why: &str) -> String {
-    // The remedy in it is for the files' owner.
-    let why = why.split("; ").next().unwrap_or_default();
     format!("this user may not look: {why}; ask as root or as the server's user")
 }
 

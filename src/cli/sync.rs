@@ -12,9 +12,10 @@ use super::{Exit, Failure, named, prober};
 use crate::config::{Config, InstanceConfig};
 use crate::deploy::plan::{Intent, Readiness};
 use crate::deploy::state::State;
-use crate::deploy::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use crate::deploy::{Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Spec, Tracked};
+use crate::problem::Problem;
 use crate::server::{Instance, same_file};
 
 pub(super) const MANUAL: Manual = Manual {
@@ -125,11 +126,11 @@ pub(super) async fn sync(
         work.spawn(async move {
             // Files that are being written come to rest while others may still have the lock.
             lineage.settled().await?;
-            let done = keeper.reconcile(&mut lineage, intent, settle_timeout).await;
-            Ok::<_, PrivilegeError>((index, done))
+            let reconciled = keeper.reconcile(&mut lineage, intent, settle_timeout).await;
+            Ok::<_, PrivilegeError>((index, reconciled))
         });
     }
-    let mut done: Vec<(usize, Done)> = Vec::new();
+    let mut done: Vec<(usize, Reconciled)> = Vec::new();
     while let Some(ended) = work.join_next().await {
         let ended = ended.map_err(|e| Failure::problem(&e))?;
         done.push(ended.map_err(|e| Failure::problem(&e))?);
@@ -145,15 +146,15 @@ pub(super) async fn sync(
         outcomes.note(&line);
     }
     let mut well = true;
-    for (index, done) in &mut done {
+    for (index, reconciled) in &mut done {
         let instance = chosen[*index];
-        let (state, _) = done.seen.state(instance);
-        well &= state.is_well() && done.outcome != SyncOutcome::Failed;
-        if let Some(left) = left_undone(instance, done, intent) {
+        let (state, _) = reconciled.seen.state(instance);
+        well &= state.is_well() && reconciled.done.outcome != SyncOutcome::Failed;
+        if let Some(left) = left_undone(instance, reconciled, intent) {
             well &= !left.is_due;
-            done.problem = Some(left.sentence);
+            reconciled.done.problem = Some(left.problem);
         }
-        outcomes.add(instance, done);
+        outcomes.add(instance, reconciled);
     }
     outcomes.print()?;
     Ok(if well { Exit::Well } else { Exit::Problem })
@@ -162,36 +163,44 @@ pub(super) async fn sync(
 /// What the lineage holds and a run has not installed, where the state alone would be well.
 struct LeftUndone {
     is_due: bool,
-    sentence: String,
+    problem: Problem,
 }
 
 /// What this run leaves to somebody else, who may not exist: no daemon need run.
-fn left_undone(instance: &InstanceConfig, done: &Done, intent: Intent) -> Option<LeftUndone> {
+fn left_undone(
+    instance: &InstanceConfig,
+    reconciled: &Reconciled,
+    intent: Intent,
+) -> Option<LeftUndone> {
+    let Reconciled { done, seen } = reconciled;
     if intent.dry_run {
         return None;
     }
-    let told = done.problem.as_deref();
+    let told = done.problem.clone();
     let command = instance.command(&["sync"]);
-    let (state, _) = done.seen.state(instance);
-    if let (State::Waiting, Some(why)) = (state, told) {
-        let is_due = !matches!(done.seen.readiness, Readiness::Delayed { .. });
-        let when = done.again_at().map_or("once it is complete", |_| "then");
-        let sentence = format!("{why}; where no daemon runs, run `{command}` {when}");
-        return Some(LeftUndone { is_due, sentence });
+    let (state, _) = seen.state(instance);
+    if let (State::Waiting, Some(told)) = (state, &told) {
+        let is_due = !matches!(seen.readiness, Readiness::Delayed { .. });
+        let when = seen.again_at().map_or("once it is complete", |_| "then");
+        let fix = format!("where no daemon runs, run `{command}` {when}");
+        let problem = Problem::new(told.to_string(), fix);
+        return Some(LeftUndone { is_due, problem });
     }
     // A hook has just brought what would wait here for a deployment by nobody.
-    let waits_for_server = done.seen.is_taken_back() && !intent.renewed;
-    if state != State::NotRunning || done.seen.source_is_installed() || waits_for_server {
+    let waits_for_server = seen.is_taken_back() && !intent.renewed;
+    if state != State::NotRunning || seen.source_is_installed() || waits_for_server {
         return None;
     }
     let file = instance.cert_file.display();
     let (lineage, kind) = (&instance.lineage.name, instance.kind().name());
-    let sentence = told.map(str::to_owned).unwrap_or_else(|| {
-        format!("{kind} is down, and {file} does not hold what the lineage {lineage} holds")
-    });
+    let what = told.map_or_else(
+        || format!("{kind} is down, and {file} does not hold what the lineage {lineage} holds"),
+        |told| told.to_string(),
+    );
+    let fix = format!("where no daemon runs, start {kind} and run `{command}`");
     Some(LeftUndone {
         is_due: true,
-        sentence: format!("{sentence}; where no daemon runs, start {kind} and run `{command}`"),
+        problem: Problem::new(what, fix),
     })
 }
 

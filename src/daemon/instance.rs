@@ -12,10 +12,11 @@ use super::lineage::Asker;
 use super::turns::Turns;
 use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
-use crate::deploy::state::State;
-use crate::deploy::{Done, Keeper, SyncOutcome};
+use crate::deploy::state::{Observation, State};
+use crate::deploy::{Keeper, Reconciled, SyncOutcome};
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
+use crate::problem::Problem;
 use crate::report::Announcer;
 use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
@@ -106,8 +107,9 @@ impl InstanceTask {
         loop {
             let is_read = self.source.borrow_and_update().is_some();
             if is_read || began.elapsed() >= FIRST_READING {
-                let done = self.compare(is_read).await;
-                let state = self.say(&done, &mut told, &mut warned);
+                let reconciled = self.compare(is_read).await;
+                let state = self.say(&reconciled, &mut told, &mut warned);
+                let Reconciled { done, seen } = &reconciled;
                 // Nothing tells when a configuration that was corrected is loaded.
                 let unfinished = state == State::NotUsed
                     || matches!(done.outcome, SyncOutcome::Failed | SyncOutcome::Unverified);
@@ -118,16 +120,16 @@ impl InstanceTask {
                     None
                 };
                 let hinted = std::mem::take(&mut pauses.hinted);
-                let process = process(&done);
+                let process = process(seen);
                 let is_going =
                     process.is_some_and(|process| !process.alive() || hinted && is_other(process));
                 // One that is killed leaves its pid file, and Patroni has none.
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
-                let again = is_sought(&done) || is_going;
+                let again = is_sought(seen) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
-                next = earliest(earliest(retry, search), done.again_at().map(instant));
+                next = earliest(earliest(retry, search), seen.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
@@ -152,7 +154,7 @@ impl InstanceTask {
     }
 
     /// Compares with what the lineage holds, which may never have been read.
-    async fn compare(&mut self, is_read: bool) -> Done {
+    async fn compare(&mut self, is_read: bool) -> Reconciled {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("compare");
         let intent = Intent {
@@ -242,27 +244,28 @@ impl InstanceTask {
         }
     }
 
-    fn say(&self, done: &Done, told: &mut Announcer, warned: &mut Warned) -> State {
+    fn say(&self, reconciled: &Reconciled, told: &mut Announcer, warned: &mut Warned) -> State {
+        let Reconciled { done, seen } = reconciled;
         let config = &self.keeper.instance.config;
-        let view = InstanceView::from_config(config, &done.seen);
+        let view = InstanceView::from_config(config, seen);
         let now = Instant::now();
-        let mut events = told.events_for(config, done, &view, now);
+        let mut events = told.events_for(config, reconciled, &view, now);
         events.extend(warned.hear(config, &view, Timestamp::now(), now));
         for event in events {
             event.emit();
         }
         let compared = Compared {
             view: &view,
-            loads: done.seen.can_start(config),
+            loads: seen.can_start(config),
             deployment: done.acted.then_some((done.outcome, done.took)),
         };
-        self.metrics.compared(&compared, done.seen.at);
+        self.metrics.compared(&compared, seen.at);
         let state = view.state;
-        let seen = DaemonNews::Seen {
+        let news = DaemonNews::Seen {
             instance: self.index,
             view: Box::new(view),
         };
-        drop(self.news.send(seen));
+        drop(self.news.send(news));
         state
     }
 }
@@ -273,9 +276,10 @@ struct NeverRead;
 impl LineageReader for NeverRead {
     async fn current(&mut self) -> Source {
         Source::Invalid {
-            why:
-                "the lineage has not been read since pgcertd started; is its file system answering?"
-                    .into(),
+            problem: Problem::new(
+                "the lineage has not been read since pgcertd started",
+                "check that its file system responds (findmnt, dmesg)",
+            ),
             denied: false,
         }
     }
@@ -286,8 +290,8 @@ impl LineageReader for NeverRead {
 }
 
 /// The server, where it runs.
-fn process(done: &Done) -> Option<&Process> {
-    done.seen.sight.as_ref().ok()?.server.process()
+fn process(seen: &Observation) -> Option<&Process> {
+    seen.sight.as_ref().ok()?.server.process()
 }
 
 /// Whether its pid file comes late or never, and goes before it does.
@@ -296,16 +300,13 @@ fn is_other(process: &Process) -> bool {
 }
 
 /// Whether no process was found that is the server, and nothing will tell of its start, or that a look succeeds again.
-fn is_sought(done: &Done) -> bool {
-    done.seen
-        .sight
-        .as_ref()
-        .is_ok_and(|sight| match sight.server {
-            Server::Down(
-                Absence::NotFound { .. } | Absence::Unsupported { .. } | Absence::NotKnown(_),
-            ) => true,
-            Server::Down(_) | Server::Up(_) => false,
-        })
+fn is_sought(seen: &Observation) -> bool {
+    seen.sight.as_ref().is_ok_and(|sight| match sight.server {
+        Server::Down(
+            Absence::NotFound { .. } | Absence::Unsupported { .. } | Absence::NotKnown(_),
+        ) => true,
+        Server::Down(_) | Server::Up(_) => false,
+    })
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -14,6 +14,7 @@ use super::DaemonNews;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::tracked::PATIENCE_UNDER_LOCK;
 use crate::lineage::{Change, LineageReader, Opened, Source, Tracked};
+use crate::problem::Problem;
 
 /// How long files may stay unmatched before anyone is told. certbot's renewal passes through
 /// such moments, and whoever worked on one of them would be late for its end.
@@ -280,10 +281,13 @@ impl Asker {
             return opened;
         }
         Opened::from(Source::Invalid {
-            why: format!(
-                "lineage {}: it could not be read within {} s; see that its file system answers (findmnt, dmesg)",
-                self.name,
-                ANSWER.as_secs()
+            problem: Problem::new(
+                format!(
+                    "lineage {}: reading it took longer than {} s",
+                    self.name,
+                    ANSWER.as_secs()
+                ),
+                "check that its file system responds (findmnt, dmesg)",
             ),
             denied: false,
         })

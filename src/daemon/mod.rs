@@ -33,8 +33,8 @@ use crate::host::process::Search;
 use crate::lineage::{Hint, Tracked, Trail};
 use crate::report::headline::headline;
 use crate::report::metrics::Metrics;
-use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
+use crate::report::{Latch, notices};
 use crate::server::Instance;
 use crate::server::probe::Prober;
 use servers::Servers;
@@ -157,7 +157,7 @@ struct Generation {
     tell: mpsc::UnboundedSender<DaemonNews>,
     watch_at: Option<Instant>,
     servers: Servers,
-    status_file: notices::StatusFile,
+    status_file: Latch<String>,
     since: Timestamp,
     ready: bool,
     prober: Prober,
@@ -257,7 +257,7 @@ impl Generation {
             tell,
             watch_at: None,
             servers: Servers::default(),
-            status_file: notices::StatusFile::default(),
+            status_file: Latch::default(),
             since,
             ready: false,
             prober,
@@ -505,7 +505,7 @@ impl Generation {
             version: VERSION,
             instances: self.views.iter().flatten().cloned().collect(),
             uncovered: self.servers.uncovered.clone(),
-            uncovered_unknown: self.servers.unknown.clone(),
+            uncovered_unknown: self.servers.unknown.get().cloned(),
             checked: Timestamp::now(),
             daemon: Some(DaemonView {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -515,7 +515,7 @@ impl Generation {
         };
         let directory = &self.config.runtime_directory;
         let written = status.write(directory);
-        self.status_file.written(directory, written);
+        notices::status_file(&mut self.status_file, directory, written);
         self.outlets.changed();
         let line = self.headline();
         if line != self.said {
@@ -567,7 +567,7 @@ impl Generation {
 
 fn unexpected(ended: Result<Result<(), PrivilegeError>, tokio::task::JoinError>) -> DaemonError {
     match ended {
-        Ok(Ok(())) => DaemonError::Task("a task ended by itself".into()),
+        Ok(Ok(())) => DaemonError::Task("a task ended on its own".into()),
         Ok(Err(error)) => DaemonError::Privilege(error),
         Err(error) => DaemonError::Task(error.to_string()),
     }

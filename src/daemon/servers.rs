@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::DaemonNews;
 use crate::config::Config;
 use crate::host::process::Search;
-use crate::report::notices;
+use crate::report::{Latch, notices};
 use crate::server::running::uncovered;
 
 /// What is known of them.
@@ -15,7 +15,7 @@ use crate::server::running::uncovered;
 pub(super) struct Servers {
     pub(super) uncovered: Vec<PathBuf>,
     /// Why there may be more.
-    pub(super) unknown: Option<String>,
+    pub(super) unknown: Latch<String>,
     /// Whether a search is under way.
     looking: bool,
 }
@@ -41,19 +41,18 @@ impl Servers {
             directories.sort();
             directories.dedup();
         }
-        let unknown = search.missed.map(|cannot| cannot.sentence());
-        notices::servers_unseen(self.unknown.as_deref(), unknown.as_deref());
+        let unknown = search.missed.map(|cannot| cannot.problem().to_string());
+        notices::servers_unseen(self.unknown.set(unknown));
         notices::uncovered(&self.uncovered, &directories);
         self.looking = false;
-        self.unknown = unknown;
         self.uncovered = directories;
         self.uncovered.len()
     }
 
     /// What there is to say beside their number, as the end of a line.
     pub(super) fn doubt(&self) -> &'static str {
-        match self.unknown {
-            Some(_) => "; which servers run here is not known",
+        match self.unknown.get() {
+            Some(_) => "; the servers on this host could not be listed",
             None => "",
         }
     }

@@ -17,7 +17,7 @@ use crate::config::InstanceConfig;
 use crate::host::patience::Questions;
 use crate::host::privilege::{Rights, Worker};
 use crate::lineage::{Hint, Trail, WatchError, WatchedDirectory, Watcher};
-use crate::report::notices;
+use crate::report::{Latch, News, notices};
 
 /// How long what does not answer is left alone before it is tried again.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(super) struct Watching {
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
-    failing: BTreeMap<Option<PathBuf>, String>,
+    failing: BTreeMap<Option<PathBuf>, Latch<String>>,
     /// Whether an arming is under way, and whether another is wanted after it.
     under_way: bool,
     again: bool,
@@ -155,17 +155,17 @@ impl Watching {
             .filter(|error| !matches!(error, WatchError::Gone { .. }))
             .map(|error| (error.directory().map(Path::to_owned), error.to_string()))
             .collect();
-        for (directory, error) in &failing {
-            if self.failing.get(directory) != Some(error) {
-                notices::not_watched(directory.as_deref(), error);
-            }
+        for directory in failing.keys() {
+            self.failing.entry(directory.clone()).or_default();
         }
-        for directory in self.failing.keys() {
-            if !failing.contains_key(directory) {
-                notices::watched_again(directory.as_deref());
+        self.failing.retain(|directory, latch| {
+            match latch.set(failing.get(directory).cloned()) {
+                None => {}
+                Some(News::Trouble(error)) => notices::not_watched(directory.as_deref(), error),
+                Some(News::Over(_)) => notices::watched_again(directory.as_deref()),
             }
-        }
-        self.failing = failing;
+            latch.get().is_some()
+        });
         let inside = |places: &Places| !places.directories.is_disjoint(&watched.armed);
         let instances = self.places.iter().enumerate();
         let instances = instances

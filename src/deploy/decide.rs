@@ -12,6 +12,7 @@ use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::Mode;
 use crate::host::look::CannotLook;
 use crate::lineage::{LineageReader, Opened, Source, Trail};
+use crate::problem::Problem;
 use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
 use crate::server::{InstanceError, InstanceSnapshot, Unseen};
@@ -30,11 +31,9 @@ pub(super) struct Visit {
 }
 
 /// That it is not known whether a server would see what is written for it, and what mends that.
-pub(super) fn unseen_targets(cannot: &CannotLook) -> String {
-    format!(
-        "whether the server sees the files in their directories is not known, so that nothing was written: {}",
-        cannot.sentence()
-    )
+pub(super) fn unseen_targets(cannot: &CannotLook) -> Problem {
+    let subject = "it is not known whether the server sees the files in their directories, so nothing was written";
+    cannot.problem().about(subject)
 }
 
 impl Keeper {
@@ -74,28 +73,36 @@ impl Keeper {
                     }
                 }
             };
-            if let Some(why) = self.on_the_way(&trail).await {
-                let refused = Source::Invalid { why, denied: false };
+            if let Some(problem) = self.on_the_way(&trail).await {
+                let refused = Source::Invalid {
+                    problem,
+                    denied: false,
+                };
                 return (self.weighed(refused, sight, intent, settle).await, None);
             }
             return (visit, Some(keyed));
         }
-        let why = "the lineage changes faster than it can be deployed".to_owned();
-        let restless = Source::Waiting { why };
+        let restless = Source::Waiting {
+            problem: "the lineage keeps changing faster than it can be deployed".into(),
+        };
         (self.weighed(restless, sight, intent, settle).await, None)
     }
 
     /// Why no file may be written, since the lineage is found through it: a renewal would be the next one's source.
-    async fn on_the_way(&mut self, trail: &Trail) -> Option<String> {
+    async fn on_the_way(&mut self, trail: &Trail) -> Option<Problem> {
         let files = self.instance.on_files(|targets| Ok(targets.real_paths()));
         // What cannot be looked at cannot be written, which is told then.
         let files = files.await.ok()?;
         let file = files.iter().find(|file| trail.leads_through(file))?;
-        Some(format!(
-            "{} is a file of the lineage itself, and is not overwritten; set cert_file and key_file of {} to files outside of \
-             the lineage, and the server to use them, or mode = \"reload\"",
-            file.display(),
-            self.instance.config.name
+        Some(Problem::new(
+            format!(
+                "{} is a file of the lineage itself, so it is not overwritten",
+                file.display()
+            ),
+            format!(
+                "set cert_file and key_file of {} to files outside the lineage and point the server at them, or set mode = \"reload\"",
+                self.instance.config.name
+            ),
         ))
     }
 

@@ -1,17 +1,18 @@
 //! What came of comparing an instance.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::outcome::SyncOutcome;
-use super::plan::{self, Readiness};
 use super::remark::Remark;
 use super::state::Observation;
-use crate::bundle::{Fingerprint, Piece};
+use crate::bundle::{Bundle, Fingerprint, Piece};
+use crate::problem::Problem;
 
-/// What was done about one instance.
+/// What was done about one instance, as `sync`, the journal and the metrics tell it.
+#[derive(Debug, Clone)]
 pub(crate) struct Done {
     pub(crate) outcome: SyncOutcome,
     /// The leaf that it was about.
@@ -22,7 +23,7 @@ pub(crate) struct Done {
     /// loaded; nothing where all is the same, or that is not known.
     pub(crate) changed: Vec<Piece>,
     /// Why it is not as it should be.
-    pub(crate) problem: Option<String>,
+    pub(crate) problem: Option<Problem>,
     /// When the first certificate of the chain that it was about ends.
     pub(crate) not_after: Option<Timestamp>,
     /// What is odd and no reason to stop.
@@ -33,22 +34,57 @@ pub(crate) struct Done {
     pub(crate) took: Duration,
     /// Whether a deployment was begun.
     pub(crate) acted: bool,
+}
+
+/// What was done about one instance, and what it looks like now.
+pub(crate) struct Reconciled {
+    pub(crate) done: Done,
     pub(crate) seen: Observation,
 }
 
 impl Done {
-    /// When this instance is to be looked at again without any event.
-    pub(crate) fn again_at(&self) -> Option<Timestamp> {
-        match &self.seen.readiness {
-            Readiness::Later { at, .. } | Readiness::Delayed { at, .. } => {
-                Some(*at).filter(|at| *at < Timestamp::MAX)
-            }
-            Readiness::Refused { at, .. } => *at,
-            Readiness::Ready => {
-                let sight = self.seen.sight.as_ref().ok()?;
-                let held = sight.look.held.as_ref()?;
-                plan::held_until(held).filter(|at| *at > Timestamp::now())
-            }
+    /// What began at `began` has come to `outcome`.
+    pub(crate) fn new(outcome: SyncOutcome, began: Instant) -> Done {
+        Done {
+            outcome,
+            fingerprint: None,
+            old: None,
+            changed: Vec::new(),
+            problem: None,
+            not_after: None,
+            remarks: Vec::new(),
+            also_applied: Vec::new(),
+            took: began.elapsed(),
+            acted: false,
         }
+    }
+
+    pub(super) fn because(self, problem: Problem) -> Done {
+        Done {
+            problem: Some(problem),
+            ..self
+        }
+    }
+
+    /// It was about this bundle.
+    pub(super) fn about(self, bundle: Option<&Bundle>, seen: &Observation) -> Done {
+        Done {
+            fingerprint: bundle.map(Bundle::fingerprint),
+            not_after: bundle.map(|bundle| seen.end_of(bundle)),
+            ..self
+        }
+    }
+
+    /// `bundle` would go in the place of what is `installed`.
+    pub(super) fn would_replace(self, installed: Option<&Bundle>, bundle: &Bundle) -> Done {
+        Done {
+            old: installed.map(Bundle::fingerprint),
+            changed: bundle.pieces().since(installed.map(Bundle::pieces)),
+            ..self
+        }
+    }
+
+    pub(super) fn seen(self, seen: Observation) -> Reconciled {
+        Reconciled { done: self, seen }
     }
 }

@@ -11,7 +11,6 @@ mod decide;
 mod done;
 mod outcome;
 pub(crate) mod plan;
-mod problem;
 mod remark;
 mod rollback;
 mod standards;
@@ -27,10 +26,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
-use self::attempt::{Content, DeploymentOrder, Outcome, Proven};
+use self::attempt::{Content, DeploymentOrder, Ending, Proven};
 use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::{Address, Mode, Verify};
 use crate::lineage::{LineageReader, Source};
+use crate::problem::Problem;
 use crate::server::configuration::Configuration;
 use crate::server::files::Lock;
 use crate::server::mounts::pinned_by;
@@ -42,7 +42,7 @@ use crate::server::{
 };
 use crate::trust::Needed;
 use decide::Visit;
-pub(crate) use done::Done;
+pub(crate) use done::{Done, Reconciled};
 pub use outcome::SyncOutcome;
 use plan::{AttemptMemory, Intent, Plan, Readiness, Request, Trigger};
 pub(crate) use remark::Remark;
@@ -61,7 +61,7 @@ pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Keeper {
     pub(crate) instance: Instance,
     memory: AttemptMemory,
-    failure: Option<(Option<Fingerprint>, String)>,
+    failure: Option<(Option<Fingerprint>, Problem)>,
     loaded: Option<(i64, SystemTime)>,
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
@@ -94,7 +94,7 @@ impl Keeper {
         lineage: &mut impl LineageReader,
         intent: Intent,
         settle: Duration,
-    ) -> Done {
+    ) -> Reconciled {
         let quiet = |_: &InstanceSnapshot| {};
         self.reconcile_telling(lineage, intent, settle, quiet).await
     }
@@ -107,36 +107,28 @@ impl Keeper {
         intent: Intent,
         settle: Duration,
         looked: impl FnOnce(&InstanceSnapshot) + Send,
-    ) -> Done {
+    ) -> Reconciled {
         let began = Instant::now();
         // On the heap, as what else is large on the way: a poll would have a place for all of it on the stack.
         let attempt = Box::pin(self.attempt(lineage, intent, settle, began, looked));
-        let mut done = match attempt.await {
-            Ok(done) => done,
+        let mut reconciled = match attempt.await {
+            Ok(reconciled) => reconciled,
             Err(error) => {
                 let source = lineage.current().await;
-                let problem = error.to_string();
+                let problem = error.problem();
                 self.failure = Some((source.bundle().map(|b| b.fingerprint()), problem.clone()));
                 let seen = self.observe(&source, settle).await;
-                Done {
-                    outcome: SyncOutcome::Failed,
-                    fingerprint: source.bundle().map(|b| b.fingerprint()),
-                    old: None,
-                    changed: Vec::new(),
-                    not_after: source.bundle().map(|b| seen.end_of(b)),
-                    problem: Some(problem),
-                    remarks: Vec::new(),
-                    also_applied: Vec::new(),
-                    took: began.elapsed(),
-                    acted: false,
-                    seen,
-                }
+                Done::new(SyncOutcome::Failed, began)
+                    .about(source.bundle().map(|bundle| &**bundle), &seen)
+                    .because(problem)
+                    .seen(seen)
             }
         };
-        let look = done.seen.sight.as_ref().map(|sight| &sight.look);
+        let look = reconciled.seen.sight.as_ref().map(|sight| &sight.look);
         let fault = look.ok().and_then(|look| look.memory_fault.clone());
-        done.remarks.extend(fault.map(Remark::MemoryUnreadable));
-        done
+        let remarks = &mut reconciled.done.remarks;
+        remarks.extend(fault.map(Remark::MemoryUnreadable));
+        reconciled
     }
 
     async fn attempt(
@@ -146,29 +138,23 @@ impl Keeper {
         settle: Duration,
         began: Instant,
         looked: impl FnOnce(&InstanceSnapshot) + Send,
-    ) -> Result<Done, InstanceError> {
+    ) -> Result<Reconciled, InstanceError> {
         let (lock, sight) = self.enter(intent).await?;
         looked(&sight);
         let decided = Box::pin(self.decided(lineage, sight, intent, settle));
         let (visit, keyed) = decided.await;
         let source = &visit.source;
-        let mut done = match visit.plan {
+        let mut reconciled = match visit.plan {
             Plan::Deploy { bundle, .. } if intent.dry_run => {
                 let old = visit.sight.look.installed.bundle();
                 let seen = self.observe(source, settle).await;
-                Done {
-                    outcome: SyncOutcome::WouldDeploy,
-                    fingerprint: Some(bundle.fingerprint()),
-                    old: old.map(|b| b.fingerprint()),
-                    changed: bundle.pieces().since(old.map(|b| b.pieces())),
-                    not_after: Some(seen.end_of(&bundle)),
-                    problem: None,
+                let done = Done {
                     remarks: oddities(source, &visit.sight),
-                    also_applied: Vec::new(),
-                    took: began.elapsed(),
-                    acted: false,
-                    seen,
-                }
+                    ..Done::new(SyncOutcome::WouldDeploy, began)
+                };
+                done.about(Some(&bundle), &seen)
+                    .would_replace(old.map(|bundle| &**bundle), &bundle)
+                    .seen(seen)
             }
             Plan::Deploy {
                 bundle,
@@ -190,8 +176,8 @@ impl Keeper {
                     forced: intent.force,
                 };
                 let deployed = self.deploy(order, source, cause, settle, began);
-                let done = Box::pin(deployed).await;
-                self.told_by_cause(done, cause, &look)
+                let reconciled = Box::pin(deployed).await;
+                self.told_by_cause(reconciled, cause, &look)
             }
             Plan::Nothing => {
                 let installed = visit.sight.look.installed.bundle();
@@ -207,9 +193,9 @@ impl Keeper {
                 self.unchanged(seen, installed, began)
             }
         };
-        self.learn(lock.as_ref(), &mut done).await;
+        self.learn(lock.as_ref(), &mut reconciled).await;
         drop(lock);
-        Ok(done)
+        Ok(reconciled)
     }
 
     /// Looks at the instance, with its lock where something may be changed.
@@ -233,7 +219,7 @@ impl Keeper {
         cause: Trigger,
         settle: Duration,
         began: Instant,
-    ) -> Done {
+    ) -> Reconciled {
         let from_source = cause == Trigger::Source;
         let sight = order.sight.clone();
         let bundle = Arc::clone(order.content.bundle());
@@ -251,24 +237,18 @@ impl Keeper {
             Vec::new()
         };
         let loaded = self.last_load(&sight);
-        let outcome = Box::pin(attempt::deploy(&mut self.instance, order)).await;
-        let took = began.elapsed();
-        let answered = !matches!(outcome, Outcome::Unverified(_) | Outcome::Blocked(_));
-        let (outcome, problem) = match outcome {
-            Outcome::Deployed => (SyncOutcome::Deployed, None),
-            Outcome::Installed(why) => (SyncOutcome::Installed, Some(why)),
-            Outcome::Ended => {
-                // It loads the files when it starts, and nobody has done anything.
-                let seen = self.observe(source, settle).await;
-                let installed = sight.look.installed.bundle().map(Arc::clone);
-                return self.unchanged(seen, installed, began);
-            }
-            Outcome::Unverified(why) | Outcome::NotTaken(why) | Outcome::Blocked(why) => {
-                (SyncOutcome::Unverified, Some(why))
-            }
-            Outcome::RolledBack(why) => (SyncOutcome::RolledBack, Some(why)),
-            Outcome::Failed(why) => (SyncOutcome::Failed, Some(why)),
-        };
+        let Ending {
+            outcome,
+            problem,
+            is_answered,
+        } = Box::pin(attempt::deploy(&mut self.instance, order)).await;
+        let done = Done::new(outcome, began);
+        if outcome == SyncOutcome::Unchanged {
+            // It loads the files when it starts, and nobody has done anything.
+            let seen = self.observe(source, settle).await;
+            let installed = sight.look.installed.bundle().map(Arc::clone);
+            return self.unchanged(seen, installed, began);
+        }
         let reloaded = outcome != SyncOutcome::Failed;
         let mut also_applied = Vec::new();
         if let (Server::Up(process), true) = (&sight.server, reloaded) {
@@ -276,7 +256,7 @@ impl Keeper {
             self.memory.asked = Some(Request {
                 run,
                 bundle: identity,
-                answered,
+                is_answered,
             });
             self.loaded = Some((run, SystemTime::now()));
             self.memory.loaded = Some(identity);
@@ -309,19 +289,16 @@ impl Keeper {
             .filter(|_| !matches!(outcome, SyncOutcome::Installed))
             .map(|why| (Some(fingerprint), why));
         let seen = self.observe(source, settle).await;
-        Done {
-            outcome,
-            fingerprint: Some(fingerprint),
+        let done = Done {
             old,
             changed,
-            not_after: Some(seen.end_of(&bundle)),
             problem,
             remarks,
             also_applied,
-            took,
             acted: true,
-            seen,
-        }
+            ..done
+        };
+        done.about(Some(&bundle), &seen).seen(seen)
     }
 
     fn unchanged(
@@ -329,7 +306,7 @@ impl Keeper {
         seen: Observation,
         installed: Option<Arc<Bundle>>,
         began: Instant,
-    ) -> Done {
+    ) -> Reconciled {
         let (state, problem) = seen.state(&self.instance.config);
         let outcome = match state {
             State::InSync | State::NotRunning => SyncOutcome::Unchanged,
@@ -345,19 +322,12 @@ impl Keeper {
             self.failure = None;
         }
         let about = seen.source.bundle().or(installed.as_ref());
-        Done {
-            outcome,
-            fingerprint: about.map(|b| b.fingerprint()),
-            old: installed.as_ref().map(|b| b.fingerprint()),
-            changed: Vec::new(),
-            not_after: about.map(|b| seen.end_of(b)),
-            problem: problem.map(|p| p.sentence()),
-            remarks: Vec::new(),
-            also_applied: Vec::new(),
-            took: began.elapsed(),
-            acted: false,
-            seen,
-        }
+        let done = Done {
+            old: installed.as_ref().map(|bundle| bundle.fingerprint()),
+            problem,
+            ..Done::new(outcome, began)
+        };
+        done.about(about.map(|bundle| &**bundle), &seen).seen(seen)
     }
 
     /// When the server last loaded its configuration, as far as this process knows.
@@ -495,7 +465,7 @@ impl Keeper {
                 .failure
                 .as_ref()
                 .filter(|(of, _)| *of == about)
-                .map(|(_, why)| why.clone()),
+                .map(|(_, problem)| problem.clone()),
             roots,
             at,
         }
@@ -556,7 +526,7 @@ impl Keeper {
         &self,
         settings: TlsSettings,
         sight: &InstanceSnapshot,
-    ) -> Vec<String> {
+    ) -> Vec<Problem> {
         let config = self.instance.config.clone();
         let looked = as_server(sight.targets.server, move || {
             settings.faults_elsewhere(&config)
@@ -612,7 +582,7 @@ impl Keeper {
             .bundle()
             .map(|bundle| bundle.identity());
         let run = sight.server.process().map(Process::run);
-        let asked = self.memory.asked.filter(|asked| !asked.answered);
+        let asked = self.memory.asked.filter(|asked| !asked.is_answered);
         if asked.is_none_or(|request| Some(request.bundle) != installed || Some(request.run) != run)
         {
             return false;

@@ -9,6 +9,7 @@ use crate::bundle::{Bundle, Expiry, Identity, Refusal};
 use crate::config::{self, Mode, ServerKind, Verify};
 use crate::deploy::attempt::{Proven, Replaced};
 use crate::lineage::Source;
+use crate::problem::Problem;
 use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed};
 use crate::server::probe::Shown;
 use crate::server::process::Process;
@@ -33,17 +34,16 @@ pub(crate) enum Readiness {
     /// It may at a later time, without any event.
     Later {
         at: Timestamp,
-        why: String,
+        problem: Problem,
     },
     /// It is sound, and the configured `delay` holds it.
     Delayed {
         at: Timestamp,
-        why: String,
+        problem: Problem,
     },
     /// It may not as it is.
     Refused {
-        /// Why, and what to do.
-        why: String,
+        problem: Problem,
         /// When that can change without any event.
         at: Option<Timestamp>,
     },
@@ -59,15 +59,15 @@ pub(crate) fn readiness(
     let Standards { clock, roots, .. } = standards;
     let (bundle, changed) = match source {
         Source::Ready { bundle, changed } => (bundle, *changed),
-        Source::Waiting { why } => {
+        Source::Waiting { problem } => {
             return Readiness::Later {
                 at: Timestamp::MAX,
-                why: why.clone(),
+                problem: problem.clone(),
             };
         }
-        Source::Invalid { why, .. } => {
+        Source::Invalid { problem, .. } => {
             return Readiness::Refused {
-                why: why.clone(),
+                problem: problem.clone(),
                 at: None,
             };
         }
@@ -76,36 +76,33 @@ pub(crate) fn readiness(
     let needed_of = |bundle| Needed::of_bundle(bundle, roots, clock.now);
     let alive = installed.filter(|bundle| !needed_of(bundle).is_expired(clock.now));
     if let Err(refusal) = bundle.check(&config.server_names, clock.now) {
-        let why = format!(
-            "lineage {}: {refusal}; {}",
-            config.lineage.name,
-            refusal.remedy()
-        );
+        let what = format!("lineage {}: {refusal}", config.lineage.name);
+        let problem = Problem::new(what, refusal.remedy());
         return match refusal {
             Refusal::NotYetValid { not_before: at } if alive.is_some() => {
-                Readiness::Later { at, why }
+                Readiness::Later { at, problem }
             }
             Refusal::Companion(refusal) => Readiness::Refused {
-                why,
+                problem,
                 at: refusal.until(),
             },
             Refusal::NotYetValid { not_before } => Readiness::Refused {
-                why,
+                problem,
                 at: Some(not_before),
             },
-            _ => Readiness::Refused { why, at: None },
+            _ => Readiness::Refused { problem, at: None },
         };
     }
     let needed = needed_of(bundle);
     if let Some(fault) = needed.faults.first() {
-        let why = refused_by_clients(config, fault);
+        let problem = refused_by_clients(config, fault);
         return match fault.until {
-            Some(at) if alive.is_some() => Readiness::Later { at, why },
-            at => Readiness::Refused { why, at },
+            Some(at) if alive.is_some() => Readiness::Later { at, problem },
+            at => Readiness::Refused { problem, at },
         };
     }
-    if let Some(why) = locks_out(bundle, installed, config, standards) {
-        return Readiness::Refused { why, at: None };
+    if let Some(problem) = locks_out(bundle, installed, config, standards) {
+        return Readiness::Refused { problem, at: None };
     }
     let Some(installed) = installed else {
         return Readiness::Ready;
@@ -117,11 +114,14 @@ pub(crate) fn readiness(
     if bundle.shorter_than(installed) {
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
-            let why = format!(
-                "lineage {name}: its chain is shorter than the installed one of the same issuer, the file may be half written; it counts as whole from {} on",
+            let what = format!(
+                "lineage {name}: its chain is shorter than the installed one of the same issuer, so the file may be half written; it counts as complete from {}",
                 second(at)
             );
-            return Readiness::Later { at, why };
+            return Readiness::Later {
+                at,
+                problem: what.into(),
+            };
         }
     }
     let mut beside = installed.companions().ends(clock.now);
@@ -129,25 +129,25 @@ pub(crate) fn readiness(
         || beside.any(|end| end.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
     if !config.delay.is_zero() && !critical && at > clock.now {
-        let why = format!(
+        let what = format!(
             "lineage {name}: held back by the configured delay until {}",
             second(at)
         );
-        return Readiness::Delayed { at, why };
+        return Readiness::Delayed {
+            at,
+            problem: what.into(),
+        };
     }
     Readiness::Ready
 }
 
 /// That clients would refuse what the lineage holds, whatever they trust.
-fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> String {
-    let why = format!(
-        "lineage {}: clients refuse it: {}",
+fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> Problem {
+    let what = format!(
+        "lineage {}: clients would reject it: {}",
         config.lineage.name, fault.why
     );
-    match fault.mend.as_str() {
-        "" => why,
-        mend => format!("{why}; {mend}"),
-    }
+    Problem::new(what, &fault.mend)
 }
 
 /// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody
@@ -157,7 +157,7 @@ fn locks_out(
     installed: Option<&Arc<Bundle>>,
     config: &config::InstanceConfig,
     standards: &Standards,
-) -> Option<String> {
+) -> Option<Problem> {
     if standards.forced {
         return None;
     }
@@ -166,17 +166,22 @@ fn locks_out(
     let digestless = |bundle: &Bundle| !bundle.leaf().facts().has_digest;
     let is_new = !installed.is_some_and(|bundle| digestless(bundle));
     if config.kind() == ServerKind::Postgres && digestless(bundle) && is_new {
-        return Some(format!(
-            "lineage {lineage}: {}; have it issued by an authority with an RSA or ECDSA key, or, where no client has a \
-             password, install it by `{insist}`",
-            trust::no_digest(bundle.leaf())
+        return Some(Problem::new(
+            format!("lineage {lineage}: {}", trust::no_digest(bundle.leaf())),
+            format!(
+                "have it issued by a CA with an RSA or ECDSA key, or, if no client uses a password, install it with \
+                 `{insist}`"
+            ),
         ));
     }
     let client_use = standards.client_use.as_ref()?;
     (bundle.leaf().facts().may_authenticate == Some(false)).then(|| {
-        format!(
-            "lineage {lineage}: the certificate is not for clients (extended key usage without clientAuth), and {client_use}; \
-             name a certificate of its own there, since public authorities no longer issue both, or issue it with clientAuth"
+        let what = format!(
+            "lineage {lineage}: the certificate is not for clients (extended key usage without clientAuth), and {client_use}"
+        );
+        Problem::new(
+            what,
+            "use a separate certificate there, since public CAs no longer issue both uses in one, or have it issued with clientAuth",
         )
     })
 }
@@ -228,7 +233,7 @@ pub(crate) struct Request {
     pub(crate) run: i64,
     pub(crate) bundle: Identity,
     /// Whether it was seen what came of it.
-    pub(crate) answered: bool,
+    pub(crate) is_answered: bool,
 }
 
 /// What one process remembers of an instance; losing it costs one attempt.
@@ -499,7 +504,9 @@ impl Comparison<'_> {
             .asked
             .filter(|request| Some(request.run) == run && request.bundle == installed.identity());
         match self.served {
-            Some(Ok(shown)) => !shown.is_of(installed) && asked.is_none_or(|asked| !asked.answered),
+            Some(Ok(shown)) => {
+                !shown.is_of(installed) && asked.is_none_or(|asked| !asked.is_answered)
+            }
             // Whether it was asked before a crash, nothing shows.
             Some(Err(NotSeen::NotWanted)) => self.look().is_on_trial(),
             Some(Err(_)) => asked.is_none(),

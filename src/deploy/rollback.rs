@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use super::decide::unseen_targets;
 use super::plan::Trigger;
 use super::standards::depends_on_roots;
-use super::{Done, Keeper, LOCK_PATIENCE, SyncOutcome};
+use super::{Done, Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
 use crate::deploy::attempt::{Content, DeploymentOrder, Replaced};
 use crate::lineage::{LineageReader, Source};
+use crate::problem::Problem;
 use crate::server::files::{FilesSnapshot, Held, HeldBy, Lock};
 use crate::server::mounts::pinned_by;
 use crate::server::{InstanceError, InstanceSnapshot, Purpose};
@@ -40,19 +41,19 @@ struct Way {
     there: bool,
 }
 
-/// What a roll-back would do, or why it may not, in one sentence.
+/// What a roll-back would do, or why it may not.
 fn way(
     look: &FilesSnapshot,
     source: &Source,
     config: &config::InstanceConfig,
     roots: &Roots,
     now: Timestamp,
-) -> Result<Way, String> {
+) -> Result<Way, Problem> {
     let Some(previous) = look.previous.clone() else {
-        return Err(
-            "there is no previous bundle that can be loaded; pgcertd keeps one once a deployment has replaced what was served: renew instead"
-                .into(),
-        );
+        return Err(Problem::new(
+            "there is no previous bundle that can be loaded; pgcertd keeps one each time a deployment replaces what was served",
+            RENEW,
+        ));
     };
     let short = previous.fingerprint().short();
     let others = [source.bundle(), look.installed.bundle()];
@@ -67,19 +68,26 @@ fn way(
         held.by == HeldBy::Operator && hold.is_some_and(|identity| held.is_of(identity))
     });
     if there && !again {
-        return Err(format!(
-            "the previous bundle, {short}, is what is installed, and no earlier one is kept: renew instead"
+        return Err(Problem::new(
+            format!(
+                "the previous bundle, {short}, is already installed, and no earlier one is kept"
+            ),
+            RENEW,
         ));
     }
     if let Err(refusal) = previous.check(&config.server_names, now) {
-        return Err(format!(
-            "the previous bundle, {short}: {refusal}; what is installed stays: renew instead"
+        return Err(Problem::new(
+            format!("the previous bundle, {short}: {refusal}; the installed files stay"),
+            RENEW,
         ));
     }
     if let Some(fault) = Needed::of_bundle(&previous, roots, now).faults.first() {
-        return Err(format!(
-            "the previous bundle, {short}: clients refuse it: {}; what is installed stays: renew instead",
-            fault.why
+        let why = &fault.why;
+        return Err(Problem::new(
+            format!(
+                "the previous bundle, {short}: clients would reject it: {why}; the installed files stay"
+            ),
+            RENEW,
         ));
     }
     Ok(Way {
@@ -90,17 +98,22 @@ fn way(
 }
 
 /// Whose the files are, where they are not pgcertd's.
-fn not_ours(mode: Mode) -> Option<&'static str> {
+fn not_ours(mode: Mode) -> Option<Problem> {
     match mode {
         Mode::Manage => None,
-        Mode::Reload => Some(
-            "by mode = \"reload\" others place the files: have them put the previous ones back",
-        ),
-        Mode::Observe => Some(
-            "by mode = \"observe\" pgcertd changes nothing: put the previous files back by hand",
-        ),
+        Mode::Reload => Some(Problem::new(
+            "with mode = \"reload\" something else places the files",
+            "put the previous ones back with that",
+        )),
+        Mode::Observe => Some(Problem::new(
+            "with mode = \"observe\" pgcertd changes nothing",
+            "put the previous files back by hand",
+        )),
     }
 }
+
+/// What is left to do where there is no way back.
+const RENEW: &str = "renew instead";
 
 impl Keeper {
     /// Puts the previous bundle back, and holds what the lineage holds until that changes.
@@ -109,18 +122,18 @@ impl Keeper {
         lineage: &mut impl LineageReader,
         errand: Errand,
         settle: Duration,
-    ) -> Done {
+    ) -> Reconciled {
         let began = Instant::now();
-        let (outcome, why) = match not_ours(self.instance.config.mode) {
-            Some(why) => (SyncOutcome::Refused, why.to_owned()),
+        let (outcome, problem) = match not_ours(self.instance.config.mode) {
+            Some(problem) => (SyncOutcome::Refused, problem),
             None => match self.back(lineage, errand, settle, began).await {
-                Ok(done) => return done,
-                Err(error) => (SyncOutcome::Failed, error.to_string()),
+                Ok(reconciled) => return reconciled,
+                Err(error) => (SyncOutcome::Failed, error.problem()),
             },
         };
         let source = lineage.current().await;
-        self.untouched(outcome, Some(why), &source, settle, began)
-            .await
+        let seen = self.observe(&source, settle).await;
+        Done::new(outcome, began).because(problem).seen(seen)
     }
 
     async fn back(
@@ -129,7 +142,7 @@ impl Keeper {
         errand: Errand,
         settle: Duration,
         began: Instant,
-    ) -> Result<Done, InstanceError> {
+    ) -> Result<Reconciled, InstanceError> {
         let (lock, sight) = self.arrive(errand).await?;
         // What is held back is what the lineage holds now, and not what it held before the lock was free.
         let source = &lineage.current().await;
@@ -138,24 +151,20 @@ impl Keeper {
         let roots = self.roots.where_they_matter(they_matter).await;
         let way = match way(&sight.look, source, &self.instance.config, &roots, now) {
             Ok(way) => way,
-            Err(why) => {
-                let refused = SyncOutcome::Refused;
-                return Ok(self
-                    .untouched(refused, Some(why), source, settle, began)
-                    .await);
+            Err(problem) => {
+                let seen = self.observe(source, settle).await;
+                return Ok(Done::new(SyncOutcome::Refused, began)
+                    .because(problem)
+                    .seen(seen));
             }
         };
         if errand == Errand::DryRun {
             let installed = sight.look.installed.bundle();
-            let would = SyncOutcome::WouldDeploy;
-            let untouched = self.untouched(would, None, source, settle, began).await;
-            return Ok(Done {
-                fingerprint: Some(way.previous.fingerprint()),
-                old: installed.map(|b| b.fingerprint()),
-                changed: way.previous.pieces().since(installed.map(|b| b.pieces())),
-                not_after: Some(untouched.seen.end_of(&way.previous)),
-                ..untouched
-            });
+            let seen = self.observe(source, settle).await;
+            return Ok(Done::new(SyncOutcome::WouldDeploy, began)
+                .about(Some(&way.previous), &seen)
+                .would_replace(installed.map(|bundle| &**bundle), &way.previous)
+                .seen(seen));
         }
         let pinned = if way.there {
             Ok(None)
@@ -163,12 +172,14 @@ impl Keeper {
             pinned_by(&sight).await
         };
         let against = match pinned {
-            Ok(pinned) => pinned.map(|pinned| pinned.sentence()),
+            Ok(pinned) => pinned.map(|pinned| pinned.problem()),
             Err(cannot) => Some(unseen_targets(&cannot)),
         };
-        if let Some(why) = against {
-            let (refused, why) = (SyncOutcome::Refused, Some(why));
-            return Ok(self.untouched(refused, why, source, settle, began).await);
+        if let Some(problem) = against {
+            let seen = self.observe(source, settle).await;
+            return Ok(Done::new(SyncOutcome::Refused, began)
+                .because(problem)
+                .seen(seen));
         }
         let content = if way.there {
             Content::Installed(Arc::clone(&way.previous))
@@ -187,23 +198,24 @@ impl Keeper {
             proven: self.memory.proven,
             forced: false,
         };
-        let mut done = self
+        let mut reconciled = self
             .deploy(order, source, Trigger::Mend, settle, began)
             .await;
-        if done.outcome == SyncOutcome::Unchanged {
+        if reconciled.done.outcome == SyncOutcome::Unchanged {
             // It was there already, and the server ended before it loaded it.
-            done.outcome = SyncOutcome::Installed;
+            reconciled.done.outcome = SyncOutcome::Installed;
         }
-        let in_place = done.seen.sight.as_ref().is_ok_and(|sight| {
+        let in_place = reconciled.seen.sight.as_ref().is_ok_and(|sight| {
             let installed = sight.look.installed.bundle();
             installed.is_some_and(|bundle| bundle.holds(&way.previous))
         });
-        if !in_place || done.outcome == SyncOutcome::RolledBack {
-            self.let_go(before, source, settle, &mut done).await;
+        if !in_place || reconciled.done.outcome == SyncOutcome::RolledBack {
+            self.let_go(before, &mut reconciled.done).await;
+            reconciled.seen = self.observe(source, settle).await;
         }
-        self.learn(lock.as_ref(), &mut done).await;
+        self.learn(lock.as_ref(), &mut reconciled).await;
         drop(lock);
-        Ok(done)
+        Ok(reconciled)
     }
 
     /// Looks at the instance, with its lock where something is to be changed.
@@ -224,10 +236,10 @@ impl Keeper {
         let (new, old) = (bundle.leaf.short(), previous.fingerprint().short());
         let reason = if new == old {
             format!(
-                "the CA and CRL files beside {new} are held back: the operator went back to those of before"
+                "the CA and CRL files beside {new} are held: an operator rolled back to the previous ones"
             )
         } else {
-            format!("{new} is held back: the operator went back to {old}")
+            format!("{new} is held: an operator rolled back to {old}")
         };
         let held = Held {
             fingerprint: bundle.leaf,
@@ -242,13 +254,7 @@ impl Keeper {
 
     /// The previous bundle did not stay: what was held is what was held before. What Postgres
     /// said of the previous one is remembered where nothing else was.
-    async fn let_go(
-        &mut self,
-        before: Option<Held>,
-        source: &Source,
-        settle: Duration,
-        done: &mut Done,
-    ) {
+    async fn let_go(&mut self, before: Option<Held>, done: &mut Done) {
         let refused = done.outcome == SyncOutcome::RolledBack;
         let released = match before {
             Some(held) => self.instance.on_files(move |t| t.hold(&held)).await,
@@ -257,32 +263,7 @@ impl Keeper {
         };
         if let Err(error) = released {
             let told = done.problem.take().unwrap_or_default();
-            done.problem = Some(format!("{told}; the hold could not be taken back: {error}"));
-        }
-        done.seen = self.observe(source, settle).await;
-    }
-
-    async fn untouched(
-        &mut self,
-        outcome: SyncOutcome,
-        problem: Option<String>,
-        source: &Source,
-        settle: Duration,
-        began: Instant,
-    ) -> Done {
-        let seen = self.observe(source, settle).await;
-        Done {
-            outcome,
-            fingerprint: None,
-            old: None,
-            changed: Vec::new(),
-            problem,
-            not_after: None,
-            remarks: Vec::new(),
-            also_applied: Vec::new(),
-            took: began.elapsed(),
-            acted: false,
-            seen,
+            done.problem = Some(told.and(format_args!("the hold could not be removed: {error}")));
         }
     }
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Readiness, still_held};
-pub(crate) use super::problem::Problem;
+use super::plan::{Readiness, held_until, still_held};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{self, Mode, ServerKind, Verify};
 use crate::lineage::Source;
+use crate::problem::Problem;
 use crate::server::files::{HeldBy, Installed};
 use crate::server::mounts::Pinned;
 use crate::server::postmaster::Absence;
 use crate::server::probe::Served;
 use crate::server::process::Process;
-use crate::server::settings::{Names, NotUsed, SettingsError, TlsSettings};
+use crate::server::settings::{FIX_FIRST, Names, SettingsError, TlsSettings};
 use crate::server::{InstanceError, InstanceSnapshot, Server, Unseen};
 use crate::trust::{Needed, Roots};
 
@@ -70,20 +70,20 @@ impl State {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             State::InSync => "the lineage's certificate is installed and served",
-            State::NotRunning => "the server is down; what is installed can load",
-            State::Waiting => "a renewal is under way, or is not valid yet, or a `delay` runs",
-            State::Unknown => "you may not look, and the daemon does not run",
+            State::NotRunning => "the server is down; the installed files can be loaded",
+            State::Waiting => "a renewal is in progress or not valid yet, or a `delay` is running",
+            State::Unknown => "you lack the permission to look, and the daemon is not running",
             State::SourceInvalid => {
-                "the lineage cannot be read, or holds what must not be installed"
+                "the lineage cannot be read, or holds something that must not be installed"
             }
             State::Rejected => {
-                "the server would not load it, or no client got in with it; the one of before is back"
+                "the server would not load it, or no client could connect with it; the previous one is back"
             }
-            State::Held => "the operator holds this bundle back",
-            State::OutOfDate => "what is installed is not what the lineage holds",
+            State::Held => "an operator rolled back; this bundle is held",
+            State::OutOfDate => "the installed certificate is not the lineage's",
             State::NotUsed => "the server's configuration names other files, or TLS is off",
-            State::NotServed => "another certificate is served than is installed",
-            State::Unverified => "it is installed, and what is served cannot be seen",
+            State::NotServed => "the server serves a different certificate from the installed one",
+            State::Unverified => "it is installed, but what the server serves cannot be checked",
             State::Contended => "something else keeps rewriting the installed files",
         }
     }
@@ -92,25 +92,25 @@ impl State {
     pub(crate) fn remedy(self) -> &'static str {
         match self {
             State::InSync => "nothing",
-            State::NotRunning => "start it when you like",
+            State::NotRunning => "start it when you are ready",
             State::Waiting => {
                 "nothing; it becomes `source_invalid` after `settle_timeout` if it stays incomplete"
             }
-            State::Unknown => "ask as root, or start the daemon",
+            State::Unknown => "run it as root, or start the daemon",
             State::SourceInvalid => {
-                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is served meanwhile"
+                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is still served"
             }
-            State::Rejected => "see the server's log, mend the cause, `pgcertd sync --force`",
-            State::Held => "renew, or `pgcertd sync --force`",
+            State::Rejected => "see the server's log, fix the cause, run `pgcertd sync --force`",
+            State::Held => "renew, or run `pgcertd sync --force`",
             State::OutOfDate => {
-                "see `why`: a full disk, a missing directory, a daemon that does not run"
+                "see `why`: a full disk, a missing directory, a daemon that is not running"
             }
-            State::NotUsed => "set what `mend` says, and reload the server",
-            State::NotServed => "`pgcertd sync --force`; is `address` that server?",
+            State::NotUsed => "set what `fix` says, and reload the server",
+            State::NotServed => "run `pgcertd sync --force`; does `address` lead to this server?",
             State::Unverified => {
-                "does the server answer on TCP? Else set `address`, or `verify = \"none\"`"
+                "does the server answer on TCP? If not, set `address`, or `verify = \"none\"`"
             }
-            State::Contended => "find and remove it, then `pgcertd sync --force`",
+            State::Contended => "find and remove it, then run `pgcertd sync --force`",
         }
     }
 
@@ -149,13 +149,13 @@ pub(crate) struct Observation {
     /// What the server's configuration says, where something is amiss and it could be asked.
     pub(crate) settings: Option<Result<TlsSettings, SettingsError>>,
     /// What keeps the server from loading anything new, in other files than the instance's, where something is amiss.
-    pub(crate) faults: Vec<String>,
+    pub(crate) faults: Vec<Problem>,
     /// A target that the server sees as a single file, where something is amiss.
     pub(crate) pinned: Option<Pinned>,
     /// Whether something else keeps rewriting the installed files.
     pub(crate) contended: bool,
     /// Why the last attempt did not succeed.
-    pub(crate) failure: Option<String>,
+    pub(crate) failure: Option<Problem>,
     /// The roots that are known, where what is said of a chain depends on them.
     pub(crate) roots: Arc<Roots>,
     pub(crate) at: Timestamp,
@@ -190,7 +190,7 @@ impl Observation {
             .or_else(|| self.of_unknown())
             .or_else(|| self.of_waiting())
             .unwrap_or_else(|| match &self.sight {
-                Err(error) => (State::OutOfDate, Some(Problem::new(error.to_string(), ""))),
+                Err(error) => (State::OutOfDate, Some(error.problem())),
                 Ok(sight) => self.of_files(sight, config),
             })
     }
@@ -205,7 +205,7 @@ impl Observation {
             return None;
         }
         if !self.faults.is_empty() {
-            return Some(Problem::new(self.faults.join("; "), NO_RESTART));
+            return Some(Problem::new(Problem::whats(&self.faults), no_restart()));
         }
         if settings.not_used(cert, key) != Ok(None) {
             return None;
@@ -216,7 +216,7 @@ impl Observation {
             Installed::Usable(bundle) => {
                 let named = settings.companions_not_used(config) == Ok(None);
                 if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
-                    let mend = "do not restart it before that is mended";
+                    let mend = "don't restart it until that is fixed";
                     let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
                     return Some(mended);
                 }
@@ -230,7 +230,7 @@ impl Observation {
                     return None;
                 }
                 format!(
-                    "{} holds {}, which it refused",
+                    "{} holds {}, which it rejected",
                     cert.display(),
                     leaf.short()
                 )
@@ -241,7 +241,7 @@ impl Observation {
         } else {
             format!("{} with {}", cert.display(), key.display())
         };
-        let mend = format!("do not restart it before {pair} holds a pair that fits");
+        let mend = format!("don't restart it until {pair} holds a matching certificate and key");
         Some(Problem::new(why, mend).with(config.command(&["sync"])))
     }
 
@@ -267,6 +267,21 @@ impl Observation {
         }
     }
 
+    /// When the instance is to be looked at again without any event.
+    pub(crate) fn again_at(&self) -> Option<Timestamp> {
+        match &self.readiness {
+            Readiness::Later { at, .. } | Readiness::Delayed { at, .. } => {
+                Some(*at).filter(|at| *at < Timestamp::MAX)
+            }
+            Readiness::Refused { at, .. } => *at,
+            Readiness::Ready => {
+                let sight = self.sight.as_ref().ok()?;
+                let held = sight.look.held.as_ref()?;
+                held_until(held).filter(|at| *at > Timestamp::now())
+            }
+        }
+    }
+
     fn is_starting(&self) -> bool {
         self.sight.as_ref().is_ok_and(|sight| {
             let process = sight.server.process();
@@ -276,8 +291,8 @@ impl Observation {
 
     fn of_source(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Refused { why, .. } => {
-                Some((State::SourceInvalid, Some(Problem::new(why, ""))))
+            Readiness::Refused { problem, .. } => {
+                Some((State::SourceInvalid, Some(problem.clone())))
             }
             _ => None,
         }
@@ -296,7 +311,7 @@ impl Observation {
                 Some(
                     Problem::new(
                         &held.reason,
-                        "it stays so until the lineage changes; to deploy it before that",
+                        "it stays held until the lineage changes; to deploy it sooner",
                     )
                     .with(config.command(&["sync", "--force"])),
                 ),
@@ -318,7 +333,7 @@ impl Observation {
                             Problem::new(
                                 &held.reason,
                                 format!(
-                                    "it is tried again when the lineage changes, when {} has restarted, or a day later; at once, when the cause is mended",
+                                    "it is retried when the lineage changes, when {} has restarted, or after a day; to retry now, once the cause is fixed",
                                     config.kind().name()
                                 ),
                             )
@@ -334,8 +349,7 @@ impl Observation {
     fn of_unknown(&self) -> Option<(State, Option<Problem>)> {
         match &self.sight.as_ref().ok()?.server {
             Server::Down(absence) if absence.may_run() => {
-                let problem = Problem::new(absence.to_string(), absence.mend());
-                Some((State::Unverified, Some(problem)))
+                Some((State::Unverified, Some(absence.problem())))
             }
             Server::Up(_) | Server::Down(_) => None,
         }
@@ -343,8 +357,8 @@ impl Observation {
 
     fn of_waiting(&self) -> Option<(State, Option<Problem>)> {
         match &self.readiness {
-            Readiness::Later { why, .. } | Readiness::Delayed { why, .. } => {
-                Some((State::Waiting, Some(Problem::new(why, ""))))
+            Readiness::Later { problem, .. } | Readiness::Delayed { problem, .. } => {
+                Some((State::Waiting, Some(problem.clone())))
             }
             _ => None,
         }
@@ -372,7 +386,7 @@ impl Observation {
                             "something else rewrote {} three times within an hour",
                             config.cert_file.display()
                         ),
-                        "remove the hook or job that writes it, which `pgcertd check` may name; then",
+                        "remove the hook or job that writes it (`pgcertd check` may name it), then run",
                     )
                     .with(config.command(&["sync", "--force"])),
                 ),
@@ -385,10 +399,7 @@ impl Observation {
             );
         }
         if let Server::Down(absence) = &sight.server {
-            return (
-                State::OutOfDate,
-                Some(Problem::new(absence.to_string(), "")),
-            );
+            return (State::OutOfDate, Some(absence.to_string().into()));
         }
         self.of_serving(config)
     }
@@ -397,16 +408,16 @@ impl Observation {
     fn of_absence(&self) -> Option<Problem> {
         match &self.sight.as_ref().ok()?.server {
             Server::Up(_) | Server::Down(Absence::NoPidFile | Absence::Stopping) => None,
-            Server::Down(absence) => Some(Problem::new(absence.to_string(), absence.mend())),
+            Server::Down(absence) => Some(absence.problem()),
         }
     }
 
     fn out_of_date(&self, installed: &Installed, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
-            return Problem::new(pinned.to_string(), pinned.mend());
+            return pinned.problem();
         }
         if let Some(failure) = &self.failure {
-            return Problem::new(failure, "");
+            return failure.clone();
         }
         let what = match installed {
             Installed::Absent => format!("{} does not exist yet", config.cert_file.display()),
@@ -414,11 +425,13 @@ impl Observation {
             Installed::Usable(installed) => self.difference(installed, config),
         };
         match config.mode {
-            Mode::Manage => Problem::new(what, "see that the daemon runs; at once")
-                .with(config.command(&["sync"])),
+            Mode::Manage => {
+                Problem::new(what, "make sure the daemon is running; to install it now")
+                    .with(config.command(&["sync"]))
+            }
             Mode::Reload | Mode::Observe => Problem::new(
                 what,
-                "by the configured mode pgcertd does not write it: see why whoever does has not",
+                "in this mode something else writes the file: find out why it hasn't",
             ),
         }
     }
@@ -439,7 +452,7 @@ impl Observation {
         let same_ca = source.is_some_and(|trust| trust.ca_pem() == mine.ca_pem());
         let same_crl = source.is_some_and(|client_trust| client_trust.crl_pem() == mine.crl_pem());
         let pair = (!same_pair).then(|| {
-            let lineage = format!("the lineage {}", config.lineage.name);
+            let lineage = format!("lineage {}", config.lineage.name);
             (&config.cert_file, lineage)
         });
         let companion = |same: bool, it: &'a Option<config::Companion>| {
@@ -452,8 +465,7 @@ impl Observation {
             companion(same_crl, &config.crl),
         ];
         let each = differing.into_iter().flatten();
-        let each =
-            each.map(|(file, holder)| format!("{} is not what {holder} holds", file.display()));
+        let each = each.map(|(file, holder)| format!("{} does not match {holder}", file.display()));
         each.collect::<Vec<_>>().join(", ")
     }
 
@@ -466,22 +478,17 @@ impl Observation {
         {
             let problem = match settings.hosts() {
                 // Its lines are not among what the set-up writes.
-                Some(_) => Problem::new(not_used.why, not_used.mend),
+                Some(_) => not_used,
                 None => not_used_by(config, not_used),
             };
             return (State::NotUsed, Some(problem));
         }
         if let Some(Ok(settings)) = &self.settings {
             match settings.companions_not_used(config) {
-                Ok(Some(NotUsed { why, mend })) => {
-                    return (State::NotUsed, Some(Problem::new(why, mend)));
-                }
+                Ok(Some(not_used)) => return (State::NotUsed, Some(not_used)),
                 Ok(None) => {}
                 // Nothing on the wire tells it.
-                Err(cannot) => {
-                    let problem = Problem::new(cannot.to_string(), cannot.remedy());
-                    return (State::Unverified, Some(problem));
-                }
+                Err(cannot) => return (State::Unverified, Some(cannot.problem())),
             }
         }
         let sight = self.sight.as_ref().ok();
@@ -493,67 +500,64 @@ impl Observation {
             Ok(served) => (State::NotServed, Some(self.not_served(served, config))),
             Err(unseen) if unseen.is_tls_off() => {
                 let names = Names::for_home(&config.place);
-                let problem = not_used_by(config, NotUsed::tls_off(&names));
+                let problem = not_used_by(config, names.tls_off());
                 (State::NotUsed, Some(problem))
             }
             // A server that starts says so before it listens; its pid file tells when it does.
             Err(_) if self.is_starting() => (State::NotRunning, None),
-            Err(unseen) => (
-                State::Unverified,
-                Some(Problem::new(unseen.to_string(), unseen.mend())),
-            ),
+            Err(unseen) => (State::Unverified, Some(unseen.problem())),
         }
     }
 
     fn not_served(&self, served: &Served, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
-            return Problem::new(pinned.to_string(), pinned.mend());
+            return pinned.problem();
         }
         if !self.faults.is_empty() {
             let why = format!(
-                "{} serves another certificate than is installed, and the server loads nothing new: {}",
+                "{} does not serve the installed certificate, and the server cannot load anything new: {}",
                 served.address,
-                self.faults.join("; ")
+                Problem::whats(&self.faults)
             );
-            return Problem::new(why, NO_RESTART);
+            return Problem::new(why, no_restart());
         }
-        let why = self.failure.clone().unwrap_or_else(|| {
+        let problem = self.failure.clone().unwrap_or_else(|| {
             let address = &served.address;
-            if served.is_divided {
-                return format!(
-                    "{address} serves another certificate than is installed to clients that ask for {}",
+            let what = if served.is_divided {
+                format!(
+                    "{address} does not serve the installed certificate to clients that ask for {}",
                     served.asked
-                );
-            }
-            if Some(served.leaf.fingerprint()) == self.installed_leaf() {
-format!(
-                    "{address} asks clients for certificates of other CAs than are installed"
                 )
-} else {
-format!("{address} serves another certificate than is installed")
-}
+            } else if Some(served.leaf.fingerprint()) == self.installed_leaf() {
+                format!(
+                    "{address} asks clients for certificates of CAs other than the installed ones"
+                )
+            } else {
+                format!("{address} does not serve the installed certificate")
+            };
+            what.into()
         });
         match config.mode {
-            Mode::Manage | Mode::Reload => {
-                Problem::new(why, "").with(config.command(&["sync", "--force"]))
-            }
-            Mode::Observe => Problem::new(
-                why,
-                "reload the server, which pgcertd does not do in mode observe",
-            ),
+            Mode::Manage | Mode::Reload => problem.with(config.command(&["sync", "--force"])),
+            Mode::Observe => Problem {
+                fix: "reload the server; in mode observe pgcertd does not".into(),
+                ..problem
+            },
         }
     }
 }
 
 /// What is to be left alone while a file is broken that a start loads.
-const NO_RESTART: &str = "do not restart it before that: it would not start";
+fn no_restart() -> String {
+    format!("{FIX_FIRST}; don't restart the server before that: it would not start")
+}
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.
-fn not_used_by(config: &config::InstanceConfig, NotUsed { why, mend }: NotUsed) -> Problem {
+fn not_used_by(config: &config::InstanceConfig, not_used: Problem) -> Problem {
     match (config.kind(), config.mode) {
         (ServerKind::Postgres, Mode::Manage | Mode::Reload) => {
-            Problem::new(why, "").with(config.command(&["setup", "--instance"]))
+            Problem::new(not_used.what, "").with(config.command(&["setup", "--instance"]))
         }
-        _ => Problem::new(why, mend),
+        _ => not_used,
     }
 }

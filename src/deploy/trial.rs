@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::plan::Trigger;
 use super::remark::Remark;
-use super::state::{Observation, Problem};
-use super::{Done, Keeper, SyncOutcome};
+use super::state::Observation;
+use super::{Keeper, Reconciled, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode, Verify};
+use crate::problem::Problem;
 use crate::server::files::{FilesSnapshot, Lock};
 use crate::server::{InstanceError, InstanceSnapshot};
 
@@ -68,17 +69,17 @@ impl Observation {
             }
             let previous = previous.fingerprint().short();
             let why = format!(
-                "{new} is installed, nobody has seen {name} serve it yet, and it may be why {name} does not start"
+                "{new} is installed but {name} has not been seen to serve it yet, and it may be why {name} does not start"
             );
             let mend = format!("to put back {previous}, which was served before it");
             return Some(Problem::new(why, mend).with(config.command(&["sync"])));
         }
         let installed = look.installed.bundle().filter(|_| self.is_taken_back())?;
         let why = format!(
-            "{new} was not yet proven served when {name} went down; {} is back in its place",
+            "{new} had not been proven served when {name} went down; {} is back in its place",
             installed.fingerprint().short()
         );
-        let mend = format!("{new} is deployed like any other once {name} runs");
+        let mend = format!("{new} will be deployed once {name} is running");
         Some(Problem::new(why, mend))
     }
 }
@@ -96,16 +97,16 @@ impl Observation {
 
 impl Keeper {
     /// Remembers what was learned of the installed bundle, where the instance's lock is held.
-    pub(super) async fn learn(&mut self, lock: Option<&Lock>, done: &mut Done) {
+    pub(super) async fn learn(&mut self, lock: Option<&Lock>, reconciled: &mut Reconciled) {
         if lock.is_none() {
             return;
         }
-        let learned = match done.seen.lesson(&self.instance.config) {
+        let learned = match reconciled.seen.lesson(&self.instance.config) {
             Some(Lesson::Proven(bundle)) => self.instance.on_files(move |t| t.proven(bundle)).await,
             Some(Lesson::NoTrial) => self.instance.on_files(|t| t.end_trial()).await,
             None => Ok(()),
         };
-        done.remarks.extend(not_forgotten(learned));
+        reconciled.done.remarks.extend(not_forgotten(learned));
     }
 
     /// Forgets a trial because a bundle was put in place while the server was down that is not on
@@ -121,30 +122,32 @@ impl Keeper {
     /// is about that one.
     pub(super) fn told_by_cause(
         &mut self,
-        mut done: Done,
+        mut reconciled: Reconciled,
         cause: Trigger,
         look: &FilesSnapshot,
-    ) -> Done {
+    ) -> Reconciled {
+        let Reconciled { done, seen } = &mut reconciled;
         let (Trigger::Untried, SyncOutcome::Installed, Some(trial)) =
             (cause, done.outcome, look.trial())
         else {
-            return done;
+            return reconciled;
         };
         let name = self.instance.config.kind().name();
         let short = trial.leaf.short();
-        let source = done.seen.source.bundle();
+        let source = seen.source.bundle();
         let source = source.filter(|bundle| bundle.fingerprint() == trial.leaf);
         let tried = source.or(look.installed.bundle());
-        let not_after = tried.map(|bundle| done.seen.end_of(bundle));
+        let not_after = tried.map(|bundle| seen.end_of(bundle));
         done.outcome = SyncOutcome::TakenBack;
         done.old = done.fingerprint.replace(trial.leaf);
         done.not_after = not_after;
-        done.problem = Some(format!(
-            "{name} is down, and nobody has seen it serve {short}, which may be why; {short} is deployed like any other once {name} runs"
+        done.problem = Some(Problem::new(
+            format!("{name} is down and has not been seen to serve {short}, which may be why"),
+            format!("{short} will be deployed once {name} is running"),
         ));
         // It was taken out by nobody else.
         self.memory.settled = None;
-        done
+        reconciled
     }
 }
 

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use crate::problem::Problem;
+
 /// The most that is read of one file in `/proc`: a host that runs containers has mount tables of this order.
 const LARGEST: u64 = 16 << 20;
 
@@ -148,9 +150,8 @@ impl CannotLook {
         }
     }
 
-    /// What failed and what to do about it, as one sentence.
-    pub(crate) fn sentence(&self) -> String {
-        format!("{self}; {}", self.remedy())
+    pub(crate) fn problem(&self) -> Problem {
+        Problem::new(self.to_string(), self.remedy())
     }
 }
 
@@ -480,6 +481,6 @@ mod tests {
         std::os::unix::fs::symlink(&circle, &circle).unwrap();
         let cannot = same_file(&circle, directory.path()).unwrap_err();
         assert!(cannot.to_string().starts_with("stat of "), "{cannot}");
-        assert!(cannot.sentence().contains("circle"), "{cannot}");
+        assert!(cannot.remedy().contains("circle"), "{cannot}");
     }
 }

@@ -10,6 +10,7 @@ use super::tracked::PATIENCE_UNDER_LOCK;
 use super::{Source, Tracked, Trail};
 use crate::bundle::KeyedBundle;
 use crate::host::privilege::PrivilegeError;
+use crate::problem::Problem;
 
 /// What a lineage holds, and the private key, which is zeroed with this.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl LineageReader for Tracked {
 
 fn unreadable(lineage: &str, error: &PrivilegeError) -> Source {
     Source::Invalid {
-        why: format!("lineage {lineage}: {error}"),
+        problem: Problem::from(error.to_string()).about(format_args!("lineage {lineage}")),
         denied: false,
     }
 }

@@ -18,6 +18,7 @@ use super::{
 use super::{read, settle};
 use crate::bundle::{self, Bundle, BundleError, ClientTrust, KeyedBundle, Part};
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
+use crate::problem::Problem;
 
 /// How long a command waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,10 +38,9 @@ pub(crate) enum Source {
         changed: Timestamp,
     },
     /// Its files do not fit yet.
-    Waiting { why: String },
+    Waiting { problem: Problem },
     Invalid {
-        /// Why, and what to do.
-        why: String,
+        problem: Problem,
         /// Whether the caller lacks the right to look.
         denied: bool,
     },
@@ -65,14 +65,14 @@ impl Source {
                     changed: then,
                 },
             ) => changed == then && bundle.same_content(other),
-            (Source::Waiting { why }, Source::Waiting { why: other }) => why == other,
+            (Source::Waiting { problem }, Source::Waiting { problem: other }) => problem == other,
             (
-                Source::Invalid { why, denied },
+                Source::Invalid { problem, denied },
                 Source::Invalid {
-                    why: other,
+                    problem: other,
                     denied: then,
                 },
-            ) => why == other && denied == then,
+            ) => problem == other && denied == then,
             _ => false,
         }
     }
@@ -263,7 +263,7 @@ impl Tracked {
     /// older than what somebody else has deployed meanwhile.
     pub(crate) fn restless(&self) -> Opened {
         Opened::from(Source::Waiting {
-            why: format!("lineage {}: its files keep changing", self.spec.name),
+            problem: format!("lineage {}: its files keep changing", self.spec.name).into(),
         })
     }
 
@@ -376,23 +376,22 @@ fn judged(
         (Err(fault), verdict) => {
             let denied = matches!(fault, LineageFault::Read(ReadError::Denied { .. }));
             let waits = fault.may_pass() && matches!(verdict, Settled::Waiting { .. });
-            let why = match fault {
-                LineageFault::Read(error) => error.to_string(),
-                LineageFault::Bundle(error) if waits => {
-                    format!(
-                        "{}: {error}; awaiting the rest of the renewal",
-                        place(spec, reading, &error)
-                    )
-                }
+            let problem = match fault {
+                LineageFault::Read(error) => error.problem(),
                 LineageFault::Bundle(error) => {
+                    let fix = if waits {
+                        "awaiting the rest of the renewal"
+                    } else {
+                        error.remedy()
+                    };
                     let place = place(spec, reading, &error);
-                    format!("{place}: {error}; {}", error.remedy())
+                    Problem::new(format!("{place}: {error}"), fix)
                 }
             };
             Some(if waits {
-                Source::Waiting { why }
+                Source::Waiting { problem }
             } else {
-                Source::Invalid { why, denied }
+                Source::Invalid { problem, denied }
             })
         }
     }

@@ -1,61 +1,26 @@
 //! How a deployment is told.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use jiff::Timestamp;
-
 use super::day;
 use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
-use crate::bundle::{Fingerprint, Piece};
+use crate::bundle::Piece;
 use crate::config;
-use crate::deploy::state::{Problem, State};
+use crate::deploy::state::State;
 use crate::deploy::{Done, SyncOutcome};
+use crate::problem::Problem;
 
 /// What came of comparing an instance, as one line.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct DeploymentReport<'a> {
     pub(crate) config: &'a config::InstanceConfig,
-    pub(crate) outcome: SyncOutcome,
-    /// The leaf that was installed before.
-    pub(crate) old: Option<Fingerprint>,
-    /// The leaf that it was about.
-    pub(crate) new: Option<Fingerprint>,
-    /// What is not as it was before, see [`Done::changed`].
-    pub(crate) changed: &'a [Piece],
-    pub(crate) not_after: Option<Timestamp>,
-    /// From the decision to its proof.
-    pub(crate) took: Duration,
-    /// Why it is not as it should be.
-    pub(crate) problem: Option<&'a str>,
-    /// Files whose other edits the reload applied.
-    pub(crate) also_applied: &'a [PathBuf],
+    pub(crate) done: &'a Done,
 }
 
-impl<'a> DeploymentReport<'a> {
-    /// What was done about an instance.
-    pub(crate) fn from_config(
-        config: &'a config::InstanceConfig,
-        done: &'a Done,
-    ) -> DeploymentReport<'a> {
-        DeploymentReport {
-            config,
-            outcome: done.outcome,
-            old: done.old,
-            new: done.fingerprint,
-            changed: &done.changed,
-            not_after: done.not_after,
-            took: done.took,
-            problem: done.problem.as_deref(),
-            also_applied: &done.also_applied,
-        }
-    }
-
+impl DeploymentReport<'_> {
     pub(crate) fn message(&self) -> String {
         let lineage = &self.config.lineage.name;
-        let short = self.new.map(|new| new.short());
+        let short = self.done.fingerprint.map(|new| new.short());
         let leaf: Vec<&str> = std::iter::once(lineage.as_str())
             .chain(short.as_deref())
             .collect();
@@ -69,25 +34,33 @@ impl<'a> DeploymentReport<'a> {
                     .map(|files| format!(" with {files}"))
                     .unwrap_or_default();
                 line.push_str(&format!("{leaf}{files} {verb}"));
-                if let Some(old) = self.old.filter(|old| Some(*old) != self.new) {
+                if let Some(old) = self
+                    .done
+                    .old
+                    .filter(|old| Some(*old) != self.done.fingerprint)
+                {
                     line.push_str(&format!(" (before: {})", old.short()));
                 }
-                if let Some(end) = self.not_after {
+                if let Some(end) = self.done.not_after {
                     line.push_str(&format!(", expires {}", day(end)));
                 }
             }
         }
-        line.push_str(&format!(", {:.1} ms", self.took.as_secs_f64() * 1000.0));
-        if let Some(problem) = self.problem {
+        line.push_str(&format!(
+            ", {:.1} ms",
+            self.done.took.as_secs_f64() * 1000.0
+        ));
+        if let Some(problem) = &self.done.problem {
             line.push_str(&format!(": {problem}"));
         }
-        if !self.also_applied.is_empty() {
+        if !self.done.also_applied.is_empty() {
             let files: Vec<String> = self
+                .done
                 .also_applied
                 .iter()
                 .map(|file| file.display().to_string())
                 .collect();
-            line.push_str("; the reload also applied whatever had changed since the last one in ");
+            line.push_str("; the reload also applied other changes in ");
             line.push_str(&files.join(", "));
         }
         line
@@ -95,12 +68,13 @@ impl<'a> DeploymentReport<'a> {
 
     /// Whether the certificate is as it was, and what changed is what lies beside it.
     fn is_beside(&self) -> bool {
-        !self.changed.is_empty() && !self.changed.contains(&Piece::Certificate)
+        !self.done.changed.is_empty() && !self.done.changed.contains(&Piece::Certificate)
     }
 
     /// The CA and CRL files that changed.
     fn beside(&self) -> Option<String> {
         let changed = self
+            .done
             .changed
             .iter()
             .filter(|piece| **piece != Piece::Certificate);
@@ -109,13 +83,18 @@ impl<'a> DeploymentReport<'a> {
     }
 
     fn changed_words(&self) -> Option<String> {
-        let words: Vec<&str> = self.changed.iter().map(|piece| piece.as_str()).collect();
+        let words: Vec<&str> = self
+            .done
+            .changed
+            .iter()
+            .map(|piece| piece.as_str())
+            .collect();
         (!words.is_empty()).then(|| words.join(" "))
     }
 
     fn verb(&self) -> &'static str {
         let beside = self.is_beside();
-        match self.outcome {
+        match self.done.outcome {
             // No handshake shows a CRL.
             SyncOutcome::Deployed if beside => "deployed",
             SyncOutcome::Deployed => "deployed and served",
@@ -124,11 +103,11 @@ impl<'a> DeploymentReport<'a> {
             SyncOutcome::Unverified if beside => "installed, loading not verified",
             SyncOutcome::Unverified => "installed, serving not verified",
             SyncOutcome::RolledBack => match self.config.kind() {
-                config::ServerKind::Postgres => "refused by Postgres and rolled back",
-                config::ServerKind::PgBouncer => "refused by PgBouncer and rolled back",
-                config::ServerKind::Patroni => "refused by Patroni and rolled back",
+                config::ServerKind::Postgres => "rejected by Postgres and rolled back",
+                config::ServerKind::PgBouncer => "rejected by PgBouncer and rolled back",
+                config::ServerKind::Patroni => "rejected by Patroni and rolled back",
             },
-            SyncOutcome::TakenBack => "not proven served and taken back",
+            SyncOutcome::TakenBack => "not proven served and rolled back",
             SyncOutcome::Refused => "refused",
             SyncOutcome::Failed => "failed",
             SyncOutcome::Waiting => "waiting",
@@ -137,32 +116,36 @@ impl<'a> DeploymentReport<'a> {
         }
     }
 
+    /// Whether this says what is wrong in the state that the deployment left behind.
+    pub(crate) fn tells(&self, state: State, left: &Problem) -> bool {
+        let told = self.done.problem.as_ref();
+        // The reason of a refusal is remembered, and what became of the files is told here alone.
+        state == State::Rejected && self.done.outcome == SyncOutcome::RolledBack
+            || told.is_some_and(|problem| problem.what == left.what)
+    }
+
     /// The event, where a deployment was begun, and the state that it left behind with what is
-    /// wrong there; where that is said by itself, `left` has no problem and this event's is not
-    /// repeated in the line.
+    /// wrong there; where that is said by itself, `left` has no problem.
     pub(crate) fn event(&self, kind: EventKind, state: State, left: Option<&Problem>) -> Event {
         let remedy = left.map(Problem::remedy).filter(|text| !text.is_empty());
-        let mend = remedy.as_deref().filter(|mend| {
-            // A sentence that ends with the remedy is not told it twice.
-            !self.problem.is_some_and(|told| told.contains(mend))
-        });
+        let told = self.done.problem.as_ref().map(Problem::remedy);
         let mut message = self.message();
-        if let Some(mend) = mend {
+        if let Some(remedy) = remedy.as_ref().filter(|_| told != remedy) {
             message.push_str("; ");
-            message.push_str(mend);
+            message.push_str(remedy);
         }
         Event::new(kind, message)
             .with(Field::Instance, &self.config.name)
             .with(Field::Lineage, &self.config.lineage.name)
             .with(Field::File, self.config.cert_file.display())
-            .with(Field::Outcome, self.outcome.as_str())
+            .with(Field::Outcome, self.done.outcome.as_str())
             .with(Field::State, state.as_str())
-            .with_some(Field::Fingerprint, self.new)
-            .with_some(Field::OldFingerprint, self.old)
+            .with_some(Field::Fingerprint, self.done.fingerprint)
+            .with_some(Field::OldFingerprint, self.done.old)
             .with_some(Field::Changed, self.changed_words())
-            .with_some(Field::NotAfter, self.not_after)
-            .with(Field::Milliseconds, self.took.as_millis())
-            .with_some(Field::Problem, self.problem)
+            .with_some(Field::NotAfter, self.done.not_after)
+            .with(Field::Milliseconds, self.done.took.as_millis())
+            .with_some(Field::Problem, self.done.problem.as_ref())
             .with_some(Field::Remedy, remedy.as_deref())
     }
 }

@@ -9,6 +9,7 @@
 //!   `systemd/pgcertd.catalog` explain.
 //! * [`told`] decides what is new about an instance; [`deployment`] words what was done to it;
 //!   [`nearing`] says what is near its end.
+//! * [`latch`] keeps what was last said of one thing, so that each change is said once.
 //! * [`notices`] are what the daemon says of itself and of the host.
 //! * [`headline`] is the line for systemd's status; [`log`] is where events go.
 //! * [`metrics`] is what is measured, for Prometheus.
@@ -18,6 +19,7 @@ pub(crate) mod event;
 pub(crate) mod field;
 pub(crate) mod headline;
 pub(crate) mod kind;
+pub(crate) mod latch;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod nearing;
@@ -33,6 +35,7 @@ use jiff::Timestamp;
 pub(crate) use deployment::DeploymentReport;
 pub use field::Field;
 pub use kind::EventKind;
+pub(crate) use latch::{Latch, News};
 pub(crate) use told::Announcer;
 
 /// A date as a person reads it, UTC.

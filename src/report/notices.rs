@@ -9,8 +9,9 @@ use jiff::SignedDuration;
 use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
+use super::latch::{Latch, News};
 use crate::config::{self, Listen};
-use crate::deploy::state::Problem;
+use crate::problem::Problem;
 
 fn instances(count: usize) -> String {
     match count {
@@ -37,7 +38,7 @@ pub(crate) fn started(count: usize, file: &Path) {
 /// An instance whose files were not looked at within `seconds` of the start.
 pub(crate) fn files_unseen(instance: &config::InstanceConfig, seconds: u64) {
     let name = &instance.name;
-    let problem = format!("its files were not looked at within {seconds} s; started without it");
+    let problem = format!("its files could not be read within {seconds} s; started without it");
     let remedy = "see that the file systems of its lineage and its data directory answer";
     Event::new(
         EventKind::FilesUnseen,
@@ -55,7 +56,7 @@ pub(crate) fn config_taken(count: usize, file: &Path) {
     Event::new(
         EventKind::ConfigTaken,
         format!(
-            "{}: read again; pgcertd keeps {} from now on",
+            "{}: reloaded; pgcertd now keeps {}",
             file.display(),
             instances(count)
         ),
@@ -68,7 +69,7 @@ pub(crate) fn config_taken(count: usize, file: &Path) {
 pub(crate) fn config_refused(file: &Path, problem: &str) {
     Event::new(
         EventKind::ConfigRefused,
-        format!("the new config is not taken, the old one stays in force: {problem}"),
+        format!("the new config has an error, so the old one stays in force: {problem}"),
     )
     .with(Field::File, file.display())
     .with(Field::Problem, problem)
@@ -88,7 +89,7 @@ pub(crate) fn ended(kind: EventKind, config: &Path, problem: &str) {
 pub(crate) fn fault(panic: &dyn Display) {
     Event::new(
         EventKind::Fault,
-        format!("a fault in pgcertd, which ends now: {panic}"),
+        format!("internal error; exiting: {panic}"),
     )
     .with(Field::Problem, panic)
     .emit();
@@ -99,7 +100,7 @@ pub(crate) fn left_at_stop(tasks: usize, seconds: u64) {
     Event::new(
         EventKind::LeftAtStop,
         format!(
-            "{tasks} tasks did not finish within {seconds} s and are left; the next start compares anew"
+            "{tasks} tasks did not finish within {seconds} s and were abandoned; they are rechecked at the next start"
         ),
     )
     .emit();
@@ -128,7 +129,7 @@ pub(crate) fn events_failed(problem: &dyn Display) {
 pub(crate) fn not_watched(directory: Option<&Path>, problem: &str) {
     Event::new(
         EventKind::NotWatched,
-        format!("{problem}; until then changes there are found at every `poll` and `resync` alone"),
+        format!("{problem}; until then changes there are only found at every `poll` and `resync`"),
     )
     .with_some(Field::File, directory.map(Path::display))
     .with(Field::Problem, problem)
@@ -143,7 +144,7 @@ pub(crate) fn watched_again(directory: Option<&Path>) {
     );
     Event::new(
         EventKind::WatchedAgain,
-        format!("{what}: no longer unwatched"),
+        format!("{what}: being watched again"),
     )
     .with_some(Field::File, directory.map(Path::display))
     .emit();
@@ -156,7 +157,7 @@ pub(crate) fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
         Event::new(
             EventKind::Uncovered,
             format!(
-                "{directory}: a PostgreSQL server runs there, and no instance covers it; add an [[instance]] for it"
+                "{directory}: a PostgreSQL server runs here that no instance covers; add an [[instance]] for it"
             ),
         )
         .with(Field::File, directory)
@@ -166,27 +167,27 @@ pub(crate) fn uncovered(before: &[PathBuf], now: &[PathBuf]) {
         let directory = directory.display();
         Event::new(
             EventKind::NoLongerUncovered,
-            format!("{directory}: the PostgreSQL server that no instance covers has ended"),
+            format!("{directory}: the PostgreSQL server that no instance covered has stopped"),
         )
         .with(Field::File, directory)
         .emit();
     }
 }
 
-/// Why the processes of this host cannot be looked at, now and when it was last tried.
-pub(crate) fn servers_unseen(before: Option<&str>, now: Option<&str>) {
-    match now {
-        Some(problem) if before != now => {
-            let says = "a PostgreSQL server that no instance covers may be overlooked";
+/// Whether the processes of this host can be looked at.
+pub(crate) fn servers_unseen(news: Option<News<'_, String>>) {
+    match news {
+        None => {}
+        Some(News::Trouble(problem)) => {
+            let says = "a PostgreSQL server that no instance covers may go unnoticed";
             Event::new(EventKind::ServersUnseen, format!("{says}: {problem}"))
                 .with(Field::Problem, problem)
                 .emit();
         }
-        None if before.is_some() => {
+        Some(News::Over(_)) => {
             let says = "the processes of this host can be looked at again";
             Event::new(EventKind::ServersSeen, says).emit();
         }
-        _ => {}
     }
 }
 
@@ -194,9 +195,11 @@ pub(crate) fn servers_unseen(before: Option<&str>, now: Option<&str>) {
 pub(crate) fn notifier_started(file: &Path, program: Option<&str>) {
     let file = file.display();
     let message = match program {
-        Some(program) => format!("follows the daemon of {file}, and tells by {program}"),
+        Some(program) => {
+            format!("following the daemon of {file}; notifications go through {program}")
+        }
         None => format!(
-            "nobody is told: there is no command in [notify] of {file}; write one, and start pgcertd-notify again"
+            "nobody is notified: [notify] in {file} has no command; set one and restart pgcertd-notify"
         ),
     };
     Event::new(EventKind::NotifierStarted, message)
@@ -208,7 +211,7 @@ pub(crate) fn notifier_started(file: &Path, program: Option<&str>) {
 pub(crate) fn notification_sent(program: &str, subject: &str, took: Duration) {
     Event::new(
         EventKind::NotificationSent,
-        format!("{program} was told: {subject}"),
+        format!("sent through {program}: {subject}"),
     )
     .with(Field::File, program)
     .with(Field::Milliseconds, took.as_millis())
@@ -227,7 +230,7 @@ pub(crate) fn notification_failed(
     let pause = SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX);
     Event::new(
         EventKind::NotificationFailed,
-        format!("not delivered: {subject}: {problem}; again in {pause:#}; {remedy}"),
+        format!("not delivered: {subject}: {problem}; next try in {pause:#}; {remedy}"),
     )
     .with(Field::File, program)
     .with(Field::Problem, problem)
@@ -236,13 +239,13 @@ pub(crate) fn notification_failed(
     .emit();
 }
 
-/// What was told cannot be written down.
+/// What was sent cannot be recorded.
 pub(crate) fn notifications_not_kept(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
         EventKind::NotificationsNotKept,
         format!(
-            "{shown}: what was told cannot be kept: {problem}; create the directory for pgcertd-notify, or set state_directory in [notify]"
+            "{shown}: what was sent cannot be recorded: {problem}; create the directory for pgcertd-notify, or set state_directory in [notify]"
         ),
     )
     .with(Field::File, shown)
@@ -250,139 +253,106 @@ pub(crate) fn notifications_not_kept(file: &Path, problem: &str) {
     .emit();
 }
 
-/// What was told before cannot be read.
+/// The record of what was sent cannot be read.
 pub(crate) fn notifications_forgotten(file: &Path, problem: &str) {
     let shown = file.display();
     Event::new(
         EventKind::NotificationsForgotten,
-        format!("{shown}: not readable: {problem}; what is not well is told again"),
+        format!("{shown}: not readable: {problem}; open problems are sent again"),
     )
     .with(Field::File, shown)
     .with(Field::Problem, problem)
     .emit();
 }
 
-/// Whether the view for `status` can be written: said when that changes.
-#[derive(Debug, Default)]
-pub(crate) struct StatusFile {
-    failing: Option<String>,
+/// Whether the view for `status` could be written in `directory`.
+pub(crate) fn status_file(
+    latch: &mut Latch<String>,
+    directory: &Path,
+    result: std::io::Result<()>,
+) {
+    let shown = directory.display();
+    let event = match latch.set(result.err().map(|error| error.to_string())) {
+        None => return,
+        Some(News::Trouble(error)) => Event::new(
+            EventKind::StatusNotWritten,
+            format!(
+                "{shown}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory"
+            ),
+        )
+        .with(Field::Problem, error),
+        Some(News::Over(_)) => Event::new(
+            EventKind::StatusWritten,
+            format!("{shown}: the view for `status` is written again"),
+        ),
+    };
+    event.with(Field::File, shown).emit();
 }
 
-impl StatusFile {
-    /// It was written in `directory`, or not.
-    pub(crate) fn written(&mut self, directory: &Path, result: std::io::Result<()>) {
-        let shown = directory.display();
-        let failing = result.err().map(|error| error.to_string());
-        match (&failing, &self.failing) {
-            (Some(error), before) if before.as_ref() != Some(error) => Event::new(
-                EventKind::StatusNotWritten,
-                format!(
-                    "{shown}: the view for `status` cannot be written: {error}; create the directory for pgcertd's user, or set runtime_directory"
-                ),
+/// Whether scrapes are answered at `place`, or because of a problem `still` at another one.
+pub(crate) fn listening(
+    latch: &mut Latch<(Listen, Problem)>,
+    place: &Listen,
+    problem: Option<Problem>,
+    still: Option<&Listen>,
+) {
+    let event = match latch.set(problem.map(|problem| (place.clone(), problem))) {
+        None => return,
+        Some(News::Trouble((_, problem))) => {
+            let still = still.map_or_else(
+                || "retrying at every `resync`".to_owned(),
+                |still| format!("they stay at {still}; retrying at every `resync`"),
+            );
+            Event::new(
+                EventKind::MetricsNotServed,
+                format!("the metrics cannot be served: {problem}; {still}"),
             )
-            .with(Field::File, shown)
-            .with(Field::Problem, error)
-            .emit(),
-            (None, Some(_)) => Event::new(
-                EventKind::StatusWritten,
-                format!("{shown}: the view for `status` is written again"),
-            )
-            .with(Field::File, shown)
-            .emit(),
-            _ => {}
+            .with(Field::Problem, &problem.what)
+            .with(Field::Remedy, problem.remedy())
         }
-        self.failing = failing;
-    }
+        Some(News::Over(_)) => Event::new(
+            EventKind::MetricsServed,
+            format!("{place}: the metrics are served there now"),
+        ),
+    };
+    let file = match place {
+        Listen::Unix(path) => Some(path.display()),
+        Listen::Tcp(_) => None,
+    };
+    event.with_some(Field::File, file).emit();
 }
 
-/// Whether scrapes are answered where the config says: said when that changes.
-#[derive(Debug, Default)]
-pub(crate) struct ListeningNotice {
-    failing: Option<(Listen, Problem)>,
-}
-
-impl ListeningNotice {
-    /// It was opened, or is `still` at another place because of a problem.
-    pub(crate) fn at(&mut self, place: &Listen, problem: Option<&Problem>, still: Option<&Listen>) {
-        let file = match place {
-            Listen::Unix(path) => Some(path.display()),
-            Listen::Tcp(_) => None,
-        };
-        let failing = problem.map(|problem| (place.clone(), problem.clone()));
-        match (problem, &self.failing) {
-            (Some(problem), before) if *before != failing => {
-                let still = still.map_or_else(
-                    || "it is tried again at every `resync`".to_owned(),
-                    |still| {
-                        format!("they stay at {still}, and it is tried again at every `resync`")
-                    },
-                );
-                Event::new(
-                    EventKind::MetricsNotServed,
-                    format!(
-                        "the metrics cannot be served: {}; {still}",
-                        problem.sentence()
-                    ),
-                )
-                .with_some(Field::File, file)
-                .with(Field::Problem, &problem.why)
-                .with(Field::Remedy, problem.remedy())
+/// Whether the file for node_exporter could be written.
+pub(crate) fn textfile_written(
+    latch: &mut Latch<(PathBuf, Problem)>,
+    path: &Path,
+    result: Result<(), Problem>,
+) {
+    match latch.set(result.err().map(|problem| (path.to_owned(), problem))) {
+        None => {}
+        Some(News::Trouble((_, problem))) => {
+            unwritten(path, "the metrics cannot be written", problem);
+        }
+        Some(News::Over(_)) => {
+            let shown = path.display();
+            let message = format!("{shown}: the metrics are written there now");
+            Event::new(EventKind::MetricsWritten, message)
+                .with(Field::File, shown)
                 .emit();
-            }
-            (None, Some(_)) => {
-                let message = format!("{place}: the metrics are served there now");
-                Event::new(EventKind::MetricsServed, message)
-                    .with_some(Field::File, file)
-                    .emit();
-            }
-            _ => {}
         }
-        self.failing = failing;
     }
 }
 
-/// Whether the file for node_exporter can be written: said when that changes.
-#[derive(Debug, Default)]
-pub(crate) struct TextfileNotice {
-    failing: Option<(PathBuf, Problem)>,
-}
-
-impl TextfileNotice {
-    /// It was written, or not.
-    pub(crate) fn written(&mut self, path: &Path, result: Result<(), Problem>) {
-        let failing = result.err().map(|problem| (path.to_owned(), problem));
-        match (&failing, &self.failing) {
-            (Some((_, problem)), before) if *before != failing => {
-                unwritten(path, "the metrics cannot be written", problem);
-            }
-            (None, Some(_)) => {
-                let shown = path.display();
-                let message = format!("{shown}: the metrics are written there now");
-                Event::new(EventKind::MetricsWritten, message)
-                    .with(Field::File, shown)
-                    .emit();
-            }
-            _ => {}
-        }
-        self.failing = failing;
-    }
-
-    /// An earlier one was removed, or not.
-    pub(crate) fn removed(&mut self, path: &Path, result: Result<(), Problem>) {
-        self.failing = None;
-        if let Err(problem) = result {
-            let what =
-                "the metrics of before cannot be removed, and node_exporter goes on reading them";
-            unwritten(path, what, &problem);
-        }
-    }
+/// An earlier file for node_exporter could not be removed.
+pub(crate) fn textfile_left(path: &Path, problem: &Problem) {
+    let what = "the previous metrics file cannot be removed, and node_exporter keeps reading it";
+    unwritten(path, what, problem);
 }
 
 fn unwritten(path: &Path, what: &str, problem: &Problem) {
-    let message = format!("{what}: {}", problem.sentence());
-    Event::new(EventKind::MetricsNotWritten, message)
+    Event::new(EventKind::MetricsNotWritten, format!("{what}: {problem}"))
         .with(Field::File, path.display())
-        .with(Field::Problem, &problem.why)
+        .with(Field::Problem, &problem.what)
         .with(Field::Remedy, problem.remedy())
         .emit();
 }

@@ -19,8 +19,9 @@ use super::view::{CompanionPlaces, InstanceView};
 use super::{Announcer, DeploymentReport, EventKind, Field};
 use crate::bundle::{Fingerprint, Piece, Thresholds};
 use crate::config::{self, Config};
-use crate::deploy::state::{Problem, State};
-use crate::deploy::{Remark, SyncOutcome};
+use crate::deploy::state::State;
+use crate::deploy::{Done, Remark, SyncOutcome};
+use crate::problem::Problem;
 
 fn instance() -> config::InstanceConfig {
     let directory = tempfile::tempdir().unwrap();
@@ -31,7 +32,7 @@ fn instance() -> config::InstanceConfig {
 }
 
 fn problem(why: &str, mend: &str) -> Problem {
-    serde_json::from_value(serde_json::json!({"why": why, "mend": mend})).unwrap()
+    Problem::new(why, mend)
 }
 
 /// One instance, seen again and again.
@@ -54,14 +55,14 @@ impl Heeded {
         &mut self,
         state: State,
         details: Option<&Problem>,
-        done: Option<(SyncOutcome, Option<&str>)>,
+        done: Option<(SyncOutcome, Option<&Problem>)>,
         danger: Option<&Problem>,
     ) -> Vec<Event> {
         let view = InstanceView {
             name: self.config.name.clone(),
             lineage: self.config.lineage.name.clone(),
             state,
-            problem: details.map(Problem::sentence),
+            problem: details.map(Problem::to_string),
             details: details.cloned(),
             source: None,
             installed: None,
@@ -70,23 +71,16 @@ impl Heeded {
             crl: CompanionPlaces::default(),
             thresholds: Thresholds::default(),
         };
-        let deployment = done.map(|(outcome, problem)| DeploymentReport {
-            config: &self.config,
-            outcome,
-            old: None,
-            new: Some(leaf()),
-            changed: &[],
-            not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
-            took: Duration::from_millis(36),
-            problem,
-            also_applied: &[],
+        let unchanged = Done::new(SyncOutcome::Unchanged, Instant::now());
+        let done = done.map_or(unchanged, |(outcome, problem)| Done {
+            problem: problem.cloned(),
+            ..deployment(outcome)
         });
         let events = self.told.hear(
             ReportedState {
                 config: &self.config,
                 view: &view,
-                deployment: deployment.as_ref(),
-                remarks: &[],
+                done: &done,
                 danger,
             },
             self.now,
@@ -99,6 +93,16 @@ impl Heeded {
 
     fn sees(&mut self, state: State, details: Option<&Problem>) -> Vec<Event> {
         self.hears(state, details, None, None)
+    }
+}
+
+fn deployment(outcome: SyncOutcome) -> Done {
+    Done {
+        fingerprint: Some(leaf()),
+        not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
+        took: Duration::from_millis(36),
+        acted: true,
+        ..Done::new(outcome, Instant::now())
     }
 }
 
@@ -139,7 +143,7 @@ fn a_state_is_said_once_and_its_end_says_how_long_it_lasted() {
     assert_eq!(kinds(&ended), [EventKind::Recovered]);
     assert_eq!(
         ended[0].message(),
-        "16-main: in_sync; the trouble before it (unverified) lasted 1h 2m 5s"
+        "16-main: in_sync; the problem before it (unverified) lasted 1h 2m 5s"
     );
     assert_eq!(ended[0].value(Field::OldState), Some("unverified"));
     assert_eq!(ended[0].value(Field::Milliseconds), Some("3725000"));
@@ -150,8 +154,7 @@ fn a_deployment_that_leaves_a_trouble_behind_is_followed_by_it() {
     let mut world = Heeded::new();
     world.sees(State::InSync, None);
     let elsewhere = problem("ssl_cert_file = /old.pem", "set it");
-    let told = elsewhere.sentence();
-    let done = Some((SyncOutcome::Installed, Some(told.as_str())));
+    let done = Some((SyncOutcome::Installed, Some(&elsewhere)));
     let said = world.hears(State::NotUsed, Some(&elsewhere), done, None);
     assert_eq!(kinds(&said), [EventKind::Installed, EventKind::NotUsed]);
     assert!(
@@ -185,16 +188,12 @@ fn a_deployment_that_says_all_of_a_trouble_is_not_followed_by_it() {
         let mut world = Heeded::new();
         world.sees(State::InSync, None);
         let why = problem("it would not", "make it");
-        let done = Some((outcome, Some("it would not; and more")));
+        let told = Problem::new(&why.what, "");
+        let done = Some((outcome, Some(&told)));
         let said = world.hears(state, Some(&why), done, None);
         assert_eq!(kinds(&said), [kind]);
-        assert!(
-            said[0]
-                .message()
-                .ends_with("it would not; and more; make it"),
-            "{}",
-            said[0].message()
-        );
+        let message = said[0].message();
+        assert!(message.ends_with(": it would not; make it"), "{message}");
         assert_eq!(said[0].value(Field::Remedy), Some("make it"));
         assert!(world.sees(state, Some(&why)).is_empty());
         // And its end is said, whatever brought it.
@@ -212,7 +211,7 @@ fn a_deployment_that_says_all_of_a_trouble_is_not_followed_by_it() {
 fn a_trouble_that_weighs_more_than_the_deployment_is_said_by_itself() {
     let mut world = Heeded::new();
     let why = problem("the old one is still served", "run sync");
-    let done = Some((SyncOutcome::Unverified, Some(why.why.as_str())));
+    let done = Some((SyncOutcome::Unverified, Some(&why)));
     let said = world.hears(State::NotServed, Some(&why), done, None);
     assert_eq!(
         kinds(&said),
@@ -267,19 +266,22 @@ fn a_remark_is_made_once() {
         crl: CompanionPlaces::default(),
         thresholds: Thresholds::default(),
     };
-    let remarks = [
+    let remarks = vec![
         Remark::Odd {
             fingerprint: leaf(),
             what: "its chain is shorter".into(),
         },
         Remark::MemoryUnreadable("held.json: not readable".into()),
     ];
+    let done = Done {
+        remarks,
+        ..Done::new(SyncOutcome::Unchanged, Instant::now())
+    };
     let mut said = || {
         let heard = ReportedState {
             config: &world.config,
             view: &view,
-            deployment: None,
-            remarks: &remarks,
+            done: &done,
             danger: None,
         };
         kinds(&world.told.hear(heard, world.now))
@@ -407,16 +409,10 @@ fn every_kind_is_sent_whole_and_at_its_priority() {
 fn a_deployment_says_what_is_new() {
     let config = instance();
     let old: Fingerprint = "cd".repeat(32).parse().unwrap();
-    let deployment = |changed, old, outcome| DeploymentReport {
-        config: &config,
-        outcome,
+    let deployed = |changed: &[Piece], old, outcome| Done {
         old: Some(old),
-        new: Some(leaf()),
-        changed,
-        not_after: Some("2026-04-01T00:00:00Z".parse().unwrap()),
-        took: Duration::from_millis(36),
-        problem: None,
-        also_applied: &[],
+        changed: changed.to_vec(),
+        ..deployment(outcome)
     };
     let served = "ababab deployed and served (before: cdcdcd), expires 2026-04-01";
     let with =
@@ -446,7 +442,7 @@ fn a_deployment_says_what_is_new() {
             &[Piece::Ca],
             leaf(),
             RolledBack,
-            "new CA beside pg.example.com ababab refused by Postgres and rolled back".into(),
+            "new CA beside pg.example.com ababab rejected by Postgres and rolled back".into(),
         ),
         (
             &[Piece::Ca],
@@ -468,11 +464,15 @@ fn a_deployment_says_what_is_new() {
             "pg.example.com ababab deployed and served, expires 2026-04-01".into(),
         ),
     ] {
-        let message = deployment(changed, old, outcome).message();
+        let done = &deployed(changed, old, outcome);
+        let config = &config;
+        let message = DeploymentReport { config, done }.message();
         assert_eq!(message, format!("16-main: {words}, 36.0 ms"));
     }
-    let event = |changed| {
-        deployment(changed, leaf(), Deployed).event(EventKind::Deployed, State::InSync, None)
+    let event = |changed: &[Piece]| {
+        let done = &deployed(changed, leaf(), Deployed);
+        let config = &config;
+        DeploymentReport { config, done }.event(EventKind::Deployed, State::InSync, None)
     };
     let both = event(&[Piece::Ca, Piece::Crl]);
     assert!(both.is_as_documented(), "{both:?}");

@@ -8,10 +8,12 @@ use super::deployment::DeploymentReport;
 use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
+use super::latch::{Latch, News};
 use super::view::{CertificateView, InstanceView};
 use crate::config;
-use crate::deploy::state::{Problem, State};
-use crate::deploy::{Done, Remark};
+use crate::deploy::state::State;
+use crate::deploy::{Done, Reconciled, Remark};
+use crate::problem::Problem;
 use crate::text::rounded;
 
 /// What was last said of one instance.
@@ -23,7 +25,7 @@ pub(crate) struct Announcer {
     /// Since when it has not been well, and the last state in which it was not.
     trouble: Option<(Instant, State)>,
     /// Whether its server could not start again.
-    danger: bool,
+    danger: Latch<()>,
 }
 
 /// What was seen and done, as far as something is said of it.
@@ -32,9 +34,7 @@ pub(crate) struct ReportedState<'a> {
     pub(crate) config: &'a config::InstanceConfig,
     /// What is shown of it.
     pub(crate) view: &'a InstanceView,
-    /// The deployment, where one was begun.
-    pub(crate) deployment: Option<&'a DeploymentReport<'a>>,
-    pub(crate) remarks: &'a [Remark],
+    pub(crate) done: &'a Done,
     /// Why the server could not start again.
     pub(crate) danger: Option<&'a Problem>,
 }
@@ -44,20 +44,16 @@ impl Announcer {
     pub(crate) fn events_for(
         &mut self,
         config: &config::InstanceConfig,
-        done: &Done,
+        reconciled: &Reconciled,
         view: &InstanceView,
         now: Instant,
     ) -> Vec<Event> {
-        let deployment = done
-            .acted
-            .then(|| DeploymentReport::from_config(config, done));
-        let danger = done.seen.would_not_start(config);
+        let danger = reconciled.seen.would_not_start(config);
         self.hear(
             ReportedState {
                 config,
                 view,
-                deployment: deployment.as_ref(),
-                remarks: &done.remarks,
+                done: &reconciled.done,
                 danger: danger.as_ref(),
             },
             now,
@@ -72,15 +68,12 @@ impl Announcer {
             || !view.state.is_well() && self.problem != view.problem;
         let state = new.then(|| self.state_event(&heard, now)).flatten();
         let mut events = self.fresh_remarks(&heard);
-        match heard.deployment.and_then(|report| heard.told_by(report)) {
+        match heard.deployment() {
             None => events.extend(state),
             Some(whole) => match state.filter(|state| !heard.says_all(&whole, state)) {
                 None => events.push(whole),
                 Some(state) => {
-                    let without = heard
-                        .deployment
-                        .and_then(|deployment_report| heard.told_in_part(deployment_report));
-                    events.push(without.unwrap_or(whole));
+                    events.push(heard.without_state().unwrap_or(whole));
                     events.push(state);
                 }
             },
@@ -92,8 +85,9 @@ impl Announcer {
     }
 
     fn fresh_remarks(&mut self, heard: &ReportedState<'_>) -> Vec<Event> {
-        let before = std::mem::replace(&mut self.remarks, heard.remarks.to_vec());
+        let before = std::mem::replace(&mut self.remarks, heard.done.remarks.clone());
         let fresh = heard
+            .done
             .remarks
             .iter()
             .filter(|remark| !before.contains(remark));
@@ -117,7 +111,7 @@ impl Announcer {
         };
         let lasted = now.saturating_duration_since(since);
         message.push_str(&format!(
-            "; the trouble before it ({}) lasted {}",
+            "; the problem before it ({}) lasted {}",
             trouble.as_str(),
             rounded(lasted)
         ));
@@ -131,54 +125,55 @@ impl Announcer {
 
     fn danger_event(&mut self, heard: &ReportedState<'_>) -> Option<Event> {
         let name = &heard.view.name;
-        let was = std::mem::replace(&mut self.danger, heard.danger.is_some());
-        match heard.danger {
-            Some(danger) if !was => Some(
-                heard
-                    .instance(
-                        EventKind::WouldNotStart,
-                        format!(
-                            "{name}: Postgres could not start again: {}",
-                            danger.sentence()
-                        ),
-                    )
-                    .with(Field::File, heard.config.cert_file.display())
-                    .with(Field::State, heard.view.state.as_str())
-                    .with(Field::Problem, &danger.why)
-                    .with(Field::Remedy, danger.remedy()),
+        let event = match (self.danger.set(heard.danger.map(|_| ()))?, heard.danger) {
+            (News::Trouble(()), Some(danger)) => heard
+                .instance(
+                    EventKind::WouldNotStart,
+                    format!("{name}: Postgres would not start again: {danger}"),
+                )
+                .with(Field::Problem, &danger.what)
+                .with(Field::Remedy, danger.remedy()),
+            _ => heard.instance(
+                EventKind::WouldStartAgain,
+                format!("{name}: Postgres would start again"),
             ),
-            None if was => Some(
-                heard
-                    .instance(
-                        EventKind::WouldStartAgain,
-                        format!("{name}: Postgres could start again"),
-                    )
-                    .with(Field::File, heard.config.cert_file.display())
-                    .with(Field::State, heard.view.state.as_str()),
-            ),
-            _ => None,
-        }
+        };
+        Some(
+            event
+                .with(Field::File, heard.config.cert_file.display())
+                .with(Field::State, heard.view.state.as_str()),
+        )
     }
 }
 
 impl ReportedState<'_> {
-    /// The deployment's event, with what is wrong and what mends it.
-    fn told_by(&self, deployment: &DeploymentReport<'_>) -> Option<Event> {
-        let kind = EventKind::of_outcome(deployment.outcome)?;
-        Some(deployment.event(kind, self.view.state, self.view.details.as_ref()))
+    /// The deployment's event, where one was begun, with what is wrong after it and what to do.
+    fn deployment(&self) -> Option<Event> {
+        let kind = EventKind::of_outcome(self.done.outcome).filter(|_| self.done.acted)?;
+        let left = self.view.details.as_ref();
+        Some(self.report().event(kind, self.view.state, left))
     }
 
     /// The same without what the state's event says.
-    fn told_in_part(&self, deployment: &DeploymentReport<'_>) -> Option<Event> {
-        let kind = EventKind::of_outcome(deployment.outcome)?;
-        let left = self.view.details.as_ref();
+    fn without_state(&self) -> Option<Event> {
+        let kind = EventKind::of_outcome(self.done.outcome)?;
+        let mut done = self.done.clone();
+        let is_told = |left| self.report().tells(self.view.state, left);
+        if self.view.details.as_ref().is_some_and(is_told) {
+            done.problem = None;
+        }
         let part = DeploymentReport {
-            problem: deployment
-                .problem
-                .filter(|told| !left.is_some_and(|problem| told.contains(&problem.why))),
-            ..*deployment
+            config: self.config,
+            done: &done,
         };
         Some(part.event(kind, self.view.state, None))
+    }
+
+    fn report(&self) -> DeploymentReport<'_> {
+        DeploymentReport {
+            config: self.config,
+            done: self.done,
+        }
     }
 
     /// Whether a deployment's event leaves nothing to say of the state after it.
@@ -190,9 +185,8 @@ impl ReportedState<'_> {
             return true;
         }
         let left = self.view.details.as_ref();
-        let told = deployment.value(Field::Problem).unwrap_or_default();
         deployment.kind().priority() <= state.kind().priority()
-            && left.is_some_and(|problem| told.contains(&problem.why))
+            && left.is_some_and(|left| self.report().tells(self.view.state, left))
     }
 
     fn remark(&self, remark: &Remark) -> Event {
@@ -230,7 +224,7 @@ impl ReportedState<'_> {
             )
             .with_some(
                 Field::Problem,
-                view.details.as_ref().map(|problem| &problem.why),
+                view.details.as_ref().map(|problem| &problem.what),
             )
             .with_some(
                 Field::Remedy,

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
-use crate::deploy::state::{Observation, Problem, State};
+use crate::deploy::state::{Observation, State};
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::file;
+use crate::problem::Problem;
 use crate::text;
 use crate::trust::Needed;
 
@@ -216,7 +217,7 @@ impl InstanceView {
             name: config.name.clone(),
             lineage: config.lineage.name.clone(),
             state,
-            problem: problem.as_ref().map(Problem::sentence),
+            problem: problem.as_ref().map(Problem::to_string),
             details: problem,
             source: source.map(shown),
             installed: installed.map(|b| shown(b)),

@@ -50,7 +50,7 @@ impl Instance {
         if self.config.verify == Verify::None {
             return Err("what is served is not looked at (verify = \"none\")".into());
         }
-        let addresses = self.addresses(process)?;
+        let addresses = self.addresses(process).map_err(|problem| problem.what)?;
         let limit = self.config.verify_timeout;
         let served = self.served_by_name(&addresses, installed, limit).await;
         let served = served.map_err(|unseen| unseen.to_string())?;

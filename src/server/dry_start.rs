@@ -88,7 +88,7 @@ enum Untried {
     Directory(#[from] io::Error),
     #[error("a start of the server's program on a throw-away data directory: {0}")]
     Command(#[from] CommandError),
-    #[error("the environment of the server: {}", .0.sentence())]
+    #[error("the environment of the server: {}", .0.problem())]
     Look(#[from] CannotLook),
 }
 

@@ -18,11 +18,12 @@ use super::files::key_rule;
 use super::hba::words::{HbaLine, HbaWord, lines};
 use super::hba::{Dialect, HbaFiles, Lines, OnDisk, beside};
 use super::probe::AskedName;
-use super::settings::{MEND_FIRST, NotUsed, read_bounded};
+use super::settings::{FIX_FIRST, read_bounded};
 use crate::bundle::{BundleError, KeyedBundle};
 use crate::host::look::{CannotLook, same_file};
 use crate::host::patience::Questions;
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 
 /// The first version that has such a file (`server_version_num`).
 pub(crate) const FIRST: i32 = 190_000;
@@ -160,7 +161,7 @@ impl Hosts {
         names: &[AskedName],
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if !self.faults.is_empty() {
             return Ok(None);
         }
@@ -177,33 +178,29 @@ impl Hosts {
         name: &AskedName,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         let pair = pair_words(cert_file, key_file);
         let (word, file) = (name.word(), self.file.display());
         let Some(line) = self.line_for(name) else {
-            return Ok(Some(NotUsed {
-                why: format!(
-                    "{file} has no line for clients that ask for {name}, nor one for *: they are turned away"
-                ),
-                mend: format!("add the line `{word} {pair}` to it and reload"),
-            }));
+            let what = format!(
+                "{file} has no line for clients that ask for {name}, nor one for *: they are turned away"
+            );
+            let fix = format!("add the line `{word} {pair}` to it and reload");
+            return Ok(Some(Problem::new(what, fix)));
         };
         let Some(other) = line.names_other(cert_file, key_file)? else {
             return Ok(None);
         };
         let place = line.place();
-        Ok(Some(NotUsed {
-            why: format!(
-                "{place} gives clients that ask for {name} {}, which pgcertd does not write",
-                other.display()
-            ),
-            mend: match line.whose {
-                For::Others => format!("add the line `{word} {pair}` to {file} and reload"),
-                For::Names(_) | For::Nameless => {
-                    format!("name {pair} in that line and reload")
-                }
-            },
-        }))
+        let what = format!(
+            "{place} gives clients that ask for {name} {}, which pgcertd does not write",
+            other.display()
+        );
+        let fix = match line.whose {
+            For::Others => format!("add the line `{word} {pair}` to {file} and reload"),
+            For::Names(_) | For::Nameless => format!("name {pair} in that line and reload"),
+        };
+        Ok(Some(Problem::new(what, fix)))
     }
 
     /// Those of `names` that need a line of their own to get these files. A name that has a line already is refused
@@ -217,7 +214,7 @@ impl Hosts {
         names: &[AskedName],
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Result<Vec<String>, NotUsed>, CannotLook> {
+    ) -> Result<Result<Vec<String>, Problem>, CannotLook> {
         let mut missing: Vec<String> = Vec::new();
         for name in names {
             let Some(not_used) = self.not_used_by(name, cert_file, key_file)? else {
@@ -235,10 +232,10 @@ impl Hosts {
                 }
                 // Its files need not be there yet, so that they cannot be named in that line.
                 AskedName::Host(host) => {
-                    let mend = format!(
+                    let fix = format!(
                         "take {host} out of that line, or the whole line if it has no other name"
                     );
-                    return Ok(Err(NotUsed { mend, ..not_used }));
+                    return Ok(Err(Problem::new(not_used.what, fix)));
                 }
                 AskedName::Absent => return Ok(Err(not_used)),
             }
@@ -299,7 +296,7 @@ impl Hosts {
         &self,
         names: &[AskedName],
         ca_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         for line in names.iter().filter_map(|name| self.line_for(name)) {
             let why = match &line.ca_file {
                 Some(named) if same_file(named, ca_file)? => continue,
@@ -309,10 +306,10 @@ impl Hosts {
                 ),
                 None => "it has no CA file, and pgcertd keeps one".to_owned(),
             };
-            return Ok(Some(NotUsed {
-                why: format!("{}: {why}", line.place()),
-                mend: format!("name {} there after the key, and reload", ca_file.display()),
-            }));
+            return Ok(Some(Problem::new(
+                format!("{}: {why}", line.place()),
+                format!("name {} there after the key, and reload", ca_file.display()),
+            )));
         }
         Ok(None)
     }
@@ -333,16 +330,16 @@ impl Hosts {
         self.files.iter().cloned().chain(of_lines).collect()
     }
 
-    /// Why the server refuses the file itself, and what to do.
-    pub fn faults_of_file(&self) -> impl Iterator<Item = String> {
+    /// Why the server refuses the file itself.
+    pub fn faults_of_file(&self) -> impl Iterator<Item = Problem> {
         self.faults
             .iter()
-            .map(|fault| format!("{fault}; {MEND_FIRST}"))
+            .map(|fault| Problem::new(fault, FIX_FIRST))
     }
 
-    /// What keeps the server from loading the certificate and key of another's line, as far as that shows here, and what to do.
+    /// What keeps the server from loading the certificate and key of another's line, as far as that shows here.
     /// Blocks, with the rights of the thread that asks.
-    pub fn faults_of_pairs(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
+    pub fn faults_of_pairs(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
         let server = self.server;
         let pair = |line: &HostLine| {
             (
@@ -362,7 +359,8 @@ impl Hosts {
                 None => "the file system of its files does not answer",
                 Some(fault) => fault.as_deref()?,
             };
-            Some(format!("{}: {fault}; {MEND_FIRST}", line.place()))
+            let what = format!("{}: {fault}", line.place());
+            Some(Problem::new(what, FIX_FIRST))
         });
         told.collect()
     }

@@ -70,7 +70,7 @@ impl Instance {
         if let (Some(root), Ok(api)) = (patroni.root.clone(), patroni.api.clone()) {
             let known = [self.config.cert_file.clone(), self.config.key_file.clone()];
             let seen = apart(move || api.through(&root, &known.each_ref().map(PathBuf::as_path)));
-            patroni.api = seen.await?.map_err(|cannot| cannot.sentence());
+            patroni.api = seen.await?.map_err(|cannot| cannot.problem());
         }
         Ok(Server::Up(Arc::new(Process::Patroni(Box::new(patroni)))))
     }
@@ -139,7 +139,9 @@ impl Instance {
             settings.tls = settings.tls.through(&root, &known)?;
             Ok(settings)
         });
-        Ok(seen.await?.map_err(|cannot: CannotLook| cannot.sentence()))
+        Ok(seen
+            .await?
+            .map_err(|cannot: CannotLook| cannot.problem().to_string()))
     }
 
     /// What makes the certificate one of a client as well, in words; none where nothing does, or where
@@ -197,8 +199,10 @@ impl Instance {
                 Ok(settings.map_err(unreadable)?.tls)
             }
             Process::Patroni(patroni) => {
-                let reason = |reason: String| SettingsError::Unreadable { reason };
-                patroni.tls(&self.config).map_err(reason)
+                let settings = patroni.tls(&self.config);
+                settings.map_err(|problem| SettingsError::Unreadable {
+                    reason: problem.to_string(),
+                })
             }
         }
     }

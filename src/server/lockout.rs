@@ -7,14 +7,15 @@ use super::process::Process;
 use super::{Instance, Unseen};
 use crate::bundle::Bundle;
 use crate::config::Address;
+use crate::problem::Problem;
 
 /// Whether a server ends the handshakes of all its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lockout {
     /// It does: how it ends them, as `it sends the alert HandshakeFailure`.
     Proven(String),
-    /// That is not so, or not known: why, in a sentence.
-    Doubtful(String),
+    /// That is not so, or not known: why.
+    Doubtful(Problem),
 }
 
 impl Instance {
@@ -33,11 +34,11 @@ impl Instance {
             (Err(why), None) => return Lockout::Doubtful(why),
         };
         let names = self.asked_names(Some(bundle));
-        let mut doubt = "there is no address to look at".to_owned();
+        let mut doubt = Problem::from("there is no address to look at");
         for address in &addresses {
             match self.all_locked_out(address, &names, limit).await {
                 Ok(lockout) => return lockout,
-                Err(error) => doubt = error.to_string(),
+                Err(error) => doubt = error.to_string().into(),
             }
         }
         Lockout::Doubtful(doubt)
@@ -72,20 +73,23 @@ impl Instance {
         let turned_away = match looked {
             Ok(_) => {
                 let doubt = format!("{address} shakes hands with pgcertd");
-                return Ok(Lockout::Doubtful(doubt));
+                return Ok(Lockout::Doubtful(doubt.into()));
             }
             Err(error) if error.is_alert() => error,
             Err(error @ (ProbeError::Connect { .. } | ProbeError::Closed { .. })) => {
                 return Err(error);
             }
-            Err(error) => return Ok(Lockout::Doubtful(Unseen::from(error).sentence())),
+            Err(error) => return Ok(Lockout::Doubtful(Unseen::from(error).problem())),
         };
         let welcome = self.prober.welcome(address, asked, opening, limit).await?;
         Ok(match welcome {
             WidestAnswer::Ends(how) => Lockout::Proven(how),
             WidestAnswer::AsProbe => Lockout::Proven(turned_away.to_string()),
-            WidestAnswer::GoesOn => Lockout::Doubtful(format!(
-                "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does; see that psql gets in"
+            WidestAnswer::GoesOn => Lockout::Doubtful(Problem::new(
+                format!(
+                    "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does"
+                ),
+                "see that psql gets in",
             )),
         })
     }

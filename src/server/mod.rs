@@ -41,6 +41,7 @@ use crate::config::{self, Address, Config, ServerKind};
 use crate::host::directory::ReachError;
 use crate::host::look::{self, CannotLook};
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker, if_hidden};
+use crate::problem::Problem;
 use crate::server::files::{FilesError, FilesSnapshot, Lock, Targets};
 use crate::server::postmaster::{Absence, Network, Postmaster};
 use crate::server::probe::{AskedName, Opening, ProbeError, Prober, Served};
@@ -56,9 +57,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// An instance cannot be worked on.
 #[derive(Debug, thiserror::Error)]
+#[error("{}", self.problem())]
 pub(crate) enum InstanceError {
     /// The data directory, or the server's own configuration, cannot be looked at.
-    #[error("{key} {}: {}", path.display(), home_fault(path, source))]
     Home {
         /// `data_directory` or `config_file`.
         key: &'static str,
@@ -67,7 +68,6 @@ pub(crate) enum InstanceError {
         source: std::io::Error,
     },
     /// Somebody else than root and its owner may have bent the path to it.
-    #[error("{key} {}: {source}", path.display())]
     Bent {
         /// `data_directory` or `config_file`.
         key: &'static str,
@@ -77,24 +77,22 @@ pub(crate) enum InstanceError {
         source: ReachError,
     },
     /// The server would be root's.
-    #[error("{key} {}: it belongs to root, as whom no server runs; chown it to the server's user, or correct the path or owner in the config", path.display())]
     OfRoot {
         /// `data_directory` or `config_file`.
         key: &'static str,
         path: PathBuf,
     },
     /// There is no configuration of a Patroni at that path, and one runs without.
-    #[error("config_file {} does not exist, and {runs}; {}", path.display(), patroni::BY_FILE)]
     NoFile {
         path: PathBuf,
         /// What runs, as a clause.
         runs: String,
     },
     /// Root owns the server's configuration, so that it does not tell the server's user.
-    #[error("config_file {} belongs to root, which does not say as whom the server runs; set owner in the config to the server's user", path.display())]
-    Unowned { path: PathBuf },
+    Unowned {
+        path: PathBuf,
+    },
     /// A user or group of the config does not exist.
-    #[error("{key} = \"{name}\": there is no such {kind} on this host")]
     Account {
         /// `owner` or `group`.
         key: &'static str,
@@ -103,14 +101,12 @@ pub(crate) enum InstanceError {
         kind: &'static str,
     },
     /// The state directory cannot be made.
-    #[error("{}: cannot make the directory: {source}; create it for the server's user, or set state_directory", path.display())]
     State {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// Another pgcertd holds the lock.
-    #[error("another pgcertd has been at work on {} for more than {} s; wait for it, or find out what is holding {} (fuser -v)", path.display(), waited.as_secs(), lock.display())]
     Locked {
         /// The data directory, or the server's own configuration.
         path: PathBuf,
@@ -119,25 +115,72 @@ pub(crate) enum InstanceError {
         /// How long it was waited for.
         waited: Duration,
     },
-    #[error(transparent)]
     Files(#[from] FilesError),
     /// A thread could not get its rights.
-    #[error(transparent)]
     Privilege(#[from] PrivilegeError),
 }
 
-/// Why a data directory, or a server's own configuration, cannot be looked at, and what to do about it.
-fn home_fault(path: &Path, source: &std::io::Error) -> String {
-    match CannotLook::at_stat(path, source) {
-        Some(cannot) if !cannot.is_denied() => cannot.sentence(),
-        _ => format!(
-            "{source}; mount it, or correct the path in the config{}",
-            if_hidden(path)
-        ),
-    }
-}
-
 impl InstanceError {
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            InstanceError::Home { key, path, source } => {
+                let subject = format!("{key} {}", path.display());
+                match CannotLook::at_stat(path, source) {
+                    Some(cannot) if !cannot.is_denied() => cannot.problem().about(subject),
+                    _ => Problem::new(
+                        format!("{subject}: {source}"),
+                        format!(
+                            "mount it, or correct the path in the config{}",
+                            if_hidden(path)
+                        ),
+                    ),
+                }
+            }
+            InstanceError::Bent { key, path, source } => {
+                Problem::from(format!("{key} {}: {source}", path.display()))
+            }
+            InstanceError::OfRoot { key, path } => Problem::new(
+                format!(
+                    "{key} {}: it belongs to root, as whom no server runs",
+                    path.display()
+                ),
+                "chown it to the server's user, or correct the path or owner in the config",
+            ),
+            InstanceError::NoFile { path, runs } => Problem::new(
+                format!("config_file {} does not exist, and {runs}", path.display()),
+                patroni::BY_FILE,
+            ),
+            InstanceError::Unowned { path } => Problem::new(
+                format!(
+                    "config_file {} belongs to root, which does not say as whom the server runs",
+                    path.display()
+                ),
+                "set owner in the config to the server's user",
+            ),
+            InstanceError::Account { key, name, kind } => Problem::new(
+                format!("{key} = \"{name}\": there is no such {kind} on this host"),
+                "",
+            ),
+            InstanceError::State { path, source } => Problem::new(
+                format!("{}: cannot make the directory: {source}", path.display()),
+                "create it for the server's user, or set state_directory",
+            ),
+            InstanceError::Locked { path, lock, waited } => Problem::new(
+                format!(
+                    "another pgcertd has been at work on {} for more than {} s",
+                    path.display(),
+                    waited.as_secs()
+                ),
+                format!(
+                    "wait for it, or find out what is holding {} (fuser -v)",
+                    lock.display()
+                ),
+            ),
+            InstanceError::Files(error) => error.problem(),
+            InstanceError::Privilege(error) => Problem::from(error.to_string()),
+        }
+    }
+
     /// Whether the caller lacks a right, rather than something being wrong with the instance.
     pub(crate) fn is_denied(&self) -> bool {
         match self {
@@ -415,7 +458,7 @@ impl Instance {
     ///
     /// # Errors
     /// The server listens on Unix sockets alone, does not yet say where, or others answer for it.
-    pub(crate) fn addresses(&self, process: &Process) -> Result<Vec<Address>, String> {
+    pub(crate) fn addresses(&self, process: &Process) -> Result<Vec<Address>, Problem> {
         if let Some(address) = &self.config.address {
             process.is_alone_at(address)?;
         }
@@ -428,8 +471,8 @@ impl Instance {
     /// As `listened` has it.
     pub(crate) fn address_or(
         &self,
-        listened: impl FnOnce() -> Result<Vec<Address>, String>,
-    ) -> Result<Vec<Address>, String> {
+        listened: impl FnOnce() -> Result<Vec<Address>, Problem>,
+    ) -> Result<Vec<Address>, Problem> {
         match &self.config.address {
             Some(address) => Ok(vec![address.clone()]),
             None => listened(),
@@ -588,19 +631,25 @@ impl Instance {
 }
 
 /// Where a postmaster listens, by its pid file.
-pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, String> {
+pub(crate) fn listened(postmaster: &Postmaster) -> Result<Vec<Address>, Problem> {
     if postmaster.network == Network::Own {
         // Here the same address is another server's, if anybody's.
-        return Err(namespaces::ELSEWHERE.into());
+        return Err(namespaces::elsewhere());
     }
     let file = &postmaster.file;
     let (Some(port), Some(listen), true) = (file.port, file.listen.as_deref(), file.is_whole())
     else {
-        return Err("the server is still starting and has not said where it listens".into());
+        return Err(Problem::new(
+            "the server is still starting and has not said where it listens",
+            "",
+        ));
     };
     let hosts: &[&str] = match listen {
         "" => {
-            return Err("the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS; set listen_addresses, or verify = \"none\"".into());
+            return Err(Problem::new(
+                "the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS",
+                "set listen_addresses, or verify = \"none\"",
+            ));
         }
         "*" => &["127.0.0.1", "::1"],
         "0.0.0.0" => &["127.0.0.1"],
@@ -626,7 +675,7 @@ async fn first_served(
     opening: Opening,
     limit: Duration,
 ) -> Result<Served, Unseen> {
-    let mut last = Unseen::Nowhere("there is no address to look at".into());
+    let mut last = Unseen::Nowhere(Problem::new("there is no address to look at", ""));
     let patience = match opening {
         Opening::Https => limit.min(plain::SILENCE),
         Opening::Request | Opening::Direct => limit,

@@ -14,6 +14,7 @@ use super::files::Targets;
 use super::process::Process;
 use crate::config::ServerKind;
 use crate::host::look::{self, CannotLook};
+use crate::problem::Problem;
 
 /// A target that the server sees as a file mounted by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,14 +39,8 @@ impl fmt::Display for Pinned {
 }
 
 impl Pinned {
-    /// What is so, and what to do about it.
-    pub(crate) fn sentence(&self) -> String {
-        format!("{self}; {}", self.mend())
-    }
-
-    /// What to do about it.
-    pub(crate) fn mend(&self) -> &'static str {
-        match self.kind {
+    pub(crate) fn problem(&self) -> Problem {
+        let fix = match self.kind {
             ServerKind::Postgres => {
                 "mount its directory there instead, have ssl_cert_file and ssl_key_file name the file in it, and start the server again"
             }
@@ -55,7 +50,8 @@ impl Pinned {
             ServerKind::Patroni => {
                 "mount its directory there instead, have restapi.certfile and restapi.keyfile name the file in it, and start Patroni again"
             }
-        }
+        };
+        Problem::new(self.to_string(), fix)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::look::{self, CannotLook};
+use crate::problem::Problem;
 
 /// What a server in a container does not share with this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +63,12 @@ pub(super) fn apart(proc: &Path) -> Result<Option<Apart>, CannotLook> {
 }
 
 /// What is to be done where a server listens in another network.
-pub(super) const ELSEWHERE: &str = "the server listens in a network namespace of its own, as in a container; set address to where it is reached from here";
+pub(super) fn elsewhere() -> Problem {
+    Problem::new(
+        "the server listens in a network namespace of its own, as in a container",
+        "set address to where it is reached from here",
+    )
+}
 
 /// The process's network; nothing where it may not be looked at.
 ///

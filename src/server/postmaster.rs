@@ -20,6 +20,7 @@ pub(crate) use super::namespaces::{Apart, Network};
 use super::process::Against;
 use crate::host::look::{CannotLook, FileId};
 use crate::host::process::{self, HeldProcess};
+use crate::problem::Problem;
 
 /// `postmaster.pid`, as far as it was written when it was read.
 ///
@@ -83,14 +84,14 @@ pub enum Absence {
     Unsupported {
         why: String,
         /// What is supported, and how to get there.
-        mend: &'static str,
+        fix: &'static str,
     },
     /// A server of another kind, which leaves no such file in a place that is known.
     NotFound {
         /// Why it is thought to be down.
         why: String,
         /// What to do about it.
-        mend: &'static str,
+        fix: &'static str,
     },
 }
 
@@ -131,12 +132,11 @@ impl Absence {
         )
     }
 
-    /// What to do about it; empty where nothing is, or the sentence says it.
-    pub(crate) fn mend(&self) -> &'static str {
-        match self {
+    pub(crate) fn problem(&self) -> Problem {
+        let fix = match self {
             Absence::NoPidFile | Absence::Stopping | Absence::Unreadable(_) => "",
             Absence::NotKnown(cannot) => cannot.remedy(),
-            Absence::NotFound { mend, .. } | Absence::Unsupported { mend, .. } => mend,
+            Absence::NotFound { fix, .. } | Absence::Unsupported { fix, .. } => fix,
             Absence::HalfWritten => {
                 "a server is about to start, or failed as it did: see the server's log"
             }
@@ -144,7 +144,8 @@ impl Absence {
             Absence::Garbage | Absence::Stale { .. } | Absence::Foreign { .. } => {
                 "start the server; should it refuse because of that file, make sure that no postgres runs on the data directory, and remove the file"
             }
-        }
+        };
+        Problem::new(self.to_string(), fix)
     }
 }
 

@@ -12,7 +12,8 @@ use tokio::io::unix::AsyncFd;
 use crate::config::{Address, ServerKind};
 use crate::host::look::CannotLook;
 use crate::host::process::HeldProcess;
-use crate::server::namespaces::{ELSEWHERE, Network};
+use crate::problem::Problem;
+use crate::server::namespaces::{Network, elsewhere};
 use crate::server::patroni::Patroni;
 use crate::server::pgbouncer::PgBouncer;
 use crate::server::postmaster::{Phase, Postmaster};
@@ -132,13 +133,13 @@ impl Process {
     /// Where it listens, best first.
     ///
     /// # Errors
-    /// A sentence: it listens on Unix sockets alone, in another network, or does not yet say where.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// It listens on Unix sockets alone, in another network, or does not yet say where.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         match self {
             Process::Postmaster(postmaster) => super::listened(postmaster),
-            Process::PgBouncer(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
+            Process::PgBouncer(it) if it.network == Network::Own => Err(elsewhere()),
             Process::PgBouncer(pgbouncer) => pgbouncer.addresses(),
-            Process::Patroni(it) if it.network == Network::Own => Err(ELSEWHERE.into()),
+            Process::Patroni(it) if it.network == Network::Own => Err(elsewhere()),
             Process::Patroni(patroni) => match &patroni.api {
                 Ok(api) => api.addresses(),
                 Err(why) => Err(why.clone()),
@@ -149,8 +150,8 @@ impl Process {
     /// Whether a connection to an address that the config names says anything of this process.
     ///
     /// # Errors
-    /// A sentence: the kernel lets other processes answer there as well.
-    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+    /// The kernel lets other processes answer there as well.
+    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), Problem> {
         match self {
             Process::PgBouncer(pgbouncer) => pgbouncer.is_alone_at(address),
             Process::Postmaster(_) | Process::Patroni(_) => Ok(()),

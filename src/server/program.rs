@@ -169,7 +169,9 @@ impl Program {
             setting: "data_directory",
             reason,
         };
-        if !same_file(&data, data_directory).map_err(|cannot| asking(cannot.sentence()))? {
+        if !same_file(&data, data_directory)
+            .map_err(|cannot| asking(cannot.problem().to_string()))?
+        {
             return Err(asking(format!("it is that of {}", data.display())));
         }
         Ok(Spoken {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::{Reload, ServerHome};
 use crate::host::command::{CommandError, Launch};
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 use crate::server::process::Process;
 
 /// How long `pg_ctl` or a `reload_command` may run.
@@ -32,13 +33,13 @@ pub(crate) enum ReloadError {
         "Patroni was not asked to reload: its REST API does not answer, and a reload would then hold it up for ever and have \
          the node failed over ({0}); restart it: patronictl pause --wait, systemctl restart patroni, patronictl resume"
     )]
-    Deaf(String),
+    Deaf(Problem),
     /// Nobody knows where to look whether Patroni's REST API answers.
     #[error(
         "Patroni was not asked to reload: whether its REST API answers cannot be seen, and where it does not, a reload holds Patroni up \
          for ever and has the node failed over ({0})"
     )]
-    Unseen(String),
+    Unseen(Problem),
     /// `pg_ctl` would signal whatever has the server's own number here.
     #[error(
         "reload = \"pg_ctl\", but postmaster {pid} counts by the numbers of a pid namespace of its own, and pg_ctl would signal process {inner} here; use reload = \"signal\""

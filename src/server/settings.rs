@@ -21,6 +21,7 @@ use crate::host::file;
 use crate::host::look::{CannotLook, same_file};
 use crate::host::patience::Questions;
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 use crate::server::hosts::Hosts;
 use crate::server::namespaces;
 use crate::server::patroni;
@@ -122,8 +123,20 @@ impl Names {
         }
     }
 
+    /// That TLS is off.
+    pub(crate) fn tls_off(&self) -> Problem {
+        let place = match &self.file {
+            Some(file) => file.display().to_string(),
+            None => "the server's configuration".into(),
+        };
+        Problem::new(
+            self.off,
+            format!("set {} in {place} and reload it", self.on),
+        )
+    }
+
     /// How a server is told to use these files.
-    fn mend(&self, cert_file: &Path, key_file: &Path) -> String {
+    fn fix(&self, cert_file: &Path, key_file: &Path) -> String {
         let (cert_path, key_path) = (cert_file.display(), key_file.display());
         let (cert, key) = (self.cert.name, self.key.name);
         let (at, key_at) = (&self.cert.place, &self.key.place);
@@ -162,32 +175,6 @@ pub(crate) struct TlsSettings {
     pub(crate) hosts: Option<Hosts>,
     /// The names that count for an instance.
     pub(crate) asked_names: Vec<AskedName>,
-}
-
-/// Why a server does not use an instance's files, and what mends it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NotUsed {
-    pub(crate) why: String,
-    pub(crate) mend: String,
-}
-
-impl NotUsed {
-    pub(crate) fn tls_off(names: &Names) -> NotUsed {
-        let place = match &names.file {
-            Some(file) => file.display().to_string(),
-            None => "the server's configuration".into(),
-        };
-        NotUsed {
-            why: names.off.into(),
-            mend: format!("set {} in {place} and reload it", names.on),
-        }
-    }
-}
-
-impl fmt::Display for NotUsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.why, self.mend)
-    }
 }
 
 /// The names that a server is to serve `bundle` for: those that clients verify; where the config does not say, the first
@@ -264,9 +251,9 @@ impl TlsSettings {
         &self,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if !self.on {
-            return Ok(Some(NotUsed::tls_off(&self.names)));
+            return Ok(Some(self.names.tls_off()));
         }
         self.other_files(cert_file, key_file)
     }
@@ -284,7 +271,7 @@ impl TlsSettings {
     pub(crate) fn companions_not_used(
         &self,
         config: &config::InstanceConfig,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if let (Some(hosts), Some(ca)) = (self.hosts(), &config.ca)
             && let Some(not_used) = hosts.ca_not_used(&self.asked_names, &ca.file)?
         {
@@ -300,7 +287,7 @@ impl TlsSettings {
                 continue;
             };
             let wanted = &companion.file;
-            let why = match named {
+            let what = match named {
                 Some(named) if same_file(named, wanted)? => continue,
                 Some(named) => {
                     let named = named.display();
@@ -308,8 +295,8 @@ impl TlsSettings {
                 }
                 None => format!("{setting} is not set, and pgcertd keeps a file for it"),
             };
-            let mend = format!("set {setting} = '{}' and reload", wanted.display());
-            return Ok(Some(NotUsed { why, mend }));
+            let fix = format!("set {setting} = '{}' and reload", wanted.display());
+            return Ok(Some(Problem::new(what, fix)));
         }
         Ok(None)
     }
@@ -322,7 +309,7 @@ impl TlsSettings {
         &self,
         cert_file: &Path,
         key_file: &Path,
-    ) -> Result<Option<NotUsed>, CannotLook> {
+    ) -> Result<Option<Problem>, CannotLook> {
         if let Some(hosts) = self.hosts() {
             return hosts.not_used(&self.asked_names, cert_file, key_file);
         }
@@ -333,19 +320,19 @@ impl TlsSettings {
         } else {
             return Ok(None);
         };
-        let why = if named.as_os_str().is_empty() {
+        let what = if named.as_os_str().is_empty() {
             format!("{setting} is not set")
         } else {
             let named = named.display();
             format!("{setting} = {named}, which pgcertd does not write")
         };
-        let mend = self.names.mend(cert_file, key_file);
-        Ok(Some(NotUsed { why, mend }))
+        let fix = self.names.fix(cert_file, key_file);
+        Ok(Some(Problem::new(what, fix)))
     }
 
     /// Faults in other files than the instance's that a reload loads as one with its certificate: CAs, CRLs, and what
     /// other names get. Blocks, for a second at most whatever those files lie on.
-    pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<String> {
+    pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<Problem> {
         let own: Vec<&Path> = config.targets().collect();
         self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
     }
@@ -380,11 +367,11 @@ impl TlsSettings {
     }
 
     /// The same of all files, also the instance's.
-    pub(crate) fn faults(&self) -> Vec<String> {
+    pub(crate) fn faults(&self) -> Vec<Problem> {
         self.faults_among(|_| false)
     }
 
-    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<String> {
+    fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
         let crl = self.names.crl;
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
         named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
@@ -414,12 +401,10 @@ impl TlsSettings {
                 None => "its file system does not answer".to_owned(),
                 Some(fault) => fault?,
             };
-            Some(format!(
-                "{place} = {}: {fault}; {MEND_FIRST}",
-                path.display()
-            ))
+            let what = format!("{place} = {}: {fault}", path.display());
+            Some(Problem::new(what, FIX_FIRST))
         };
-        let mut faults: Vec<String> = named.into_iter().filter_map(fault).collect();
+        let mut faults: Vec<Problem> = named.into_iter().filter_map(fault).collect();
         if let Some(hosts) = self.hosts() {
             faults.extend(hosts.faults_of_file());
             faults.extend(hosts.faults_of_pairs(is_own));
@@ -434,7 +419,7 @@ pub(crate) fn is_named_by(said: &str, file: &Path) -> bool {
 }
 
 /// What is to be done about a file that keeps a server from loading any.
-pub(crate) const MEND_FIRST: &str = "mend that, for no reload loads while it is so";
+pub(crate) const FIX_FIRST: &str = "fix that first: until then no reload loads anything";
 
 /// Reads a file of a configuration: no more than a large bundle of roots needs.
 pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -477,7 +462,7 @@ pub(crate) enum SettingsError {
         said: String,
     },
     /// Whether the files that it names are those of the instance is not known.
-    #[error("{}", .0.sentence())]
+    #[error("{}", .0.problem())]
     NotKnown(#[from] CannotLook),
     /// The configuration of a server of another kind cannot be read.
     #[error("{reason}")]
@@ -623,7 +608,7 @@ mod tests {
             asked_names: Vec::new(),
         };
         let faults = settings.faults();
-        assert!(faults[0].starts_with("ssl_ca_file = "), "{faults:?}");
-        assert!(faults[1].starts_with("ssl_crl_file = "), "{faults:?}");
+        assert!(faults[0].what.starts_with("ssl_ca_file = "), "{faults:?}");
+        assert!(faults[1].what.starts_with("ssl_crl_file = "), "{faults:?}");
     }
 }

@@ -2,14 +2,15 @@
 
 use crate::bundle::Fingerprint;
 use crate::config::Address;
+use crate::problem::Problem;
 use crate::server::probe::ProbeError;
 
 /// Why the served certificate is not known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unseen {
-    /// There is nowhere to look; a sentence with what to set.
-    #[error("{0}")]
-    Nowhere(String),
+    /// There is nowhere to look.
+    #[error("{}", .0.what)]
+    Nowhere(Problem),
     /// `verify = "none"`.
     #[error("verify = \"none\": what is served is not looked at")]
     NotWanted,
@@ -35,10 +36,10 @@ pub(crate) enum Unseen {
 }
 
 impl Unseen {
-    /// What to do about it; empty where the sentence says it.
-    pub(crate) fn mend(&self) -> &'static str {
-        match self {
-            Unseen::Nowhere(_) | Unseen::NotWanted | Unseen::Down => "",
+    pub(crate) fn problem(&self) -> Problem {
+        let fix = match self {
+            Unseen::Nowhere(problem) => return problem.clone(),
+            Unseen::NotWanted | Unseen::Down => "",
             Unseen::Plain(_) => {
                 "set restapi.certfile and restapi.keyfile in Patroni's configuration and reload it"
             }
@@ -71,15 +72,8 @@ impl Unseen {
                 | ProbeError::Handshake { .. }
                 | ProbeError::Unparsable { .. },
             ) => "the server's log says why",
-        }
-    }
-
-    /// What is so, and what to do about it.
-    pub(crate) fn sentence(&self) -> String {
-        match self.mend() {
-            "" => self.to_string(),
-            mend => format!("{self}; {mend}"),
-        }
+        };
+        Problem::new(self.to_string(), fix)
     }
 
     /// Whether the server itself ended a TLS handshake by an alert, and not for being late.

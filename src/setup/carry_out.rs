@@ -112,6 +112,9 @@ async fn serves_again(before: Option<Fingerprint>, scene: &Scene<'_>) -> Result<
 /// Where a test plants a fault.
 #[cfg(feature = "failpoints")]
 fn planted(point: &str) -> Result<(), SetupError> {
-    fail::fail_point!(point, |_| Err(SetupError::Planted));
+    fail::fail_point!(point, |_| Err(SetupError::new(
+        "a fault was planted after this step",
+        ""
+    )));
     Ok(())
 }

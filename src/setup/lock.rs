@@ -19,7 +19,11 @@ impl SetupLock {
     /// # Errors
     /// Another set-up has it.
     pub(crate) fn take(config: &Config) -> Result<SetupLock, SetupError> {
-        let busy = || SetupError::Busy(config.file.clone());
+        let busy = || {
+            let file = config.file.display();
+            let what = format!("another `pgcertd setup` is at work on {file}");
+            SetupError::new(what, "wait for it")
+        };
         let file = File::open(&config.file).map_err(|_| busy())?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => Ok(SetupLock { _held: held }),

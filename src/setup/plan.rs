@@ -25,6 +25,7 @@ use crate::deploy::plan::Intent;
 use crate::deploy::{Keeper, SyncOutcome};
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Source, Spec, Tracked};
+use crate::problem::Problem;
 use crate::server::files::{Found, Installed};
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::probe::AskedName;
@@ -83,10 +84,19 @@ impl SetupPlan {
             not_taken_over,
         } = Written::by(config, server, subject, pair, prober).await?;
         if site.instance.mode == Mode::Observe {
-            return Err(SetupError::Observed(site.instance.name));
+            return Err(SetupError::new(
+                format!(
+                    "mode = \"observe\": pgcertd is to touch nothing of {}",
+                    site.instance.name
+                ),
+                "change that in its config first",
+            ));
         }
         if current.listen_addresses.trim().is_empty() {
-            return Err(SetupError::NoTcp);
+            return Err(SetupError::new(
+                "listen_addresses is empty: no client can connect by TCP, and over Unix sockets PostgreSQL speaks no TLS",
+                "set it (ALTER SYSTEM SET listen_addresses = '*'), restart the server, and set it up then",
+            ));
         }
         let mut settings = changes(&current, &site);
         let mut lineage = tracked(&site);
@@ -256,8 +266,11 @@ fn host_line(
     match hosts.names_to_add(&tls.asked_names, cert, key) {
         Ok(Ok(names)) if names.is_empty() => Ok(None),
         Ok(Ok(names)) => Ok(Some((hosts.file.clone(), line_text(&names, cert, key)))),
-        Ok(Err(not_used)) => Err(SetupError::ByName(not_used)),
-        Err(cannot) => Err(SetupError::HostFiles(cannot)),
+        Ok(Err(not_used)) => Err(SetupError::by_name(not_used)),
+        Err(cannot) => {
+            let unknown = "which files pg_hosts.conf names is not known";
+            Err(cannot.problem().about(unknown).into())
+        }
     }
 }
 
@@ -316,7 +329,7 @@ fn with(
     let config = Config::load_with(&config.file, &fragment.path, &fragment.text)?;
     let instance = config.instance(&entry.name).cloned();
     // A config that has been loaded with the fragment has its instance.
-    let instance = instance.ok_or_else(|| SetupError::NoRecord(entry.name.clone()))?;
+    let instance = instance.ok_or_else(|| SetupError::no_record(&entry.name))?;
     Ok(Written {
         site: Site {
             config,
@@ -397,19 +410,20 @@ async fn changeable(
     current: &ServerSettings,
     changes: &[AlteredSetting],
 ) -> Result<(), SetupError> {
-    let data = site.server.data_directory.clone();
-    let words = [
-        "setup",
-        "--print",
-        "--data-directory",
-        &data.to_string_lossy(),
-    ];
+    let data = site.server.data_directory.display();
+    let words = ["setup", "--print", "--data-directory", &data.to_string()];
     let print = site.config.command(&words);
     if by_patroni(&site.server, &current.config_file).await? {
-        return Err(SetupError::Managed { data, print });
+        let what = format!("Patroni keeps the configuration of the server of {data}");
+        let fix = "set ssl, ssl_cert_file and ssl_key_file there, as this shows";
+        return Err(Problem::new(what, fix).with(print).into());
     }
     if !current.allow_alter_system {
-        return Err(SetupError::Forbidden { data, print });
+        let what = format!(
+            "allow_alter_system is off: another program keeps the configuration of the server of {data}"
+        );
+        let fix = "set the lines there that this shows";
+        return Err(Problem::new(what, fix).with(print).into());
     }
     let fixed = sql.on_command_line().await?;
     let settings: Vec<String> = changes
@@ -418,11 +432,17 @@ async fn changeable(
         .filter(|name| fixed.contains(name))
         .collect();
     if !settings.is_empty() {
-        return Err(SetupError::CommandLine { settings });
+        let settings = settings.join(" and ");
+        return Err(SetupError::new(
+            format!(
+                "the server was started with {settings}, which overrides ALTER SYSTEM and every file"
+            ),
+            "remove that from its command line, restart it, and set it up then",
+        ));
     }
     match sql.file_faults().await? {
         faults if faults.is_empty() => Ok(()),
-        faults => Err(SetupError::Faulty { faults }),
+        faults => Err(SetupError::faulty(&faults.join("; "))),
     }
 }
 
@@ -461,16 +481,15 @@ async fn fitting(
         ..Intent::default()
     };
     let settle = config.watch.settle_timeout;
-    let done = keeper.reconcile(lineage, intent, settle).await;
+    let done = keeper.reconcile(lineage, intent, settle).await.done;
     match done.outcome {
         SyncOutcome::Waiting
         | SyncOutcome::Refused
         | SyncOutcome::RolledBack
         | SyncOutcome::TakenBack
         | SyncOutcome::Failed => {
-            Err(SetupError::Unfit(done.problem.unwrap_or_else(|| {
-                format!("{}: {}", instance.name, done.outcome.meaning())
-            })))
+            let unfit = || format!("{}: {}", instance.name, done.outcome.meaning()).into();
+            Err(done.problem.unwrap_or_else(unfit).into())
         }
         outcome => Ok((source, outcome)),
     }

@@ -14,6 +14,7 @@ use super::server::{plain_targets, reader};
 use super::step::Step;
 use crate::config::Config;
 use crate::host::directory::{Directory, LinkAtEnd};
+use crate::problem::Problem;
 use crate::server::Instance;
 
 /// The form of the file.
@@ -59,22 +60,18 @@ impl Record {
             return Ok(None);
         }
         let state = &config.state_directory.join(name);
-        let refused = |why: String| SetupError::Record {
-            path: state.join("setup.json"),
-            why,
-        };
         let opened = match Directory::open(state, LinkAtEnd::Refused) {
             Ok(opened) => opened,
             Err(error) if error.is_absence() => return Ok(None),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(refused(state, &error.to_string())),
         };
         let owner = opened.owner();
         let reader = reader(owner, [state.to_owned()].into()).await?;
         let targets = plain_targets(state, opened.id(), owner);
         let read = reader.call(move || targets.setup()).await?;
-        let text = read.map_err(|e| refused(e.to_string()))?;
+        let text = read.map_err(|e| refused(state, &e.to_string()))?;
         let record = text.map(|text| Record::parse(&text));
-        record.transpose().map_err(refused)
+        record.transpose().map_err(|why| refused(state, &why))
     }
 
     fn parse(text: &[u8]) -> Result<Record, String> {
@@ -96,10 +93,8 @@ impl Record {
     /// # Errors
     /// The state directory cannot be written.
     pub(super) async fn write(&self, instance: &mut Instance) -> Result<(), SetupError> {
-        let text = serde_json::to_vec_pretty(self).map_err(|e| SetupError::Record {
-            path: PathBuf::from("setup.json"),
-            why: e.to_string(),
-        })?;
+        let text = serde_json::to_vec_pretty(self);
+        let text = text.map_err(|e| refused(Path::new(""), &e.to_string()))?;
         let written = instance.on_files(move |targets| targets.remember_setup(&text));
         Ok(written.await?)
     }
@@ -112,6 +107,14 @@ impl Record {
         });
         Ok(forgotten.await?)
     }
+}
+
+/// The record in this state directory is not to be acted on.
+pub(super) fn refused(state: &Path, why: &str) -> SetupError {
+    let file = state.join("setup.json");
+    Problem::from(format!("{}: {why}", file.display()))
+        .and("nothing was changed")
+        .into()
 }
 
 /// The form that pgcertd wrote up to 0.1: a field for each thing that was changed.

@@ -11,6 +11,7 @@ use super::server::SetupServer;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::config::{Address, Config, InstanceConfig};
 use crate::deploy::Keeper;
+use crate::problem::Problem;
 use crate::server::probe::{Prober, Served};
 use crate::server::sql::{Sql, SqlError};
 use crate::server::{Instance, Purpose};
@@ -92,8 +93,8 @@ impl<'a> Scene<'a> {
         (self.tell)(SetupProgress::Done(what));
     }
 
-    /// Where new clients connect; a sentence where that is nowhere.
-    pub(super) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// Where new clients connect; or why nowhere.
+    pub(super) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         let server = &self.site.server;
         self.keeper.instance.address_or(|| server.addresses())
     }

@@ -15,6 +15,7 @@ use crate::check::unit::{DROP_INS, UNIT, Unit, root_operation, systemd_runs};
 use crate::config::{self, Config, DEFAULT_FILE};
 use crate::host::command::Launch;
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 use crate::text::CommandLine;
 
 /// How long `systemctl` may take: a reload checks the config first, and a stop lets a deployment in hand end.
@@ -138,9 +139,12 @@ pub(crate) async fn read_again() -> Result<(), SetupError> {
     if !systemd_runs() {
         return Ok(());
     }
-    systemctl(&["daemon-reload"])
-        .await
-        .map_err(SetupError::Systemd)
+    systemctl(&["daemon-reload"]).await.map_err(|why| {
+        let fix = "the service can serve this instance once systemd has read its unit again";
+        Problem::new(why, fix)
+            .with("systemctl daemon-reload")
+            .into()
+    })
 }
 
 /// Runs `systemctl`; a sentence where that fails.

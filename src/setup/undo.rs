@@ -3,7 +3,7 @@
 //! What somebody has changed since stays as it is, and is named. It can be repeated where it stopped.
 
 use super::error::SetupError;
-use super::record::Record;
+use super::record::{self, Record};
 use super::scene::{Scene, SetupProgress, Site};
 use super::server::SetupServer;
 use super::service;
@@ -26,12 +26,9 @@ impl Undo {
     /// # Errors
     /// Nothing is remembered of it, what is was not written by a set-up, or its server does not run.
     pub(crate) async fn load(config: &Config, name: &str) -> Result<Undo, SetupError> {
-        let none = || SetupError::NoRecord(name.to_owned());
+        let none = || SetupError::no_record(name);
         let record = Record::load(config, name).await?.ok_or_else(none)?;
-        let refused = |why: String| SetupError::Record {
-            path: config.state_directory.join(name).join("setup.json"),
-            why,
-        };
+        let refused = |why: &str| record::refused(&config.state_directory.join(name), why);
         let path = config.fragments().join(format!("{name}.toml"));
         let mut known = config
             .instance(name)
@@ -40,9 +37,7 @@ impl Undo {
         for step in record.steps.iter().rev() {
             match step {
                 Step::DropIn(step) if !service::writes(name, &step.text) => {
-                    return Err(refused(
-                        "holds a drop-in of the unit that no set-up writes".into(),
-                    ));
+                    return Err(refused("holds a drop-in of the unit that no set-up writes"));
                 }
                 Step::Fragment(step) if !is_configured => {
                     let config = Config::load_with(&config.file, &path, &step.text)?;
@@ -50,7 +45,7 @@ impl Undo {
                     let written = FragmentEntry::find(&config, &instance)
                         .map(|entry| entry.fragment(&config.fragments()).text);
                     if written.as_ref() != Some(&step.text) {
-                        return Err(refused("holds a fragment that no set-up writes".into()));
+                        return Err(refused("holds a fragment that no set-up writes"));
                     }
                     known.get_or_insert((config, instance));
                 }
@@ -59,7 +54,7 @@ impl Undo {
         }
         let (config, instance) = known.ok_or_else(none)?;
         if !same_file(instance.home(), &record.data_directory) {
-            return Err(refused(format!(
+            return Err(refused(&format!(
                 "is about the server of {}, and the config has {} for this instance: correct that there",
                 record.data_directory.display(),
                 instance.home().display()

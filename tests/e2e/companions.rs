@@ -198,7 +198,7 @@ fn what_postgres_refuses_goes_back_as_a_whole() {
     let row = gate.stage.synced(&[], "rolled_back", 1);
     says(
         &problem(&row),
-        &[&second.fingerprint[..6], "files of before are back"],
+        &[&second.fingerprint[..6], "previous files are back"],
     );
     assert_eq!(gate.installed(), before);
     gate.lets_in(&gate.one);
@@ -221,7 +221,7 @@ fn a_refused_ca_alone_is_seen_by_the_names_that_clients_are_asked_for() {
     let row = gate.stage.synced(&[], "rolled_back", 1);
     says(
         &problem(&row),
-        &["did not load the CA file", "files of before are back"],
+        &["did not load the CA file", "previous files are back"],
     );
     assert_eq!(gate.installed(), before);
     gate.stage.becomes("rejected");

@@ -20,7 +20,7 @@ fn a_panic_in_any_thread_ends_the_daemon_with_a_failure() {
         let status = daemon.ended(SOON);
         assert!(!status.success(), "{point}: {status}");
         let log = daemon.log();
-        assert!(log.contains("a fault in pgcertd"), "{point}: {log}");
+        assert!(log.contains("internal error; exiting"), "{point}: {log}");
         // Systemd starts it again, and the next one does what this one did not.
         let next = Launch::new(&world).daemon(&stage.config);
         eventually_state(&world, &stage.config, "16-main", "in_sync");

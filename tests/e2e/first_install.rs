@@ -126,7 +126,7 @@ fn a_refused_first_install_leaves_a_pair_that_was_placed_by_hand() {
     assert_eq!(stage.cluster.served(), old.fingerprint);
     stage.renew_weak();
     let row = stage.synced(&[], "rolled_back", 1);
-    says(&problem(&row), &["the files of before are back"]);
+    says(&problem(&row), &["the previous files are back"]);
     let left = fs::read_to_string(&stage.cert).unwrap();
     assert_eq!(left, by_hand.combined_pem());
     stage.becomes("rejected");

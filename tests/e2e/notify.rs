@@ -401,7 +401,7 @@ fn without_a_command_it_ends_at_once_and_well() {
     assert_eq!(notifier.ended(SOON).code(), Some(0));
     // Otherwise systemd would take it for a failure.
     assert!(notifier.notified().iter().any(|line| line == "READY=1"));
-    says(&notifier.log(), &["nobody is told", "[notify]"]);
+    says(&notifier.log(), &["nobody is notified", "[notify]"]);
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 2, "{tried:?}");
     says(tried.stderr(), &["no command", "command = ["]);

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-const ROLLED_BACK: &str = "refused by Postgres and rolled back";
+const ROLLED_BACK: &str = "rejected by Postgres and rolled back";
 
 /// How often a daemon has rolled back so far.
 fn roll_backs(daemon: &Daemon) -> usize {
@@ -62,7 +62,7 @@ fn what_postgres_refuses_is_rolled_back_and_held_until_something_changes() {
 
     // Whoever insists is obeyed, and Postgres refuses again.
     let row = stage.synced(&["--force"], "rolled_back", 1);
-    says(&problem(&row), &["the files of before are back"]);
+    says(&problem(&row), &["the previous files are back"]);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
 
     let good = stage.renewal_is_served();
@@ -192,7 +192,12 @@ fn a_broken_ca_file_is_named_and_the_renewal_deployed_once_it_is_mended() {
     fs::write(ca_file(&world), "not a certificate\n").unwrap();
     let second = stage.renew();
     let file = ca_file(&world);
-    let told = ["ssl_ca_file", file.to_str().unwrap(), "mend", "restart"];
+    let told = [
+        "ssl_ca_file",
+        file.to_str().unwrap(),
+        "fix that first",
+        "restart",
+    ];
     stage.becomes_and_says("not_served", &told);
     assert_eq!(stage.cluster.served(), stage.first.fingerprint);
     // Nobody asks for a reload that would load nothing.

@@ -139,7 +139,7 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
         assert!(!stage.kept("held.json").exists());
         assert_eq!(stage.previous(), stage.first.combined_pem());
         eventually(SOON, "the daemon has seen that too", || {
-            daemon.log().matches("the trouble before it").count() == turn
+            daemon.log().matches("the problem before it").count() == turn
         });
     }
     let third = stage.renewal_is_served();
@@ -292,7 +292,7 @@ fn a_previous_bundle_that_postgres_refuses_does_not_stay() {
     let row = rolled_back(&stage, &[], "rolled_back", 1);
     says(
         &problem(&row),
-        &[&weak.fingerprint[..6], "the files of before are back"],
+        &[&weak.fingerprint[..6], "the previous files are back"],
     );
     assert_eq!(stage.cluster.served(), second.fingerprint);
     stage.becomes("in_sync");

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What it says where it did not wait any longer.
-const GIVEN_UP: &str = "were not looked at within";
+const GIVEN_UP: &str = "could not be read within";
 
 #[test]
 fn ready_waits_for_no_server_to_answer() {
@@ -26,7 +26,7 @@ fn ready_waits_for_no_server_to_answer() {
     let log = daemon.log();
     assert!(!log.contains(GIVEN_UP), "{log}");
     // Servers of other tests may be told of after it.
-    let line = "STATUS=1 instance not looked at yet";
+    let line = "STATUS=1 instance not checked yet";
     let told = daemon.notified();
     assert!(
         told.iter().any(|change| change.starts_with(line)),

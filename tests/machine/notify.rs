@@ -68,7 +68,7 @@ fn mail_arrives_through_the_mail_systems_of_debian() {
 fn without_a_command_the_unit_ends_well(stand: &Stand) {
     let machine = &stand.machine;
     machine.ok(["systemctl", "start", UNIT]);
-    machine.wait_entry(UNIT, "nobody is told: there is no command in [notify]");
+    machine.wait_entry(UNIT, "nobody is notified: [notify]");
     eventually(SOON, "the unit has ended", || {
         machine.property(UNIT, "ActiveState") == "inactive"
     });
@@ -121,7 +121,7 @@ fn a_failure_and_its_end_are_mailed(stand: &mut Stand) {
     println!("{mailbox}");
     let sent = stand
         .machine
-        .wait_entry(UNIT, "notify-mail was told: pgcertd db1: 15-main");
+        .wait_entry(UNIT, "notify-mail: pgcertd db1: 15-main");
     assert_eq!(sent["PGCERTD_EVENT"], "notification_sent", "{sent}");
     let id = stand.machine.ok(["id", "-u", UNIT]);
     assert_eq!(sent["_UID"], Value::from(id), "{sent}");

@@ -15,7 +15,7 @@ pub(super) fn used(config: &config::InstanceConfig, answers: &ServerAnswers) -> 
     let settings = answers.tls.as_ref().ok()?;
     Some(match settings.companions_not_used(config) {
         Ok(None) => Finding::good(kind, "the server judges its clients by these files"),
-        Ok(Some(not_used)) => Finding::problem(kind, not_used.why).sentence(not_used.mend),
+        Ok(Some(not_used)) => Finding::from_problem(kind, not_used),
         Err(cannot) => {
             let what = "whether the server judges its clients by these files is not known";
             Finding::not_known(kind, what, &cannot)

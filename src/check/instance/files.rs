@@ -210,7 +210,7 @@ pub(super) async fn single(sight: &InstanceSnapshot, process: &Process) -> Findi
     let kind = FindingKind::SingleFile;
     match mounts::look(process, &sight.targets).await {
         Ok(None) => Finding::good(kind, "no target is mounted by itself where the server runs"),
-        Ok(Some(pinned)) => Finding::problem(kind, pinned.to_string()).sentence(pinned.mend()),
+        Ok(Some(pinned)) => Finding::from_problem(kind, pinned.problem()),
         Err(cannot) => {
             let what = "whether a target is mounted by itself where the server runs is not known";
             Finding::not_known(kind, what, &cannot)

@@ -278,13 +278,12 @@ impl ServerAnswers {
 
 /// An instance whose files cannot be looked at.
 fn unlooked(error: &InstanceError) -> Finding {
-    let (kind, text) = (FindingKind::DataDirectory, error.to_string());
-    let (seen, mend) = text.split_once("; ").unwrap_or((&text, ""));
+    let (kind, problem) = (FindingKind::DataDirectory, error.problem());
     if error.is_denied() && !is_root() {
-        Finding::unseen(kind, seen, "root, or the server's user")
+        Finding::unseen(kind, problem.what, "root, or the server's user")
             .because("nothing of its files and its server can be told without that")
     } else {
-        Finding::problem(kind, seen).advised(mend)
+        Finding::from_problem(kind, problem)
     }
 }
 

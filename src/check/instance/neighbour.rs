@@ -8,7 +8,7 @@ use crate::deploy::state::Observation;
 use crate::host::privilege::Ids;
 use crate::server::patroni::{Patroni, Rehearsal};
 use crate::server::process::Process;
-use crate::server::settings::{NotUsed, TlsSettings};
+use crate::server::settings::TlsSettings;
 use crate::server::{InstanceSnapshot, Server};
 
 /// The first version of PgBouncer that loads its TLS files at a reload (its changelog, 1.16.0).
@@ -123,24 +123,19 @@ fn of_settings(case: &Case, settings: &TlsSettings) -> Vec<Finding> {
     let on = if settings.on {
         Finding::good(FindingKind::Ssl, "TLS is on")
     } else {
-        let NotUsed { why, mend } = NotUsed::tls_off(&settings.names);
-        Finding::problem(FindingKind::Ssl, why).advised(&mend)
+        Finding::from_problem(FindingKind::Ssl, settings.names.tls_off())
     };
     let mut settings = settings.clone();
     settings.on = true;
     // With TLS on, what is not used are the files.
     let files = match settings.not_used(cert, key) {
         Ok(None) => Finding::good(FindingKind::ServerFiles, "the server uses these files"),
-        Ok(Some(NotUsed { why, mend })) => {
-            Finding::problem(FindingKind::ServerFiles, why).advised(&mend)
-        }
+        Ok(Some(not_used)) => Finding::from_problem(FindingKind::ServerFiles, not_used),
         Err(cannot) => Finding::not_known(FindingKind::ServerFiles, server::OF_FILES, &cannot),
     };
     let faults = settings.faults_elsewhere(config);
-    let faults = faults.into_iter().map(|fault| {
-        let (seen, mend) = fault.split_once("; ").unwrap_or((&fault, ""));
-        Finding::problem(FindingKind::Restart, seen).advised(mend)
-    });
+    let faults = faults.into_iter();
+    let faults = faults.map(|fault| Finding::from_problem(FindingKind::Restart, fault));
     [on, files].into_iter().chain(faults).collect()
 }
 

@@ -115,13 +115,7 @@ pub(super) fn proven(case: &Case, sight: &InstanceSnapshot, seen: &Observation) 
         Err(unseen) if unseen.is_tls_off() && config.kind() != config::ServerKind::Postgres => {
             return None;
         }
-        Err(Unseen::Nowhere(text)) => {
-            let (seen, mend) = text.split_once("; ").unwrap_or((text, ""));
-            return Some(Finding::problem(kind, seen).advised(mend));
-        }
-        Err(unseen) => {
-            return Some(Finding::problem(kind, unseen.to_string()).advised(unseen.mend()));
-        }
+        Err(unseen) => return Some(Finding::from_problem(kind, unseen.problem())),
     };
     let (address, leaf) = (&served.address, served.leaf.fingerprint());
     let installed = sight
@@ -231,8 +225,9 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
             Err(error) => {
                 good.remove(&socket);
                 if silent.insert(socket) {
-                    let finding = Finding::notice(FindingKind::ServedTrusted, error.to_string());
-                    findings.push(finding.advised(Unseen::Probe(error).mend()));
+                    let problem = Unseen::Probe(error).problem();
+                    let finding = Finding::notice(FindingKind::ServedTrusted, problem.what);
+                    findings.push(finding.advised(&problem.fix));
                 }
             }
             Ok(served) => {

@@ -6,7 +6,7 @@ use crate::check::{Finding, FindingKind};
 use crate::server::InstanceSnapshot;
 use crate::server::postmaster::Absence;
 use crate::server::probe::AskedName;
-use crate::server::settings::{NotUsed, SettingsError, TlsSettings};
+use crate::server::settings::{SettingsError, TlsSettings};
 
 /// That it is not known which files a server uses.
 pub(super) const OF_FILES: &str = "which files the server uses is not known";
@@ -23,14 +23,15 @@ pub(super) fn down(absence: &Absence, sight: &InstanceSnapshot) -> Finding {
         }
         _ => {}
     }
-    if let Absence::Unsupported { why, mend } = absence {
-        return Finding::problem(kind, why).sentence(*mend);
+    let problem = absence.problem();
+    if let Absence::Unsupported { .. } = absence {
+        return Finding::from_problem(kind, problem);
     }
-    let mend = match absence.mend() {
+    let fix = match problem.fix.as_str() {
         "" => "what it would serve can be proven once it runs",
-        mend => mend,
+        fix => fix,
     };
-    Finding::notice(kind, format!("the server is not running: {absence}")).sentence(mend)
+    Finding::notice(kind, format!("the server is not running: {absence}")).sentence(fix)
 }
 
 pub(super) fn findings(
@@ -63,11 +64,11 @@ pub(super) fn findings(
                     Ok(None) => {
                         Finding::good(FindingKind::ServerFiles, "the server uses these files")
                     }
-                    Ok(Some(NotUsed { why, mend })) if settings.hosts().is_some() => {
-                        Finding::problem(FindingKind::ServerFiles, why).sentence(mend)
+                    Ok(Some(not_used)) if settings.hosts().is_some() => {
+                        Finding::from_problem(FindingKind::ServerFiles, not_used)
                     }
                     Ok(Some(other)) => {
-                        set_up(Finding::problem(FindingKind::ServerFiles, other.why))
+                        set_up(Finding::problem(FindingKind::ServerFiles, other.what))
                     }
                     Err(cannot) => Finding::not_known(FindingKind::ServerFiles, OF_FILES, &cannot),
                 },

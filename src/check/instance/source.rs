@@ -24,17 +24,14 @@ use crate::report::day;
 pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
     let kind = FindingKind::Source;
     match (&seen.readiness, seen.source.bundle()) {
-        (Readiness::Refused { why, .. }, _) => {
-            let (seen, mend) = why.split_once("; ").unwrap_or((why, ""));
-            match case.source {
-                Source::Invalid { denied: true, .. } if !is_root() => {
-                    Finding::unseen(kind, seen, "root")
-                }
-                _ => Finding::problem(kind, seen).advised(mend),
+        (Readiness::Refused { problem, .. }, _) => match case.source {
+            Source::Invalid { denied: true, .. } if !is_root() => {
+                Finding::unseen(kind, &problem.what, "root")
             }
-        }
-        (Readiness::Later { why, .. } | Readiness::Delayed { why, .. }, _) => {
-            Finding::notice(kind, why)
+            _ => Finding::from_problem(kind, problem.clone()),
+        },
+        (Readiness::Later { problem, .. } | Readiness::Delayed { problem, .. }, _) => {
+            Finding::notice(kind, problem.to_string())
         }
         (Readiness::Ready, None) => Finding::problem(kind, "the lineage holds nothing")
             .sentence("issue the certificate, or correct lineage in the config"),

@@ -7,6 +7,7 @@ use super::{Desk, Failure};
 use crate::check::served_users::{ServedUsers, user_of_process};
 use crate::check::user_name;
 use crate::config::{self, Config};
+use crate::problem::Problem;
 use crate::server::running::Running;
 use crate::server::same_file;
 use crate::server::settings::tls_settings;
@@ -68,8 +69,13 @@ impl Desk<'_> {
                 _ => again,
             }
         });
-        SetupError::Strangers {
-            served: self.served(config).names(),
+        let served = self.served(config).names();
+        let what = format!(
+            "the servers that run here and are not set up belong to others than {served}, for whom pgcertd works here"
+        );
+        let fix = "name one to give its user the private key of a lineage";
+        SetupError::Unchosen {
+            problem: Problem::new(what, fix),
             choices: choices.collect(),
         }
         .into()
@@ -82,7 +88,11 @@ impl Desk<'_> {
         survey: &HostSurvey,
     ) -> Result<Option<ServerChoice>, Failure> {
         if survey.running.is_empty() {
-            return Err(SetupError::NoServer.into());
+            return Err(SetupError::new(
+                "no PostgreSQL server that may be looked at runs on this host",
+                "start it, or run pgcertd as root",
+            )
+            .into());
         }
         let served = self.served(config);
         let (mut candidates, mut strangers) = (Vec::new(), Vec::new());
@@ -123,7 +133,10 @@ impl Desk<'_> {
                 match self.answers.choose(question, &lines)? {
                     Some(place) => Ok(Some(all.swap_remove(place))),
                     None => Err(SetupError::Unchosen {
-                        question: "several servers run here that are not set up".into(),
+                        problem: Problem::new(
+                            "several servers run here that are not set up",
+                            "say which",
+                        ),
                         choices: all
                             .iter()
                             .map(ServerChoice::flag)

@@ -8,6 +8,7 @@ use super::{Desk, Failure, SetupArguments};
 use crate::bundle::Certificate;
 use crate::config::{self, Config, ServerKind};
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
+use crate::problem::Problem;
 use crate::report::day;
 use crate::server::probe::Opening;
 use crate::server::same_file;
@@ -52,8 +53,12 @@ impl Desk<'_> {
         });
         if let Some(instance) = known {
             if instance.kind() != ServerKind::Postgres {
-                let (name, kind) = (instance.name.clone(), instance.kind());
-                return Err(SetupError::OtherKind { name, kind }.into());
+                let (name, kind) = (&instance.name, instance.kind().name());
+                return Err(SetupError::new(
+                    format!("{name} is a {kind}, and pgcertd only sets up PostgreSQL servers"),
+                    "`pgcertd check` says what to set in its configuration",
+                )
+                .into());
             }
             agrees(config, instance, wanted)?;
             return Ok(Some(Chosen {
@@ -105,14 +110,15 @@ impl Desk<'_> {
             given => given.to_vec(),
         };
         if server_names.is_empty() {
-            return Err(SetupError::NoNames {
-                lineage,
-                names: leaf.names().join(", "),
-            }
+            let names = leaf.names().join(", ");
+            return Err(SetupError::usage(
+                format!("the certificate of {lineage} is for {names}, and no name of this host is among them"),
+                "say what clients connect to with --server-name",
+            )
             .into());
         }
         let data = server.data_directory.to_str();
-        let data = data.ok_or_else(|| SetupError::Unsayable(server.data_directory.clone()))?;
+        let data = data.ok_or_else(|| SetupError::not_utf8(&server.data_directory))?;
         let name = match &self.wanted.instance {
             Some(name) => name.clone(),
             None => {
@@ -150,7 +156,7 @@ impl Desk<'_> {
             });
             return match it {
                 Some(it) => chosen_lineage(config, it),
-                None if is_name => Err(Failure::usage(&unknown(wanted, config, survey))),
+                None if is_name => Err(unknown(wanted, config, survey)),
                 None => elsewhere(config, wanted).await,
             };
         }
@@ -161,7 +167,7 @@ impl Desk<'_> {
             None
         };
         match proposal::lineages(found, served.as_ref(), &survey.names) {
-            Proposal::None => Err(SetupError::NoLineage(none_found(config, survey)).into()),
+            Proposal::None => Err(none_found(config, survey).into()),
             Proposal::One(one) => chosen_lineage(config, one),
             Proposal::Several(all) => {
                 let lines: Vec<String> = all.iter().map(|entry| line(entry)).collect();
@@ -170,7 +176,10 @@ impl Desk<'_> {
                 match self.answers.choose(&question, &lines)? {
                     Some(place) => chosen_lineage(config, all[place]),
                     None => Err(SetupError::Unchosen {
-                        question: format!("several lineages fit the server of {data}"),
+                        problem: Problem::new(
+                            format!("several lineages fit the server of {data}"),
+                            "say which",
+                        ),
                         choices: all
                             .iter()
                             .map(|surveyed| self.again(config, ["--lineage", &surveyed.name]))
@@ -251,12 +260,11 @@ fn agrees(
     wanted: &SetupArguments,
 ) -> Result<(), SetupError> {
     let differs = |key: &'static str, flag: &'static str| {
-        Err(SetupError::Differs {
-            file: config.file.clone(),
-            name: instance.name.clone(),
-            key,
-            flag,
-        })
+        let (file, name) = (config.file.display(), &instance.name);
+        Err(SetupError::usage(
+            format!("{file} has the instance {name} already, with another {key}"),
+            format!("change it there, or leave out {flag}"),
+        ))
     };
     if wanted
         .instance
@@ -308,14 +316,14 @@ fn taken(config: &Config) -> Vec<String> {
 
 /// A lineage as the config names it: by its name where that leads to it.
 fn chosen_lineage(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
-    let leaf = it.leaf.clone().map_err(SetupError::NoLineage)?;
+    let leaf = it.leaf.clone().map_err(|why| SetupError::new(why, ""))?;
     let mut watched = config.watch.directories.iter();
     let first = watched.find(|directory| directory.join(&it.name).is_dir());
     let lineage = if first.is_some_and(|first| first.join(&it.name) == it.directory) {
         it.name.clone()
     } else {
         let path = it.directory.to_str();
-        let path = path.ok_or_else(|| SetupError::Unsayable(it.directory.clone()))?;
+        let path = path.ok_or_else(|| SetupError::not_utf8(&it.directory))?;
         path.to_owned()
     };
     Ok((lineage, leaf))
@@ -326,7 +334,7 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
     let directory = std::path::absolute(directory).map_err(|e| Failure::usage(&e))?;
     let name = directory
         .to_str()
-        .ok_or_else(|| SetupError::Unsayable(directory.clone()))?
+        .ok_or_else(|| SetupError::not_utf8(&directory))?
         .to_owned();
     let spec = Spec {
         name: name.clone(),
@@ -341,8 +349,8 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         .await;
     match read.map_err(SetupError::from)? {
         Source::Ready { bundle, .. } => Ok((name, bundle.leaf().clone())),
-        Source::Waiting { why } | Source::Invalid { why, .. } => {
-            Err(SetupError::NoLineage(why).into())
+        Source::Waiting { problem } | Source::Invalid { problem, .. } => {
+            Err(SetupError::from(problem).into())
         }
     }
 }
@@ -359,9 +367,9 @@ fn line(it: &Surveyed) -> String {
     }
 }
 
-fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> String {
+fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> Failure {
     if survey.found.lineages.is_empty() {
-        return none_found(config, survey);
+        return Failure::usage(&none_found(config, survey));
     }
     let names: Vec<&str> = survey
         .found
@@ -369,15 +377,15 @@ fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> String {
         .iter()
         .map(|surveyed| surveyed.name.as_str())
         .collect();
-    format!(
+    Failure::usage(&format!(
         "there is no lineage {} below the watched directories; there are: {}",
         wanted.display(),
         names.join(", ")
-    )
+    ))
 }
 
 /// Why there is nothing to choose from, and what to do.
-fn none_found(config: &Config, survey: &HostSurvey) -> String {
+fn none_found(config: &Config, survey: &HostSurvey) -> SetupError {
     let directories: Vec<String> = config
         .watch
         .directories
@@ -391,17 +399,16 @@ fn none_found(config: &Config, survey: &HostSurvey) -> String {
         .iter()
         .find(|(_, kind)| *kind == std::io::ErrorKind::PermissionDenied)
     {
-        return format!(
-            "{} may not be looked into; run this as root",
-            closed.display()
-        );
+        let what = format!("{} may not be looked into", closed.display());
+        return SetupError::new(what, "run this as root");
     }
     if let Some(Err(why)) = survey.found.lineages.first().map(|surveyed| &surveyed.leaf) {
-        return format!("no lineage below {directories} holds a certificate: {why}");
+        let what = format!("no lineage below {directories} holds a certificate: {why}");
+        return SetupError::new(what, "");
     }
-    format!(
-        "there is no lineage below {directories}: get a certificate first (certbot certonly --standalone -d NAME), \
-         or name another directory with --lineage"
+    SetupError::new(
+        format!("there is no lineage below {directories}"),
+        "get a certificate first (certbot certonly --standalone -d NAME), or name another directory with --lineage",
     )
 }
 
@@ -418,9 +425,8 @@ pub(super) fn writable(config: &Config, subject: &PlanSubject) -> Result<(), Set
         fragments.parent().unwrap_or(&fragments)
     };
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|source| {
-        SetupError::NotWritable {
-            directory: directory.to_owned(),
-            source: source.into(),
-        }
+        let (directory, source) = (directory.display(), std::io::Error::from(source));
+        let what = format!("{directory}: cannot be written: {source}");
+        SetupError::new(what, "run this as root")
     })
 }

@@ -151,12 +151,12 @@ impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
         match error {
             SetupError::Config(error) => error.into(),
-            SetupError::Unchosen { question, choices } => {
+            SetupError::Unchosen { problem, choices } => {
                 let lines: Vec<String> = choices.iter().map(SetupError::choice).collect();
-                Failure::usage(&format!("{question}; say which:")).with_lines(&lines)
+                Failure::usage(&format!("{problem}:")).with_lines(&lines)
             }
-            error if error.is_usage() => Failure::usage(&error),
-            error => Failure::problem(&error),
+            SetupError::Usage(problem) => Failure::usage(&problem),
+            SetupError::Problem(problem) => Failure::problem(&problem),
         }
     }
 }

@@ -146,7 +146,7 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     let problem = nearing.problem();
     let mut out = Page::default();
     if nearing.place != Holder::Source && instance.problem.is_some() {
-        out.labelled("left", &problem.why);
+        out.labelled("left", &problem.what);
         return out;
     }
     let style = if nearing.is_urgent() { BAD } else { ODD };
@@ -163,8 +163,8 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
         _ => format!("{name} needs another {what} before {day}."),
     };
     out.end().styled(style, mark).put(" ").hanging(line);
-    out.labelled("why", &problem.why);
-    out.mended(&problem.mend, problem.command.as_ref());
+    out.labelled("why", &problem.what);
+    out.mended(&problem.fix, problem.command.as_ref());
     out
 }
 
@@ -179,8 +179,8 @@ fn explained(instance: &InstanceView) -> Page {
     out.put(" ").hanging(headline(instance));
     match &instance.details {
         Some(details) => {
-            out.labelled("why", &details.why);
-            out.mended(&details.mend, details.command.as_ref());
+            out.labelled("why", &details.what);
+            out.mended(&details.fix, details.command.as_ref());
         }
         None => {
             out.labelled("why", instance.problem.as_deref().unwrap_or_default());
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::Fingerprint;
-    use crate::deploy::state::Problem;
+    use crate::problem::Problem;
     use crate::report::view::{CompanionPlaces, CompanionView, EndView, VERSION};
 
     /// A config with nothing in it, where it usually is.
@@ -278,7 +278,7 @@ mod tests {
                 name: "16-main".into(),
                 lineage: "pg.example.com".into(),
                 state,
-                problem: details.as_ref().map(Problem::sentence),
+                problem: details.as_ref().map(Problem::to_string),
                 details,
                 source: with_days(source),
                 installed: with_days(source),

@@ -14,10 +14,11 @@ use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober, sources};
 use crate::config::Config;
 use crate::deploy::Keeper;
-use crate::deploy::state::{Problem, State};
+use crate::deploy::state::State;
 use crate::host::privilege::is_root;
 use crate::host::process::Search;
 use crate::lineage::Source;
+use crate::problem::Problem;
 use crate::report::view::{self, InstanceView, StatusView, VERSION};
 use crate::server::Instance;
 use crate::server::running::uncovered;
@@ -121,7 +122,7 @@ async fn look(
     let mut looking = JoinSet::new();
     for (index, instance) in config.instances.iter().enumerate() {
         let source = sources.remove(&instance.name).unwrap_or(Source::Invalid {
-            why: "the lineage was not read".into(),
+            problem: Problem::new("the lineage was not read", ""),
             denied: false,
         });
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
@@ -167,7 +168,7 @@ async fn look(
         version: VERSION,
         instances: views.into_iter().map(|(_, view)| view).collect(),
         uncovered,
-        uncovered_unknown: missed.map(|cannot| cannot.sentence()),
+        uncovered_unknown: missed.map(|cannot| cannot.problem().to_string()),
         checked,
         daemon: daemon.and_then(|d| d.daemon.clone()),
     })
@@ -188,9 +189,9 @@ fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Search<PathBuf> {
 
 /// The view of one who may not look, and whom no daemon tells.
 fn unknown(config: &Config, mut own: InstanceView, daemon_lives: bool) -> InstanceView {
-    let why = own.problem.take().unwrap_or_default();
-    // The remedy in it is the daemon's.
-    let why = why.split("; ").next().unwrap_or_default();
+    // What to do about it is for the daemon's user.
+    let why = own.details.take().map(|problem| problem.what);
+    let why = why.unwrap_or_default();
     let mend = if daemon_lives {
         "the daemon's view is too old, see in its log what holds it up; ask as root"
     } else {
@@ -199,7 +200,7 @@ fn unknown(config: &Config, mut own: InstanceView, daemon_lives: bool) -> Instan
     let ask = format!("sudo {}", config.command(&["status"]));
     let problem = Problem::new(format!("this user may not look: {why}"), mend).with(ask);
     own.state = State::Unknown;
-    own.problem = Some(problem.sentence());
+    own.problem = Some(problem.to_string());
     own.details = Some(problem);
     own
 }

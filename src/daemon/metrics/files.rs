@@ -15,9 +15,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, soc
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::deploy::state::Problem;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError};
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::problem::Problem;
 
 /// Everybody may read the file.
 const READABLE: Mode = Mode::from_raw_mode(0o644);
@@ -40,11 +40,11 @@ pub(super) enum MetricsFileError {
         #[source]
         source: ReachError,
     },
-    #[error("{}: something that is no socket lies there", .0.display())]
+    #[error("{}: something other than a socket is there", .0.display())]
     NoSocket(PathBuf),
     #[error("{}: another process answers there", .0.display())]
     Taken(PathBuf),
-    #[error("{}: whether another process answers there cannot be told: {source}", path.display())]
+    #[error("{}: cannot tell whether another process answers there: {source}", path.display())]
     Unasked {
         path: PathBuf,
         #[source]
@@ -96,12 +96,12 @@ fn remedy(why: String, error: Errno, path: &Path, key: &str) -> Problem {
         Errno::ROFS => Problem::new(
             why,
             format!(
-                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; or mount it writable"
             ),
         ),
         Errno::NOSPC | Errno::DQUOT => Problem::new(
             why,
-            format!("free some room on the file system of {directory}"),
+            format!("free some space on the file system of {directory}"),
         ),
         _ => Problem::new(why, format!("set another {key}")),
     }

@@ -18,8 +18,9 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::config::{self, Config, Listen};
+use crate::problem::Problem;
 use crate::report::metrics::Metrics;
-use crate::report::notices;
+use crate::report::{Latch, notices};
 
 use listener::Listening;
 use textfile::Textfile;
@@ -53,7 +54,7 @@ impl Outlets {
             metrics: metrics.clone(),
             wanted: None,
             open: None,
-            told: notices::ListeningNotice::default(),
+            told: Latch::default(),
         };
         tokio::spawn(publisher.run(inbox));
         Outlets {
@@ -102,7 +103,7 @@ struct Publisher {
     textfile: Textfile,
     wanted: Option<Listen>,
     open: Option<Listening>,
-    told: notices::ListeningNotice,
+    told: Latch<(Listen, Problem)>,
 }
 
 impl Publisher {
@@ -136,17 +137,17 @@ impl Publisher {
             .as_ref()
             .is_some_and(|listening| listening.is_at(wanted))
         {
-            self.told.at(wanted, None, None);
+            notices::listening(&mut self.told, wanted, None, None);
             return;
         }
         match listener::open(wanted, &self.metrics).await {
             Ok(open) => {
-                self.told.at(wanted, None, None);
+                notices::listening(&mut self.told, wanted, None, None);
                 self.replace(Some(open)).await;
             }
             Err(problem) => {
                 let still = self.open.as_ref().map(Listening::place);
-                self.told.at(wanted, Some(&problem), still);
+                notices::listening(&mut self.told, wanted, Some(problem), still);
             }
         }
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use super::files::{self, MetricsFileError};
+use crate::problem::Problem;
 use crate::report::metrics::{Format, Metrics};
-use crate::report::notices;
+use crate::report::{Latch, notices};
 
 /// The key that names it.
 const KEY: &str = "`textfile` in [metrics]";
@@ -23,7 +24,7 @@ impl Textfile {
         let writer = Writer {
             metrics,
             written: None,
-            told: notices::TextfileNotice::default(),
+            told: Latch::default(),
         };
         tokio::spawn(writer.run(paths, changed));
         Textfile(wanted)
@@ -38,7 +39,7 @@ impl Textfile {
 struct Writer {
     metrics: Metrics,
     written: Option<PathBuf>,
-    told: notices::TextfileNotice,
+    told: Latch<(PathBuf, Problem)>,
 }
 
 impl Writer {
@@ -67,17 +68,17 @@ impl Writer {
             Ok(text) => files::beside("textfile", &path, move |place| place.write(&text)).await,
             Err(error) => return tracing::debug!("the metrics cannot be written: {error}"),
         };
-        self.told.written(
-            &path,
-            written.map_err(|error: MetricsFileError| error.problem(KEY)),
-        );
+        let written = written.map_err(|error: MetricsFileError| error.problem(KEY));
+        notices::textfile_written(&mut self.told, &path, written);
         self.written = Some(path);
     }
 
     /// What is not written any more would be read for ever.
     async fn removed(&mut self, old: PathBuf) {
         let removed = files::beside("textfile", &old, |place| place.clear()).await;
-        self.told
-            .removed(&old, removed.map_err(|error| error.problem(KEY)));
+        self.told = Latch::default();
+        if let Err(error) = removed {
+            notices::textfile_left(&old, &error.problem(KEY));
+        }
     }
 }

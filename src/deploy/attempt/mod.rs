@@ -27,13 +27,15 @@ use tokio::time::Instant;
 
 use crate::bundle::{Bundle, Identity, KeyedBundle};
 use crate::config::{Mode, ServerKind, Verify};
+use crate::deploy::SyncOutcome;
+use crate::problem::Problem;
 use crate::server::files::{Keep, StagedFiles, Trial};
 use crate::server::patroni::Rehearsal;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::reload::{ReloadError, reload};
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{Instance, InstanceError, InstanceSnapshot, Server};
+use crate::server::{Instance, InstanceSnapshot, Server};
 use before::Before;
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
@@ -45,24 +47,53 @@ const DEAF: Duration = Duration::from_secs(5);
 /// Why nothing more is to be done about a server that is down.
 const NOT_RUNNING: &str = "the server is not running; it will load the files when it starts";
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+/// How a deployment ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// [`SyncOutcome::Unchanged`] where nothing was written and the server ended before it was seen to load the files.
+    pub(crate) outcome: SyncOutcome,
+    /// Why new clients do not get the bundle, where they do not.
+    pub(crate) problem: Option<Problem>,
+    /// Whether the server showed what it makes of the files, so that asking it again would tell nothing new.
+    pub(crate) is_answered: bool,
+}
+
+impl Ending {
     /// New clients get the bundle. `verify = "none"` counts as well.
-    Deployed,
-    /// The files are right, and the server is down or does not use them: why, and what to set.
-    Installed(String),
-    /// The files are right, and what is served could not be seen: why.
-    Unverified(String),
-    /// The server would not load it, and the files are somebody else's and stay: why.
-    NotTaken(String),
-    /// The server loads nothing new, for want of another file than the bundle's, which stays: which.
-    Blocked(String),
-    /// The server would not load it; what was there before is back: why.
-    RolledBack(String),
-    /// Nothing was written, and the server ended before it was seen to load the files.
-    Ended,
-    /// A step failed: why, and what to do.
-    Failed(String),
+    fn deployed() -> Ending {
+        Ending {
+            outcome: SyncOutcome::Deployed,
+            problem: None,
+            is_answered: true,
+        }
+    }
+
+    fn failed(outcome: SyncOutcome, problem: impl Into<Problem>) -> Ending {
+        Ending {
+            outcome,
+            problem: Some(problem.into()),
+            is_answered: true,
+        }
+    }
+
+    /// The files are right, and the server is down or does not use them.
+    fn installed(problem: impl Into<Problem>) -> Ending {
+        Ending::failed(SyncOutcome::Installed, problem)
+    }
+
+    /// The server would not load it, and the files are somebody else's and stay.
+    fn not_taken(problem: Problem) -> Ending {
+        Ending::failed(SyncOutcome::Unverified, problem)
+    }
+
+    /// The files are right, and what is served could not be seen, or another file than the bundle's keeps the server from
+    /// loading anything.
+    fn unverified(problem: impl Into<Problem>) -> Ending {
+        Ending {
+            is_answered: false,
+            ..Ending::failed(SyncOutcome::Unverified, problem)
+        }
+    }
 }
 
 /// What a deployment is to do.
@@ -146,7 +177,7 @@ struct Reloaded {
 /// The server was proven not to take them.
 struct Refused {
     process: Arc<Process>,
-    reason: String,
+    reason: Problem,
     proof: Proof,
 }
 
@@ -167,26 +198,21 @@ enum WayBack {
     Previous,
 }
 
+/// What came of asking a server to load the files.
 enum Verdict<'a> {
-    Served,
-    NotUsed(String),
-    Unverified(String),
-    NotTaken(String),
-    Blocked(String),
-    Ended,
+    Ended(Ending),
     Refused(Box<Deployment<'a, Refused>>),
 }
 
 /// Carries out `order` on `instance`; the caller holds the instance's lock.
-pub(crate) async fn deploy(instance: &mut Instance, order: DeploymentOrder) -> Outcome {
+pub(crate) async fn deploy(instance: &mut Instance, order: DeploymentOrder) -> Ending {
     match Box::pin(run(instance, order)).await {
-        Ok(outcome) => outcome,
-        Err(failure) => Outcome::Failed(failure),
+        Ok(ending) => ending,
+        Err(problem) => Ending::failed(SyncOutcome::Failed, problem),
     }
 }
 
-async fn run(instance: &mut Instance, order: DeploymentOrder) -> Result<Outcome, String> {
-    let write = matches!(order.content, Content::New(_));
+async fn run(instance: &mut Instance, order: DeploymentOrder) -> Result<Ending, Problem> {
     let begun = Deployment::begin(instance, order);
     let installed = match begun.keyed.clone() {
         Some(keyed) => begun.staged(keyed).await?.installed().await?,
@@ -196,28 +222,19 @@ async fn run(instance: &mut Instance, order: DeploymentOrder) -> Result<Outcome,
         Server::Up(_) => {}
         // It may well run on what was there before.
         Server::Down(absence) if absence.may_run() => {
-            return Ok(Outcome::Unverified(match absence.mend() {
-                "" => absence.to_string(),
-                mend => format!("{absence}; {mend}"),
-            }));
+            return Ok(Ending::unverified(absence.problem()));
         }
-        Server::Down(_) => return Ok(Outcome::Installed(installed.at_next_start())),
+        Server::Down(_) => return Ok(Ending::installed(installed.at_next_start())),
     }
-    if let Some(why) = installed.unused() {
-        return Ok(Outcome::Installed(why));
+    if let Some(not_used) = installed.unused() {
+        return Ok(Ending::installed(not_used));
     }
     let verdict = match installed.foreseen().await {
         Some(reason) => installed.foreseen_refused(reason)?,
         None => Box::pin(installed.tried()).await?,
     };
     match verdict {
-        Verdict::Served => Ok(Outcome::Deployed),
-        Verdict::NotUsed(why) => Ok(Outcome::Installed(why)),
-        Verdict::Unverified(why) => Ok(Outcome::Unverified(why)),
-        Verdict::NotTaken(why) => Ok(Outcome::NotTaken(why)),
-        Verdict::Blocked(why) => Ok(Outcome::Blocked(why)),
-        Verdict::Ended if write => Ok(Outcome::Installed(NOT_RUNNING.into())),
-        Verdict::Ended => Ok(Outcome::Ended),
+        Verdict::Ended(ending) => Ok(ending),
         Verdict::Refused(refused) => refused.rolled_back().await,
     }
 }
@@ -244,7 +261,7 @@ impl<'a> Deployment<'a, Begun> {
 
     /// Writes the new files beside the targets. Where it is not known what the server serves, it
     /// is asked meanwhile.
-    async fn staged(mut self, keyed: Arc<KeyedBundle>) -> Result<Deployment<'a, Staged>, String> {
+    async fn staged(mut self, keyed: Arc<KeyedBundle>) -> Result<Deployment<'a, Staged>, Problem> {
         let wanted = self.instance.config.verify == Verify::Handshake && !self.before.is_known();
         let glance = self
             .before
@@ -262,7 +279,7 @@ impl<'a> Deployment<'a, Begun> {
             Some(glance) => tokio::join!(stage, glance),
             None => (stage.await, None),
         };
-        let staged = staged.map_err(told)?;
+        let staged = staged.map_err(|error| error.problem())?;
         self.before.served = self.before.served.or(served);
         Ok(self.into_state(Staged(staged)))
     }
@@ -277,7 +294,7 @@ impl<'a> Deployment<'a, Begun> {
 impl<'a> Deployment<'a, Staged> {
     /// Puts the new files in place. What they replace is kept as the previous bundle if it was
     /// proven served, and differs, unless it is the previous one that goes in.
-    async fn installed(self) -> Result<Deployment<'a, FilesInstalled>, String> {
+    async fn installed(self) -> Result<Deployment<'a, FilesInstalled>, Problem> {
         let worth_keeping = self.before.worth_keeping();
         let trial = match self.instance.config.kind() {
             ServerKind::Postgres | ServerKind::PgBouncer => self.before.trial(&self.bundle),
@@ -309,7 +326,7 @@ impl<'a> Deployment<'a, Staged> {
                 committed
             })
             .await
-            .map_err(told)?;
+            .map_err(|error| error.problem())?;
         Ok(Deployment {
             instance,
             bundle: new,
@@ -322,22 +339,22 @@ impl<'a> Deployment<'a, Staged> {
 
 impl<'a> Deployment<'a, FilesInstalled> {
     /// What is to be said where the server is down.
-    fn at_next_start(&self) -> String {
+    fn at_next_start(&self) -> Problem {
         if !matches!(self.state.trial, Trial::Begins(bundle) if bundle.bundle == self.bundle.identity())
         {
             return NOT_RUNNING.into();
         }
         let config = &self.instance.config;
-        format!(
-            "{NOT_RUNNING}; nobody has seen it serve {} yet: if it does not start, `{}` puts back what was installed before",
+        Problem::from(NOT_RUNNING).and(format_args!(
+            "it has not been seen to serve {} yet: if it does not start, `{}` puts the previous files back",
             self.bundle.fingerprint().short(),
             config.command(&["sync"])
-        )
+        ))
     }
 
     /// Why a Patroni does not use the files, which no reload would change: it is left alone, since
     /// it loses more than other servers by a reload that it need not make.
-    fn unused(&self) -> Option<String> {
+    fn unused(&self) -> Option<Problem> {
         let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
             return None;
         };
@@ -345,31 +362,31 @@ impl<'a> Deployment<'a, FilesInstalled> {
         let settings = patroni.tls(config).ok()?;
         let not_used = settings.not_used(&config.cert_file, &config.key_file);
         // Where that is not known, it is asked to load a pair that it was seen to load.
-        Some(not_used.ok()??.to_string())
+        not_used.ok()?
     }
 
     /// Why the server would not load the files, where that can be tried beforehand: a Patroni that
     /// was asked to load what it cannot goes on without its REST API.
-    async fn foreseen(&self) -> Option<String> {
+    async fn foreseen(&self) -> Option<Problem> {
         let server = self.before.sight.targets.server;
         let Some(Process::Patroni(patroni)) = self.before.sight.server.process() else {
             return None;
         };
         match patroni.rehearsed(server, &self.instance.config).await? {
             Rehearsal::Loads => None,
-            Rehearsal::Refused(said) => Some(format!(
+            Rehearsal::Refused(said) => Some(Problem::from(format!(
                 "Patroni would not load {}, and was not asked to: {said}",
                 self.bundle.fingerprint().short()
-            )),
+            ))),
         }
     }
 
-    fn foreseen_refused(self, reason: String) -> Result<Verdict<'a>, String> {
+    fn foreseen_refused(self, reason: Problem) -> Result<Verdict<'a>, Problem> {
         let Server::Up(process) = self.before.sight.server.clone() else {
             return Err("the server is not running".into());
         };
         if self.instance.config.mode != Mode::Manage {
-            return Ok(Verdict::NotTaken(reason));
+            return Ok(Verdict::Ended(Ending::not_taken(reason)));
         }
         let refused = self.into_state(Refused {
             process,
@@ -380,14 +397,14 @@ impl<'a> Deployment<'a, FilesInstalled> {
     }
 
     /// Asks the server to load the files, and looks what comes of it.
-    async fn tried(self) -> Result<Verdict<'a>, String> {
+    async fn tried(self) -> Result<Verdict<'a>, Problem> {
         let Server::Up(process) = self.before.sight.server.clone() else {
             return Err("the server is not running".into());
         };
         match ask_reload(self.instance, &self.before.sight, &process).await {
             Ok(()) => {}
-            Err(_) if !process.alive() => return Ok(Verdict::Ended),
-            Err(error) => return Err(error.to_string()),
+            Err(_) if !process.alive() => return Ok(self.server_ended()),
+            Err(error) => return Err(error.to_string().into()),
         }
         let reloaded = Reloaded {
             process,
@@ -405,6 +422,18 @@ impl<'a, State> Deployment<'a, State> {
         let asked = self.instance.tls_settings(process, &self.before.sight);
         let settings = Box::pin(asked).await?;
         Ok(self.instance.with_names(settings, Some(&self.bundle)))
+    }
+
+    /// The server's process ended before it was seen to load the files.
+    fn server_ended(&self) -> Verdict<'a> {
+        Verdict::Ended(if self.keyed.is_some() {
+            Ending::installed(NOT_RUNNING)
+        } else {
+            Ending {
+                outcome: SyncOutcome::Unchanged,
+                ..Ending::deployed()
+            }
+        })
     }
 
     fn into_state<Next>(self, state: Next) -> Deployment<'a, Next> {
@@ -431,7 +460,7 @@ async fn ask_reload(
         if let Err(unseen) = seen
             && !unseen.is_tls_off()
         {
-            return Err(ReloadError::Deaf(unseen.sentence()));
+            return Err(ReloadError::Deaf(unseen.problem()));
         }
     }
     reload(
@@ -442,8 +471,4 @@ async fn ask_reload(
         sight.targets.server,
     )
     .await
-}
-
-fn told(error: InstanceError) -> String {
-    error.to_string()
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::shut_out::Returned;
-use super::{Deployment, Outcome, Proof, Refused, WayBack, ask_reload};
+use super::{Deployment, Ending, Proof, Refused, WayBack, ask_reload};
 use crate::config::ServerKind;
+use crate::deploy::SyncOutcome;
+use crate::problem::Problem;
 use crate::server::InstanceError;
 use crate::server::files::{Found, Held, HeldBy, Keep, Trial};
 use crate::server::patroni;
@@ -14,30 +16,29 @@ use crate::server::patroni;
 impl Deployment<'_, Refused> {
     /// Remembers the refusal, puts back what was there, and proves what is served. In this
     /// order, whoever comes after a crash knows what lies in place, were Postgres down by then.
-    pub(super) async fn rolled_back(mut self) -> Result<Outcome, String> {
+    pub(super) async fn rolled_back(mut self) -> Result<Ending, Problem> {
         let mut told = self.state.reason.clone();
         let remembered = self.remember().await;
         let way = self.before.way_back(&self.bundle);
-        match self.restore(way).await {
-            Ok(restored) => told.push_str(&format!("; {restored}")),
-            Err(e) => return Err(format!("{told}; putting the files back failed: {e}")),
-        }
+        told = match self.restore(way).await {
+            Ok(restored) => told.and(restored),
+            Err(e) => return Err(told.and(format_args!("putting the files back failed: {e}"))),
+        };
         if let Err(e) = remembered {
-            told.push_str(&format!("; the refusal could not be remembered: {e}"));
+            told = told.and(format_args!("the rejection could not be recorded: {e}"));
         }
-        match (self.state.proof, way) {
+        told = match (self.state.proof, way) {
             (Proof::ShutOut, Some(way)) => match self.returned(way).await {
-                Returned::Served => told.push_str("; TLS clients get in again"),
+                Returned::Served => told.and("TLS clients can connect again"),
                 Returned::ShutOut => return self.reinstated().await,
-                Returned::Doubtful(doubt) => told.push_str(&format!("; {doubt}")),
+                Returned::Doubtful(doubt) => told.and(doubt),
             },
-            _ => {
-                if let Some(doubt) = self.doubt_after_return().await {
-                    told.push_str(&format!("; {doubt}"));
-                }
-            }
-        }
-        Ok(Outcome::RolledBack(told))
+            _ => match self.doubt_after_return().await {
+                Some(doubt) => told.and(doubt),
+                None => told,
+            },
+        };
+        Ok(Ending::failed(SyncOutcome::RolledBack, told))
     }
 
     /// Puts back the files that are known to be good: those that were found, if they were
@@ -46,7 +47,7 @@ impl Deployment<'_, Refused> {
         let look = Arc::clone(&self.before.sight.look);
         let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
         match way {
-            None => Ok("there is no earlier bundle to go back to, the files stay"),
+            None => Ok("there is no earlier bundle to go back to, so the files stay"),
             Some(WayBack::Previous) => {
                 self.instance
                     .on_files(move |targets| match &look.previous {
@@ -65,9 +66,9 @@ impl Deployment<'_, Refused> {
                     .on_files(move |targets| targets.put_back(&look.found))
                     .await?;
                 Ok(if nothing {
-                    "there was no file before, and there is none now"
+                    "there was no file before, so it was removed"
                 } else {
-                    "the files of before are back"
+                    "the previous files are back"
                 })
             }
         }
@@ -78,25 +79,25 @@ impl Deployment<'_, Refused> {
             fingerprint: self.bundle.fingerprint(),
             companions: self.bundle.companions().digest(),
             by: HeldBy::Postgres,
-            reason: self.state.reason.clone(),
+            reason: self.state.reason.to_string(),
             since: Timestamp::now(),
             postmaster_start: Some(self.state.process.run()),
         };
         self.instance.on_files(move |t| t.hold(&held)).await
     }
 
-    /// Reloads the files of before; a sentence if they are not what is served then.
-    async fn doubt_after_return(&self) -> Option<String> {
+    /// Reloads the previous files; what speaks against their being served then.
+    async fn doubt_after_return(&self) -> Option<Problem> {
         let is_patroni = self.state.process.kind() == ServerKind::Patroni;
         // A Patroni was either not asked, or answers no more; a second signal would hold it up for ever.
         if !is_patroni
             && let Err(e) = ask_reload(self.instance, &self.before.sight, &self.state.process).await
         {
-            return Some(format!("the reload after that failed: {e}"));
+            return Some(format!("the reload after that failed: {e}").into());
         }
         let addresses = match self.instance.addresses(&self.state.process) {
             Ok(addresses) => addresses,
-            Err(why) => return Some(why),
+            Err(problem) => return Some(problem),
         };
         let limit = self.instance.config.verify_timeout;
         let looked = match self.before.installed() {
@@ -108,18 +109,14 @@ impl Deployment<'_, Refused> {
         };
         match looked {
             Ok(served) if Some(served.leaf.fingerprint()) == self.before.leaf() => None,
-            Ok(served) => Some(format!(
-                "{} is served now",
-                served.leaf.fingerprint().short()
-            )),
-            Err(_) if is_patroni => Some(format!(
-                "restart Patroni for its REST API to come back: {}",
-                patroni::RESTART
-            )),
-            Err(unseen) => Some(format!(
-                "what is served now is not known: {}",
-                unseen.sentence()
-            )),
+            Ok(served) => {
+                Some(format!("{} is served now", served.leaf.fingerprint().short()).into())
+            }
+            Err(_) if is_patroni => {
+                let restart = patroni::RESTART;
+                Some(format!("restart Patroni to bring its REST API back: {restart}").into())
+            }
+            Err(unseen) => Some(unseen.problem().about("what is served now is not known")),
         }
     }
 }

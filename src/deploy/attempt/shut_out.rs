@@ -11,26 +11,27 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::watch::{Next, WireLook, WireVerdict, WireWatch};
-use super::{Deployment, Outcome, Proof, Refused, Reloaded, Verdict, WayBack};
+use super::{Deployment, Ending, Proof, Refused, Reloaded, Verdict, WayBack};
 use crate::bundle::Bundle;
 use crate::config::{Mode, ServerKind};
+use crate::problem::Problem;
 use crate::server::Lockout;
 use crate::server::files::{Keep, Trial};
 use crate::server::process::Process;
 use crate::server::reload::reload;
 
-/// What became of handshakes once the files of before were back.
+/// What became of handshakes once the previous files were back.
 pub(super) enum Returned {
     /// They come to their end again.
     Served,
     ShutOut,
-    /// That is not known, or another certificate is shown: a sentence.
-    Doubtful(String),
+    /// That is not known, or another certificate is shown.
+    Doubtful(Problem),
 }
 
 impl<'a> Deployment<'a, Reloaded> {
     /// Handshakes fail: is that so for every client, and is it the bundle?
-    pub(super) async fn shut_out(self, why: String) -> Verdict<'a> {
+    pub(super) async fn shut_out(self, seen: Problem) -> Verdict<'a> {
         // Who is turned away for the name that he asks for says nothing of the bundle.
         let deployment = match self.accounted_for().await {
             Ok(verdict) => return verdict,
@@ -43,10 +44,12 @@ impl<'a> Deployment<'a, Reloaded> {
             .lockout(&process, &deployment.bundle, limit);
         let how = match lockout.await {
             Lockout::Proven(how) => how,
-            Lockout::Doubtful(doubt) => return Verdict::Unverified(format!("{why}; {doubt}")),
+            Lockout::Doubtful(doubt) => {
+                return Verdict::Ended(Ending::unverified(seen.and(doubt)));
+            }
         };
         if !process.alive() {
-            return Verdict::Ended;
+            return deployment.server_ended();
         }
         deployment.locked_out(&how, process).await
     }
@@ -56,12 +59,11 @@ impl<'a> Deployment<'a, Reloaded> {
         let reason = self.shut_out_reason(how).await;
         if self.instance.config.mode != Mode::Manage {
             // The files are somebody else's: they stay.
-            return Verdict::NotTaken(reason);
+            return Verdict::Ended(Ending::not_taken(reason));
         }
         if self.before.proven_way_back(&self.bundle).is_none() {
-            return Verdict::Unverified(format!(
-                "{reason}; no other bundle was seen served before, so that it stays"
-            ));
+            let stays = reason.and("no other bundle has been seen served, so it stays");
+            return Verdict::Ended(Ending::unverified(stays));
         }
         Verdict::Refused(Box::new(self.into_state(Refused {
             process,
@@ -71,7 +73,7 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// What a person is told: what is so, the likely cause, and what mends it.
-    async fn shut_out_reason(&mut self, how: &str) -> String {
+    async fn shut_out_reason(&mut self, how: &str) -> Problem {
         let process = Arc::clone(&self.state.process);
         let ciphers = self.instance.ciphers(&process, &self.before.sight).await;
         let key = &self.bundle.leaf().facts().key;
@@ -81,17 +83,18 @@ impl<'a> Deployment<'a, Reloaded> {
         let kind = self.instance.config.kind();
         let cause = match (ciphers, kind) {
             (Some(ciphers), _) => ciphers.against(key, before),
-            (None, _) => format!("see whether its ciphers have one for a key of {key}"),
+            (None, _) => format!("check whether its cipher settings allow a key of {key}"),
         };
         let log = match kind {
             ServerKind::Postgres => ", at \"could not accept SSL connection\"",
             ServerKind::PgBouncer | ServerKind::Patroni => "",
         };
-        format!(
-            "{} loaded {} ({key}), and no TLS client gets in with it ({how}): {cause}; its log says more{log}",
+        let what = format!(
+            "{} loaded {} ({key}), but no TLS client can connect with it ({how}): {cause}",
             kind.name(),
             self.bundle.fingerprint().short(),
-        )
+        );
+        Problem::new(what, format!("its log says more{log}"))
     }
 }
 
@@ -104,11 +107,11 @@ impl Deployment<'_, Refused> {
         // Straight on: a REST API that answers by an alert lives, and reloads.
         let asked = reload(&config.reload, &process, &config.name, &config.place, owner);
         if let Err(error) = asked.await {
-            return Returned::Doubtful(format!("the reload after that failed: {error}"));
+            return Returned::Doubtful(format!("the reload after that failed: {error}").into());
         }
         let addresses = match self.instance.addresses(&process) {
             Ok(addresses) => addresses,
-            Err(why) => return Returned::Doubtful(why),
+            Err(problem) => return Returned::Doubtful(problem),
         };
         let wanted = self.before.bundle_on(way).map(Bundle::fingerprint);
         let mut watch = WireWatch::for_instance(&self.instance.config, Instant::now());
@@ -125,39 +128,44 @@ impl Deployment<'_, Refused> {
                 Ok(served) if Some(served.leaf.fingerprint()) == wanted => WireLook::New,
                 Ok(served) => {
                     let leaf = served.leaf.fingerprint().short();
-                    WireLook::Third(format!("{leaf} is served now"))
+                    WireLook::Third(format!("{leaf} is served now").into())
                 }
-                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.sentence()),
+                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.problem()),
                 Err(_) if !process.alive() => {
-                    return Returned::Doubtful("the server has ended since".into());
+                    return Returned::Doubtful("the server has stopped since".into());
                 }
-                Err(unseen) => WireLook::Unclear(format!(
-                    "what is served now is not known: {}",
-                    unseen.sentence()
-                )),
+                Err(unseen) => {
+                    let subject = "what is served now is not known";
+                    WireLook::Unclear(unseen.problem().about(subject))
+                }
             };
             match watch.heard(glimpse, Instant::now()) {
                 Next::After(pause) => tokio::time::sleep(pause).await,
                 Next::Word(WireVerdict::New) => return Returned::Served,
                 Next::Word(WireVerdict::ShutOut(_)) => return Returned::ShutOut,
                 Next::Word(
-                    WireVerdict::Third(why) | WireVerdict::Unclear(why) | WireVerdict::Blind(why),
+                    WireVerdict::Third(doubt)
+                    | WireVerdict::Unclear(doubt)
+                    | WireVerdict::Blind(doubt),
                 ) => {
-                    return Returned::Doubtful(why);
+                    return Returned::Doubtful(doubt);
                 }
                 Next::Word(_) => return Returned::Doubtful("TLS is off now".into()),
             }
         }
     }
 
-    /// It was not the bundle: with the files of before clients get in as little. It is what the
+    /// It was not the bundle: with the previous files clients get in as little. It is what the
     /// lineage holds, so it goes in again, and is not held.
-    pub(super) async fn reinstated(self) -> Result<Outcome, String> {
+    pub(super) async fn reinstated(self) -> Result<Ending, Problem> {
         let short = self.bundle.fingerprint().short();
-        let told = format!(
-            "no TLS client gets in, with {short} as little as with the files of before, so that it is not the certificate"
-        );
-        let failed = |error: String| format!("{told}; putting {short} in again failed: {error}");
+        let told = Problem::from(format!(
+            "no TLS client can connect, neither with {short} nor with the previous files, so it is not the certificate"
+        ));
+        let failed = |error: String| {
+            let told = told.clone();
+            told.and(format_args!("reinstalling {short} failed: {error}"))
+        };
         let (keyed, look) = (self.keyed.clone(), Arc::clone(&self.before.sight.look));
         self.instance
             .on_files(move |targets| {
@@ -178,8 +186,10 @@ impl Deployment<'_, Refused> {
         reload(&config.reload, process, &config.name, &config.place, owner)
             .await
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Outcome::Unverified(format!(
-            "{told}: see the server's settings of TLS, its ciphers, protocols and curves; its log says why"
-        )))
+        Ok(Ending::unverified(Problem {
+            fix: "check the server's TLS settings (ciphers, protocols, curves); its log says why"
+                .into(),
+            ..told
+        }))
     }
 }

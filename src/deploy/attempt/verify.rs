@@ -6,14 +6,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::watch::{Next, WireLook, WireVerdict, WireWatch};
-use super::{Deployment, Proof, Refused, Reloaded, Verdict, ask_reload};
+use super::{Deployment, Ending, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Mode, ServerKind, Verify};
+use crate::problem::Problem;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::probe::Served;
 use crate::server::program::Program;
-use crate::server::settings::{
-    MEND_FIRST, Names, NotUsed, SettingsError, TlsSettings, is_named_by,
-};
+use crate::server::settings::{FIX_FIRST, Names, SettingsError, TlsSettings, is_named_by};
 use crate::server::{Server, Unseen, as_server};
 
 /// How often a server is asked again for one bundle: files whose times lie ahead seem to change for ever.
@@ -22,9 +21,9 @@ const MOST_AGAIN: u32 = 3;
 /// A look that did not show the server's certificate.
 fn unclear(unseen: &Unseen) -> WireLook {
     if unseen.is_no_answer() {
-        WireLook::Blind(unseen.sentence())
+        WireLook::Blind(unseen.problem())
     } else {
-        WireLook::Unclear(unseen.sentence())
+        WireLook::Unclear(unseen.problem())
     }
 }
 
@@ -32,30 +31,32 @@ impl<'a> Deployment<'a, Reloaded> {
     /// Looks at what new clients get, until it is the bundle or `verify_timeout` has passed.
     pub(super) async fn verified(self) -> Verdict<'a> {
         if self.instance.config.verify == Verify::None {
-            return Verdict::Served;
+            return Verdict::Ended(Ending::deployed());
         }
         let addresses = match self.instance.addresses(&self.state.process) {
             Ok(addresses) => addresses,
-            Err(why) => return Verdict::Unverified(why),
+            Err(problem) => return Verdict::Ended(Ending::unverified(problem)),
         };
         #[cfg(feature = "failpoints")]
         fail::fail_point!("reloaded");
         match Box::pin(self.watch(&addresses)).await {
             WireVerdict::New => self.used(Ok(())).await,
             WireVerdict::NewLeaf => {
-                let why = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
-                self.used(Err(why.into())).await
+                let doubt = "the new certificate is served, but clients are asked for certificates of CAs other than the installed ones";
+                self.used(Err(doubt.into())).await
             }
             WireVerdict::Off => {
                 let names = Names::for_home(&self.instance.config.place);
-                Verdict::NotUsed(NotUsed::tls_off(&names).to_string())
+                Verdict::Ended(Ending::installed(names.tls_off()))
             }
-            WireVerdict::Ended => Verdict::Ended,
+            WireVerdict::Ended => self.server_ended(),
             WireVerdict::ShutOut(why) => Box::pin(self.shut_out(why)).await,
             WireVerdict::Unclear(why) if self.is_patroni() && self.before.proven() => {
                 self.silent(&addresses, why).await
             }
-            WireVerdict::Unclear(why) | WireVerdict::Blind(why) => Verdict::Unverified(why),
+            WireVerdict::Unclear(problem) | WireVerdict::Blind(problem) => {
+                Verdict::Ended(Ending::unverified(problem))
+            }
             WireVerdict::Third(why) => Box::pin(self.explained(why)).await,
             WireVerdict::Old if self.is_patroni() => self.overslept().await,
             WireVerdict::Old => Box::pin(self.weighed()).await,
@@ -68,23 +69,24 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// A Patroni's REST API, which answered just before the signal, answers no more where it did:
     /// this is how it refuses, unless it has ended or was told to listen elsewhere.
-    async fn silent(mut self, addresses: &[Address], why: String) -> Verdict<'a> {
+    async fn silent(mut self, addresses: &[Address], seen: Problem) -> Verdict<'a> {
         let now = match self.instance.look().await {
             Ok(sight) => sight.server,
-            Err(error) => return Verdict::Unverified(format!("{why}; {error}")),
+            Err(error) => return Verdict::Ended(Ending::unverified(seen.and(error))),
         };
         let before = &self.state.process;
         let process = match now {
             Server::Up(process) if process.run() == before.run() => process,
             // Whether it still runs, and where it listens, is then not known.
             Server::Down(absence) if absence.may_run() => {
-                return Verdict::Unverified(format!("{why}; {absence}"));
+                return Verdict::Ended(Ending::unverified(seen.and(absence)));
             }
             _ if before.is_stopped() => {
-                return Verdict::Unverified(format!("{why}; its process is stopped"));
+                let stopped = seen.and("its process is stopped");
+                return Verdict::Ended(Ending::unverified(stopped));
             }
-            _ if before.alive() => return self.deaf(&why),
-            _ => return Verdict::Ended,
+            _ if before.alive() => return self.deaf(seen),
+            _ => return self.server_ended(),
         };
         match self.instance.addresses(&process) {
             Ok(moved) if moved != addresses => {
@@ -92,23 +94,21 @@ impl<'a> Deployment<'a, Reloaded> {
                 self.state.at = Instant::now();
                 Box::pin(self.verified()).await
             }
-            _ => self.deaf(&why),
+            _ => self.deaf(seen),
         }
     }
 
     /// Patroni's REST API went silent over the pair.
-    fn deaf(self, why: &str) -> Verdict<'a> {
-        let reason = format!(
-            "Patroni did not load {}, and its REST API has stopped to answer: {why}",
-            self.bundle.fingerprint().short()
-        );
-        self.not_taken(reason)
+    fn deaf(self, seen: Problem) -> Verdict<'a> {
+        let short = self.bundle.fingerprint().short();
+        let subject = format!("Patroni did not load {short}, and its REST API stopped responding");
+        self.not_taken(seen.about(subject))
     }
 
     /// The files go back, unless they are somebody else's.
-    fn not_taken(self, reason: String) -> Verdict<'a> {
+    fn not_taken(self, reason: Problem) -> Verdict<'a> {
         if self.instance.config.mode != Mode::Manage {
-            return Verdict::NotTaken(reason);
+            return Verdict::Ended(Ending::not_taken(reason));
         }
         let process = Arc::clone(&self.state.process);
         let proof = Proof::NotLoaded;
@@ -129,13 +129,13 @@ impl<'a> Deployment<'a, Reloaded> {
             Ok(not_used?)
         });
         match not_used {
-            Ok(Some(not_used)) => Verdict::NotUsed(not_used.to_string()),
-            _ => Verdict::Unverified(format!(
-                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or it is before 2.1 or 3.0.3, \
-                 which do not reload a certificate, or the serial number is the old one's; it loads it at its next restart",
+            Ok(Some(not_used)) => Verdict::Ended(Ending::installed(not_used)),
+            _ => Verdict::Ended(Ending::unverified(format!(
+                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or its version is one that does not reload certificates (before 2.1, or 3.0.0 to 3.0.2), \
+                 or the serial number is the old one's; it loads it at its next restart",
                 self.bundle.fingerprint().short(),
                 config.verify_timeout.as_secs()
-            )),
+            ))),
         }
     }
 
@@ -151,7 +151,7 @@ impl<'a> Deployment<'a, Reloaded> {
                 Ok(served) => self.understood(&served, patience).await,
                 Err(unseen) if unseen.is_tls_off() => WireLook::Off,
                 Err(_) if !self.state.process.alive() => return WireVerdict::Ended,
-                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.sentence()),
+                Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.problem()),
                 Err(unseen) => unclear(&unseen),
             };
             match watch.heard(glimpse, Instant::now()) {
@@ -198,43 +198,45 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// What is neither the bundle nor what was before.
-    fn third(&self, served: &Served) -> String {
+    fn third(&self, served: &Served) -> Problem {
         let address = &served.address;
         if served.is_divided {
-            return format!(
-                "{address} serves {} to clients that ask for {}, and the bundle to others; see which files pg_hosts.conf gives them",
+            let what = format!(
+                "{address} serves {} to clients that ask for {}, and the bundle to others",
                 served.leaf.fingerprint().short(),
                 served.asked
             );
+            return Problem::new(what, "see which files pg_hosts.conf gives them");
         }
-        if served.leaf.fingerprint() == self.bundle.fingerprint() {
+        let what = if served.leaf.fingerprint() == self.bundle.fingerprint() {
             format!(
-                "{address} asks clients for certificates of CAs that are neither those installed nor those of before; see that no other server answers there"
+                "{address} asks clients for certificates of CAs that are neither the installed nor the previous ones"
             )
         } else {
             format!(
-                "{address} serves {}, which is neither the bundle nor what was served before; see that no other server answers there",
+                "{address} serves {}, which is neither the bundle nor what was served before",
                 served.leaf.fingerprint().short()
             )
-        }
+        };
+        Problem::new(what, "make sure no other server answers there")
     }
 
     /// The certificate is served; the CA and CRL files that come with it count where the
     /// configuration names them. `doubt` is what was seen that speaks against it.
-    async fn used(mut self, doubt: Result<(), String>) -> Verdict<'a> {
+    async fn used(mut self, doubt: Result<(), Problem>) -> Verdict<'a> {
         if self.bundle.companions().digest().is_none() {
-            return Verdict::Served;
+            return Verdict::Ended(Ending::deployed());
         }
         let process = Arc::clone(&self.state.process);
         let asked = self.settings(&process).await;
         let config = &self.instance.config;
         let asked = asked.map(|tls_settings| tls_settings.companions_not_used(config));
-        match (asked, doubt) {
-            (Ok(Ok(Some(not_used))), _) => Verdict::NotUsed(not_used.to_string()),
-            (_, Err(why)) => Verdict::Unverified(why),
-            (Ok(Err(cannot)), _) => Verdict::Unverified(cannot.sentence()),
-            _ => Verdict::Served,
-        }
+        Verdict::Ended(match (asked, doubt) {
+            (Ok(Ok(Some(not_used))), _) => Ending::installed(not_used),
+            (_, Err(problem)) => Ending::unverified(problem),
+            (Ok(Err(cannot)), _) => Ending::unverified(cannot.problem()),
+            _ => Ending::deployed(),
+        })
     }
 
     /// A configured address may lead to another host of the row, or to a proxy, that serves the
@@ -245,10 +247,10 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// A third leaf is served: does the configuration say why?
-    async fn explained(self, why: String) -> Verdict<'a> {
+    async fn explained(self, third: Problem) -> Verdict<'a> {
         match self.accounted_for().await {
             Ok(verdict) => verdict,
-            Err(_) => Verdict::Unverified(why),
+            Err(_) => Verdict::Ended(Ending::unverified(third)),
         }
     }
 
@@ -259,7 +261,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let asked_before = self.instance.asked_names(Some(&self.bundle));
         let asked = self.settings(&process).await;
         if let Ok(Some(not_used)) = asked.and_then(|tls_settings| self.not_used(&tls_settings)) {
-            return Ok(Verdict::NotUsed(not_used.to_string()));
+            return Ok(Verdict::Ended(Ending::installed(not_used)));
         }
         if self.instance.asked_names(Some(&self.bundle)) == asked_before {
             return Err(self);
@@ -273,7 +275,7 @@ impl<'a> Deployment<'a, Reloaded> {
     pub(super) fn not_used(
         &self,
         settings: &TlsSettings,
-    ) -> Result<Option<NotUsed>, SettingsError> {
+    ) -> Result<Option<Problem>, SettingsError> {
         let config = &self.instance.config;
         let pair = settings.not_used(&config.cert_file, &config.key_file)?;
         if pair.is_some() || !self.before.has_leaf_of(&self.bundle) {
@@ -299,21 +301,21 @@ impl<'a> Deployment<'a, Reloaded> {
                 let process = Arc::clone(&self.state.process);
                 let asked = self.settings(&process).await;
                 match asked.and_then(|settings| Ok((self.not_used(&settings)?, settings))) {
-                    Ok((Some(why), _)) => return Verdict::NotUsed(why.to_string()),
+                    Ok((Some(not_used), _)) => return Verdict::Ended(Ending::installed(not_used)),
                     Ok((None, settings)) if self.was_in_use() => settings,
                     Ok((None, settings)) => return self.signalled_again(Some(settings)).await,
                     // What was installed was served until now: these files are in use.
                     Err(_) if self.was_in_use() => return self.refused(),
-                    Err(why) => {
-                        return Verdict::Unverified(format!(
-                            "what was there before is still served, and whether the server uses the files is not known: {why}"
-                        ));
+                    Err(error) => {
+                        return Verdict::Ended(Ending::unverified(format!(
+                            "the previous certificate is still served, and whether the server uses the files is not known: {error}"
+                        )));
                     }
                 }
             }
         };
-        if let Some(why) = Box::pin(self.blocked(&settings)).await {
-            return Verdict::Blocked(why);
+        if let Some(problem) = Box::pin(self.blocked(&settings)).await {
+            return Verdict::Ended(Ending::unverified(problem));
         }
         // What was mended before it was looked for is to blame as well.
         if self.state.again < MOST_AGAIN && self.is_mended(&settings).await {
@@ -348,7 +350,7 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn signalled_again(mut self, known: Option<TlsSettings>) -> Verdict<'a> {
         let process = Arc::clone(&self.state.process);
         if let Err(error) = ask_reload(self.instance, &self.before.sight, &process).await {
-            return Verdict::Unverified(error.to_string());
+            return Verdict::Ended(Ending::unverified(error.to_string()));
         }
         self.state.at = Instant::now();
         self.state.known = known;
@@ -357,18 +359,18 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// Why the server loads nothing new, where that is no fault of the bundle.
-    async fn blocked(&self, settings: &TlsSettings) -> Option<String> {
+    async fn blocked(&self, settings: &TlsSettings) -> Option<Problem> {
         let mut causes = self.faults_elsewhere(settings.clone()).await;
         if causes.is_empty() {
             causes.extend(self.blamed_elsewhere(settings).await);
         }
         (!causes.is_empty()).then(|| {
-            format!(
-                "{}; {}; {} is loaded once that is done. Do not restart the server before: it would not start",
-                self.not_loaded(),
-                causes.join("; "),
+            let fix = format!(
+                "{FIX_FIRST}; {} is loaded once that is done. Don't restart the server before that: it would not start",
                 self.bundle.fingerprint().short()
-            )
+            );
+            let what = Problem::whats(&causes);
+            Problem::new(self.not_loaded(), fix).and(what)
         })
     }
 
@@ -380,7 +382,7 @@ impl<'a> Deployment<'a, Reloaded> {
         );
         if self.before.has_leaf_of(&self.bundle) {
             return format!(
-                "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the CAs of before"
+                "{name} did not load the CA file that comes with {short}: after the reload, new clients are still asked for certificates of the previous CAs"
             );
         }
         let before = self.before.leaf();
@@ -400,12 +402,12 @@ impl<'a> Deployment<'a, Reloaded> {
             }
             ServerKind::Patroni => "its log says why",
         };
-        let reason = format!("{}; {log}", self.not_loaded());
+        let reason = Problem::new(self.not_loaded(), log);
         self.not_taken(reason)
     }
 
     /// What keeps the server from loading anything new beside the files of the instance, as far as that shows.
-    async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<String> {
+    async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<Problem> {
         let server = self.before.sight.targets.server;
         let config = self.instance.config.clone();
         let looked = as_server(server, move || settings.faults_elsewhere(&config));
@@ -415,7 +417,7 @@ impl<'a> Deployment<'a, Reloaded> {
     /// The same, as the server's own program says: a start on a throw-away data directory fails for a setting, or for a
     /// file that is not the instance's. Only OpenSSL knows what it takes for a cipher, or whether another name's key will
     /// do.
-    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Option<String> {
+    async fn blamed_elsewhere(&self, settings: &TlsSettings) -> Option<Problem> {
         let said = async {
             let postmaster = self.state.process.postmaster()?;
             let program = Program::from_postmaster(postmaster).ok()?;
@@ -434,6 +436,6 @@ impl<'a> Deployment<'a, Reloaded> {
         let said = said.await?;
         let mut own = self.instance.config.targets();
         let is_own = settings.is_pair_named_by(&said) || own.any(|file| is_named_by(&said, file));
-        (!is_own).then(|| format!("{said}; {MEND_FIRST}"))
+        (!is_own).then(|| Problem::new(said, FIX_FIRST))
     }
 }

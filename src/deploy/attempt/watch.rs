@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::config::{self, Reload, ServerKind};
+use crate::problem::Problem;
 
 /// The least time between the signal and the second connection that shows the old leaf. A
 /// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
@@ -28,12 +29,12 @@ pub(super) enum WireLook {
     NewLeaf,
     Old,
     Off,
-    Third(String),
+    Third(Problem),
     /// The server itself ended the handshake by an alert.
-    ShutOut(String),
-    Unclear(String),
+    ShutOut(Problem),
+    Unclear(Problem),
     /// Nothing that is the server's own: it could not be asked, or another one answered.
-    Blind(String),
+    Blind(Problem),
 }
 
 /// What repeated looks at the wire came to.
@@ -46,13 +47,13 @@ pub(super) enum WireVerdict {
     Old,
     Off,
     /// A third leaf, as steadily.
-    Third(String),
+    Third(Problem),
     /// No handshake comes to its end, as steadily.
-    ShutOut(String),
+    ShutOut(Problem),
     /// Another leaf, or none to be seen.
-    Unclear(String),
+    Unclear(Problem),
     /// The server could not be asked, or another one answered.
-    Blind(String),
+    Blind(Problem),
     /// The server's process has ended.
     Ended,
 }
@@ -309,7 +310,7 @@ mod tests {
         let (mut watch, began) = watch(&Reload::Signal, ServerKind::Postgres);
         let mut pauses = Vec::new();
         while pauses.len() < 8 {
-            match watch.heard(WireLook::Unclear(String::new()), began) {
+            match watch.heard(WireLook::Unclear(Problem::default()), began) {
                 Next::After(pause) => pauses.push(pause.as_millis()),
                 Next::Word(seen) => panic!("{seen:?}"),
             }

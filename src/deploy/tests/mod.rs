@@ -341,7 +341,7 @@ fn asked_to_load(bundle: &Bundle, run: i64, answered: bool) -> Request {
     Request {
         run,
         bundle: bundle.identity(),
-        answered,
+        is_answered: answered,
     }
 }
 

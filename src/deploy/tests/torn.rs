@@ -7,7 +7,9 @@ use crate::deploy::plan::Trigger;
 /// Of `new`, which is on trial, a CA or CRL file lies beside the pair of `old`, and the source has
 /// nothing to give.
 fn torn(old: &Arc<Bundle>, new: &Arc<Bundle>) -> Moment {
-    let half = Source::Waiting { why: "half".into() };
+    let half = Source::Waiting {
+        problem: "half".into(),
+    };
     let mut moment = Moment::with_bundle(old).with_source(half);
     moment.previous = Some(Arc::clone(old));
     moment.trial = Some((&**new).into());

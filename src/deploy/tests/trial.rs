@@ -39,7 +39,9 @@ fn what_was_not_proven_before_the_server_went_down_makes_room_for_what_was() {
     // Whatever the lineage holds meanwhile.
     let renewed = on_trial(&old, &new).with_source(ready(&newer));
     renewed.plan().puts_back(&old);
-    let half = Source::Waiting { why: "half".into() };
+    let half = Source::Waiting {
+        problem: "half".into(),
+    };
     on_trial(&old, &new)
         .with_source(half)
         .plan()
@@ -66,7 +68,7 @@ fn what_was_put_back_stays_until_the_server_runs_and_is_then_tried_again() {
     let (seen, config) = back().seen();
     let (state, problem) = seen.state(&config);
     assert_eq!(state, State::NotRunning);
-    let told = problem.unwrap().sentence();
+    let told = problem.unwrap().to_string();
     let names = [new.fingerprint().short(), old.fingerprint().short()];
     assert!(names.iter().all(|name| told.contains(name)), "{told}");
 }
@@ -106,7 +108,9 @@ fn while_nobody_knows_whether_the_server_runs_only_what_cannot_load_is_replaced(
         tried.intent.follow_up = follow_up;
         tried.plan().is_nothing();
         // Nor is a renewal that is under way a reason to call it well.
-        let half = Source::Waiting { why: "half".into() };
+        let half = Source::Waiting {
+            problem: "half".into(),
+        };
         let waiting = unknown(follow_up).with_source(half);
         assert_eq!(waiting.state(), State::Unverified);
     }
@@ -174,7 +178,9 @@ fn a_torn_pair_whose_source_has_nothing_to_give_becomes_the_previous_bundle() {
     let ca = Ca::new();
     let old = ca.bundle();
     let mut moment = Moment::with_bundle(&old)
-        .with_source(Source::Waiting { why: "half".into() })
+        .with_source(Source::Waiting {
+            problem: "half".into(),
+        })
         .with_installed(Installed::Unusable("torn".into()))
         .down();
     moment.previous = Some(Arc::clone(&old));

@@ -8,24 +8,23 @@ use rustix::io::Errno;
 use super::sway::Unfit;
 use super::{MAX_SIZE, hidden, list};
 use crate::host::file::NotRegular;
+use crate::problem::Problem;
 
 /// Why a lineage's files could not be read. None quotes a file's content.
 #[derive(Debug, thiserror::Error)]
+#[error("{}", self.problem())]
 pub(crate) enum ReadError {
     /// None of the directories exists.
-    #[error("the lineage has no directory: looked for {}; issue the certificate, or correct `lineage` or `directories`{}", list(.candidates), hidden(.candidates))]
     DirectoryMissing {
         /// Where it was looked for.
         candidates: Vec<PathBuf>,
     },
     /// A file, or what a link points to, does not exist.
-    #[error("{} does not exist; if no renewal is under way, issue the certificate again, or name the lineage's files with `files`", .path.display())]
     Missing {
         /// The name that is missing: at the end of a dangling link, what it points to.
         path: PathBuf,
     },
     /// A CA or CRL file that is not there, or is no such file.
-    #[error("{} ({setting}) {what}; put the file there, or correct {setting} in the config", .path.display())]
     Companion {
         setting: &'static str,
         /// Where it was looked for.
@@ -35,30 +34,23 @@ pub(crate) enum ReadError {
         class: ReadErrorClass,
     },
     /// Something that is not read, because it might block or have no end.
-    #[error("{} is a {kind}, not a regular file; put the certificate's file in its place, or name another with `files`", .path.display())]
     NotRegular {
         /// Where it lies, without links.
         path: PathBuf,
         kind: NotRegular,
     },
     /// More than [`MAX_SIZE`] bytes.
-    #[error("{} has {size} bytes, no certificate or key has more than {MAX_SIZE}; name the right file with `files`", .path.display())]
     TooLarge {
         /// Where it lies, without links.
         path: PathBuf,
         size: u64,
     },
     /// More than 40 links on the way.
-    #[error("{} leads through more than 40 symbolic links; one of them points back to itself: mend it", .path.display())]
     LinkLoop {
         /// The path that was followed.
         path: PathBuf,
     },
     /// No right to look at it.
-    #[error(
-        "no permission to read {}; run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, \
-         or let a group or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)", .path.display()
-    )]
     Denied {
         /// What was refused: a file, or a name in a directory that cannot be searched.
         path: PathBuf,
@@ -66,10 +58,8 @@ pub(crate) enum ReadError {
         source: io::Error,
     },
     /// Somebody decides what is read who could not read it himself.
-    #[error("{0}")]
     Swayed(Box<Unfit>),
     /// Anything else the kernel says.
-    #[error("cannot read {}; mend the file system or the path", .path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -87,6 +77,62 @@ pub(crate) enum ReadErrorClass {
 }
 
 impl ReadError {
+    pub(crate) fn problem(&self) -> Problem {
+        match self {
+            Self::DirectoryMissing { candidates } => Problem::new(
+                format!(
+                    "the lineage has no directory: looked for {}",
+                    list(candidates)
+                ),
+                format!(
+                    "issue the certificate, or correct `lineage` or `directories`{}",
+                    hidden(candidates)
+                ),
+            ),
+            Self::Missing { path } => Problem::new(
+                format!("{} does not exist", path.display()),
+                "if no renewal is under way, issue the certificate again, or name the lineage's files with `files`",
+            ),
+            Self::Companion {
+                setting,
+                path,
+                what,
+                ..
+            } => Problem::new(
+                format!("{} ({setting}) {what}", path.display()),
+                format!("put the file there, or correct {setting} in the config"),
+            ),
+            Self::NotRegular { path, kind } => Problem::new(
+                format!("{} is a {kind}, not a regular file", path.display()),
+                "put the certificate's file in its place, or name another with `files`",
+            ),
+            Self::TooLarge { path, size } => Problem::new(
+                format!(
+                    "{} has {size} bytes, and no certificate or key has more than {MAX_SIZE}",
+                    path.display()
+                ),
+                "name the right file with `files`",
+            ),
+            Self::LinkLoop { path } => Problem::new(
+                format!(
+                    "{} leads through more than 40 symbolic links",
+                    path.display()
+                ),
+                "fix the one that points back to itself",
+            ),
+            Self::Denied { path, .. } => Problem::new(
+                format!("no permission to read {}", path.display()),
+                "run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, or let a group \
+                 or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)",
+            ),
+            Self::Swayed(unfit) => unfit.problem(),
+            Self::Io { path, source } => Problem::new(
+                format!("cannot read {}: {source}", path.display()),
+                "fix the file system or the path",
+            ),
+        }
+    }
+
     /// Whether it may be half a renewal.
     pub(crate) fn class(&self) -> ReadErrorClass {
         match self {

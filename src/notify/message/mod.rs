@@ -12,7 +12,8 @@ use super::scene::{self, NoticeScene};
 use crate::bundle::{Expiry, Piece};
 use crate::cli::paint::wrapped;
 use crate::config::Occasion;
-use crate::deploy::state::{Problem, State};
+use crate::deploy::state::State;
+use crate::problem::Problem;
 use crate::report::nearing::Nearing;
 use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
 use crate::report::{day, host};
@@ -275,9 +276,9 @@ impl Item {
     }
 
     fn explained(&mut self, problem: Option<&Problem>) {
-        self.problem = problem.map(|problem| clean(&problem.why));
+        self.problem = problem.map(|problem| clean(&problem.what));
         self.mend = problem
-            .map(|problem| clean(&problem.mend))
+            .map(|problem| clean(&problem.fix))
             .filter(|mend| !mend.is_empty());
         self.command = problem
             .and_then(|found| found.command.as_deref())

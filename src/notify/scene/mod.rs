@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ledger::{About, NoticeSubject, Standing};
 use crate::bundle::{Expiry, Piece};
-use crate::deploy::state::{Problem, State};
+use crate::deploy::state::State;
+use crate::problem::Problem;
 use crate::report::nearing::{Holder, Nearing};
 use crate::report::view::{InstanceView, StatusView};
 

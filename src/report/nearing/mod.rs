@@ -15,7 +15,8 @@ use super::kind::EventKind;
 use super::view::{CertificateView, CompanionPlaces, CompanionView, InstanceView};
 use crate::bundle::{Expiry, Fingerprint, Piece, Thresholds};
 use crate::config;
-use crate::deploy::state::{Problem, State};
+use crate::deploy::state::State;
+use crate::problem::Problem;
 use crate::text::{rounded, span};
 
 /// What lasts is said again after this.
@@ -368,11 +369,11 @@ fn heard<'a>(
 
 fn near(config: &config::InstanceConfig, view: &InstanceView, nearing: &Nearing<'_>) -> Event {
     let problem = nearing.problem();
-    let message = format!("{}: {}", view.name, problem.sentence());
+    let message = format!("{}: {}", view.name, problem);
     let event = about(nearing.kind(), message, config, view, nearing.piece);
     with_end(event, nearing.end)
         .with(Field::Place, nearing.place.as_str())
-        .with(Field::Problem, &problem.why)
+        .with(Field::Problem, &problem.what)
         .with(Field::Remedy, problem.remedy())
 }
 

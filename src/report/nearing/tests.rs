@@ -174,7 +174,7 @@ fn what_ends_before_its_leaf_is_said_and_named() {
         .unwrap()
         .problem();
     assert_eq!(
-        problem.why,
+        problem.what,
         format!(
             "the certificate that clients get, {}, expires in 5 days (CN=Above, above the leaf, ends first)",
             leaf.short()

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::host::look::limit_remedy;
+use crate::problem::Problem;
 
 #[derive(Debug, thiserror::Error)]
-#[error("{}: cannot {action}: {source}; {}{after}", path.display(), self.remedy())]
+#[error("{}", self.problem())]
 pub(crate) struct FilesError {
     pub(super) path: PathBuf,
     action: &'static str,
@@ -82,9 +83,19 @@ impl FilesError {
         self
     }
 
-    fn remedy(&self) -> String {
-        let fix = self.fix.clone();
-        fix.unwrap_or_else(|| remedy(self.source, &self.path))
+    pub(crate) fn problem(&self) -> Problem {
+        let FilesError {
+            path,
+            action,
+            source,
+            fix,
+            after,
+        } = self;
+        let fix = fix.clone().unwrap_or_else(|| remedy(*source, path));
+        Problem::new(
+            format!("{}: cannot {action}: {source}{after}", path.display()),
+            fix,
+        )
     }
 }
 
@@ -155,9 +166,8 @@ mod tests {
         let path = Path::new("/srv/tls/server.pem");
         for number in 1..=133 {
             let errno = Errno::from_raw_os_error(number);
-            let told = FilesError::new(path, "write the new file")(errno).to_string();
-            let (_, fix) = told.split_once("; ").unwrap_or_default();
-            assert!(fix.len() > 20, "{number}: {told}");
+            let problem = FilesError::new(path, "write the new file")(errno).problem();
+            assert!(problem.fix.len() > 20, "{number}: {problem}");
         }
     }
 
@@ -185,7 +195,7 @@ mod tests {
     fn a_step_back_that_fails_as_well_is_told_with_both_errors() {
         let error = |name: &str, errno| FilesError::new(Path::new(name), "put it there")(errno);
         let back = error("/d/cert", Errno::IO).after_undoing(Ok(()));
-        assert!(back.to_string().ends_with("are back as they were"));
+        assert!(back.problem().what.ends_with("are back as they were"));
         let mixed = error("/d/cert", Errno::IO).after_undoing(Err(error("/d/key", Errno::NOSPC)));
         assert!(mixed.is_mixed() && !back.is_mixed());
         let told = mixed.to_string();

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Address, ServerHome};
 use crate::host::look::{self, CannotLook};
+use crate::problem::Problem;
 use crate::server::namespaces;
 use crate::server::settings::{NamedSetting, Names, Setter, TlsSettings};
 
@@ -296,16 +297,17 @@ impl RestApi {
     /// Where to look at it from this host, best first.
     ///
     /// # Errors
-    /// A sentence, where `restapi.listen` names no place.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// Where `restapi.listen` names no place.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         let listen = self.listen.as_deref().unwrap_or_default();
         let place = listen.rsplit_once(':').and_then(|(host, port)| {
             let port: u16 = port.trim().parse().ok().filter(|number| *number > 0)?;
             Some((host.trim().trim_matches(['[', ']']), port))
         });
         let Some((host, port)) = place else {
-            return Err(format!(
-                "restapi.listen is {listen:?}, and not HOST:PORT; set it, or address"
+            return Err(Problem::new(
+                format!("restapi.listen is {listen:?}, and not HOST:PORT"),
+                "set it, or address",
             ));
         };
         let hosts: &[&str] = match host {
@@ -352,7 +354,7 @@ mod tests {
         rest_api(&file, &layers, &environment)
     }
 
-    fn hosts(listen: &str) -> Result<Vec<String>, String> {
+    fn hosts(listen: &str) -> Result<Vec<String>, Problem> {
         let api = from_text(&format!("restapi: {{listen: '{listen}'}}"), &[]);
         Ok(api.addresses()?.iter().map(ToString::to_string).collect())
     }

@@ -19,6 +19,7 @@ use crate::host::command::Launch;
 use crate::host::look::{self, CannotLook, FileId};
 use crate::host::privilege::Ids;
 use crate::host::process::{self as processes, HeldProcess};
+use crate::problem::Problem;
 use crate::server::namespaces::{self, Network, Numbers, if_allowed};
 use crate::server::postmaster::Absence;
 use crate::server::process;
@@ -50,7 +51,7 @@ pub(crate) struct Patroni {
     /// may not be looked at, so that what it sets is not known.
     pub(crate) environment: Option<Vec<(String, String)>>,
     /// What the configuration says, or why it does not.
-    pub(crate) api: Result<RestApi, String>,
+    pub(crate) api: Result<RestApi, Problem>,
     /// Its working directory, on which relative paths rest.
     pub(crate) directory: Option<PathBuf>,
     /// In which network it listens.
@@ -99,10 +100,10 @@ impl Missing {
     /// The same as a reason for which an instance is down.
     pub(crate) fn absence(&self, config_file: &Path) -> Absence {
         let file = config_file.display();
-        let (why, mend) = match self {
+        let (why, fix) = match self {
             Missing::WithoutFile(pids) => {
                 let why = format!("no Patroni runs with {file}; {}", told_by_environment(pids));
-                return Absence::Unsupported { why, mend: BY_FILE };
+                return Absence::Unsupported { why, fix: BY_FILE };
             }
             Missing::NotKnown(cannot) => return Absence::NotKnown(cannot.clone()),
             Missing::None => (
@@ -113,8 +114,8 @@ impl Missing {
                 let why = format!(
                     "more than one Patroni runs with {file} ({pids:?}), and none was touched"
                 );
-                let mend = "see which of them is left over, and end it";
-                return Absence::Unsupported { why, mend };
+                let fix = "see which of them is left over, and end it";
+                return Absence::Unsupported { why, fix };
             }
             Missing::Starting(pid) => (
                 format!(
@@ -126,10 +127,10 @@ impl Missing {
                 let why = format!(
                     "process {pid} has {file}, and cannot be taken for its Patroni ({evidence}); it was not touched"
                 );
-                return Absence::Unsupported { why, mend: FIT };
+                return Absence::Unsupported { why, fix: FIT };
             }
         };
-        Absence::NotFound { why, mend }
+        Absence::NotFound { why, fix }
     }
 }
 
@@ -225,7 +226,7 @@ impl Patroni {
     }
 
     /// How its configuration is read, by whoever may.
-    pub(crate) fn reading(&self) -> impl FnOnce(&Path) -> Result<RestApi, String> + Send + use<> {
+    pub(crate) fn reading(&self) -> impl FnOnce(&Path) -> Result<RestApi, Problem> + Send + use<> {
         let set = self.environment.clone().unwrap_or_default();
         let directory = self.directory.clone();
         move |config_file| {
@@ -240,25 +241,31 @@ impl Patroni {
     /// What it says of the certificate of its REST API, for `config`.
     ///
     /// # Errors
-    /// A sentence: its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
+    /// Its configuration cannot be read, may not be what it has read, or it names other files than those of `config`, and
     /// whether its environment outweighs that may not be seen.
-    pub(crate) fn tls(&self, config: &config::InstanceConfig) -> Result<TlsSettings, String> {
+    pub(crate) fn tls(&self, config: &config::InstanceConfig) -> Result<TlsSettings, Problem> {
         if self.origin == ConfigOrigin::Either {
-            return Err(format!(
+            let what = format!(
                 "whether Patroni, process {}, has read {} is not known: it has PATRONI_CONFIGURATION in its environment, which counts \
-                 where there is no such file at its start; restart Patroni, which then reads the file",
+                 where there is no such file at its start",
                 self.pid,
                 config.home().display()
+            );
+            return Err(Problem::new(
+                what,
+                "restart Patroni, which then reads the file",
             ));
         }
         let settings = self.api.clone()?.tls(&config.place);
         let other = settings.other_files(&config.cert_file, &config.key_file);
-        let other = other.map_err(|cannot| cannot.sentence())?;
+        let other = other.map_err(|cannot| cannot.problem())?;
         match (other, &self.environment) {
-            (Some(other), None) => Err(format!(
-                "{}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen; \
-                 let pgcertd run as its user, or as root with CAP_SYS_PTRACE",
-                other.why, self.pid
+            (Some(other), None) => Err(Problem::new(
+                format!(
+                    "{}, and whether PATRONI_RESTAPI_* in the environment of process {} outweighs that may not be seen",
+                    other.what, self.pid
+                ),
+                "let pgcertd run as its user, or as root with CAP_SYS_PTRACE",
             )),
             _ => Ok(settings),
         }

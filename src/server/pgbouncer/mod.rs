@@ -21,6 +21,7 @@ use crate::host::file;
 use crate::host::look::{self, CannotLook};
 use crate::host::privilege::Ids;
 use crate::host::process::{self as processes, HeldProcess};
+use crate::problem::Problem;
 use crate::server::namespaces::{self, Network, if_allowed};
 use crate::server::postmaster::Absence;
 use crate::server::process::{self, Against};
@@ -177,7 +178,7 @@ impl PgBouncer {
                         "process {pid} has {}, and cannot be taken for its PgBouncer ({evidence}); it was not touched",
                         wanted.config_file.display()
                     ),
-                    mend: "set owner to the user as whom PgBouncer runs, or start it as the one that config_file belongs to",
+                    fix: "set owner to the user as whom PgBouncer runs, or start it as the one that config_file belongs to",
                 },
                 None => not_found(absent(wanted, pid_file, told)),
             }),
@@ -199,8 +200,8 @@ impl PgBouncer {
     /// Where it alone listens for clients, best first.
     ///
     /// # Errors
-    /// A sentence: nowhere over TCP, or others may answer for it everywhere.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// Nowhere over TCP, or others may answer for it everywhere.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         let listened = self.settings.addresses()?;
         let (alone, shared): (Vec<_>, Vec<_>) = listened
             .into_iter()
@@ -214,8 +215,8 @@ impl PgBouncer {
     /// Whether it alone may answer at an address that the config names.
     ///
     /// # Errors
-    /// A sentence: other processes listen there as well.
-    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), String> {
+    /// Other processes listen there as well.
+    pub(crate) fn is_alone_at(&self, address: &Address) -> Result<(), Problem> {
         if self.listeners.share(address) {
             Err(is_shared(address))
         } else {
@@ -239,15 +240,17 @@ impl PgBouncer {
     }
 }
 
-fn is_shared(address: &Address) -> String {
-    format!(
-        "several processes listen at {address} (SO_REUSEPORT), so that no connection tells what this one serves; \
-         {ALONE}"
+fn is_shared(address: &Address) -> Problem {
+    Problem::new(
+        format!(
+            "several processes listen at {address} (SO_REUSEPORT), so that no connection tells what this one serves"
+        ),
+        ALONE,
     )
 }
 
 fn not_found(why: String) -> Absence {
-    Absence::NotFound { why, mend: START }
+    Absence::NotFound { why, fix: START }
 }
 
 /// The version in `PgBouncer 1.18.0`.

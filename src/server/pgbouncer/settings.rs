@@ -6,6 +6,7 @@ use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::config::{Address, ServerHome};
 use crate::host::look::same_file;
+use crate::problem::Problem;
 use crate::server::settings::{Names, TlsSettings};
 
 /// `listen_port`, where it is not set.
@@ -94,16 +95,20 @@ impl Settings {
     /// Where it listens for clients, best first.
     ///
     /// # Errors
-    /// A sentence: nowhere over TCP, or where others may answer for it.
-    pub(crate) fn addresses(&self) -> Result<Vec<Address>, String> {
+    /// Nowhere over TCP, or where others may answer for it.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         let (Some(port), false) = (self.port, self.listen.is_empty()) else {
-            return Err(
-                "PgBouncer listens on Unix sockets alone, over which it speaks no TLS; set listen_addr, or verify = \"none\"".into(),
-            );
+            return Err(Problem::new(
+                "PgBouncer listens on Unix sockets alone, over which it speaks no TLS",
+                "set listen_addr, or verify = \"none\"",
+            ));
         };
         if self.shares_port {
-            return Err(format!(
-                "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves; {ALONE}"
+            return Err(Problem::new(
+                format!(
+                    "so_reuseport lets other processes answer at port {port} as well, so that no connection tells what this one serves"
+                ),
+                ALONE,
             ));
         }
         let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {
@@ -133,7 +138,7 @@ mod tests {
         Settings::read(&file, Path::new("/work-dir")).unwrap()
     }
 
-    fn addresses(lines: &str) -> Result<Vec<String>, String> {
+    fn addresses(lines: &str) -> Result<Vec<String>, Problem> {
         let addresses = settings(lines).addresses()?;
         Ok(addresses.iter().map(ToString::to_string).collect())
     }
@@ -188,7 +193,7 @@ mod tests {
             ("listen_addr = *\nso_reuseport = 1\n", "so_reuseport"),
         ] {
             let why = addresses(lines).unwrap_err();
-            assert!(why.contains(words), "{why}");
+            assert!(why.to_string().contains(words), "{why}");
         }
     }
 }

@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::StepLine;
 use crate::config::InstanceConfig;
+use crate::problem::Problem;
 use crate::server::hba::difference;
 use crate::server::hosts::{Hosts, line_text};
-use crate::server::settings::{NotUsed, TlsSettings};
+use crate::server::settings::TlsSettings;
 use crate::setup::error::SetupError;
 use crate::setup::require_tls::place::HbaFile;
 use crate::setup::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
@@ -65,7 +66,7 @@ impl HostLineStep {
         }
         let names = match hosts.names_to_add(&settings.asked_names, cert, key) {
             Ok(Ok(names)) => names,
-            Ok(Err(not_used)) => return Err(SetupError::ByName(not_used)),
+            Ok(Err(not_used)) => return Err(SetupError::by_name(not_used)),
             Err(_) => return Ok(None),
         };
         if names.is_empty() {
@@ -73,14 +74,14 @@ impl HostLineStep {
         }
         let faults = settings.faults_elsewhere(instance);
         if !faults.is_empty() {
-            return Err(SetupError::Faulty { faults });
+            return Err(SetupError::faulty(&Problem::whats(&faults)));
         }
         let line = line_text(&names, cert, key);
         let by_hand = |why: String| {
-            SetupError::ByName(NotUsed {
+            SetupError::by_name(Problem::new(
                 why,
-                mend: format!("add the line `{line}` to it and reload"),
-            })
+                format!("add the line `{line}` to it and reload"),
+            ))
         };
         let reader = reader(server.owner).await?;
         let before = match look(&reader, &hosts.file).await {

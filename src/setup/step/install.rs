@@ -100,7 +100,8 @@ impl InstallStep {
         let done = scene
             .keeper
             .reconcile(&mut lineage, Intent::default(), settle)
-            .await;
+            .await
+            .done;
         scene.wanted = done.fingerprint;
         scene.bundle = source.bundle().cloned();
         let leaf = done
@@ -116,8 +117,8 @@ impl InstallStep {
                 format!("installed {lineage} {leaf} in {file}")
             }
             outcome => {
-                let why = done.problem.unwrap_or_else(|| outcome.meaning().to_owned());
-                return Err(SetupError::Unfit(why));
+                let meaning = || outcome.meaning().into();
+                return Err(done.problem.unwrap_or_else(meaning).into());
             }
         };
         scene.done(said);

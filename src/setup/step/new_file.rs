@@ -44,7 +44,7 @@ impl NewFile {
     }
 
     pub(super) fn apply(&self, scene: &mut Scene<'_>) -> Result<(), SetupError> {
-        self.write().map_err(|source| self.failed(source))?;
+        self.write().map_err(|source| self.failed(&source))?;
         scene.done(format!("wrote {}", self.path.display()));
         Ok(())
     }
@@ -55,7 +55,7 @@ impl NewFile {
         with_directory: bool,
         scene: &mut Scene<'_>,
     ) -> Result<(), SetupError> {
-        let removal = self.remove().map_err(|source| self.failed(source))?;
+        let removal = self.remove().map_err(|source| self.failed(&source))?;
         if let (true, Some(directory)) = (with_directory, self.path.parent()) {
             // Others may have put something there.
             let _in_use = fs::remove_dir(directory);
@@ -71,9 +71,8 @@ impl NewFile {
         Ok(())
     }
 
-    fn failed(&self, source: io::Error) -> SetupError {
-        let path = self.path.clone();
-        SetupError::NewFile { path, source }
+    fn failed(&self, source: &io::Error) -> SetupError {
+        SetupError::new(format!("{}: {source}", self.path.display()), "")
     }
 
     /// Writes it, durably, where nothing is yet; the directory is made if it is missing.

@@ -80,9 +80,13 @@ impl TightenStep {
         tightening.apply(sql, &state).await?;
         scene.reloaded_since(settings.loaded).await?;
         if let Some(still) = Tightening::proposed(sql, owner).await? {
-            return Err(SetupError::Exposed {
-                diff: still.diff().lines().count(),
-            });
+            let lines = still.diff().lines().count();
+            return Err(SetupError::new(
+                format!(
+                    "pg_hba.conf still lets clients of other hosts in without TLS, as {lines} lines of difference show"
+                ),
+                "see whether somebody has edited it just now, and try again",
+            ));
         }
         let lines = match self.exposed.len() {
             1 => "1 line".to_owned(),
@@ -103,7 +107,7 @@ impl TightenStep {
             Ok(()) => scene.done("pg_hba.conf is as before".into()),
             // It is a person's now.
             Err(error @ TighteningError::Edited { .. }) => {
-                (scene.tell)(SetupProgress::Left(error.to_string()));
+                (scene.tell)(SetupProgress::Left(error.problem().to_string()));
             }
             Err(error) => return Err(error.into()),
         }
@@ -138,7 +142,13 @@ async fn plaintext_is_refused(scene: &mut Scene<'_>) -> Result<(), SetupError> {
         }
     };
     if !own_are_let_in {
-        return Err(SetupError::LetIn { ip: let_in });
+        return Err(SetupError::new(
+            format!(
+                "a client at {let_in} is still let in without TLS, though no line of pg_hba.conf that pgcertd can judge \
+                 does that"
+            ),
+            "see in the server's log which line does",
+        ));
     }
     (scene.tell)(SetupProgress::Left(format!(
         "this host's own clients at {let_in} still need no TLS: a samehost line lets them in"

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use crate::config::Verify;
+use crate::problem::Problem;
 use crate::server::Unseen;
 use crate::server::settings::tls_settings;
 use crate::setup::error::SetupError;
@@ -47,11 +48,15 @@ pub(super) async fn apply(scene: &mut Scene<'_>) -> Result<(), SetupError> {
         }
         tokio::time::sleep(PAUSE).await;
     };
-    Err(SetupError::NotServed {
-        wanted: wanted.short(),
-        seen,
-        faults: faults(scene).await,
-    })
+    let problem = Problem::from(format!("new clients do not get {}: {seen}", wanted.short()));
+    Err(match faults(scene).await {
+        faults if faults.is_empty() => Problem {
+            fix: "see why in the server's log".into(),
+            ..problem
+        },
+        faults => problem.and(faults.join("; ")),
+    }
+    .into())
 }
 
 /// What else keeps a server from loading its files.
@@ -60,7 +65,8 @@ async fn faults(scene: &Scene<'_>) -> Vec<String> {
         server, instance, ..
     } = scene.site;
     let settings = tls_settings(&server.postmaster, &server.data_directory, server.owner).await;
-    let mut faults = settings.map_or_else(|_| Vec::new(), |tls| tls.faults_elsewhere(instance));
+    let faults = settings.map_or_else(|_| Vec::new(), |tls| tls.faults_elsewhere(instance));
+    let mut faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     faults.extend(scene.sql.file_faults().await.unwrap_or_default());
     faults
 }

@@ -238,7 +238,7 @@ fn another_hosts_pair_that_cannot_load_is_named_and_ours_waits_for_it() {
         says(restart, &["would not start", &other]);
         if !text.contains("PRIVATE KEY") || text.matches("CERTIFICATE").count() > 4 {
             for said in [&problem(&row), &problem(&seen), restart] {
-                says(said, &[&named.line(2), &other, "mend"]);
+                says(said, &[&named.line(2), &other, "fix that first"]);
             }
         }
         let peer = named.stage.cluster.peer_named(HOST).unwrap();

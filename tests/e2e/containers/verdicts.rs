@@ -18,7 +18,7 @@ fn what_a_containers_server_refuses_is_taken_back() {
     says(
         ground.synced(&config, NAME),
         "rolled_back",
-        &["Postgres did not load", "the files of before are back"],
+        &["Postgres did not load", "the previous files are back"],
     );
     holds(&world.target(NAME), &ground.first);
     assert_eq!(cluster.served(), ground.first.fingerprint);

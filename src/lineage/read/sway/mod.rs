@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::host::file::Unopened;
+use crate::problem::Problem;
 
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
@@ -318,10 +319,8 @@ impl Unfit {
     pub(crate) fn users(&self) -> &BTreeSet<u32> {
         &self.users
     }
-}
 
-impl fmt::Display for Unfit {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(crate) fn problem(&self) -> Problem {
         let Unfit {
             path,
             owner,
@@ -330,27 +329,24 @@ impl fmt::Display for Unfit {
             say,
             ..
         } = self;
-        write!(
-            formatter,
+        let what = format!(
             "{} is not read: {who} {say}, which leads there, and could not read it without pgcertd (it belongs to {owner}, \
-             mode {mode:04o}); ",
+             mode {mode:04o})",
             path.display(),
-        )?;
-        match say {
-            Say::Link(_) => write!(
-                formatter,
+        );
+        let fix = match say {
+            Say::Link(_) => format!(
                 "have root own the links of the lineage and the directories that they lie in, or have the lineage's files belong to {who}"
             ),
-            Say::Directory(_) | Say::Entry(_) => write!(
-                formatter,
+            Say::Directory(_) | Say::Entry(_) => format!(
                 "have the lineage's files belong to {who}, or keep them where root alone may write"
             ),
-            Say::Writes(directory) | Say::HardLink(directory) => write!(
-                formatter,
+            Say::Writes(directory) | Say::HardLink(directory) => format!(
                 "take that right from {} (chmod go-w), or keep the lineage where root alone may write",
                 directory.display()
             ),
-        }
+        };
+        Problem::new(what, fix)
     }
 }
 

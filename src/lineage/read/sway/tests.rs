@@ -96,7 +96,7 @@ impl World {
 fn refusal(reading: Reading) -> String {
     assert!(reading.homes.is_empty(), "{:?}", reading.homes);
     match reading.parts {
-        Err(ReadError::Swayed(unfit)) => unfit.to_string(),
+        Err(ReadError::Swayed(unfit)) => unfit.problem().to_string(),
         other => panic!("{other:?}"),
     }
 }

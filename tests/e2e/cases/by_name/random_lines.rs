@@ -1,5 +1,7 @@
 //! `pg_hosts.conf` as the server reads it, and as pgcertd does.
 
+use pgcertd::testing::problem::Problem;
+
 use super::*;
 
 /// A line of words that mean something, and of some that do not.
@@ -127,7 +129,7 @@ fn the_library_reads_random_lines_as_the_server_does() {
             .replace("CA", ca.to_str().unwrap());
         named.write_hosts(&text);
         let hosts = Hosts::read(&named.hosts_file(), &data, server);
-        let mut faults: Vec<String> = hosts.faults_of_file().collect();
+        let mut faults: Vec<Problem> = hosts.faults_of_file().collect();
         faults.extend(hosts.faults_of_pairs(|_| false));
         let begun = named.stage.cluster.log().len();
         named.stage.cluster.reload_by_hand();
