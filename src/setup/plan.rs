@@ -131,15 +131,23 @@ impl SetupPlan {
             steps.push(Step::DropIn(DropInStep { text }));
         }
         let needs_reload = !settings.is_empty() || host_line.is_some();
-        let install = InstallStep::planned(outcome, takes_over, needs_reload);
-        steps.push(Step::Install(install));
+        steps.push(Step::Install(InstallStep {
+            outcome: Some(outcome),
+            takes_over,
+            needs_reload,
+            ..InstallStep::default()
+        }));
         if !settings.is_empty() {
             steps.push(Step::Settings(SettingsStep { settings }));
         }
         steps.extend(host_line.map(Step::HostLine));
         steps.extend(needs_reload.then_some(Step::Reload));
         steps.push(Step::Verify);
-        let tighten = tightening.map(|tightening| TightenStep::planned(&tightening, &site));
+        let tighten = tightening.map(|tightening| TightenStep {
+            tightened: tightening.record(&site.state()),
+            exposed: tightening.lines(),
+            diff: tightening.diff(),
+        });
         steps.extend(tighten.map(Step::Tighten));
         Ok(SetupPlan {
             site,
@@ -302,14 +310,9 @@ impl Written {
         };
         let mut not_taken_over = None;
         if let Some(pair) = pair.filter(|pair| !pair.is_shared()) {
-            match with_pair(config, &server, &entry, &pair) {
-                Err(SetupError::Config(error)) => not_taken_over = Some(error.message().to_owned()),
-                Err(error) => return Err(error),
-                Ok(None) => not_taken_over = Some("its path is not UTF-8".into()),
-                Ok(Some(written)) => match why_not_taken_over(&written.site, prober).await? {
-                    None => return Ok(written),
-                    why => not_taken_over = why,
-                },
+            match taken_over(config, &server, &entry, &pair, prober).await {
+                Ok(written) => return Ok(written),
+                Err(why) => not_taken_over = Some(why),
             }
         }
         let written = with(config, server, &entry)?;
@@ -342,47 +345,48 @@ fn with(
     })
 }
 
-/// With the server's own files; none where their paths cannot be written.
-fn with_pair(
+/// With the server's own files, if they are private ones that may be written; a sentence if not.
+async fn taken_over(
     config: &Config,
     server: &SetupServer,
     entry: &FragmentEntry,
     pair: &Pair,
-) -> Result<Option<Written>, SetupError> {
-    let (Some(cert), Some(key)) = (pair.cert.to_str(), pair.key.to_str()) else {
-        return Ok(None);
+    prober: &Prober,
+) -> Result<Written, String> {
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or("its path is not UTF-8")
     };
     let entry = FragmentEntry {
-        files: Some((cert.to_owned(), key.to_owned())),
+        files: Some((text(&pair.cert)?, text(&pair.key)?)),
         ..entry.clone()
     };
-    with(config, server.clone(), &entry).map(Some)
-}
-
-/// Why the instance's files, which are the server's own, cannot be written.
-async fn why_not_taken_over(site: &Site, prober: &Prober) -> Result<Option<String>, SetupError> {
+    let written = with(config, server.clone(), &entry).map_err(|error| match error {
+        SetupError::Config(error) => error.message().to_owned(),
+        other => other.to_string(),
+    })?;
+    let site = &written.site;
     let mut handle = Instance::new(&site.config, &site.instance, prober.clone());
-    handle.refresh(Purpose::Look).await?;
-    let looked = handle
-        .on_files(|targets| {
-            let closed = targets.unwritable(&targets.directories_of_files());
-            Ok((targets.look()?, closed))
-        })
-        .await;
-    let (look, closed) = match looked {
-        Ok(looked) => looked,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
+    let entered = handle.refresh(Purpose::Look).await;
+    entered.map_err(|e| e.to_string())?;
+    let looked = handle.on_files(|targets| {
+        let closed = targets.unwritable(&targets.directories_of_files());
+        Ok((targets.look()?, closed))
+    });
+    let (look, closed) = looked.await.map_err(|e| e.to_string())?;
     let is_link = |found: &Found| matches!(found, Found::Link(_));
-    Ok(if look.found.iter().any(is_link) {
-        Some("it is a symbolic link".into())
-    } else if let Installed::Unusable(why) = &look.installed {
-        Some(why.clone())
-    } else {
-        let user = site.server.user();
-        let closed = closed.first();
-        closed.map(|(directory, _)| format!("{} is not writable for {user}", directory.display()))
-    })
+    if look.found.iter().any(is_link) {
+        return Err("it is a symbolic link".into());
+    }
+    if let Installed::Unusable(why) = &look.installed {
+        return Err(why.to_string());
+    }
+    if let Some((directory, _)) = closed.first() {
+        let (directory, user) = (directory.display(), server.user());
+        return Err(format!("{directory} is not writable for {user}"));
+    }
+    Ok(written)
 }
 
 /// What is to be set: the files where they are others, and `ssl` where it is off.

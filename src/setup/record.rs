@@ -158,7 +158,10 @@ mod version_1 {
             });
             let drop_in = self.drop_in.map(|text| DropInStep { text });
             let is_interrupted = self.finished.is_none();
-            let install = is_interrupted.then(|| InstallStep::stored(self.target_was_absent));
+            let install = is_interrupted.then(|| InstallStep {
+                was_absent: self.target_was_absent,
+                ..InstallStep::default()
+            });
             let settings = self.settings;
             let settings = (!settings.is_empty()).then_some(SettingsStep { settings });
             let mut steps = Vec::new();
@@ -167,7 +170,11 @@ mod version_1 {
             steps.extend(install.map(Step::Install));
             steps.extend(settings.map(Step::Settings));
             steps.extend(self.host_lines.into_iter().map(Step::HostLine));
-            steps.extend(self.tightened.map(TightenStep::from).map(Step::Tighten));
+            let tighten = self.tightened.map(|tightened| TightenStep {
+                tightened,
+                ..TightenStep::default()
+            });
+            steps.extend(tighten.map(Step::Tighten));
             super::Record {
                 version: VERSION,
                 data_directory: self.data_directory,

@@ -35,7 +35,7 @@ const SETTINGS: [&str; 5] = [
 pub(crate) struct Admission {
     /// What is written for that.
     pub(crate) drop_in: Option<NewFile>,
-    /// What stays in its way, each with the command that mends it, where one can.
+    /// What stays in its way, each with the command that fixes it, where one can.
     pub(crate) obstacles: Vec<(String, Option<CommandLine>)>,
 }
 

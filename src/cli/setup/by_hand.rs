@@ -1,8 +1,9 @@
 //! `--print`: the lines for a configuration that others keep.
 
+use super::desk::Desk;
 use super::document::{HostLineJson, SetupJson, SetupOutcome};
-use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
+use crate::cli::{Exit, Failure, print};
 use crate::config::Config;
 use crate::setup::SetupServer;
 use crate::setup::plan::{ByHand, PlanSubject, by_hand};

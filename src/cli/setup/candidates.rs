@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use super::{Desk, Failure};
+use super::desk::Desk;
 use crate::check::served_users::{ServedUsers, user_of_process};
 use crate::check::user_name;
+use crate::cli::Failure;
 use crate::config::{self, Config};
 use crate::problem::Problem;
 use crate::server::running::Running;
@@ -60,25 +61,24 @@ impl Desk<'_> {
         ServedUsers::by(config)
     }
 
-    pub(super) fn only_strangers(&self, config: &Config, strangers: &[ServerChoice]) -> Failure {
-        let choices = strangers.iter().map(|choice| {
-            let (flag, value) = choice.flag();
-            let again = self.again(config, [flag, &value]);
-            match choice {
-                ServerChoice::Strange(running) => format!("{again}  # of user {}", user(running)),
-                _ => again,
-            }
-        });
+    /// Why a stranger's server is not set up unless it is named.
+    pub(super) fn strangers(&self, config: &Config) -> Problem {
         let served = self.served(config).names();
         let what = format!(
             "the servers that run here and are not set up belong to others than {served}, for whom pgcertd works here"
         );
         let fix = "name one to give its user the private key of a lineage";
-        SetupError::Unchosen {
-            problem: Problem::new(what, fix),
-            choices: choices.collect(),
+        Problem::new(what, fix)
+    }
+
+    /// What chooses it.
+    pub(super) fn command(&self, config: &Config, choice: &ServerChoice) -> String {
+        let (flag, value) = choice.flag();
+        let again = self.again(config, [flag, &value]);
+        match choice {
+            ServerChoice::Strange(running) => format!("{again}  # of user {}", user(running)),
+            _ => again,
         }
-        .into()
     }
 
     /// The one server that is not set up; a person chooses among several.
@@ -94,6 +94,7 @@ impl Desk<'_> {
             )
             .into());
         }
+        let command = |choice: &ServerChoice| self.command(config, choice);
         let served = self.served(config);
         let (mut candidates, mut strangers) = (Vec::new(), Vec::new());
         let mut some_known = false;
@@ -122,48 +123,27 @@ impl Desk<'_> {
             candidates.retain(|choice| !apart(choice));
         }
         if candidates.is_empty() && !strangers.is_empty() {
-            return self.strangers_alone(config, strangers, some_known);
+            // Nobody else's server is left: a person may choose one, and nothing is chosen for anybody.
+            if some_known && !self.answers.is_person() {
+                return Ok(None);
+            }
+            let problem = self.strangers(config);
+            let chosen = self
+                .answers
+                .choose(problem, strangers, ServerChoice::line, command);
+            return chosen.map(Some);
         }
         match Proposal::from(candidates) {
             Proposal::None => Ok(None),
             Proposal::One(one) => Ok(Some(one)),
-            Proposal::Several(mut all) => {
-                let question = "Several servers run here that are not set up.";
-                let lines: Vec<String> = all.iter().map(ServerChoice::line).collect();
-                match self.answers.choose(question, &lines)? {
-                    Some(place) => Ok(Some(all.swap_remove(place))),
-                    None => Err(SetupError::Unchosen {
-                        problem: Problem::new(
-                            "several servers run here that are not set up",
-                            "say which",
-                        ),
-                        choices: all
-                            .iter()
-                            .map(ServerChoice::flag)
-                            .map(|(flag, value)| self.again(config, [flag, &value]))
-                            .collect(),
-                    }
-                    .into()),
-                }
+            Proposal::Several(all) => {
+                let several = "several servers run here that are not set up";
+                let problem = Problem::new(several, "say which");
+                let chosen = self
+                    .answers
+                    .choose(problem, all, ServerChoice::line, command);
+                chosen.map(Some)
             }
-        }
-    }
-
-    /// Where nobody else's server is left: a person may choose one, and nothing is chosen for anybody.
-    fn strangers_alone(
-        &self,
-        config: &Config,
-        mut strangers: Vec<ServerChoice>,
-        some_known: bool,
-    ) -> Result<Option<ServerChoice>, Failure> {
-        if some_known && !self.answers.is_person() {
-            return Ok(None);
-        }
-        let question = "The servers that run here and are not set up belong to other users.";
-        let lines: Vec<String> = strangers.iter().map(ServerChoice::line).collect();
-        match self.answers.choose(question, &lines)? {
-            Some(place) => Ok(Some(strangers.swap_remove(place))),
-            None => Err(self.only_strangers(config, &strangers)),
         }
     }
 }

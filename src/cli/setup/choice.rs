@@ -1,11 +1,12 @@
 //! Which server gets which lineage: as the command line says, as it is proposed, or as a person chooses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::candidates::ServerChoice;
-use super::{Desk, Failure, SetupArguments};
+use super::desk::{Desk, SetupArguments};
 use crate::bundle::Certificate;
+use crate::cli::Failure;
 use crate::config::{self, Config, ServerKind};
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::problem::Problem;
@@ -17,7 +18,7 @@ use crate::setup::proposal::{self, Proposal};
 use crate::setup::step::change_config;
 use crate::setup::step::fragment::FragmentEntry;
 use crate::setup::survey::HostSurvey;
-use crate::setup::{SetupError, SetupServer};
+use crate::setup::{SetupError, SetupServer, Site};
 
 /// How long a look at what a server serves may take: it only helps to choose.
 const GLANCE: Duration = Duration::from_secs(3);
@@ -87,7 +88,9 @@ impl Desk<'_> {
                     let server = SetupServer::from_running(&running).await?;
                     // Its path is proven to be its user's only now.
                     if !self.served(config).include(server.owner.uid) {
-                        return Err(self.only_strangers(config, &[ServerChoice::Strange(running)]));
+                        let choices = vec![self.command(config, &ServerChoice::Strange(running))];
+                        let problem = self.strangers(config);
+                        return Err(SetupError::Unchosen { problem, choices }.into());
                     }
                     server
                 }
@@ -170,23 +173,12 @@ impl Desk<'_> {
             Proposal::None => Err(none_found(config, survey).into()),
             Proposal::One(one) => chosen_lineage(config, one),
             Proposal::Several(all) => {
-                let lines: Vec<String> = all.iter().map(|entry| line(entry)).collect();
                 let data = server.data_directory.display();
-                let question = format!("Several lineages fit the server of {data}.");
-                match self.answers.choose(&question, &lines)? {
-                    Some(place) => chosen_lineage(config, all[place]),
-                    None => Err(SetupError::Unchosen {
-                        problem: Problem::new(
-                            format!("several lineages fit the server of {data}"),
-                            "say which",
-                        ),
-                        choices: all
-                            .iter()
-                            .map(|surveyed| self.again(config, ["--lineage", &surveyed.name]))
-                            .collect(),
-                    }
-                    .into()),
-                }
+                let several = format!("several lineages fit the server of {data}");
+                let problem = Problem::new(several, "say which");
+                let command = |it: &&Surveyed| self.again(config, ["--lineage", &it.name]);
+                let chosen = self.answers.choose(problem, all, |it| line(it), command)?;
+                chosen_lineage(config, chosen)
             }
         }
     }
@@ -204,27 +196,24 @@ impl Desk<'_> {
     /// This command, with another flag.
     pub(super) fn again(&self, config: &Config, flag: [&str; 2]) -> String {
         let wanted = self.wanted;
-        let mut words = vec!["setup".to_owned()];
-        words.extend(flag.map(str::to_owned));
-        if let (Some(data), true) = (&wanted.data_directory, flag[0] != "--data-directory") {
-            words.push("--data-directory".into());
-            words.push(data.display().to_string());
+        let data = wanted.data_directory.as_ref();
+        let data = data.map(|data| data.display().to_string());
+        let given = [
+            ("--data-directory", data.as_deref()),
+            ("--instance", wanted.instance.as_deref()),
+        ];
+        let mut words = vec!["setup", flag[0], flag[1]];
+        for (other, value) in given {
+            if let Some(value) = value.filter(|_| other != flag[0]) {
+                words.extend([other, value]);
+            }
         }
-        if let (Some(name), true) = (&wanted.instance, flag[0] != "--instance") {
-            words.extend(["--instance".into(), name.clone()]);
-        }
-        words.extend(flags(wanted));
-        typed(config, &words)
+        config.command(&[words, flags(wanted)].concat())
     }
 }
 
-fn typed(config: &Config, words: &[String]) -> String {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    config.command(&words)
-}
-
 /// The flags that say how, not what.
-fn flags(wanted: &SetupArguments) -> Vec<String> {
+fn flags(wanted: &SetupArguments) -> Vec<&str> {
     let all = [
         (wanted.require_tls, "--require-tls"),
         (wanted.yes, "--yes"),
@@ -232,25 +221,23 @@ fn flags(wanted: &SetupArguments) -> Vec<String> {
         (wanted.print, "--print"),
     ];
     let set = all.into_iter().filter(|(is_set, _)| *is_set);
-    set.map(|(_, flag)| flag.to_owned()).collect()
+    set.map(|(_, flag)| flag).collect()
 }
 
 /// What does a plan without a question.
 pub(super) fn command(plan: &SetupPlan, wanted: &SetupArguments) -> String {
-    let instance = &plan.site.instance;
-    let mut words = ["setup", "--yes", "--instance", &instance.name]
-        .map(str::to_owned)
-        .to_vec();
+    let Site {
+        config, instance, ..
+    } = &plan.site;
+    let data = instance.home().display().to_string();
+    let mut words = vec!["setup", "--yes", "--instance", &instance.name];
     if change_config(&plan.steps) {
-        let data = instance.home().display().to_string();
-        words.extend(["--data-directory".into(), data]);
-        words.extend(["--lineage".into(), instance.lineage.name.clone()]);
-        for name in &wanted.server_name {
-            words.extend(["--server-name".into(), name.clone()]);
-        }
+        words.extend(["--data-directory", &data]);
+        words.extend(["--lineage", &instance.lineage.name]);
+        let names = wanted.server_name.iter();
+        words.extend(names.flat_map(|name| ["--server-name", name]));
     }
-    words.extend(flags(wanted));
-    typed(&plan.site.config, &words)
+    config.command(&[words, flags(wanted)].concat())
 }
 
 /// What the command line says of an instance that the config has must be what stands there.
@@ -259,45 +246,45 @@ fn agrees(
     instance: &config::InstanceConfig,
     wanted: &SetupArguments,
 ) -> Result<(), SetupError> {
-    let differs = |key: &'static str, flag: &'static str| {
-        let (file, name) = (config.file.display(), &instance.name);
-        Err(SetupError::usage(
-            format!("{file} has the instance {name} already, with another {key}"),
-            format!("change it there, or leave out {flag}"),
-        ))
+    let (name, data, lineage) = (&wanted.instance, &wanted.data_directory, &wanted.lineage);
+    let is_lineage = |path: &PathBuf| {
+        let mut candidates = instance.lineage.candidates.iter();
+        Path::new(&instance.lineage.name) == path || candidates.any(|own| same_file(own, path))
     };
-    if wanted
-        .instance
-        .as_ref()
-        .is_some_and(|text| *text != instance.name)
-    {
-        return differs("name", "--instance");
-    }
-    if let Some(data) = &wanted.data_directory
-        && !same_file(data, instance.home())
-    {
-        return differs("data_directory", "--data-directory");
-    }
-    if let Some(lineage) = &wanted.lineage
-        && Path::new(&instance.lineage.name) != lineage
-        && !instance
-            .lineage
-            .candidates
-            .iter()
-            .any(|path| same_file(path, lineage))
-    {
-        return differs("lineage", "--lineage");
-    }
     let has = |name: &String| {
-        instance
-            .server_names
-            .iter()
-            .any(|entry| entry.to_str() == name.as_str())
+        let mut names = instance.server_names.iter();
+        names.any(|own| own.to_str() == name.as_str())
     };
-    if !wanted.server_name.iter().all(has) {
-        return differs("server_names", "--server-name");
+    let is_name = |name: &String| *name == instance.name;
+    let is_data = |data: &PathBuf| same_file(data, instance.home());
+    let flags = [
+        ("name", "--instance", name.as_ref().is_none_or(is_name)),
+        (
+            "data_directory",
+            "--data-directory",
+            data.as_ref().is_none_or(is_data),
+        ),
+        (
+            "lineage",
+            "--lineage",
+            lineage.as_ref().is_none_or(is_lineage),
+        ),
+        (
+            "server_names",
+            "--server-name",
+            wanted.server_name.iter().all(has),
+        ),
+    ];
+    match flags.into_iter().find(|(.., is_same)| !is_same) {
+        None => Ok(()),
+        Some((key, flag, _)) => {
+            let (file, name) = (config.file.display(), &instance.name);
+            Err(SetupError::usage(
+                format!("{file} has the instance {name} already, with another {key}"),
+                format!("change it there, or leave out {flag}"),
+            ))
+        }
     }
-    Ok(())
 }
 
 /// The names of instances, and those that a file in `conf.d` has.
@@ -307,10 +294,7 @@ fn taken(config: &Config) -> Vec<String> {
         let name = entry.file_name().into_string().ok()?;
         name.strip_suffix(".toml").map(str::to_owned)
     });
-    let names = config
-        .instances
-        .iter()
-        .map(|instance| instance.name.clone());
+    let names = config.instances.iter().map(|known| known.name.clone());
     names.chain(stems).collect()
 }
 
@@ -371,12 +355,8 @@ fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> Failure {
     if survey.found.lineages.is_empty() {
         return Failure::usage(&none_found(config, survey));
     }
-    let names: Vec<&str> = survey
-        .found
-        .lineages
-        .iter()
-        .map(|surveyed| surveyed.name.as_str())
-        .collect();
+    let names = survey.found.lineages.iter().map(|found| &*found.name);
+    let names: Vec<&str> = names.collect();
     Failure::usage(&format!(
         "there is no lineage {} below the watched directories; there are: {}",
         wanted.display(),
@@ -386,19 +366,12 @@ fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> Failure {
 
 /// Why there is nothing to choose from, and what to do.
 fn none_found(config: &Config, survey: &HostSurvey) -> SetupError {
-    let directories: Vec<String> = config
-        .watch
-        .directories
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+    let directories = config.watch.directories.iter();
+    let directories: Vec<String> = directories.map(|path| path.display().to_string()).collect();
     let directories = directories.join(", ");
-    if let Some((closed, _)) = survey
-        .found
-        .closed
-        .iter()
-        .find(|(_, kind)| *kind == std::io::ErrorKind::PermissionDenied)
-    {
+    let is_denied = |kind: std::io::ErrorKind| kind == std::io::ErrorKind::PermissionDenied;
+    let mut closed = survey.found.closed.iter();
+    if let Some((closed, _)) = closed.find(|(_, kind)| is_denied(*kind)) {
         let what = format!("{} may not be looked into", closed.display());
         return SetupError::new(what, "run this as root");
     }

@@ -41,10 +41,10 @@ pub(super) struct SetupJson {
     pub(super) lines: Vec<String>,
     pub(super) outcome: Option<SetupOutcome>,
     pub(super) error: Option<String>,
-    /// What could not be taken back, or stays.
+    /// What could not be undone, or stays.
     pub(super) left: Vec<String>,
     pub(super) connection: Option<String>,
-    /// Why the daemon could not keep it so, and what mends that, where it can be pasted.
+    /// Why the daemon could not keep it so, and what fixes that, where it can be pasted.
     pub(super) obstacles: Vec<(String, Option<CommandLine>)>,
     /// What is to be done next.
     pub(super) next: Option<String>,
@@ -72,7 +72,8 @@ pub(super) enum SetupOutcome {
     WouldChange,
     Printed,
     Undone,
-    TakenBack,
+    #[serde(rename = "taken_back")]
+    RolledBack,
 }
 
 impl SetupJson {

@@ -3,7 +3,6 @@
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::SetupArguments;
 use super::aftermath::{Connection, Daemon};
 use super::document::{SetupJson, SetupOutcome};
 use crate::bundle::{Certificate, Thresholds};
@@ -17,7 +16,7 @@ use crate::setup::{SetupError, SetupProgress};
 use crate::text::CommandLine;
 
 /// What was found, and what will change.
-pub(super) fn plan(plan: &SetupPlan, version: i32, wanted: &SetupArguments) -> Page {
+pub(super) fn plan(plan: &SetupPlan, version: i32, is_dry_run: bool) -> Page {
     let mut out = found(plan, version);
     for note in &plan.notes {
         out.labelled("note", note);
@@ -35,7 +34,7 @@ pub(super) fn plan(plan: &SetupPlan, version: i32, wanted: &SetupArguments) -> P
     if plan.is_empty() {
         return out;
     }
-    let verb = if wanted.dry_run { "would" } else { "will" };
+    let verb = if is_dry_run { "would" } else { "will" };
     out.end().line(format_args!("This {verb} change:"));
     for line in plan.steps.iter().flat_map(|step| step.describe(&plan.site)) {
         out.add(step_line(&line));
@@ -116,7 +115,7 @@ pub(super) fn step(told: &SetupProgress) -> Page {
         SetupProgress::Done(what) => out.marked(GOOD, "done", what),
         SetupProgress::RollingBack(why) => out
             .marked(BAD, "fail", why)
-            .line("What was done is taken back:"),
+            .line("What was done is undone:"),
         SetupProgress::Left(what) => out.marked(ODD, "left", what),
     };
     out
@@ -131,7 +130,7 @@ pub(super) fn failed(plan: &SetupPlan, error: &SetupError, left: &[String]) -> P
     match left {
         [] => out.hanging(format_args!("{name} is as it was before. {error}")),
         _ => out.styled(BAD, "!").put(" ").hanging(format_args!(
-            "{name}: not all could be taken back; mend what stands above, and then: {undo}"
+            "{name}: not everything could be undone; fix what is listed above, and then: {undo}"
         )),
     };
     out
@@ -154,7 +153,7 @@ pub(super) fn finished(
         )),
         _ if is_kept => out.line(format_args!("{name} is set up.")),
         _ => out.hanging(format_args!(
-            "{name} is set up, but the service will not get renewals in until what stands below as a note is mended."
+            "{name} is set up, but the service cannot install renewals until what is noted below is fixed."
         )),
     };
     if let Some(connection) = connection {
@@ -185,7 +184,7 @@ pub(super) fn undo(undo: &Undo) -> Page {
         "{}  set up on {began}",
         undo.site.instance.name
     ));
-    out.end().line("To take it back:");
+    out.end().line("To undo it:");
     steps_of(undo, &mut out);
     out
 }
@@ -193,7 +192,7 @@ pub(super) fn undo(undo: &Undo) -> Page {
 /// What an interrupted set-up left.
 pub(super) fn interrupted(undo: &Undo) -> Page {
     let mut out = Page::of_text(format_args!(
-        "An earlier set-up of {} did not come to its end ({}). To take it back:",
+        "An earlier set-up of {} was interrupted ({}). To undo it:",
         undo.site.instance.name,
         undo.record.began.strftime("%F %H:%M:%S UTC")
     ));
@@ -220,14 +219,14 @@ pub(super) fn undone(
     if !left.is_empty() {
         out.styled(BAD, "!")
             .put(" ")
-            .hanging("not all could be taken back: mend what stands above, and do it again");
+            .hanging("not everything could be undone: fix what is listed above, and run it again");
         return out;
     }
     let but = if steps
         .iter()
         .any(|progress| matches!(progress, SetupProgress::Left(_)))
     {
-        ", but for what stands above as left"
+        ", except for what is listed above as left"
     } else {
         ""
     };

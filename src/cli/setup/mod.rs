@@ -8,20 +8,18 @@ mod answers;
 mod by_hand;
 mod candidates;
 mod choice;
+mod desk;
 mod document;
 mod drawn;
-mod taking_back;
+mod undo;
 
-use std::path::{Path, PathBuf};
-
-use clap::Args;
+use std::path::Path;
 
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
-use crate::report::view::VERSION;
-use crate::server::probe::{Opening, Prober};
+use crate::server::probe::Opening;
 use crate::server::sql::Sql;
 use crate::setup::carry_out::carry_out;
 use crate::setup::plan::{PlanSubject, SetupPlan};
@@ -31,6 +29,8 @@ use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupLock, SetupProgress, SetupServer};
 use answers::SetupAnswers;
 use choice::Chosen;
+use desk::Desk;
+pub(super) use desk::SetupArguments;
 use document::{SetupJson, SetupOutcome};
 
 pub(super) const MANUAL: Manual = Manual {
@@ -41,9 +41,9 @@ pub(super) const MANUAL: Manual = Manual {
          `conf.d/NAME.toml` beside the config, installs the certificate, sets `ssl`, `ssl_cert_file` and `ssl_key_file` \
          by ALTER SYSTEM over the server's own Unix socket, reloads the server, and looks on a new TLS connection at \
          what clients now get. At the end stands the line with which clients verify it.",
-        "Where a step fails, those before it are taken back, and what could not be is named; after a crash the next \
-         `setup` or `--undo` does that. It never restarts a server, ends no session, and touches no pair that a \
-         distribution shares.",
+        "Where a step fails, those before it are undone, and what could not be undone is named; after a crash the next \
+         `setup` or `--undo` does that. It never restarts a server, ends no session, and leaves certificates alone that a \
+         distribution shares between services.",
         "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
          setting is changed. Where the installed unit keeps the daemon from a path that the instance needs, files in \
          `/etc/postgresql`, in a data directory or under `/home` for example, it writes a drop-in for the unit, \
@@ -67,7 +67,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Problem,
-            "it could not be, or the answer was no, or something stays; the output says what",
+            "it could not be, or the answer was no, or something could not be undone; the output says what",
         ),
         (
             Exit::Usage,
@@ -85,7 +85,7 @@ pub(super) const MANUAL: Manual = Manual {
             "pgcertd setup --yes --data-directory /var/lib/postgresql/16/main",
             "Without a question, where several servers run.",
         ),
-        ("pgcertd setup --undo 16-main", "Back to what was before."),
+        ("pgcertd setup --undo 16-main", "Undoes it."),
     ],
 };
 
@@ -93,58 +93,25 @@ fn undo_and_outcomes() -> Vec<Chapter> {
     vec![
         Chapter::new(
             "Undo",
-            "What `--undo` needs is in `setup.json` of the instance's state directory. It puts back the settings and \
-             pg_hba.conf, takes its line out of pg_hosts.conf, reloads the server, and removes the unit's drop-in and the file in conf.d. What somebody has changed since stays, \
-             and is named; so do the installed files, which can be removed once the server has loaded others.",
+            "The steps that were applied are in `setup.json` in the instance's state directory. `--undo` undoes them, the last one first: \
+             it restores pg_hba.conf, removes its line from pg_hosts.conf, restores the settings, reloads the server, and removes the \
+             unit's drop-in and the file in conf.d. What somebody has changed since stays, and is named; so do the installed files, \
+             which can be removed once the server has loaded others.",
         ),
         Chapter::new("Outcomes", "`outcome`, with `--json`:")
             .term("set_up", "it is done, and new clients get the certificate")
-            .term("unchanged", "nothing was to be done")
+            .term("unchanged", "there was nothing to do")
             .term("would_change", "without `--dry-run` it would be done")
             .term(
                 "printed",
                 "with `--print`: `lines` are to be written by hand",
             )
-            .term("undone", "with `--undo`: what was before is back")
+            .term("undone", "with `--undo`: it is undone")
             .term(
                 "taken_back",
-                "a step failed, `error` says which; all is as before, but for what `left` says",
+                "a step failed, `error` says why; the steps before it are undone, except for what `left` lists",
             ),
     ]
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SetupArguments {
-    /// The instance: one that the config has, or the name of the new one.
-    #[arg(long, value_name = "NAME")]
-    instance: Option<String>,
-    /// The data directory of the server.
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    data_directory: Option<PathBuf>,
-    /// The lineage, by name or directory.
-    #[arg(long, value_name = "NAME|DIR", value_hint = clap::ValueHint::DirPath)]
-    lineage: Option<PathBuf>,
-    /// What clients connect to; may be given more than once.
-    #[arg(long, value_name = "NAME")]
-    server_name: Vec<String>,
-    /// Have pg_hba.conf let clients of other hosts in with TLS alone.
-    #[arg(long)]
-    require_tls: bool,
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
-    /// Show what would change, and change nothing, with `--yes` too.
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the lines for a configuration that others keep, and change nothing, with `--yes` too.
-    #[arg(long, conflicts_with = "require_tls")]
-    print: bool,
-    /// Take the set-up of this instance back.
-    #[arg(
-        long, value_name = "NAME",
-        conflicts_with_all = ["instance", "data_directory", "lineage", "server_name", "require_tls", "print"]
-    )]
-    undo: Option<String>,
 }
 
 impl From<SetupError> for Failure {
@@ -159,15 +126,6 @@ impl From<SetupError> for Failure {
             SetupError::Problem(problem) => Failure::problem(&problem),
         }
     }
-}
-
-/// What every part of the command needs.
-struct Desk<'a> {
-    file: &'a Path,
-    wanted: &'a SetupArguments,
-    answers: SetupAnswers,
-    prober: Prober,
-    json: bool,
 }
 
 pub(super) async fn setup(
@@ -192,7 +150,7 @@ pub(super) async fn setup(
         None
     };
     let exit = match &wanted.undo {
-        Some(name) => taking_back::undo(&desk, &config, name).await,
+        Some(name) => undo::by_name(&desk, &config, name).await,
         None => desk.set_up(config).await,
     };
     desk.prober.farewells().await;
@@ -211,7 +169,7 @@ impl Desk<'_> {
             && !self.wanted.print
         {
             let name = chosen.name().to_owned();
-            match taking_back::interrupted(self, &config, &name).await? {
+            match undo::interrupted(self, &config, &name).await? {
                 Exit::Well => {}
                 other => return Ok(other),
             }
@@ -249,7 +207,7 @@ impl Desk<'_> {
         let plan = SetupPlan::made(config, server, sql, subject, tls, &self.prober).await?;
         let mut document = SetupJson::from_plan(&plan);
         if !self.json {
-            print(&drawn::plan(&plan, sql.version, self.wanted))?;
+            print(&drawn::plan(&plan, sql.version, self.wanted.dry_run))?;
         }
         if plan.is_empty() {
             document.outcome = Some(SetupOutcome::Unchanged);
@@ -291,7 +249,7 @@ impl Desk<'_> {
                 self.finish(&plan, served.as_ref(), document).await
             }
             Err(failed) => {
-                document.outcome = Some(SetupOutcome::TakenBack);
+                document.outcome = Some(SetupOutcome::RolledBack);
                 document.error = Some(failed.error.to_string());
                 document.left.clone_from(&failed.left);
                 if !self.json {
@@ -372,20 +330,5 @@ impl Desk<'_> {
             )))?;
         }
         self.told(document, Exit::Well)
-    }
-
-    fn step(&self, told: &SetupProgress) {
-        if !self.json {
-            // Where standard output is closed, the work is done all the same.
-            drop(print(&drawn::step(told)));
-        }
-    }
-
-    fn told(&self, mut document: SetupJson, exit: Exit) -> Result<Exit, Failure> {
-        if self.json {
-            document.version = VERSION;
-            super::print_json(&document)?;
-        }
-        Ok(exit)
     }
 }

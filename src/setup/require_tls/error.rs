@@ -1,4 +1,4 @@
-//! Why clients could not be made to use TLS, or a change could not be taken back, with the remedy.
+//! Why clients could not be made to use TLS, or a change could not be undone, and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,8 +75,8 @@ pub enum TighteningError {
         file: PathBuf,
         backup: PathBuf,
     },
-    /// A step failed, and then what was before could not be put back.
-    #[error("{cause}; and what was before could not be put back: {fault}")]
+    /// A step failed, and then the previous files could not be restored.
+    #[error("{cause}; and the previous files could not be restored: {fault}")]
     Stuck {
         cause: Box<TighteningError>,
         fault: Box<TighteningError>,

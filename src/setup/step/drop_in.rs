@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StepLine;
+use super::line::StepLine;
 use super::new_file::NewFile;
 use crate::setup::error::SetupError;
 use crate::setup::scene::{Scene, Site};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::StepLine;
+use super::line::StepLine;
 use crate::config::InstanceConfig;
 use crate::problem::Problem;
 use crate::server::hba::difference;
@@ -86,14 +86,8 @@ impl HostLineStep {
         let reader = reader(server.owner).await?;
         let before = match look(&reader, &hosts.file).await {
             Ok((_, found)) => found.bytes,
-            Err(TighteningError::Link { file, target }) => {
-                let (file, target) = (file.display(), target.display());
-                return Err(by_hand(format!(
-                    "{file} is a link to {target}, which something else keeps"
-                )));
-            }
-            Err(TighteningError::Odd { file, what }) => {
-                return Err(by_hand(format!("{} is {what}", file.display())));
+            Err(error @ (TighteningError::Link { .. } | TighteningError::Odd { .. })) => {
+                return Err(by_hand(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
@@ -140,7 +134,7 @@ impl HostLineStep {
     }
 
     pub(super) fn describe_undo(&self, site: &Site) -> String {
-        format!("take `{}` out of pg_hosts.conf", self.line(&site.instance))
+        format!("remove `{}` from pg_hosts.conf", self.line(&site.instance))
     }
 
     /// The server has still to be reloaded.
@@ -159,14 +153,14 @@ impl HostLineStep {
         Ok(())
     }
 
-    /// Takes the line out, has the server load that, and removes what was saved.
+    /// Removes the line, reloads the server, and removes the saved file.
     pub(super) async fn undo(&self, scene: &mut Scene<'_>) -> Result<(), SetupError> {
-        let told = self.take_out(scene).await?;
+        let told = self.remove(scene).await?;
         (scene.tell)(told);
         Ok(scene.reload().await?)
     }
 
-    async fn take_out(&self, scene: &Scene<'_>) -> Result<SetupProgress, SetupError> {
+    async fn remove(&self, scene: &Scene<'_>) -> Result<SetupProgress, SetupError> {
         let Site {
             instance, server, ..
         } = scene.site;
@@ -190,7 +184,7 @@ impl HostLineStep {
             SetupProgress::Done(format!("{shown} is as before"))
         } else if let Some(rest) = without(&found.bytes, self.breaks, &line) {
             place.replace(&reader, found, rest).await?;
-            SetupProgress::Done(format!("took `{line}` out of {shown}"))
+            SetupProgress::Done(format!("removed `{line}` from {shown}"))
         } else {
             let (data, owner) = (server.data_directory.clone(), server.owner);
             let (path, cert) = (file.clone(), instance.cert_file.clone());
@@ -200,7 +194,7 @@ impl HostLineStep {
             } else {
                 let cert = instance.cert_file.display();
                 return Ok(SetupProgress::Left(format!(
-                    "{shown} was edited since, and stays: take out what names {cert}, and reload: select pg_reload_conf()"
+                    "{shown} was edited since, and stays: remove what names {cert}, and reload: select pg_reload_conf()"
                 )));
             }
         };

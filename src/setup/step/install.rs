@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StepLine;
+use super::line::StepLine;
 use crate::config::Verify;
 use crate::deploy::SyncOutcome;
 use crate::deploy::plan::Intent;
@@ -20,43 +20,22 @@ use crate::setup::scene::{Scene, Site};
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct InstallStep {
     /// Whether nothing was in the place of the files.
-    was_absent: bool,
+    pub(in crate::setup) was_absent: bool,
     /// What was there.
     #[serde(skip)]
-    found: Vec<Found>,
+    pub(in crate::setup) found: Vec<Found>,
     /// What it would come to.
     #[serde(skip)]
-    outcome: Option<SyncOutcome>,
+    pub(in crate::setup) outcome: Option<SyncOutcome>,
     /// Whether the files are the server's own.
     #[serde(skip)]
     pub(crate) takes_over: bool,
     /// Whether the server uses the files only once it has reloaded its configuration.
     #[serde(skip)]
-    needs_reload: bool,
+    pub(in crate::setup) needs_reload: bool,
 }
 
 impl InstallStep {
-    /// One that another process may have applied.
-    pub(in crate::setup) fn stored(was_absent: bool) -> InstallStep {
-        InstallStep {
-            was_absent,
-            ..InstallStep::default()
-        }
-    }
-
-    pub(in crate::setup) fn planned(
-        outcome: SyncOutcome,
-        takes_over: bool,
-        needs_reload: bool,
-    ) -> InstallStep {
-        InstallStep {
-            outcome: Some(outcome),
-            takes_over,
-            needs_reload,
-            ..InstallStep::default()
-        }
-    }
-
     pub(super) fn is_change(&self) -> bool {
         self.outcome != Some(SyncOutcome::Unchanged)
     }

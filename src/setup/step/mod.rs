@@ -10,6 +10,7 @@ pub(crate) mod drop_in;
 pub(crate) mod fragment;
 pub(crate) mod host_line;
 pub(crate) mod install;
+mod line;
 pub(crate) mod new_file;
 pub(crate) mod settings;
 pub(crate) mod tighten;
@@ -23,6 +24,7 @@ use drop_in::DropInStep;
 use fragment::FragmentStep;
 use host_line::HostLineStep;
 use install::InstallStep;
+pub(crate) use line::StepLine;
 use settings::SettingsStep;
 use tighten::TightenStep;
 
@@ -45,22 +47,6 @@ pub(crate) enum Step {
     Verify,
     /// Makes `pg_hba.conf` require TLS of clients of other hosts.
     Tighten(TightenStep),
-}
-
-/// A line of what a person is shown of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StepLine {
-    NewFile(String),
-    ChangedFile(String),
-    Note(String),
-    /// A line of a file, or of a diff.
-    Text(String),
-}
-
-impl StepLine {
-    fn texts(text: &str) -> impl Iterator<Item = StepLine> {
-        text.lines().map(|line| StepLine::Text(line.to_owned()))
-    }
 }
 
 impl Step {
@@ -118,7 +104,7 @@ impl Step {
             Step::HostLine(step) => step.apply(scene).await,
             Step::Reload => {
                 scene.sql.reload().await?;
-                scene.done("had the server reload its configuration".into());
+                scene.done("reloaded the server".into());
                 Ok(())
             }
             Step::Verify => verify::apply(scene).await,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 use serde::Serialize;
 
-use super::StepLine;
+use super::line::StepLine;
 use crate::setup::error::SetupError;
 use crate::setup::scene::{Scene, SetupProgress};
 
@@ -65,7 +65,7 @@ impl NewFile {
             FileRemoval::Removed => SetupProgress::Done(format!("removed {path}")),
             FileRemoval::Absent => SetupProgress::Done(format!("{path} is gone already")),
             FileRemoval::Changed => SetupProgress::Left(format!(
-                "{path} was changed since, and stays: remove what you do not want of it"
+                "{path} was changed since, and stays: remove what you don't want of it"
             )),
         });
         Ok(())

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StepLine;
+use super::line::StepLine;
 use crate::server::sql::{Setting, Sql, SqlError};
 use crate::setup::error::SetupError;
 use crate::setup::scene::{Scene, SetupProgress, Site};

@@ -5,42 +5,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::StepLine;
+use super::line::StepLine;
 use crate::server::sql::HbaRule;
 use crate::setup::error::SetupError;
 use crate::setup::plaintext::{self, PlaintextAnswer};
 use crate::setup::require_tls::{ExposedLine, Tightened, Tightening, TighteningError};
-use crate::setup::scene::{PAUSE, RELOAD, Scene, SetupProgress, Site};
+use crate::setup::scene::{PAUSE, RELOAD, Scene, SetupProgress};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct TightenStep {
-    tightened: Tightened,
+    pub(in crate::setup) tightened: Tightened,
     #[serde(skip)]
     pub(crate) exposed: Vec<ExposedLine>,
     #[serde(skip)]
-    diff: String,
-}
-
-/// As it is stored.
-impl From<Tightened> for TightenStep {
-    fn from(tightened: Tightened) -> TightenStep {
-        TightenStep {
-            tightened,
-            exposed: Vec::new(),
-            diff: String::new(),
-        }
-    }
+    pub(in crate::setup) diff: String,
 }
 
 impl TightenStep {
-    pub(crate) fn planned(tightening: &Tightening, site: &Site) -> TightenStep {
-        TightenStep {
-            exposed: tightening.lines(),
-            diff: tightening.diff(),
-            ..tightening.record(&site.state()).into()
-        }
-    }
-
     /// Who is let in without TLS, and the difference.
     pub(super) fn describe(&self) -> Vec<StepLine> {
         let mut lines = Vec::new();
@@ -63,7 +44,7 @@ impl TightenStep {
     pub(super) fn describe_undo(&self) -> Vec<String> {
         let files = self.tightened.files();
         files
-            .map(|file| format!("put {} back as it was", file.display()))
+            .map(|file| format!("restore {}", file.display()))
             .collect()
     }
 

@@ -1,16 +1,18 @@
 //! `--undo`, and what an interrupted set-up has left.
 
 use super::answers::SetupAnswers;
+use super::desk::Desk;
 use super::document::{SetupJson, SetupOutcome};
-use super::{Desk, Exit, Failure, aftermath, drawn, print};
+use super::{aftermath, drawn};
 use crate::cli::page::Page;
+use crate::cli::{Exit, Failure, print};
 use crate::config::Config;
 use crate::setup::SetupProgress;
 use crate::setup::step::change_unit;
 use crate::setup::undo::Undo;
 
 /// `pgcertd setup --undo NAME`.
-pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result<Exit, Failure> {
+pub(super) async fn by_name(desk: &Desk<'_>, config: &Config, name: &str) -> Result<Exit, Failure> {
     let undo = Undo::load(config, name).await?;
     let mut document = SetupJson {
         name: Some(name.to_owned()),
@@ -26,7 +28,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
         return desk.told(document, Exit::Well);
     }
     let command = config.command(&["setup", "--yes", "--undo", name]);
-    if !desk.answers.agree("Take it back?", &command)? {
+    if !desk.answers.agree("Undo it?", &command)? {
         print(&Page::of_line("Nothing was changed."))?;
         return Ok(Exit::Problem);
     }
@@ -45,7 +47,7 @@ pub(super) async fn undo(desk: &Desk<'_>, config: &Config, name: &str) -> Result
     desk.told(document, exit)
 }
 
-/// Takes back what an interrupted set-up has done, before another is begun.
+/// Undoes an interrupted set-up, before another is begun.
 pub(super) async fn interrupted(
     desk: &Desk<'_>,
     config: &Config,
@@ -58,10 +60,10 @@ pub(super) async fn interrupted(
     }
     if desk.wanted.dry_run || desk.answers == SetupAnswers::Nobody {
         return Err(Failure::problem(&format!(
-            "an earlier set-up of {name} did not come to its end: {command}"
+            "an earlier set-up of {name} was interrupted; undo it first: {command}"
         )));
     }
-    if !desk.answers.agree("Take that back first?", &command)? {
+    if !desk.answers.agree("Undo that first?", &command)? {
         print(&Page::of_line("Nothing was changed."))?;
         return Ok(Exit::Problem);
     }
