@@ -82,7 +82,7 @@ impl SetupPlan {
             fragment,
             takes_over,
             not_taken_over,
-        } = Written::by(config, server, subject, pair, prober).await?;
+        } = Written::for_subject(config, server, subject, pair, prober).await?;
         if site.instance.mode == Mode::Observe {
             return Err(SetupError::new(
                 format!(
@@ -245,7 +245,7 @@ pub(crate) async fn by_hand(
             key: tls.key_file.clone(),
         }),
     });
-    let written = Written::by(config, server, subject, pair, prober).await?;
+    let written = Written::for_subject(config, server, subject, pair, prober).await?;
     let site = &written.site;
     let mut lineage = tracked(site);
     // What it holds is for the sync to say; this is about the directories that it leads through, and the names.
@@ -285,7 +285,7 @@ fn host_line(
 impl Written {
     /// The subject as the config has it, or is to have it: with the server's own files where they are private ones that
     /// may be written.
-    async fn by(
+    async fn for_subject(
         config: &Config,
         server: SetupServer,
         subject: PlanSubject,

@@ -117,7 +117,7 @@ pub(super) fn refused(state: &Path, why: &str) -> SetupError {
         .into()
 }
 
-/// The form that pgcertd wrote up to 0.1: a field for each thing that was changed.
+/// The first form of the file: a field for each thing that was changed.
 mod version_1 {
     use std::path::PathBuf;
 
@@ -191,8 +191,8 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    /// As version 0.1 wrote it, in the midst of a set-up.
-    const RELEASED: &str = r##"{
+    /// In the first form, in the midst of a set-up.
+    const FIRST_FORM: &str = r##"{
   "version": 1,
   "data_directory": "/var/lib/postgresql/16/main",
   "began": "2026-11-28T09:12:44.102938475Z",
@@ -224,8 +224,8 @@ mod tests {
     }
 
     #[test]
-    fn a_released_record_is_read_as_the_steps_that_it_tells_of() {
-        let record = Record::parse(RELEASED.as_bytes()).unwrap();
+    fn a_record_of_the_first_form_is_read_as_steps() {
+        let record = Record::parse(FIRST_FORM.as_bytes()).unwrap();
         assert_eq!(
             names(&record),
             [
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(steps[3]["settings"][0]["before"], "/old.pem");
         assert_eq!(steps[4]["names"][0], "pg.example.com");
         assert_eq!(steps[5]["tightened"]["files"][0]["after"], "ff00");
-        let finished = RELEASED.replace(
+        let finished = FIRST_FORM.replace(
             "null,\n  \"fragment",
             "\"2026-11-28T09:13:00Z\",\n  \"fragment",
         );
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_comes_back_and_a_finished_set_up_keeps_what_an_undo_needs() {
-        let mut record = Record::parse(RELEASED.as_bytes()).unwrap();
+        let mut record = Record::parse(FIRST_FORM.as_bytes()).unwrap();
         let stored = serde_json::to_vec_pretty(&record).unwrap();
         assert_eq!(names(&Record::parse(&stored).unwrap()), names(&record));
         let later = Record::begun(

@@ -42,8 +42,8 @@ pub(super) async fn print_lines(
         ("ssl_ca_file", &instance.ca),
         ("ssl_crl_file", &instance.crl),
     ];
-    settings.extend(companions.into_iter().filter_map(|(setting, it)| {
-        let file = it.as_ref()?.file.display().to_string();
+    settings.extend(companions.into_iter().filter_map(|(setting, companion)| {
+        let file = companion.as_ref()?.file.display().to_string();
         Some((setting, file))
     }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));

@@ -12,7 +12,6 @@ use crate::problem::Problem;
 use crate::server::running::Running;
 use crate::server::same_file;
 use crate::server::settings::tls_settings;
-use crate::setup::proposal::Proposal;
 use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupServer};
 
@@ -117,8 +116,7 @@ impl Desk<'_> {
                 Some(_) => {}
             }
         }
-        let apart =
-            |choice: &ServerChoice| matches!(choice, ServerChoice::New(it) if it.apart.is_some());
+        let apart = |choice: &ServerChoice| matches!(choice, ServerChoice::New(running) if running.apart.is_some());
         if candidates.iter().any(|server_choice| !apart(server_choice)) || !strangers.is_empty() {
             candidates.retain(|choice| !apart(choice));
         }
@@ -133,18 +131,14 @@ impl Desk<'_> {
                 .choose(problem, strangers, ServerChoice::line, command);
             return chosen.map(Some);
         }
-        match Proposal::from(candidates) {
-            Proposal::None => Ok(None),
-            Proposal::One(one) => Ok(Some(one)),
-            Proposal::Several(all) => {
-                let several = "several servers run here that are not set up";
-                let problem = Problem::new(several, "say which");
-                let chosen = self
-                    .answers
-                    .choose(problem, all, ServerChoice::line, command);
-                chosen.map(Some)
-            }
+        if candidates.len() < 2 {
+            return Ok(candidates.pop());
         }
+        let problem = Problem::new("several servers run here that are not set up", "say which");
+        let chosen = self
+            .answers
+            .choose(problem, candidates, ServerChoice::line, command);
+        chosen.map(Some)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::report::day;
 use crate::server::probe::Opening;
 use crate::server::same_file;
 use crate::setup::plan::{PlanSubject, SetupPlan};
-use crate::setup::proposal::{self, Proposal};
+use crate::setup::proposal;
 use crate::setup::step::change_config;
 use crate::setup::step::fragment::FragmentEntry;
 use crate::setup::survey::HostSurvey;
@@ -150,15 +150,15 @@ impl Desk<'_> {
         if let Some(wanted) = &self.wanted.lineage {
             let is_name = wanted.is_relative() && wanted.components().count() == 1;
             let mut all = found.iter();
-            let it = all.find(|surveyed| {
+            let named = all.find(|surveyed| {
                 if is_name {
                     Path::new(&surveyed.name) == wanted
                 } else {
                     same_file(&surveyed.directory, wanted)
                 }
             });
-            return match it {
-                Some(it) => chosen_lineage(config, it),
+            return match named {
+                Some(surveyed) => chosen_lineage(config, surveyed),
                 None if is_name => Err(unknown(wanted, config, survey)),
                 None => elsewhere(config, wanted).await,
             };
@@ -169,15 +169,19 @@ impl Desk<'_> {
         } else {
             None
         };
-        match proposal::lineages(found, served.as_ref(), &survey.names) {
-            Proposal::None => Err(none_found(config, survey).into()),
-            Proposal::One(one) => chosen_lineage(config, one),
-            Proposal::Several(all) => {
+        let fitting = proposal::lineages(found, served.as_ref(), &survey.names);
+        match fitting.as_slice() {
+            [] => Err(none_found(config, survey).into()),
+            [one] => chosen_lineage(config, one),
+            _ => {
                 let data = server.data_directory.display();
                 let several = format!("several lineages fit the server of {data}");
                 let problem = Problem::new(several, "say which");
-                let command = |it: &&Surveyed| self.again(config, ["--lineage", &it.name]);
-                let chosen = self.answers.choose(problem, all, |it| line(it), command)?;
+                let command =
+                    |surveyed: &&Surveyed| self.again(config, ["--lineage", &surveyed.name]);
+                let chosen =
+                    self.answers
+                        .choose(problem, fitting, |surveyed| line(surveyed), command)?;
                 chosen_lineage(config, chosen)
             }
         }
@@ -299,15 +303,18 @@ fn taken(config: &Config) -> Vec<String> {
 }
 
 /// A lineage as the config names it: by its name where that leads to it.
-fn chosen_lineage(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
-    let leaf = it.leaf.clone().map_err(|why| SetupError::new(why, ""))?;
+fn chosen_lineage(config: &Config, surveyed: &Surveyed) -> Result<(String, Certificate), Failure> {
+    let leaf = surveyed
+        .leaf
+        .clone()
+        .map_err(|why| SetupError::new(why, ""))?;
     let mut watched = config.watch.directories.iter();
-    let first = watched.find(|directory| directory.join(&it.name).is_dir());
-    let lineage = if first.is_some_and(|first| first.join(&it.name) == it.directory) {
-        it.name.clone()
+    let first = watched.find(|directory| directory.join(&surveyed.name).is_dir());
+    let lineage = if first.is_some_and(|first| first.join(&surveyed.name) == surveyed.directory) {
+        surveyed.name.clone()
     } else {
-        let path = it.directory.to_str();
-        let path = path.ok_or_else(|| SetupError::not_utf8(&it.directory))?;
+        let path = surveyed.directory.to_str();
+        let path = path.ok_or_else(|| SetupError::not_utf8(&surveyed.directory))?;
         path.to_owned()
     };
     Ok((lineage, leaf))
@@ -339,15 +346,15 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
     }
 }
 
-fn line(it: &Surveyed) -> String {
-    match &it.leaf {
+fn line(surveyed: &Surveyed) -> String {
+    match &surveyed.leaf {
         Ok(leaf) => format!(
             "{}  for {}, until {}",
-            it.name,
+            surveyed.name,
             leaf.names().join(", "),
             day(leaf.not_after())
         ),
-        Err(why) => format!("{}  {why}", it.name),
+        Err(why) => format!("{}  {why}", surveyed.name),
     }
 }
 

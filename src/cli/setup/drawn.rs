@@ -207,25 +207,17 @@ fn steps_of(undo: &Undo, out: &mut Page) {
 }
 
 /// The end of an undo.
-pub(super) fn undone(
-    undo: &Undo,
-    steps: &[SetupProgress],
-    left: &[String],
-    daemon: &Daemon,
-) -> Page {
+pub(super) fn undone(undo: &Undo, is_whole: bool, stays: bool, daemon: &Daemon) -> Page {
     let name = &undo.site.instance.name;
     let mut out = Page::default();
     out.end();
-    if !left.is_empty() {
+    if !is_whole {
         out.styled(BAD, "!")
             .put(" ")
             .hanging("not everything could be undone: fix what is listed above, and run it again");
         return out;
     }
-    let but = if steps
-        .iter()
-        .any(|progress| matches!(progress, SetupProgress::Left(_)))
-    {
+    let but = if stays {
         ", except for what is listed above as left"
     } else {
         ""

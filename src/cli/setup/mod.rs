@@ -266,11 +266,8 @@ impl Desk<'_> {
         let limit = plan.site.instance.verify_timeout;
         let mut served = None;
         for address in &addresses {
-            served = served.or(self
-                .prober
-                .look(address, Opening::Request, limit)
-                .await
-                .ok());
+            let looked = self.prober.look(address, Opening::Request, limit).await;
+            served = served.or(looked.ok());
         }
         self.finish(plan, served.as_ref(), document).await
     }
@@ -309,7 +306,7 @@ impl Desk<'_> {
         } else {
             format!(
                 " Left alone, since pgcertd keeps nothing for their users here: {}.",
-                strangers.join("; ")
+                strangers.join(", ")
             )
         };
         let document = SetupJson {
@@ -318,11 +315,8 @@ impl Desk<'_> {
             ..SetupJson::default()
         };
         if !self.json {
-            let names: Vec<&str> = config
-                .instances
-                .iter()
-                .map(|instance| instance.name.as_str())
-                .collect();
+            let names = config.instances.iter().map(|known| &*known.name);
+            let names: Vec<&str> = names.collect();
             print(Page::default().hanging(format_args!(
                 "Every server that runs here is set up ({}): {} shows them.{left}",
                 names.join(", "),

@@ -34,14 +34,12 @@ pub(super) async fn by_name(desk: &Desk<'_>, config: &Config, name: &str) -> Res
     }
     let (steps, left) = carried_out(desk, &undo).await?;
     document.steps(&steps);
-    let stays = steps
-        .iter()
-        .any(|progress| matches!(progress, SetupProgress::Left(_)));
+    let stays = !document.left.is_empty();
     document.outcome = Some(SetupOutcome::Undone);
     let next = aftermath::daemon(config, change_unit(&undo.record.steps)).await;
     document.next = Some(next.sentence());
     if !desk.json {
-        print(&drawn::undone(&undo, &steps, &left, &next))?;
+        print(&drawn::undone(&undo, left.is_empty(), stays, &next))?;
     }
     let exit = if stays { Exit::Problem } else { Exit::Well };
     desk.told(document, exit)
@@ -71,7 +69,8 @@ pub(super) async fn interrupted(
     if left.is_empty() {
         Ok(Exit::Well)
     } else {
-        Err(Failure::problem(&left.join("; ")))
+        let what = format!("the earlier set-up of {name} could not be undone:");
+        Err(Failure::problem(&what).with_lines(&left))
     }
 }
 

@@ -265,26 +265,21 @@ impl HbaFile {
         let staged = staging_name(&self.name);
         let (place, name) = (Arc::clone(self), staged.clone());
         let file = writer.call(move || place.make(&name)).await??;
+        let fail = |action| TighteningError::files(&self.path, action);
         // Here, since the writer may give nothing away.
-        let given = attributes.map_or(Ok(()), |attributes| attributes.give(&file));
-        let written = match given {
+        let done = match attributes.map_or(Ok(()), |attributes| attributes.give(&file)) {
+            Err(error) => Err(fail(
+                "give the new file beside it the owner, mode and label of the old one",
+            )(error)),
             Ok(()) => {
-                writer
-                    .call(move || {
-                        let mut file = std::fs::File::from(file);
-                        file.write_all(&bytes).and_then(|()| file.sync_all())
-                    })
-                    .await?
+                let written = writer.call(move || {
+                    let mut file = std::fs::File::from(file);
+                    file.write_all(&bytes).and_then(|()| file.sync_all())
+                });
+                let failed = fail("write the new file beside it");
+                written.await?.map_err(errno).map_err(failed)
             }
-            Err(error) => Err(error.into()),
         };
-        let action = match given {
-            Ok(()) => "write the new file beside it",
-            Err(_) => "give the new file beside it the owner, mode and label of the old one",
-        };
-        let done = written
-            .map_err(errno)
-            .map_err(TighteningError::files(&self.path, action));
         self.or_remove(writer, done).await.map(|()| staged)
     }
 

@@ -134,7 +134,7 @@ impl HostLineStep {
     }
 
     pub(super) fn describe_undo(&self, site: &Site) -> String {
-        format!("remove `{}` from pg_hosts.conf", self.line(&site.instance))
+        format!("take `{}` out of pg_hosts.conf", self.line(&site.instance))
     }
 
     /// The server has still to be reloaded.
@@ -184,7 +184,7 @@ impl HostLineStep {
             SetupProgress::Done(format!("{shown} is as before"))
         } else if let Some(rest) = without(&found.bytes, self.breaks, &line) {
             place.replace(&reader, found, rest).await?;
-            SetupProgress::Done(format!("removed `{line}` from {shown}"))
+            SetupProgress::Done(format!("took `{line}` out of {shown}"))
         } else {
             let (data, owner) = (server.data_directory.clone(), server.owner);
             let (path, cert) = (file.clone(), instance.cert_file.clone());
@@ -194,7 +194,7 @@ impl HostLineStep {
             } else {
                 let cert = instance.cert_file.display();
                 return Ok(SetupProgress::Left(format!(
-                    "{shown} was edited since, and stays: remove what names {cert}, and reload: select pg_reload_conf()"
+                    "{shown} was edited since, and stays: take out what names {cert}, and reload: select pg_reload_conf()"
                 )));
             }
         };
@@ -226,22 +226,17 @@ fn added(breaks: usize, line: &str) -> String {
 
 /// The text without the line, where it stands there once: at the end as it was added, or wherever it is now.
 fn without(text: &[u8], breaks: usize, line: &str) -> Option<Vec<u8>> {
-    let mut before = 0;
-    let mut places = Vec::new();
-    for physical in text.split_inclusive(|byte| *byte == b'\n') {
-        let end = before + physical.len();
-        if physical.strip_suffix(b"\n").unwrap_or(physical) == line.as_bytes() {
-            places.push(before..end);
-        }
-        before = end;
-    }
-    let [place] = places.as_slice() else {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let is_ours =
+        |physical: &&[u8]| physical.strip_suffix(b"\n").unwrap_or(physical) == line.as_bytes();
+    if lines.clone().filter(is_ours).count() != 1 {
         return None;
-    };
+    }
     if let Some(rest) = text.strip_suffix(added(breaks, line).as_bytes()) {
         return Some(rest.to_owned());
     }
-    Some([&text[..place.start], &text[place.end..]].concat())
+    let others: Vec<&[u8]> = lines.filter(|physical| !is_ours(physical)).collect();
+    Some(others.concat())
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Step {
             Step::HostLine(step) => step.apply(scene).await,
             Step::Reload => {
                 scene.sql.reload().await?;
-                scene.done("reloaded the server".into());
+                scene.done("had the server reload its configuration".into());
                 Ok(())
             }
             Step::Verify => verify::apply(scene).await,

@@ -19,14 +19,6 @@ pub(crate) struct NewFile {
     pub(crate) text: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileRemoval {
-    Removed,
-    Absent,
-    /// Somebody has changed it since, and it stays.
-    Changed,
-}
-
 impl NewFile {
     /// Its lines, without comments.
     pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
@@ -55,19 +47,12 @@ impl NewFile {
         with_directory: bool,
         scene: &mut Scene<'_>,
     ) -> Result<(), SetupError> {
-        let removal = self.remove().map_err(|source| self.failed(&source))?;
+        let told = self.remove().map_err(|source| self.failed(&source))?;
         if let (true, Some(directory)) = (with_directory, self.path.parent()) {
             // Others may have put something there.
             let _in_use = fs::remove_dir(directory);
         }
-        let path = self.path.display();
-        (scene.tell)(match removal {
-            FileRemoval::Removed => SetupProgress::Done(format!("removed {path}")),
-            FileRemoval::Absent => SetupProgress::Done(format!("{path} is gone already")),
-            FileRemoval::Changed => SetupProgress::Left(format!(
-                "{path} was changed since, and stays: remove what you don't want of it"
-            )),
-        });
+        (scene.tell)(told);
         Ok(())
     }
 
@@ -119,21 +104,27 @@ impl NewFile {
     ///
     /// # Errors
     /// It cannot be read or removed.
-    fn remove(&self) -> io::Result<FileRemoval> {
+    fn remove(&self) -> io::Result<SetupProgress> {
         let directory = self.directory()?;
         match fs::remove_file(self.staged(directory)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
+        let path = self.path.display();
         match fs::read(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(FileRemoval::Absent),
-            Err(e) => return Err(e),
-            Ok(text) if text != self.text.as_bytes() => return Ok(FileRemoval::Changed),
-            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Ok(SetupProgress::Done(format!("{path} is gone already")))
+            }
+            Err(e) => Err(e),
+            Ok(text) if text != self.text.as_bytes() => Ok(SetupProgress::Left(format!(
+                "{path} was changed since, and stays: remove what you do not want of it"
+            ))),
+            Ok(_) => {
+                fs::remove_file(&self.path)?;
+                File::open(directory)?.sync_all()?;
+                Ok(SetupProgress::Done(format!("removed {path}")))
+            }
         }
-        fs::remove_file(&self.path)?;
-        File::open(directory)?.sync_all()?;
-        Ok(FileRemoval::Removed)
     }
 
     fn directory(&self) -> io::Result<&Path> {
@@ -167,9 +158,14 @@ mod tests {
         let names = fs::read_dir(directory.path().join("conf.d")).unwrap();
         assert_eq!(names.count(), 1);
         fs::write(&file.path, "# mine\n").unwrap();
-        assert_eq!(file.remove().unwrap(), FileRemoval::Changed);
+        let changed = file.remove().unwrap();
+        assert!(matches!(changed, SetupProgress::Left(_)), "{changed:?}");
+        assert!(file.path.exists());
         fs::write(&file.path, &file.text).unwrap();
-        assert_eq!(file.remove().unwrap(), FileRemoval::Removed);
-        assert_eq!(file.remove().unwrap(), FileRemoval::Absent);
+        let removed = file.remove().unwrap();
+        assert!(matches!(removed, SetupProgress::Done(_)), "{removed:?}");
+        assert!(!file.path.exists());
+        let gone = file.remove().unwrap();
+        assert!(matches!(gone, SetupProgress::Done(_)), "{gone:?}");
     }
 }

@@ -44,7 +44,7 @@ impl TightenStep {
     pub(super) fn describe_undo(&self) -> Vec<String> {
         let files = self.tightened.files();
         files
-            .map(|file| format!("restore {}", file.display()))
+            .map(|file| format!("put {} back as it was", file.display()))
             .collect()
     }
 

@@ -229,9 +229,9 @@ fn step<'r>(record: &'r mut serde_json::Value, name: &str) -> &'r mut serde_json
     steps.find(|step| step["step"] == name).unwrap()
 }
 
-/// Up to 0.1 a record had a field for each thing that was changed.
+/// The first form of a record had a field for each thing that was changed.
 #[test]
-fn what_a_released_version_has_set_up_is_undone() {
+fn a_record_of_the_first_form_is_undone() {
     let world = or_skip!(World::new());
     let bench = Bench::new(&world);
     let before = bench.sight();
@@ -241,7 +241,7 @@ fn what_a_released_version_has_set_up_is_undone() {
         serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     let fragment = step(&mut record, "fragment").clone();
     let settings = step(&mut record, "settings").clone();
-    let released = serde_json::json!({
+    let first_form = serde_json::json!({
         "version": 1,
         "data_directory": record["data_directory"],
         "began": record["began"],
@@ -254,7 +254,7 @@ fn what_a_released_version_has_set_up_is_undone() {
         "host_lines": [],
         "tightened": null,
     });
-    fs::write(&file, released.to_string()).unwrap();
+    fs::write(&file, first_form.to_string()).unwrap();
     assert_eq!(bench.undo(&["--yes"]).code(), 0);
     let state = world.path().join("state");
     bench
