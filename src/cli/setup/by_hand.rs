@@ -5,6 +5,7 @@ use super::document::{HostLineJson, SetupJson, SetupOutcome};
 use crate::cli::page::Page;
 use crate::cli::{Exit, Failure, print};
 use crate::config::Config;
+use crate::server::settings::Names;
 use crate::setup::SetupServer;
 use crate::setup::plan::{ByHand, PlanSubject, by_hand};
 use crate::setup::step::new_file::NewFile;
@@ -38,13 +39,10 @@ pub(super) async fn print_lines(
         settings.push(("ssl_cert_file", cert.display().to_string()));
         settings.push(("ssl_key_file", key.display().to_string()));
     }
-    let companions = [
-        ("ssl_ca_file", &instance.ca),
-        ("ssl_crl_file", &instance.crl),
-    ];
-    settings.extend(companions.into_iter().filter_map(|(setting, companion)| {
-        let file = companion.as_ref()?.file.display().to_string();
-        Some((setting, file))
+    let trust_files = instance.trust_files();
+    settings.extend(trust_files.present().map(|(piece, found)| {
+        let setting = Names::POSTGRES.trust_file(piece);
+        (setting, found.file.display().to_string())
     }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
     let lines: Vec<String> = settings

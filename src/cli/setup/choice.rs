@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::candidates::ServerChoice;
 use super::desk::{Desk, SetupArguments};
-use crate::bundle::Certificate;
+use crate::bundle::{Certificate, TrustFiles};
 use crate::cli::Failure;
 use crate::config::{self, Config, ServerKind};
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
@@ -331,8 +331,7 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         name: name.clone(),
         candidates: vec![directory],
         files: None,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
     };
     let watch = &config.watch;
     let read = Tracked::new(spec, watch.debounce, watch.settle_timeout)

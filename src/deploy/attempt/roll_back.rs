@@ -77,7 +77,7 @@ impl Deployment<'_, Refused> {
     async fn remember(&mut self) -> Result<(), InstanceError> {
         let held = Held {
             fingerprint: self.bundle.fingerprint(),
-            companions: self.bundle.companions().digest(),
+            companions: self.bundle.client_trust().digest(),
             by: HeldBy::Postgres,
             reason: self.state.reason.to_string(),
             since: Timestamp::now(),

@@ -224,7 +224,7 @@ impl<'a> Deployment<'a, Reloaded> {
     /// The certificate is served; the CA and CRL files that come with it count where the
     /// configuration names them. `doubt` is what was seen that speaks against it.
     async fn used(mut self, doubt: Result<(), Problem>) -> Verdict<'a> {
-        if self.bundle.companions().digest().is_none() {
+        if self.bundle.client_trust().digest().is_none() {
             return Verdict::Ended(Ending::deployed());
         }
         let process = Arc::clone(&self.state.process);
