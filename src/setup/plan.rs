@@ -23,6 +23,7 @@ use super::step::tighten::TightenStep;
 use crate::config::{self, Config, Mode, SHARED};
 use crate::deploy::plan::Intent;
 use crate::deploy::{Keeper, SyncOutcome};
+use crate::host::look::is_same_file;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Source, Spec, Tracked};
 use crate::problem::Problem;
@@ -30,9 +31,10 @@ use crate::server::files::{Found, Installed};
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::probe::AskedName;
 use crate::server::probe::Prober;
-use crate::server::settings::{TlsSettings, changed_since, tls_settings};
+use crate::server::program::{changed_since, tls_settings};
+use crate::server::settings::TlsSettings;
 use crate::server::sql::{ServerSettings, Setting, Sql};
-use crate::server::{Instance, Purpose, same_file};
+use crate::server::{Instance, Purpose};
 use crate::text::CommandLine;
 
 #[derive(Debug, Clone)]
@@ -199,7 +201,11 @@ impl Pair {
 
     /// Whether a file of it is one that all services of a host share.
     fn is_shared(&self) -> bool {
-        let shared = |path: &Path| SHARED.iter().any(|text| same_file(Path::new(text), path));
+        let shared = |path: &Path| {
+            SHARED
+                .iter()
+                .any(|text| is_same_file(Path::new(text), path))
+        };
         shared(&self.cert) || shared(&self.key)
     }
 }
@@ -398,7 +404,7 @@ fn changes(current: &ServerSettings, site: &Site) -> Vec<AlteredSetting> {
     ];
     let mut changes: Vec<AlteredSetting> = files
         .into_iter()
-        .filter(|(_, now, set)| !same_file(&data.join(now), set))
+        .filter(|(_, now, set)| !is_same_file(&data.join(now), set))
         .map(|(setting, now, set)| AlteredSetting::planned(setting, now, set.display().to_string()))
         .collect();
     if !current.ssl {

@@ -13,7 +13,8 @@ use super::error::SetupError;
 use super::server::{plain_targets, reader};
 use super::step::Step;
 use crate::config::Config;
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::Directory;
+use crate::host::file::Links;
 use crate::problem::Problem;
 use crate::server::Instance;
 
@@ -60,7 +61,7 @@ impl Record {
             return Ok(None);
         }
         let state = &config.state_directory.join(name);
-        let opened = match Directory::open(state, LinkAtEnd::Refused) {
+        let opened = match Directory::open(state, Links::Refused) {
             Ok(opened) => opened,
             Err(error) if error.is_absence() => return Ok(None),
             Err(error) => return Err(refused(state, &error.to_string())),

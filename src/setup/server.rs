@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::error::SetupError;
 use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::Directory;
+use crate::host::file::Links;
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::problem::Problem;
 use crate::server::files::Targets;
-use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
 use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
@@ -64,7 +64,7 @@ impl SetupServer {
                 down(absence.to_string())
             }
         };
-        let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
+        let opened = Directory::open(data, Links::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
             return Err(SetupError::new(
@@ -134,7 +134,7 @@ impl SetupServer {
     /// # Errors
     /// Nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
-        listened(&self.postmaster)
+        self.postmaster.addresses()
     }
 
     /// The port, for what clients are told.

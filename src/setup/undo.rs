@@ -10,8 +10,8 @@ use super::service;
 use super::step::fragment::FragmentEntry;
 use super::step::{Step, undo_all};
 use crate::config::Config;
+use crate::host::look::is_same_file;
 use crate::server::probe::Prober;
-use crate::server::same_file;
 use crate::server::sql::Sql;
 
 /// A set-up that can be undone.
@@ -53,7 +53,7 @@ impl Undo {
             }
         }
         let (config, instance) = known.ok_or_else(none)?;
-        if !same_file(instance.home(), &record.data_directory) {
+        if !is_same_file(instance.home(), &record.data_directory) {
             return Err(refused(&format!(
                 "is about the server of {}, and the config has {} for this instance: correct that there",
                 record.data_directory.display(),

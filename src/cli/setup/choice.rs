@@ -8,11 +8,11 @@ use super::desk::{Desk, SetupArguments};
 use crate::bundle::{Certificate, TrustFiles};
 use crate::cli::Failure;
 use crate::config::{self, Config, ServerKind};
+use crate::host::look::is_same_file;
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::problem::Problem;
 use crate::report::day;
 use crate::server::probe::Opening;
-use crate::server::same_file;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::proposal;
 use crate::setup::step::change_config;
@@ -50,7 +50,7 @@ impl Desk<'_> {
         let known = named.and_then(|name| config.instance(name)).or_else(|| {
             let data = wanted.data_directory.as_ref()?;
             let mut all = config.instances.iter();
-            all.find(|entry| same_file(entry.home(), data))
+            all.find(|entry| is_same_file(entry.home(), data))
         });
         if let Some(instance) = known {
             if instance.kind() != ServerKind::Postgres {
@@ -71,7 +71,7 @@ impl Desk<'_> {
             Some(data) => {
                 let data = std::path::absolute(data).map_err(|e| Failure::usage(&e))?;
                 let mut all = survey.running.iter();
-                match all.find(|running| same_file(&running.data_directory, &data)) {
+                match all.find(|running| is_same_file(&running.data_directory, &data)) {
                     Some(running) => SetupServer::from_running(running).await?,
                     None => SetupServer::at(&data).await?,
                 }
@@ -154,7 +154,7 @@ impl Desk<'_> {
                 if is_name {
                     Path::new(&surveyed.name) == wanted
                 } else {
-                    same_file(&surveyed.directory, wanted)
+                    is_same_file(&surveyed.directory, wanted)
                 }
             });
             return match named {
@@ -253,14 +253,14 @@ fn agrees(
     let (name, data, lineage) = (&wanted.instance, &wanted.data_directory, &wanted.lineage);
     let is_lineage = |path: &PathBuf| {
         let mut candidates = instance.lineage.candidates.iter();
-        Path::new(&instance.lineage.name) == path || candidates.any(|own| same_file(own, path))
+        Path::new(&instance.lineage.name) == path || candidates.any(|own| is_same_file(own, path))
     };
     let has = |name: &String| {
         let mut names = instance.server_names.iter();
         names.any(|own| own.to_str() == name.as_str())
     };
     let is_name = |name: &String| *name == instance.name;
-    let is_data = |data: &PathBuf| same_file(data, instance.home());
+    let is_data = |data: &PathBuf| is_same_file(data, instance.home());
     let flags = [
         ("name", "--instance", name.as_ref().is_none_or(is_name)),
         (

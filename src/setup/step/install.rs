@@ -9,11 +9,11 @@ use super::line::StepLine;
 use crate::config::Verify;
 use crate::deploy::SyncOutcome;
 use crate::deploy::plan::Intent;
+use crate::host::look::is_same_file;
 use crate::lineage::{Spec, Tracked};
 use crate::server::files::Found;
 use crate::server::hosts::{self, Hosts};
-use crate::server::same_file;
-use crate::server::settings::tls_settings;
+use crate::server::program::tls_settings;
 use crate::setup::error::SetupError;
 use crate::setup::scene::{Scene, Site};
 
@@ -120,7 +120,7 @@ impl InstallStep {
         };
         let now = scene.sql.server_settings().await?;
         let data = &scene.site.server.data_directory;
-        let is_named = same_file(&data.join(&now.cert_file), &config.cert_file);
+        let is_named = is_same_file(&data.join(&now.cert_file), &config.cert_file);
         let is_used = now.ssl && (is_named || is_used_by_name(scene).await);
         let is_gone = found.iter().all(|found| matches!(found, Found::Absent));
         if is_used && is_gone {

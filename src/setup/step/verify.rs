@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::config::Verify;
 use crate::problem::Problem;
 use crate::server::Unseen;
-use crate::server::settings::tls_settings;
+use crate::server::program::tls_settings;
 use crate::setup::error::SetupError;
 use crate::setup::scene::{PAUSE, Scene, Site};
 
