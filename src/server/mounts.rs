@@ -73,7 +73,7 @@ pub(crate) async fn look(
     let (kind, theirs) = (process.kind(), process.mounts());
     let files: Vec<PathBuf> = targets.paths().map(Path::to_owned).collect();
     let looked = tokio::task::spawn_blocking(move || {
-        let found = mounts::first_alone(&theirs, files.into_iter())?;
+        let found = mounts::first_alone(&theirs, files)?;
         Ok(found.map(|(target, at)| Pinned { target, at, kind }))
     });
     looked
