@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
-use crate::bundle::Thresholds;
+use crate::bundle::{Thresholds, TrustFiles};
 use from_text::choices;
 
 pub use address::Address;
@@ -342,6 +342,14 @@ impl InstanceConfig {
     /// Whether one file holds both chain and key, and so is replaced by one rename.
     pub(crate) fn single_file(&self) -> bool {
         self.cert_file == self.key_file
+    }
+
+    /// The CA and CRL files that are installed with its certificate.
+    pub(crate) fn trust_files(&self) -> TrustFiles<Option<&Companion>> {
+        TrustFiles {
+            ca: self.ca.as_ref(),
+            crl: self.crl.as_ref(),
+        }
     }
 
     /// Every file that is installed for it, once each, with its key.

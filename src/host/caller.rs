@@ -1,12 +1,11 @@
 //! Connects to a Unix socket as another user.
 //!
-//! The other end is told who connects (`SO_PEERCRED`, unix(7)): user and group of the process, and not those that a
-//! thread has for files alone. A thread that took the user altogether would put the whole process into that
-//! user's hands: he may kill whatever has his number in one of its threads (kill(2)). So a child process connects, which is
-//! this program again ([`answer`]), and hands the connected socket back. What that user does to it costs an answer,
-//! and no more.
+//! The server sees who connects (`SO_PEERCRED`, unix(7)): the user and group of the process, not those that a thread only has
+//! for file access. If a thread took on the full identity of that user, the user could kill the whole process (kill(2)). So a
+//! child process connects, which is this program again ([`answer`]), and passes the connected socket back. The worst the user
+//! can do to it is to keep it from answering.
 //!
-//! The child ends when it has answered, and after a time in any case.
+//! The child exits once it has answered, and is killed after a time-out.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -29,19 +28,19 @@ use rustix::process::DumpableBehavior;
 use super::command::{self, Becoming};
 use crate::host::privilege::Ids;
 
-/// The first argument by which this program is the child.
+/// The argument that makes this program the child.
 const CHILD: &str = "connect-as";
 
-/// How long a child may take. One whose socket's queue is full would wait for ever.
+/// How long a child may take: if the queue of the server's socket is full, it would wait forever.
 const PATIENCE: Duration = Duration::from_secs(9);
 
-/// Longer than any socket's name (unix(7)) with what goes before it.
+/// More than the longest socket name (unix(7)) and the numbers before it.
 const LONGEST: usize = 256;
 
-/// What is run as the child, where that is not this program.
+/// The program to run as the child, if not this one.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Has `program` be the child: for tests, which are programs of their own. The first one counts.
+/// Makes `program` the child, for tests, which are separate programs. Only the first call counts.
 pub fn run_as_child(program: &Path) {
     PROGRAM.get_or_init(|| program.to_owned());
 }
@@ -49,16 +48,16 @@ pub fn run_as_child(program: &Path) {
 /// The socket to connect to.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// One of this name in a directory, which is held.
+    /// The one with this name in a directory that is held open.
     In(OwnedFd, String),
-    /// One of the abstract namespace, without the leading zero byte.
+    /// A name in the abstract namespace, without the leading zero byte.
     Abstract(String),
 }
 
 impl Socket {
     fn connect(&self) -> io::Result<UnixStream> {
         match self {
-            // Through the directory the path stays short, which for a socket it must be.
+            // Through the descriptor, since the path of a socket must be short.
             Socket::In(directory, name) => {
                 UnixStream::connect(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
             }
@@ -69,7 +68,7 @@ impl Socket {
     }
 }
 
-/// The user and the group that the other end is told.
+/// The user and group that the server sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) uid: u32,
@@ -77,10 +76,10 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Connects as this user where this process is root, and as itself elsewhere. Blocks.
+    /// Connects as this user if this process is root, otherwise as itself. Blocks.
     ///
     /// # Errors
-    /// What the system says, or that the child did not answer.
+    /// The connection failed, or the child did not answer.
     pub(crate) fn connect(self, socket: Socket) -> io::Result<UnixStream> {
         if !rustix::process::geteuid().is_root() {
             return socket.connect();
@@ -118,9 +117,9 @@ impl Caller {
     }
 }
 
-/// The child is ended whatever it does: its user may have stopped it.
+/// Kills the child whatever it is doing: its user may have stopped it.
 fn end(child: &mut Child) {
-    // It fails where it has ended already.
+    // This fails if it has already exited.
     drop(child.kill());
     drop(child.wait());
 }
@@ -139,8 +138,8 @@ fn answered(child: &UnixStream) -> io::Result<UnixStream> {
     }
 }
 
-/// Does the child's work, if this process is one: `arguments` are the program's, its own name first. Call it before
-/// anything else, while there is one thread alone. Gives the exit status.
+/// Does the child's work and returns the exit status if this process is the child: `arguments` are the program's, its own
+/// name first. Must be called before anything else, while there is only one thread.
 pub(crate) fn answer(arguments: &[OsString]) -> Option<u8> {
     let [_, argument] = arguments else {
         return None;
@@ -155,12 +154,12 @@ pub(crate) fn answer(arguments: &[OsString]) -> Option<u8> {
         return Some(0);
     };
     let errno = error.raw_os_error().unwrap_or_default();
-    // Where nobody listens, the exit status tells.
+    // If nobody is reading, the exit status still tells.
     drop(send(&parent, &errno.to_le_bytes(), None));
     Some(1)
 }
 
-/// Takes the request, becomes its user, connects.
+/// Reads the request, becomes its user and connects.
 fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
     let (request, passed) = receive(parent)?;
     let (numbers, name) = request.split_at_checked(8).unwrap_or_default();
@@ -181,7 +180,7 @@ fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
     };
     let Caller { uid, gid } = caller;
     command::give_up(Becoming::Servers(Some(Ids { uid, gid })))?;
-    // The whole process is the user's now. It must not be his to look into (ptrace(2)).
+    // The whole process belongs to that user now, who must not be able to inspect it (ptrace(2)).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     socket.connect()
 }
@@ -206,7 +205,7 @@ fn send(to: impl AsFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()>
     }
 }
 
-/// One message, and the descriptor that came with it.
+/// Receives one message and the descriptor that came with it.
 fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut bytes = [0; LONGEST];
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

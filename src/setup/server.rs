@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::problem::Problem;
 use crate::server::files::Targets;
-use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
 use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
@@ -128,7 +128,7 @@ impl SetupServer {
     /// # Errors
     /// A sentence: nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
-        listened(&self.postmaster)
+        self.postmaster.addresses()
     }
 
     /// The port, for what clients are told.
@@ -156,8 +156,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
     Targets {
         cert: target.clone(),
         key: target,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
         state: directory.to_owned(),
         lock_directory: directory.to_owned(),
         kind: ServerKind::Postgres,

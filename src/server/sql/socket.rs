@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 
 use super::SqlError;
 use crate::host::caller::{Caller, Socket};
-use crate::server::apart;
+use crate::host::privilege::apart;
 use crate::server::postmaster::Postmaster;
 
 /// Connects to the server of `postmaster` as `caller`, whose user the server is told.
