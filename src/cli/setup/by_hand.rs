@@ -41,7 +41,7 @@ pub(super) async fn print_lines(
     }
     let trust_files = instance.trust_files();
     settings.extend(trust_files.present().map(|(piece, found)| {
-        let setting = Names::POSTGRES.trust_file(piece);
+        let setting = Names::postgres().trust_file(piece);
         (setting, found.file.display().to_string())
     }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
