@@ -7,7 +7,8 @@ use std::path::Path;
 
 use nix::unistd::User;
 
-use super::{Unit, user_name};
+use super::names::user_name;
+use super::unit::Unit;
 use crate::config::Config;
 use crate::host::privilege::{Ids, is_root};
 

@@ -200,7 +200,7 @@ impl Unit {
         Some(format!(
             "{UNIT} runs as user {}, who may not write files of {} nor signal their server",
             self.user(),
-            super::user_name(other)
+            super::names::user_name(other)
         ))
     }
 }

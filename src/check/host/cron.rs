@@ -1,7 +1,6 @@
 //! Whether cron runs.
 
 use super::asked::said;
-use super::renewal::Cron;
 use crate::check::unit::systemd_runs;
 
 /// The names that cron's process bears: Debian's, that of cronie, busybox and dcron, and others.
@@ -14,6 +13,14 @@ const UNITS: [&str; 4] = [
     "cronie.service",
     "fcron.service",
 ];
+
+/// Whether cron runs, and what starts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cron {
+    Running,
+    /// It does not; the unit that would start it, where there is one.
+    Stopped(Option<String>),
+}
 
 /// Looks for its process, and where there is none for a unit that would start it.
 pub(super) async fn cron() -> Cron {

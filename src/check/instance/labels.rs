@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Case, ServerReader};
-use crate::check::{Finding, FindingKind, quoted};
-use crate::config::{self, Mode};
+use super::look::InstanceLook;
+use super::words::setup;
+use crate::check::finding::Finding;
+use crate::check::names::quoted;
+use crate::config::Mode;
 use crate::server::InstanceSnapshot;
 
 /// The type of PostgreSQL's own files.
@@ -81,18 +83,10 @@ impl Labels {
         if let Some(domain) = domain.filter(|text| text.starts_with("unconfined_")) {
             return LabelVerdict::Unconfined(domain);
         }
-        if let Some((path, of)) = self
-            .files
-            .iter()
-            .find_map(|labelled| self.unreadable(labelled))
-        {
+        if let Some((path, of)) = self.unreadable(&self.files) {
             return LabelVerdict::Unreadable(path, of);
         }
-        if let Some((path, of)) = self
-            .directories
-            .iter()
-            .find_map(|labelled| self.unreadable(labelled))
-        {
+        if let Some((path, of)) = self.unreadable(&self.directories) {
             return LabelVerdict::Unfit(path, of);
         }
         let mut all = self.files.iter().chain(&self.directories);
@@ -102,10 +96,13 @@ impl Labels {
         }
     }
 
-    fn unreadable<'l>(&self, labelled: &'l Labelled) -> Option<(&'l Path, &'l str)> {
-        let of = labelled.of.as_deref()?;
-        let readable = READABLE.contains(&of) || self.data.as_deref() == Some(of);
-        (!readable).then_some((&labelled.path, of))
+    /// The first of them with a label that the server may not read.
+    fn unreadable<'l>(&self, all: &'l [Labelled]) -> Option<(&'l Path, &'l str)> {
+        let readable = |of: &str| READABLE.contains(&of) || self.data.as_deref() == Some(of);
+        all.iter().find_map(|labelled| {
+            let of = labelled.of.as_deref().filter(|of| !readable(of))?;
+            Some((labelled.path.as_path(), of))
+        })
     }
 
     /// The type that the files should have.
@@ -114,20 +111,14 @@ impl Labels {
     }
 }
 
-/// Whether the server may read the files; nothing where SELinux is not in use.
-pub(super) async fn finding(
-    case: &Case,
-    sight: &InstanceSnapshot,
-    eyes: &ServerReader,
-) -> Option<Finding> {
-    let kind = FindingKind::Label;
-    let (targets, mode) = (sight.targets.clone(), case.instance().mode);
-    if targets.kind != config::ServerKind::Postgres {
-        // What others may read is in other policies, or in none.
-        return None;
-    }
+/// Whether the server may read the files; nothing where SELinux is not in use. What servers of other kinds may read
+/// is in other policies, or in none.
+pub(in crate::check) async fn label(look: &InstanceLook) -> Option<Finding> {
+    let sight = look.sight()?;
+    let reader = look.reader.as_ref()?.as_ref().ok()?;
+    let (targets, mode) = (sight.targets.clone(), look.instance().mode);
     let server = sight.server.process().map(|process| process.pid());
-    let looked = eyes.see(move || {
+    let looked = reader.call(move || {
         let enforcement = Enforcement::of_host()?;
         let of_process = |pid| fs::read(format!("/proc/{pid}/attr/current")).ok();
         let mut files = vec![targets.cert.clone(), targets.key.clone()];
@@ -148,47 +139,46 @@ pub(super) async fn finding(
         })
     });
     let labels = match looked.await {
-        Err(error) => return Some(Finding::notice(kind, error.to_string())),
+        Err(error) => return Some(Finding::notice(error.to_string())),
         Ok(labels) => labels?,
     };
-    let wrong = |seen: String| match labels.enforcement {
-        Enforcement::Enforcing => Finding::problem(kind, seen),
-        Enforcement::Permissive => Finding::notice(
-            kind,
-            format!("{seen}; it is permissive, and only logs that"),
-        ),
-    };
-    Some(match labels.verdict() {
-        LabelVerdict::Unconfined(domain) => Finding::good(
-            kind,
-            format!("SELinux does not confine the server ({domain})"),
-        ),
-        LabelVerdict::Readable => Finding::good(kind, "SELinux lets the server read the files"),
+    let (seen, directory) = match labels.verdict() {
+        LabelVerdict::Unconfined(domain) => {
+            let seen = format!("SELinux does not confine the server ({domain})");
+            return Some(Finding::good(seen));
+        }
+        LabelVerdict::Readable => {
+            return Some(Finding::good("SELinux lets the server read the files"));
+        }
+        LabelVerdict::Unseen(path) => {
+            let seen = format!("the SELinux label of {} cannot be seen", path.display());
+            return Some(Finding::notice(seen));
+        }
         LabelVerdict::Unreadable(path, of) => {
-            let seen = format!(
-                "SELinux forbids the server {}, labelled {of}",
-                path.display()
-            );
-            let directory = path.parent().unwrap_or(path);
-            relabelled(case, sight, wrong(seen), directory, labels.wanted())
+            let file = path.display();
+            let seen = format!("SELinux forbids the server to read {file}, labelled {of}");
+            (seen, path.parent().unwrap_or(path))
         }
         LabelVerdict::Unfit(path, of) => {
             let seen = format!(
-                "SELinux forbids the server the next file that is made in {}, which takes its label {of} from there",
+                "SELinux forbids the server to read the next file made in {}, which gets its label {of} from there",
                 path.display()
             );
-            relabelled(case, sight, wrong(seen), path, labels.wanted())
+            (seen, path)
         }
-        LabelVerdict::Unseen(path) => Finding::notice(
-            kind,
-            format!("{} has no SELinux label that can be seen", path.display()),
-        ),
-    })
+    };
+    let finding = match labels.enforcement {
+        Enforcement::Enforcing => Finding::problem(seen),
+        Enforcement::Permissive => {
+            Finding::notice(format!("{seen}; it is permissive, and only logs that"))
+        }
+    };
+    Some(relabelled(look, sight, finding, directory, labels.wanted()))
 }
 
-/// What mends the label of a directory and of what lies in it.
+/// What fixes the label of a directory and of what lies in it.
 fn relabelled(
-    case: &Case,
+    look: &InstanceLook,
     sight: &InstanceSnapshot,
     finding: Finding,
     directory: &Path,
@@ -203,13 +193,13 @@ fn relabelled(
     }
     // It may be others' as well, /etc for one.
     let shown = directory.display();
-    match case.instance().mode {
-        Mode::Manage => finding.sentence(format!(
+    match look.instance().mode {
+        Mode::Manage => finding.fix(format!(
             "leave cert_file and key_file at their default and run `{}`, or, if {shown} is the server's alone, run `{command}`",
-            case.setup(&[])
+            setup(look.instance(), &[])
         )),
-        Mode::Reload | Mode::Observe => finding.sentence(format!(
-            "if {shown} is the server's alone, run `{command}`; whoever places the files there has to leave it so"
+        Mode::Reload | Mode::Observe => finding.fix(format!(
+            "if {shown} is the server's alone, run `{command}`; whoever places the files there has to keep that label"
         )),
     }
 }

@@ -63,51 +63,21 @@ pub(crate) struct Denial {
     pub(crate) need: Need,
     /// The setting that denies it.
     pub(crate) by: String,
-    sight: PathAccess,
-    remedy: Remedy,
-}
-
-/// Whether what is denied can be seen at least.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PathAccess {
-    Hidden,
-    Seen,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Remedy {
-    Settings(Vec<String>),
-    Elsewhere,
-}
-
-impl Remedy {
-    /// Lines that can all be written, or none.
-    fn from_lines<const N: usize>(lines: [Option<String>; N]) -> Remedy {
-        let lines: Option<Vec<String>> = lines.into_iter().collect();
-        lines.map_or(Remedy::Elsewhere, Remedy::Settings)
-    }
+    is_hidden: bool,
+    /// The lines of a drop-in that would allow it; none where something else has to change.
+    pub(crate) settings: Option<Vec<String>>,
 }
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
-        match (self.sight, self.need) {
-            (PathAccess::Hidden, _) | (_, Need::Read) => {
-                write!(f, "{path} is hidden ({})", self.by)
-            }
-            (PathAccess::Seen, Need::Write) => write!(f, "{path} cannot be written ({})", self.by),
-            (PathAccess::Seen, Need::Run) => write!(f, "{path} cannot be run ({})", self.by),
-        }
-    }
-}
-
-impl Denial {
-    /// The lines of a drop-in that would allow it; none where something else has to change.
-    pub(crate) fn settings(&self) -> Option<&[String]> {
-        match &self.remedy {
-            Remedy::Settings(lines) => Some(lines),
-            Remedy::Elsewhere => None,
-        }
+        let what = match self.need {
+            _ if self.is_hidden => "is hidden",
+            Need::Read => "is hidden",
+            Need::Write => "cannot be written",
+            Need::Run => "cannot be run",
+        };
+        write!(f, "{path} {what} ({})", self.by)
     }
 }
 
@@ -187,35 +157,32 @@ impl Sandbox {
 
     /// Why the service cannot do that with a path, which is absolute and without links.
     pub(crate) fn denies(&self, path: &Path, need: Need) -> Option<Denial> {
-        let denied = |by: &str, sight, remedy| {
+        let denied = |by: &str, is_hidden, settings| {
             Some(Denial {
                 path: path.to_owned(),
                 need,
                 by: by.to_owned(),
-                sight,
-                remedy,
+                is_hidden,
+                settings,
             })
         };
-        let hidden = |by: &str, remedy| denied(by, PathAccess::Hidden, remedy);
-        let seen = |by: &str, line| denied(by, PathAccess::Seen, Remedy::from_lines([line]));
+        let hidden = |by: &str, settings| denied(by, true, settings);
+        let seen = |by: &str, line: Option<String>| denied(by, false, line.map(|line| vec![line]));
         if let Some(moved) = &self.moved {
-            return hidden(moved, Remedy::Elsewhere);
+            return hidden(moved, None);
         }
         let inaccessible = self.innermost(path, &[SandboxView::Inaccessible]);
         if let Some(rule) = inaccessible {
-            let remedy = self.reopened(rule, path, need);
-            return hidden(&rule.by, remedy);
+            return hidden(&rule.by, reopened(rule, path, need));
         }
         if let Some(covered) = self.innermost(path, &[SandboxView::Covered]) {
             let shown = self.innermost(path, &[SandboxView::Shown, SandboxView::ShownWritable]);
             if shown.is_none_or(|shown| depth(shown) < depth(covered)) {
-                let private = covered.by.starts_with("PrivateTmp");
-                let remedy = if private {
-                    Remedy::Elsewhere
-                } else {
-                    bind(path, need)
-                };
-                return hidden(&covered.by, remedy);
+                let is_private = covered.by.starts_with("PrivateTmp");
+                let line = Some(path)
+                    .filter(|_| !is_private)
+                    .and_then(|path| bind(path, need));
+                return hidden(&covered.by, line.map(|line| vec![line]));
             }
         }
         let views: &[SandboxView] = match need {
@@ -246,19 +213,19 @@ impl Sandbox {
         rules.sort_by_key(|rule| (std::cmp::Reverse(depth(rule)), rule.view));
         rules.first().copied()
     }
+}
 
-    /// What opens a path that is inaccessible.
-    fn reopened(&self, rule: &SandboxRule, path: &Path, need: Need) -> Remedy {
-        // What the administrator hid by name stays hidden.
-        if !rule.by.starts_with("ProtectHome") {
-            return Remedy::Elsewhere;
-        }
-        let visible = Some("ProtectHome=read-only".to_owned());
-        match need {
-            Need::Write => Remedy::from_lines([visible, write(path)]),
-            Need::Read | Need::Run => Remedy::from_lines([visible]),
-        }
+/// The lines that open a path that is inaccessible.
+fn reopened(rule: &SandboxRule, path: &Path, need: Need) -> Option<Vec<String>> {
+    // What the administrator hid by name stays hidden.
+    if !rule.by.starts_with("ProtectHome") {
+        return None;
     }
+    let mut lines = vec!["ProtectHome=read-only".to_owned()];
+    if need == Need::Write {
+        lines.push(write(path)?);
+    }
+    Some(lines)
 }
 
 /// Settings that make a directory below another, which can be written.
@@ -302,14 +269,14 @@ fn write(path: &Path) -> Option<String> {
     listed("ReadWritePaths", path)
 }
 
-fn bind(path: &Path, need: Need) -> Remedy {
+fn bind(path: &Path, need: Need) -> Option<String> {
     let key = match need {
         Need::Write => "BindPaths",
         Need::Read | Need::Run => "BindReadOnlyPaths",
     };
     // A colon begins where it is shown.
-    let plain = Some(path).filter(|path| !path.as_os_str().as_encoded_bytes().contains(&b':'));
-    Remedy::from_lines([plain.and_then(|path| listed(key, path))])
+    let is_plain = !path.as_os_str().as_encoded_bytes().contains(&b':');
+    listed(key, path).filter(|_| is_plain)
 }
 
 /// A line with one path, which may be missing when the unit starts: with another one's data directory gone, the daemon

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Denial, Need, Sandbox};
-use crate::check::finding::quoted;
+use crate::check::names::quoted;
 use crate::check::unit::{DROP_INS, UNIT};
 use crate::config::{Config, InstanceConfig, Mode, Reload};
 use crate::host::patience::Questions;
@@ -77,7 +77,7 @@ impl Shortfall {
     pub(crate) fn settings(&self) -> Result<BTreeSet<String>, String> {
         let mut lines = BTreeSet::new();
         for denial in &self.denials {
-            match denial.settings() {
+            match &denial.settings {
                 Some(settings) => lines.extend(settings.iter().cloned()),
                 None => {
                     return Err(format!(

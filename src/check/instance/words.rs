@@ -1,0 +1,43 @@
+//! What several checks say: what is not known, and why.
+
+use crate::check::finding::Finding;
+use crate::check::names::user_name;
+use crate::config::InstanceConfig;
+use crate::host::privilege::{Ids, is_root};
+use crate::server::InstanceSnapshot;
+use crate::server::settings::SettingsError;
+
+/// The command that sets a server up for an instance.
+pub(super) fn setup(config: &InstanceConfig, more: &[&str]) -> String {
+    config.command(&[&["setup"], more, &["--yes", "--instance"]].concat())
+}
+
+/// What is not known, and why: for want of a right, or because a look failed, which is a problem to whoever may look.
+pub(super) fn unknown(sight: &InstanceSnapshot, seen: String) -> Finding {
+    let server = sight.targets.server.uid;
+    if is_root() || Ids::own().uid == server {
+        Finding::problem(seen).fix("fix the cause, then run check again")
+    } else {
+        Finding::unseen(seen, format!("root, or user {}", user_name(server)))
+    }
+}
+
+/// What nobody can know of this server from here, and why, whatever he may look at: worth knowing, and nothing to fix.
+pub(super) fn unknowable(sight: &InstanceSnapshot, seen: String) -> Finding {
+    let finding = unknown(sight, seen);
+    if finding.lacks.is_some() {
+        return finding;
+    }
+    Finding::notice(finding.problem.what)
+}
+
+/// The same where the server's configuration could not be asked: the program of a server in a container cannot be run from
+/// here, and any other reason is a look that failed.
+pub(super) fn unanswered(sight: &InstanceSnapshot, what: &str, error: &SettingsError) -> Finding {
+    let seen = format!("{what}: {error}");
+    if matches!(error, SettingsError::NoExecutable { .. }) {
+        unknowable(sight, seen)
+    } else {
+        unknown(sight, seen)
+    }
+}
