@@ -15,7 +15,7 @@ use crate::text::CommandLine;
 pub(crate) enum Weight {
     /// Something is broken or unsafe, or will be.
     Problem,
-    /// It could not be looked at, for lack of a right.
+    /// It could not be looked at because of a missing right.
     Unseen,
     Notice,
     Good,
@@ -25,7 +25,7 @@ pub(crate) enum Weight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) weight: Weight,
-    /// What was seen; why that matters is empty where the table says it; what fixes it.
+    /// What was seen, and what fixes it; why it matters is empty if the table says it.
     pub(crate) problem: Problem,
     /// The right without which it could not be looked at.
     pub(crate) lacks: Option<String>,
@@ -52,7 +52,7 @@ impl Finding {
         Finding::new(Weight::Problem, problem)
     }
 
-    /// Not looked at, for lack of the right that is named: "root, or the user postgres".
+    /// Not looked at, because this right is missing: "root, or the user postgres".
     pub(crate) fn unseen(seen: impl Into<String>, lacks: impl Into<String>) -> Finding {
         Finding {
             lacks: Some(lacks.into()),
@@ -60,7 +60,7 @@ impl Finding {
         }
     }
 
-    /// Not known, since a look at the host failed: for lack of a right, or for a fault of the host, which is a problem.
+    /// Not known, since a look at the host failed: because of a missing right, or of a fault of the host, which is a problem.
     pub(crate) fn not_known(what: impl Display, cannot: &CannotLook) -> Finding {
         let seen = format!("{what}: {cannot}");
         if cannot.is_denied() && !is_root() {
@@ -70,13 +70,13 @@ impl Finding {
         }
     }
 
-    /// Another reason why it matters than the table's.
+    /// Why it matters, instead of the table's reason.
     pub(crate) fn because(mut self, why: impl Into<String>) -> Finding {
         self.problem.why = why.into();
         self
     }
 
-    /// Fixed by this line in a root shell alone; see [`Config::command`](crate::config::Config::command).
+    /// Fixed by this line in a root shell; see [`Config::command`](crate::config::Config::command).
     pub(crate) fn command(self, line: impl Into<String>) -> Finding {
         let mut finding = self.fix("");
         finding.problem = finding.problem.with(line);
@@ -96,7 +96,7 @@ impl Finding {
     }
 }
 
-/// A finding, and what the table says of the check that found it.
+/// A finding, and what the table says about its check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReportLine {
     pub(crate) id: &'static str,
@@ -114,7 +114,7 @@ impl ReportLine {
     }
 }
 
-/// The finding as programs read it, with a fix that is a command alone, or a sentence.
+/// As programs read it: the fix is a command, or a sentence.
 impl Serialize for ReportLine {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

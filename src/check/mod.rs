@@ -37,11 +37,13 @@ pub(crate) use finding::{FindingSection, Report, ReportLine, Weight};
 use host::look::HostLook;
 use instance::look::InstanceLook;
 pub(crate) use names::{quoted, user_name};
-pub(crate) use table::Check;
+pub(crate) use table::CHECKS;
+#[cfg(test)]
+pub(crate) use table::report_line;
 use unit::Unit;
 
-/// How long one instance may take beside its proofs; what it is asked has shorter bounds of its
-/// own, but for file systems.
+/// How long one instance may take besides its proofs. Most questions have shorter limits of their own; file systems
+/// have none.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at the host and at every instance, all at the same time; `sources` is what the lineage
@@ -80,9 +82,9 @@ pub(crate) async fn examined(
     Report { host, instances }
 }
 
-/// Runs the checks of an instance; one that does not answer in time delays no other.
+/// Runs the checks of an instance; one that hangs delays no other.
 async fn of_instance(context: CheckContext, index: usize, source: Source) -> Vec<ReportLine> {
-    /// The proofs, one after the other, have a limit of their own.
+    /// How many proofs there are, each of which has a limit of its own.
     const PROOFS: u32 = 4;
     let patience = PATIENCE + context.config.instances[index].verify_timeout * PROOFS;
     let looking = async {
@@ -94,6 +96,6 @@ async fn of_instance(context: CheckContext, index: usize, source: Source) -> Vec
         let seen = format!("no answer within {} s", patience.as_secs());
         let finding = finding::Finding::problem(seen)
             .fix("find out which file system hangs: its lineage's or its data directory's");
-        vec![Check::DataDirectory.line(finding)]
+        vec![table::report_line("data_directory", finding)]
     })
 }

@@ -6,7 +6,7 @@ use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD};
 use super::{Exit, Failure, print, print_json, prober, sources};
-use crate::check::{self, Check, Report, ReportLine, Weight};
+use crate::check::{self, CHECKS, Report, ReportLine, Weight};
 use crate::config::Config;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -57,9 +57,9 @@ fn chapters() -> Vec<Chapter> {
             .term("?", "it could not be checked; the missing right is named")
             .term("note", "worth knowing")
             .term("ok", "as it should be"),
-        Check::ALL
+        CHECKS
             .iter()
-            .fold(findings, |chapter, check| chapter.term(check.id(), check.good())),
+            .fold(findings, |chapter, check| chapter.term(check.id, check.good)),
         Chapter::new(
             "Findings in JSON",
             "`host` and, for each of `instances`, `findings` are lists of these:",
@@ -183,7 +183,7 @@ fn told(line: &ReportLine) -> Page {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::check::{Finding, FindingSection};
+    use crate::check::{Finding, FindingSection, report_line};
 
     fn plain(report: &Report) -> String {
         let directory = tempfile::tempdir().unwrap();
@@ -194,17 +194,17 @@ mod tests {
         drawn(&config, report).plain()
     }
 
-    fn section(name: &str, findings: Vec<(Check, Finding)>) -> FindingSection {
+    fn section(name: &str, findings: Vec<(&'static str, Finding)>) -> FindingSection {
         FindingSection {
             name: name.to_owned(),
             findings: lines(findings),
         }
     }
 
-    fn lines(findings: Vec<(Check, Finding)>) -> Vec<ReportLine> {
+    fn lines(findings: Vec<(&'static str, Finding)>) -> Vec<ReportLine> {
         let findings = findings.into_iter();
         findings
-            .map(|(check, finding)| check.line(finding))
+            .map(|(id, finding)| report_line(id, finding))
             .collect()
     }
 
@@ -214,24 +214,21 @@ mod tests {
             "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
         let report = Report {
             host: lines(vec![(
-                Check::Landlock,
+                "landlock",
                 Finding::good("Landlock confines each thread"),
             )]),
             instances: vec![
-                section("16-main", vec![(Check::Ssl, Finding::good("ssl is on"))]),
+                section("16-main", vec![("ssl", Finding::good("ssl is on"))]),
                 section(
                     "15-left",
                     vec![
+                        ("server", Finding::good("Postgres is running, process 7")),
                         (
-                            Check::Server,
-                            Finding::good("Postgres is running, process 7"),
-                        ),
-                        (
-                            Check::ServerNames,
+                            "server_names",
                             Finding::notice("no names").fix("write them into the config"),
                         ),
-                        (Check::Source, Finding::unseen("no permission", "root")),
-                        (Check::Ssl, Finding::problem("ssl = off").command(command)),
+                        ("source", Finding::unseen("no permission", "root")),
+                        ("ssl", Finding::problem("ssl = off").command(command)),
                     ],
                 ),
             ],
@@ -271,7 +268,7 @@ this host
     #[test]
     fn all_is_well_is_said_in_the_first_line() {
         let report = Report {
-            host: lines(vec![(Check::Landlock, Finding::good("it is there"))]),
+            host: lines(vec![("landlock", Finding::good("it is there"))]),
             instances: Vec::new(),
         };
         let first = plain(&report);

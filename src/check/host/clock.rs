@@ -14,15 +14,15 @@ use crate::report::day;
 /// What systemd says of the clock's synchronisation (timedatectl(1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sync {
-    /// The kernel says that it is synchronised, by whatever program.
+    /// The kernel says that it is synchronised.
     Done,
-    /// It is not; a program for it can be switched on.
+    /// It isn't; a program for it can be enabled.
     Possible,
-    /// It is not, though that program is switched on.
+    /// It isn't, although that program is enabled.
     Awaited,
-    /// It is not, and there is no such program.
+    /// It isn't, and there is no such program.
     Unavailable,
-    /// The clock is another system's, which hosts this one.
+    /// The clock belongs to the system that hosts this one.
     Hosted,
     Unknown,
 }
@@ -32,7 +32,7 @@ pub(in crate::check) async fn clock(look: &HostLook) -> Option<Finding> {
     Some(judged(Timestamp::now(), earliest(issued), sync().await))
 }
 
-/// A moment that is in the past for certain, and what happened then.
+/// A moment that is certainly past, and what happened then.
 fn earliest(issued: impl Iterator<Item = Timestamp>) -> Option<(Timestamp, &'static str)> {
     let built = std::env::current_exe()
         .and_then(|own| own.metadata()?.modified())

@@ -3,7 +3,7 @@
 use super::asked::said;
 use crate::check::unit::systemd_runs;
 
-/// The names that cron's process bears: Debian's, that of cronie, busybox and dcron, and others.
+/// The names of cron's process: Debian's, that of cronie, busybox and dcron, and others.
 const PROCESSES: [&str; 4] = ["cron", "crond", "fcron", "supercronic"];
 
 /// The units that start it.
@@ -18,11 +18,11 @@ const UNITS: [&str; 4] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cron {
     Running,
-    /// It does not; the unit that would start it, where there is one.
+    /// It doesn't; the unit that would start it, if there is one.
     Stopped(Option<String>),
 }
 
-/// Looks for its process, and where there is none for a unit that would start it.
+/// Looks for its process, and failing that for a unit that would start it.
 pub(super) async fn cron() -> Cron {
     let processes = procfs::process::all_processes()
         .into_iter()

@@ -16,7 +16,7 @@ struct Old<'f> {
     judgement: HookJudgement,
 }
 
-/// A finding for each old hook; one that there is none.
+/// A finding for each old hook, or one that there is none.
 pub(in crate::check) async fn old_hooks(look: &HostLook) -> Vec<Finding> {
     match looked(look).await {
         Ok(findings) => findings,
@@ -29,7 +29,7 @@ pub(in crate::check) async fn old_hooks(look: &HostLook) -> Vec<Finding> {
 
 async fn looked(look: &HostLook) -> Result<Vec<Finding>, String> {
     let files = look.files.as_ref().map_err(ToString::to_string)?;
-    // Where pgcertd only looks, others reload.
+    // If pgcertd only observes, others reload.
     let mut instances = look.context.config.instances.iter();
     if instances.all(|instance| instance.mode == Mode::Observe) {
         return Ok(Vec::new());
@@ -53,7 +53,7 @@ async fn looked(look: &HostLook) -> Result<Vec<Finding>, String> {
     Ok(findings)
 }
 
-/// What is an instance's; nothing where pgcertd only looks.
+/// What belongs to an instance; none if pgcertd only observes it.
 fn scope(facts: &HostFacts, lineages: &[SurveyedLineage]) -> Option<Scope> {
     let (kind, home) = facts.server.clone()?;
     let own = lineages.iter().filter(|own| own.name == facts.lineage);
@@ -100,7 +100,7 @@ fn is_copy(one: &Old, all: &[Old]) -> bool {
     all.iter().any(|other| is_saved_from(one.hook, other.hook))
 }
 
-/// Whether a setting is what the client saved of that crontab's command line.
+/// Whether a setting is what the client saved from that crontab's command line.
 fn is_saved_from(saved: &Hook, told: &Hook) -> bool {
     matches!(saved.place, HookPlace::Setting { .. })
         && matches!(told.place, HookPlace::Crontab { .. })

@@ -49,8 +49,8 @@ struct Used {
     partly: bool,
 }
 
-/// Whether the service's user, or else the caller, may watch all that is to be watched. Other processes' descriptors are
-/// looked at with the caller's own rights.
+/// Whether the service's user, or else the caller, may watch everything that has to be watched. Other processes'
+/// descriptors are read with the caller's own rights.
 pub(in crate::check) fn inotify(look: &HostLook) -> Vec<Finding> {
     // `old_hook` says why they cannot be read.
     let Ok(files) = &look.files else {
@@ -86,7 +86,7 @@ pub(in crate::check) fn inotify(look: &HostLook) -> Vec<Finding> {
     ))]
 }
 
-/// What is wrong where a limit leaves less than is wanted.
+/// What is wrong if a limit leaves less than is wanted.
 fn short(limit: &Limit, user: &str, used: u64, wanted: u64) -> Option<Finding> {
     let (name, value) = limit
         .names

@@ -11,7 +11,7 @@ use crate::host::privilege::{PrivilegeError, Worker};
 
 pub(in crate::check) struct HostLook {
     pub(super) context: CheckContext,
-    /// Of each instance.
+    /// What is known about each instance.
     pub(super) facts: Vec<HostFacts>,
     pub(super) files: Result<HostFiles, PrivilegeError>,
 }

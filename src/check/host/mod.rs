@@ -1,6 +1,6 @@
-//! What is so of the host, whatever its instances.
+//! The checks of the host, whatever its instances.
 //!
-//! [`look`] sees what more than one check needs, once; the checks are in the other files, by what they are about.
+//! [`look`] collects, once, what more than one check needs; the checks themselves are in the other files by topic.
 
 mod asked;
 pub(super) mod clock;

@@ -29,7 +29,7 @@ pub(in crate::check) async fn sandbox(look: &HostLook) -> Vec<Finding> {
     }
 }
 
-/// A finding for each instance that the unit keeps from its paths, and for pgcertd's own; one that there is none.
+/// A finding for each instance, and for pgcertd's own directories, if the unit denies a path; else one that it doesn't.
 fn findings(config: &Config, unit: &Unit, survey: &AcmeSurvey) -> Vec<Finding> {
     let sandbox = Sandbox::from_unit(unit);
     let own = BTreeSet::from([

@@ -1,4 +1,4 @@
-//! PostgreSQL servers of this host that no instance covers; a major upgrade leaves one.
+//! PostgreSQL servers of this host that no instance covers, such as the new one after a major upgrade.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -82,13 +82,13 @@ pub(in crate::check) async fn uncovered(look: &HostLook) -> Vec<Finding> {
     findings
 }
 
-/// `PG_VERSION` of a data directory as this host shows it; none where it is not at its path here.
+/// `PG_VERSION` of a data directory; none if it isn't at its path here.
 fn version(directory: &Path) -> Option<String> {
     let text = file::read(&directory.join("PG_VERSION"), LARGEST_VERSION).ok()?;
     Some(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-/// `user` is whose it is, and whether pgcertd works for him here.
+/// `user` is its owner, and whether pgcertd is for that user's servers.
 fn of_server(
     config: &Config,
     directory: &Path,

@@ -1,4 +1,4 @@
-//! The files by which the server checks its clients: does it use them, how long do they last.
+//! The files that the server checks its clients against: whether it uses them, and when they expire.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::bundle::{Expiry, Piece};
 use crate::check::finding::Finding;
 use crate::report::day;
 
-/// Whether the server uses them; none where the instance has no such files, or it is not known.
+/// Whether the server uses them; none if the instance has no such files, or it is not known.
 pub(in crate::check) fn files(look: &InstanceLook) -> Option<Finding> {
     look.start.as_ref()?;
     look.instance().ca.as_ref()?;
@@ -22,8 +22,7 @@ pub(in crate::check) fn files(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// How long they last, as the source has them, by the end that comes first; none where there are none. What is refused is
-/// said of the source.
+/// When the first of the source's files expires; none if there are none. What can't be installed is reported by `source`.
 pub(in crate::check) fn expiry(look: &InstanceLook) -> Option<Finding> {
     let companions = look.source.bundle()?.companions();
     let alive = companions

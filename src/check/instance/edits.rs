@@ -15,17 +15,17 @@ use crate::server::sql::{PendingEdits, Role, Sql, SqlError};
 
 #[derive(Default)]
 pub(in crate::check) struct Edits {
-    /// What is to be said of it; nothing of a server that is down.
+    /// None for a server that is down.
     pub(in crate::check) finding: Option<Finding>,
-    /// When the configuration was last loaded, where the server tells.
+    /// When the configuration was last loaded, if the server says so.
     pub(super) loaded: Option<SystemTime>,
-    /// The command that applies them, where files were edited.
+    /// The command that applies them, if files were edited.
     reload: Option<String>,
 }
 
 impl Edits {
-    /// A finding that a set-up fixes, which changes what is in force: after what waits is in force,
-    /// and not while the server is down.
+    /// A finding that a set-up fixes. Since that changes what is in force, waiting edits are applied first, and the
+    /// server is started first.
     pub(super) fn set_up(&self, finding: Finding, is_up: bool, set_up: String) -> Finding {
         match &self.reload {
             _ if !is_up => finding.fix(format!(
@@ -115,7 +115,7 @@ async fn pending(
     pending
 }
 
-/// The command that reloads the server, where its programs are to be had here.
+/// The command that reloads the server, if its programs are on this host.
 pub(super) fn reload(postmaster: &Postmaster, sight: &InstanceSnapshot) -> Option<String> {
     let executable = postmaster.executable.as_deref()?;
     let server = sight.targets.server;

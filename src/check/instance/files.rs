@@ -1,4 +1,4 @@
-//! The installed files: what is in them, whose they are, where they lie.
+//! The installed files: what is in them, who owns them, where they are.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -69,7 +69,7 @@ pub(in crate::check) fn installed(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// Whether the server takes the key's owner and mode.
+/// Whether the server accepts the key's owner and mode.
 pub(in crate::check) fn key_rule(look: &InstanceLook) -> Option<Finding> {
     let Some(sight) = look.sight() else {
         return look.owners.key.clone();
@@ -81,7 +81,7 @@ pub(in crate::check) fn key_rule(look: &InstanceLook) -> Option<Finding> {
     }
 }
 
-/// Whether the service may do to this instance what is asked of it.
+/// Whether the service has the rights that the instance's mode needs.
 pub(in crate::check) fn service_user(look: &InstanceLook) -> Option<Finding> {
     let targets = &look.sight()?.targets;
     let server = targets.server.uid;
@@ -157,7 +157,7 @@ pub(in crate::check) async fn apart(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// Whether a file lies in a directory, by its words or by what they lead to.
+/// Whether a file is in a directory, by its path or by where that leads.
 fn lies_in(file: &Path, directory: &Path) -> bool {
     let identity = |path: &Path| {
         let meta = std::fs::metadata(path).ok()?;

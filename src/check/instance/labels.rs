@@ -1,8 +1,7 @@
 //! SELinux: whether a confined server may read the installed files by their label.
 //!
-//! Of a label the type alone counts (`user:role:type:level`). A file that an install puts in place
-//! keeps the type that it was born with, which is its directory's; a rename changes none. Where SELinux
-//! is not in use nothing is looked at. Written from the policy's source, and untested under enforcing.
+//! Only a label's type matters (`user:role:type:level`). A file gets it from the directory where it is created, and a
+//! rename doesn't change it. Written from the policy's source, and untested under enforcing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,12 +26,12 @@ const READABLE: [&str; 5] = [DATABASE, "postgresql_etc_t", "cert_t", "etc_t", "u
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Enforcement {
     Enforcing,
-    /// It writes it to the audit log.
+    /// It only logs it.
     Permissive,
 }
 
 impl Enforcement {
-    /// That of this host, where SELinux is in use (selinux(8)).
+    /// That of this host, if it uses SELinux (selinux(8)).
     fn of_host() -> Option<Enforcement> {
         let enforce = fs::read("/sys/fs/selinux/enforce").ok()?;
         Some(match enforce.as_slice() {
@@ -46,7 +45,7 @@ impl Enforcement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Labelled {
     path: PathBuf,
-    /// None where no label is to be seen.
+    /// None if it has no visible label.
     of: Option<String>,
 }
 
@@ -73,7 +72,7 @@ enum LabelVerdict<'l> {
     Unreadable(&'l Path, &'l str),
     /// It may not read what is made in this directory.
     Unfit(&'l Path, &'l str),
-    /// No label of this is to be seen.
+    /// This has no visible label.
     Unseen(&'l Path),
 }
 
@@ -111,8 +110,8 @@ impl Labels {
     }
 }
 
-/// Whether the server may read the files; nothing where SELinux is not in use. What servers of other kinds may read
-/// is in other policies, or in none.
+/// Whether the server may read the files; nothing without SELinux. For other servers than PostgreSQL there are other
+/// policies, or none.
 pub(in crate::check) async fn label(look: &InstanceLook) -> Option<Finding> {
     let sight = look.sight()?;
     let reader = look.reader.as_ref()?.as_ref().ok()?;
@@ -216,7 +215,7 @@ fn pattern(directory: &Path) -> String {
     pattern + "(/.*)?"
 }
 
-/// The path with its type, not following a link; nothing where there is nothing.
+/// The path with its type, not following a link, if there is something.
 fn labelled(path: PathBuf) -> Option<Labelled> {
     let mut label = [0; 4096];
     let read = rustix::fs::lgetxattr(&path, "security.selinux", &mut label[..]);
@@ -228,7 +227,7 @@ fn labelled(path: PathBuf) -> Option<Labelled> {
     Some(Labelled { path, of })
 }
 
-/// The third part of `user:role:type:level`, which is a word for a shell as well.
+/// The third part of `user:role:type:level`, if it is safe in a shell.
 fn type_of(label: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(label).ok()?;
     let text = text.trim_end_matches(['\0', '\n']);

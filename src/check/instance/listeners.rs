@@ -1,4 +1,4 @@
-//! Where a server listens, and at which addresses of this host that can be reached.
+//! Where a server listens, and at which of this host's addresses it can be reached.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,9 +11,9 @@ use crate::server::postmaster::Postmaster;
 
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    /// As it listens: an unspecified address stands for all of its family.
+    /// An unspecified address stands for all of its family.
     listening: BTreeSet<SocketAddr>,
-    /// Whether it does so in this network namespace.
+    /// Whether it is in this network namespace.
     here: bool,
 }
 
@@ -44,7 +44,7 @@ impl Listeners {
     }
 }
 
-/// The addresses of all interfaces; link-local ones are in no client's settings.
+/// The addresses of all interfaces, except link-local ones, which no client uses.
 fn own_addresses() -> BTreeSet<IpAddr> {
     let of_interface = |address: nix::sys::socket::SockaddrStorage| {
         let v4 = address
@@ -70,8 +70,8 @@ fn own_addresses() -> BTreeSet<IpAddr> {
     own
 }
 
-/// Where `postmaster` listens, by the kernel's table: its own configuration tells what it is to
-/// be, and its pid file the first address alone.
+/// Where `postmaster` listens, by the kernel's table: its configuration may not be in force, and its pid file has only
+/// the first address.
 pub(super) async fn listeners(postmaster: &Postmaster, server: u32) -> Listeners {
     let (pid, port) = (postmaster.pid, postmaster.file.port);
     let looked = tokio::task::spawn_blocking(move || {

@@ -20,7 +20,7 @@ use crate::server::program::{Program, Surroundings};
 use crate::server::settings::{SettingsError, TlsSettings};
 use crate::server::{Instance, InstanceSnapshot, Server};
 
-/// An instance, and what was seen of it by more than one check: it is looked at once.
+/// An instance, and what more than one check needs to know about it.
 pub(in crate::check) struct InstanceLook {
     pub(super) context: CheckContext,
     pub(super) index: usize,
@@ -82,12 +82,12 @@ impl InstanceLook {
         &self.context.config.instances[self.index]
     }
 
-    /// The instance as it was seen, where it could be looked at.
+    /// The instance as it was seen, if it could be looked at.
     pub(super) fn sight(&self) -> Option<&InstanceSnapshot> {
         self.seen.sight.as_ref().ok()
     }
 
-    /// Asks the server, or a PostgreSQL's program where it is down, for what its configuration says.
+    /// Asks the server what its configuration says; if a PostgreSQL is down, its program.
     async fn ask_server(&mut self) {
         let Ok(sight) = &self.seen.sight else {
             return;
@@ -140,8 +140,8 @@ impl InstanceLook {
     }
 }
 
-/// The program that a server that is down would start with, as it last did. Nobody runs a program that
-/// another user's file names, but as that user.
+/// The program of the last start of a server that is down. Since a file of the server's user names it, it only runs as
+/// that user.
 async fn last_program(
     absence: &Absence,
     sight: &InstanceSnapshot,
@@ -174,7 +174,7 @@ async fn asked(
     (tls, NextStart { around, tried })
 }
 
-/// What the server's program says of a start; what is not known, where it could not be asked.
+/// What the server's program says about a start.
 async fn tried(
     program: &Program,
     sight: &InstanceSnapshot,

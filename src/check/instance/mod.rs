@@ -1,6 +1,6 @@
-//! What is so of one instance: everything between its lineage and its clients.
+//! The checks of one instance: everything between its lineage and its clients.
 //!
-//! [`look`] sees what more than one check needs, once; the checks are in the other files, by what they are about.
+//! [`look`] collects, once, what more than one check needs; the checks themselves are in the other files by topic.
 
 pub(super) mod client_ca;
 mod edits;

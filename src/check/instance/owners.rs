@@ -17,7 +17,7 @@ use crate::server::files::Targets;
 pub(super) struct OwnersView {
     /// Whether it can write where it has to.
     pub(super) targets: Vec<Finding>,
-    /// What is wrong with the key's owner or mode, where nothing else of the instance can be looked at.
+    /// What is wrong with the key's owner or mode, if nothing else of the instance can be looked at.
     pub(super) key: Option<Finding>,
 }
 
@@ -54,7 +54,7 @@ impl OwnersView {
         OwnersView { targets, key }
     }
 
-    /// Whether something is closed to the owner, so that nothing of the instance can be looked at.
+    /// Whether the owner lacks a right, so that nothing of the instance can be looked at.
     pub(super) fn is_shut_out(&self) -> bool {
         !self.targets.is_empty() || self.key.is_some()
     }
@@ -64,8 +64,8 @@ pub(super) fn of_key(targets: &Targets, fault: impl std::fmt::Display) -> Findin
     Finding::problem(format!("{} {fault}", targets.key.display())).command(owned(targets))
 }
 
-/// The command that gives the key the owner and the mode that an install gives it. Where others
-/// may write, no step of root's follows a link.
+/// The command that gives the key the owner and mode that an install gives it. No step that root runs follows a link,
+/// since others may write there.
 pub(super) fn owned(targets: &Targets) -> String {
     let (file, mode) = (quoted(&targets.key), targets.key_mode());
     let Ids { uid, gid } = targets.owner;
@@ -131,7 +131,7 @@ async fn writable(config: &InstanceConfig, keeper: &mut Keeper, targets: &Target
         .collect()
 }
 
-/// The first directory above that the calling thread may not pass through.
+/// The topmost directory above it that the calling thread may not pass.
 fn shut_above(directory: &Path) -> Option<PathBuf> {
     let mut above: Vec<&Path> = directory.ancestors().skip(1).collect();
     above.reverse();

@@ -1,7 +1,7 @@
-//! Whom the server lets in without encryption, by the rules that it has loaded.
+//! Which clients the server lets in without encryption, by the rules that it has loaded.
 //!
-//! No query shows those: `pg_hba_file_rules` reads the file. What the file says counts where the server has surely loaded it
-//! as it is: at its start, or at a reload since the last change if its own program loads it now. A reload that could not
+//! No query shows those: `pg_hba_file_rules` reads the file. The file counts if the server has certainly loaded it as it
+//! is: at its start, or at a reload since the last change if its own program loads it now. A reload that could not
 //! load it has kept other rules, which are no longer in any file.
 
 use std::collections::BTreeSet;
@@ -21,14 +21,14 @@ use crate::server::postmaster::Postmaster;
 /// How many lines are shown.
 const SHOWN: usize = 3;
 
-/// Why a server may go by other rules than the file has.
+/// Why a server may have other rules in force than the file's.
 struct Doubt {
     why: String,
     /// Whether a reload ends it.
     ends_by_reload: bool,
 }
 
-/// Whom the server lets in; nothing where its configuration could not be asked, which `restart` finds.
+/// Nothing if the configuration could not be read, which `restart` reports.
 pub(in crate::check) async fn plaintext(look: &InstanceLook) -> Option<Finding> {
     let sight = look.sight()?;
     let postmaster = sight.server.postmaster()?;

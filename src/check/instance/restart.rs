@@ -1,8 +1,8 @@
 //! Would the server start again: its own program says, by a start on a throw-away data directory
 //! ([`dry_start`](crate::server::dry_start)).
 //!
-//! What a reload leaves as it was, a start does not survive: a fault in `postgresql.conf`, in
-//! `pg_hba.conf`, in a file or a word of its TLS settings.
+//! A running server keeps its old settings when a reload fails; a start fails for good: because of `postgresql.conf`,
+//! `pg_hba.conf`, a TLS file or a TLS setting.
 
 use super::look::InstanceLook;
 use super::owners::owned;
@@ -73,7 +73,7 @@ fn of_postgres(look: &InstanceLook, sight: &InstanceSnapshot) -> Option<Finding>
     })
 }
 
-/// What fixes the pair that the server names: an install where it is ours, a set-up where it is another.
+/// What fixes the pair that the server names: an install if it is ours, a set-up if it is another.
 fn of_pair(
     look: &InstanceLook,
     sight: &InstanceSnapshot,
@@ -91,8 +91,8 @@ fn of_pair(
     })
 }
 
-/// Whether a Patroni would have its REST API again after a restart, or a reload: with a pair that it
-/// cannot load it goes on without.
+/// Whether a Patroni would have its REST API after a restart or a reload: if it cannot load the pair, it goes on
+/// without.
 async fn of_patroni(patroni: &Patroni, user: Ids, config: &InstanceConfig) -> Option<Finding> {
     Some(match patroni.rehearsed(user, config).await? {
         Rehearsal::Loads => Finding::good("Patroni can load what its configuration names"),

@@ -59,8 +59,8 @@ pub(in crate::check) fn served(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// Whether clients accept what is served: at each address of this host at which a server listens, and at the
-/// one where the config says that clients reach it, which is all there is of a server that cannot be looked at.
+/// Whether clients accept what is served: at each address of this host that the server listens on, and at the
+/// config's address. Of a server that cannot be looked at, that address is all that is known.
 pub(in crate::check) async fn trusted(look: &InstanceLook) -> Vec<Finding> {
     let config = look.instance();
     let mut findings = Vec::from_iter(locked_out(look));
@@ -101,7 +101,7 @@ async fn resolved(addresses: impl IntoIterator<Item = Address>) -> BTreeSet<Sock
     sockets
 }
 
-/// That clients with passwords do not get in with what is served by a PostgreSQL, whatever a handshake shows.
+/// Whether a PostgreSQL serves something with which clients with passwords can't log in, although the handshake succeeds.
 fn locked_out(look: &InstanceLook) -> Option<Finding> {
     look.sight()?.server.postmaster()?;
     let served = look.seen.served.as_ref().ok()?;
@@ -113,7 +113,7 @@ fn locked_out(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// One look at each address for each name, as a client of that name takes it.
+/// Connects to each address for each name, and judges what it shows as a client does.
 async fn judged(look: &InstanceLook, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
     let looked = looked(look, sockets).await;
     let Ok(roots) = tokio::task::spawn_blocking(Roots::system).await else {
@@ -183,8 +183,8 @@ fn of_name(served: &Served, roots: &Roots, name: &str, now: Timestamp) -> Vec<Fa
     judgement.faults().cloned().collect()
 }
 
-/// Whether the issuer of `leaf` is known to be an intermediate, which a server has to send: the lineage's
-/// chain has it as one, or a public authority has issued the leaf.
+/// Whether the issuer of `leaf` is known to be an intermediate, which a server has to send: it is one in the
+/// lineage's chain, or a public authority issued the leaf.
 fn lacks_intermediate(look: &InstanceLook, leaf: &Certificate) -> bool {
     let chain = look.source.bundle().map(|bundle| bundle.intermediates());
     let mut intermediates = chain.unwrap_or_default().iter();

@@ -24,7 +24,7 @@ pub(in crate::check) fn server(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// A server that does not run, or is not seen to.
+/// A server that is not running, or may not be.
 fn down(absence: &Absence, sight: &InstanceSnapshot) -> Finding {
     let unknown_state = "whether it is running is not known";
     match absence {
@@ -85,7 +85,7 @@ pub(in crate::check) fn server_files(look: &InstanceLook) -> Option<Finding> {
     )
 }
 
-/// Which names decide what is served; only PostgreSQL tells.
+/// Which names decide what is served; for PostgreSQL only.
 pub(in crate::check) fn ssl_sni(look: &InstanceLook) -> Option<Finding> {
     look.start.as_ref()?;
     let settings: &TlsSettings = look.tls.as_ref()?.as_ref().ok()?;

@@ -68,7 +68,7 @@ pub(in crate::check) fn source(look: &InstanceLook) -> Option<Finding> {
     })
 }
 
-/// Whether the service's user may read the lineage; none where there is nothing to read.
+/// Whether the service's user may read the lineage; none if there is nothing to read.
 pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
     let name = &look.instance().lineage.name;
     let denied = matches!(look.source, Source::Invalid { denied: true, .. });
@@ -111,7 +111,7 @@ pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
     }
 }
 
-/// Who beside root may change what the lineage's files are; none where that cannot be seen, which `source` tells.
+/// Who besides root may change the lineage's files; none if that cannot be seen, which `source` reports.
 pub(in crate::check) async fn writers(look: &InstanceLook) -> Option<Finding> {
     if matches!(look.source, Source::Invalid { denied: true, .. }) {
         return None;
@@ -160,10 +160,10 @@ fn reads_everything() -> Rights {
     }
 }
 
-/// What a look with the service's rights came to.
+/// What the service can read.
 enum SourceLook {
     Read,
-    /// Nothing to read, whatever the rights.
+    /// There is nothing to read.
     Nothing,
     Denied {
         path: PathBuf,
@@ -171,7 +171,7 @@ enum SourceLook {
     },
 }
 
-/// What is closed to the service on the way to the lineage's files.
+/// What the service may not pass or read on the way to the lineage's files.
 type Closed = Vec<(PathBuf, Access)>;
 
 async fn looked(spec: Spec, unit: &Unit, uid: u32) -> Result<SourceLook, PrivilegeError> {
@@ -210,9 +210,8 @@ async fn looked(spec: Spec, unit: &Unit, uid: u32) -> Result<SourceLook, Privile
     Ok(SourceLook::Denied { path, closed })
 }
 
-/// Each directory and file that the lineage's files are reached through, by a descriptor that
-/// opens none of them, and what must be allowed there: a directory on the way is passed through,
-/// and the last one is watched, for which it must be listed.
+/// Each directory and file on the way to the lineage's files, with a descriptor that doesn't open it, and the right
+/// that is needed there: to pass a directory on the way, and to list the last one, which is watched.
 fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
     let watched = &reading.trail.directories;
     let passed: BTreeSet<&Path> = watched.iter().flat_map(|file| file.ancestors()).collect();
@@ -238,7 +237,7 @@ fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
         .collect()
 }
 
-/// Those of them that are closed to the calling thread; what lies above does not count.
+/// Those that the calling thread may not use; directories above don't count.
 fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
     // EACCESS: by the rights of this thread.
     let flags = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
@@ -251,8 +250,8 @@ fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
         .collect()
 }
 
-/// The command that lets the service's group in; certbot keeps group and mode of a key when it
-/// renews. None where the modes are not the reason.
+/// The command that gives the service's group access; certbot keeps a key's group and mode when it renews. None if
+/// the modes are not the reason.
 fn opened(closed: &Closed, unit: &Unit) -> Option<String> {
     let group = unit.group_name()?;
     let words = |of: &dyn Fn(&Access) -> bool| {

@@ -68,7 +68,7 @@ fn of_patroni(version: Option<(u32, u32, u32)>) -> Finding {
     )
 }
 
-/// Of another server than a Postgres: its name, its program, its version, and whether that is among those that are `supported`.
+/// For a server that isn't Postgres: its name and program, its version, and whether that is one of those `supported`.
 fn other(
     (name, program): (&str, &str),
     version: Option<String>,

@@ -1,4 +1,4 @@
-//! What several checks say: what is not known, and why.
+//! What several checks say: the command that sets up, what is not known, and why.
 
 use crate::check::finding::Finding;
 use crate::check::names::user_name;
@@ -12,7 +12,8 @@ pub(super) fn setup(config: &InstanceConfig, more: &[&str]) -> String {
     config.command(&[&["setup"], more, &["--yes", "--instance"]].concat())
 }
 
-/// What is not known, and why: for want of a right, or because a look failed, which is a problem to whoever may look.
+/// What is not known, and why: because of a missing right, or because a look failed, which is a problem if the caller has
+/// the right.
 pub(super) fn unknown(sight: &InstanceSnapshot, seen: String) -> Finding {
     let server = sight.targets.server.uid;
     if is_root() || Ids::own().uid == server {
@@ -22,7 +23,7 @@ pub(super) fn unknown(sight: &InstanceSnapshot, seen: String) -> Finding {
     }
 }
 
-/// What nobody can know of this server from here, and why, whatever he may look at: worth knowing, and nothing to fix.
+/// What nobody can know about this server from here, whatever their rights: worth knowing, and nothing to fix.
 pub(super) fn unknowable(sight: &InstanceSnapshot, seen: String) -> Finding {
     let finding = unknown(sight, seen);
     if finding.lacks.is_some() {
@@ -31,8 +32,8 @@ pub(super) fn unknowable(sight: &InstanceSnapshot, seen: String) -> Finding {
     Finding::notice(finding.problem.what)
 }
 
-/// The same where the server's configuration could not be asked: the program of a server in a container cannot be run from
-/// here, and any other reason is a look that failed.
+/// What is not known since the server's configuration could not be read: the program of a server in a container can't
+/// be run from here, and any other reason is a look that failed.
 pub(super) fn unanswered(sight: &InstanceSnapshot, what: &str, error: &SettingsError) -> Finding {
     let seen = format!("{what}: {error}");
     if matches!(error, SettingsError::NoExecutable { .. }) {

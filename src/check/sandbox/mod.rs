@@ -1,7 +1,7 @@
 //! What a unit lets its service see and write (systemd.exec(5), "Sandboxing").
 //!
-//! The settings alone are read; whether the user has the right to a path is another question. Of rules for one path the
-//! strictest counts, and of rules for nested ones the innermost, but that nothing comes back below what is inaccessible.
+//! Only the settings are read; whether the user has the right to a path is another question. Of several rules for one path
+//! the strictest applies, and of rules for nested paths the innermost; but nothing below an inaccessible path comes back.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ mod needs;
 use super::unit::{self, Unit};
 pub(crate) use needs::{Needs, Shortfall, command, needs};
 
-/// What is to be done with a path.
+/// What the service does with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
     /// Look at it, or read it.
@@ -51,7 +51,7 @@ struct SandboxRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sandbox {
     rules: Vec<SandboxRule>,
-    /// `RootDirectory=` or `RootImage=`: nothing is where it is here.
+    /// `RootDirectory=` or `RootImage=`: no path is the same as here.
     moved: Option<String>,
 }
 
@@ -59,12 +59,12 @@ pub(crate) struct Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Denial {
     pub(crate) path: PathBuf,
-    /// What was to be done with it.
+    /// What the service does with it.
     pub(crate) need: Need,
     /// The setting that denies it.
     pub(crate) by: String,
     is_hidden: bool,
-    /// The lines of a drop-in that would allow it; none where something else has to change.
+    /// The lines of a drop-in that would allow it; none if something else has to change.
     pub(crate) settings: Option<Vec<String>>,
 }
 
@@ -228,7 +228,7 @@ fn reopened(rule: &SandboxRule, path: &Path, need: Need) -> Option<Vec<String>> 
     Some(lines)
 }
 
-/// Settings that make a directory below another, which can be written.
+/// Settings that make a writable directory below another.
 const DIRECTORIES: [(&str, &str); 4] = [
     ("StateDirectory", "/var/lib"),
     ("RuntimeDirectory", "/run"),
@@ -279,8 +279,8 @@ fn bind(path: &Path, need: Need) -> Option<String> {
     listed(key, path).filter(|_| is_plain)
 }
 
-/// A line with one path, which may be missing when the unit starts: with another one's data directory gone, the daemon
-/// serves the rest. None where systemd would read something else than the path.
+/// A line with one path, which may be missing when the unit starts: if one instance's data directory is gone, the daemon
+/// still serves the others. None if systemd would read another path from it.
 fn listed(key: &str, path: &Path) -> Option<String> {
     Some(format!(
         "{key}={}",
