@@ -7,7 +7,7 @@
 
 use super::finding::{Finding, ReportLine};
 use super::host::{clock, hooks, inotify, look::HostLook, renewal, sandbox, service, uncovered};
-use super::{
+use super::instance::{
     client_ca, files, labels, look::InstanceLook, plaintext, restart, served, server, source,
     version,
 };

@@ -82,15 +82,10 @@ pub(crate) fn readiness(
             Refusal::NotYetValid { not_before: at } if alive.is_some() => {
                 Readiness::Later { at, problem }
             }
-            Refusal::Companion(refusal) => Readiness::Refused {
+            refusal => Readiness::Refused {
                 problem,
                 at: refusal.until(),
             },
-            Refusal::NotYetValid { not_before } => Readiness::Refused {
-                problem,
-                at: Some(not_before),
-            },
-            _ => Readiness::Refused { problem, at: None },
         };
     }
     let needed = needed_of(bundle);
@@ -115,7 +110,7 @@ pub(crate) fn readiness(
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
             let what = format!(
-                "lineage {name}: its chain is shorter than the installed one of the same issuer, the file may be half written; it counts as whole from {} on",
+                "lineage {name}: its chain is shorter than the installed one of the same issuer, so the file may be half written; it counts as complete from {}",
                 second(at)
             );
             return Readiness::Later {
@@ -124,7 +119,7 @@ pub(crate) fn readiness(
             };
         }
     }
-    let mut beside = installed.companions().ends(clock.now);
+    let mut beside = installed.client_trust().ends(clock.now);
     let critical = needed_of(installed).expiry(clock.now, config.expiry) >= Expiry::Critical
         || beside.any(|end| end.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
@@ -143,11 +138,8 @@ pub(crate) fn readiness(
 
 /// That clients would refuse what the lineage holds, whatever they trust.
 fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> Problem {
-    let what = format!(
-        "lineage {}: clients refuse it: {}",
-        config.lineage.name, fault.why
-    );
-    Problem::new(what, &fault.mend)
+    let subject = format!("lineage {}: clients would reject it", config.lineage.name);
+    fault.problem.clone().about(subject)
 }
 
 /// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody
@@ -169,7 +161,7 @@ fn locks_out(
         return Some(Problem::new(
             format!("lineage {lineage}: {}", trust::no_digest(bundle.leaf())),
             format!(
-                "have it issued by an authority with an RSA or ECDSA key, or, where no client has a password, install it by \
+                "have it issued by a CA with an RSA or ECDSA key, or, if no client uses a password, install it with \
                  `{insist}`"
             ),
         ));
@@ -181,7 +173,7 @@ fn locks_out(
         );
         Problem::new(
             what,
-            "name a certificate of its own there, since public authorities no longer issue both, or issue it with clientAuth",
+            "use a separate certificate there, since public CAs no longer issue both uses in one, or have it issued with clientAuth",
         )
     })
 }

@@ -4,34 +4,10 @@
 //! deployed a newer one meanwhile. So what is deployed is asked for once the lock is held, through
 //! [`LineageReader`], and the private key comes with it for that deployment alone.
 
-use std::sync::Arc;
-
 use super::tracked::PATIENCE_UNDER_LOCK;
-use super::{Source, Tracked, Trail};
-use crate::bundle::KeyedBundle;
+use super::{Opened, Source, Tracked};
 use crate::host::privilege::PrivilegeError;
 use crate::problem::Problem;
-
-/// What a lineage holds, and the private key, which is zeroed with this.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) source: Source,
-    /// The same with its key, where there is a bundle.
-    pub(crate) keyed: Option<Arc<KeyedBundle>>,
-    /// By which names its files were found.
-    pub(crate) trail: Trail,
-}
-
-impl From<Source> for Opened {
-    /// Without a bundle that could be written.
-    fn from(source: Source) -> Opened {
-        Opened {
-            source,
-            keyed: None,
-            trail: Trail::default(),
-        }
-    }
-}
 
 /// Who can say what a lineage holds now.
 pub(crate) trait LineageReader: Send {
@@ -74,7 +50,10 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bundle::{KeyedBundle, TrustFiles};
     use crate::lineage::Spec;
 
     /// A new pair of files, each put in its place by one rename.
@@ -96,8 +75,7 @@ mod tests {
             name: "a".to_owned(),
             candidates: vec![directory.path().canonicalize().unwrap()],
             files: None,
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         };
         let mut tracked = Tracked::new(spec, Duration::from_millis(1), Duration::from_secs(600));
         assert!(tracked.unchanged().await.unwrap().is_none());

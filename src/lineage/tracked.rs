@@ -13,10 +13,11 @@ use jiff::Timestamp;
 
 use super::read::Users;
 use super::{
-    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settled, Settler, Spec, Stamp, Trail,
+    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settled, Settler, Source, Spec, Stamp,
+    Trail,
 };
 use super::{read, settle};
-use crate::bundle::{self, Bundle, BundleError, ClientTrust, KeyedBundle, Part};
+use crate::bundle::{Bundle, BundleError, ClientTrust, KeyedBundle};
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
 use crate::problem::Problem;
 
@@ -26,57 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long whoever holds an instance's lock waits for files that keep changing: others wait for the
 /// lock meanwhile.
 pub(crate) const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
-
-/// What a lineage holds, as its reading and settling came out: for keeping and comparing, without
-/// the key ([`Opened`] has it).
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// A bundle that belongs together and has settled.
-    Ready {
-        bundle: Arc<Bundle>,
-        /// The newest change time of its files and links.
-        changed: Timestamp,
-    },
-    /// Its files do not fit yet.
-    Waiting { problem: Problem },
-    Invalid {
-        problem: Problem,
-        /// Whether the caller lacks the right to look.
-        denied: bool,
-    },
-}
-
-impl Source {
-    /// The bundle, where there is one.
-    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
-        match self {
-            Source::Ready { bundle, .. } => Some(bundle),
-            Source::Waiting { .. } | Source::Invalid { .. } => None,
-        }
-    }
-
-    /// Whether both say the same.
-    pub(crate) fn same(&self, other: &Source) -> bool {
-        match (self, other) {
-            (
-                Source::Ready { bundle, changed },
-                Source::Ready {
-                    bundle: other,
-                    changed: then,
-                },
-            ) => changed == then && bundle.same_content(other),
-            (Source::Waiting { problem }, Source::Waiting { problem: other }) => problem == other,
-            (
-                Source::Invalid { problem, denied },
-                Source::Invalid {
-                    problem: other,
-                    denied: then,
-                },
-            ) => problem == other && denied == then,
-            _ => false,
-        }
-    }
-}
 
 /// Why a reading holds no bundle.
 enum LineageFault {
@@ -89,7 +39,7 @@ impl LineageFault {
     fn may_pass(&self) -> bool {
         match self {
             LineageFault::Read(error) => error.class() == super::ReadErrorClass::Incomplete,
-            LineageFault::Bundle(error) => error.class() == bundle::Class::Incomplete,
+            LineageFault::Bundle(error) => error.may_pass(),
         }
     }
 
@@ -354,9 +304,7 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
 fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
     let bundle = KeyedBundle::parse(&chain, &parts.key)?;
-    let ca = parts.ca.as_ref().map(|bytes| bytes.as_slice());
-    let crl = parts.crl.as_ref().map(|bytes| bytes.as_slice());
-    Ok(bundle.with(ClientTrust::parse(ca, crl)?))
+    Ok(bundle.with(ClientTrust::parse(&parts.trust_files)?))
 }
 
 /// What a verdict makes of a reading; `None` keeps what was known.
@@ -400,12 +348,7 @@ fn judged(
 /// Where the files of a reading lie that an error is about, for a sentence about them.
 fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
     let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
-    if let BundleError::Companion(error) = error {
-        let path = match error.part() {
-            Part::Revocations => &spec.crl,
-            _ => &spec.ca,
-        };
-        let path = path.as_deref().unwrap_or(Path::new(""));
+    if let Some(Some(path)) = spec.trust_files.get(error.piece()) {
         return directory.join(path).display().to_string();
     }
     let mut names: Vec<&str> = reading.layout.as_ref().map_or_else(Vec::new, |layout| {
@@ -426,14 +369,9 @@ impl From<&crate::config::InstanceConfig> for Spec {
                 chain: files.chain.clone(),
                 key: files.key.clone(),
             }),
-            ca: instance
-                .ca
-                .as_ref()
-                .map(|companion| companion.source.clone()),
-            crl: instance
-                .crl
-                .as_ref()
-                .map(|companion| companion.source.clone()),
+            trust_files: instance
+                .trust_files()
+                .map(|found| Some(found?.source.clone())),
         }
     }
 }

@@ -141,8 +141,8 @@ impl Program {
             ("external_pid_file", Some(within("external.pid"))),
             ("ssl_cert_file", Some(tls.cert_file.clone())),
             ("ssl_key_file", Some(tls.key_file.clone())),
-            ("ssl_ca_file", tls.ca_file.clone()),
-            ("ssl_crl_file", tls.crl_file.clone()),
+            ("ssl_ca_file", tls.trust_files.ca.clone()),
+            ("ssl_crl_file", tls.trust_files.crl.clone()),
         ];
         let named = named
             .into_iter()

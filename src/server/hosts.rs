@@ -573,9 +573,8 @@ fn pair_fault(cert_file: &Path, key_file: &Path, opens_keys: bool, server: Ids) 
                 | BundleError::NoPem { .. }
                 | BundleError::OtherForm { .. }
                 | BundleError::BrokenPem { .. }
-                | BundleError::NoCertificate { .. }
+                | BundleError::NoContent { .. }
                 | BundleError::CertificateUnreadable
-                | BundleError::NoKey
                 | BundleError::KeyMismatch
                 | BundleError::LeafNotFirst => true,
                 _ => false,

@@ -179,8 +179,7 @@ pub(crate) async fn look(
     targets: &Targets,
 ) -> Result<Option<Pinned>, CannotLook> {
     let (kind, theirs) = (process.kind(), process.mounts());
-    let pair = [targets.cert.clone(), targets.key.clone()];
-    let companions = [targets.ca.clone(), targets.crl.clone()];
+    let files: Vec<PathBuf> = targets.paths().map(Path::to_owned).collect();
     let looked = tokio::task::spawn_blocking(move || {
         // One that has ended sees nothing.
         let Some(theirs) = look::read(&theirs)? else {
@@ -192,8 +191,7 @@ pub(crate) async fn look(
             let at = pinned(&ours, &theirs, &without_links(&target))?;
             Some(Pinned { target, at, kind })
         };
-        let companions = companions.into_iter().flatten();
-        Ok(pair.into_iter().chain(companions).find_map(of))
+        Ok(files.into_iter().find_map(of))
     });
     looked
         .await

@@ -49,8 +49,7 @@ pub(super) fn targets(
     Ok(Targets {
         cert: config.cert_file.clone(),
         key: config.key_file.clone(),
-        ca: config.ca.as_ref().map(|companion| companion.file.clone()),
-        crl: config.crl.as_ref().map(|companion| companion.file.clone()),
+        trust_files: config.trust_files().map(|found| Some(found?.file.clone())),
         state,
         lock_directory,
         kind: config.kind(),

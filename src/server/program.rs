@@ -13,6 +13,7 @@ use super::as_server;
 use super::hosts::Hosts;
 use super::postmaster::Postmaster;
 use super::settings::{Names, SettingsError, TlsSettings};
+use crate::bundle::TrustFiles;
 use crate::host::command::{CommandError, Launch};
 use crate::host::file;
 use crate::host::look::same_file;
@@ -280,8 +281,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
         on: ssl == "on",
         cert_file: path(cert),
         key_file: path(key),
-        ca_file: optional(ca),
-        crl_file: optional(crl),
+        trust_files: TrustFiles { ca, crl }.map(|file| optional(file)),
         hosts: None,
         asked_names: Vec::new(),
     }

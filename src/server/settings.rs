@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use crate::bundle::{Bundle, Certificate};
+use crate::bundle::{Bundle, Certificate, Piece, TrustFiles};
 use crate::config::{self, ServerHome};
 use crate::host::command::CommandError;
 use crate::host::file;
@@ -69,8 +69,7 @@ pub(crate) struct Names {
     pub(crate) on: &'static str,
     pub(crate) cert: NamedSetting,
     pub(crate) key: NamedSetting,
-    pub(crate) ca: &'static str,
-    pub(crate) crl: &'static str,
+    pub(crate) trust_files: TrustFiles<&'static str>,
     /// The configuration, file or directory; `None` where it may be in many places.
     pub(crate) file: Option<PathBuf>,
 }
@@ -87,8 +86,10 @@ impl Names {
             name: "ssl_key_file",
             place: Setter::Configuration,
         },
-        ca: "ssl_ca_file",
-        crl: "ssl_crl_file",
+        trust_files: TrustFiles {
+            ca: "ssl_ca_file",
+            crl: "ssl_crl_file",
+        },
         file: None,
     };
 
@@ -105,9 +106,11 @@ impl Names {
                 on: "client_tls_sslmode = prefer, or a stricter one,",
                 cert: named("client_tls_cert_file", config_file),
                 key: named("client_tls_key_file", config_file),
-                ca: "client_tls_ca_file",
-                // It has none.
-                crl: "client_tls_crl_file",
+                trust_files: TrustFiles {
+                    ca: "client_tls_ca_file",
+                    // It has none.
+                    crl: "client_tls_crl_file",
+                },
                 file: Some(config_file.clone()),
             },
             ServerHome::Patroni { config_file } => Names {
@@ -115,12 +118,19 @@ impl Names {
                 on: "restapi.certfile and restapi.keyfile",
                 cert: named("restapi.certfile", config_file),
                 key: named("restapi.keyfile", config_file),
-                ca: "restapi.cafile",
-                // It has none.
-                crl: "restapi.crlfile",
+                trust_files: TrustFiles {
+                    ca: "restapi.cafile",
+                    // It has none.
+                    crl: "restapi.crlfile",
+                },
                 file: Some(config_file.clone()),
             },
         }
+    }
+
+    /// The setting that names the CA or the CRL file.
+    pub(crate) fn trust_file(&self, piece: Piece) -> &'static str {
+        self.trust_files.get(piece).copied().unwrap_or_default()
     }
 
     /// That TLS is off.
@@ -167,10 +177,8 @@ pub(crate) struct TlsSettings {
     pub(crate) cert_file: PathBuf,
     /// Its key, as an absolute path; empty where it is not set.
     pub(crate) key_file: PathBuf,
-    /// The authorities of clients, where set.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Their revocation lists, where set.
-    pub(crate) crl_file: Option<PathBuf>,
+    /// The files by which it judges its clients, where set.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
     pub(crate) hosts: Option<Hosts>,
     /// The names that count for an instance.
@@ -239,7 +247,8 @@ impl TlsSettings {
         self.cert_file = namespaces::as_here(root, self.cert_file, known)?;
         self.key_file = namespaces::as_here(root, self.key_file, known)?;
         let found = |path| namespaces::found(root, path);
-        self.ca_file = self.ca_file.map(found).transpose()?;
+        let ca = &mut self.trust_files.ca;
+        *ca = ca.take().map(found).transpose()?;
         Ok(self)
     }
 
@@ -277,15 +286,12 @@ impl TlsSettings {
         {
             return Ok(Some(not_used));
         }
-        let by_setting = config.ca.as_ref().filter(|_| self.hosts().is_none());
-        let files = [
-            ("ssl_ca_file", &self.ca_file, by_setting),
-            ("ssl_crl_file", &self.crl_file, config.crl.as_ref()),
-        ];
-        for (setting, named, companion) in files {
-            let Some(companion) = companion else {
+        for (piece, companion) in config.trust_files().present() {
+            if piece == Piece::Ca && self.hosts().is_some() {
                 continue;
-            };
+            }
+            let setting = Names::POSTGRES.trust_file(piece);
+            let named = self.trust_files.get(piece).and_then(Option::as_ref);
             let wanted = &companion.file;
             let what = match named {
                 Some(named) if same_file(named, wanted)? => continue,
@@ -344,9 +350,9 @@ impl TlsSettings {
         since: SystemTime,
     ) -> bool {
         let own: Vec<&Path> = config.targets().collect();
-        let files = self.ca_file.iter().chain(&self.crl_file);
+        let files = self.trust_files.present().map(|(_, file)| file.clone());
         let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
-        let mut files: Vec<PathBuf> = files.cloned().chain(by_name).collect();
+        let mut files: Vec<PathBuf> = files.chain(by_name).collect();
         files.retain(|file| !own.iter().any(|own| same_file(own, file) == Ok(true)));
         let changed = Questions::default().ask(files, move |file| {
             let meta = std::fs::metadata(file).ok()?;
@@ -372,15 +378,17 @@ impl TlsSettings {
     }
 
     fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
-        let crl = self.names.crl;
+        let TrustFiles { ca, crl } = self.names.trust_files;
+        let named_ca = |file| (ca.to_owned(), file);
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
-        named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
+        named.extend(
+            self.trust_files
+                .crl
+                .clone()
+                .map(|file| (crl.to_owned(), file)),
+        );
         match self.hosts() {
-            None => named.extend(
-                self.ca_file
-                    .clone()
-                    .map(|file| (self.names.ca.into(), file)),
-            ),
+            None => named.extend(self.trust_files.ca.clone().map(named_ca)),
             Some(hosts) => named.extend(hosts.ca_files()),
         }
         named.retain(|(_, file)| !is_own(file));
@@ -602,8 +610,10 @@ mod tests {
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),
-            ca_file: Some(fifo),
-            crl_file: Some("/dev/zero".into()),
+            trust_files: TrustFiles {
+                ca: Some(fifo),
+                crl: Some("/dev/zero".into()),
+            },
             hosts: None,
             asked_names: Vec::new(),
         };

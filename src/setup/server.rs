@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
 use crate::host::directory::{Directory, LinkAtEnd};
 use crate::host::look::FileId;
@@ -156,8 +157,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
     Targets {
         cert: target.clone(),
         key: target,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
         state: directory.to_owned(),
         lock_directory: directory.to_owned(),
         kind: ServerKind::Postgres,

@@ -24,10 +24,10 @@ pub(in crate::check) fn files(look: &InstanceLook) -> Option<Finding> {
 
 /// When the first of the source's files expires; none if there are none. What can't be installed is reported by `source`.
 pub(in crate::check) fn expiry(look: &InstanceLook) -> Option<Finding> {
-    let companions = look.source.bundle()?.companions();
-    let alive = companions
+    let trust = look.source.bundle()?.client_trust();
+    let alive = trust
         .ends(Timestamp::now())
-        .filter(|companion_end| companion_end.expiry != Expiry::Expired);
+        .filter(|end| end.expiry != Expiry::Expired);
     let first = alive.min_by_key(|end| (std::cmp::Reverse(end.expiry), end.end))?;
     let (name, day) = (first.name, day(first.end));
     let (seen, fix) = match first.piece {
@@ -35,7 +35,7 @@ pub(in crate::check) fn expiry(look: &InstanceLook) -> Option<Finding> {
             format!("the next CRL of {name} is due by {day}"),
             "make sure that whatever fetches or makes it does so before then",
         ),
-        Piece::Ca | Piece::Certificate => (
+        _ => (
             format!("the CA {name} expires by {day}"),
             "have it reissued, and put both certificates into the CA file",
         ),

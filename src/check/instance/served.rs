@@ -142,7 +142,7 @@ async fn judged(look: &InstanceLook, sockets: BTreeSet<SocketAddr>) -> Vec<Findi
                         fault.kind = trust::FaultKind::UnknownRoot;
                     }
                     good.remove(&socket);
-                    let entry = faults.entry(fault.why.clone());
+                    let entry = faults.entry(fault.problem.what.clone());
                     entry.or_insert((fault, BTreeSet::new())).1.insert(socket);
                 }
             }
@@ -197,7 +197,7 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
     let seen = format!(
         "verify-full rejects what is served at {}: {}",
         listed(at),
-        fault.why
+        fault.problem.what
     );
     match fault.kind {
         // A root of one's own is a way to run a server, of which its clients know.
@@ -208,8 +208,8 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
             "serve fullchain.pem, which has the intermediates; if that issuer is your own root, \
              name its file in the clients' sslrootcert, and in SSL_CERT_FILE for check",
         ),
-        trust::FaultKind::NotJudged => Finding::notice(seen).fix(&*fault.mend),
-        _ => Finding::problem(seen).fix(&*fault.mend),
+        trust::FaultKind::NotJudged => Finding::notice(seen).fix(&*fault.problem.fix),
+        _ => Finding::problem(seen).fix(&*fault.problem.fix),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::candidates::ServerChoice;
 use super::{Desk, Failure, SetupArguments};
 use crate::bundle::Certificate;
+use crate::bundle::TrustFiles;
 use crate::config::{self, Config, ServerKind};
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::report::day;
@@ -331,8 +332,7 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         name: name.clone(),
         candidates: vec![directory],
         files: None,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
     };
     let watch = &config.watch;
     let read = Tracked::new(spec, watch.debounce, watch.settle_timeout)

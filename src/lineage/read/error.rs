@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::sway::Unfit;
-use super::{MAX_SIZE, hidden, list};
+use crate::bundle::Piece;
 use crate::host::file::NotRegular;
+use crate::host::privilege::if_hidden;
 use crate::problem::Problem;
+
+/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
+pub(crate) const MAX_SIZE: u64 = 1_048_576;
 
 /// Why a lineage's files could not be read. None quotes a file's content.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +29,8 @@ pub(crate) enum ReadError {
         path: PathBuf,
     },
     /// A CA or CRL file that is not there, or is no such file.
-    Companion {
-        setting: &'static str,
+    TrustFile {
+        piece: Piece,
         /// Where it was looked for.
         path: PathBuf,
         what: String,
@@ -93,15 +97,15 @@ impl ReadError {
                 format!("{} does not exist", path.display()),
                 "if no renewal is under way, issue the certificate again, or name the lineage's files with `files`",
             ),
-            Self::Companion {
-                setting,
-                path,
-                what,
-                ..
-            } => Problem::new(
-                format!("{} ({setting}) {what}", path.display()),
-                format!("put the file there, or correct {setting} in the config"),
-            ),
+            Self::TrustFile {
+                piece, path, what, ..
+            } => {
+                let setting = piece.source_key();
+                Problem::new(
+                    format!("{} ({setting}) {what}", path.display()),
+                    format!("put the file there, or correct {setting} in the config"),
+                )
+            }
             Self::NotRegular { path, kind } => Problem::new(
                 format!("{} is a {kind}, not a regular file", path.display()),
                 "put the certificate's file in its place, or name another with `files`",
@@ -137,13 +141,13 @@ impl ReadError {
     pub(crate) fn class(&self) -> ReadErrorClass {
         match self {
             Self::Missing { .. } => ReadErrorClass::Incomplete,
-            Self::Companion { class, .. } => *class,
+            Self::TrustFile { class, .. } => *class,
             _ => ReadErrorClass::Unfit,
         }
     }
 
-    /// The same, of a file that this key of the config names.
-    pub(super) fn of_companion(self, setting: &'static str) -> Self {
+    /// The same, of a CA or CRL file.
+    pub(super) fn about_trust_file(self, piece: Piece) -> Self {
         let class = self.class();
         let (path, what) = match self {
             Self::Missing { path } => (path, "does not exist".to_owned()),
@@ -154,8 +158,8 @@ impl ReadError {
             ),
             other => return other,
         };
-        Self::Companion {
-            setting,
+        Self::TrustFile {
+            piece,
             path,
             what,
             class,
@@ -173,4 +177,18 @@ impl ReadError {
             _ => Self::Io { path, source },
         }
     }
+}
+
+/// What to do if the unit hides one of them.
+fn hidden(candidates: &[PathBuf]) -> &'static str {
+    let mut hints = candidates.iter().map(|path| if_hidden(path));
+    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
 }

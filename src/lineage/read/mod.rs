@@ -12,27 +12,25 @@ pub(super) mod resolve;
 mod sway;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::bundle::TrustFiles;
 pub(crate) use crate::host::file::NotRegular;
-use crate::host::file::{Unopened, same_but_for_numbers};
-use crate::host::privilege::if_hidden;
-pub(crate) use error::{ReadError, ReadErrorClass};
-use resolve::{FoundFile, Spot, Walk, WalkEnd, timestamp};
+use crate::host::file::Unopened;
+pub(crate) use error::{MAX_SIZE, ReadError, ReadErrorClass};
+use resolve::{FoundFile, Spot, Walk, WalkEnd};
 pub(crate) use sway::{Steerer, Sway, Users};
-
-/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
-pub(crate) const MAX_SIZE: u64 = 1_048_576;
+pub(crate) use trail::{Stamp, StampKind, Trail};
 
 /// Which lineage to read, and where it may lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,20 +42,8 @@ pub(crate) struct Spec {
     pub(crate) candidates: Vec<PathBuf>,
     /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
     pub(crate) files: Option<FileNames>,
-    /// A CA file that is read together with them: relative to the lineage, or absolute.
-    pub(crate) ca: Option<PathBuf>,
-    /// The same of a CRL file.
-    pub(crate) crl: Option<PathBuf>,
-}
-
-impl Spec {
-    /// The files beside chain and key, and the keys of the config that name them.
-    fn companions(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let named = [("ca_source", &self.ca), ("crl_source", &self.crl)];
-        named
-            .into_iter()
-            .filter_map(|(key, path)| Some((key, path.as_deref()?)))
-    }
+    /// A CA file and a CRL file that are read together with them: relative to the lineage, or absolute.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
 }
 
 /// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
@@ -150,82 +136,23 @@ pub(crate) struct Parts {
     /// The chain's files, in the order of [`Layout::chain`].
     pub(crate) chain: Vec<Zeroizing<Vec<u8>>>,
     pub(crate) key: Zeroizing<Vec<u8>>,
-    /// The CA file, where [`Spec::ca`] names one.
-    pub(crate) ca: Option<Zeroizing<Vec<u8>>>,
-    /// The CRL file, where [`Spec::crl`] names one.
-    pub(crate) crl: Option<Zeroizing<Vec<u8>>>,
+    /// Those that [`Spec::trust_files`] names.
+    pub(crate) trust_files: TrustFiles<Option<Zeroizing<Vec<u8>>>>,
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain: Vec<usize> = self.chain.iter().map(|part| part.len()).collect();
+        let trust_files = self.trust_files.present();
+        let trust_files: Vec<_> = trust_files
+            .map(|(piece, bytes)| (piece, bytes.len()))
+            .collect();
         formatter
             .debug_struct("Parts")
             .field("chain", &chain)
             .field("key", &self.key.len())
-            .field("ca", &self.ca.as_ref().map(|bytes| bytes.len()))
-            .field("crl", &self.crl.as_ref().map(|bytes| bytes.len()))
+            .field("trust_files", &trust_files)
             .finish()
-    }
-}
-
-/// What tells one state of a file or link from another, without its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Its directory without links, and its name.
-    pub(crate) path: PathBuf,
-    /// The file system's device number.
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) size: u64,
-    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's
-    /// tick is coarse, so two writes within some 10 ms may bear the same.
-    pub(crate) ctime: (i64, i64),
-    /// A link, or the file at the end.
-    pub(crate) kind: StampKind,
-}
-
-/// What a [`Stamp`] is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StampKind {
-    Link,
-    File,
-}
-
-impl Stamp {
-    fn from_path(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
-        Self {
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
-            kind,
-        }
-    }
-
-    /// The ctime; nothing if it lies outside the calendar.
-    pub(crate) fn changed(&self) -> Option<Timestamp> {
-        timestamp(self.ctime.0, self.ctime.1)
-    }
-}
-
-/// By which names a lineage's files were found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Trail {
-    /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory
-    /// without links, and its name. An event on any other path cannot change what is read.
-    pub(crate) paths: BTreeSet<PathBuf>,
-    /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
-    /// existing ancestor), the lineage's own and its parent: what to watch.
-    pub(crate) directories: BTreeSet<PathBuf>,
-}
-
-impl Trail {
-    /// Whether the lineage is found through this file, a path without links, or is so in another generation.
-    pub(crate) fn leads_through(&self, file: &Path) -> bool {
-        let mut paths = self.paths.iter();
-        paths.any(|path| same_but_for_numbers(path, file))
     }
 }
 
@@ -353,12 +280,6 @@ impl From<Walk<'_>> for Reading {
     }
 }
 
-/// What to do if the unit hides one of them.
-fn hidden(candidates: &[PathBuf]) -> &'static str {
-    let mut hints = candidates.iter().map(|path| if_hidden(path));
-    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
-}
-
 /// The first candidate that is a directory, without links.
 fn find(spec: &Spec, walk: &mut Walk<'_>) -> Result<Spot, ReadError> {
     for candidate in &spec.candidates {
@@ -420,9 +341,9 @@ fn follow(
         .names()
         .map(|name| regular(walk.follow_from(spot.clone(), Path::new(name))))
         .collect();
-    ends.extend(spec.companions().map(|(setting, path)| {
+    ends.extend(spec.trust_files.present().map(|(piece, path)| {
         let found = regular(walk.follow_from(spot.clone(), path));
-        found.map_err(|error| error.of_companion(setting))
+        found.map_err(|error| error.about_trust_file(piece))
     }));
     ends.into_iter().collect()
 }
@@ -455,21 +376,18 @@ fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, 
     } else {
         contents.pop()
     };
-    let mut parts = Parts {
+    let trust_files = spec.trust_files.present().zip(&ends[names..]);
+    let trust_files = trust_files.map(|((piece, _), found)| {
+        let (content, same) = open(found).map_err(|error| error.about_trust_file(piece))?;
+        undisturbed &= same;
+        Ok((piece, content))
+    });
+    let trust_files = trust_files.collect::<Result<_, ReadError>>()?;
+    let parts = Parts {
         chain: contents,
         key: key.unwrap_or_default(),
-        ca: None,
-        crl: None,
+        trust_files,
     };
-    for ((setting, _), found) in spec.companions().zip(&ends[names..]) {
-        let (content, same) = open(found).map_err(|error| error.of_companion(setting))?;
-        undisturbed &= same;
-        let part = match setting {
-            "ca_source" => &mut parts.ca,
-            _ => &mut parts.crl,
-        };
-        *part = Some(content);
-    }
     Ok((parts, undisturbed))
 }
 
@@ -511,12 +429,4 @@ fn content(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     buffer.truncate(filled);
     Ok(buffer)
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    shown.join(", ")
 }

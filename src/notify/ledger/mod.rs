@@ -49,16 +49,16 @@ impl About {
     /// How near this piece of an instance is to its end.
     pub(crate) fn expiry_of(piece: Piece) -> About {
         match piece {
-            Piece::Certificate => About::Expiry,
             Piece::Ca => About::CaExpiry,
             Piece::Crl => About::CrlExpiry,
+            _ => About::Expiry,
         }
     }
 
     /// Which piece it is that may be near its end, where this is about that.
     pub(crate) fn piece(self) -> Option<Piece> {
         let of_it = |piece: &Piece| About::expiry_of(*piece) == self;
-        Piece::ALL.into_iter().find(of_it)
+        Piece::RENEWED.into_iter().find(of_it)
     }
 }
 

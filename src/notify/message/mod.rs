@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::ledger::{About, Batch, Lasting, NoticeSubject, StateChange};
 use super::scene::{self, NoticeScene};
-use crate::bundle::{Expiry, Piece};
+use crate::bundle::{Expiry, Piece, TrustFiles};
 use crate::cli::paint::wrapped;
 use crate::config::Occasion;
 use crate::deploy::state::State;
@@ -123,8 +123,8 @@ pub(crate) struct Item {
     source: Option<CertificateView>,
     installed: Option<CertificateView>,
     served: Option<CertificateView>,
-    ca: CompanionPlaces,
-    crl: CompanionPlaces,
+    #[serde(flatten)]
+    trust_files: TrustFiles<CompanionPlaces>,
     /// When what is nearest to its end ends.
     #[serde(skip)]
     end: Option<Timestamp>,
@@ -215,8 +215,7 @@ impl Item {
             source: None,
             installed: None,
             served: None,
-            ca: CompanionPlaces::default(),
-            crl: CompanionPlaces::default(),
+            trust_files: TrustFiles::default(),
             end: None,
             headline: String::new(),
         }
@@ -272,7 +271,7 @@ impl Item {
             self.state = view.state.as_str().to_owned();
         }
         (self.source, self.installed, self.served) = (view.source, view.installed, view.served);
-        (self.ca, self.crl) = (view.ca, view.crl);
+        self.trust_files = view.trust_files;
     }
 
     fn explained(&mut self, problem: Option<&Problem>) {
@@ -373,7 +372,7 @@ fn headline(item: &Item, subject: &NoticeSubject, well: bool) -> String {
         (About::CaExpiry, true) => format!("{name} CAs of clients have their time again"),
         (About::CrlExpiry, true) => format!("{name} CRLs have their time again"),
         (About::Expiry | About::CaExpiry | About::CrlExpiry, false) => {
-            let what = item.piece.map_or("certificate", Piece::words);
+            let what = item.piece.unwrap_or(Piece::Certificate);
             let what = format!("{name} {} {what}", item.place.unwrap_or("source"));
             let end = item.end.map_or_else(|| "soon".to_owned(), day);
             match item.expiry {

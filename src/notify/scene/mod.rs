@@ -56,7 +56,7 @@ impl NoticeScene {
         // What the daemon does not look at may have changed; what a certificate has left does.
         let current = self.daemon == DaemonIs::Running;
         for instance in &view.instances {
-            for piece in Piece::ALL {
+            for piece in Piece::RENEWED {
                 if let Some(standing) = expiry(instance, piece, now) {
                     let subject = NoticeSubject::new(About::expiry_of(piece), &instance.name);
                     seen.insert(subject, standing);
@@ -143,6 +143,7 @@ impl DaemonIs {
 fn deployed(instance: &InstanceView) -> Option<Standing> {
     let leaf = instance.served.as_ref()?.fingerprint.to_string();
     let ca = instance
+        .trust_files
         .ca
         .installed
         .as_ref()

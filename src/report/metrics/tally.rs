@@ -1,6 +1,7 @@
 //! What was seen and counted so far, by server; time is passed in.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -131,4 +132,9 @@ impl ServerCount {
             took: Histogram::new(TOOK),
         }
     }
+}
+
+/// The tally; a panic, which ends the process, leaves it as it was.
+pub(super) fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

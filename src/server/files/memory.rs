@@ -1,14 +1,15 @@
 //! What an instance's state directory remembers: the bundle before, and what was refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use super::{FilesError, Found, LARGEST, Place, Targets};
-use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle};
+use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle, TrustFiles};
 
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,14 +61,9 @@ impl Targets {
         self.state.join("previous.pem")
     }
 
-    /// `previous-ca.pem`, the CA file that belongs to it.
-    pub(super) fn previous_ca_file(&self) -> PathBuf {
-        self.state.join("previous-ca.pem")
-    }
-
-    /// `previous-crl.pem`, the CRL file that belongs to it.
-    pub(super) fn previous_crl_file(&self) -> PathBuf {
-        self.state.join("previous-crl.pem")
+    /// `previous-ca.pem` and `previous-crl.pem`, which belong to it.
+    pub(super) fn previous_trust_files(&self) -> TrustFiles<PathBuf> {
+        TrustFiles::from_pieces(|piece| self.state.join(format!("previous-{}.pem", piece.as_str())))
     }
 
     /// The file that is there from an install on until the server was asked to load it.
@@ -205,21 +201,17 @@ impl Targets {
 
     /// Reads `previous.pem`; one that cannot be loaded is none.
     fn previous(&self) -> Option<KeyedBundle> {
-        let read = |path: PathBuf| match Place::open(&path).ok()?.read(LARGEST) {
+        let read = |path: &Path| match Place::open(path).ok()?.read(LARGEST) {
             Ok(Found::File { bytes, .. }) => Some(bytes),
             _ => None,
         };
-        let bytes = read(self.previous_file())?;
+        let bytes = read(&self.previous_file())?;
         let pair = KeyedBundle::parse(&[bytes.as_slice()], &bytes).ok()?;
-        let ca = self.ca.as_ref().and_then(|_| read(self.previous_ca_file()));
-        let crl = self
-            .crl
-            .as_ref()
-            .and_then(|_| read(self.previous_crl_file()));
-        let companions = ClientTrust::parse(
-            ca.as_ref().map(|bytes| bytes.as_slice()),
-            crl.as_ref().map(|bytes| bytes.as_slice()),
-        );
-        Some(pair.with(companions.unwrap_or_default()))
+        let previous = self.previous_trust_files();
+        let kept = self.trust_files.present();
+        let texts: TrustFiles<Option<Zeroizing<Vec<u8>>>> = kept
+            .filter_map(|(piece, _)| Some((piece, read(previous.get(piece)?)?)))
+            .collect();
+        Some(pair.with(ClientTrust::parse(&texts).unwrap_or_default()))
     }
 }

@@ -28,7 +28,7 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::bundle::{Bundle, Identity};
+use crate::bundle::{Bundle, Identity, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
 use crate::host::look::FileId;
@@ -60,10 +60,8 @@ pub(crate) struct Targets {
     pub(crate) cert: PathBuf,
     /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
     pub(crate) key: PathBuf,
-    /// What `ssl_ca_file` names, where that is installed as well.
-    pub(crate) ca: Option<PathBuf>,
-    /// What `ssl_crl_file` names, the same.
-    pub(crate) crl: Option<PathBuf>,
+    /// What `ssl_ca_file` and `ssl_crl_file` name, where these are installed as well.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// The instance's own state directory.
     pub(crate) state: PathBuf,
     /// Where the lock is that this instance shares with others of the same server; else the state directory.
@@ -80,16 +78,6 @@ pub(crate) struct Targets {
     pub(crate) server: Ids,
     /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
     pub(crate) by_others: bool,
-}
-
-/// What a target is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileRole {
-    /// Chain, and in one file the key as well.
-    Cert,
-    Key,
-    Ca,
-    Crl,
 }
 
 /// What is in the place of one target.
@@ -300,18 +288,16 @@ impl Targets {
 
     /// Those of the files alone.
     pub(crate) fn directories_of_files(&self) -> BTreeSet<PathBuf> {
-        let parents = self.files().into_iter().filter_map(|(_, it)| it.parent());
-        parents.map(Path::to_owned).collect()
+        self.paths()
+            .filter_map(Path::parent)
+            .map(Path::to_owned)
+            .collect()
     }
 
     /// The paths of the files, without links before the last step.
     pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
-        let real = |(_, file): (FileRole, &Path)| {
-            let parent = file.parent().and_then(|path| path.canonicalize().ok());
-            let (parent, name) = (parent?, file.file_name()?);
-            Some(parent.join(name))
-        };
-        self.files().into_iter().filter_map(real).collect()
+        let real = |file: &Path| Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
+        self.paths().filter_map(real).collect()
     }
 
     /// All of them; a new bundle takes their places from the last to the first.
@@ -321,14 +307,16 @@ impl Targets {
     /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
     /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
     /// the clients of a CA that is new, for want of a list.
-    pub(super) fn files(&self) -> Vec<(FileRole, &Path)> {
-        let key = (!self.single_file()).then_some((FileRole::Key, self.key.as_path()));
-        let ca = self.ca.as_deref().map(|path| (FileRole::Ca, path));
-        let crl = self.crl.as_deref().map(|file| (FileRole::Crl, file));
-        [Some((FileRole::Cert, self.cert.as_path())), key, ca, crl]
-            .into_iter()
-            .flatten()
-            .collect()
+    pub(super) fn files(&self) -> impl DoubleEndedIterator<Item = (Piece, &Path)> {
+        let key = (!self.single_file()).then_some((Piece::Key, &self.key));
+        let pair = [Some((Piece::Certificate, &self.cert)), key];
+        let files = pair.into_iter().flatten().chain(self.trust_files.present());
+        files.map(|(piece, path)| (piece, path.as_path()))
+    }
+
+    /// The path of each.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files().map(|(_, path)| path)
     }
 
     /// Looks at the targets, the pid file and what is remembered.
@@ -338,7 +326,7 @@ impl Targets {
     /// in [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
         let mut found = Vec::new();
-        for (_, path) in self.files() {
+        for path in self.paths() {
             found.push(match self.place(path) {
                 Ok(place) => place.read(LARGEST)?,
                 // No directory: nothing is installed. An install says what to do about it.
@@ -501,9 +489,9 @@ impl Targets {
     fn each<'a>(
         &'a self,
         found: &'a [Found],
-    ) -> impl Iterator<Item = (FileRole, &'a Path, &'a Found)> {
-        let files = self.files().into_iter().zip(found);
-        files.map(|((role, path), found)| (role, path, found))
+    ) -> impl Iterator<Item = (Piece, &'a Path, &'a Found)> {
+        let files = self.files().zip(found);
+        files.map(|((piece, path), found)| (piece, path, found))
     }
 }
 

@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::swap::{Replacement, Swap};
-use super::{FileRole, FilesError, FilesSnapshot, Found, Place, Targets, Trial};
-use crate::bundle::KeyedBundle;
+use super::{FilesError, FilesSnapshot, Found, Place, Targets, Trial};
+use crate::bundle::{KeyedBundle, Piece, TrustFiles};
 use crate::host::privilege::Ids;
 
 /// New files that lie, complete and durable, beside their targets.
@@ -99,18 +99,18 @@ impl Targets {
     /// # Errors
     /// A leftover is there and cannot be removed.
     pub(crate) fn clean(&self) -> Result<(), FilesError> {
+        let TrustFiles { ca, crl } = self.previous_trust_files();
         let others = [
             self.previous_file(),
-            self.previous_ca_file(),
-            self.previous_crl_file(),
+            ca,
+            crl,
             self.state.join("held.json"),
             self.state.join("reload-due"),
             self.state.join("setup.json"),
             self.trial_file(),
             self.proven_file(),
         ];
-        let targets = self.files().into_iter().map(|(_, path)| path);
-        for path in targets.chain(others.iter().map(|p| p.as_path())) {
+        for path in self.paths().chain(others.iter().map(|p| p.as_path())) {
             // Where there is no directory there is no leftover.
             if let Ok(place) = Place::open(path) {
                 place.beside(staging_name(&place.name))?.remove()?;
@@ -127,23 +127,23 @@ impl Targets {
     pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<StagedFiles, FilesError> {
         let mut staged = StagedFiles {
             files: Vec::new(),
-            reload_due: bundle.companions().digest().is_some(),
+            reload_due: bundle.client_trust().digest().is_some(),
         };
         let mut wanted = Vec::new();
-        for (role, path) in self.files().into_iter().rev() {
+        for (piece, path) in self.files().rev() {
             let place = Place::open(path)?;
             self.replaceable(&place)?;
-            wanted.push((role, place));
+            wanted.push((piece, place));
         }
-        for (role, place) in wanted {
-            let Some((content, mode)) = self.content(bundle, role) else {
+        for (piece, place) in wanted {
+            let Some((content, mode)) = self.content(bundle, piece) else {
                 continue;
             };
             match place.stage(&content, mode, self.owner) {
                 Ok(new) => staged.files.push(Swap {
                     place,
                     by: Replacement::File(new),
-                    private: self.is_private(role),
+                    private: self.is_private(piece),
                 }),
                 Err(error) => {
                     // The first error is the one to tell; leftovers are removed next time.
@@ -155,26 +155,21 @@ impl Targets {
         Ok(staged)
     }
 
-    /// Whether a target of this role holds the key.
-    fn is_private(&self, role: FileRole) -> bool {
-        match role {
-            FileRole::Cert => self.single_file(),
-            FileRole::Key => true,
-            FileRole::Ca | FileRole::Crl => false,
-        }
+    /// Whether the target of this piece holds the key.
+    fn is_private(&self, piece: Piece) -> bool {
+        piece == Piece::Key || piece == Piece::Certificate && self.single_file()
     }
 
-    /// What a target of this role holds of `bundle`, and its mode.
-    fn content(&self, bundle: &KeyedBundle, role: FileRole) -> Option<(Zeroizing<Vec<u8>>, u32)> {
-        const PUBLIC: u32 = 0o644;
-        let companions = bundle.companions();
-        match role {
-            FileRole::Cert if self.single_file() => Some((bundle.combined_pem(), self.key_mode())),
-            FileRole::Cert => Some((Zeroizing::new(bundle.chain_pem()), PUBLIC)),
-            FileRole::Key => Some((bundle.key_pem(), self.key_mode())),
-            FileRole::Ca => Some((Zeroizing::new(companions.ca_pem()?), PUBLIC)),
-            FileRole::Crl => Some((Zeroizing::new(companions.crl_pem()?), PUBLIC)),
-        }
+    /// What the target of this piece holds of `bundle`, and its mode.
+    fn content(&self, bundle: &KeyedBundle, piece: Piece) -> Option<(Zeroizing<Vec<u8>>, u32)> {
+        let content = match piece {
+            Piece::Certificate if self.single_file() => bundle.combined_pem(),
+            Piece::Certificate | Piece::Chain => Zeroizing::new(bundle.chain_pem()),
+            Piece::Key => bundle.key_pem(),
+            Piece::Ca | Piece::Crl => Zeroizing::new(bundle.client_trust().pem(piece)?),
+        };
+        let private = self.is_private(piece);
+        Some((content, if private { self.key_mode() } else { 0o644 }))
     }
 
     /// Puts staged files in the place of the targets, and makes that durable. A trial is said to have
@@ -252,14 +247,11 @@ impl Targets {
         let Some(bundle) = look.installed.bundle() else {
             return Ok(());
         };
-        let companions = bundle.companions();
+        let companions = bundle.client_trust();
         let mut swaps = Vec::new();
-        for (path, content) in [
-            (self.previous_ca_file(), companions.ca_pem()),
-            (self.previous_crl_file(), companions.crl_pem()),
-        ] {
-            let place = Place::open(&path)?;
-            let by = match content {
+        for (piece, path) in self.previous_trust_files().iter() {
+            let place = Place::open(path)?;
+            let by = match companions.pem(piece) {
                 Some(content) => Replacement::File(place.stage(&content, 0o600, self.owner)?),
                 None if place.is_absent() => continue,
                 None => Replacement::Nothing,
@@ -336,12 +328,13 @@ impl Targets {
     pub(crate) fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
         let mut wanted = Vec::new();
         // In the order of an install.
-        for (found, (role, path)) in found.iter().zip(self.files()).rev() {
+        let found: Vec<_> = self.each(found).collect();
+        for (piece, path, found) in found.into_iter().rev() {
             // An install does not get past these, so there is nothing to put back.
             if !matches!(found, Found::Odd(_)) {
                 let place = Place::open(path)?;
                 self.replaceable(&place)?;
-                wanted.push((found, place, self.is_private(role)));
+                wanted.push((found, place, self.is_private(piece)));
             }
         }
         let mut swaps: Vec<Swap> = Vec::new();

@@ -20,6 +20,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerHome};
 use crate::host::look::{self, CannotLook};
 use crate::problem::Problem;
@@ -273,8 +274,10 @@ impl RestApi {
             on: !cert_file.as_os_str().is_empty(),
             key_file: self.keyfile.unwrap_or_else(|| cert_file.clone()),
             cert_file,
-            ca_file: self.cafile,
-            crl_file: None,
+            trust_files: TrustFiles {
+                ca: self.cafile,
+                crl: None,
+            },
             hosts: None,
             asked_names: Vec::new(),
         }

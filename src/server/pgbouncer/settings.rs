@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::ALONE;
 use super::ini::{Ini, IniError};
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerHome};
 use crate::host::look::same_file;
 use crate::problem::Problem;
@@ -69,8 +70,10 @@ impl Settings {
                 on: !matches!(ini.value("client_tls_sslmode"), None | Some("disable")),
                 cert_file: path("client_tls_cert_file").unwrap_or_default(),
                 key_file: path("client_tls_key_file").unwrap_or_default(),
-                ca_file: path("client_tls_ca_file"),
-                crl_file: None,
+                trust_files: TrustFiles {
+                    ca: path("client_tls_ca_file"),
+                    crl: None,
+                },
                 hosts: None,
                 asked_names: Vec::new(),
             },

@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::TrustFiles;
 use crate::lineage::read::{FileNames, ReadError, Reading, Spec, read};
 
 const ALICE: u32 = 70_001;
@@ -76,8 +77,7 @@ impl World {
             name: "a".into(),
             candidates: vec![self.at(directory)],
             files: Some(FileNames { chain, key }),
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         };
         read(&spec, None, users)
     }
@@ -340,8 +340,10 @@ fn a_companion_is_judged_as_the_key_is() {
             chain: "key".into(),
             key: "key".into(),
         }),
-        ca: Some(ca),
-        crl: None,
+        trust_files: TrustFiles {
+            ca: Some(ca),
+            crl: None,
+        },
     };
     let users = Users::default();
     for ca in ["ca".into(), world.at("a/ca")] {
