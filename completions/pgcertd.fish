@@ -28,7 +28,7 @@ complete -c pgcertd -n "__fish_pgcertd_needs_command" -l config -d 'The config; 
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -s h -l help -d 'Print help'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -s V -l version -d 'Print version'
-complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be taken back'
+complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be undone'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
 complete -c pgcertd -n "__fish_pgcertd_needs_command" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'
@@ -42,9 +42,9 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l instance -d 'T
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l data-directory -d 'The data directory of the server' -r -f -a "(__fish_complete_directories)"
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l lineage -d 'The lineage, by name or directory' -r -f -a "(__fish_complete_directories)"
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l server-name -d 'What clients connect to; may be given more than once' -r
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l undo -d 'Take the set-up of this instance back' -r
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l undo -d 'Undo the set-up of this instance' -r
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l config -d 'The config; the files in conf.d beside it belong to it' -r -F
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l require-tls -d 'Have pg_hba.conf let clients of other hosts in with TLS alone'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l require-tls -d 'Make pg_hba.conf require TLS of clients of other hosts'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l yes -d 'Do not ask'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l dry-run -d 'Show what would change, and change nothing, with `--yes` too'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand setup" -l print -d 'Print the lines for a configuration that others keep, and change nothing, with `--yes` too'
@@ -87,7 +87,7 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l config -d 'Th
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l test -d 'Run the command once with a notification that says it is a test, and tell how it went'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand notify" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be taken back'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "setup" -d 'Set a server up: certificate, config, settings, in one step that can be undone'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "run" -d 'Run the daemon: watch, install, reload, verify, until SIGTERM'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "sync" -d 'Reconcile once, for deploy hooks and cron'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand help; and not __fish_seen_subcommand_from setup run sync rollback status check sessions probe notify help" -f -a "rollback" -d 'Put the previous bundle back, and hold what the lineage holds until it changes'

@@ -59,6 +59,10 @@ mod reference;
 mod report;
 mod server;
 mod setup;
+#[cfg(test)]
+#[path = "../tests/e2e/world/skipped.rs"]
+#[expect(unreachable_pub, reason = "the end-to-end tests have it too")]
+mod skipped;
 #[doc(hidden)]
 pub mod testing;
 mod text;

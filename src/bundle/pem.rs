@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls_pemfile::Item;
 use x509_parser::asn1_rs::{Any, FromDer};
 use zeroize::Zeroizing;
 
@@ -197,14 +197,18 @@ fn first_element(mut der: Vec<u8>) -> Vec<u8> {
     der
 }
 
-/// One sound block to its DER. `None` where the decoder finds something else in it.
+/// The only use of rustls-pemfile: one sound block to its DER. `None` where the decoder finds something else in it.
 fn decode(text: &[u8]) -> Option<Block> {
-    let (kind, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(text).ok()?;
-    Some(match kind {
-        SectionKind::Certificate => Block::Certificate(der),
-        SectionKind::Crl => Block::List(der),
-        kind => Block::Key(Zeroizing::new(PrivateKeyDer::from_pem(kind, der)?)),
-    })
+    let (item, _rest) = rustls_pemfile::read_one_from_slice(text).ok()??;
+    let key = |der: PrivateKeyDer<'static>| Block::Key(Zeroizing::new(der));
+    match item {
+        Item::X509Certificate(der) => Some(Block::Certificate(der.to_vec())),
+        Item::Crl(der) => Some(Block::List(der.to_vec())),
+        Item::Pkcs8Key(der) => Some(key(der.into())),
+        Item::Pkcs1Key(der) => Some(key(der.into())),
+        Item::Sec1Key(der) => Some(key(der.into())),
+        _ => None,
+    }
 }
 
 /// Takes a file apart into its blocks.

@@ -173,7 +173,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Set a server up: certificate, config, settings, in one step that can be taken back.
+    /// Set a server up: certificate, config, settings, in one step that can be undone.
     Setup(setup::SetupArguments),
     /// Run the daemon: watch, install, reload, verify, until SIGTERM.
     Run,

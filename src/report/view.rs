@@ -1,11 +1,9 @@
 //! What is shown of the instances: by `status`, in `status.json`, in JSON. No keys.
 
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
@@ -13,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds, TrustFiles};
 use crate::config;
 use crate::deploy::state::{Observation, State};
-use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::directory::ReachError;
 use crate::host::file;
+use crate::host::slot::FileSlot;
 use crate::problem::Problem;
 use crate::text;
 use crate::trust::Needed;
@@ -305,20 +304,10 @@ impl StatusView {
     /// The runtime directory cannot be written.
     pub(crate) fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(runtime_directory)?;
-        let directory = Directory::open(runtime_directory, LinkAtEnd::Followed);
-        let directory = directory.map_err(ReachError::into_io)?;
-        let new = ".status.json.new";
-        match rustix::fs::unlinkat(&directory, new, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::openat(&directory, new, flags, mode)?;
+        let slot = FileSlot::open(&runtime_directory.join(FILE)).map_err(ReachError::into_io)?;
         // Whatever the umask: it holds nothing secret, and every user may ask.
-        rustix::fs::fchmod(&file, mode)?;
-        std::fs::File::from(file).write_all(text::json(self, false)?.as_bytes())?;
-        Ok(rustix::fs::renameat(&directory, new, &directory, FILE)?)
+        slot.stage(text::json(self, false)?.as_bytes(), 0o644, None)?;
+        Ok(slot.commit()?)
     }
 }
 

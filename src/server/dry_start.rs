@@ -182,7 +182,7 @@ impl Program {
 
 /// What names the configuration of a server's OpenSSL, in the environment that it was started with.
 fn openssl_conf(postmaster: &Postmaster) -> Result<Option<OsString>, CannotLook> {
-    let environment = postmaster.held().read("environ")?.unwrap_or_default();
+    let environment = postmaster.held.read("environ")?.unwrap_or_default();
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"OPENSSL_CONF="));
     Ok(value.map(|value| OsString::from_vec(value.to_vec())))

@@ -27,7 +27,7 @@ pub(crate) use fault::{Fault, FaultKind};
 pub(crate) use needed::Needed;
 use path::Path;
 pub(crate) use roots::Roots;
-use verified::verified;
+use verified::{WebpkiVerdict, verified};
 
 /// What clients make of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +70,11 @@ pub(crate) fn judge(
     let mut chain = path.faults(roots, now);
     if chain.is_empty() {
         match verified(&path, now) {
-            Ok(None) => {}
-            Ok(Some(form)) => notes.push(format!(
+            WebpkiVerdict::Accepted => {}
+            WebpkiVerdict::ByOpenSsl(form) => notes.push(format!(
                 "clients built on rustls refuse it: {form}; libpq takes it"
             )),
-            Err(fault) => chain.push(fault),
+            WebpkiVerdict::Rejected(fault) => chain.push(fault),
         }
     }
     let ground = leaf.facts().covers(host);

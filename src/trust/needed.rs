@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::fault::{Fault, FaultKind};
 use super::path::Path;
 use super::roots::Roots;
-use super::verified::verified;
+use super::verified::{WebpkiVerdict, verified};
 use crate::bundle::{Bundle, Certificate, Expiry, Thresholds};
 
 /// What of a chain its clients need.
@@ -103,9 +103,12 @@ impl<'a> Needed<'a> {
             .iter()
             .flat_map(|(index, _)| path.faults_at(*index, now));
         let mut faults: Vec<Fault> = faults.collect();
-        if faults.is_empty() && path.limits_names() {
-            let refused = verified(path, now).err();
-            faults.extend(refused.filter(|fault| fault.kind != FaultKind::NotJudged));
+        if faults.is_empty()
+            && path.limits_names()
+            && let WebpkiVerdict::Rejected(fault) = verified(path, now)
+            && fault.kind != FaultKind::NotJudged
+        {
+            faults.push(fault);
         }
         Needed {
             leaf,

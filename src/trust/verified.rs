@@ -8,11 +8,17 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use super::fault::{Fault, FaultKind};
 use super::path::{Path, whose};
 
-/// What webpki says about a path whose last certificate is trusted: nothing, or what it alone objects to, or
-/// what is wrong.
-pub(super) fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>, Fault> {
+pub(super) enum WebpkiVerdict {
+    Accepted,
+    /// OpenSSL accepts it, and webpki objects to this.
+    ByOpenSsl(String),
+    Rejected(Fault),
+}
+
+/// What webpki says about a path whose last certificate is trusted.
+pub(super) fn verified(path: &Path<'_>, now: Timestamp) -> WebpkiVerdict {
     let Some((root, below)) = path.certificates.split_last() else {
-        return Ok(None);
+        return WebpkiVerdict::Accepted;
     };
     let leaf = CertificateDer::from(path.leaf().der());
     let root = CertificateDer::from(root.der());
@@ -38,9 +44,9 @@ pub(super) fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>
         .map(|_path| ())
     });
     let form = match outcome {
-        Ok(()) => return Ok(None),
+        Ok(()) => return WebpkiVerdict::Accepted,
         Err(webpki::Error::NameConstraintViolation) => {
-            return Err(Fault::new(
+            return WebpkiVerdict::Rejected(Fault::new(
                 FaultKind::Refused,
                 "an authority on the path may not issue for these names (name constraints)",
                 "have it issued by an authority that may",
@@ -55,7 +61,7 @@ pub(super) fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>
             "a certificate has a critical extension that these do not know".to_owned()
         }
         Err(error) => {
-            return Err(Fault::not_judged(format!(
+            return WebpkiVerdict::Rejected(Fault::not_judged(format!(
                 "pgcertd cannot verify it: {error}"
             )));
         }
@@ -66,8 +72,8 @@ pub(super) fn verified(path: &Path<'_>, now: Timestamp) -> Result<Option<String>
         .iter()
         .position(|certificate| certificate.facts().limits_names)
     {
-        None => Ok(Some(form)),
-        Some(index) => Err(Fault::not_judged(format!(
+        None => WebpkiVerdict::ByOpenSsl(form),
+        Some(index) => WebpkiVerdict::Rejected(Fault::not_judged(format!(
             "{form}, and {} limits the names, which pgcertd cannot judge in such a chain",
             whose(certificates, index)
         ))),

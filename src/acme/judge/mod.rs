@@ -12,7 +12,7 @@ use crate::config::ServerKind;
 const DEPTH: usize = 3;
 
 /// What belongs to an instance.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     /// What kind of server it is.
     pub kind: ServerKind,

@@ -8,9 +8,10 @@ use crate::check::finding::Finding;
 use crate::check::names::{quoted, user_name};
 use crate::host::privilege::Worker;
 use crate::server::InstanceSnapshot;
+use crate::server::included::changed_after;
 use crate::server::postmaster::Postmaster;
 use crate::server::program::Surroundings;
-use crate::server::settings::{SettingsError, changed_after};
+use crate::server::settings::SettingsError;
 use crate::server::sql::{PendingEdits, Role, Sql, SqlError};
 
 #[derive(Default)]

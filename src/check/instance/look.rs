@@ -152,8 +152,8 @@ async fn last_program(
         return None;
     }
     let targets = sight.targets.clone();
-    let program = reader.call(move || targets.last_start()).await;
-    program.ok()?.ok()?
+    let told = reader.call(move || targets.last_start()).await;
+    Program::from_last_start(&told.ok()?.ok()??)
 }
 
 /// What a PostgreSQL's program says: its settings, and what came of a start.

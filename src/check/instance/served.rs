@@ -163,8 +163,8 @@ async fn looked(
     look: &InstanceLook,
     sockets: BTreeSet<SocketAddr>,
 ) -> BTreeMap<(SocketAddr, String), Result<Served, ProbeError>> {
-    let (config, opening) = (look.instance(), look.keeper.instance.opening());
-    let limit = config.verify_timeout;
+    let config = look.instance();
+    let (limit, opening) = (config.verify_timeout, config.kind().profile().opening);
     let mut looking = JoinSet::new();
     for socket in sockets {
         for name in &config.server_names {

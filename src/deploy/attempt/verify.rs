@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::watch::{Next, WireLook, WireVerdict, WireWatch};
 use super::{Deployment, Ending, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Mode, ServerKind, Verify};
+use crate::host::privilege::as_user;
 use crate::problem::Problem;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::probe::Served;
 use crate::server::program::Program;
 use crate::server::settings::{FIX_FIRST, Names, SettingsError, TlsSettings, is_named_by};
-use crate::server::{Server, Unseen, as_server};
+use crate::server::{Server, Unseen};
 
 /// How often a server is asked again for one bundle: files whose times lie ahead seem to change for ever.
 const MOST_AGAIN: u32 = 3;
@@ -332,7 +333,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let signalled = SystemTime::now() - self.state.at.elapsed() - TICK;
         let (settings, config) = (settings.clone(), self.instance.config.clone());
         let server = self.before.sight.targets.server;
-        let looked = as_server(server, move || {
+        let looked = as_user(server, move || {
             settings.changed_elsewhere(&config, signalled)
         });
         if looked.await.unwrap_or_default() {
@@ -393,15 +394,7 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     fn refused(self) -> Verdict<'a> {
-        let log = match self.instance.config.kind() {
-            ServerKind::Postgres => {
-                "the server's log says why, just before \"SSL configuration was not reloaded\""
-            }
-            ServerKind::PgBouncer => {
-                "its log says why, just before \"TLS configuration could not be reloaded\""
-            }
-            ServerKind::Patroni => "its log says why",
-        };
+        let log = self.instance.config.kind().profile().log_of_load;
         let reason = Problem::new(self.not_loaded(), log);
         self.not_taken(reason)
     }
@@ -410,7 +403,7 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<Problem> {
         let server = self.before.sight.targets.server;
         let config = self.instance.config.clone();
-        let looked = as_server(server, move || settings.faults_elsewhere(&config));
+        let looked = as_user(server, move || settings.faults_elsewhere(&config));
         looked.await.unwrap_or_default()
     }
 

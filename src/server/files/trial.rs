@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FilesError, FilesSnapshot, Found, LARGEST, Place, Targets, staging_name};
+use super::{FilesError, FilesSnapshot, Found, LARGEST, Targets, slot};
 use crate::bundle::{Bundle, Fingerprint, Identity, TrustFiles};
 
 /// What an install has to do with a trial.
@@ -143,9 +143,9 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn end_trial(&self) -> Result<(), FilesError> {
-        let trial = Place::open(&self.trial_file())?;
+        let trial = slot(&self.trial_file())?;
         trial.remove()?;
-        trial.sync_directory()
+        Ok(trial.sync_directory()?)
     }
 
     /// The same, unless another trial has begun since.
@@ -173,12 +173,9 @@ impl Targets {
     }
 
     fn name_in(&self, path: &Path, text: &str) -> Result<(), FilesError> {
-        let place = Place::open(path)?;
-        let new = place.beside(staging_name(&place.name))?;
-        new.remove()?;
-        rustix::fs::symlinkat(text, &new.directory, &new.name)
-            .map_err(FilesError::new(path, "write which bundle it names"))?;
-        place.replace_by(&new)
+        let place = slot(path)?;
+        place.stage_link(text)?;
+        Ok(place.commit()?)
     }
 }
 
@@ -219,7 +216,7 @@ fn candidate(text: &str) -> Option<TrialFile> {
 }
 
 fn link(path: &Path) -> Option<String> {
-    match Place::open(path).and_then(|place| place.read(LARGEST)) {
+    match slot(path).and_then(|place| place.read(LARGEST)) {
         Ok(Found::Link(text)) => Some(text.to_str()?.to_owned()),
         _ => None,
     }

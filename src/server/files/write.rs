@@ -1,21 +1,14 @@
-//! Writing: beside the target first, then in its place by one rename.
-//!
-//! Owner and mode come before content, content is durable before the rename, and the rename
-//! is durable before anything relies on it. A reader of the target sees the old file or the
-//! new one, whole.
+//! Writing: all beside the targets first, then in their places, and durable before anything relies on it.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::io::Write;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::swap::{Replacement, Swap};
-use super::{FilesError, FilesSnapshot, Found, Place, Targets, Trial};
+use super::{FilesError, FilesSnapshot, Found, Targets, Trial, slot};
 use crate::bundle::{KeyedBundle, Piece, TrustFiles};
-use crate::host::privilege::Ids;
+use crate::host::slot::FileSlot;
 
 /// New files that lie, complete and durable, beside their targets.
 pub(crate) struct StagedFiles {
@@ -31,66 +24,6 @@ pub(crate) enum Keep<'a> {
     AsPrevious(&'a FilesSnapshot),
     /// They were not: `previous.pem` stays what it is.
     No,
-}
-
-/// The name of what is being written beside `name`. It is always the same, so that whoever
-/// comes next finds what a crash left behind.
-pub(crate) fn staging_name(name: &OsStr) -> OsString {
-    let mut staging = OsString::from(".");
-    staging.push(name);
-    staging.push(".pgcertd-new");
-    staging
-}
-
-impl Place {
-    /// Writes `bytes` durably beside this place. Nothing of a crashed run survives it.
-    pub(super) fn stage(&self, bytes: &[u8], mode: u32, owner: Ids) -> Result<Place, FilesError> {
-        let new = self.beside(staging_name(&self.name))?;
-        new.remove()?;
-        let fail = |action| FilesError::new(&self.path, action);
-        let file = rustix::fs::openat(
-            &new.directory,
-            &new.name,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o600),
-        )
-        .map_err(fail("create a file beside it"))?;
-        let written = (|| {
-            let stat = rustix::fs::fstat(&file).map_err(fail("look at the new file"))?;
-            if stat.st_uid != owner.uid || stat.st_gid != owner.gid {
-                rustix::fs::fchown(
-                    &file,
-                    Some(rustix::fs::Uid::from_raw(owner.uid)),
-                    Some(rustix::fs::Gid::from_raw(owner.gid)),
-                )
-                .map_err(fail("give the new file its owner and group"))?;
-            }
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
-                .map_err(fail("give the new file its mode"))?;
-            let mut file = std::fs::File::from(file);
-            file.write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
-                .map_err(fail("write the new file"))
-        })();
-        if let Err(error) = written {
-            // The first error is the one to tell; what stays behind is removed next time.
-            let _second = new.remove();
-            return Err(error);
-        }
-        Ok(new)
-    }
-
-    /// Puts `new` in this place, or takes it away. Without [`Place::sync_directory`] it is not durable yet.
-    pub(super) fn replace_by(&self, new: &Place) -> Result<(), FilesError> {
-        let renamed = rustix::fs::renameat(&new.directory, &new.name, &self.directory, &self.name);
-        if renamed.is_err() {
-            // It may hold a key, and takes room. The first error is the one to tell; what stays
-            // behind is removed next time.
-            let _second = new.remove();
-        }
-        renamed.map_err(self.failed("put the new file in its place"))
-    }
 }
 
 impl Targets {
@@ -112,8 +45,8 @@ impl Targets {
         ];
         for path in self.paths().chain(others.iter().map(|p| p.as_path())) {
             // Where there is no directory there is no leftover.
-            if let Ok(place) = Place::open(path) {
-                place.beside(staging_name(&place.name))?.remove()?;
+            if let Ok(place) = slot(path) {
+                place.discard()?;
             }
         }
         Ok(())
@@ -131,7 +64,7 @@ impl Targets {
         };
         let mut wanted = Vec::new();
         for (piece, path) in self.files().rev() {
-            let place = Place::open(path)?;
+            let place = slot(path)?;
             self.replaceable(&place)?;
             wanted.push((piece, place));
         }
@@ -139,18 +72,16 @@ impl Targets {
             let Some((content, mode)) = self.content(bundle, piece) else {
                 continue;
             };
-            match place.stage(&content, mode, self.owner) {
-                Ok(new) => staged.files.push(Swap {
-                    place,
-                    by: Replacement::File(new),
-                    private: self.is_private(piece),
-                }),
-                Err(error) => {
-                    // The first error is the one to tell; leftovers are removed next time.
-                    let _second = self.discard(&staged);
-                    return Err(error);
-                }
+            if let Err(error) = place.stage(&content, mode, Some(self.owner)) {
+                // The first error is the one to tell; leftovers are removed next time.
+                let _second = self.discard(&staged);
+                return Err(error.into());
             }
+            staged.files.push(Swap {
+                place,
+                by: Replacement::Staged,
+                private: self.is_private(piece),
+            });
         }
         Ok(staged)
     }
@@ -216,7 +147,7 @@ impl Targets {
             self.note_reload_due()?;
         }
         if trial != Trial::Unchanged && !self.is_durable_before(staged, keep) {
-            Place::open(&self.trial_file())?.sync_directory()?;
+            slot(&self.trial_file())?.sync_directory()?;
         }
         self.all_or_none(&staged.files, || {
             #[cfg(feature = "failpoints")]
@@ -228,7 +159,7 @@ impl Targets {
     /// power failure that the renames outlast: renames within one directory become durable in
     /// their order, and what is kept or noted beside it was synced.
     fn is_durable_before(&self, staged: &StagedFiles, keep: &Keep<'_>) -> bool {
-        let beside = |target: &Place| target.path.parent() == Some(&self.state);
+        let beside = |target: &FileSlot| target.path().parent() == Some(&self.state);
         let kept = matches!(keep, Keep::AsPrevious(_));
         kept || staged.reload_due || staged.files.iter().all(|swap| beside(&swap.place))
     }
@@ -238,7 +169,7 @@ impl Targets {
     /// # Errors
     /// They cannot be removed.
     pub(crate) fn discard(&self, staged: &StagedFiles) -> Result<(), FilesError> {
-        staged.files.iter().try_for_each(Swap::discard)
+        Ok(staged.files.iter().try_for_each(Swap::discard)?)
     }
 
     /// Makes what was found the previous bundle, all of its files or none: first what comes with the
@@ -250,59 +181,53 @@ impl Targets {
         let companions = bundle.client_trust();
         let mut swaps = Vec::new();
         for (piece, path) in self.previous_trust_files().iter() {
-            let place = Place::open(path)?;
+            let place = slot(path)?;
             let by = match companions.pem(piece) {
-                Some(content) => Replacement::File(place.stage(&content, 0o600, self.owner)?),
+                Some(content) => {
+                    place.stage(&content, 0o600, Some(self.owner))?;
+                    Replacement::Staged
+                }
                 None if place.is_absent() => continue,
                 None => Replacement::Nothing,
             };
             let private = true;
             swaps.push(Swap { place, by, private });
         }
-        let previous = Place::open(&self.previous_file())?;
-        let (new, linked) = match self.linked_beside(&previous)? {
-            Some(new) => (new, true),
-            None => (self.copied_beside(&previous, look)?, false),
-        };
-        let again = linked.then(|| new.again()).transpose()?;
+        let previous = slot(&self.previous_file())?;
+        let linked = self.link_beside(&previous)?;
+        if !linked {
+            self.copy_beside(&previous, look)?;
+        }
         swaps.push(Swap {
             place: previous,
-            by: Replacement::File(new),
+            by: Replacement::Staged,
             private: true,
         });
         self.all_or_none(&swaps, || {})?;
-        match again {
+        match swaps.last() {
             // Where both names were one file already, rename(2) leaves both.
-            Some(new) => new.remove(),
-            None => sync_directories(swaps.iter().map(|swap| &swap.place)),
+            Some(swap) if linked => Ok(swap.place.discard()?),
+            _ => sync_directories(swaps.iter().map(|swap| &swap.place)),
         }
     }
 
     /// Gives the installed file a second name beside `previous`, where that will do: nothing is
     /// written, and the directory's one fsync after the install covers both renames, in their order.
     /// One that the server's group may read is copied, since nobody else needs the old key.
-    fn linked_beside(&self, previous: &Place) -> Result<Option<Place>, FilesError> {
-        let cert = Place::open(&self.cert)?;
+    fn link_beside(&self, previous: &FileSlot) -> Result<bool, FilesError> {
+        let cert = slot(&self.cert)?;
         let beside = self.single_file() && self.cert.parent() == Some(&self.state);
-        if !beside || cert.mode() != Some(0o600) {
-            return Ok(None);
+        let mode = cert.stat().map(|stat| stat.st_mode & 0o7777);
+        if !beside || mode != Ok(0o600) {
+            return Ok(false);
         }
-        let new = previous.beside(staging_name(&previous.name))?;
-        new.remove()?;
-        let linked = rustix::fs::linkat(
-            &cert.directory,
-            &cert.name,
-            &new.directory,
-            &new.name,
-            AtFlags::empty(),
-        );
-        Ok(linked.is_ok().then_some(new))
+        Ok(previous.stage_second_name(&cert)?)
     }
 
-    fn copied_beside(&self, previous: &Place, look: &FilesSnapshot) -> Result<Place, FilesError> {
+    fn copy_beside(&self, previous: &FileSlot, look: &FilesSnapshot) -> Result<(), FilesError> {
         let keyed = self.judge(&look.found).ok().flatten();
         let keyed = keyed.ok_or_else(|| previous.failed("copy what is installed")(Errno::STALE))?;
-        previous.stage(&keyed.combined_pem(), 0o600, self.owner)
+        Ok(previous.stage(&keyed.combined_pem(), 0o600, Some(self.owner))?)
     }
 
     /// Whether the targets are what [`Targets::look`] found once, byte for byte.
@@ -332,7 +257,7 @@ impl Targets {
         for (piece, path, found) in found.into_iter().rev() {
             // An install does not get past these, so there is nothing to put back.
             if !matches!(found, Found::Odd(_)) {
-                let place = Place::open(path)?;
+                let place = slot(path)?;
                 self.replaceable(&place)?;
                 wanted.push((found, place, self.is_private(piece)));
             }
@@ -357,10 +282,10 @@ impl Targets {
 }
 
 /// Makes the directories of these durable, each once.
-fn sync_directories<'a>(places: impl Iterator<Item = &'a Place>) -> Result<(), FilesError> {
+fn sync_directories<'a>(places: impl Iterator<Item = &'a FileSlot>) -> Result<(), FilesError> {
     let mut durable = BTreeSet::new();
     for place in places {
-        if durable.insert(place.path.parent()) {
+        if durable.insert(place.path().parent()) {
             place.sync_directory()?;
         }
     }

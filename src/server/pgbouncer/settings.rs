@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::bundle::TrustFiles;
-use crate::config::{Address, ServerHome};
-use crate::host::look::same_file;
+use crate::config::{Address, ServerHome, ServerKind};
+use crate::host::look::is_same_file;
 use crate::problem::Problem;
 use crate::server::settings::{Names, TlsSettings};
 
@@ -48,8 +48,9 @@ impl Settings {
 
     fn from_ini(ini: &Ini, config_file: &Path, directory: &Path) -> Settings {
         let path = |key: &str| ini.value(key).map(|text| directory.join(text));
-        let place = ServerHome::PgBouncer {
-            config_file: config_file.to_owned(),
+        let place = ServerHome {
+            kind: ServerKind::PgBouncer,
+            path: config_file.to_owned(),
         };
         let listen = ini.value("listen_addr").unwrap_or_default();
         let port = ini.value("listen_port");
@@ -89,7 +90,7 @@ impl Settings {
     /// nothing does.
     pub(crate) fn client_use(&self) -> Option<String> {
         let named = self.client_cert.as_deref()?;
-        (same_file(named, &self.tls.cert_file) == Ok(true)).then(|| {
+        is_same_file(named, &self.tls.cert_file).then(|| {
             "server_tls_cert_file names it too, so that PgBouncer shows it to PostgreSQL as a client"
                 .to_owned()
         })
@@ -114,17 +115,9 @@ impl Settings {
                 ALONE,
             ));
         }
-        let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {
-            "*" => vec!["127.0.0.1", "::1"],
-            "0.0.0.0" => vec!["127.0.0.1"],
-            "::" => vec!["::1"],
-            other => vec![other],
-        });
-        Ok(hosts
-            .map(|host| Address {
-                host: host.to_owned(),
-                port,
-            })
+        let listen = self.listen.iter();
+        Ok(listen
+            .flat_map(|host| Address::from_listen(host, port))
             .collect())
     }
 }

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::TrustFiles;
 use crate::lineage::read::{FileNames, ReadError, Reading, Spec, read};
+use crate::skipped::Skipped;
 
 const ALICE: u32 = 70_001;
 const BOB: u32 = 70_002;
@@ -24,7 +25,7 @@ struct World(TempDir);
 impl World {
     fn new() -> Option<World> {
         if !crate::host::privilege::is_root() {
-            eprintln!("skipped: only root can give files away");
+            Skipped::because("only root gives files away").count();
             return None;
         }
         let world = World(TempDir::new().unwrap());
@@ -322,8 +323,7 @@ fn an_access_control_list_leaves_the_owner_alone() {
     let flags = rustix::fs::XattrFlags::empty();
     let name = "system.posix_acl_access";
     if rustix::fs::setxattr(world.at("open"), name, &list, flags).is_err() {
-        eprintln!("skipped: this file system has no access control lists");
-        return;
+        return Skipped::because("this file system has no access control lists").count();
     }
     refusal(world.reading(&Users::default()));
 }
