@@ -50,17 +50,12 @@ pub(crate) struct Unit {
 impl Unit {
     /// The installed unit, if there is one.
     pub(crate) fn of_this_host() -> Option<Unit> {
-        Unit::with_drop_in(None)
+        Unit::in_directories(&UNIT_DIRECTORIES.map(Path::new), None)
     }
 
     /// The same as it would be with a drop-in of this name and text in [`DROP_INS`].
     pub(crate) fn of_this_host_with(name: &str, text: &str) -> Option<Unit> {
-        Unit::with_drop_in(Some((name, text)))
-    }
-
-    fn with_drop_in(more: Option<(&str, &str)>) -> Option<Unit> {
-        let directories: Vec<&Path> = UNIT_DIRECTORIES.iter().map(Path::new).collect();
-        Unit::in_directories(&directories, more)
+        Unit::in_directories(&UNIT_DIRECTORIES.map(Path::new), Some((name, text)))
     }
 
     /// As the files in these directories have it, and one more drop-in in the first of them.

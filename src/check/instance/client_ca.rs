@@ -24,7 +24,7 @@ pub(in crate::check) fn files(look: &InstanceLook) -> Option<Finding> {
 
 /// When the first of the source's files expires; none if there are none. What can't be installed is reported by `source`.
 pub(in crate::check) fn expiry(look: &InstanceLook) -> Option<Finding> {
-    let trust = look.source.bundle()?.client_trust();
+    let trust = look.seen.source.bundle()?.client_trust();
     let alive = trust
         .ends(Timestamp::now())
         .filter(|end| end.expiry != Expiry::Expired);

@@ -24,7 +24,6 @@ use crate::server::{Instance, InstanceSnapshot, Server};
 pub(in crate::check) struct InstanceLook {
     pub(super) context: CheckContext,
     pub(super) index: usize,
-    pub(super) source: Source,
     pub(super) keeper: Keeper,
     pub(super) seen: Observation,
     /// What the owner of the files may do with them.
@@ -63,7 +62,6 @@ impl InstanceLook {
         let mut look = InstanceLook {
             context,
             index,
-            source,
             keeper,
             seen,
             owners,
@@ -103,7 +101,10 @@ impl InstanceLook {
         if config.kind() != ServerKind::Postgres {
             return;
         }
-        let server = sight.targets.server;
+        let (server, postmaster) = (sight.targets.server, sight.server.postmaster());
+        if let Some(postmaster) = postmaster {
+            self.listeners = listeners(postmaster, server.uid).await;
+        }
         let rights = Rights::Writer {
             owner: server,
             write: Default::default(),
@@ -132,9 +133,8 @@ impl InstanceLook {
             // An upgrade has removed it, perhaps: nothing follows from that.
             return;
         }
-        if let Some(postmaster) = process.and_then(Process::postmaster) {
+        if let Some(postmaster) = postmaster {
             self.edits = edits(postmaster, sight, &start.around, reader).await;
-            self.listeners = listeners(postmaster, server.uid).await;
         }
         (self.tls, self.start) = (Some(tls), Some(start));
     }

@@ -23,7 +23,7 @@ pub(in crate::check) fn server_names(look: &InstanceLook) -> Option<Finding> {
         let seen = format!("clients verify {}", names.join(", "));
         return Some(Finding::good(seen));
     }
-    let example = look.source.bundle().and_then(|bundle| {
+    let example = look.seen.source.bundle().and_then(|bundle| {
         let names = bundle.leaf().names();
         names.iter().find(|name| !name.starts_with("*.")).cloned()
     });
@@ -186,7 +186,11 @@ fn of_name(served: &Served, roots: &Roots, name: &str, now: Timestamp) -> Vec<Fa
 /// Whether the issuer of `leaf` is known to be an intermediate, which a server has to send: it is one in the
 /// lineage's chain, or a public authority issued the leaf.
 fn lacks_intermediate(look: &InstanceLook, leaf: &Certificate) -> bool {
-    let chain = look.source.bundle().map(|bundle| bundle.intermediates());
+    let chain = look
+        .seen
+        .source
+        .bundle()
+        .map(|bundle| bundle.intermediates());
     let mut intermediates = chain.unwrap_or_default().iter();
     leaf.facts().is_logged
         || intermediates

@@ -26,7 +26,7 @@ pub(in crate::check) fn source(look: &InstanceLook) -> Option<Finding> {
     let seen = &look.seen;
     let bundle = match (&seen.readiness, seen.source.bundle()) {
         (Readiness::Refused { problem, .. }, _) => {
-            let is_denied = matches!(look.source, Source::Invalid { denied: true, .. });
+            let is_denied = matches!(look.seen.source, Source::Invalid { denied: true, .. });
             return Some(if is_denied && !is_root() {
                 Finding::unseen(&problem.what, "root")
             } else {
@@ -71,7 +71,7 @@ pub(in crate::check) fn source(look: &InstanceLook) -> Option<Finding> {
 /// Whether the service's user may read the lineage; none if there is nothing to read.
 pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
     let name = &look.instance().lineage.name;
-    let denied = matches!(look.source, Source::Invalid { denied: true, .. });
+    let denied = matches!(look.seen.source, Source::Invalid { denied: true, .. });
     let Some(unit) = look.context.unit.as_ref() else {
         return (!denied).then(|| {
             Finding::good(format!(
@@ -113,7 +113,7 @@ pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
 
 /// Who besides root may change the lineage's files; none if that cannot be seen, which `source` reports.
 pub(in crate::check) async fn writers(look: &InstanceLook) -> Option<Finding> {
-    if matches!(look.source, Source::Invalid { denied: true, .. }) {
+    if matches!(look.seen.source, Source::Invalid { denied: true, .. }) {
         return None;
     }
     let reader = match Worker::start("reader", reads_everything).await {
