@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 
-use super::area::{FoundHook, Hook, HookPlace};
+use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::{Tree, Unread};
-use super::{Client, command};
+use super::{client::Client, command};
 
 /// What encloses a value that is written in base64 (acme.sh, `_save_conf`).
 const ENCODED: [&str; 2] = ["__ACME_BASE64__START_", "__ACME_BASE64__END_"];
@@ -50,20 +50,20 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
 }
 
 /// The hooks and copies of every certificate of the acme.sh with this home.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
-    for directory in found.seen(tree.list(home)) {
-        of_certificate(tree, &directory, found);
+pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
+    for directory in contents.or_note(tree.list(home)) {
+        of_certificate(tree, &directory, contents);
     }
 }
 
 /// The hooks and copies of the certificate in this directory.
-pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut FoundHook) {
-    for file in found.seen(configurations(tree, directory)) {
-        let text = found.seen(tree.text(&file)).unwrap_or_default();
+pub(super) fn of_certificate(tree: &Tree, directory: &Path, contents: &mut AreaContents) {
+    for file in contents.or_note(configurations(tree, directory)) {
+        let text = contents.or_note(tree.text(&file)).unwrap_or_default();
         let settings = text
             .lines()
             .filter_map(|line| Some((line, commands_of(line, directory)?)));
-        found.hooks.extend(settings.map(|(line, commands)| Hook {
+        contents.hooks.extend(settings.map(|(line, commands)| Hook {
             place: HookPlace::Setting {
                 file: file.clone(),
                 line: line.to_owned(),

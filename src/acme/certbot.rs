@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::area::{FoundHook, Hook, HookPlace};
+use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::Tree;
-use super::{Client, command};
+use super::{client::Client, command};
 
 /// Where certbot keeps all it has, but where `--config-dir` says otherwise.
 pub(super) const HOME: &str = "/etc/letsencrypt";
@@ -51,37 +51,37 @@ pub(super) fn left_alone(conf: &str) -> Option<&str> {
 }
 
 /// All hooks that the certbot with this home keeps.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
-    let confs = found.seen(tree.list(&home.join("renewal")));
+pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
+    let confs = contents.or_note(tree.list(&home.join("renewal")));
     for file in confs {
         if file.extension().is_some_and(|name| name == "conf") {
             let name = file.file_stem().map(|name| home.join("live").join(name));
-            settings(tree, &file, name.as_deref(), found);
+            settings(tree, &file, name.as_deref(), contents);
         }
     }
-    settings(tree, &home.join("cli.ini"), None, found);
+    settings(tree, &home.join("cli.ini"), None, contents);
     for stage in STAGES {
         let directory = home.join("renewal-hooks").join(stage);
-        let files = found.seen(tree.list(&directory));
+        let files = contents.or_note(tree.list(&directory));
         // What certbot itself passes over (`list_hooks`).
         let editors = |file: &PathBuf| file.as_os_str().as_encoded_bytes().ends_with(b"~");
         for file in files.into_iter().filter(|file| !editors(file)) {
-            program(tree, file, found);
+            program(tree, file, contents);
         }
     }
 }
 
 /// What Fedora's unit reads: each value is a piece of certbot's command line.
-pub(super) fn sysconfig(tree: &Tree, found: &mut FoundHook) {
+pub(super) fn sysconfig(tree: &Tree, contents: &mut AreaContents) {
     let file = Path::new("/etc/sysconfig/certbot");
-    let text = found.seen(tree.text(file)).unwrap_or_default();
+    let text = contents.or_note(tree.text(file)).unwrap_or_default();
     for line in text.lines() {
         let assigned = command::parse(line).variables;
         for (_, value) in assigned
             .iter()
             .filter(|(name, _)| VARIABLES.contains(&&***name))
         {
-            found.hooks.push(Hook {
+            contents.hooks.push(Hook {
                 place: setting_of(file, line),
                 commands: format!("{RENEW} {value}"),
                 lineage: None,
@@ -91,12 +91,12 @@ pub(super) fn sysconfig(tree: &Tree, found: &mut FoundHook) {
 }
 
 /// An executable that certbot runs at each renewal.
-fn program(tree: &Tree, file: PathBuf, found: &mut FoundHook) {
+fn program(tree: &Tree, file: PathBuf, contents: &mut AreaContents) {
     if !tree.executable(&file) {
         return;
     }
-    let text = found.seen(tree.text(&file));
-    found.hooks.push(Hook {
+    let text = contents.or_note(tree.text(&file));
+    contents.hooks.push(Hook {
         commands: text.unwrap_or_default(),
         place: HookPlace::Program {
             link: tree.link(&file),
@@ -107,10 +107,15 @@ fn program(tree: &Tree, file: PathBuf, found: &mut FoundHook) {
 }
 
 /// The hooks in a file of settings, a line each.
-pub(super) fn settings(tree: &Tree, file: &Path, lineage: Option<&Path>, found: &mut FoundHook) {
-    let text = found.seen(tree.text(file)).unwrap_or_default();
+pub(super) fn settings(
+    tree: &Tree,
+    file: &Path,
+    lineage: Option<&Path>,
+    contents: &mut AreaContents,
+) {
+    let text = contents.or_note(tree.text(file)).unwrap_or_default();
     for (line, commands) in hooks_in(&text) {
-        found.hooks.push(Hook {
+        contents.hooks.push(Hook {
             place: setting_of(file, line),
             commands,
             lineage: lineage.map(Path::to_owned),
@@ -128,7 +133,7 @@ fn setting_of(file: &Path, line: &str) -> HookPlace {
 
 /// Each line that sets a hook, and the hook. A hook of several lines has its first line alone, by which it is found.
 fn hooks_in(text: &str) -> Vec<(&str, String)> {
-    let mut found = Vec::new();
+    let mut hooks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some((key, value)) = setting(line) else {
@@ -149,9 +154,9 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
                 value.push_str(more);
             }
         }
-        found.push((line, unquoted(&value)));
+        hooks.push((line, unquoted(&value)));
     }
-    found
+    hooks
 }
 
 /// Key and value of a line; certbot's files take `=`, `cli.ini` a colon or a blank as well.

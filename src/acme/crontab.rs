@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::area::FoundHook;
 use super::command::assignment;
+use super::contents::AreaContents;
 use super::tree::Tree;
 
 pub(super) struct Crontab {
@@ -27,9 +27,9 @@ enum CrontabForm {
     Users,
 }
 
-pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
+pub(super) fn all(tree: &Tree, contents: &mut AreaContents) -> Vec<Crontab> {
     let mut files = vec![(PathBuf::from("/etc/crontab"), None)];
-    let system = found.seen(tree.list(Path::new("/etc/cron.d")));
+    let system = contents.or_note(tree.list(Path::new("/etc/cron.d")));
     files.extend(
         system
             .into_iter()
@@ -38,7 +38,7 @@ pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
     );
     // Debian's, then that of cronie and dcron.
     for spool in ["/var/spool/cron/crontabs", "/var/spool/cron"] {
-        let users = found.seen(tree.list(Path::new(spool)));
+        let users = contents.or_note(tree.list(Path::new(spool)));
         let users = users.into_iter().filter(|path| !tree.is_directory(path));
         files.extend(users.map(|file| {
             let user = file
@@ -49,7 +49,7 @@ pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
     }
     let mut crontabs = Vec::new();
     for (file, user) in files {
-        let text = found.seen(tree.text(&file)).unwrap_or_default();
+        let text = contents.or_note(tree.text(&file)).unwrap_or_default();
         let form = user
             .as_ref()
             .map_or(CrontabForm::System, |_| CrontabForm::Users);
@@ -73,10 +73,12 @@ pub(super) fn is_program(file: &Path) -> bool {
 }
 
 /// The programs in the directories of which cron runs each one.
-pub(super) fn programs(tree: &Tree, found: &mut FoundHook) -> Vec<PathBuf> {
+pub(super) fn programs(tree: &Tree, contents: &mut AreaContents) -> Vec<PathBuf> {
     let mut programs = Vec::new();
     for directory in PERIODS {
-        let files = found.seen(tree.list(Path::new(directory))).into_iter();
+        let files = contents
+            .or_note(tree.list(Path::new(directory)))
+            .into_iter();
         programs.extend(files.filter(|path| is_run(path) && tree.executable(path)));
     }
     programs

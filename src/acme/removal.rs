@@ -1,7 +1,8 @@
 //! How a hook is taken away, and nothing beside it.
 
 use super::certbot::RENEW;
-use super::{Deed, Hook, HookJudgement, HookPlace, Judge, Share};
+use super::contents::{Hook, HookPlace};
+use super::judge::{Deed, HookJudgement, Judge, Share};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {

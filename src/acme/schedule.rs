@@ -1,21 +1,12 @@
-//! What will run an ACME client.
+//! Which timers and cron jobs run an ACME client.
 
 use std::path::{Path, PathBuf};
 
+use super::certbot;
+use super::client::Client;
 use super::command::{self, Simple};
-use super::{Client, ClientHome};
-
-/// Something that renews from time to time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    /// The client that it runs.
-    pub(crate) client: Client,
-    /// The crontab, or the timer's name.
-    pub(crate) by: String,
-    pub(crate) command: String,
-    /// Why it does nothing, where that is so.
-    pub(crate) idle: Option<String>,
-}
+use super::contents::Schedule;
+use super::origin::ClientHome;
 
 impl Schedule {
     /// A timer and the commands of what it starts; none where that is no ACME client's.
@@ -52,8 +43,8 @@ impl Schedule {
         };
         match self.client {
             Client::Certbot => {
-                let home = super::certbot::home_of(&origin.directory);
-                let other = home.is_some_and(|home| home != Path::new(super::certbot::HOME));
+                let home = certbot::home_of(&origin.directory);
+                let other = home.is_some_and(|home| home != Path::new(certbot::HOME));
                 named("--cert-name", origin.directory.file_name())
                     && named("--config-dir", home.map(Path::as_os_str))
                     && (!other || has("--config-dir"))

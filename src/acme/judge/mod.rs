@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::client::Client;
 use super::command::{self, Simple};
-use super::{Client, Hook, HookPlace, Tree, crontab};
+use super::contents::{Hook, HookPlace};
+use super::crontab;
+use super::tree::Tree;
 use crate::config::ServerKind;
 
 /// How deep scripts that run scripts are followed.
