@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use clap::builder::Styles;
 
 use super::Exit;
-use super::paint::{WIDTH, wrapped};
+use super::paint::WIDTH;
+use crate::text::wrapped;
 
 /// The widest term that is followed by its text on the same line.
 const TERM: usize = 15;

@@ -8,7 +8,7 @@ pub(crate) mod manual;
 mod notify;
 mod outcomes;
 mod page;
-pub(crate) mod paint;
+mod paint;
 mod probe;
 mod removal;
 mod rollback;

@@ -10,9 +10,9 @@ use std::io::{self, Write as _};
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span, wrapped};
+use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span};
 use crate::bundle::Expiry;
-use crate::text::{CommandLine, UNPASTEABLE, shown};
+use crate::text::{CommandLine, UNPASTEABLE, shown, wrapped};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page(String);

@@ -2,9 +2,9 @@
 //! its own, beside the daemon, whose sandbox no mail program could live in.
 //!
 //! It follows what the daemon writes for every user, `status.json`, and the daemon itself
-//! ([`follow`]); says of each instance, each certificate and the daemon how it stands ([`scene`]);
-//! knows what was told and so what is to be told ([`ledger`], kept by [`memory`]); words it
-//! ([`message`]); and runs the command ([`command`]).
+//! ([`follow`]); works out how each instance, each certificate and the daemon stands ([`scene`], [`standing`]); keeps track
+//! of what was reported and so of what to report next ([`ledger`], stored by [`memory`]); words it ([`message`]); and runs
+//! the command ([`command`]).
 //!
 //! What is due is worked out anew before each try, so that what could not be delivered is told as it
 //! then is, and what is over by then is not told. A restart repeats nothing and loses nothing; where
@@ -18,6 +18,7 @@ pub(crate) mod ledger;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod scene;
+pub(crate) mod standing;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::standing::Standing;
 use crate::bundle::Piece;
 use crate::config::{Notify, Occasion};
 
@@ -75,26 +76,6 @@ impl NoticeSubject {
     pub(crate) fn new(about: About, name: impl Into<String>) -> NoticeSubject {
         let name = name.into();
         NoticeSubject { about, name }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Standing {
-    /// In a word: a state, a level of expiry, a fingerprint.
-    pub(crate) word: String,
-    /// Whether nobody has to do anything.
-    pub(crate) well: bool,
-}
-
-impl Standing {
-    pub(crate) fn well(word: impl Into<String>) -> Standing {
-        let word = word.into();
-        Standing { word, well: true }
-    }
-
-    pub(crate) fn unwell(word: impl Into<String>) -> Standing {
-        let word = word.into();
-        Standing { word, well: false }
     }
 }
 

@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ledger::{About, Batch, Lasting, NoticeSubject, StateChange};
-use super::scene::{self, NoticeScene};
+use super::scene::NoticeScene;
+use super::standing::StandingWord;
 use crate::bundle::{Expiry, Piece};
-use crate::cli::paint::wrapped;
 use crate::config::Occasion;
 use crate::deploy::state::State;
 use crate::problem::Problem;
 use crate::report::nearing::Nearing;
 use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
 use crate::report::{day, host};
-use crate::text::shown;
+use crate::text::{shown, wrapped};
 
 /// How many changes the subject names one by one.
 const NAMED: usize = 3;
@@ -225,12 +225,12 @@ impl Item {
     /// What is known of a subject that is so.
     fn for_subject(
         subject: &NoticeSubject,
-        word: &str,
+        word: String,
         scene: &NoticeScene,
         now: Timestamp,
     ) -> Item {
         let name = clean(&subject.name);
-        let mut item = Item::bare(subject.about, word.to_owned());
+        let mut item = Item::bare(subject.about, word);
         item.name = (subject.about != About::Daemon).then_some(name);
         match subject.about {
             About::Daemon => item.explained(scene.daemon_problem().as_ref()),
@@ -321,15 +321,14 @@ impl Item {
 }
 
 fn changed(change: &StateChange, scene: &NoticeScene, now: Timestamp) -> Item {
-    let mut item = Item::for_subject(&change.subject, &change.new.word, scene, now);
+    let mut item = Item::for_subject(&change.subject, change.new.word.to_string(), scene, now);
     item.event = change.occasion.into();
     item.since = change.since;
     item.times = change.times;
-    let old = change.old.as_ref().map(|standing| standing.word.clone());
-    if change.subject.about == About::Deployment {
-        item.changed = scene::changed(&old.unwrap_or_default(), &change.new.word);
-    } else {
-        item.old_state = old;
+    let old = change.old.as_ref().map(|standing| &standing.word);
+    match &change.new.word {
+        StandingWord::Deployed(files) => item.changed = files.changed_since(old),
+        StandingWord::Name(_) => item.old_state = old.map(StandingWord::to_string),
     }
     if change.occasion == Occasion::Recovery && change.subject.about != About::Instance {
         item.explained(None);
@@ -339,7 +338,8 @@ fn changed(change: &StateChange, scene: &NoticeScene, now: Timestamp) -> Item {
 }
 
 fn lasts(lasting: &Lasting, scene: &NoticeScene, now: Timestamp) -> Item {
-    let mut item = Item::for_subject(&lasting.subject, &lasting.standing.word, scene, now);
+    let word = lasting.standing.word.to_string();
+    let mut item = Item::for_subject(&lasting.subject, word, scene, now);
     item.since = lasting.since;
     item.headline = headline(&item, &lasting.subject, false);
     item

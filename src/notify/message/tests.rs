@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::*;
-use crate::notify::ledger::Standing;
 use crate::notify::scene::DaemonIs;
 use crate::notify::scene::tests::{scene, view};
+use crate::notify::standing::Standing;
 
 fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()

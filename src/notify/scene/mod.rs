@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ledger::{About, NoticeSubject, Standing};
+use super::ledger::{About, NoticeSubject};
+use super::standing::{DeployedFiles, Standing, StandingWord};
 use crate::bundle::{Expiry, Piece};
 use crate::deploy::state::State;
 use crate::problem::Problem;
@@ -64,7 +65,7 @@ impl NoticeScene {
             }
             if current {
                 let standing = Standing {
-                    word: instance.state.as_str().to_owned(),
+                    word: instance.state.as_str().into(),
                     well: instance.state.is_well(),
                 };
                 seen.insert(
@@ -138,26 +139,11 @@ impl DaemonIs {
     }
 }
 
-/// What clients get, and by which CA file they are judged. A new CRL is not told of: it comes
-/// every few days or hours, and nobody need know.
 fn deployed(instance: &InstanceView) -> Option<Standing> {
-    let leaf = instance.served.as_ref()?.fingerprint.to_string();
-    let ca = instance
-        .ca
-        .installed
-        .as_ref()
-        .map(|view| view.digest.to_string());
-    let word: Vec<String> = std::iter::once(leaf).chain(ca).collect();
-    Some(Standing::well(word.join(" ")))
-}
-
-/// Which of these pieces a deployment has changed, by the words of [`deployed`].
-pub(super) fn changed(old: &str, new: &str) -> Vec<Piece> {
-    let leaf = |word: &str| word.split(' ').next().map(str::to_owned);
-    let ca = |word: &str| word.split(' ').nth(1).map(str::to_owned);
-    let certificate = (leaf(old) != leaf(new)).then_some(Piece::Certificate);
-    let ca = (ca(old) != ca(new)).then_some(Piece::Ca);
-    certificate.into_iter().chain(ca).collect()
+    let leaf = instance.served.as_ref()?.fingerprint;
+    let ca = instance.ca.installed.as_ref().map(|view| view.digest);
+    let files = DeployedFiles { leaf, ca };
+    Some(Standing::well(StandingWord::Deployed(files)))
 }
 
 /// How near the end a piece of an instance is; none where it has none, or one that may be near
