@@ -15,7 +15,7 @@ pub(crate) enum DaemonError {
     #[error(transparent)]
     Watch(#[from] crate::lineage::WatchError),
     /// The TLS library refused its own defaults.
-    #[error("the TLS library cannot be set up: {0}; this is a fault in how pgcertd was built")]
+    #[error("the TLS library cannot be set up: {0}; this build of pgcertd is broken")]
     Tls(#[from] rustls::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
@@ -23,6 +23,6 @@ pub(crate) enum DaemonError {
     #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
     Thread(#[source] std::io::Error),
     /// A task ended that never should.
-    #[error("{0}; this is a fault in pgcertd")]
+    #[error("internal error: {0}")]
     Task(String),
 }

@@ -278,7 +278,7 @@ impl LineageReader for NeverRead {
         Source::Invalid {
             problem: Problem::new(
                 "the lineage has not been read since pgcertd started",
-                "see that its file system answers (findmnt, dmesg)",
+                "check that its file system responds (findmnt, dmesg)",
             ),
             denied: false,
         }

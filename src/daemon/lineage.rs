@@ -283,11 +283,11 @@ impl Asker {
         Opened::from(Source::Invalid {
             problem: Problem::new(
                 format!(
-                    "lineage {}: it could not be read within {} s",
+                    "lineage {}: reading it took longer than {} s",
                     self.name,
                     ANSWER.as_secs()
                 ),
-                "see that its file system answers (findmnt, dmesg)",
+                "check that its file system responds (findmnt, dmesg)",
             ),
             denied: false,
         })

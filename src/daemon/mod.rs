@@ -567,7 +567,7 @@ impl Generation {
 
 fn unexpected(ended: Result<Result<(), PrivilegeError>, tokio::task::JoinError>) -> DaemonError {
     match ended {
-        Ok(Ok(())) => DaemonError::Task("a task ended by itself".into()),
+        Ok(Ok(())) => DaemonError::Task("a task ended on its own".into()),
         Ok(Err(error)) => DaemonError::Privilege(error),
         Err(error) => DaemonError::Task(error.to_string()),
     }

@@ -52,7 +52,7 @@ impl Servers {
     /// What there is to say beside their number, as the end of a line.
     pub(super) fn doubt(&self) -> &'static str {
         match self.unknown.get() {
-            Some(_) => "; which servers run here is not known",
+            Some(_) => "; the servers on this host could not be listed",
             None => "",
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Visit {
 
 /// That it is not known whether a server would see what is written for it, and what mends that.
 pub(super) fn unseen_targets(cannot: &CannotLook) -> Problem {
-    let subject = "whether the server sees the files in their directories is not known, so that nothing was written";
+    let subject = "it is not known whether the server sees the files in their directories, so nothing was written";
     cannot.problem().about(subject)
 }
 
@@ -83,7 +83,7 @@ impl Keeper {
             return (visit, Some(keyed));
         }
         let restless = Source::Waiting {
-            problem: "the lineage changes faster than it can be deployed".into(),
+            problem: "the lineage keeps changing faster than it can be deployed".into(),
         };
         (self.weighed(restless, sight, intent, settle).await, None)
     }
@@ -96,11 +96,11 @@ impl Keeper {
         let file = files.iter().find(|file| trail.leads_through(file))?;
         Some(Problem::new(
             format!(
-                "{} is a file of the lineage itself, and is not overwritten",
+                "{} is a file of the lineage itself, so it is not overwritten",
                 file.display()
             ),
             format!(
-                "set cert_file and key_file of {} to files outside of the lineage, and the server to use them, or mode = \"reload\"",
+                "set cert_file and key_file of {} to files outside the lineage and point the server at them, or set mode = \"reload\"",
                 self.instance.config.name
             ),
         ))

@@ -43,18 +43,20 @@ impl SyncOutcome {
     /// What has come of it, in words for the manual.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            SyncOutcome::Unchanged => "nothing was to be done",
+            SyncOutcome::Unchanged => "nothing needed doing",
             SyncOutcome::Deployed => "new clients get the lineage's certificate",
             SyncOutcome::Installed => {
-                "the files are right, and the server is down or does not use them"
+                "the files are in place, but the server is down or does not use them"
             }
-            SyncOutcome::Unverified => "the files are right, and what is served cannot be seen",
-            SyncOutcome::WouldDeploy => "without `--dry-run` something would be done",
-            SyncOutcome::Waiting => "the lineage is not ready yet, or a `delay` runs",
-            SyncOutcome::Refused => "the lineage's certificate did not pass the checks, or is held",
-            SyncOutcome::RolledBack => "the server refused it; the one of before is back",
+            SyncOutcome::Unverified => {
+                "the files are in place, but what the server serves cannot be checked"
+            }
+            SyncOutcome::WouldDeploy => "without `--dry-run` it would be deployed",
+            SyncOutcome::Waiting => "the lineage is not ready yet, or a `delay` is running",
+            SyncOutcome::Refused => "the lineage's certificate failed the checks, or is held",
+            SyncOutcome::RolledBack => "the server rejected it; the previous one is back",
             SyncOutcome::TakenBack => {
-                "the server is down and nobody has seen it serve what was installed; the one of before is back"
+                "the server is down and was never seen to serve what was installed; the previous one is back"
             }
             SyncOutcome::Failed => "a step failed; `problem` says which",
         }

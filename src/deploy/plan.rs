@@ -115,7 +115,7 @@ pub(crate) fn readiness(
         let at = clock.after(changed, clock.settle_timeout);
         if at > clock.now {
             let what = format!(
-                "lineage {name}: its chain is shorter than the installed one of the same issuer, the file may be half written; it counts as whole from {} on",
+                "lineage {name}: its chain is shorter than the installed one of the same issuer, so the file may be half written; it counts as complete from {}",
                 second(at)
             );
             return Readiness::Later {
@@ -144,7 +144,7 @@ pub(crate) fn readiness(
 /// That clients would refuse what the lineage holds, whatever they trust.
 fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> Problem {
     let what = format!(
-        "lineage {}: clients refuse it: {}",
+        "lineage {}: clients would reject it: {}",
         config.lineage.name, fault.why
     );
     Problem::new(what, &fault.mend)
@@ -169,7 +169,7 @@ fn locks_out(
         return Some(Problem::new(
             format!("lineage {lineage}: {}", trust::no_digest(bundle.leaf())),
             format!(
-                "have it issued by an authority with an RSA or ECDSA key, or, where no client has a password, install it by \
+                "have it issued by a CA with an RSA or ECDSA key, or, if no client uses a password, install it with \
                  `{insist}`"
             ),
         ));
@@ -181,7 +181,7 @@ fn locks_out(
         );
         Problem::new(
             what,
-            "name a certificate of its own there, since public authorities no longer issue both, or issue it with clientAuth",
+            "use a separate certificate there, since public CAs no longer issue both uses in one, or have it issued with clientAuth",
         )
     })
 }

@@ -51,7 +51,7 @@ fn way(
 ) -> Result<Way, Problem> {
     let Some(previous) = look.previous.clone() else {
         return Err(Problem::new(
-            "there is no previous bundle that can be loaded; pgcertd keeps one once a deployment has replaced what was served",
+            "there is no previous bundle that can be loaded; pgcertd keeps one each time a deployment replaces what was served",
             RENEW,
         ));
     };
@@ -70,14 +70,14 @@ fn way(
     if there && !again {
         return Err(Problem::new(
             format!(
-                "the previous bundle, {short}, is what is installed, and no earlier one is kept"
+                "the previous bundle, {short}, is already installed, and no earlier one is kept"
             ),
             RENEW,
         ));
     }
     if let Err(refusal) = previous.check(&config.server_names, now) {
         return Err(Problem::new(
-            format!("the previous bundle, {short}: {refusal}; what is installed stays"),
+            format!("the previous bundle, {short}: {refusal}; the installed files stay"),
             RENEW,
         ));
     }
@@ -85,7 +85,7 @@ fn way(
         let why = &fault.why;
         return Err(Problem::new(
             format!(
-                "the previous bundle, {short}: clients refuse it: {why}; what is installed stays"
+                "the previous bundle, {short}: clients would reject it: {why}; the installed files stay"
             ),
             RENEW,
         ));
@@ -102,11 +102,11 @@ fn not_ours(mode: Mode) -> Option<Problem> {
     match mode {
         Mode::Manage => None,
         Mode::Reload => Some(Problem::new(
-            "by mode = \"reload\" others place the files",
-            "have them put the previous ones back",
+            "with mode = \"reload\" something else places the files",
+            "put the previous ones back with that",
         )),
         Mode::Observe => Some(Problem::new(
-            "by mode = \"observe\" pgcertd changes nothing",
+            "with mode = \"observe\" pgcertd changes nothing",
             "put the previous files back by hand",
         )),
     }
@@ -236,10 +236,10 @@ impl Keeper {
         let (new, old) = (bundle.leaf.short(), previous.fingerprint().short());
         let reason = if new == old {
             format!(
-                "the CA and CRL files beside {new} are held back: the operator went back to the previous ones"
+                "the CA and CRL files beside {new} are held: an operator rolled back to the previous ones"
             )
         } else {
-            format!("{new} is held back: the operator went back to {old}")
+            format!("{new} is held: an operator rolled back to {old}")
         };
         let held = Held {
             fingerprint: bundle.leaf,

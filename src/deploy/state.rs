@@ -70,20 +70,20 @@ impl State {
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             State::InSync => "the lineage's certificate is installed and served",
-            State::NotRunning => "the server is down; what is installed can load",
-            State::Waiting => "a renewal is under way, or is not valid yet, or a `delay` runs",
-            State::Unknown => "you may not look, and the daemon does not run",
+            State::NotRunning => "the server is down; the installed files can be loaded",
+            State::Waiting => "a renewal is in progress or not valid yet, or a `delay` is running",
+            State::Unknown => "you lack the permission to look, and the daemon is not running",
             State::SourceInvalid => {
-                "the lineage cannot be read, or holds what must not be installed"
+                "the lineage cannot be read, or holds something that must not be installed"
             }
             State::Rejected => {
-                "the server would not load it, or no client got in with it; the one of before is back"
+                "the server would not load it, or no client could connect with it; the previous one is back"
             }
-            State::Held => "the operator holds this bundle back",
-            State::OutOfDate => "what is installed is not what the lineage holds",
+            State::Held => "an operator rolled back; this bundle is held",
+            State::OutOfDate => "the installed certificate is not the lineage's",
             State::NotUsed => "the server's configuration names other files, or TLS is off",
-            State::NotServed => "another certificate is served than is installed",
-            State::Unverified => "it is installed, and what is served cannot be seen",
+            State::NotServed => "the server serves a different certificate from the installed one",
+            State::Unverified => "it is installed, but what the server serves cannot be checked",
             State::Contended => "something else keeps rewriting the installed files",
         }
     }
@@ -92,25 +92,25 @@ impl State {
     pub(crate) fn remedy(self) -> &'static str {
         match self {
             State::InSync => "nothing",
-            State::NotRunning => "start it when you like",
+            State::NotRunning => "start it when you are ready",
             State::Waiting => {
                 "nothing; it becomes `source_invalid` after `settle_timeout` if it stays incomplete"
             }
-            State::Unknown => "ask as root, or start the daemon",
+            State::Unknown => "run it as root, or start the daemon",
             State::SourceInvalid => {
-                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is served meanwhile"
+                "see `why`: permissions, or renew again (`certbot renew --force-renewal`); the old certificate is still served"
             }
-            State::Rejected => "see the server's log, mend the cause, `pgcertd sync --force`",
-            State::Held => "renew, or `pgcertd sync --force`",
+            State::Rejected => "see the server's log, fix the cause, run `pgcertd sync --force`",
+            State::Held => "renew, or run `pgcertd sync --force`",
             State::OutOfDate => {
-                "see `why`: a full disk, a missing directory, a daemon that does not run"
+                "see `why`: a full disk, a missing directory, a daemon that is not running"
             }
-            State::NotUsed => "set what `mend` says, and reload the server",
-            State::NotServed => "`pgcertd sync --force`; is `address` that server?",
+            State::NotUsed => "set what `fix` says, and reload the server",
+            State::NotServed => "run `pgcertd sync --force`; does `address` lead to this server?",
             State::Unverified => {
-                "does the server answer on TCP? Else set `address`, or `verify = \"none\"`"
+                "does the server answer on TCP? If not, set `address`, or `verify = \"none\"`"
             }
-            State::Contended => "find and remove it, then `pgcertd sync --force`",
+            State::Contended => "find and remove it, then run `pgcertd sync --force`",
         }
     }
 
@@ -216,7 +216,7 @@ impl Observation {
             Installed::Usable(bundle) => {
                 let named = settings.companions_not_used(config) == Ok(None);
                 if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
-                    let mend = "do not restart it before that is mended";
+                    let mend = "don't restart it until that is fixed";
                     let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
                     return Some(mended);
                 }
@@ -230,7 +230,7 @@ impl Observation {
                     return None;
                 }
                 format!(
-                    "{} holds {}, which it refused",
+                    "{} holds {}, which it rejected",
                     cert.display(),
                     leaf.short()
                 )
@@ -241,7 +241,7 @@ impl Observation {
         } else {
             format!("{} with {}", cert.display(), key.display())
         };
-        let mend = format!("do not restart it before {pair} holds a pair that fits");
+        let mend = format!("don't restart it until {pair} holds a matching certificate and key");
         Some(Problem::new(why, mend).with(config.command(&["sync"])))
     }
 
@@ -311,7 +311,7 @@ impl Observation {
                 Some(
                     Problem::new(
                         &held.reason,
-                        "it stays so until the lineage changes; to deploy it before that",
+                        "it stays held until the lineage changes; to deploy it sooner",
                     )
                     .with(config.command(&["sync", "--force"])),
                 ),
@@ -333,7 +333,7 @@ impl Observation {
                             Problem::new(
                                 &held.reason,
                                 format!(
-                                    "it is tried again when the lineage changes, when {} has restarted, or a day later; at once, when the cause is mended",
+                                    "it is retried when the lineage changes, when {} has restarted, or after a day; to retry now, once the cause is fixed",
                                     config.kind().name()
                                 ),
                             )
@@ -386,7 +386,7 @@ impl Observation {
                             "something else rewrote {} three times within an hour",
                             config.cert_file.display()
                         ),
-                        "remove the hook or job that writes it, which `pgcertd check` may name; then",
+                        "remove the hook or job that writes it (`pgcertd check` may name it), then run",
                     )
                     .with(config.command(&["sync", "--force"])),
                 ),
@@ -425,11 +425,13 @@ impl Observation {
             Installed::Usable(installed) => self.difference(installed, config),
         };
         match config.mode {
-            Mode::Manage => Problem::new(what, "see that the daemon runs; at once")
-                .with(config.command(&["sync"])),
+            Mode::Manage => {
+                Problem::new(what, "make sure the daemon is running; to install it now")
+                    .with(config.command(&["sync"]))
+            }
             Mode::Reload | Mode::Observe => Problem::new(
                 what,
-                "by the configured mode pgcertd does not write it: see why whoever does has not",
+                "in this mode something else writes the file: find out why it hasn't",
             ),
         }
     }
@@ -450,7 +452,7 @@ impl Observation {
         let same_ca = source.is_some_and(|trust| trust.ca_pem() == mine.ca_pem());
         let same_crl = source.is_some_and(|client_trust| client_trust.crl_pem() == mine.crl_pem());
         let pair = (!same_pair).then(|| {
-            let lineage = format!("the lineage {}", config.lineage.name);
+            let lineage = format!("lineage {}", config.lineage.name);
             (&config.cert_file, lineage)
         });
         let companion = |same: bool, it: &'a Option<config::Companion>| {
@@ -463,8 +465,7 @@ impl Observation {
             companion(same_crl, &config.crl),
         ];
         let each = differing.into_iter().flatten();
-        let each =
-            each.map(|(file, holder)| format!("{} is not what {holder} holds", file.display()));
+        let each = each.map(|(file, holder)| format!("{} does not match {holder}", file.display()));
         each.collect::<Vec<_>>().join(", ")
     }
 
@@ -514,7 +515,7 @@ impl Observation {
         }
         if !self.faults.is_empty() {
             let why = format!(
-                "{} serves another certificate than is installed, and the server loads nothing new: {}",
+                "{} does not serve the installed certificate, and the server cannot load anything new: {}",
                 served.address,
                 Problem::whats(&self.faults)
             );
@@ -524,20 +525,22 @@ impl Observation {
             let address = &served.address;
             let what = if served.is_divided {
                 format!(
-                    "{address} serves another certificate than is installed to clients that ask for {}",
+                    "{address} does not serve the installed certificate to clients that ask for {}",
                     served.asked
                 )
             } else if Some(served.leaf.fingerprint()) == self.installed_leaf() {
-                format!("{address} asks clients for certificates of other CAs than are installed")
+                format!(
+                    "{address} asks clients for certificates of CAs other than the installed ones"
+                )
             } else {
-                format!("{address} serves another certificate than is installed")
+                format!("{address} does not serve the installed certificate")
             };
             what.into()
         });
         match config.mode {
             Mode::Manage | Mode::Reload => problem.with(config.command(&["sync", "--force"])),
             Mode::Observe => Problem {
-                fix: "reload the server, which pgcertd does not do in mode observe".into(),
+                fix: "reload the server; in mode observe pgcertd does not".into(),
                 ..problem
             },
         }
@@ -546,7 +549,7 @@ impl Observation {
 
 /// What is to be left alone while a file is broken that a start loads.
 fn no_restart() -> String {
-    format!("{FIX_FIRST}; do not restart the server before that: it would not start")
+    format!("{FIX_FIRST}; don't restart the server before that: it would not start")
 }
 
 /// What mends it is the set-up, but where pgcertd is to touch nothing.

@@ -69,17 +69,17 @@ impl Observation {
             }
             let previous = previous.fingerprint().short();
             let why = format!(
-                "{new} is installed, nobody has seen {name} serve it yet, and it may be why {name} does not start"
+                "{new} is installed but {name} has not been seen to serve it yet, and it may be why {name} does not start"
             );
             let mend = format!("to put back {previous}, which was served before it");
             return Some(Problem::new(why, mend).with(config.command(&["sync"])));
         }
         let installed = look.installed.bundle().filter(|_| self.is_taken_back())?;
         let why = format!(
-            "{new} was not yet proven served when {name} went down; {} is back in its place",
+            "{new} had not been proven served when {name} went down; {} is back in its place",
             installed.fingerprint().short()
         );
-        let mend = format!("{new} is deployed like any other once {name} runs");
+        let mend = format!("{new} will be deployed once {name} is running");
         Some(Problem::new(why, mend))
     }
 }
@@ -142,8 +142,8 @@ impl Keeper {
         done.old = done.fingerprint.replace(trial.leaf);
         done.not_after = not_after;
         done.problem = Some(Problem::new(
-            format!("{name} is down, and nobody has seen it serve {short}, which may be why"),
-            format!("{short} is deployed like any other once {name} runs"),
+            format!("{name} is down and has not been seen to serve {short}, which may be why"),
+            format!("{short} will be deployed once {name} is running"),
         ));
         // It was taken out by nobody else.
         self.memory.settled = None;

@@ -60,7 +60,7 @@ impl DeploymentReport<'_> {
                 .iter()
                 .map(|file| file.display().to_string())
                 .collect();
-            line.push_str("; the reload also applied whatever had changed since the last one in ");
+            line.push_str("; the reload also applied other changes in ");
             line.push_str(&files.join(", "));
         }
         line
@@ -103,11 +103,11 @@ impl DeploymentReport<'_> {
             SyncOutcome::Unverified if beside => "installed, loading not verified",
             SyncOutcome::Unverified => "installed, serving not verified",
             SyncOutcome::RolledBack => match self.config.kind() {
-                config::ServerKind::Postgres => "refused by Postgres and rolled back",
-                config::ServerKind::PgBouncer => "refused by PgBouncer and rolled back",
-                config::ServerKind::Patroni => "refused by Patroni and rolled back",
+                config::ServerKind::Postgres => "rejected by Postgres and rolled back",
+                config::ServerKind::PgBouncer => "rejected by PgBouncer and rolled back",
+                config::ServerKind::Patroni => "rejected by Patroni and rolled back",
             },
-            SyncOutcome::TakenBack => "not proven served and taken back",
+            SyncOutcome::TakenBack => "not proven served and rolled back",
             SyncOutcome::Refused => "refused",
             SyncOutcome::Failed => "failed",
             SyncOutcome::Waiting => "waiting",

@@ -41,7 +41,7 @@ pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Ti
     }
     let unseen = views.len() - seen.len();
     if unseen > 0 {
-        parts.push(format!("{} not looked at yet", instances(unseen)));
+        parts.push(format!("{} not checked yet", instances(unseen)));
     }
     let urgent = urgent(&seen, now);
     let mut line = match &urgent {
@@ -183,7 +183,7 @@ mod tests {
         ];
         assert_eq!(
             said(&views, 1),
-            "b not used, 1 instance in sync, 1 instance not running, 1 instance not looked at yet; \
+            "b not used, 1 instance in sync, 1 instance not running, 1 instance not checked yet; \
              1 server without an instance; next expiry in 30 hours (b.example.com)"
         );
     }
@@ -231,6 +231,6 @@ mod tests {
     #[test]
     fn without_an_instance_it_says_so() {
         assert_eq!(said(&[], 0), "no instance is configured");
-        assert_eq!(said(&[None], 0), "1 instance not looked at yet");
+        assert_eq!(said(&[None], 0), "1 instance not checked yet");
     }
 }

@@ -143,7 +143,7 @@ fn a_state_is_said_once_and_its_end_says_how_long_it_lasted() {
     assert_eq!(kinds(&ended), [EventKind::Recovered]);
     assert_eq!(
         ended[0].message(),
-        "16-main: in_sync; the trouble before it (unverified) lasted 1h 2m 5s"
+        "16-main: in_sync; the problem before it (unverified) lasted 1h 2m 5s"
     );
     assert_eq!(ended[0].value(Field::OldState), Some("unverified"));
     assert_eq!(ended[0].value(Field::Milliseconds), Some("3725000"));
@@ -442,7 +442,7 @@ fn a_deployment_says_what_is_new() {
             &[Piece::Ca],
             leaf(),
             RolledBack,
-            "new CA beside pg.example.com ababab refused by Postgres and rolled back".into(),
+            "new CA beside pg.example.com ababab rejected by Postgres and rolled back".into(),
         ),
         (
             &[Piece::Ca],

@@ -111,7 +111,7 @@ impl Announcer {
         };
         let lasted = now.saturating_duration_since(since);
         message.push_str(&format!(
-            "; the trouble before it ({}) lasted {}",
+            "; the problem before it ({}) lasted {}",
             trouble.as_str(),
             rounded(lasted)
         ));
@@ -129,13 +129,13 @@ impl Announcer {
             (News::Trouble(()), Some(danger)) => heard
                 .instance(
                     EventKind::WouldNotStart,
-                    format!("{name}: Postgres could not start again: {danger}"),
+                    format!("{name}: Postgres would not start again: {danger}"),
                 )
                 .with(Field::Problem, &danger.what)
                 .with(Field::Remedy, danger.remedy()),
             _ => heard.instance(
                 EventKind::WouldStartAgain,
-                format!("{name}: Postgres could start again"),
+                format!("{name}: Postgres would start again"),
             ),
         };
         Some(

@@ -211,7 +211,7 @@ fn that_a_server_could_not_start_again_is_critical() {
     assert_eq!(record["PRIORITY"], "2");
     says(
         record["MESSAGE"].as_str().unwrap(),
-        &[NAME, "could not start again", "do not restart it"],
+        &[NAME, "would not start again", "don't restart it"],
     );
 
     let second = stage.renew();

@@ -1,4 +1,4 @@
-//! A renewal that Postgres loads, and with which no TLS client gets in: it goes back, if it is to
+//! A renewal that Postgres loads, and with which no TLS client can connect: it goes back, if it is to
 //! blame.
 
 use std::{fs, time::Duration};
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-const ROLLED_BACK: &str = "refused by Postgres and rolled back";
+const ROLLED_BACK: &str = "rejected by Postgres and rolled back";
 
 /// One that RSA keys alone can use, as many a guide for hardening has it.
 const RSA_ALONE: &str = "ECDHE-RSA-AES256-GCM-SHA384";
@@ -77,7 +77,7 @@ fn a_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_again() {
             "has no cipher for an ECDSA key",
             "renew with an RSA key",
             "the previous files are back",
-            "TLS clients get in again",
+            "TLS clients can connect again",
         ],
     );
     stage.lets_clients_in();
@@ -195,7 +195,10 @@ fn where_nobody_got_in_before_nothing_goes_back() {
     let second = stage.renew();
     let row = stage.synced(&[], "unverified", 1);
     let told = problem(&row);
-    says(&told, &["no other bundle was seen served", "ssl_ciphers"]);
+    says(
+        &told,
+        &["no other bundle has been seen served", "ssl_ciphers"],
+    );
     assert_eq!(stage.installed(), second.combined_pem());
     assert!(!stage.kept("held.json").exists());
     // What helps is installed like any other.
@@ -228,7 +231,7 @@ fn what_a_run_that_was_killed_has_left_loaded_goes_back_to_what_was_served() {
         &[
             "renew with an RSA key",
             "the previous bundle is back",
-            "TLS clients get in again",
+            "TLS clients can connect again",
         ],
     );
     stage.lets_clients_in();
@@ -253,7 +256,7 @@ fn what_others_have_placed_stays_and_it_is_said_why_nobody_gets_in() {
     let daemon = stage.daemon();
     let ecdsa = stage.renew_to(KeyType::P256);
     world.place(&ecdsa, &stage.cert);
-    let line = daemon.wait_for_log("no TLS client gets in");
+    let line = daemon.wait_for_log("no TLS client can connect");
     says(&line, &["ssl_ciphers", "has no cipher for an ECDSA key"]);
     let seen = stage.becomes("unverified");
     says(&problem(&seen), &["ciphers", "its log says why"]);

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-const ROLLED_BACK: &str = "refused by Postgres and rolled back";
+const ROLLED_BACK: &str = "rejected by Postgres and rolled back";
 
 /// How often a daemon has rolled back so far.
 fn roll_backs(daemon: &Daemon) -> usize {

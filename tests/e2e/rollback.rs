@@ -139,7 +139,7 @@ fn sync_with_force_ends_a_rollback_as_often_as_somebody_changes_his_mind() {
         assert!(!stage.kept("held.json").exists());
         assert_eq!(stage.previous(), stage.first.combined_pem());
         eventually(SOON, "the daemon has seen that too", || {
-            daemon.log().matches("the trouble before it").count() == turn
+            daemon.log().matches("the problem before it").count() == turn
         });
     }
     let third = stage.renewal_is_served();

@@ -26,7 +26,7 @@ fn ready_waits_for_no_server_to_answer() {
     let log = daemon.log();
     assert!(!log.contains(GIVEN_UP), "{log}");
     // Servers of other tests may be told of after it.
-    let line = "STATUS=1 instance not looked at yet";
+    let line = "STATUS=1 instance not checked yet";
     let told = daemon.notified();
     assert!(
         told.iter().any(|change| change.starts_with(line)),

@@ -40,11 +40,11 @@ pub(super) enum MetricsFileError {
         #[source]
         source: ReachError,
     },
-    #[error("{}: something that is no socket lies there", .0.display())]
+    #[error("{}: something other than a socket is there", .0.display())]
     NoSocket(PathBuf),
     #[error("{}: another process answers there", .0.display())]
     Taken(PathBuf),
-    #[error("{}: whether another process answers there cannot be told: {source}", path.display())]
+    #[error("{}: cannot tell whether another process answers there: {source}", path.display())]
     Unasked {
         path: PathBuf,
         #[source]
@@ -96,12 +96,12 @@ fn remedy(why: String, error: Errno, path: &Path, key: &str) -> Problem {
         Errno::ROFS => Problem::new(
             why,
             format!(
-                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; else mount it writable"
+                "for the unit, set ReadWritePaths={directory} with `systemctl edit pgcertd` and restart it; or mount it writable"
             ),
         ),
         Errno::NOSPC | Errno::DQUOT => Problem::new(
             why,
-            format!("free some room on the file system of {directory}"),
+            format!("free some space on the file system of {directory}"),
         ),
         _ => Problem::new(why, format!("set another {key}")),
     }

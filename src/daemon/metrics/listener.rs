@@ -46,7 +46,8 @@ fn tcp(address: SocketAddr) -> Result<Door, Problem> {
         let why = format!("{address}: cannot listen there: {error}");
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                let mend = format!("set another {KEY}, or stop who listens there, shown by");
+                let mend =
+                    format!("set another {KEY}, or stop the process listening there, shown by");
                 let command = format!("ss -ltnp sport = :{}", address.port());
                 Problem::new(why, mend).with(command)
             }

@@ -346,7 +346,7 @@ impl<'a> Deployment<'a, FilesInstalled> {
         }
         let config = &self.instance.config;
         Problem::from(NOT_RUNNING).and(format_args!(
-            "nobody has seen it serve {} yet: if it does not start, `{}` puts back what was installed before",
+            "it has not been seen to serve {} yet: if it does not start, `{}` puts the previous files back",
             self.bundle.fingerprint().short(),
             config.command(&["sync"])
         ))

@@ -25,11 +25,11 @@ impl Deployment<'_, Refused> {
             Err(e) => return Err(told.and(format_args!("putting the files back failed: {e}"))),
         };
         if let Err(e) = remembered {
-            told = told.and(format_args!("the refusal could not be remembered: {e}"));
+            told = told.and(format_args!("the rejection could not be recorded: {e}"));
         }
         told = match (self.state.proof, way) {
             (Proof::ShutOut, Some(way)) => match self.returned(way).await {
-                Returned::Served => told.and("TLS clients get in again"),
+                Returned::Served => told.and("TLS clients can connect again"),
                 Returned::ShutOut => return self.reinstated().await,
                 Returned::Doubtful(doubt) => told.and(doubt),
             },
@@ -47,7 +47,7 @@ impl Deployment<'_, Refused> {
         let look = Arc::clone(&self.before.sight.look);
         let nothing = look.found.iter().all(|f| matches!(f, Found::Absent));
         match way {
-            None => Ok("there is no earlier bundle to go back to, the files stay"),
+            None => Ok("there is no earlier bundle to go back to, so the files stay"),
             Some(WayBack::Previous) => {
                 self.instance
                     .on_files(move |targets| match &look.previous {
@@ -66,7 +66,7 @@ impl Deployment<'_, Refused> {
                     .on_files(move |targets| targets.put_back(&look.found))
                     .await?;
                 Ok(if nothing {
-                    "there was no file before, and there is none now"
+                    "there was no file before, so it was removed"
                 } else {
                     "the previous files are back"
                 })
@@ -114,7 +114,7 @@ impl Deployment<'_, Refused> {
             }
             Err(_) if is_patroni => {
                 let restart = patroni::RESTART;
-                Some(format!("restart Patroni for its REST API to come back: {restart}").into())
+                Some(format!("restart Patroni to bring its REST API back: {restart}").into())
             }
             Err(unseen) => Some(unseen.problem().about("what is served now is not known")),
         }

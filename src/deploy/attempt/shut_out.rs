@@ -62,7 +62,7 @@ impl<'a> Deployment<'a, Reloaded> {
             return Verdict::Ended(Ending::not_taken(reason));
         }
         if self.before.proven_way_back(&self.bundle).is_none() {
-            let stays = reason.and("no other bundle was seen served before, so that it stays");
+            let stays = reason.and("no other bundle has been seen served, so it stays");
             return Verdict::Ended(Ending::unverified(stays));
         }
         Verdict::Refused(Box::new(self.into_state(Refused {
@@ -83,14 +83,14 @@ impl<'a> Deployment<'a, Reloaded> {
         let kind = self.instance.config.kind();
         let cause = match (ciphers, kind) {
             (Some(ciphers), _) => ciphers.against(key, before),
-            (None, _) => format!("see whether its ciphers have one for a key of {key}"),
+            (None, _) => format!("check whether its cipher settings allow a key of {key}"),
         };
         let log = match kind {
             ServerKind::Postgres => ", at \"could not accept SSL connection\"",
             ServerKind::PgBouncer | ServerKind::Patroni => "",
         };
         let what = format!(
-            "{} loaded {} ({key}), and no TLS client gets in with it ({how}): {cause}",
+            "{} loaded {} ({key}), but no TLS client can connect with it ({how}): {cause}",
             kind.name(),
             self.bundle.fingerprint().short(),
         );
@@ -132,7 +132,7 @@ impl Deployment<'_, Refused> {
                 }
                 Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.problem()),
                 Err(_) if !process.alive() => {
-                    return Returned::Doubtful("the server has ended since".into());
+                    return Returned::Doubtful("the server has stopped since".into());
                 }
                 Err(unseen) => {
                     let subject = "what is served now is not known";
@@ -160,11 +160,11 @@ impl Deployment<'_, Refused> {
     pub(super) async fn reinstated(self) -> Result<Ending, Problem> {
         let short = self.bundle.fingerprint().short();
         let told = Problem::from(format!(
-            "no TLS client gets in, with {short} as little as with the previous files, so that it is not the certificate"
+            "no TLS client can connect, neither with {short} nor with the previous files, so it is not the certificate"
         ));
         let failed = |error: String| {
             let told = told.clone();
-            told.and(format_args!("putting {short} in again failed: {error}"))
+            told.and(format_args!("reinstalling {short} failed: {error}"))
         };
         let (keyed, look) = (self.keyed.clone(), Arc::clone(&self.before.sight.look));
         self.instance
@@ -187,7 +187,8 @@ impl Deployment<'_, Refused> {
             .await
             .map_err(|error| failed(error.to_string()))?;
         Ok(Ending::unverified(Problem {
-            fix: "see the server's settings of TLS, its ciphers, protocols and curves; its log says why".into(),
+            fix: "check the server's TLS settings (ciphers, protocols, curves); its log says why"
+                .into(),
             ..told
         }))
     }

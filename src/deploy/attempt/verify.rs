@@ -42,7 +42,7 @@ impl<'a> Deployment<'a, Reloaded> {
         match Box::pin(self.watch(&addresses)).await {
             WireVerdict::New => self.used(Ok(())).await,
             WireVerdict::NewLeaf => {
-                let doubt = "the new certificate is served, and clients are asked for certificates of other CAs than were installed";
+                let doubt = "the new certificate is served, but clients are asked for certificates of CAs other than the installed ones";
                 self.used(Err(doubt.into())).await
             }
             WireVerdict::Off => {
@@ -131,8 +131,8 @@ impl<'a> Deployment<'a, Reloaded> {
         match not_used {
             Ok(Some(not_used)) => Verdict::Ended(Ending::installed(not_used)),
             _ => Verdict::Ended(Ending::unverified(format!(
-                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or it is before 2.1 or 3.0.3, \
-                 which do not reload a certificate, or the serial number is the old one's; it loads it at its next restart",
+                "Patroni has not loaded {} within {} s: its loop_wait is longer (set verify_timeout), or its version is one that does not reload certificates (before 2.1, or 3.0.0 to 3.0.2), \
+                 or the serial number is the old one's; it loads it at its next restart",
                 self.bundle.fingerprint().short(),
                 config.verify_timeout.as_secs()
             ))),
@@ -210,7 +210,7 @@ impl<'a> Deployment<'a, Reloaded> {
         }
         let what = if served.leaf.fingerprint() == self.bundle.fingerprint() {
             format!(
-                "{address} asks clients for certificates of CAs that are neither those installed nor the previous ones"
+                "{address} asks clients for certificates of CAs that are neither the installed nor the previous ones"
             )
         } else {
             format!(
@@ -218,7 +218,7 @@ impl<'a> Deployment<'a, Reloaded> {
                 served.leaf.fingerprint().short()
             )
         };
-        Problem::new(what, "see that no other server answers there")
+        Problem::new(what, "make sure no other server answers there")
     }
 
     /// The certificate is served; the CA and CRL files that come with it count where the
@@ -366,7 +366,7 @@ impl<'a> Deployment<'a, Reloaded> {
         }
         (!causes.is_empty()).then(|| {
             let fix = format!(
-                "{FIX_FIRST}; {} is loaded once that is done. Do not restart the server before: it would not start",
+                "{FIX_FIRST}; {} is loaded once that is done. Don't restart the server before that: it would not start",
                 self.bundle.fingerprint().short()
             );
             let what = Problem::whats(&causes);
@@ -382,7 +382,7 @@ impl<'a> Deployment<'a, Reloaded> {
         );
         if self.before.has_leaf_of(&self.bundle) {
             return format!(
-                "{name} did not load the CA file that comes with {short}: after the reload, new connections are still asked for certificates of the previous CAs"
+                "{name} did not load the CA file that comes with {short}: after the reload, new clients are still asked for certificates of the previous CAs"
             );
         }
         let before = self.before.leaf();

@@ -51,7 +51,7 @@ fn with_tls_1_3_alone_a_key_that_is_too_weak_for_the_server_goes_back_all_the_sa
     let first = stage.first.clone();
     stage.renew_weak();
     let told = problem(&stage.synced(&[], "rolled_back", 1));
-    says(&told, &["no TLS client gets in"]);
+    says(&told, &["no TLS client can connect"]);
     assert_eq!(stage.cluster.served(), first.fingerprint);
     stage.ends_serving(&first);
 }

@@ -31,7 +31,7 @@ fn a_deployment_of_a_ca_or_a_crl_alone_says_what_is_new() {
     let line = format!("16-main: new CA and CRL beside pg.example.com {leaf} deployed, ");
     says(back.stdout(), &[&line]);
     let held = gate.stage.becomes("held");
-    let words = format!("the CA and CRL files beside {leaf} are held back");
+    let words = format!("the CA and CRL files beside {leaf} are held");
     says(held["problem"].as_str().unwrap(), &[&words]);
 
     let row = gate.stage.synced(&["--force"], "deployed", 0);

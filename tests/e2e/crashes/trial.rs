@@ -80,7 +80,7 @@ fn daemon_mends(files: Files, killed: Killed) {
     // At boot, whatever waits for pgcertd starts once that is ready.
     let daemon = stage.unit();
     assert_eq!(stage.left(), Left::holding(&stage.now));
-    let line = daemon.wait_for_log("not proven served and taken back");
+    let line = daemon.wait_for_log("not proven served and rolled back");
     names(&line, &[&bad, &stage.now]);
     names(&told(&stage), &[&bad, &stage.now]);
 
@@ -155,7 +155,7 @@ fn a_good_bundle_that_was_taken_back_is_served_once_postgres_runs() {
     // Its administrator stops it, for a reason of his own.
     stage.cluster.stop();
     let daemon = Launch::new(&world).like_the_unit().daemon(&stage.config);
-    daemon.wait_for_log("not proven served and taken back");
+    daemon.wait_for_log("not proven served and rolled back");
     assert_eq!(stage.left(), Left::holding(&stage.now));
     stage.starts("after that");
     eventually(SOON, "the renewal is served", || {

@@ -71,7 +71,7 @@ fn files_with_their_default_names_in_the_data_directory_are_deployed_to() {
     let second = stage.renewal_is_served();
     stage.becomes("in_sync");
     stage.renew_weak();
-    daemon.wait_for_log("refused by Postgres and rolled back");
+    daemon.wait_for_log("rejected by Postgres and rolled back");
     stage.becomes("rejected");
     assert_eq!(stage.cluster.served(), second.fingerprint);
     assert_eq!(session.lives(), Ok(()));

@@ -238,7 +238,7 @@ fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
     // It is no socket.
     fs::write(&socket, "mine").unwrap();
     let daemon = Daemon::start(&world, &config);
-    let line = daemon.wait_for_log("something that is no socket lies there");
+    let line = daemon.wait_for_log("something other than a socket is there");
     assert!(line.contains("`rm "), "{line}");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "mine");
     assert_eq!(daemon.stop().code(), Some(0));

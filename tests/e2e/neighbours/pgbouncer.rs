@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const ROLLED_BACK: &str = "refused by PgBouncer and rolled back";
+const ROLLED_BACK: &str = "rejected by PgBouncer and rolled back";
 
 #[test]
 fn a_renewal_reaches_a_poolers_clients_and_no_pooled_session_is_lost() {
@@ -167,7 +167,7 @@ fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_a
     let daemon = stage.daemon();
     let mut session = stage.pooler.session(&stage.cluster);
     let ecdsa = stage.renew();
-    let line = daemon.wait_for_log("refused by PgBouncer and rolled back");
+    let line = daemon.wait_for_log("rejected by PgBouncer and rolled back");
     says(
         &line,
         &[
@@ -175,7 +175,7 @@ fn a_poolers_renewal_to_a_key_that_no_cipher_fits_goes_back_and_clients_get_in_a
             "client_tls_ciphers",
             "client_tls_protocols = tlsv1.2",
             "has no cipher for an ECDSA key",
-            "TLS clients get in again",
+            "TLS clients can connect again",
         ],
     );
     stage.becomes("rejected");

@@ -80,12 +80,12 @@ fn what_no_pooler_has_taken_goes_back_before_it_starts() {
         // At boot, whatever waits for pgcertd starts once that is ready.
         let daemon = stage.unit();
         stage.holds(&stage.first);
-        let line = daemon.wait_for_log("not proven served and taken back");
+        let line = daemon.wait_for_log("not proven served and rolled back");
         says(&line, &[NAME, names[0], names[1], "PgBouncer is down"]);
         stage.pooler.start().unwrap();
         let mut session = stage.pooler.session(&stage.cluster);
         // It is deployed like any other now, and refused like any other.
-        let line = daemon.wait_for_log("refused by PgBouncer and rolled back");
+        let line = daemon.wait_for_log("rejected by PgBouncer and rolled back");
         says(&line, &names[..1]);
         stage.becomes("rejected");
         stage.holds(&stage.first);
