@@ -1,4 +1,4 @@
-//! What acme.sh keeps of each certificate: `DOMAIN/DOMAIN.conf`, shell assignments that it reads at each renewal.
+//! What acme.sh keeps for each certificate: `DOMAIN/DOMAIN.conf`, shell assignments that it reads at each renewal.
 
 use std::path::{Path, PathBuf};
 
@@ -8,22 +8,22 @@ use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::{Tree, Unread};
 use super::{client::Client, command};
 
-/// What encloses a value that is written in base64 (acme.sh, `_save_conf`).
+/// The marks around a value in base64 (acme.sh, `_save_conf`).
 const ENCODED: [&str; 2] = ["__ACME_BASE64__START_", "__ACME_BASE64__END_"];
 
 const COMMANDS: [&str; 4] = ["Le_ReloadCmd", "Le_PreHook", "Le_PostHook", "Le_RenewHook"];
 
-/// Settings that name a file to which it copies.
+/// Settings that name a file it copies to.
 const COPIES: [&str; 3] = ["Le_RealKeyPath", "Le_RealFullChainPath", "Le_RealCertPath"];
 
-/// Where it is installed below a home, and by packages.
+/// Where it may be installed: below a user's home, or by packages.
 pub(super) fn homes(of_users: &[PathBuf]) -> Vec<PathBuf> {
     let own = of_users.iter().map(|home| home.join(".acme.sh"));
     let packaged = ["/etc/acme.sh", "/var/lib/acme.sh", "/etc/acme"];
     own.chain(packaged.into_iter().map(PathBuf::from)).collect()
 }
 
-/// Whether a lineage's directory is one of acme.sh's.
+/// Whether a lineage's directory belongs to acme.sh.
 pub(super) fn keeps(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
     for file in configurations(tree, directory)? {
         let text = tree.text(&file)?.unwrap_or_default();
@@ -75,7 +75,7 @@ pub(super) fn of_certificate(tree: &Tree, directory: &Path, contents: &mut AreaC
     }
 }
 
-/// What a line has acme.sh do after a renewal.
+/// What a line makes acme.sh do after a renewal.
 fn commands_of(line: &str, directory: &Path) -> Option<String> {
     let assigned = command::parse(line).variables;
     let (key, value) = assigned.into_iter().next()?;
@@ -92,7 +92,7 @@ fn commands_of(line: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// A value as it was before it was saved; one that cannot be decoded stays as it is.
+/// The decoded value; one that cannot be decoded stays as it is.
 fn decoded(value: &str) -> String {
     let inner = value.strip_prefix(ENCODED[0]);
     let inner = inner.and_then(|rest| rest.strip_suffix(ENCODED[1]));

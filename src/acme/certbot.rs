@@ -1,5 +1,5 @@
-//! What certbot keeps for later renewals: `renewal/NAME.conf`, `cli.ini`, `renewal-hooks/`, and the variables that Fedora's
-//! unit takes its options from.
+//! What certbot keeps for later renewals: `renewal/NAME.conf`, `cli.ini`, `renewal-hooks/`, and the variables with options
+//! for Fedora's unit.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::Tree;
 use super::{client::Client, command};
 
-/// Where certbot keeps all it has, but where `--config-dir` says otherwise.
+/// certbot's default `--config-dir`.
 pub(super) const HOME: &str = "/etc/letsencrypt";
 
-/// Options that certbot saves; `deploy_hook` is a later name of `renew_hook`.
+/// Options that certbot saves; `deploy_hook` is the newer name of `renew_hook`.
 const KEYS: [&str; 4] = ["pre_hook", "post_hook", "renew_hook", "deploy_hook"];
 
 /// The stages of `renewal-hooks/`.
 const STAGES: [&str; 3] = ["pre", "deploy", "post"];
 
-/// Variables in Fedora's `/etc/sysconfig/certbot`, each with an option of `certbot renew`.
+/// Variables in Fedora's `/etc/sysconfig/certbot`, each with options of `certbot renew`.
 const VARIABLES: [&str; 5] = [
     "PRE_HOOK",
     "POST_HOOK",
@@ -25,10 +25,10 @@ const VARIABLES: [&str; 5] = [
     "CERTBOT_ARGS",
 ];
 
-/// What the hooks of [`sysconfig`] are preceded by.
+/// The command that the values in [`sysconfig`] belong to.
 pub(super) const RENEW: &str = "certbot renew";
 
-/// The directory of the certbot that has the lineage `live/NAME`; none where the path is not of that form.
+/// The `--config-dir` of the lineage `live/NAME`; none if the path doesn't have that form.
 pub(super) fn home_of(lineage: &Path) -> Option<&Path> {
     let live = lineage.parent()?;
     live.parent().filter(|_| live.ends_with("live"))
@@ -41,7 +41,7 @@ pub(super) fn renewal_of(lineage: &Path) -> Option<PathBuf> {
     Some(home_of(lineage)?.join("renewal").join(file))
 }
 
-/// Whether certbot was told to leave this lineage alone: the line that says so.
+/// The line that turns off automatic renewal of this lineage, if there is one.
 pub(super) fn left_alone(conf: &str) -> Option<&str> {
     let off = |line: &&str| {
         setting(line)
@@ -50,7 +50,7 @@ pub(super) fn left_alone(conf: &str) -> Option<&str> {
     conf.lines().find(off)
 }
 
-/// All hooks that the certbot with this home keeps.
+/// All hooks of the certbot with this `--config-dir`.
 pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
     let confs = contents.or_note(tree.list(&home.join("renewal")));
     for file in confs {
@@ -63,7 +63,7 @@ pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
     for stage in STAGES {
         let directory = home.join("renewal-hooks").join(stage);
         let files = contents.or_note(tree.list(&directory));
-        // What certbot itself passes over (`list_hooks`).
+        // certbot skips these as well (`list_hooks`).
         let editors = |file: &PathBuf| file.as_os_str().as_encoded_bytes().ends_with(b"~");
         for file in files.into_iter().filter(|file| !editors(file)) {
             program(tree, file, contents);
@@ -71,7 +71,7 @@ pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
     }
 }
 
-/// What Fedora's unit reads: each value is a piece of certbot's command line.
+/// What Fedora's unit reads: each value is a part of certbot's command line.
 pub(super) fn sysconfig(tree: &Tree, contents: &mut AreaContents) {
     let file = Path::new("/etc/sysconfig/certbot");
     let text = contents.or_note(tree.text(file)).unwrap_or_default();
@@ -106,7 +106,7 @@ fn program(tree: &Tree, file: PathBuf, contents: &mut AreaContents) {
     });
 }
 
-/// The hooks in a file of settings, a line each.
+/// The hooks in a settings file, one per line.
 pub(super) fn settings(
     tree: &Tree,
     file: &Path,
@@ -131,7 +131,7 @@ fn setting_of(file: &Path, line: &str) -> HookPlace {
     }
 }
 
-/// Each line that sets a hook, and the hook. A hook of several lines has its first line alone, by which it is found.
+/// Each line that sets a hook, and the hook. For a hook of several lines, only the first, which is enough to find it.
 fn hooks_in(text: &str) -> Vec<(&str, String)> {
     let mut hooks = Vec::new();
     let mut lines = text.lines();
@@ -143,7 +143,7 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
             continue;
         }
         let mut value = value.to_owned();
-        // ConfigObj writes a value of several lines, or with both kinds of quotes, in three of them.
+        // ConfigObj uses triple quotes for a value of several lines, or with both kinds of quotes.
         if let Some(open) = ["'''", "\"\"\""]
             .into_iter()
             .find(|name| value.starts_with(name))
@@ -159,7 +159,7 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
     hooks
 }
 
-/// Key and value of a line; certbot's files take `=`, `cli.ini` a colon or a blank as well.
+/// Key and value of a line; certbot's files use `=`, `cli.ini` also a colon or a space.
 fn setting(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.starts_with(['#', ';', '[']) {
@@ -171,7 +171,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
     Some((&line[..end], value.trim()))
 }
 
-/// A value without the quotes that it is written in.
+/// A value without its quotes.
 fn unquoted(value: &str) -> String {
     for quotes in ["'''", "\"\"\"", "'", "\""] {
         let inner = value.strip_prefix(quotes);
@@ -203,7 +203,7 @@ autorenew = False
     #[test]
     fn hooks_are_read_as_certbot_writes_them() {
         let hooks = hooks_in(CONF);
-        let commands: Vec<&str> = hooks.iter().map(|(_, it)| it.as_str()).collect();
+        let commands: Vec<&str> = hooks.iter().map(|(_, hook)| hook.as_str()).collect();
         assert_eq!(
             commands,
             [

@@ -8,7 +8,7 @@ use super::tree::Tree;
 
 pub(super) struct Crontab {
     pub(super) file: PathBuf,
-    /// Whose it is, where `crontab` keeps it.
+    /// The owner, if it is a user's crontab.
     pub(super) user: Option<String>,
     pub(super) lines: Vec<CrontabLine>,
 }
@@ -34,7 +34,7 @@ pub(super) fn all(tree: &Tree, contents: &mut AreaContents) -> Vec<Crontab> {
         system
             .into_iter()
             .filter(|path| is_run(path))
-            .map(|place| (place, None)),
+            .map(|file| (file, None)),
     );
     // Debian's, then that of cronie and dcron.
     for spool in ["/var/spool/cron/crontabs", "/var/spool/cron"] {
@@ -59,7 +59,7 @@ pub(super) fn all(tree: &Tree, contents: &mut AreaContents) -> Vec<Crontab> {
     crontabs
 }
 
-/// Directories of which cron runs each program.
+/// The directories whose programs cron runs.
 const PERIODS: [&str; 4] = [
     "/etc/cron.hourly",
     "/etc/cron.daily",
@@ -67,12 +67,12 @@ const PERIODS: [&str; 4] = [
     "/etc/cron.monthly",
 ];
 
-/// Whether a program is run by cron for the directory that it lies in.
+/// Whether cron runs a program because of the directory that it is in.
 pub(super) fn is_program(file: &Path) -> bool {
     PERIODS.iter().any(|directory| file.starts_with(directory))
 }
 
-/// The programs in the directories of which cron runs each one.
+/// The programs in the directories whose programs cron runs.
 pub(super) fn programs(tree: &Tree, contents: &mut AreaContents) -> Vec<PathBuf> {
     let mut programs = Vec::new();
     for directory in PERIODS {
@@ -84,7 +84,7 @@ pub(super) fn programs(tree: &Tree, contents: &mut AreaContents) -> Vec<PathBuf>
     programs
 }
 
-/// cron and run-parts pass over names with a dot, as those that dpkg leaves have.
+/// cron and run-parts skip names with a dot, such as those that dpkg leaves behind.
 fn is_run(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().as_encoded_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);

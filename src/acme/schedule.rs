@@ -9,7 +9,7 @@ use super::contents::Schedule;
 use super::origin::ClientHome;
 
 impl Schedule {
-    /// A timer and the commands of what it starts; none where that is no ACME client's.
+    /// From a timer and the commands that it starts; none if they don't run an ACME client.
     pub(crate) fn of_timer(timer: &str, commands: &str) -> Option<Schedule> {
         let known = match timer {
             "certbot.timer" | "certbot-renew.timer" | "snap.certbot.renew.timer" => {
@@ -37,7 +37,11 @@ impl Schedule {
             return false;
         }
         let words: Vec<&str> = self.command.split([' ', '\t', '=', '\'', '"']).collect();
-        let has = |word: &str| words.iter().any(|text| text.trim_end_matches('/') == word);
+        let has = |wanted: &str| {
+            words
+                .iter()
+                .any(|word| word.trim_end_matches('/') == wanted)
+        };
         let named = |option: &str, value: Option<&std::ffi::OsStr>| {
             !has(option) || value.is_some_and(|value| has(&value.to_string_lossy()))
         };
@@ -63,9 +67,8 @@ pub(super) fn of_cron(file: &Path, commands: &str, systemd: bool) -> Vec<Schedul
         client,
         by: file.display().to_string(),
         command: commands.to_owned(),
-        idle: left_to_systemd.then(|| {
-            "it does nothing where systemd runs, and leaves the work to certbot.timer".into()
-        }),
+        idle: left_to_systemd
+            .then(|| "it does nothing under systemd, and leaves the work to certbot.timer".into()),
     })
     .collect()
 }
@@ -76,10 +79,10 @@ fn asks_for_systemd(simple: &Simple) -> bool {
     matches!(simple.program(), "test" | "[" | "[[")
         && words
             .windows(3)
-            .any(|texts| texts == ["!", "-d", "/run/systemd/system"])
+            .any(|test| test == ["!", "-d", "/run/systemd/system"])
 }
 
-/// The client that a command has renew, and the words after its name.
+/// The client that a command runs to renew, and the words after its name.
 fn renewal(simple: &Simple) -> Option<(Client, Vec<&str>)> {
     let words: Vec<&str> = simple
         .command()
@@ -120,7 +123,7 @@ mod tests {
         }
     }
 
-    /// As the package has it.
+    /// From the package.
     const DEBIAN: &str = "test -x /usr/bin/certbot -a \\! -d /run/systemd/system && perl -e 'sleep int(rand(43200))' && certbot -q renew --no-random-sleep-on-renew";
 
     #[test]

@@ -1,6 +1,6 @@
 //! `pgcertd check`: the config, and everything a deployment needs, without changing anything.
 //!
-//! What is looked at is in [`mod@crate::check`]; here it is drawn, what needs a person first.
+//! The checks are in [`mod@crate::check`]; this prints them, problems first.
 
 use super::manual::{Chapter, Manual};
 use super::page::Page;
@@ -12,36 +12,36 @@ use crate::config::Config;
 pub(super) const MANUAL: Manual = Manual {
     command: "check",
     description: &[
-        "Reads the config as the daemon does, and then looks whether a renewal would get through, and whether clients \
-         get what they should: the lineage, the rights of the service, the installed files, the server and its \
-         configuration, what it serves at each of its addresses, and this host. Nothing is changed.",
-        "Each finding says what was seen; where it is not good, why that matters, and what mends it: a \
-         command, whole on one line, for a root shell, or a sentence where no command can.",
-        "Run it as root: others see less, and it says what they may not see.",
+        "Reads the config as the daemon does, then checks whether a renewal would get through and whether clients get \
+         what they should: the lineage, the service's rights, the installed files, the server and its configuration, \
+         what it serves at each of its addresses, and this host. Nothing is changed.",
+        "Each finding says what was seen and, unless it is good, why it matters and how to fix it: a command for a root \
+         shell, whole on one line, or a sentence if no command can do it.",
+        "Run it as root: other users see less, and it says what they can't see.",
     ],
     exit: &[
         (
             Exit::Well,
-            "everything was looked at, and no problem was found; notes do not count",
+            "everything was checked, and there is no problem; notes don't count",
         ),
         (
             Exit::Problem,
-            "a problem was found, or something could not be looked at",
+            "there is a problem, or something could not be checked",
         ),
         (
             Exit::Usage,
-            "wrong usage or config; file, line and column are shown, and what was expected",
+            "wrong usage or config; it says in which file, line and column, and what was expected",
         ),
     ],
     chapters,
     examples: &[
         (
             "pgcertd check",
-            "After a change of the config, before the reload.",
+            "After changing the config, before the reload.",
         ),
         (
             "pgcertd check --config-only --config ./pgcertd.toml",
-            "Is this file right? Needs no rights but to read it.",
+            "Is this file right? Only needs the right to read it.",
         ),
     ],
 };
@@ -49,36 +49,35 @@ pub(super) const MANUAL: Manual = Manual {
 fn chapters() -> Vec<Chapter> {
     let findings = Chapter::new(
         "Findings",
-        "Each has an id, which `--json` shows too. Where all is well:",
+        "Each has an id, which `--json` shows too. If all is well:",
     );
     vec![
-        Chapter::new("Weights", "Each finding begins with how much it weighs:")
+        Chapter::new("Weights", "Each finding begins with its weight:")
             .term("!", "something is broken or unsafe, or will be")
-            .term("?", "it could not be looked at; what right is lacking")
+            .term("?", "it could not be checked; says which right is missing")
             .term("note", "worth knowing")
-            .term("ok", "as it should be"),
+            .term("ok", "good"),
         FindingKind::ALL
             .iter()
             .fold(findings, |chapter, kind| chapter.term(kind.id(), kind.good())),
         Chapter::new(
             "Findings in JSON",
-            "`host` and, for each of `instances`, `findings` are lists of these:",
+            "`host`, and `findings` of each of the `instances`, are lists of these:",
         )
         .term("id", "what it is, as above")
         .term("weight", "`problem`, `unseen`, `notice` or `good`")
         .term("seen, why", "what was seen, and why that matters")
-        .term("lacks", "of `unseen`: the right that is lacking; else null")
+        .term("lacks", "for `unseen`: the right that is missing; otherwise null")
         .term(
             "mend",
-            "an object with `command`, a line for a root shell, or with `sentence`; null where there is nothing to do",
+            "the fix: an object with `command`, a line for a root shell, or with `sentence`; null if no action is needed",
         ),
     ]
 }
 
-/// What is to be checked.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArguments {
-    /// Check the config alone, as a reload of the service does first; look at no lineage and no server.
+    /// Check only the config, as a reload of the service does first; don't look at lineages or servers.
     #[arg(long)]
     config_only: bool,
 }
@@ -119,20 +118,20 @@ fn drawn(config: &Config, report: &Report) -> Page {
         .collect();
     sections.push(("this host", &report.host));
     sections.retain(|(_, findings)| !findings.is_empty());
-    // What needs a person stands first, in the sections and among them.
+    // Problems come first, in the sections and among them.
     sections.sort_by_key(|(_, findings)| worst(findings));
     for (name, findings) in sections {
         out.end().line(name);
         let mut findings: Vec<&Finding> = findings.iter().collect();
         findings.sort_by_key(|finding| finding.weight);
         for finding in findings {
-            out.add(told(finding));
+            out.add(explained(finding));
         }
     }
     out
 }
 
-/// How many of each weight there are; none where nothing was looked at.
+/// How many findings there are of each weight; none if nothing was checked.
 fn summary(report: &Report) -> Option<String> {
     report.findings().next()?;
     let of = |weight, one: &str, several: &str| match report.count(weight) {
@@ -142,7 +141,7 @@ fn summary(report: &Report) -> Option<String> {
     };
     let counts: Vec<String> = [
         of(Weight::Problem, "problem", "problems"),
-        of(Weight::Unseen, "thing not seen", "things not seen"),
+        of(Weight::Unseen, "unchecked", "unchecked"),
         of(Weight::Notice, "note", "notes"),
     ]
     .into_iter()
@@ -159,8 +158,8 @@ fn worst(findings: &[Finding]) -> Option<Weight> {
     findings.iter().map(|finding| finding.weight).min()
 }
 
-/// One finding: a line where it is good, else what, why and what to do.
-fn told(finding: &Finding) -> Page {
+/// One finding: a line if it is good, otherwise what, why and the fix.
+fn explained(finding: &Finding) -> Page {
     let (style, label) = match finding.weight {
         Weight::Problem => (BAD, "!"),
         Weight::Unseen => (ODD, "?"),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_person_stands_first_with_its_reason_and_its_mend() {
+    fn problems_come_first_with_their_reason_and_fix() {
         let command =
             "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
         let report = Report {
@@ -232,19 +231,19 @@ mod tests {
             ],
         };
         let expected = format!(
-            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 thing not seen, 1 note
+            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 unchecked, 1 note
 
 15-left
   !     ssl = off
         without it no client is encrypted, whatever is installed (ssl)
-  mend  {command}
+  fix   {command}
   ?     no permission
         nothing new is installed before it does (source)
   ask   as root
   note  no names
         without them a certificate for other names is installed, and clients
         refuse it (server_names)
-  mend  write them into the config
+  fix   write them into the config
   ok    the server runs, process 7
 
 16-main
@@ -258,13 +257,13 @@ this host
     }
 
     #[test]
-    fn a_config_that_was_looked_at_alone_is_told_in_a_line() {
-        let told = plain(&Report::default());
-        assert_eq!(told, "/etc/pgcertd/pgcertd.toml is right\n");
+    fn a_check_of_the_config_alone_prints_one_line() {
+        let printed = plain(&Report::default());
+        assert_eq!(printed, "/etc/pgcertd/pgcertd.toml is right\n");
     }
 
     #[test]
-    fn where_all_is_well_that_is_said() {
+    fn if_all_is_well_it_says_so() {
         let report = Report {
             host: vec![Finding::good(FindingKind::Landlock, "it is there")],
             instances: Vec::new(),

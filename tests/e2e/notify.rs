@@ -236,7 +236,7 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
         (&"failure".into(), &"stopped".into())
     );
     assert_eq!(stopped["name"], Value::Null);
-    says(stopped["problem"].as_str().unwrap(), &["has ended"]);
+    says(stopped["problem"].as_str().unwrap(), &["is gone"]);
     let daemon = Daemon::start(&world, &stage.config);
     let again = told.change(4);
     assert_eq!(
@@ -247,7 +247,7 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
     drop(daemon);
     fs::remove_file(stage.config.runtime_directory().join("status.json")).unwrap();
     let gone = told.change(5);
-    says(gone["problem"].as_str().unwrap(), &["is not there"]);
+    says(gone["problem"].as_str().unwrap(), &["does not exist"]);
 }
 
 /// Twenty instances whose lineages do not exist.
@@ -349,8 +349,8 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
     told.does("echo one >&2; echo two >&2; exit 75");
     let _daemon = Daemon::start(&world, &config);
     let mut follower = notifier(&world, &config);
-    follower.wait_for_log("ended with exit status: 75: one | two; again in 5s");
-    follower.wait_for_log("again in 10s");
+    follower.wait_for_log("ended with exit status: 75: one | two; next try in 5s");
+    follower.wait_for_log("next try in 10s");
     // It ends while the next try is far away, and begins again with a command that does.
     assert_eq!(told.changes(), [Value::Null; 0]);
     told.does("");
@@ -360,7 +360,7 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
     let text = config.text().replace("/bin/sh", "/nonexistent/mail");
     config.replace(&text);
     follower.hangup();
-    follower.wait_for_log("tells by /nonexistent/mail");
+    follower.wait_for_log("notifications go through /nonexistent/mail");
     fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
     follower.wait_for_log("/nonexistent/mail cannot be run: No such file");
     follower.signal(Signal::TERM);

@@ -1,4 +1,4 @@
-//! Where schedules and hooks are kept.
+//! Where ACME clients keep schedules and hooks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use super::crontab::Crontab;
 use super::tree::Tree;
 use super::{acme_sh, certbot, command, crontab, schedule};
 
-/// A part of the host's files, looked at in one go.
+/// A part of the host's files that is read in one go.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// What certbot keeps in this directory.
     Certbot(PathBuf),
     /// What acme.sh keeps in this directory.
     AcmeSh(PathBuf),
-    /// What acme.sh keeps of the one certificate in this directory.
+    /// What acme.sh keeps for the one certificate in this directory.
     Certificate(PathBuf),
-    /// The `cli.ini` of a user's home.
+    /// The `cli.ini` in a user's home.
     Home(PathBuf),
-    /// The host's own settings: those of dehydrated, Fedora's of certbot, units.
+    /// The host's settings: for dehydrated, for certbot on Fedora, and units.
     Settings,
     Crontabs,
 }
 
-/// The homes of all users, by `/etc/passwd`, root's first.
+/// The homes of all users in `/etc/passwd`, root's first.
 pub(crate) fn homes(tree: &Tree) -> Vec<PathBuf> {
     let passwd = tree.text(Path::new("/etc/passwd"));
     let passwd = passwd.ok().flatten().unwrap_or_default();
@@ -41,7 +41,7 @@ pub(crate) fn homes(tree: &Tree) -> Vec<PathBuf> {
     let others: BTreeSet<PathBuf> = passwd
         .lines()
         .filter_map(home)
-        .filter(|home| home.is_absolute() && !nowhere.iter().any(|name| home == Path::new(name)))
+        .filter(|home| home.is_absolute() && !nowhere.iter().any(|path| home == Path::new(path)))
         .collect();
     let mut homes = vec![PathBuf::from("/root")];
     homes.extend(others.into_iter().filter(|home| home != Path::new("/root")));
@@ -65,7 +65,7 @@ pub(crate) fn areas(homes: &[PathBuf], lineages: &[PathBuf]) -> BTreeSet<Area> {
 }
 
 impl Area {
-    /// Looks; `systemd` says whether it is process 1, since Debian's crontab of certbot leaves the work to it then.
+    /// Reads it. `systemd` says whether that is process 1: certbot's crontab on Debian then leaves the work to its timer.
     pub fn look(&self, tree: &Tree, systemd: bool) -> AreaContents {
         let mut contents = AreaContents::default();
         match self {
@@ -86,7 +86,7 @@ impl Area {
         contents
     }
 
-    /// Where it is, for a sentence.
+    /// Where it is, as part of a sentence.
     pub(crate) fn name(&self) -> String {
         match self {
             Area::Certbot(at) | Area::AcmeSh(at) | Area::Certificate(at) | Area::Home(at) => {
@@ -114,7 +114,7 @@ fn settings(tree: &Tree, contents: &mut AreaContents) {
     units(tree, contents);
 }
 
-/// What the administrator's own units of a client run.
+/// What the administrator's own units for a client run.
 fn units(tree: &Tree, contents: &mut AreaContents) {
     const UNITS: &str = "/etc/systemd/system";
     let client = |path: &&PathBuf| {

@@ -10,7 +10,7 @@ use super::{MAX_SIZE, hidden, list};
 use crate::host::file::NotRegular;
 use crate::problem::Problem;
 
-/// Why a lineage's files could not be read. None quotes a file's content.
+/// Why a lineage's files could not be read. Never quotes a file's content.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.problem())]
 pub(crate) enum ReadError {
@@ -24,7 +24,7 @@ pub(crate) enum ReadError {
         /// The name that is missing: at the end of a dangling link, what it points to.
         path: PathBuf,
     },
-    /// A CA or CRL file that is not there, or is no such file.
+    /// A CA or CRL file that doesn't exist, or isn't one.
     Companion {
         setting: &'static str,
         /// Where it was looked for.
@@ -33,7 +33,7 @@ pub(crate) enum ReadError {
         /// Whether it may be half of a renewal.
         class: ReadErrorClass,
     },
-    /// Something that is not read, because it might block or have no end.
+    /// Something that is not read, because it might block or never end.
     NotRegular {
         /// Where it lies, without links.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub(crate) enum ReadError {
         #[source]
         source: io::Error,
     },
-    /// Somebody decides what is read who could not read it himself.
+    /// Somebody decides what is read who couldn't read it themselves.
     Swayed(Box<Unfit>),
     /// Anything else the kernel says.
     Io {
@@ -108,7 +108,7 @@ impl ReadError {
             ),
             Self::TooLarge { path, size } => Problem::new(
                 format!(
-                    "{} has {size} bytes, and no certificate or key has more than {MAX_SIZE}",
+                    "{} has {size} bytes; no certificate or key has more than {MAX_SIZE}",
                     path.display()
                 ),
                 "name the right file with `files`",
@@ -122,8 +122,8 @@ impl ReadError {
             ),
             Self::Denied { path, .. } => Problem::new(
                 format!("no permission to read {}", path.display()),
-                "run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, or let a group \
-                 or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)",
+                "run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, or grant \
+                 access to the lineage's directories and files with a group or an ACL (on NFS, root_squash locks out even root)",
             ),
             Self::Swayed(unfit) => unfit.problem(),
             Self::Io { path, source } => Problem::new(
@@ -142,7 +142,7 @@ impl ReadError {
         }
     }
 
-    /// The same, of a file that this key of the config names.
+    /// The same for a file that this config key names.
     pub(super) fn of_companion(self, setting: &'static str) -> Self {
         let class = self.class();
         let (path, what) = match self {
@@ -150,7 +150,7 @@ impl ReadError {
             Self::NotRegular { path, kind } => (path, format!("is a {kind}, not a regular file")),
             Self::TooLarge { path, size } => (
                 path,
-                format!("has {size} bytes, and {MAX_SIZE} at most are read"),
+                format!("has {size} bytes; at most {MAX_SIZE} are read"),
             ),
             other => return other,
         };

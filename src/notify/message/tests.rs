@@ -49,7 +49,7 @@ fn told(changes: Vec<StateChange>, lasting: Vec<Lasting>) -> Notification {
 }
 
 #[test]
-fn a_person_reads_what_is_so_since_when_why_and_what_mends_it() {
+fn people_read_what_is_wrong_since_when_why_and_how_to_fix_it() {
     let told = told(
         vec![failure(About::Instance, "16-main", "not_served")],
         vec![],
@@ -63,10 +63,10 @@ fn a_person_reads_what_is_so_since_when_why_and_what_mends_it() {
   was    in sync
   since  2026-01-31 23:00 UTC
   why    it is so
-  mend   mend it
-  left   clients get ababab, which expires 2026-02-10
+  fix    mend it
+  left   clients get ababab, which expires on 2026-02-10
 
-`pgcertd status` on {host} shows all.
+`pgcertd status` on {host} shows everything.
 "
         )
     );
@@ -220,7 +220,7 @@ fn what_is_near_its_end_and_what_is_new_is_named_by_what_it_is() {
         (
             leaf.clone(),
             format!("{leaf} {ca}"),
-            "16-main takes clients by a new CA file",
+            "16-main checks clients against a new CA file",
             vec!["ca"],
         ),
         (

@@ -377,7 +377,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     assert_eq!(over.value(Field::Piece), Some("crl"));
     assert!(
         over.message()
-            .starts_with("16-main: no CRL is near its end any more, after ")
+            .starts_with("16-main: no CRL is about to expire any more, after ")
     );
 }
 
