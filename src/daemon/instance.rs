@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-use super::DaemonNews;
 use super::lineage::Asker;
+use super::news::DaemonNews;
+use super::nudge::Nudge;
 use super::turns::Turns;
 use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
@@ -64,16 +65,6 @@ impl Pauses {
     fn begin_anew(&mut self) {
         self.next = FIRST_PAUSE;
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nudge {
-    /// The server may have started or stopped, or it is time.
-    Compare,
-    /// Something wrote to an installed file, and may still be writing.
-    Touched,
-    /// Somebody edits the server's configuration, and may not be done; the reload comes after that.
-    Edited,
 }
 
 pub(super) struct InstanceTask {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::DaemonNews;
+use super::news::DaemonNews;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::tracked::PATIENCE_UNDER_LOCK;
 use crate::lineage::{Change, LineageReader, Opened, Source, Tracked};
@@ -157,6 +157,8 @@ impl LineageTask {
     }
 
     async fn read(&mut self) -> Result<(), PrivilegeError> {
+        // A file system that does not answer must not keep the key in memory.
+        self.fresh = None;
         let opened = self.tracked.read().await?;
         if let Some(opened) = opened {
             for question in std::mem::take(&mut self.questions) {

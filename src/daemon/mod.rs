@@ -11,13 +11,15 @@ mod error;
 mod instance;
 mod lineage;
 mod metrics;
+mod news;
+mod nudge;
 mod servers;
 pub(crate) mod systemd;
 mod turns;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -29,7 +31,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{Config, InstanceConfig};
 use crate::deploy::Keeper;
 use crate::host::privilege::PrivilegeError;
-use crate::host::process::Search;
 use crate::lineage::{Hint, Tracked, Trail};
 use crate::report::headline::headline;
 use crate::report::metrics::Metrics;
@@ -40,9 +41,10 @@ use crate::server::probe::Prober;
 use servers::Servers;
 
 pub(crate) use error::DaemonError;
-use instance::Nudge;
 use lineage::ToLineage;
 use metrics::Outlets;
+use news::DaemonNews;
+use nudge::Nudge;
 use systemd::Systemd;
 use turns::Turns;
 use watching::{Learned, Watching};
@@ -57,32 +59,6 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
 /// of what is to be watched into one arming.
 const GATHER: Duration = Duration::from_millis(50);
-
-/// What tasks tell the loop.
-enum DaemonNews {
-    /// A lineage was read; where a change matters from now on.
-    Read { lineage: usize, trail: Trail },
-    /// The watches are in place.
-    Armed(Result<watching::Armed, PrivilegeError>),
-    /// Postmasters that no instance covers.
-    Uncovered(Search<PathBuf>),
-    /// Where the configuration of an instance's server lies.
-    Configured {
-        instance: usize,
-        directories: BTreeSet<PathBuf>,
-    },
-    /// An instance's files were looked at, and mended where a stopped server could not load them.
-    Filed { instance: usize },
-    /// Where an instance's server leaves its number, as its own configuration says now.
-    PidFile {
-        instance: usize,
-        file: Option<PathBuf>,
-    },
-    Seen {
-        instance: usize,
-        view: Box<InstanceView>,
-    },
-}
 
 struct DaemonSignals {
     terminate: Signal,
@@ -177,7 +153,11 @@ impl Generation {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
         let (tell, news) = mpsc::unbounded_channel();
-        let watching = Watching::start(hinted, tell.clone()).await?;
+        let armed = tell.clone();
+        let watching = Watching::start(hinted, move |news| {
+            drop(armed.send(DaemonNews::Armed(news)));
+        });
+        let watching = watching.await?;
         let (stop, stopped) = watch::channel(false);
         let turns = Turns::default();
         let mut tasks = JoinSet::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::DaemonNews;
+use super::news::DaemonNews;
 use crate::config::Config;
 use crate::host::process::Search;
 use crate::report::{Latch, notices};

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::instance::Nudge;
-use super::{DaemonError, DaemonNews};
+use super::error::DaemonError;
+use super::nudge::Nudge;
 use crate::config::InstanceConfig;
 use crate::host::patience::Questions;
-use crate::host::privilege::{Rights, Worker};
+use crate::host::privilege::{PrivilegeError, Rights, Worker};
 use crate::lineage::{Hint, Trail, WatchError, WatchedDirectory, Watcher};
 use crate::report::{Latch, News, notices};
 
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) struct Watching {
     worker: Arc<Worker>,
     armory: Arc<Armory>,
-    news: mpsc::UnboundedSender<DaemonNews>,
+    tell: Arc<dyn Fn(Result<Armed, PrivilegeError>) + Send + Sync>,
     /// Where each instance's files really lie, as of the last arming.
     places: Vec<Places>,
     /// What could not be watched when it was last tried: said once.
@@ -78,7 +78,7 @@ pub(super) struct Armed {
 impl Watching {
     pub(crate) async fn start(
         hints: mpsc::UnboundedSender<Hint>,
-        news: mpsc::UnboundedSender<DaemonNews>,
+        tell: impl Fn(Result<Armed, PrivilegeError>) + Send + Sync + 'static,
     ) -> Result<Watching, DaemonError> {
         let worker = Worker::start("watcher", || Rights::Watcher).await?;
         let watcher = worker
@@ -94,7 +94,7 @@ impl Watching {
                 places: Questions::default(),
                 directories: Questions::default(),
             }),
-            news,
+            tell: Arc::new(tell),
             places: Vec::new(),
             failing: BTreeMap::new(),
             under_way: false,
@@ -102,7 +102,7 @@ impl Watching {
         })
     }
 
-    /// Has watched what the trails and the instances need; [`DaemonNews::Armed`] follows.
+    /// Watches what the trails and the instances need, and tells what came of it.
     pub(crate) fn arm(
         &mut self,
         trails: &[Trail],
@@ -122,10 +122,10 @@ impl Watching {
         let instances: Vec<_> = instances.iter().cloned().zip(learned).collect();
         let armory = Arc::clone(&self.armory);
         let worker = Arc::clone(&self.worker);
-        let news = self.news.clone();
+        let tell = Arc::clone(&self.tell);
         tokio::spawn(async move {
             let armed = worker.call(move || armory.arm(trails, instances)).await;
-            drop(news.send(DaemonNews::Armed(armed)));
+            tell(armed);
         });
     }
 

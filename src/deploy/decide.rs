@@ -5,30 +5,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Keeper;
-use super::plan::{self, Comparison, Intent, NotSeen, Plan, Readiness, Trigger};
+use super::plan::{self, Comparison, Intent, NotSeen, Plan, Trigger};
 use super::standards::Clock;
+use super::{Keeper, Visit};
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::Mode;
 use crate::host::look::CannotLook;
 use crate::lineage::{LineageReader, Opened, Source, Trail};
 use crate::problem::Problem;
 use crate::server::mounts::pinned_by;
-use crate::server::probe::Served;
 use crate::server::{InstanceError, InstanceSnapshot, Unseen};
 
 /// How often a decision is made anew because the lineage changed while it was made.
 const DECISIONS: usize = 3;
-
-/// What was seen of an instance, and what follows from it.
-pub(super) struct Visit {
-    pub(super) source: Source,
-    pub(super) readiness: Readiness,
-    pub(super) sight: InstanceSnapshot,
-    /// Nothing where it was not looked at.
-    pub(super) served: Option<Result<Served, Unseen>>,
-    pub(super) plan: Plan,
-}
 
 /// That it is not known whether a server would see what is written for it, and what mends that.
 pub(super) fn unseen_targets(cannot: &CannotLook) -> Problem {

@@ -4,34 +4,10 @@
 //! meanwhile. So the lineage is read again once the lock is held, through [`LineageReader`], and the private key comes with
 //! it for that deployment only.
 
-use std::sync::Arc;
-
 use super::tracked::PATIENCE_UNDER_LOCK;
-use super::{Source, Tracked, Trail};
-use crate::bundle::KeyedBundle;
+use super::{Opened, Source, Tracked};
 use crate::host::privilege::PrivilegeError;
 use crate::problem::Problem;
-
-/// What a lineage holds, and the private key, which is zeroed with this.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) source: Source,
-    /// The same with its key, where there is a bundle.
-    pub(crate) keyed: Option<Arc<KeyedBundle>>,
-    /// The names by which its files were found.
-    pub(crate) trail: Trail,
-}
-
-impl From<Source> for Opened {
-    /// Without a bundle that could be written.
-    fn from(source: Source) -> Opened {
-        Opened {
-            source,
-            keyed: None,
-            trail: Trail::default(),
-        }
-    }
-}
 
 /// Who can say what a lineage holds now.
 pub(crate) trait LineageReader: Send {
@@ -74,7 +50,10 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bundle::KeyedBundle;
     use crate::lineage::Spec;
 
     /// A new pair of files, each put in its place by one rename.

@@ -26,15 +26,17 @@ mod tests;
 pub(crate) mod current;
 pub(crate) mod read;
 pub(crate) mod settle;
+mod source;
 pub(crate) mod survey;
 pub(crate) mod tracked;
 pub(crate) mod watch;
 
-pub(crate) use current::{LineageReader, Opened};
+pub(crate) use current::LineageReader;
 pub(crate) use read::{
     FileNames, Layout, Parts, ReadError, ReadErrorClass, Reading, Spec, Stamp, StampKind, Trail,
 };
 pub(crate) use settle::{Change, Fit, Settled, Settler};
+pub(crate) use source::{Opened, Source};
 pub(crate) use survey::Surveyed;
-pub(crate) use tracked::{Source, Tracked};
+pub(crate) use tracked::Tracked;
 pub(crate) use watch::{Hint, WatchError, WatchedDirectory, Watcher};

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use super::read::Users;
 use super::{
-    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settled, Settler, Spec, Stamp, Trail,
+    Change, Fit, Layout, Opened, Parts, ReadError, Reading, Settled, Settler, Source, Spec, Stamp,
+    Trail,
 };
 use super::{read, settle};
 use crate::bundle::{self, Bundle, BundleError, ClientTrust, KeyedBundle, Part};
@@ -24,56 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long whoever holds an instance's lock waits for files that keep changing: meanwhile others wait for the lock.
 pub(crate) const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
-
-/// What a lineage holds after reading and settling, to keep and compare, without the key ([`Opened`] has it).
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    /// A consistent bundle that has settled.
-    Ready {
-        bundle: Arc<Bundle>,
-        /// The newest change time of its files and links.
-        changed: Timestamp,
-    },
-    /// Its files do not match yet.
-    Waiting { problem: Problem },
-    Invalid {
-        problem: Problem,
-        /// Whether the caller lacks the right to look.
-        denied: bool,
-    },
-}
-
-impl Source {
-    /// The bundle, where there is one.
-    pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
-        match self {
-            Source::Ready { bundle, .. } => Some(bundle),
-            Source::Waiting { .. } | Source::Invalid { .. } => None,
-        }
-    }
-
-    /// Whether both say the same.
-    pub(crate) fn same(&self, other: &Source) -> bool {
-        match (self, other) {
-            (
-                Source::Ready { bundle, changed },
-                Source::Ready {
-                    bundle: other,
-                    changed: then,
-                },
-            ) => changed == then && bundle.same_content(other),
-            (Source::Waiting { problem }, Source::Waiting { problem: other }) => problem == other,
-            (
-                Source::Invalid { problem, denied },
-                Source::Invalid {
-                    problem: other,
-                    denied: then,
-                },
-            ) => problem == other && denied == then,
-            _ => false,
-        }
-    }
-}
 
 /// Why a reading holds no bundle.
 enum LineageFault {

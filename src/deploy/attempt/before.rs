@@ -4,11 +4,19 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Proven, Replaced, WayBack};
+use super::order::{Proven, Replaced};
 use crate::bundle::{Bundle, Fingerprint};
 use crate::server::InstanceSnapshot;
 use crate::server::files::Trial;
 use crate::server::probe::{Served, Shown};
+
+/// What goes in again in the place of a bundle that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayBack {
+    /// The files that were found.
+    Found,
+    Previous,
+}
 
 /// What was, before anything was changed.
 pub(super) struct Before {

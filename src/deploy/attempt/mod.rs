@@ -15,6 +15,7 @@
 //! What ends it early leaves the files as they were, or says how they are.
 
 mod before;
+mod order;
 mod roll_back;
 mod shut_out;
 mod verify;
@@ -25,18 +26,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::bundle::{Bundle, Identity, KeyedBundle};
+use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::{Mode, ServerKind, Verify};
 use crate::deploy::SyncOutcome;
 use crate::problem::Problem;
 use crate::server::files::{Keep, StagedFiles, Trial};
 use crate::server::patroni::Rehearsal;
-use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::reload::{ReloadError, reload};
 use crate::server::settings::{SettingsError, TlsSettings};
 use crate::server::{Instance, InstanceSnapshot, Server};
-use before::Before;
+use before::{Before, WayBack};
+pub(crate) use order::{Content, DeploymentOrder, Proven, Replaced};
 
 /// How long the look before an install may take; it runs beside the writing of the new file.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -96,57 +97,6 @@ impl Ending {
     }
 }
 
-/// What a deployment is to do.
-pub(crate) struct DeploymentOrder {
-    /// What is to be served in the end.
-    pub(crate) content: Content,
-    /// The look that led to this order.
-    pub(crate) sight: InstanceSnapshot,
-    /// What was served, if that was looked at already.
-    pub(crate) served: Option<Served>,
-    /// What was last seen both installed and served.
-    pub(crate) proven: Option<Proven>,
-    /// What becomes of the bundle that is installed.
-    pub(crate) replaced: Replaced,
-    /// Whether a person insists: a server that is down is to start on it, whatever comes of that.
-    pub(crate) forced: bool,
-}
-
-/// The bundle that a server is to serve, with its key where that has to be written.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// It goes into the files.
-    New(Arc<KeyedBundle>),
-    /// The files are right as they are.
-    Installed(Arc<Bundle>),
-}
-
-impl Content {
-    pub(crate) fn bundle(&self) -> &Arc<Bundle> {
-        match self {
-            Content::New(keyed) => keyed.bundle(),
-            Content::Installed(bundle) => bundle,
-        }
-    }
-}
-
-/// What becomes of a bundle that is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replaced {
-    /// It becomes the previous one, if it was proven served and differs.
-    KeptIfProven,
-    /// The previous one goes in, and stays the previous one.
-    NotKept,
-}
-
-/// A bundle that was seen both installed and served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Proven {
-    pub(crate) bundle: Identity,
-    /// The run of the server that showed it ([`Process::run`]).
-    pub(crate) run: i64,
-}
-
 /// What a deployment that is under way knows in each of its states.
 struct Deployment<'a, State> {
     instance: &'a mut Instance,
@@ -188,14 +138,6 @@ enum Proof {
     NotLoaded,
     /// It loaded it, and no client gets in with it.
     ShutOut,
-}
-
-/// What goes in again in the place of a bundle that was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WayBack {
-    /// The files that were found.
-    Found,
-    Previous,
 }
 
 /// What came of asking a server to load the files.

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::sway::Unfit;
-use super::{MAX_SIZE, hidden, list};
 use crate::host::file::NotRegular;
+use crate::host::privilege::if_hidden;
 use crate::problem::Problem;
+
+/// The largest file that is read, in bytes. A chain of ten certificates has about 20 KiB.
+pub(crate) const MAX_SIZE: u64 = 1_048_576;
 
 /// Why a lineage's files could not be read. Never quotes a file's content.
 #[derive(Debug, thiserror::Error)]
@@ -173,4 +176,18 @@ impl ReadError {
             _ => Self::Io { path, source },
         }
     }
+}
+
+/// What to do if the unit hides one of them.
+fn hidden(candidates: &[PathBuf]) -> &'static str {
+    let mut hints = candidates.iter().map(|path| if_hidden(path));
+    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    shown.join(", ")
 }

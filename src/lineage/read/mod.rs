@@ -12,12 +12,12 @@ pub(super) mod resolve;
 mod sway;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,14 +25,11 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 pub(crate) use crate::host::file::NotRegular;
-use crate::host::file::{Unopened, same_but_for_numbers};
-use crate::host::privilege::if_hidden;
-pub(crate) use error::{ReadError, ReadErrorClass};
-use resolve::{FoundFile, Spot, Walk, WalkEnd, timestamp};
+use crate::host::file::Unopened;
+pub(crate) use error::{MAX_SIZE, ReadError, ReadErrorClass};
+use resolve::{FoundFile, Spot, Walk, WalkEnd};
 pub(crate) use sway::{Steerer, Sway, Users};
-
-/// The largest file that is read, in bytes. A chain of ten certificates has about 20 KiB.
-pub(crate) const MAX_SIZE: u64 = 1_048_576;
+pub(crate) use trail::{Stamp, StampKind, Trail};
 
 /// Which lineage to read, and where it may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,66 +166,6 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// What tells one state of a file or link from another, without its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Its directory without links, and its name.
-    pub(crate) path: PathBuf,
-    /// The file system's device number.
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) size: u64,
-    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's tick is
-    /// coarse, so two writes within about 10 ms may have the same.
-    pub(crate) ctime: (i64, i64),
-    /// A link, or the file that it leads to.
-    pub(crate) kind: StampKind,
-}
-
-/// What a [`Stamp`] is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StampKind {
-    Link,
-    File,
-}
-
-impl Stamp {
-    fn from_path(path: &Path, metadata: &Metadata, kind: StampKind) -> Self {
-        Self {
-            path: path.to_owned(),
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
-            kind,
-        }
-    }
-
-    /// The ctime; none if it is outside the calendar.
-    pub(crate) fn changed(&self) -> Option<Timestamp> {
-        timestamp(self.ctime.0, self.ctime.1)
-    }
-}
-
-/// The names by which a lineage's files were found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Trail {
-    /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory
-    /// without links, and its name. An event on any other path cannot change what is read.
-    pub(crate) paths: BTreeSet<PathBuf>,
-    /// The existing directories, without links, in which those names lie (for what does not exist yet the nearest
-    /// existing ancestor), the lineage's own and its parent: what to watch.
-    pub(crate) directories: BTreeSet<PathBuf>,
-}
-
-impl Trail {
-    /// Whether the lineage is found through this file, a path without links, or is so in another generation.
-    pub(crate) fn leads_through(&self, file: &Path) -> bool {
-        let mut paths = self.paths.iter();
-        paths.any(|path| same_but_for_numbers(path, file))
-    }
-}
-
 /// The directories of a lineage's files, held open as they were judged: everything needed to read it.
 pub(crate) type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
 
@@ -351,12 +288,6 @@ impl From<Walk<'_>> for Reading {
             }),
         }
     }
-}
-
-/// What to do if the unit hides one of them.
-fn hidden(candidates: &[PathBuf]) -> &'static str {
-    let mut hints = candidates.iter().map(|path| if_hidden(path));
-    hints.find(|hint| !hint.is_empty()).unwrap_or_default()
 }
 
 /// The first candidate that is a directory, without links.
@@ -511,12 +442,4 @@ fn content(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     }
     buffer.truncate(filled);
     Ok(buffer)
-}
-
-fn list(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    shown.join(", ")
 }

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustix::fs::AtFlags;
 
+use super::error::ReadError;
 use super::sway::{Sway, SwayJudge, Trusted, Users};
-use super::{NotRegular, ReadError, Stamp, StampKind, Trail};
+use super::trail::{Stamp, StampKind, Trail, timestamp};
+use crate::host::file::NotRegular;
 use crate::host::file::Unopened;
 use crate::host::privilege;
 
@@ -268,10 +270,6 @@ impl<'a> Walk<'a> {
 fn changed(path: &Path) -> Option<Timestamp> {
     let metadata: Metadata = fs::metadata(path).ok()?;
     timestamp(metadata.ctime(), metadata.ctime_nsec())
-}
-
-pub(super) fn timestamp(seconds: i64, nanoseconds: i64) -> Option<Timestamp> {
-    Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()
 }
 
 /// The components that lead somewhere: not the root, not `.`.

@@ -5,15 +5,14 @@
     reason = "a test fails where its world cannot be made"
 )]
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 
+use rustix::fs::Mode;
 use tempfile::TempDir;
 
-use std::fs;
-
-use rustix::fs::Mode;
-
+use super::trail::timestamp;
 use super::*;
 
 struct World(TempDir);

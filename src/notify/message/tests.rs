@@ -137,7 +137,7 @@ fn what_lasts_is_told_as_such() {
     assert!(told.subject.ends_with(end), "{}", told.subject);
     assert!(
         told.text
-            .starts_with("Still not well:\n\n16-main not served\n")
+            .starts_with("Problems that last:\n\n16-main not served\n")
     );
 }
 
@@ -171,7 +171,7 @@ fn a_text_fits_into_the_environment() {
         (0..2000).map(|number| failure(About::Instance, &format!("db{number}"), "rejected"));
     let told = told(changes.collect(), vec![]);
     assert!(told.text.len() < LONGEST + 200);
-    assert!(told.text.ends_with("shows all.\n"));
+    assert!(told.text.ends_with("shows everything.\n"));
     assert_eq!(told.changes.len(), 2000);
 }
 

@@ -10,13 +10,40 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::metric::Metric;
-use super::tally::{InstanceCount, ServerCount, Tally, outcomes};
-use super::{Format, locked};
+use super::tally::{InstanceCount, ServerCount, Tally, locked, outcomes};
 use crate::bundle::{Expiry, Piece};
 use crate::deploy::state::State;
 use crate::report::EventKind;
 use crate::report::nearing::{Holder, NearingEnd};
 use crate::text::shown;
+
+/// The text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus's text format, version 0.0.4, which node_exporter's textfile collector reads.
+    Prometheus,
+}
+
+impl Format {
+    /// The best one that an `Accept` header asks for.
+    pub(crate) fn accepted(accept: &str) -> Format {
+        if accept.contains("application/openmetrics-text") {
+            Format::OpenMetrics
+        } else {
+            Format::Prometheus
+        }
+    }
+
+    /// As in the header `Content-Type`.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Format::Prometheus => prometheus_client::encoding::prometheus_text::CONTENT_TYPE,
+        }
+    }
+}
 
 /// A series: its label values, in the order of the metric's labels, and its value.
 type Series = (Vec<String>, Value);

@@ -16,44 +16,17 @@ mod tally;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
+pub(crate) use exposition::Format;
 pub use metric::Metric;
 pub(crate) use tally::Compared;
-use tally::Tally;
+use tally::{Tally, locked};
 
 use super::event;
 use crate::config::Config;
-
-/// The text format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// OpenMetrics 1.0.
-    OpenMetrics,
-    /// Prometheus's text format, version 0.0.4, which node_exporter's textfile collector reads.
-    Prometheus,
-}
-
-impl Format {
-    /// The best one that an `Accept` header asks for.
-    pub(crate) fn accepted(accept: &str) -> Format {
-        if accept.contains("application/openmetrics-text") {
-            Format::OpenMetrics
-        } else {
-            Format::Prometheus
-        }
-    }
-
-    /// As in the header `Content-Type`.
-    pub(crate) fn content_type(self) -> &'static str {
-        match self {
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Format::Prometheus => prometheus_client::encoding::prometheus_text::CONTENT_TYPE,
-        }
-    }
-}
 
 /// A handle; clones share the same metrics.
 #[derive(Debug, Clone)]
@@ -91,9 +64,4 @@ impl Metrics {
     pub(crate) fn text(&self, format: Format) -> Result<String, fmt::Error> {
         exposition::text(&self.0, event::said, Timestamp::now(), format)
     }
-}
-
-/// The tally. A panic ends the process, so a poisoned lock doesn't matter.
-fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! What was seen and counted so far, for each server; time is passed in.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -130,4 +131,9 @@ impl ServerCount {
             took: Histogram::new(TOOK),
         }
     }
+}
+
+/// The tally. A panic ends the process, so a poisoned lock doesn't matter.
+pub(super) fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

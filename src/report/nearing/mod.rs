@@ -255,7 +255,7 @@ impl<'a> Nearing<'a> {
                 format!(
                     "the CRL file has not been renewed: in its source, the CRL of {name} {end}; {refused}"
                 ),
-                "find out why the program that makes or fetches it has not: check its timer (systemctl list-timers) or crontab",
+                "find out why the program that makes or fetches it is not doing so: check its timer (systemctl list-timers) or crontab",
             ),
             Holder::Installed | Holder::Served => Problem::new(
                 format!("in the installed CRL file, the CRL of {name} {end}; {refused}"),
